@@ -1,0 +1,136 @@
+"""aimcore: pre-train and study autoregressive vision encoders (AIM, arXiv:2401.08541; AIMv2, arXiv:2411.14402).
+
+Importing this package loads neither torch nor deepspeed: names that need torch are fetched on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger as _logger
+
+from aimcore.component import Component, Problem, at_least, component, settings, within
+from aimcore.errors import AimcoreError, InvalidValue, UnreadableSample
+from aimcore.experiment import (
+    SCALES,
+    Augmentation,
+    Data,
+    Engine,
+    Experiment,
+    Optimizer,
+    Scale,
+    Schedule,
+    Study,
+)
+from aimcore.hookspecs import hookimpl
+from aimcore.roles import (
+    Decoder,
+    FittedProbe,
+    Head,
+    ImageTokenizer,
+    Objective,
+    OpenSource,
+    Ordering,
+    Probe,
+    Source,
+    Target,
+    TextTokenizer,
+    Tokenizer,
+    Tracker,
+    TrackerRun,
+    Trunk,
+)
+
+if TYPE_CHECKING:
+    from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, TrunkModule
+    from aimcore.values import (
+        BIDIRECTIONAL,
+        CAUSAL,
+        Ability,
+        Attention,
+        Batch,
+        Features,
+        Images,
+        LabelledFeatures,
+        Loss,
+        PatchGrid,
+        Reading,
+        Sample,
+        Text,
+        View,
+    )
+
+# A library adds no log output of its own; aimcore.run turns it on.
+_logger.disable("aimcore")
+
+_LAZY = {
+    **dict.fromkeys(("DecoderModule", "HeadModule", "ObjectiveModule", "TrunkModule"), "aimcore.modules"),
+    **dict.fromkeys(
+        (
+            "BIDIRECTIONAL", "CAUSAL", "Ability", "Attention", "Batch", "Features", "Images", "LabelledFeatures",
+            "Loss", "PatchGrid", "Reading", "Sample", "Text", "View",
+        ),
+        "aimcore.values",
+    ),
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'aimcore' has no attribute {name!r}")
+
+
+__all__ = [
+    "BIDIRECTIONAL",
+    "CAUSAL",
+    "SCALES",
+    "Ability",
+    "AimcoreError",
+    "Attention",
+    "Augmentation",
+    "Batch",
+    "Component",
+    "Data",
+    "Decoder",
+    "DecoderModule",
+    "Engine",
+    "Experiment",
+    "Features",
+    "FittedProbe",
+    "Head",
+    "HeadModule",
+    "ImageTokenizer",
+    "Images",
+    "InvalidValue",
+    "LabelledFeatures",
+    "Loss",
+    "Objective",
+    "ObjectiveModule",
+    "OpenSource",
+    "Optimizer",
+    "Ordering",
+    "PatchGrid",
+    "Probe",
+    "Problem",
+    "Reading",
+    "Sample",
+    "Scale",
+    "Schedule",
+    "Source",
+    "Study",
+    "Target",
+    "Text",
+    "TextTokenizer",
+    "Tokenizer",
+    "Tracker",
+    "TrackerRun",
+    "Trunk",
+    "TrunkModule",
+    "UnreadableSample",
+    "View",
+    "at_least",
+    "component",
+    "hookimpl",
+    "settings",
+    "within",
+]

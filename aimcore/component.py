@@ -1,0 +1,99 @@
+"""Components: frozen, keyword-only, typed classes that are registry entry, configuration and value at once.
+
+A component holds plain values (numbers, strings, tuples, other components), never a tensor. What it configures is
+made by its ``build`` method.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+
+import attrs
+
+from aimcore.errors import InvalidValue
+
+C = TypeVar("C", bound=type[Any])
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a value: the field it is about, and what to do."""
+
+    path: str
+    message: str
+
+
+class Checked:
+    """A value that checks itself when it is made and reports every problem at once."""
+
+    __slots__ = ()
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield everything wrong with this value; override it to add checks.
+
+        Types are right by the time this runs in a recipe; across fields, check only what can be judged.
+        """
+        return ()
+
+    def __attrs_post_init__(self) -> None:
+        found = tuple(self.problems())
+        if found:
+            raise InvalidValue(type(self).__name__, found)
+
+
+class Component(Checked):
+    """Base of every role: a value that a registry can list and a recipe can name."""
+
+    __slots__ = ()
+
+    role: ClassVar[str]
+    """The registry this component belongs to, in the plural: ``"orderings"``."""
+    name: ClassVar[str]
+    """The name it has in that registry and in recipes."""
+    paper: ClassVar[str] = ""
+    """Where it comes from, e.g. ``"arXiv:2401.08541, Table 3b"``; empty for an idea of the plugin's own."""
+
+
+_DEFINE = attrs.define(frozen=True, kw_only=True, slots=True)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
+def settings(cls: C) -> C:
+    """Make ``cls`` a frozen, keyword-only attrs class: a value that is no registry entry."""
+    return _DEFINE(cls)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
+def component(name: str, *, paper: str = "") -> Callable[[C], C]:
+    """Make a role's subclass a component called ``name``.
+
+    Args:
+        name: what recipes and ``aimcore describe`` call it; lower case, unique within its role.
+        paper: where it comes from.
+
+    Raises:
+        TypeError: the class has no role, or a field called ``name`` (recipes use that key for the component's name).
+    """
+
+    def decorate(cls: C) -> C:
+        if not issubclass(cls, Component) or not getattr(cls, "role", ""):
+            raise TypeError(f"{cls.__name__} must subclass one of aimcore's roles (Ordering, Target, Head, ...)")
+        if "name" in inspect.get_annotations(cls):
+            raise TypeError(f"{cls.__name__} has a field called 'name', which recipes reserve: give it another name")
+        made = _DEFINE(cls)
+        made.name = name
+        made.paper = paper
+        return made
+
+    return decorate
+
+
+def at_least(path: str, value: float, minimum: float) -> Iterable[Problem]:
+    """Yield a problem if ``value`` is below ``minimum`` (or not a number)."""
+    if not value >= minimum:
+        yield Problem(path, f"must be at least {minimum}, got {value!r}")
+
+
+def within(path: str, value: float, low: float, high: float) -> Iterable[Problem]:
+    """Yield a problem if ``value`` lies outside ``[low, high]``."""
+    if not low <= value <= high:
+        yield Problem(path, f"must lie between {low} and {high}, got {value!r}")

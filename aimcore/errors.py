@@ -1,0 +1,30 @@
+"""Errors for users. Each says what was given, what is known, and what to do."""
+
+from collections.abc import Sequence
+
+
+class AimcoreError(ValueError):
+    """Base of every error that a user can act on."""
+
+
+class InvalidValue(AimcoreError):
+    """One or more fields of a value are wrong; all of them are listed, each with its path."""
+
+    def __init__(self, owner: str, problems: Sequence[tuple[str, str]]) -> None:
+        self.owner = owner
+        self.problems = tuple(problems)
+        lines = [f"{path}: {message}" if path else message for path, message in self.problems]
+        super().__init__(f"{owner}: " + lines[0] if len(lines) == 1 else "\n  ".join([f"{owner}:", *lines]))
+
+
+class UnreadableSample(AimcoreError):
+    """A sample is damaged or missing; the loader goes on without it, within a limit."""
+
+    def __init__(self, identifier: str, cause: str) -> None:
+        self.identifier = identifier
+        self.cause = cause
+        super().__init__(f"cannot read {identifier}: {cause}")
+
+    def __reduce__(self) -> tuple[type["UnreadableSample"], tuple[str, str]]:
+        """Survive the way back from a data worker."""
+        return type(self), (self.identifier, self.cause)

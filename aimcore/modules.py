@@ -1,0 +1,63 @@
+"""Contracts of the torch modules that components build.
+
+ZeRO stage 3 gathers a module's parameters around its own forward, so three rules hold everywhere: modules return
+tensors, NamedTuples or dicts; a parameter is used only inside the forward of the module that owns it; nobody reaches
+into another module's parts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from aimcore.values import Attention, Batch, Features, Images, Loss, Reading
+
+
+class TrunkModule(nn.Module, ABC):
+    """An encoder. ``width`` is D of its tokens, ``depth`` the number of blocks whose outputs can be asked for."""
+
+    width: int
+    depth: int
+    patch_size: int
+    num_channels: int
+
+    @abstractmethod
+    def forward(self, images: Images, reading: Reading) -> Features:
+        """Read ``images`` as ``reading`` says; features come back in reading order."""
+
+
+class HeadModule(nn.Module, ABC):
+    """A prediction head: from features to predictions, computed only where a loss is taken."""
+
+    @abstractmethod
+    def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
+        """Predictions ``[M, K]`` at the flat positions ``where_M`` (``b * N + n``, in reading order).
+
+        ``attention`` is what the trunk used: a head that mixes tokens must not see more.
+        """
+
+
+class DecoderModule(nn.Module, ABC):
+    """A decoder over image features and text."""
+
+    @abstractmethod
+    def forward(
+        self, features: Features, text: object, image_where_M: Tensor, text_where_M: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Patch predictions ``[M, K]`` and token logits ``[M, V]`` at the flat positions asked for."""
+
+
+class ObjectiveModule(nn.Module, ABC):
+    """A trunk with everything its training needs. ``forward(batch)`` is all the engine sees."""
+
+    trunk: TrunkModule
+
+    @abstractmethod
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Number of scored targets per loss, known before any forward. Same names as the losses."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The losses of this batch."""

@@ -1,0 +1,259 @@
+"""The values that flow through a run, one way: Sample -> Batch -> Features -> Loss.
+
+Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, D width, M scored positions,
+K outputs, T text tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+
+@attrs.frozen(order=True)
+class PatchGrid:
+    """A rectangle of patches: ``rows`` x ``columns``. Raster index of a patch = row * columns + column."""
+
+    rows: int
+    columns: int
+
+    @property
+    def num_patches(self) -> int:
+        """Number of patches in the grid."""
+        return self.rows * self.columns
+
+
+@attrs.frozen(eq=False)
+class Images:
+    """A batch of images as packed patches in raster order, one grid per image.
+
+    ``patches_BNF`` is padded with zeros behind each image's own patches when the grids differ in size. The values
+    of a patch are flattened in the order (row in patch, column in patch, channel).
+    """
+
+    patches_BNF: Tensor
+    grids: tuple[PatchGrid, ...]
+    patch_size: int
+
+    @property
+    def num_channels(self) -> int:
+        """Colour channels, from the length of a patch."""
+        return int(self.patches_BNF.shape[2]) // self.patch_size**2
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all images have the same grid (then nothing is padded)."""
+        return len(set(self.grids)) <= 1
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some image has fewer patches than the longest."""
+        return len({grid.num_patches for grid in self.grids}) > 1
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The one grid of a uniform batch.
+
+        Raises:
+            ValueError: the grids differ.
+        """
+        if not self.is_uniform:
+            raise ValueError(f"images of different grids: {sorted(set(self.grids))}; use .grids, one per image")
+        return self.grids[0]
+
+    @cached_property
+    def valid_BN(self) -> Tensor:
+        """True where a real patch stands, False on padding (in raster order)."""
+        lengths_B = torch.tensor([grid.num_patches for grid in self.grids])
+        steps_N = torch.arange(self.patches_BNF.shape[1])
+        return (steps_N < lengths_B[:, None]).to(self.patches_BNF.device)
+
+    @cached_property
+    def places_BN2(self) -> Tensor:
+        """(row, column) of every patch in raster order; -1 on padding."""
+        length = self.patches_BNF.shape[1]
+        if self.is_uniform:
+            places_N2 = _places(self.grid, length).to(self.patches_BNF.device)
+            return places_N2.expand(len(self.grids), -1, -1)
+        return torch.stack([_places(grid, length) for grid in self.grids]).to(self.patches_BNF.device)
+
+    @cached_property
+    def pixels_BCHW(self) -> Tensor:
+        """The pixels again.
+
+        Raises:
+            ValueError: the grids differ, so that no one height and width exists.
+        """
+        from aimcore.patches import unpatchify
+
+        return unpatchify(self.patches_BNF, self.grid, self.patch_size)
+
+    def to(self, device: torch.device) -> Images:
+        """The same images on ``device``."""
+        return attrs.evolve(self, patches_BNF=self.patches_BNF.to(device, non_blocking=True))
+
+
+def _places(grid: PatchGrid, length: int) -> Tensor:
+    index_N = torch.arange(length)
+    places_N2 = torch.stack([index_N // grid.columns, index_N % grid.columns], dim=1)
+    places_N2[grid.num_patches :] = -1
+    return places_N2
+
+
+@attrs.frozen(eq=False)
+class Text:
+    """A batch of token ids, padded at the end.
+
+    ``masked_BT`` marks tokens replaced by the mask token (CapPa's parallel mode); ``prefix_length_B`` the number of
+    leading tokens that all may see.
+    """
+
+    ids_BT: Tensor
+    valid_BT: Tensor
+    masked_BT: Tensor | None = None
+    prefix_length_B: Tensor | None = None
+
+
+@attrs.frozen(eq=False)
+class Sample:
+    """One example of a source: an image ``uint8 [C, H, W]`` with whatever is known about it."""
+
+    image: Tensor
+    identifier: str
+    captions: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    """Captions by kind (``"alt"``, ``"synthetic"``)."""
+    label: int | None = None
+    extras: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class View:
+    """An extra rendering of the same crop that a target or objective asks for.
+
+    ``pixels_per_patch`` fixes its size: a 16 x 16 grid with 8 pixels per patch is a 128 px view. ``normalize`` says
+    whether the data's mean and standard deviation are applied; otherwise values lie in [0, 1].
+    """
+
+    key: str
+    pixels_per_patch: int
+    normalize: bool = False
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """One rank's share of a step.
+
+    ``seed`` and ``sample_numbers_B`` (always on the CPU) determine everything random about a sample; see
+    :mod:`aimcore.randomness`. ``views`` holds one ``[B, C, H, W]`` tensor per :class:`View` key.
+    """
+
+    images: Images
+    sample_numbers_B: Tensor
+    seed: int = 0
+    text: Text | None = None
+    labels_B: Tensor | None = None
+    views: Mapping[str, Tensor] = attrs.field(factory=dict)
+    extras: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its images, views and labels on ``device``."""
+        return attrs.evolve(
+            self,
+            images=self.images.to(device),
+            labels_B=None if self.labels_B is None else self.labels_B.to(device),
+            views={key: view.to(device, non_blocking=True) for key, view in self.views.items()},
+        )
+
+
+@attrs.frozen(eq=False)
+class Attention:
+    """Who may see whom. A query at ``i`` sees a key at ``j`` when all that is set allows it.
+
+    ``causal``: ``j <= i``, or ``j < prefix_length_B`` where a prefix is given (arXiv:2401.08541, section 4.2).
+    ``valid_BN``: only valid keys are seen; a padded query sees itself, so that no row is empty.
+    All indices are in reading order.
+    """
+
+    causal: bool = False
+    prefix_length_B: Tensor | None = None
+    valid_BN: Tensor | None = None
+
+
+BIDIRECTIONAL = Attention()
+CAUSAL = Attention(causal=True)
+
+
+@attrs.frozen(eq=False)
+class Reading:
+    """How a trunk reads images.
+
+    ``order_BN``: raster index of the patch read at each step (a permutation per image, padding last); None is raster.
+    ``hidden_BN``: True (in raster order) where the mask token replaces the content of a patch. ``layers``: indices of
+    the blocks whose raw outputs are wanted.
+    """
+
+    attention: Attention = BIDIRECTIONAL
+    order_BN: Tensor | None = None
+    hidden_BN: Tensor | None = None
+    layers: tuple[int, ...] = ()
+
+
+class Features(NamedTuple):
+    """What a trunk gives back, in reading order: tokens after its final norm, with the places they belong to."""
+
+    tokens_BND: Tensor
+    places_BN2: Tensor
+    valid_BN: Tensor
+    layers: tuple[Tensor, ...] = ()
+    """Raw block outputs ``[B, N, D]`` of the layers that the reading asked for, in that order."""
+
+    def at(self, where_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``[M, D]`` and places ``[M, 2]`` at flat positions ``b * N + n``."""
+        return self.tokens_BND.flatten(0, 1)[where_M], self.places_BN2.flatten(0, 1)[where_M]
+
+    def raster(self) -> Features:
+        """The same features in raster order, padding last."""
+        from aimcore.patches import reorder
+
+        row_BN, column_BN = self.places_BN2.unbind(-1)
+        # Padding has places (-1, -1); send it behind every real place.
+        key_BN = torch.where(row_BN < 0, torch.iinfo(torch.int64).max, row_BN * (column_BN.amax() + 1) + column_BN)
+        back_BN = key_BN.argsort(dim=1, stable=True)
+        return Features(
+            reorder(self.tokens_BND, back_BN),
+            reorder(self.places_BN2, back_BN),
+            reorder(self.valid_BN, back_BN),
+            tuple(reorder(layer_BND, back_BN) for layer_BND in self.layers),
+        )
+
+
+class Loss(NamedTuple):
+    """A loss as a sum and a count, so that ranks and accumulation steps add up exactly.
+
+    ``sum``: scalar, the sum over scored targets. ``num_targets``: scalar, their number. ``weight``: its share in the total
+    (total = sum over losses of weight * global sum / global num_targets). ``per_position_BN``: in evaluation mode, the loss
+    of the target at each step of the reading order, NaN where nothing is scored.
+    """
+
+    sum: Tensor
+    num_targets: Tensor
+    weight: float = 1.0
+    per_position_BN: Tensor | None = None
+
+
+@attrs.frozen(eq=False)
+class LabelledFeatures:
+    """Frozen features for a probe: ``[n, D]`` pooled or ``[n, N, D]`` tokens, with ``labels [n]``."""
+
+    features: Tensor
+    labels: Tensor
+    num_classes: int
+
+
+Ability = Literal["causal", "prefix", "order", "hide", "native"]
+"""What a trunk can do beyond reading a uniform batch bidirectionally in raster order."""
