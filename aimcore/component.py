@@ -5,8 +5,8 @@ made by its ``build`` method.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 import attrs
 
@@ -51,6 +51,11 @@ class Component(Checked):
     """The name it has in that registry and in recipes."""
     paper: ClassVar[str] = ""
     """Where it comes from, e.g. ``"arXiv:2401.08541, Table 3b"``; empty for an idea of the plugin's own."""
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Small instances for the conformance kit to check; override it where defaults are large or absent."""
+        return (cls(),)
 
 
 _DEFINE = attrs.define(frozen=True, kw_only=True, slots=True)

@@ -193,6 +193,12 @@ class Experiment(Checked):
         size, patch = self.data.image_size, self.trunk.patch_size
         if size % patch:
             yield Problem("data.image_size", f"must be a multiple of the trunk's patch size {patch}, got {size}")
+            return
+        from aimcore.values import PatchGrid  # here, because it loads torch
+
+        grid = PatchGrid(size // patch, size // patch)
+        yield from (Problem("trunk", text) for text in self.trunk.problems_with(grid))
+        yield from (Problem("objective", text) for text in self.objective.problems_with(grid))
 
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")

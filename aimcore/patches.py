@@ -5,6 +5,8 @@ Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -67,3 +69,13 @@ def sincos_positions(places_BN2: Tensor, width: int) -> Tensor:
     angles = places_BN2.to(torch.float64).unsqueeze(-1) / 10000**exponents
     row, column = angles.unbind(-2)
     return torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=-1).to(torch.float32)
+
+
+def order_of(permutation: Callable[[PatchGrid], Tensor], images: Images) -> Tensor:
+    """``[B, N]``: the permutation of each image's own grid, padding last."""
+    length, device = images.patches_BNF.shape[1], images.patches_BNF.device
+    if images.is_uniform:
+        return permutation(images.grid).to(device).expand(len(images.grids), -1)
+    orders = {grid: permutation(grid) for grid in set(images.grids)}
+    padding_N = torch.arange(length)
+    return torch.stack([torch.cat([orders[grid], padding_N[grid.num_patches :]]) for grid in images.grids]).to(device)

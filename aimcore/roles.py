@@ -136,8 +136,11 @@ class Trunk(Component, ABC):
 
     __slots__ = ()
     role: ClassVar[str] = "trunks"
-    can: ClassVar[frozenset[Ability]] = frozenset()
-    """What it can read beyond a uniform batch, bidirectionally, in raster order."""
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """What it can read beyond a uniform batch, bidirectionally, in raster order."""
+        return frozenset()
 
     @property
     @abstractmethod
@@ -168,6 +171,10 @@ class Objective(Component, ABC):
     def needs(self) -> frozenset[Ability]:
         """What it asks of a trunk; compared with :attr:`Trunk.can` before anything is built."""
         return frozenset()
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        """Yield why this objective cannot train on images of ``grid`` (for example, a prefix as long as the image)."""
+        return ()
 
     @property
     def validation_prefix(self) -> int | None:

@@ -235,9 +235,9 @@ class Features(NamedTuple):
 class Loss(NamedTuple):
     """A loss as a sum and a count, so that ranks and accumulation steps add up exactly.
 
-    ``sum``: scalar, the sum over scored targets. ``num_targets``: scalar, their number. ``weight``: its share in the total
-    (total = sum over losses of weight * global sum / global num_targets). ``per_position_BN``: in evaluation mode, the loss
-    of the target at each step of the reading order, NaN where nothing is scored.
+    ``sum``: scalar, the sum over scored targets. ``num_targets``: scalar, their number. ``weight``: its share in the
+    total (total = sum over losses of weight * global sum / global num_targets). ``per_position_BN``: in evaluation
+    mode, the loss of the target at each step of the reading order, NaN where nothing is scored.
     """
 
     sum: Tensor

@@ -1,1 +1,16 @@
-"""Built-in plugin of aimcore."""
+"""Built-in prediction heads."""
+
+from collections.abc import Sequence
+
+from aimcore import Head, hookimpl
+from aimcore_heads.linear import LinearHead
+from aimcore_heads.mlp import MLPHead
+
+
+@hookimpl
+def heads() -> Sequence[type[Head]]:
+    """The heads of Table 3e."""
+    return [LinearHead, MLPHead]
+
+
+__all__ = ["LinearHead", "MLPHead"]

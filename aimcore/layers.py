@@ -1,0 +1,153 @@
+"""Transformer building blocks that plugins share.
+
+Every module returns a tensor and uses only its own parameters, as ZeRO stage 3 demands (see :mod:`aimcore.modules`).
+Query, key and value are three modules. Shape suffixes: B batch, N tokens, D width, H heads, E values per head.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aimcore.attention import Mask, attend
+
+NormKind = Literal["layer_norm", "rms_norm"]
+FFNKind = Literal["gelu", "swiglu"]
+
+
+def make_norm(kind: NormKind, width: int, eps: float) -> nn.Module:
+    """LayerNorm with weight and bias, or RMSNorm with weight."""
+    return nn.LayerNorm(width, eps=eps) if kind == "layer_norm" else nn.RMSNorm(width, eps=eps)
+
+
+def swiglu_width(width: int) -> int:
+    """Hidden width of AIMv2's SwiGLU: floor(8 * width / 3), rounded up to a multiple of 256."""
+    return -(-(8 * width // 3) // 256) * 256
+
+
+def init_linears(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases for every linear layer, as both papers' training code has it."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, num_heads: int, *, bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, width, bias=bias)
+        self.value = nn.Linear(width, width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
+        """``[B, N, D]`` in, ``[B, N, D]`` out."""
+        query, key, value = (self._heads(part(tokens_BND)) for part in (self.query, self.key, self.value))
+        mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
+        return mixed
+
+    def _heads(self, tokens_BND: Tensor) -> Tensor:
+        return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """A GELU (exact) or SwiGLU feed-forward network; SwiGLU is ``fc2(silu(fc1 x) * fc3 x)``."""
+
+    def __init__(self, width: int, hidden: int, *, kind: FFNKind, bias: bool) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden, bias=bias)
+        self.fc3 = nn.Linear(width, hidden, bias=bias) if kind == "swiglu" else None
+        self.fc2 = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Any leading shape; the last axis is the width."""
+        hidden = self.fc1(tokens)
+        gated = functional.gelu(hidden) if self.fc3 is None else functional.silu(hidden) * self.fc3(tokens)
+        result: Tensor = self.fc2(gated)
+        return result
+
+
+class TransformerBlock(nn.Module):
+    """A pre-norm block: attention, then feed-forward, each added to its input."""
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        ffn_width: int,
+        *,
+        norm: NormKind = "layer_norm",
+        ffn: FFNKind = "gelu",
+        attention_bias: bool = False,
+        ffn_bias: bool = False,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.norm_1 = make_norm(norm, width, eps)
+        self.attention = SelfAttention(width, num_heads, bias=attention_bias)
+        self.norm_2 = make_norm(norm, width, eps)
+        self.ffn = FeedForward(width, ffn_width, kind=ffn, bias=ffn_bias)
+
+    def forward(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
+        """``[B, N, D]`` in, ``[B, N, D]`` out."""
+        tokens_BND = tokens_BND + self.attention(self.norm_1(tokens_BND), mask)
+        result: Tensor = tokens_BND + self.ffn(self.norm_2(tokens_BND))
+        return result
+
+
+class MLPBlock(nn.Module):
+    """A pre-norm residual MLP on each token by itself (arXiv:2401.08541, section 4.2, "MLP prediction heads").
+
+    ``identity_attention`` first adds ``norm_1(x)``: an attention slot that the authors' code leaves as the identity.
+    """
+
+    def __init__(self, width: int, hidden: int, *, identity_attention: bool = False, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(width, eps=eps) if identity_attention else None
+        self.norm_2 = nn.LayerNorm(width, eps=eps)
+        self.ffn = FeedForward(width, hidden, kind="gelu", bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Any leading shape; the last axis is the width."""
+        if self.norm_1 is not None:
+            tokens = tokens + self.norm_1(tokens)
+        result: Tensor = tokens + self.ffn(self.norm_2(tokens))
+        return result
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector per place of one grid, drawn from N(0, 0.02); never sliced for another grid."""
+
+    no_weight_decay = frozenset({"table"})
+
+    def __init__(self, num_positions: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(num_positions, width))
+        nn.init.normal_(self.table, std=0.02)
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """Add the positions to tokens in raster order."""
+        return tokens_BND + self.table
+
+
+class MaskToken(nn.Module):
+    """A learned token that takes the place of hidden patches, drawn from N(0, 0.02)."""
+
+    no_weight_decay = frozenset({"token"})
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.empty(width))
+        nn.init.normal_(self.token, std=0.02)
+
+    def forward(self, tokens_BND: Tensor, hidden_BN: Tensor) -> Tensor:
+        """Replace the tokens where ``hidden_BN`` is True."""
+        return torch.where(hidden_BN.unsqueeze(-1), self.token.to(tokens_BND.dtype), tokens_BND)

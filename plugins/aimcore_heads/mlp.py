@@ -1,0 +1,95 @@
+"""The MLP head: N residual blocks on each token by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Self
+
+from torch import Tensor, nn
+
+from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component
+from aimcore.layers import MLPBlock, init_linears
+from aimcore.patches import sincos_positions
+
+
+@component("mlp", paper="arXiv:2401.08541, section 4.2 and Tables 3e, 4")
+class MLPHead(Head):
+    """Sine-cosine positions, a projection to ``width``, ``depth`` pre-norm residual MLP blocks, norm, outputs.
+
+    The defaults are the paper's form and size: positions "before the MLP head" and no biases. The authors' training
+    code differs: ``positions="after_projection"``, ``projection_bias=True``, ``identity_attention=True`` and
+    ``norm_eps=1e-5``; see :meth:`as_in_training_code`.
+    """
+
+    width: int = 2048
+    depth: int = 12
+    ffn_ratio: int = 4
+    positions: Literal["before_projection", "after_projection"] = "before_projection"
+    """Where positions of the tokens' places are added: at the trunk's width, or at the head's."""
+    projection_bias: bool = False
+    """Biases on the projections into and out of the head."""
+    identity_attention: bool = False
+    """Each block first adds its normalised input: an attention slot left as the identity."""
+    norm_eps: float = 1e-6
+
+    def problems(self) -> Iterable[Problem]:
+        """Sizes must be positive, and positions need a width that is a multiple of 4."""
+        for field in ("width", "depth", "ffn_ratio"):
+            yield from at_least(field, getattr(self, field), 1)
+        if self.positions == "after_projection" and self.width % 4:
+            yield Problem("width", f"sine-cosine positions need a multiple of 4, got {self.width}")
+
+    @classmethod
+    def as_in_training_code(cls, *, width: int = 2048, depth: int = 12) -> Self:
+        """The form of the authors' training code."""
+        return cls(
+            width=width,
+            depth=depth,
+            positions="after_projection",
+            projection_bias=True,
+            identity_attention=True,
+            norm_eps=1e-5,
+        )
+
+    def build(self, in_width: int, num_outputs: int) -> MLPHeadModule:
+        """The module."""
+        return MLPHeadModule(self, in_width, num_outputs)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """The paper's form and the training code's, tiny."""
+        return cls(width=16, depth=2), cls.as_in_training_code(width=16, depth=2)
+
+
+class MLPHeadModule(HeadModule):
+    """The module of :class:`MLPHead`. Only the scored positions are computed."""
+
+    def __init__(self, config: MLPHead, in_width: int, num_outputs: int) -> None:
+        super().__init__()
+        self.positions = config.positions
+        self.project = nn.Linear(in_width, config.width, bias=config.projection_bias)
+        self.blocks = nn.ModuleList(
+            MLPBlock(
+                config.width,
+                config.ffn_ratio * config.width,
+                identity_attention=config.identity_attention,
+                eps=config.norm_eps,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.out = nn.Linear(config.width, num_outputs, bias=config.projection_bias)
+        init_linears(self)
+
+    def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
+        """``[M, K]`` predictions at ``where_M``; no token sees another."""
+        tokens_MD, places_M2 = features.at(where_M)
+        if self.positions == "before_projection":
+            tokens_MD = tokens_MD + sincos_positions(places_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
+        tokens_MD = self.project(tokens_MD)
+        if self.positions == "after_projection":
+            tokens_MD = tokens_MD + sincos_positions(places_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
+        for block in self.blocks:
+            tokens_MD = block(tokens_MD)
+        predictions: Tensor = self.out(self.norm(tokens_MD))
+        return predictions

@@ -1,0 +1,152 @@
+"""Next-patch prediction: AIM's objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimcore import (
+    Ability,
+    Attention,
+    Batch,
+    Head,
+    Images,
+    Loss,
+    Objective,
+    ObjectiveModule,
+    Ordering,
+    PatchGrid,
+    Problem,
+    Reading,
+    Target,
+    TrunkModule,
+    View,
+    at_least,
+    component,
+)
+from aimcore.patches import order_of, reorder
+from aimcore.randomness import keyed_integers
+from aimcore_heads import LinearHead, MLPHead
+from aimcore_orderings import Raster
+from aimcore_targets import NormalizedPixels
+
+
+@component("next_patch", paper="arXiv:2401.08541, section 4")
+class NextPatch(Objective):
+    """Each patch is predicted from the patches before it in the ordering; attention is causal or prefix-causal.
+
+    The output at step t - 1 predicts the patch of step t; the first patch, and every patch of the prefix, is never
+    predicted. The loss is the sum over all scored patches divided by their number (the authors' code; equation 2
+    averages over all K patches of an image). Validation is done with a prefix of one patch, which is plain causal
+    attention, or with the fixed prefix: every run with the same ordering is then scored on the same patches.
+    """
+
+    ordering: Ordering = Raster()
+    target: Target = NormalizedPixels()
+    head: Head = MLPHead()
+    prefix: Literal["uniform"] | int | None = "uniform"
+    """Prefix length: uniform in [1, K - 1] per image (section 4.2), a fixed number of patches, or none (causal)."""
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What its target asks for."""
+        return self.target.views
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """Causal or prefix-causal attention, and any order of patches."""
+        return frozenset[Ability]({"causal" if self.prefix is None else "prefix", "order"})
+
+    def problems(self) -> Iterable[Problem]:
+        """A fixed prefix has at least one patch."""
+        if isinstance(self.prefix, int):
+            yield from at_least("prefix", self.prefix, 1)
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        """There must be something to predict behind the prefix."""
+        first = self.prefix if isinstance(self.prefix, int) else 1
+        if grid.num_patches <= first:
+            yield f"nothing is left to predict: {grid.num_patches} patches, of which {first} are given"
+
+    @property
+    def validation_prefix(self) -> int | None:
+        """One patch where training draws the prefix, the fixed length, or None without a prefix."""
+        return 1 if self.prefix == "uniform" else self.prefix
+
+    def build(self, trunk: TrunkModule) -> NextPatchModule:
+        """The trunk with this objective's head."""
+        return NextPatchModule(self, trunk)
+
+    def reading(self, images: Images) -> Reading:
+        """Probes read in this objective's order."""
+        return Reading(order_BN=order_of(self.ordering.permutation, images))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Uniform, fixed and no prefix, with small heads."""
+        head = MLPHead(width=16, depth=2)
+        return cls(head=head), cls(head=LinearHead(), prefix=2), cls(head=head, prefix=None)
+
+
+class NextPatchModule(ObjectiveModule):
+    """The module of :class:`NextPatch`."""
+
+    def __init__(self, config: NextPatch, trunk: TrunkModule) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.head = config.head.build(trunk.width, config.target.num_outputs(trunk.patch_size, trunk.num_channels))
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Number of patches behind the prefixes."""
+        return {"next_patch": int((_lengths(batch.images) - self._first_targets(batch)).sum())}
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The loss over all patches behind the prefixes."""
+        config, images = self.config, batch.images
+        device = images.patches_BNF.device
+        order_BN = order_of(config.ordering.permutation, images)
+        attention = self._attention(batch, device)
+        features = self.trunk(images, Reading(attention=attention, order_BN=order_BN))
+        target_M = _scored(_lengths(images), self._first_targets(batch), images.patches_BNF.shape[1]).to(device)
+        predictions_MK = self.head(features, attention, target_M - 1)
+        values_M = reorder(config.target.values(batch), order_BN).flatten(0, 1)[target_M]
+        loss_M = config.target.loss(predictions_MK.float(), values_M)
+        return {"next_patch": self._loss(loss_M, target_M, order_BN)}
+
+    def _first_targets(self, batch: Batch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """[B] step of each image's first scored patch: its prefix length, or 1 without a prefix."""
+        config, lengths_B = self.config, _lengths(batch.images)
+        if config.prefix == "uniform" and self.training:
+            return keyed_integers(batch.seed, "prefix", batch.sample_numbers_B.numpy(), 1, lengths_B)
+        return np.full_like(lengths_B, config.validation_prefix or 1)
+
+    def _attention(self, batch: Batch, device: torch.device) -> Attention:
+        if self.config.prefix is None:
+            return Attention(causal=True)
+        return Attention(causal=True, prefix_length_B=torch.from_numpy(self._first_targets(batch)).to(device))
+
+    def _loss(self, loss_M: Tensor, target_M: Tensor, order_BN: Tensor) -> Loss:
+        per_position_BN = None
+        if not self.training:
+            flat = torch.full((order_BN.numel(),), torch.nan, dtype=loss_M.dtype, device=loss_M.device)
+            per_position_BN = flat.index_copy(0, target_M, loss_M).reshape(order_BN.shape)
+        return Loss(loss_M.sum(), torch.tensor(len(target_M), device=loss_M.device), per_position_BN=per_position_BN)
+
+
+def _lengths(images: Images) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array([grid.num_patches for grid in images.grids], dtype=np.int64)
+
+
+def _scored(
+    lengths_B: np.ndarray[tuple[int], np.dtype[np.int64]],
+    first_B: np.ndarray[tuple[int], np.dtype[np.int64]],
+    num_steps: int,
+) -> Tensor:
+    """[M] flat positions ``b * N + t`` of all steps first <= t < length. Made on the CPU: no device waits."""
+    steps_N = np.arange(num_steps)
+    return torch.from_numpy(np.flatnonzero((steps_N >= first_B[:, None]) & (steps_N < lengths_B[:, None])))

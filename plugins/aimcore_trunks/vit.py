@@ -1,0 +1,215 @@
+"""The Vision Transformer of AIM and AIMv2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from aimcore import Ability, Attention, Features, Images, PatchGrid, Problem, Reading, Trunk, TrunkModule, at_least
+from aimcore.attention import mask_of
+from aimcore.component import component
+from aimcore.layers import (
+    FFNKind,
+    LearnedPositions,
+    MaskToken,
+    NormKind,
+    TransformerBlock,
+    init_linears,
+    make_norm,
+    swiglu_width,
+)
+from aimcore.patches import reorder, sincos_positions
+
+
+@component("vit", paper="arXiv:2401.08541, section 4.2 and Table 1; arXiv:2411.14402, section 2.2 and Table 1")
+class ViT(Trunk):
+    """A pre-norm Vision Transformer without class token; the defaults are AIM's form as released.
+
+    Patches are embedded linearly (with bias) and normalised, positions added, then blocks and a final norm. Attention
+    and feed-forward have no biases by default: the paper drops them, and the released encoders keep biases in the
+    patch embedding and in LayerNorm. AIMv2's form has ``norm="rms_norm"``, ``ffn="swiglu"``, ``norm_eps=1e-5`` and,
+    but for native resolution, ``positions="learned"``; :func:`aimcore_trunks.aimv2` sets them.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    patch_size: int = 14
+    num_channels: int = 3
+    norm: NormKind = "layer_norm"
+    norm_eps: float = 1e-6
+    ffn: FFNKind = "gelu"
+    ffn_width: int | None = None
+    """Hidden width; by default 4 x width for GELU, 8/3 x width rounded up to a multiple of 256 for SwiGLU."""
+    attention_bias: bool = False
+    ffn_bias: bool = False
+    positions: Literal["sincos", "learned"] = "sincos"
+    """Fixed 2-D sine-cosine, for any grid; or a learned table for ``grid`` alone."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the learned positions."""
+    mask_token: bool = False
+    """Whether it has a token for hidden patches (masked image modelling)."""
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """Everything, but hiding needs the mask token and mixed grids need sine-cosine positions."""
+        hide: frozenset[Ability] = frozenset({"hide"}) if self.mask_token else frozenset()
+        native: frozenset[Ability] = frozenset({"native"}) if self.positions == "sincos" else frozenset()
+        return frozenset[Ability]({"causal", "prefix", "order"}) | hide | native
+
+    @property
+    def hidden_width(self) -> int:
+        """Hidden width of the feed-forward networks."""
+        return self.ffn_width or (4 * self.width if self.ffn == "gelu" else swiglu_width(self.width))
+
+    def problems(self) -> Iterable[Problem]:
+        """Shapes must divide, and learned positions need their grid."""
+        for field in ("width", "depth", "num_heads", "patch_size", "num_channels"):
+            yield from at_least(field, getattr(self, field), 1)
+        if self.num_heads > 0 and self.width % self.num_heads:
+            yield Problem("width", f"must be a multiple of num_heads ({self.num_heads}), got {self.width}")
+        if self.positions == "sincos" and self.width % 4:
+            yield Problem("width", f"sine-cosine positions need a multiple of 4, got {self.width}")
+        if (self.positions == "learned") != (self.grid is not None):
+            yield Problem(
+                "grid", f"goes with positions='learned' and only with it; got {self.grid}, {self.positions!r}"
+            )
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        """Learned positions fit one grid; they are never sliced."""
+        if self.grid is not None and self.grid != (grid.rows, grid.columns):
+            yield (
+                f"its learned positions are for {self.grid[0]} x {self.grid[1]} patches, the images have "
+                f"{grid.rows} x {grid.columns}: set trunk.grid to that, or use positions='sincos'"
+            )
+
+    def build(self) -> ViTModule:
+        """The module, with fresh weights."""
+        return ViTModule(self)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """AIM's form and AIMv2's, tiny."""
+        return (
+            cls(width=16, depth=2, num_heads=2, patch_size=4),
+            cls(
+                width=16,
+                depth=2,
+                num_heads=2,
+                patch_size=4,
+                norm="rms_norm",
+                norm_eps=1e-5,
+                ffn="swiglu",
+                ffn_width=40,
+                mask_token=True,
+            ),
+        )
+
+
+class PatchEmbedding(nn.Module):
+    """A linear map of each patch's values: the same as a convolution with kernel and stride of one patch."""
+
+    def __init__(self, num_values: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_values, width)
+
+    def forward(self, patches_BNF: Tensor) -> Tensor:
+        """``[B, N, F]`` in, ``[B, N, D]`` out, in the type of the weights."""
+        tokens: Tensor = self.linear(patches_BNF.to(self.linear.weight.dtype))
+        return tokens
+
+
+class SincosPositions(nn.Module):
+    """Adds fixed positions of each patch's true place; tables are kept per grid, not saved."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self._tables: dict[tuple[PatchGrid, torch.device], Tensor] = {}
+
+    def forward(self, tokens_BND: Tensor, images: Images) -> Tensor:
+        """Tokens in raster order, ``[B, N, D]``; the sum is float32."""
+        if not images.is_uniform:
+            return tokens_BND + sincos_positions(images.places_BN2, self.width)
+        key = (images.grid, tokens_BND.device)
+        if key not in self._tables:
+            self._tables[key] = sincos_positions(images.places_BN2[:1], self.width)
+        return tokens_BND + self._tables[key]
+
+
+class ViTModule(TrunkModule):
+    """The module of :class:`ViT`."""
+
+    def __init__(self, config: ViT) -> None:
+        super().__init__()
+        self.width, self.depth = config.width, config.depth
+        self.patch_size, self.num_channels = config.patch_size, config.num_channels
+        self.patch_embedding = PatchEmbedding(config.patch_size**2 * config.num_channels, config.width)
+        self.patch_norm = make_norm(config.norm, config.width, config.norm_eps)
+        self.mask_token = MaskToken(config.width) if config.mask_token else None
+        self.positions = _positions(config)
+        self.blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
+        self.norm = make_norm(config.norm, config.width, config.norm_eps)
+        self._problems_with = config.problems_with
+        init_linears(self)
+
+    def forward(self, images: Images, reading: Reading) -> Features:
+        """Read images as ``reading`` says.
+
+        Raises:
+            ValueError: learned positions do not fit the images' grid, or patches are hidden without a mask token.
+        """
+        tokens_BND = reorder(self._embed(images, reading.hidden_BN), reading.order_BN)
+        valid_BN = reorder(images.valid_BN, reading.order_BN)
+        attention = Attention(
+            causal=reading.attention.causal,
+            prefix_length_B=reading.attention.prefix_length_B,
+            valid_BN=valid_BN if images.is_padded else reading.attention.valid_BN,
+        )
+        mask = mask_of(attention, tokens_BND.shape[1], tokens_BND.device)
+        kept = {}
+        for index, block in enumerate(self.blocks):
+            tokens_BND = block(tokens_BND, mask)
+            if index in reading.layers:
+                kept[index] = tokens_BND
+        layers = tuple(kept[index] for index in reading.layers)
+        places_BN2 = reorder(images.places_BN2, reading.order_BN)
+        return Features(self.norm(tokens_BND), places_BN2, valid_BN, layers)
+
+    def _embed(self, images: Images, hidden_BN: Tensor | None) -> Tensor:
+        for problem in (text for grid in sorted(set(images.grids)) for text in self._problems_with(grid)):
+            raise ValueError(f"ViT: {problem}")
+        embedded_BND = self.patch_embedding(images.patches_BNF)
+        tokens_BND: Tensor = self.patch_norm(embedded_BND)
+        if hidden_BN is not None:
+            if self.mask_token is None:
+                raise ValueError("ViT: patches are hidden, but the trunk has no mask token: set mask_token=True")
+            tokens_BND = self.mask_token(tokens_BND, hidden_BN)
+        if isinstance(self.positions, LearnedPositions):
+            tokens_BND = self.positions(tokens_BND)
+        else:
+            tokens_BND = self.positions(tokens_BND, images)
+        # float32 positions lift bfloat16 tokens: wanted under autocast (a float32 residual stream), not in bfloat16.
+        return tokens_BND.to(self.patch_embedding.linear.weight.dtype)
+
+
+def _positions(config: ViT) -> LearnedPositions | SincosPositions:
+    if config.grid is None:
+        return SincosPositions(config.width)
+    return LearnedPositions(config.grid[0] * config.grid[1], config.width)
+
+
+def _block(config: ViT) -> TransformerBlock:
+    return TransformerBlock(
+        config.width,
+        config.num_heads,
+        config.hidden_width,
+        norm=config.norm,
+        ffn=config.ffn,
+        attention_bias=config.attention_bias,
+        ffn_bias=config.ffn_bias,
+        eps=config.norm_eps,
+    )
