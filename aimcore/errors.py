@@ -28,3 +28,20 @@ class UnreadableSample(AimcoreError):
     def __reduce__(self) -> tuple[type["UnreadableSample"], tuple[str, str]]:
         """Survive the way back from a data worker."""
         return type(self), (self.identifier, self.cause)
+
+
+class InvalidStudy(AimcoreError):
+    """A study file, a recipe, or what was asked of it cannot be run."""
+
+
+class RunFolderError(AimcoreError):
+    """The folder of a run is taken, or holds the run of another recipe."""
+
+
+class InvalidSummary(AimcoreError):
+    """A ``summary.json`` does not follow its schema."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")

@@ -1,0 +1,202 @@
+"""What a run costs, before it is run: parameters, FLOPs and memory, counted on the meta device.
+
+The experiment's own trunk and objective are built without storage, and one step goes through them forward and
+backward, so the numbers follow whatever the experiment is made of.
+
+Conventions: one multiply-add is two FLOPs; matrix products, convolutions and attention are counted, element-wise work
+is not. Attention is counted in full, whatever the mask hides: a causal mask does not halve it. Nothing is recomputed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from aimcore.experiment import Engine, Experiment
+from aimcore.modules import ObjectiveModule
+from aimcore.values import Batch, Images, PatchGrid
+
+NUM_IMAGES = 256
+"""Images of the counted step: enough that a random prefix length is near its mean."""
+
+
+class StateMemory(NamedTuple):
+    """Bytes that one process keeps throughout a run."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """Adam's two moments, and the float32 master weights where the engine keeps them."""
+
+    @property
+    def total(self) -> int:
+        """All three."""
+        return self.weights + self.gradients + self.optimizer
+
+
+@attrs.frozen(kw_only=True)
+class Cost:
+    """The cost of one experiment."""
+
+    trunk_parameters: int
+    objective_parameters: int
+    """Everything beside the trunk: heads, decoders, towers."""
+    flops_per_image: int
+    """Forward and backward, for one image, averaged over prefix lengths."""
+    forward_flops_per_image: int
+    flops_per_run: int
+    patches_per_image: int
+    state: StateMemory
+    activation_bytes_per_image: int
+    """What is kept for the backward pass of one image; the size of a micro-batch multiplies it."""
+    micro_batch: int
+    """Images per process and backward pass."""
+
+    @property
+    def parameters(self) -> int:
+        """All trained and fixed parameters."""
+        return self.trunk_parameters + self.objective_parameters
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one process needs at the end of a forward pass."""
+        return self.state.total + self.micro_batch * self.activation_bytes_per_image
+
+
+def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
+    """Count the cost of training ``experiment`` on ``world_size`` processes, without data and without weights."""
+    with torch.device("meta"):
+        module = experiment.objective.build(experiment.trunk.build())
+    forward, step = _flops(experiment, module)
+    trunk = _num_parameters(module.trunk)
+    total = _num_parameters(module)
+    grid = _grid(experiment)
+    return Cost(
+        trunk_parameters=trunk,
+        objective_parameters=total - trunk,
+        flops_per_image=step // NUM_IMAGES,
+        forward_flops_per_image=forward // NUM_IMAGES,
+        flops_per_run=step * experiment.data.batch_size * experiment.num_steps // NUM_IMAGES,
+        patches_per_image=grid.num_patches,
+        state=state_memory(total, experiment.engine, world_size),
+        activation_bytes_per_image=_activation_bytes(experiment, module),
+        micro_batch=max(1, experiment.data.batch_size // (world_size * experiment.engine.accumulation_steps)),
+    )
+
+
+def state_memory(num_parameters: int, engine: Engine, world_size: int) -> StateMemory:
+    """Bytes of weights, gradients and optimiser state per process (ZeRO: arXiv:1910.02054, section 5).
+
+    Stage 1 shares the optimiser state among the processes, stage 2 also the gradients, stage 3 also the weights.
+    From stage 1 on, and in bf16, DeepSpeed steps on a float32 copy of the weights of its own.
+    """
+    bytes_each = 2 if engine.precision == "bf16" else 4
+    optimizer_bytes_each = 8 if engine.zero_stage == 0 else 12
+
+    def share(bytes_per_parameter: int, from_stage: int) -> int:
+        parts = world_size if engine.zero_stage >= from_stage else 1
+        return math.ceil(num_parameters * bytes_per_parameter / parts)
+
+    return StateMemory(
+        weights=share(bytes_each, from_stage=3),
+        gradients=share(bytes_each, from_stage=2),
+        optimizer=share(optimizer_bytes_each, from_stage=1),
+    )
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _grid(experiment: Experiment) -> PatchGrid:
+    side = experiment.data.image_size // experiment.trunk.patch_size
+    return PatchGrid(side, side)
+
+
+def _meta_batch(experiment: Experiment, num_images: int, num_channels: int) -> Batch:
+    """Images without pixels; the sample numbers are real, because prefixes and masks are drawn from them."""
+    grid, patch_size = _grid(experiment), experiment.trunk.patch_size
+    patches_BNF = torch.empty(num_images, grid.num_patches, patch_size**2 * num_channels, device="meta")
+    sides = {view.key: (grid.rows * view.pixels_per_patch, grid.columns * view.pixels_per_patch)
+             for view in experiment.objective.views}  # fmt: skip
+    return Batch(
+        images=Images(patches_BNF=patches_BNF, grids=(grid,) * num_images, patch_size=patch_size),
+        sample_numbers_B=torch.arange(num_images),
+        seed=experiment.seed,
+        labels_B=torch.zeros(num_images, dtype=torch.int64, device="meta"),
+        views={key: torch.empty(num_images, num_channels, *side, device="meta") for key, side in sides.items()},
+    )
+
+
+def _loss(experiment: Experiment, module: ObjectiveModule, num_images: int) -> Tensor:
+    batch = _meta_batch(experiment, num_images, module.trunk.num_channels)
+    with _LowPrecision(enabled=experiment.engine.precision != "fp32"):
+        losses = module(batch)
+    return torch.stack([loss.sum.float() for loss in losses.values()]).sum()
+
+
+def _flops(experiment: Experiment, module: ObjectiveModule) -> tuple[int, int]:
+    """FLOPs of the forward pass, and of forward and backward, for ``NUM_IMAGES`` images."""
+    with FlopCounterMode(display=False) as counter:
+        loss = _loss(experiment, module, NUM_IMAGES)
+        forward = counter.get_total_flops()
+        loss.backward()  # type: ignore[no-untyped-call]
+    module.zero_grad(set_to_none=True)
+    return forward, counter.get_total_flops()
+
+
+def _activation_bytes(experiment: Experiment, module: ObjectiveModule) -> int:
+    """Bytes kept for backward, per image: the difference of two batches, so that casts of weights do not count."""
+    few, many = (_saved_bytes(experiment, module, size) for size in (NUM_IMAGES // 2, NUM_IMAGES))
+    return (many - few) // (NUM_IMAGES - NUM_IMAGES // 2)
+
+
+def _saved_bytes(experiment: Experiment, module: ObjectiveModule, num_images: int) -> int:
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        # Holding the storage keeps its address from being given to another one.
+        storages[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _loss(experiment, module, num_images)
+    return sum(storage.nbytes() for storage in storages.values() if storage.device.type == "meta")
+
+
+_PRODUCTS = frozenset(
+    {
+        nn.functional.linear, nn.functional.conv2d, nn.functional.scaled_dot_product_attention,
+        torch.matmul, torch.bmm, torch.mm, torch.einsum, torch.baddbmm, torch.addmm,
+        Tensor.matmul, Tensor.bmm, Tensor.mm, Tensor.__matmul__,
+    }
+)  # fmt: skip
+
+
+class _LowPrecision(TorchFunctionMode):
+    """Autocast for the meta device, which torch's own does not know: products take and give bfloat16."""
+
+    def __init__(self, enabled: bool) -> None:
+        super().__init__()
+        self._enabled = enabled
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not self._enabled or func not in _PRODUCTS:
+            return func(*args, **kwargs)
+        return func(*map(_lowered, args), **{key: _lowered(value) for key, value in kwargs.items()})
+
+
+def _lowered(value: Any) -> Any:
+    """A float32 tensor as bfloat16; anything else as it is."""
+    return value.to(torch.bfloat16) if isinstance(value, Tensor) and value.dtype == torch.float32 else value

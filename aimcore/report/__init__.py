@@ -1,0 +1,23 @@
+"""What a study found: ``summary.json``, and tables on the terminal."""
+
+from aimcore.report.summary import (
+    SCHEMA_VERSION,
+    ExperimentSummary,
+    LossSummary,
+    ProbeSummary,
+    Status,
+    Summary,
+    read_summary,
+    write_summary,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "ExperimentSummary",
+    "LossSummary",
+    "ProbeSummary",
+    "Status",
+    "Summary",
+    "read_summary",
+    "write_summary",
+]

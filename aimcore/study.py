@@ -1,0 +1,128 @@
+"""Studies from files: a Python file that defines ``study(scale) -> Study``, or a recipe, which is one experiment."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+from aimcore.errors import InvalidStudy
+from aimcore.experiment import Experiment, Scale, Study
+
+RECIPE_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether ``path`` names a recipe rather than a study file."""
+    return path.suffix in RECIPE_SUFFIXES
+
+
+def load_study(path: Path, scale: Scale) -> Study:
+    """The study that the Python file or recipe at ``path`` holds.
+
+    Args:
+        path: a ``.py`` file that defines ``study(scale) -> Study``, or a recipe (``.json``, ``.yaml``), which becomes
+            a study of one experiment and has no use for the scale.
+        scale: how large the study should be.
+
+    Raises:
+        InvalidStudy: there is no such file, it defines no ``study``, ``study`` gave something else than a study, or
+            the scale is unknown.
+    """
+    if scale not in get_args(Scale):
+        raise InvalidStudy(f"unknown scale {scale!r}; there are {', '.join(get_args(Scale))}")
+    if not path.is_file():
+        raise InvalidStudy(f"no such file: {path}{_similar(path)}. Give a study (.py) or a recipe (.json, .yaml)")
+    if is_recipe(path):
+        return _study_of_recipe(path)
+    if path.suffix != ".py":
+        raise InvalidStudy(f"{path} is neither a study (.py) nor a recipe ({', '.join(RECIPE_SUFFIXES)})")
+    study = _study_function(_import_file(path), path)(scale)
+    if not isinstance(study, Study):
+        raise InvalidStudy(f"study({scale!r}) of {path} must return an aimcore.Study, it returned {study!r}")
+    return study
+
+
+def _similar(path: Path) -> str:
+    known = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, known, n=1)
+    return f" (did you mean {path.parent / near[0]}?)" if near else ""
+
+
+def _study_of_recipe(path: Path) -> Study:
+    from aimcore.recipe import load
+
+    experiment = load(path)
+    return Study(name=experiment.name, source=f"recipe {path}", experiments=[experiment])
+
+
+def _study_function(module: ModuleType, path: Path) -> Callable[[Scale], Any]:
+    function = getattr(module, "study", None)
+    if not callable(function):
+        raise InvalidStudy(f"{path} defines no function study(scale) -> Study; add one, or name another file")
+    return function  # type: ignore[no-any-return]
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Run a study file as a module of its own; files beside it can be imported, as in a script."""
+    name = f"aimcore_study_{path.stem.replace('-', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None  # a .py file always has one
+    module = importlib.util.module_from_spec(spec)
+    with _importable(path.resolve().parent):
+        # attrs and pickle look a class's module up by name.
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def selected(study: Study, names: Sequence[str]) -> Study:
+    """The study with only the experiments called ``names``; all of them where ``names`` is empty.
+
+    Raises:
+        InvalidStudy: a name that no experiment has.
+    """
+    known = [experiment.name for experiment in study.experiments]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidStudy(f"no experiment of {study.name!r} is called {', '.join(unknown)}; there are {known}")
+    return study if not names else _with(study, [e for e in study.experiments if e.name in names])
+
+
+def changed(study: Study, changes: Sequence[str]) -> Study:
+    """The study with ``PATH=VALUE`` applied to the recipe of every experiment.
+
+    Raises:
+        InvalidStudy: a change without ``=``.
+        AimcoreError: a path or a value that does not fit; it says where.
+    """
+    if not changes:
+        return study
+    from aimcore.recipe import apply_changes
+
+    without = [change for change in changes if "=" not in change]
+    if without:
+        raise InvalidStudy(f"--set takes PATH=VALUE, got {', '.join(without)}")
+    pairs = dict(change.split("=", 1) for change in changes)
+    return _with(study, [apply_changes(experiment, pairs) for experiment in study.experiments])
+
+
+def _with(study: Study, experiments: Sequence[Experiment]) -> Study:
+    names = {experiment.name for experiment in experiments}
+    paper = {name: scores for name, scores in study.paper.items() if name in names}
+    return Study(name=study.name, source=study.source, experiments=experiments, paper=paper)
