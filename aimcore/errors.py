@@ -45,3 +45,39 @@ class InvalidSummary(AimcoreError):
         self.path = path
         self.problem = problem
         super().__init__(f"{path}: {problem}")
+
+
+class UnknownComponent(AimcoreError):
+    """No installed plugin supplies a component of this name."""
+
+    def __init__(self, role: str, name: str, message: str) -> None:
+        self.role = role
+        self.name = name
+        super().__init__(message)
+
+
+class NotAComponent(AimcoreError):
+    """A plugin supplies something that is no component of the role."""
+
+
+class NameClash(AimcoreError):
+    """Two suppliers use one name; neither is preferred."""
+
+
+class PluginError(AimcoreError):
+    """Plugins are absent, failed to import, or define a hook that nobody calls."""
+
+
+class RecipeError(InvalidValue):
+    """A recipe cannot be read, or an experiment cannot be written as one; every problem is listed with its path."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]], owner: str = "recipe") -> None:
+        super().__init__(owner, problems)
+
+
+class NewerVersion(UserWarning):
+    """A recipe was written by a newer version than the one installed."""
+
+
+class UnknownBlock(UserWarning):
+    """``AIMCORE_BLOCK`` names a plugin that is not installed."""

@@ -1,0 +1,266 @@
+"""Plugins: entry points of the group ``aimcore`` -> pluggy -> frozen registries.
+
+The steps are small and pure: find, leave out what is blocked, refuse clashes, load, register. aimcore's own plugins
+take the same way as anybody's.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, overload
+
+import attrs
+import pluggy
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from aimcore import hookspecs
+from aimcore.component import Component
+from aimcore.errors import NameClash, PluginError, UnknownBlock
+from aimcore.registry import Registry, Supplier, did_you_mean
+from aimcore.roles import ROLES
+
+BLOCK = "AIMCORE_BLOCK"
+"""Environment variable: plugins to leave out, by entry-point or distribution name, separated by commas."""
+
+C = TypeVar("C", bound=Component)
+Hooks = Mapping[str, Callable[[], Sequence[type[Component]]]]
+Supplied = Mapping[str, Sequence[type[Component]]]
+
+
+class FoundPlugin(NamedTuple):
+    """A plugin that is installed, not yet imported."""
+
+    supplier: Supplier
+    entry_point: EntryPoint
+
+
+class Quarantined(NamedTuple):
+    """A plugin that failed to import, or whose hooks failed."""
+
+    supplier: Supplier
+    cause: Exception
+
+    def __str__(self) -> str:
+        return f"{self.supplier} failed to load ({type(self.cause).__name__}: {self.cause})"
+
+
+class MissingExtra(NamedTuple):
+    """A plugin that needs optional packages which are absent."""
+
+    supplier: Supplier
+    extras: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """What installs them."""
+        return f"pip install '{self.supplier.distribution}[{','.join(self.extras)}]'"
+
+    def __str__(self) -> str:
+        return f"{self.supplier} needs {', '.join(self.packages)}: {self.command}"
+
+
+@attrs.frozen(kw_only=True)
+class Plugins:
+    """Everything the installed plugins supply, and what was left out."""
+
+    registries: Mapping[str, Registry[Any]]
+    """One per role, by its name in the plural."""
+    suppliers: tuple[Supplier, ...]
+    """The plugins that are loaded."""
+    quarantined: tuple[Quarantined, ...]
+    blocked: tuple[Supplier, ...]
+    missing_extras: tuple[MissingExtra, ...]
+
+    @overload
+    def registry(self, role: str) -> Registry[Any]: ...
+    @overload
+    def registry(self, role: type[C]) -> Registry[C]: ...
+    def registry(self, role: str | type[Component]) -> Registry[Any]:
+        """The registry of a role, given its class or its name.
+
+        Raises:
+            PluginError: there is no such role.
+        """
+        name = role if isinstance(role, str) else role.role
+        if name not in self.registries:
+            known = sorted(self.registries)
+            raise PluginError(f"no role is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
+        return self.registries[name]
+
+    def version_of(self, distribution: str) -> str | None:
+        """The version of a distribution that has plugins here, loaded or not; None if it has none."""
+        failed = [plugin.supplier for plugin in self.quarantined]
+        lacking = [plugin.supplier for plugin in self.missing_extras]
+        every = (*self.suppliers, *self.blocked, *failed, *lacking)
+        return {supplier.distribution: supplier.version for supplier in every}.get(distribution)
+
+    def require_all(self) -> None:
+        """A strict start.
+
+        Raises:
+            PluginError: some plugin is quarantined; all of them are named, each with its cause.
+        """
+        if self.quarantined:
+            raise PluginError("; ".join(map(str, self.quarantined)) + f". Mend it, or leave it out with {BLOCK}=NAME")
+
+
+@cache
+def installed() -> Plugins:
+    """The installed plugins, but for those that ``AIMCORE_BLOCK`` names. Loaded once per process.
+
+    Raises:
+        AimcoreError: nothing is installed, names clash, a hook is misspelt, or a supplied class is no component.
+    """
+    names = os.environ.get(BLOCK, "").split(",")
+    return load_plugins(entry_points(group=hookspecs.PROJECT), [name.strip() for name in names if name.strip()])
+
+
+def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *, strict: bool = False) -> Plugins:
+    """Load the plugins that ``points`` name into frozen registries.
+
+    Args:
+        points: entry points, in any order.
+        blocked: entry-point or distribution names to leave out; one that fits nothing is a warning.
+        strict: whether a plugin that cannot be imported is an error at once, not only when it is used.
+
+    Raises:
+        PluginError: there are no plugins, a hook is misspelt, or (strict) a plugin cannot be imported.
+        NameClash: two plugins or two components share a name.
+        NotAComponent: a plugin supplies something else.
+    """
+    found = _find(points)
+    if not found:
+        raise PluginError("aimcore's plugins are not installed: run pip install -e .")
+    kept = _without(found, blocked)
+    _refuse_clashes(kept)
+    missing = tuple(lack for plugin in kept if (lack := _missing_extra(plugin)))
+    absent = {lack.supplier for lack in missing}
+    supplied, quarantined = _load([plugin for plugin in kept if plugin.supplier not in absent])
+    left_out = tuple(plugin.supplier for plugin in found if plugin not in kept)
+    notes = [
+        *map(str, quarantined),
+        *map(str, missing),
+        *(f"{supplier} is blocked by {BLOCK}" for supplier in left_out),
+    ]
+    plugins = Plugins(
+        registries=_registries(supplied, [*map(str, quarantined), *map(str, missing), *refused]),
+        suppliers=tuple(supplied),
+        quarantined=quarantined,
+        blocked=left_out,
+        missing_extras=missing,
+    )
+    if strict:
+        plugins.require_all()
+    return plugins
+
+
+def _find(points: Iterable[EntryPoint]) -> tuple[FoundPlugin, ...]:
+    """The plugins, sorted, each once, with their distributions."""
+    found = {
+        Supplier(point.dist.name if point.dist else "?", point.dist.version if point.dist else "?", point.name): point
+        for point in points
+    }
+    return tuple(FoundPlugin(supplier, point) for supplier, point in sorted(found.items(), key=lambda item: item[0]))
+
+
+def _without(found: Sequence[FoundPlugin], blocked: Collection[str]) -> tuple[FoundPlugin, ...]:
+    """Those that are not blocked."""
+    wanted = {canonicalize_name(name) for name in blocked}
+    names = {plugin.supplier: _block_names(plugin.supplier) for plugin in found}
+    for name in sorted(wanted.difference(*names.values())):
+        warnings.warn(f"{BLOCK} names {name!r}, which is no installed plugin", UnknownBlock, stacklevel=2)
+    return tuple(plugin for plugin in found if not names[plugin.supplier] & wanted)
+
+
+def _block_names(supplier: Supplier) -> set[str]:
+    return {canonicalize_name(supplier.plugin), canonicalize_name(supplier.distribution)}
+
+
+def _refuse_clashes(found: Sequence[FoundPlugin]) -> None:
+    """Compare names before loading: pluggy would silently drop one of two plugins that share a name."""
+    first: dict[str, Supplier] = {}
+    for plugin in found:
+        name = plugin.supplier.plugin
+        other = first.setdefault(name, plugin.supplier)
+        if other is not plugin.supplier:
+            raise NameClash(
+                f"two distributions have a plugin called {name!r}: {other.distribution} {other.version} and "
+                f"{plugin.supplier.distribution} {plugin.supplier.version}. Uninstall one, or leave one out with "
+                f"{BLOCK}=DISTRIBUTION"
+            )
+
+
+def _missing_extra(plugin: FoundPlugin) -> MissingExtra | None:
+    """What the extras that the entry point declares lack here."""
+    point = plugin.entry_point
+    requires = [Requirement(text) for text in (point.dist.requires if point.dist else None) or ()]
+    wanted = [need for need in requires if any(_is_of_extra(need, extra) for extra in point.extras)]
+    lacking = tuple(need.name for need in wanted if not _is_met(need))
+    return MissingExtra(plugin.supplier, tuple(point.extras), lacking) if lacking else None
+
+
+def _is_of_extra(need: Requirement, extra: str) -> bool:
+    marker = need.marker
+    return marker is not None and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
+
+
+def _is_met(need: Requirement) -> bool:
+    try:
+        return need.specifier.contains(version(need.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
+def _load(
+    found: Sequence[FoundPlugin],
+) -> tuple[dict[Supplier, Supplied], tuple[Quarantined, ...]]:
+    """Import plugins and call their hooks: what each supplies per role, and those that failed."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    supplied: dict[Supplier, Supplied] = {}
+    quarantined = []
+    for plugin in found:
+        # Importing runs a stranger's code, which may fail in any way: it is kept, reported, and fails when used.
+        try:
+            manager.register(plugin.entry_point.load(), name=plugin.supplier.plugin)
+            supplied[plugin.supplier] = {role: list(hook()) for role, hook in _hooks(manager, plugin).items()}
+        except Exception as cause:  # noqa: BLE001
+            quarantined.append(Quarantined(plugin.supplier, cause))
+    _refuse_misspelt(manager, found)
+    return supplied, tuple(quarantined)
+
+
+def _hooks(manager: pluggy.PluginManager, plugin: FoundPlugin) -> Hooks:
+    """The hooks that one plugin implements; calling them apart keeps track of who supplies what."""
+    return {
+        role.role: implementation.function
+        for role in ROLES
+        for implementation in getattr(manager.hook, role.role).get_hookimpls()
+        if implementation.plugin_name == plugin.supplier.plugin
+    }
+
+
+def _refuse_misspelt(manager: pluggy.PluginManager, found: Sequence[FoundPlugin]) -> None:
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        name = manager.get_name(error.plugin)
+        supplier = next(plugin.supplier for plugin in found if plugin.supplier.plugin == name)
+        known = sorted(role.role for role in ROLES)
+        raise PluginError(f"{supplier}: {error}. The hooks are {', '.join(known)}") from error
+
+
+def _registries(supplied: Mapping[Supplier, Supplied], notes: Sequence[str]) -> Mapping[str, Registry[Any]]:
+    registries: dict[str, Registry[Any]] = {role.role: Registry(role) for role in ROLES}
+    for supplier, components in supplied.items():
+        for role, classes in components.items():
+            for component in classes:
+                registries[role].add(component, supplier)
+    for registry in registries.values():
+        registry.freeze(notes)
+    return MappingProxyType(registries)

@@ -1,0 +1,131 @@
+"""Registries: the components of one role by name, and who supplied each."""
+
+import inspect
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Generic, NamedTuple, TypeVar
+
+import attrs
+
+from aimcore.component import Component
+from aimcore.errors import NameClash, NotAComponent, UnknownComponent
+
+C = TypeVar("C", bound=Component)
+
+
+class Supplier(NamedTuple):
+    """Where a component comes from."""
+
+    distribution: str
+    """What pip calls the package."""
+    version: str
+    plugin: str
+    """The name of its entry point."""
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin!r} of {self.distribution} {self.version}"
+
+
+class Registry(Generic[C]):
+    """The components of one role. Filled once while plugins load, then frozen."""
+
+    def __init__(self, role: type[C]) -> None:
+        self.role = role
+        self._components: dict[str, type[C]] = {}
+        self._suppliers: dict[str, Supplier] = {}
+        self._frozen = False
+        self._not_loaded: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The role's name, in the plural: ``"orderings"``."""
+        return self.role.role
+
+    def add(self, component: type[C], supplier: Supplier) -> None:
+        """List ``component`` under its name.
+
+        Raises:
+            NotAComponent: it is not a component class of this role.
+            NameClash: another supplier has that name.
+            RuntimeError: the registry is frozen.
+        """
+        if self._frozen:
+            raise RuntimeError(f"the registry of {self.name} is frozen; components come from plugins only")
+        fault = _fault(component, self.role)
+        if fault:
+            raise NotAComponent(f"{supplier} supplies {component!r} for {self.name}, but {fault}")
+        first = self._suppliers.get(component.name)
+        if first is not None:
+            raise NameClash(
+                f"two suppliers of {self.name}/{component.name}: {first}, and {supplier}. "
+                f"Uninstall one, or leave one out with AIMCORE_BLOCK=NAME (of its plugin or distribution)"
+            )
+        self._components[component.name] = component
+        self._suppliers[component.name] = supplier
+
+    def freeze(self, not_loaded: Iterable[str] = ()) -> None:
+        """Allow no more changes. ``not_loaded`` says which plugins are absent and why, for errors."""
+        self._not_loaded = tuple(not_loaded)
+        self._frozen = True
+
+    def get(self, name: str, path: str = "") -> type[C]:
+        """The component called ``name``; ``path`` is where a recipe asked for it.
+
+        Raises:
+            UnknownComponent: there is none; the message lists what there is and who supplies it.
+        """
+        try:
+            return self._components[name]
+        except KeyError:
+            raise UnknownComponent(self.name, name, self._unknown(name, path)) from None
+
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted."""
+        return tuple(sorted(self._components))
+
+    def items(self) -> tuple[tuple[str, type[C]], ...]:
+        """All components with their names, sorted by name."""
+        return tuple(sorted(self._components.items()))
+
+    def supplier_of(self, name: str) -> Supplier:
+        """Who supplies the component called ``name``.
+
+        Raises:
+            UnknownComponent: there is none.
+        """
+        self.get(name)
+        return self._suppliers[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._components
+
+    def __len__(self) -> int:
+        return len(self._components)
+
+    def _unknown(self, name: str, path: str) -> str:
+        where = f" (at {path})" if path else ""
+        said = [f"no {self.name.removesuffix('s')} is called {name!r}{where}{did_you_mean(name, self.names())}"]
+        if self._components:
+            said.append("there are " + ", ".join(f"{known} ({self._suppliers[known][0]})" for known in self.names()))
+        else:
+            said.append(f"no installed plugin supplies {self.name}; for aimcore's own, run pip install -e .")
+        if self._not_loaded:
+            said.append("not loaded: " + "; ".join(self._not_loaded))
+        return ". ".join(said)
+
+
+def _fault(component: object, role: type[Component]) -> str:
+    """Why ``component`` cannot be listed under ``role``; empty if it can."""
+    if not isinstance(component, type) or not issubclass(component, role):
+        return f"it is not a subclass of {role.__name__}"
+    if "name" not in vars(component) or not attrs.has(component):
+        return "it is not decorated with @component(name)"
+    if inspect.isabstract(component):
+        return f"it lacks {', '.join(sorted(component.__abstractmethods__))}"
+    return ""
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`` (did you mean 'raster'?)``, with up to three of ``known`` that resemble ``word``; empty if none does."""
+    near = get_close_matches(word, known, n=3)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
