@@ -142,11 +142,7 @@ def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *,
     absent = {lack.supplier for lack in missing}
     supplied, quarantined = _load([plugin for plugin in kept if plugin.supplier not in absent])
     left_out = tuple(plugin.supplier for plugin in found if plugin not in kept)
-    notes = [
-        *map(str, quarantined),
-        *map(str, missing),
-        *(f"{supplier} is blocked by {BLOCK}" for supplier in left_out),
-    ]
+    refused = [f"{supplier} is blocked by {BLOCK}" for supplier in left_out]
     plugins = Plugins(
         registries=_registries(supplied, [*map(str, quarantined), *map(str, missing), *refused]),
         suppliers=tuple(supplied),
