@@ -81,3 +81,11 @@ class NewerVersion(UserWarning):
 
 class UnknownBlock(UserWarning):
     """``AIMCORE_BLOCK`` names a plugin that is not installed."""
+
+
+class DataNotFound(AimcoreError):
+    """A source's data is not where it was looked for; the message says how to get it."""
+
+
+class TooManyUnreadable(AimcoreError):
+    """More samples are unreadable than ``data.max_unreadable`` allows, or nothing readable is left."""

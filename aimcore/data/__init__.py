@@ -1,0 +1,7 @@
+"""Batches from sources: counter-based sampling, transforms, loading, held-out splits."""
+
+from aimcore.data.loading import evaluation_batches, train_steps
+from aimcore.data.sampling import index_of, micro_batch_numbers
+from aimcore.data.splits import hold_out
+
+__all__ = ["evaluation_batches", "hold_out", "index_of", "micro_batch_numbers", "train_steps"]

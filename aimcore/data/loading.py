@@ -1,0 +1,158 @@
+"""Batches from a source: for training by sample number, for evaluation by index.
+
+What a batch holds depends on its numbers alone, so that workers, threads, ranks and resumed runs all give the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+import numpy.typing as npt
+from loguru import logger
+
+from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, Rendering, TrainingLoader
+from aimcore.data.sampling import micro_batch_size
+from aimcore.data.streaming import stream
+from aimcore.errors import DataNotFound, TooManyUnreadable
+from aimcore.experiment import Data
+from aimcore.roles import OpenSource
+from aimcore.values import Batch, View
+
+
+def train_steps(
+    data: Data,
+    source: OpenSource,
+    *,
+    patch_size: int,
+    views: Sequence[View] = (),
+    seed: int,
+    first_step: int = 0,
+    num_steps: int,
+    rank: int = 0,
+    world_size: int = 1,
+    accumulation_steps: int = 1,
+) -> Generator[list[Batch]]:
+    """One rank's micro-batches of each optimiser step from ``first_step`` on.
+
+    Step k gives the same batches whatever ``first_step`` is. With ``data.num_workers`` > 0, processes load ahead that
+    live as long as the generator; else a thread does. Both start at the first ``next`` and end when the generator is
+    closed. The time a caller waits in ``next`` is what training loses to data.
+
+    An unreadable image is replaced by one drawn from (seed, sample number, attempt); it is named in one warning.
+
+    Args:
+        data: batch size, image size, augmentation, mean and std, workers, the limit on unreadable images.
+        source: what to read; pickled if there are workers.
+        patch_size: side of a patch, in pixels.
+        views: extra renderings of each crop.
+        seed: the run's seed.
+        first_step: number of the first step given, 0 unless the run is resumed.
+        num_steps: how many steps to give.
+        rank: which process this is.
+        world_size: how many processes share each step.
+        accumulation_steps: micro-batches per step on each rank.
+
+    Returns:
+        A generator of lists of ``accumulation_steps`` batches, each of batch_size / (world_size * accumulation_steps)
+        samples. ``extras["identifiers"]`` names the samples.
+
+    Raises:
+        InvalidValue: the batch size does not divide evenly (at once, not at the first ``next``).
+        DataNotFound: the source is empty (at once).
+        TooManyUnreadable: while iterating.
+    """
+    micro_batch_size(data.batch_size, world_size, accumulation_steps)
+    _require_samples(source)
+    loader = TrainingLoader(
+        data, source, Rendering.of(data, patch_size, views), seed, rank, world_size, accumulation_steps
+    )
+    first, last = (step * accumulation_steps for step in (first_step, first_step + num_steps))
+    return _steps(loader, range(first, last))
+
+
+def evaluation_batches(
+    data: Data,
+    source: OpenSource,
+    *,
+    patch_size: int,
+    views: Sequence[View] = (),
+    batch_size: int,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
+) -> Generator[Batch]:
+    """Samples in the order of their indices, resized and cropped at the centre; the last batch may be smaller.
+
+    Rank r takes ``indices[r::world_size]``. A sample's number is its index in the source. An unreadable image is left
+    out and named in one warning, so a batch may be smaller, and an empty one is skipped.
+
+    Args:
+        data: image size, evaluation crop, mean and std, workers, the limit on unreadable images.
+        source: what to read; pickled if there are workers.
+        patch_size: side of a patch, in pixels.
+        views: extra renderings of each crop.
+        batch_size: samples per batch on this rank.
+        seed: passed on in the batches; nothing here is random.
+        rank: which process this is.
+        world_size: how many processes share the samples.
+        indices: the samples wanted; all by default.
+
+    Raises:
+        DataNotFound: the source is empty (at once).
+        TooManyUnreadable: while iterating.
+    """
+    _require_samples(source)
+    wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
+    loader = EvaluationLoader(
+        data, source, Rendering.of(data, patch_size, views), seed, wanted[rank::world_size], batch_size
+    )
+    return _batches(loader, range(-(-len(loader.indices) // batch_size)))
+
+
+def _require_samples(source: OpenSource) -> None:
+    if not len(source):
+        raise DataNotFound(f"{type(source).__name__} has no samples: check the path or split that it was given")
+
+
+def _steps(loader: TrainingLoader, micro_batches: range) -> Generator[list[Batch]]:
+    step: list[Batch] = []
+    # Two steps ahead: one being consumed does not stop the next from being loaded.
+    ahead = 2 * loader.accumulation_steps
+    with closing(stream(loader, micro_batches, loader.data.num_workers, ahead)) as loaded:
+        for batch in _readable(loaded, loader.data):
+            if batch is None:
+                raise TooManyUnreadable(
+                    f"{MAX_REPLACEMENTS} images drawn in a row could not be read: next to nothing in this source is "
+                    "readable; see the warnings for the first causes"
+                )
+            step.append(batch)
+            if len(step) == loader.accumulation_steps:
+                yield step
+                step = []
+
+
+def _batches(loader: EvaluationLoader, numbers: range) -> Generator[Batch]:
+    with closing(stream(loader, numbers, loader.data.num_workers, ahead=2)) as loaded:
+        for batch in _readable(loaded, loader.data):
+            if batch is not None:
+                yield batch
+
+
+def _readable(stream_of_loaded: Iterator[Loaded], data: Data) -> Iterator[Batch | None]:
+    """Name every unreadable sample once, and stop beyond the limit."""
+    seen: dict[str, str] = {}
+    for loaded in stream_of_loaded:
+        for failure in loaded.failures:
+            if failure.identifier not in seen:
+                seen[failure.identifier] = failure.cause
+                logger.warning("{}; {} of at most {} unreadable", failure, len(seen), data.max_unreadable)
+            if len(seen) > data.max_unreadable:
+                first = "; ".join(f"{name} ({cause})" for name, cause in list(seen.items())[:3])
+                raise TooManyUnreadable(
+                    f"{len(seen)} images could not be read, more than data.max_unreadable = {data.max_unreadable} "
+                    f"allows. The first: {first}. Repair the data, or raise data.max_unreadable"
+                )
+        yield loaded.batch

@@ -1,0 +1,114 @@
+"""Loading ahead: in a thread, or in processes that neither fork a threaded parent nor answer Ctrl-C."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing.context import BaseContext
+from typing import Protocol, TypeVar, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+T = TypeVar("T", covariant=True)
+Item = TypeVar("Item")
+
+
+class Loader(Protocol[T]):
+    """Anything that loads item ``number``, in any order, in any process."""
+
+    def __getitem__(self, number: int, /) -> T:
+        """The item; the same whenever and wherever it is loaded."""
+
+
+def stream(loader: Loader[T], numbers: Sequence[int], num_workers: int, ahead: int) -> Generator[T]:
+    """The items ``numbers`` in order, loaded ahead.
+
+    Args:
+        loader: what loads an item; pickled if there are workers.
+        numbers: which items.
+        num_workers: processes; 0 loads in a thread of this one.
+        ahead: items that the thread loads before they are asked for; each worker loads two ahead.
+
+    Raises:
+        Exception: whatever the loader raises, when its item's turn comes.
+    """
+    return _from_processes(loader, numbers, num_workers) if num_workers else _from_thread(loader, numbers, ahead)
+
+
+def _from_thread(loader: Loader[T], numbers: Sequence[int], ahead: int) -> Generator[T]:
+    pool = _single_threaded_pool()
+    remaining = iter(numbers)
+    try:
+        waiting = deque(pool.submit(loader.__getitem__, number) for number in islice(remaining, ahead))
+        while waiting:
+            item = waiting.popleft().result()
+            waiting.extend(pool.submit(loader.__getitem__, number) for number in islice(remaining, 1))
+            yield item
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _single_threaded_pool() -> ThreadPoolExecutor:
+    """One thread whose tensor operations do not spread over the threads that training uses.
+
+    torch keeps the number per thread, but also as the default of threads to come: that one is put back.
+    """
+    num_threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(1, "aimcore-data", initializer=torch.set_num_threads, initargs=(1,))
+    pool.submit(torch.get_num_threads).result()
+    torch.set_num_threads(num_threads)
+    return pool
+
+
+def _from_processes(loader: Loader[T], numbers: Sequence[int], num_workers: int) -> Generator[T]:
+    items = DataLoader(
+        cast("Dataset[T]", loader),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_ignore_interrupts,
+        multiprocessing_context=_context(),
+        # Its own generator: the default would draw a seed from the global one, which the model's weights use.
+        generator=torch.Generator(),
+    )
+    with _interrupts_blocked():
+        iterator = iter(items)
+    yield from iterator
+
+
+def _context() -> BaseContext:
+    """Processes forked from a small server that has imported this room once, never from the threaded parent."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["aimcore.data.loading"])
+    return context
+
+
+def _as_it_is(item: Item) -> Item:
+    return item
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Leave Ctrl-C to the parent, which ends its workers when it is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start processes that are deaf to Ctrl-C from their first instruction; the parent hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,189 @@
+"""Crops, and renderings of the same crop in several sizes.
+
+What is random about a crop is drawn for a whole batch at once from (seed, sample number), never from torch's
+generators: they are neither read nor disturbed, and seeding one for every sample would cost more than the crop.
+Images stay uint8 while they are cut and resized, because that is what torch resizes fastest.
+
+Shape suffixes: B batch, C channels, H W pixels, A attempts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from aimcore.errors import InvalidValue
+from aimcore.experiment import Augmentation
+from aimcore.randomness import keyed_bits, keyed_uniform
+
+# torchvision's RandomResizedCrop tries as often before it falls back to a central crop.
+_ATTEMPTS = 10
+
+
+@attrs.frozen
+class Jitter:
+    """Factors of brightness, contrast, saturation and hue, and the order in which they are applied."""
+
+    factors: tuple[float, float, float, float]
+    order: tuple[int, ...]
+
+
+@attrs.frozen
+class Crop:
+    """One sample's random choices: a rectangle in source pixels, a flip, colours."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool = False
+    jitter: Jitter | None = None
+
+
+def draw_crops(
+    augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike, sizes: Sequence[tuple[int, int]]
+) -> list[Crop]:
+    """The crop of each sample: a pure function of (seed, sample number) and the image's size.
+
+    The distribution is torchvision's RandomResizedCrop (area uniform, log ratio uniform, ten attempts, then a central
+    crop of the nearest allowed ratio), RandomHorizontalFlip and ColorJitter; defaults: arXiv:2401.08541, Table 10.
+
+    Args:
+        augmentation: ranges and probabilities.
+        seed: the run's seed.
+        sample_numbers: ``[B]`` non-negative integers.
+        sizes: (height, width) of each image, in pixels.
+    """
+    numbers_B = np.asarray(sample_numbers, dtype=np.int64)
+    size_B2 = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
+    extent_B2, fits_B = _draw_extents(augmentation, seed, numbers_B, size_B2)
+    shift_B2 = keyed_uniform(seed, "crop place", numbers_B[:, None] * 2 + np.arange(2))
+    corner_B2 = np.floor(shift_B2 * (size_B2 - extent_B2 + 1)).astype(np.int64)
+    corner_B2 = np.where(fits_B[:, None], corner_B2, (size_B2 - extent_B2) // 2)
+    flip_B = keyed_uniform(seed, "flip", numbers_B) < augmentation.flip_probability
+    jitters = _draw_jitters(augmentation, seed, numbers_B)
+    rows = zip(corner_B2.tolist(), extent_B2.tolist(), flip_B.tolist(), jitters, strict=True)
+    return [Crop(top, left, height, width, *rest) for (top, left), (height, width), *rest in rows]
+
+
+def _draw_extents(
+    augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[np.int64], size_B2: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """(height, width) ``[B, 2]`` of the first attempt that fits, else of the fallback; and whether one did ``[B]``."""
+    attempt_BA = numbers_B[:, None] * _ATTEMPTS + np.arange(_ATTEMPTS)
+    low, high = augmentation.crop_scale
+    area_BA = (low + (high - low) * keyed_uniform(seed, "crop area", attempt_BA)) * size_B2.prod(1, keepdims=True)
+    log_low, log_high = np.log(augmentation.crop_ratio)
+    ratio_BA = np.exp(log_low + (log_high - log_low) * keyed_uniform(seed, "crop ratio", attempt_BA))
+    extent_BA2 = np.rint(np.sqrt(np.stack([area_BA / ratio_BA, area_BA * ratio_BA], axis=2))).astype(np.int64)
+    fits_BA = ((extent_BA2 > 0) & (extent_BA2 <= size_B2[:, None])).all(2)
+    first_B = fits_BA.argmax(1)
+    extent_B2 = extent_BA2[np.arange(len(numbers_B)), first_B]
+    fits_B = fits_BA.any(1)
+    return np.where(fits_B[:, None], extent_B2, _fallback_extents(size_B2, augmentation.crop_ratio)), fits_B
+
+
+def _fallback_extents(size_B2: npt.NDArray[np.int64], ratio: tuple[float, float]) -> npt.NDArray[np.int64]:
+    """The whole image, cut to the nearest allowed ratio (width / height)."""
+    height_B, width_B = size_B2.T
+    narrow_B = np.minimum(height_B, np.rint(width_B / ratio[0]).astype(np.int64))
+    wide_B = np.minimum(width_B, np.rint(height_B * ratio[1]).astype(np.int64))
+    extent_B2: npt.NDArray[np.int64] = np.maximum(np.stack([narrow_B, wide_B], axis=1), 1)
+    return extent_B2
+
+
+def _draw_jitters(augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[np.int64]) -> list[Jitter | None]:
+    if augmentation.color_jitter is None:
+        return [None] * len(numbers_B)
+    spread = np.asarray(augmentation.color_jitter)
+    centre = np.array([1.0, 1.0, 1.0, 0.0])
+    # A negative brightness, contrast or saturation has no meaning; hue turns both ways.
+    low = np.where(centre > 0, np.maximum(centre - spread, 0), -spread)
+    four_B4 = numbers_B[:, None] * 4 + np.arange(4)
+    factors_B4 = low + (centre + spread - low) * keyed_uniform(seed, "jitter", four_B4)
+    order_B4 = keyed_bits(seed, "jitter order", four_B4).argsort(1)
+    happens_B = keyed_uniform(seed, "jitter happens", numbers_B) < augmentation.color_jitter_probability
+    rows = zip(factors_B4.tolist(), order_B4.tolist(), happens_B.tolist(), strict=True)
+    return [Jitter(tuple(factors), tuple(order)) if happens else None for factors, order, happens in rows]
+
+
+def render_crop(image_CHW: Tensor, crop: Crop, size: int) -> Tensor:
+    """The crop as ``uint8 [C, size, size]``: cut, resized (bicubic, antialiased), flipped, colours changed."""
+    cut: Tensor = tv.resized_crop(
+        image_CHW, crop.top, crop.left, crop.height, crop.width, [size, size], InterpolationMode.BICUBIC, antialias=True
+    )
+    if crop.flip:
+        cut = tv.horizontal_flip(cut)
+    return _jittered(cut, crop.jitter) if crop.jitter else cut
+
+
+def _jittered(image_CHW: Tensor, jitter: Jitter) -> Tensor:
+    changes = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
+    for which in jitter.order:
+        # Saturation and hue mean nothing in a picture of one channel.
+        if which < 2 or image_CHW.shape[0] == 3:
+            image_CHW = changes[which](image_CHW, jitter.factors[which])
+    return image_CHW
+
+
+def render_evaluation(image_CHW: Tensor, size: int, eval_crop: float) -> Tensor:
+    """The centre as ``uint8 [C, size, size]``: short side resized to ceil(size / eval_crop), bicubic, then cropped.
+
+    Renderings in several sizes show the same centre up to the rounding of that side.
+    """
+    short_side = math.ceil(size / eval_crop)
+    resized = tv.resize(image_CHW, [short_side], InterpolationMode.BICUBIC, antialias=True)
+    cut: Tensor = tv.center_crop(resized, [size, size])
+    return cut
+
+
+def to_channels(image_CHW: Tensor, num_channels: int) -> Tensor:
+    """The image with ``num_channels`` channels.
+
+    Grey becomes three equal channels, alpha is dropped and not composited (as Pillow's ``convert("RGB")`` does), and
+    colour becomes grey where one channel is wanted (ITU-R 601-2 weights).
+
+    Raises:
+        InvalidValue: no such conversion is known.
+    """
+    channels = image_CHW.shape[0]
+    if channels == num_channels:
+        return image_CHW
+    if channels in (2, 4):
+        image_CHW, channels = image_CHW[:-1], channels - 1
+    if channels == 1 and num_channels == 3:
+        return image_CHW.expand(3, -1, -1)
+    if channels == 3 and num_channels == 1:
+        grey: Tensor = tv.rgb_to_grayscale(image_CHW)
+        return grey
+    if channels != num_channels:
+        message = (
+            f"has {num_channels} values, but an image of {channels} channels was read; give mean and std one value per "
+            "channel (1 and 3 channels, with or without alpha, convert into each other)"
+        )
+        raise InvalidValue("Data", [("mean", message)])
+    return image_CHW
+
+
+def to_unit(images: Sequence[Tensor]) -> Tensor:
+    """uint8 images of one size as one float32 batch in [0, 1]."""
+    # numpy, because it stays in this thread: torch would spread a batch over threads that the training needs.
+    unit = np.stack([image.numpy() for image in images]).astype(np.float32)
+    unit *= np.float32(1 / 255)
+    return torch.from_numpy(unit)
+
+
+def normalize(unit_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Subtract ``mean`` and divide by ``std``, channel by channel."""
+    shape = (1, -1, 1, 1)
+    normal = unit_BCHW.numpy() - np.asarray(mean, dtype=np.float32).reshape(shape)
+    normal /= np.asarray(std, dtype=np.float32).reshape(shape)
+    return torch.from_numpy(normal)
