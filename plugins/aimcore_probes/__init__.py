@@ -1,1 +1,14 @@
-"""Built-in plugin of aimcore."""
+"""Built-in probes: classifiers on the frozen trunk."""
+
+from collections.abc import Sequence
+
+from aimcore import Probe, hookimpl
+from aimcore_probes.linear import LinearProbe
+
+__all__ = ["LinearProbe"]
+
+
+@hookimpl
+def probes() -> Sequence[type[Probe]]:
+    """The probes of this package."""
+    return [LinearProbe]

@@ -1,0 +1,26 @@
+"""What a trained run is worth: validation losses, frozen features, and the probes on them."""
+
+from aimcore.evaluation.features import Extracted, FeatureKind, extract_all, extract_features, raw_pixel_features
+from aimcore.evaluation.intervals import wilson_interval
+from aimcore.evaluation.probing import Outcome, ProbeScore, check_probes, probe_experiment
+from aimcore.evaluation.ranks import TooFewBatches
+from aimcore.evaluation.validation import NonFiniteLoss, Validation, ValidationLoss, loss_by_chunk, validate
+
+__all__ = [
+    "Extracted",
+    "FeatureKind",
+    "NonFiniteLoss",
+    "Outcome",
+    "ProbeScore",
+    "TooFewBatches",
+    "Validation",
+    "ValidationLoss",
+    "check_probes",
+    "extract_all",
+    "extract_features",
+    "loss_by_chunk",
+    "probe_experiment",
+    "raw_pixel_features",
+    "validate",
+    "wilson_interval",
+]

@@ -1,0 +1,29 @@
+"""How sure a score is."""
+
+from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
+
+
+def wilson_interval(num_correct: int, num_samples: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as two fractions ``(low, high)``.
+
+    Unlike the textbook interval p +- z sqrt(p (1 - p) / n) it stays inside [0, 1] and does not shrink to a point at
+    0 and 1 (Wilson, Journal of the American Statistical Association 22, 1927).
+
+    Args:
+        num_correct: successes.
+        num_samples: trials; positive.
+        confidence: share of such intervals that hold the true proportion.
+
+    Raises:
+        ValueError: there are no samples, or more correct ones than samples.
+    """
+    if not 0 <= num_correct <= num_samples or num_samples == 0:
+        raise ValueError(f"{num_correct} correct of {num_samples} samples is no proportion")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, weight = num_correct / num_samples, z * z / num_samples
+    center = (share + weight / 2) / (1 + weight)
+    half = z * sqrt(share * (1 - share) / num_samples + weight / (4 * num_samples)) / (1 + weight)
+    return max(0.0, center - half), min(1.0, center + half)

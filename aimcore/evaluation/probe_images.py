@@ -1,0 +1,106 @@
+"""The labelled images that probes train and are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from aimcore.component import Problem
+from aimcore.data import evaluation_batches
+from aimcore.errors import InvalidValue, UnreadableSample
+from aimcore.evaluation.ranks import rank_and_world_size
+from aimcore.experiment import Experiment
+from aimcore.roles import OpenSource, Source
+from aimcore.values import Batch
+
+
+@attrs.frozen(eq=False)
+class ProbeImages:
+    """An experiment's probing sources, open and found to be fit for probing."""
+
+    experiment: Experiment
+    train: OpenSource
+    test: OpenSource
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.train.class_names)
+
+    def batches(self, source: OpenSource, batch_size: int) -> Iterator[Batch]:
+        """This process's share of ``source``, by the evaluation transform: nothing is augmented."""
+        rank, world_size = rank_and_world_size()
+        return evaluation_batches(
+            self.experiment.data,
+            source,
+            patch_size=self.experiment.trunk.patch_size,
+            views=(),
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
+        )
+
+
+def probe_sources(experiment: Experiment) -> tuple[Source, Source]:
+    """Where probes train (``data.probe_train``, else ``train``) and are tested (``probe_test``, else ``validation``)."""
+    data = experiment.data
+    return data.probe_train or data.train, data.probe_test or data.validation
+
+
+def open_probe_images(experiment: Experiment) -> ProbeImages:
+    """Open the probes' sources and see whether they can be probed on.
+
+    Raises:
+        InvalidValue: no labels or no class names, a test source of other classes than the training source, or two
+            probes of one name; all of them at once.
+        AimcoreError: a source is not there.
+    """
+    train_source, test_source = probe_sources(experiment)
+    images = ProbeImages(experiment, train_source.open(), test_source.open())
+    data = experiment.data
+    train_path = "data.train" if data.probe_train is None else "data.probe_train"
+    test_path = "data.validation" if data.probe_test is None else "data.probe_test"
+    problems = [*_same_names(experiment), *_unlabelled(train_path, train_source, images.train)]
+    problems += _unlabelled(test_path, test_source, images.test)
+    if not problems and tuple(images.train.class_names) != tuple(images.test.class_names):
+        problems.append(Problem(test_path, _other_classes(train_path, images)))
+    if problems:
+        raise InvalidValue(f"Experiment {experiment.name!r}", problems)
+    return images
+
+
+def _same_names(experiment: Experiment) -> Iterable[Problem]:
+    names = [probe.name for probe in experiment.probes]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Problem("probes", f"two probes are called {name!r}: scores are kept by name, so use one per experiment")
+
+
+def _unlabelled(path: str, source: Source, images: OpenSource) -> Iterable[Problem]:
+    cure = "give data.probe_train and data.probe_test labelled sources, or set probes to none"
+    if not images.class_names:
+        yield Problem(path, f"probes need classes, and source {source.name!r} names none: {cure}")
+    elif _first_label(images) is None:
+        yield Problem(path, f"probes need labels, and the images of source {source.name!r} have none: {cure}")
+
+
+def _first_label(images: OpenSource) -> int | None:
+    """The label of the first image that can be read."""
+    for index in range(len(images)):
+        try:
+            return images.label(index)
+        except UnreadableSample:
+            continue
+    return None
+
+
+def _other_classes(train_path: str, images: ProbeImages) -> str:
+    train, test = images.train.class_names, images.test.class_names
+    return (
+        f"must have the classes of {train_path}, in the same order: {len(test)} classes ({_some(test)}) "
+        f"against {len(train)} ({_some(train)})"
+    )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
