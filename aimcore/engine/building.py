@@ -1,0 +1,57 @@
+"""The module of an experiment, with weights that depend on nothing but the experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from aimcore.experiment import Experiment, Precision
+from aimcore.modules import ObjectiveModule
+from aimcore.randomness import keyed_bits
+from aimcore.values import Batch, Loss
+
+
+def seed_of(seed: int, purpose: str, number: int = 0) -> int:
+    """A seed for torch's generators: 63 bits of (seed, purpose, number)."""
+    return int(keyed_bits(seed, purpose, number)) >> 1
+
+
+def build_module(experiment: Experiment) -> ObjectiveModule:
+    """The trunk and objective with fresh weights: the same on every rank, at every ZeRO stage, every time.
+
+    It is built whole, in float32, in the memory of each process, and partitioned later: at stage 3 a process needs room
+    for one full copy of the weights while starting. torch's generator is left as it was.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(experiment.seed, "weights"))
+        return experiment.objective.build(experiment.trunk.build())
+
+
+class InPrecision(nn.Module):
+    """An objective module run in the experiment's precision; what DeepSpeed is given to train.
+
+    "autocast" and "bf16" both run under bfloat16 autocast. With "bf16" the weights are bfloat16 too, and a norm's input
+    is brought to the type of its weights, as LayerNorm on CPUs demands. Losses leave as float32.
+    """
+
+    def __init__(self, objective: ObjectiveModule, precision: Precision) -> None:
+        super().__init__()
+        self.objective = objective
+        self.precision = precision
+        if precision == "bf16":
+            for part in objective.modules():
+                if isinstance(part, nn.LayerNorm | nn.RMSNorm) and part.weight is not None:
+                    part.register_forward_pre_hook(_as_its_weight)
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The losses of ``batch``, their sums in float32."""
+        device = batch.images.patches_BNF.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision != "fp32"):
+            losses = self.objective(batch)
+        return {name: loss._replace(sum=loss.sum.float()) for name, loss in losses.items()}
+
+
+def _as_its_weight(norm: nn.LayerNorm | nn.RMSNorm, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs[0].to(norm.weight.dtype), *inputs[1:])

@@ -1,0 +1,50 @@
+"""DeepSpeed's configuration of an experiment, every number explicit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aimcore.data.sampling import micro_batch_size
+from aimcore.experiment import Experiment
+
+_MAX_BUCKET = 500_000_000
+"""DeepSpeed's own bucket size; it allocates that many numbers, so small models get smaller ones."""
+
+
+def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters: int) -> dict[str, Any]:
+    """The dictionary for ``deepspeed.initialize``.
+
+    Precision "autocast" is absent: the engine enters its own autocast context inside the module, because DeepSpeed's
+    is a global switch that outlives an engine and reduces gradients in bfloat16.
+
+    Raises:
+        InvalidValue: the batch does not divide over ranks and accumulation steps.
+    """
+    data, engine = experiment.data, experiment.engine
+    bucket = max(1, min(_MAX_BUCKET, num_parameters))
+    # At stage 0 the engine clips: DeepSpeed does too, but does not tell the norm.
+    clipping = (experiment.optimizer.gradient_clipping or 0.0) if engine.zero_stage else 0.0
+    return {
+        "train_batch_size": data.batch_size,
+        "train_micro_batch_size_per_gpu": micro_batch_size(data.batch_size, world_size, engine.accumulation_steps),
+        "gradient_accumulation_steps": engine.accumulation_steps,
+        "gradient_clipping": clipping,
+        "prescale_gradients": False,
+        "communication_data_type": "fp32",
+        "steps_per_print": 2**62,
+        "wall_clock_breakdown": False,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": engine.precision == "bf16"},
+        "zero_optimization": {
+            "stage": engine.zero_stage,
+            "overlap_comm": False,
+            "contiguous_gradients": True,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            "stage3_prefetch_bucket_size": bucket,
+            "stage3_param_persistence_threshold": 100_000,
+            "stage3_max_live_parameters": 1_000_000_000,
+            "stage3_max_reuse_distance": 1_000_000_000,
+        },
+    }

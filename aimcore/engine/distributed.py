@@ -1,0 +1,125 @@
+"""Start-up of one process of a run: alone on a CPU or GPU, or as one of several under torchrun or deepspeed.
+
+The process group stays up until the process ends, so that several experiments can run one after another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from types import ModuleType
+from typing import TypeVar
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class World:
+    """This process among all processes of the run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes files and reports progress."""
+        return self.rank == 0
+
+
+def start(num_threads: int | None = None) -> World:
+    """Join the run's process group, or make a group of one; calling it again changes nothing but the threads.
+
+    A lone process needs neither a launcher nor a network port. Under a launcher, its environment variables (``RANK``,
+    ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR``, ``MASTER_PORT``) decide.
+
+    Args:
+        num_threads: CPU threads of this process; by default its share of the cores (see :func:`threads_per_process`).
+    """
+    torch.set_num_threads(num_threads or threads_per_process())
+    device = _device()
+    deepspeed = load_deepspeed()
+    if not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        _describe_lone_process()
+        if "MASTER_ADDR" not in os.environ:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def threads_per_process() -> int:
+    """This process's share of the cores it may use, among the processes on this machine.
+
+    torchrun sets OMP_NUM_THREADS to 1, which leaves cores idle, and without it every process takes all cores, which is
+    slower still; so the number is always set explicitly.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # torchrun says LOCAL_WORLD_SIZE, DeepSpeed's launcher LOCAL_SIZE.
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    return max(1, cores // local)
+
+
+def load_deepspeed() -> ModuleType:
+    """Import DeepSpeed without its log lines, and without a C++ build on CPUs."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # DeepSpeed calls functions that torch has renamed; nobody who runs aimcore can do anything about it.
+    warnings.filterwarnings("ignore", message=r".torch\.distributed\.", category=FutureWarning)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+    import deepspeed.ops
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.ERROR)
+    # Otherwise it compiles a shared-memory extension at start-up: a minute, and an error without ninja or g++.
+    # The dictionary is not documented; where it is gone, so may be the need for it.
+    compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
+    if isinstance(compatible, dict):
+        compatible["deepspeed_shm_comm"] = False
+    module: ModuleType = deepspeed
+    return module
+
+
+def add_over_ranks(values: Tensor) -> Tensor:
+    """The sum over all ranks of a small vector of numbers, in float64."""
+    if dist.get_world_size() == 1:
+        return values
+    total = values.to(_device())
+    dist.all_reduce(total)
+    return total.cpu()
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if dist.get_world_size() > 1:
+        dist.barrier()
+
+
+def from_first(value: T) -> T:
+    """What rank 0 has of ``value``, on every rank."""
+    if dist.get_world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=_device())
+    return box[0]
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _describe_lone_process() -> None:
+    # DeepSpeed reads these even where a group exists; a launcher's values win.
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
+        os.environ.setdefault(name, value)

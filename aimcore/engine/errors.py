@@ -1,0 +1,49 @@
+"""What can go wrong in training, in words a person can act on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from aimcore.errors import AimcoreError
+
+
+class TrainingDiverged(AimcoreError):
+    """A loss or the gradient is no longer a finite number; the update was not applied and nothing was saved."""
+
+    def __init__(
+        self, step: int, losses: Mapping[str, float], gradient_norm: float | None, last_checkpoint: str | None = None
+    ) -> None:
+        self.step = step
+        self.losses = dict(losses)
+        self.gradient_norm = gradient_norm
+        values = [f"loss {name} = {value:g}" for name, value in losses.items()]
+        if gradient_norm is not None:
+            values.append(f"gradient norm = {gradient_norm:g}" if math.isfinite(gradient_norm) else "gradient overflow")
+        saved = f"the last checkpoint is {last_checkpoint}" if last_checkpoint else "no checkpoint was saved before"
+        super().__init__(
+            f"training diverged at step {step}: {', '.join(values)}. The update was not applied; {saved}. "
+            "Try a lower optimizer.peak_lr, more schedule.warmup_steps, a smaller optimizer.gradient_clipping, or "
+            "engine.precision 'fp32'; and look for images of one colour where targets are normalised"
+        )
+
+
+class CheckpointDamaged(AimcoreError):
+    """A complete checkpoint has changed since it was written."""
+
+    def __init__(self, file: str, problem: str, older: str | None) -> None:
+        self.file = file
+        fallback = f"delete that checkpoint to go on from {older}" if older else "there is no older one to go on from"
+        super().__init__(f"checkpoint file {file} {problem}: it is damaged; {fallback}")
+
+
+class CheckpointMismatch(AimcoreError):
+    """A checkpoint was saved by a run that this one cannot continue."""
+
+    def __init__(self, folder: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        self.differences = dict(differences)
+        listed = "; ".join(f"{name} was {saved}, now {asked}" for name, (saved, asked) in differences.items())
+        super().__init__(
+            f"cannot resume from {folder}: {listed}. Resume with what it was saved with (at ZeRO stage 0 any number of "
+            "processes will do), or start a new run"
+        )

@@ -1,0 +1,35 @@
+"""Which parameters decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Optimiser groups of the trainable parameters: decay on matrices only.
+
+    None on biases, norms, positions and other learned vectors (arXiv:2401.08541, appendix; arXiv:2411.14402, Table
+    A1). A parameter decays when it has two dimensions or more and the module that owns it does not list its local name
+    in the attribute ``no_weight_decay: frozenset[str]`` (a table of learned positions does). Frozen parameters are
+    left out; shared ones count once.
+    """
+    decaying, others = [], []
+    for owner in module.modules():
+        spared = getattr(owner, "no_weight_decay", frozenset())
+        for name, parameter in owner.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                # A parameter that ZeRO stage 3 has partitioned is empty, and keeps its true shape aside.
+                is_matrix = len(getattr(parameter, "ds_shape", parameter.shape)) >= 2
+                (decaying if is_matrix and name not in spared else others).append(parameter)
+    decaying, others = _once(decaying), _once(others)
+    groups = [
+        {"params": decaying, "weight_decay": weight_decay, "name": "decaying"},
+        {"params": others, "weight_decay": 0.0, "name": "not decaying"},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _once(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return list({id(parameter): parameter for parameter in parameters}.values())

@@ -1,0 +1,208 @@
+"""One optimiser step at any ZeRO stage, on any number of ranks, in any number of micro-batches: the same update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from aimcore.engine.building import InPrecision, build_module, seed_of
+from aimcore.engine.config import deepspeed_config
+from aimcore.engine.distributed import add_over_ranks, load_deepspeed, start
+from aimcore.engine.errors import TrainingDiverged
+from aimcore.engine.parameters import parameter_groups
+from aimcore.engine.schedule import learning_rate
+from aimcore.experiment import Experiment
+from aimcore.modules import ObjectiveModule
+from aimcore.values import Batch, Loss
+
+
+@attrs.frozen
+class StepResult:
+    """What one step did, over all ranks and micro-batches."""
+
+    losses: Mapping[str, float]
+    """Global sum / global number of targets per loss, before weighting; a loss without targets is absent."""
+    num_targets: Mapping[str, int]
+    num_patches: int
+    """Patches of all images in the step."""
+    gradient_norm: float
+    """Norm of the whole gradient before clipping."""
+    learning_rate: float
+    interrupted: bool
+    """Whether any rank was asked to stop."""
+
+
+class TrainingEngine:
+    """Trains the objective module of an experiment with DeepSpeed ZeRO; one per experiment and process.
+
+    ``module`` is the objective module itself and can be evaluated at any time. At stage 3 its parameters are gathered
+    around each forward, so all ranks must run the same number of forwards.
+
+    A loss enters the total as weight * global sum / global count. DeepSpeed averages gradients over ranks and
+    micro-batches, so each micro-batch's share is scaled up by both first.
+    """
+
+    def __init__(self, experiment: Experiment, module: ObjectiveModule | None = None) -> None:
+        self.experiment = experiment
+        self.world = start(experiment.engine.num_threads)
+        self.step_number = 0
+        """Updates done."""
+        objective = module or build_module(experiment)
+        trained = InPrecision(objective, experiment.engine.precision)
+        self._engine = self._initialize(trained)
+        self.module = objective
+
+    def _initialize(self, trained: InPrecision) -> Any:
+        optimizer, settings = self.experiment.optimizer, self.experiment
+        num_parameters = sum(parameter.numel() for parameter in trained.parameters())
+        config = deepspeed_config(settings, world_size=self.world.size, num_parameters=num_parameters)
+        # Fused: on CPUs the plain form spends as long on small models as their backward pass.
+        adam = torch.optim.AdamW(
+            parameter_groups(trained, optimizer.weight_decay),
+            lr=optimizer.peak_lr,
+            betas=optimizer.betas,
+            eps=optimizer.eps,
+            fused=True,
+        )
+        trained.to(self.world.device)
+        engine, *_ = load_deepspeed().initialize(
+            model=trained, optimizer=adam, config=config, dist_init_required=False
+        )
+        return engine
+
+    def step(self, micro_batches: Sequence[Batch], interrupted: Callable[[], bool] = lambda: False) -> StepResult:
+        """One update from this rank's micro-batches of the step.
+
+        Randomness inside the modules is seeded by (seed, step, rank), so that a resumed run draws the same.
+
+        Args:
+            micro_batches: as many batches as the experiment has accumulation steps.
+            interrupted: asked at the end of the step; all ranks learn whether any was.
+
+        Raises:
+            TrainingDiverged: a loss or the gradient is not finite; the update was not applied.
+        """
+        if len(micro_batches) != self.experiment.engine.accumulation_steps:
+            raise ValueError(
+                f"a step has {self.experiment.engine.accumulation_steps} micro-batches, got {len(micro_batches)}"
+            )
+        torch.manual_seed(seed_of(self.experiment.seed, f"step on rank {self.world.rank}", self.step_number))
+        self._engine.train()
+        rate = self._set_learning_rate()
+        batches = [batch.to(self.world.device) for batch in micro_batches]
+        counts, num_patches = self._count(batches)
+        sums, stop = self._run(batches, counts, interrupted)
+        losses = {name: sums[name] / count for name, count in counts.items() if count}
+        norm = self._update(losses)
+        self.step_number += 1
+        return StepResult(losses, counts, num_patches, norm, rate, stop)
+
+    def _set_learning_rate(self) -> float:
+        rate = learning_rate(
+            self.step_number,
+            peak_lr=self.experiment.optimizer.peak_lr,
+            schedule=self.experiment.schedule,
+            num_steps=self.experiment.num_steps,
+        )
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], int]:
+        """Targets per loss, and patches, of the whole step."""
+        local = [self.module.counts(batch) for batch in batches]
+        names = list(local[0])
+        patches = sum(grid.num_patches for batch in batches for grid in batch.images.grids)
+        numbers = [*(sum(counts[name] for counts in local) for name in names), patches]
+        *totals, num_patches = add_over_ranks(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        return {name: int(total) for name, total in zip(names, totals, strict=True)}, int(num_patches)
+
+    def _run(
+        self, batches: Sequence[Batch], counts: Mapping[str, int], interrupted: Callable[[], bool]
+    ) -> tuple[dict[str, float], bool]:
+        """Forward and backward; the global sum of each loss, and whether any rank was interrupted."""
+        sums = torch.zeros(len(counts), dtype=torch.float64, device=self.world.device)
+        for index, batch in enumerate(batches):
+            losses: dict[str, Loss] = self._engine(batch)
+            self._engine.backward(_total(losses, counts) * self.world.size * len(batches))
+            sums += torch.stack([losses[name].sum.detach().double() for name in counts])
+            if index < len(batches) - 1:
+                self._engine.step()  # no update yet: DeepSpeed counts micro-batches here
+        flag = torch.tensor([float(interrupted())], dtype=torch.float64)
+        *totals, stop = add_over_ranks(torch.cat([sums.cpu(), flag])).tolist()
+        return dict(zip(counts, totals, strict=True)), stop > 0
+
+    def _update(self, losses: Mapping[str, float]) -> float:
+        """Clip and apply the gradient, unless something is not finite; its norm before clipping."""
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise TrainingDiverged(self.step_number, losses, None)
+        if self.experiment.engine.zero_stage == 0:
+            norm = self._clip()
+            if math.isfinite(norm):
+                self._engine.step()
+        else:
+            self._engine.step()  # clips, or skips the update when the norm is not finite
+            norm = float(self._engine.get_global_grad_norm())
+        if not math.isfinite(norm) or norm < 0:
+            raise TrainingDiverged(self.step_number, losses, norm)
+        return norm
+
+    def _clip(self) -> float:
+        limit = self.experiment.optimizer.gradient_clipping
+        parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
+        return float(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        """Copies of the objective module's weights and buffers: whole, on the CPU, floats as float32.
+
+        With precision "bf16" these are the float32 masters. Every rank must call it, and every rank gets all of it.
+        """
+        state = self.module.state_dict(keep_vars=True)
+        return {name: _whole(value, self.experiment).cpu().clone() for name, value in state.items()}
+
+    def save_shards(self, folder: Path, tag: str) -> None:
+        """Write DeepSpeed's files into ``folder/tag``; see :mod:`aimcore.engine.checkpoints`, which makes it safe."""
+        self._engine.save_checkpoint(str(folder), tag=tag, client_state={}, save_latest=False)
+
+    def load_shards(self, folder: Path, tag: str, step: int) -> None:
+        """Read what :meth:`save_shards` wrote. DeepSpeed unpickles it: only ever from the run's own folder."""
+        self._engine.load_checkpoint(str(folder), tag=tag)
+        self.step_number = step
+
+    def close(self) -> None:
+        """Free DeepSpeed's buffers; the engine cannot be used afterwards."""
+        self._engine.destroy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+def _total(losses: Mapping[str, Loss], counts: Mapping[str, int]) -> Tensor:
+    """Sum of weight * sum / global count; a loss that nobody has targets for adds nothing."""
+    shares = [
+        loss.sum * (loss.weight / counts[name]) if counts[name] else loss.sum * 0.0 for name, loss in losses.items()
+    ]
+    return torch.stack(shares).sum()
+
+
+def _whole(value: Tensor, experiment: Experiment) -> Tensor:
+    load_deepspeed()
+    from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    engine = experiment.engine
+    masters_are_apart = engine.zero_stage == 3 or engine.precision == "bf16"
+    if masters_are_apart and isinstance(value, nn.Parameter) and value.requires_grad:
+        return safe_get_full_fp32_param(value).detach()
+    with GatheredParameters([value], enabled=hasattr(value, "ds_id")):
+        whole = value.detach().clone()
+    return whole.float() if whole.is_floating_point() else whole
