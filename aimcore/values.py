@@ -236,8 +236,9 @@ class Loss(NamedTuple):
     """A loss as a sum and a count, so that ranks and accumulation steps add up exactly.
 
     ``sum``: scalar, the sum over scored targets. ``num_targets``: scalar, their number. ``weight``: its share in the
-    total (total = sum over losses of weight * global sum / global num_targets). ``per_position_BN``: in evaluation
-    mode, the loss of the target at each step of the reading order, NaN where nothing is scored.
+    total (total = sum over losses of weight * global sum / global num_targets). ``per_position_BN``: the loss
+    of the target at each step of the reading order, NaN where nothing is scored; it adds up to ``sum``. Without it,
+    nothing can be said per step, and causality cannot be checked.
     """
 
     sum: Tensor

@@ -115,8 +115,11 @@ class NextPatchModule(ObjectiveModule):
         target_M = _scored(_lengths(images), self._first_targets(batch), images.patches_BNF.shape[1]).to(device)
         predictions_MK = self.head(features, attention, target_M - 1)
         values_M = reorder(config.target.values(batch), order_BN).flatten(0, 1)[target_M]
-        loss_M = config.target.loss(predictions_MK.float(), values_M)
-        return {"next_patch": self._loss(loss_M, target_M, order_BN)}
+        loss_M = config.target.loss(predictions_MK.to(values_M.dtype), values_M)
+        flat = torch.full((order_BN.numel(),), torch.nan, dtype=loss_M.dtype, device=device)
+        per_position_BN = flat.index_copy(0, target_M, loss_M).reshape(order_BN.shape)
+        num_targets = torch.tensor(len(target_M), device=device)
+        return {"next_patch": Loss(loss_M.sum(), num_targets, per_position_BN=per_position_BN)}
 
     def _first_targets(self, batch: Batch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """[B] step of each image's first scored patch: its prefix length, or 1 without a prefix."""
@@ -129,13 +132,6 @@ class NextPatchModule(ObjectiveModule):
         if self.config.prefix is None:
             return Attention(causal=True)
         return Attention(causal=True, prefix_length_B=torch.from_numpy(self._first_targets(batch)).to(device))
-
-    def _loss(self, loss_M: Tensor, target_M: Tensor, order_BN: Tensor) -> Loss:
-        per_position_BN = None
-        if not self.training:
-            flat = torch.full((order_BN.numel(),), torch.nan, dtype=loss_M.dtype, device=loss_M.device)
-            per_position_BN = flat.index_copy(0, target_M, loss_M).reshape(order_BN.shape)
-        return Loss(loss_M.sum(), torch.tensor(len(target_M), device=loss_M.device), per_position_BN=per_position_BN)
 
 
 def _lengths(images: Images) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -1,0 +1,60 @@
+"""What to check: every objective with every installed part it can be made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import attrs
+
+from aimcore.component import Component
+from aimcore.plugins import installed
+from aimcore.roles import Objective, Trunk
+from aimcore.values import PatchGrid
+
+
+@attrs.frozen
+class Case:
+    """A trunk and an objective on a grid, with a name to show."""
+
+    name: str
+    trunk: Trunk
+    objective: Objective
+    grid: PatchGrid
+
+
+def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
+    """Every example of every installed objective, each of its parts replaced by every installed one of its role.
+
+    Trunks that cannot do what an objective needs are left out. The default grid is 3 x 4: a rectangle, so that rows and
+    columns cannot be mistaken for each other.
+    """
+    grid = grid or PatchGrid(3, 4)
+    cases = {}
+    for trunk in _examples("trunks"):
+        for example in _examples("objectives"):
+            for objective in _variants(example):
+                if isinstance(trunk, Trunk) and isinstance(objective, Objective) and objective.needs <= trunk.can:
+                    cases[trunk, objective] = Case(f"{trunk.name}-{_summary(objective)}", trunk, objective, grid)
+    return list(cases.values())
+
+
+def _examples(role: str) -> list[Component]:
+    return [example for _, cls in installed().registries[role].items() for example in cls.examples()]
+
+
+def _variants(whole: Component) -> Iterator[Component]:
+    yield whole
+    for field, part in _fields(whole):
+        if isinstance(part, Component):
+            for other in _examples(part.role):
+                yield attrs.evolve(cast("Any", whole), **{field: other})
+
+
+def _summary(whole: Component) -> str:
+    parts = (value.name if isinstance(value, Component) else f"{field}={value}" for field, value in _fields(whole))
+    return "-".join([whole.name, *parts])
+
+
+def _fields(whole: Component) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(whole, field.name)) for field in attrs.fields(cast("Any", type(whole)))]

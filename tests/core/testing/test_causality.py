@@ -1,0 +1,181 @@
+"""Nothing that is scored reads its own answer: proven for all that is installed, and each planted leak is caught."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from aimcore import (
+    Attention,
+    Batch,
+    Features,
+    Images,
+    Loss,
+    ObjectiveModule,
+    PatchGrid,
+    Reading,
+    TrunkModule,
+    component,
+)
+from aimcore import attention as attention_room
+from aimcore.attention import Mask, mask_of
+from aimcore.testing import Case, findings_of, installed_cases
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_objectives.next_patch import NextPatchModule
+from aimcore_orderings import Spiral
+from aimcore_trunks import ViT, vit
+from aimcore_trunks.vit import ViTModule
+
+CASES = installed_cases()
+GRID = PatchGrid(3, 4)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_installed_combination_is_causal(case: Case) -> None:
+    assert findings_of(case) == []
+
+
+def test_every_ordering_target_and_head_is_among_the_cases() -> None:
+    from aimcore.plugins import installed
+
+    objectives = [case.objective for case in CASES]
+    for role, field in (("orderings", "ordering"), ("targets", "target"), ("heads", "head")):
+        used = {getattr(objective, field).name for objective in objectives if isinstance(objective, NextPatch)}
+        assert used == set(installed().registries[role].names())
+
+
+def _case(objective: NextPatch, trunk: ViT | None = None) -> Case:
+    return Case("planted", trunk or ViT(width=16, depth=2, num_heads=2, patch_size=4), objective, GRID)
+
+
+SPIRAL = NextPatch(ordering=Spiral(), head=LinearHead(), prefix=None)
+PREFIX = NextPatch(head=LinearHead())
+
+
+def _plant_mask(monkeypatch: pytest.MonkeyPatch, change: object) -> None:
+    def planted(attention: Attention, num_tokens: int, device: torch.device) -> Mask:
+        allowed = mask_of(attention, num_tokens, device).allowed
+        assert allowed is not None
+        return Mask(change(allowed), is_causal=False)  # type: ignore[operator]
+
+    monkeypatch.setattr(vit, "mask_of", planted)
+    assert attention_room.mask_of is mask_of
+
+
+@pytest.mark.parametrize("objective", [SPIRAL, PREFIX])
+def test_a_mask_shifted_by_one_is_caught(monkeypatch: pytest.MonkeyPatch, objective: NextPatch) -> None:
+    assert findings_of(_case(objective)) == []
+    _plant_mask(monkeypatch, lambda allowed: allowed | allowed.roll(-1, dims=-2))
+    findings = findings_of(_case(objective))
+    assert any("reads its own target" in text and "by gradient" in text for text in findings)
+    assert any("reads its own target" in text and "by perturbation" in text for text in findings)
+
+
+@pytest.mark.parametrize("objective", [SPIRAL, PREFIX])
+def test_a_mask_whose_true_means_blocked_is_caught(monkeypatch: pytest.MonkeyPatch, objective: NextPatch) -> None:
+    _plant_mask(monkeypatch, lambda allowed: ~allowed | torch.eye(12, dtype=torch.bool))
+    assert any("reads targets of later steps" in text for text in findings_of(_case(objective)))
+
+
+class _DeafModule(ViTModule):
+    """Ignores the order it is asked to read in."""
+
+    def forward(self, images: Images, reading: Reading) -> Features:
+        return super().forward(images, Reading(attention=reading.attention, layers=reading.layers))
+
+
+@component("deaf")
+class DeafViT(ViT):
+    """A trunk that reads in raster order whatever it is told."""
+
+    def build(self) -> ViTModule:
+        return _DeafModule(self)
+
+
+def test_targets_permuted_without_their_tokens_are_caught() -> None:
+    findings = findings_of(_case(SPIRAL, DeafViT(width=16, depth=2, num_heads=2, patch_size=4)))
+    assert any("reads its own target" in text for text in findings)
+    assert any("reads targets of later steps" in text for text in findings)
+
+
+class _UnshiftedModule(NextPatchModule):
+    """Predicts each patch from the output at the patch itself."""
+
+    def __init__(self, config: NextPatch, trunk: TrunkModule) -> None:
+        super().__init__(config, trunk)
+        head = self.head
+        self.head.register_forward_pre_hook(lambda _, args: (args[0], args[1], args[2] + 1))
+        assert head is self.head
+
+
+@component("unshifted")
+class Unshifted(NextPatch):
+    """Next patch without the shift."""
+
+    def build(self, trunk: TrunkModule) -> NextPatchModule:
+        return _UnshiftedModule(self, trunk)
+
+
+@pytest.mark.parametrize("prefix", [None, "uniform", 3])
+def test_a_loss_without_the_shift_is_caught(prefix: str | int | None) -> None:
+    findings = findings_of(_case(Unshifted(head=LinearHead(), prefix=prefix)))  # type: ignore[arg-type]
+    assert any("reads its own target" in text for text in findings)
+
+
+class _MeddlingModule(NextPatchModule):
+    """Misreports or mixes, by ``kind``."""
+
+    kind = ""
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        loss = super().forward(batch)["next_patch"]
+        assert loss.per_position_BN is not None
+        mean = loss.per_position_BN.nanmean()
+        changed = {
+            "silent": loss._replace(per_position_BN=None),
+            "sum": loss._replace(sum=2 * loss.sum),
+            "number": loss._replace(num_targets=loss.num_targets + 1),
+            "mixed": loss._replace(per_position_BN=loss.per_position_BN + mean, sum=loss.sum + mean * loss.num_targets),
+            "blind": loss._replace(
+                per_position_BN=loss.per_position_BN * 0 + self._blind(batch),
+                sum=(loss.per_position_BN * 0 + self._blind(batch)).nansum(),
+            ),
+        }
+        return {"next_patch": changed[self.kind]}
+
+    def _blind(self, batch: Batch) -> Tensor:
+        """A loss of the target alone, at the right step: raster order, one step per patch."""
+        return batch.images.patches_BNF.square().mean(-1)
+
+
+@component("meddling")
+class Meddling(NextPatch):
+    """Next patch whose module misreports."""
+
+    kind: str
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        module = _MeddlingModule(self, trunk)
+        module.kind = self.kind
+        return module
+
+
+@pytest.mark.parametrize(
+    ("kind", "finding"),
+    [
+        ("silent", "has no per_position_BN"),
+        ("sum", "does not add up to sum"),
+        ("number", "num_targets is not the number of scored steps"),
+        ("mixed", "depends on another image"),
+        ("blind", "is blind: its prediction depends on no patch"),
+    ],
+)
+def test_losses_that_cannot_be_trusted_are_named(kind: str, finding: str) -> None:
+    findings = findings_of(_case(Meddling(head=LinearHead(), prefix=None, kind=kind)))
+    assert any(finding in text for text in findings)
+
+
+def test_a_next_patch_objective_on_a_trunk_without_causal_attention_is_no_case() -> None:
+    assert not any(case.objective.needs - case.trunk.can for case in CASES)
