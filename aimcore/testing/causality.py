@@ -1,8 +1,8 @@
 """Does anything that is scored read its own answer?
 
-The check knows nothing of masks or orders. It builds an objective on a trunk whose input it controls, and finds out, for
-every scored step, which patches the *target* depends on and which patches the *prediction* depends on, the latter by
-gradients and by perturbing pixels. A prediction that depends on its own target, or, where the objective is
+The check knows nothing of masks or orders. It builds an objective on a trunk whose input it controls, and finds out,
+for every scored step, which patches the *target* depends on and which patches the *prediction* depends on, the latter
+by gradients and by perturbing pixels. A prediction that depends on its own target, or, where the objective is
 autoregressive, on the target of a later step, is a leak. One that depends on nothing is blind.
 
 Shape suffixes: B batch, N patches, F values per patch, S steps of the reading order, P patches in raster order.
@@ -38,7 +38,7 @@ class _WatchedTrunk(TrunkModule):
         self.inner = inner
         self.width, self.depth = inner.width, inner.depth
         self.patch_size, self.num_channels = inner.patch_size, inner.num_channels
-        self.patches_BNF: Tensor | None = None
+        self.patches_BNF: Tensor = torch.empty(0)
 
     def forward(self, images: Images, reading: Reading) -> Features:
         features: Features = self.inner(attrs.evolve(images, patches_BNF=self.patches_BNF), reading)
