@@ -41,6 +41,7 @@ class Rendering:
 
     @classmethod
     def of(cls, data: Data, patch_size: int, views: Sequence[View]) -> Rendering:
+        """The renderings of a square crop of ``data.image_size`` pixels."""
         patches = data.image_size // patch_size
         wanted = tuple((view.key, patches * view.pixels_per_patch, view.normalize) for view in views)
         return cls(patch_size, data.image_size, wanted)

@@ -1,0 +1,28 @@
+"""A slice of Fashion-MNIST (arXiv:1708.07747) that comes with the package, so that a first run needs no download."""
+
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+
+from aimcore import OpenSource, Source, component
+from aimcore_sources.arrays import OpenArrays
+from aimcore_sources.fashion_mnist import CLASS_NAMES
+
+
+@component("bundled_fashion_mnist", paper="arXiv:1708.07747")
+class BundledFashionMNIST(Source):
+    """12,000 training and 3,000 test pictures of clothes, 28 x 28 px: always the same ones, balanced over ten classes.
+
+    They are the first 1,200 (300) of each class in the order of the original files. ``assets/make_slice.py`` made the
+    file; its licence (MIT) stands beside it.
+    """
+
+    split: Literal["train", "test"] = "train"
+    """Which part; the parts are slices of the original parts of the same name."""
+
+    def open(self) -> OpenSource:
+        """Read the split into memory."""
+        path = resources.files("aimcore_sources") / "assets" / "fashion_mnist_slice.npz"
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return OpenArrays(self, arrays[f"{self.split}_images"], arrays[f"{self.split}_labels"], CLASS_NAMES)

@@ -1,0 +1,75 @@
+"""The whole of Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv:1708.07747), from its own files."""
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from aimcore import OpenSource, Source, component
+from aimcore.errors import DataNotFound
+from aimcore_sources.arrays import Bytes, OpenArrays
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+"""The ten classes, by label."""
+
+_FILES = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
+_HOW_TO_GET_IT = (
+    "install the Debian package dataset-fashion-mnist (root /usr/share/datasets/fashion-mnist), or fetch the four .gz "
+    "files from https://github.com/zalandoresearch/fashion-mnist and give their folder as root"
+)
+
+
+@component("fashion_mnist", paper="arXiv:1708.07747")
+class FashionMNIST(Source):
+    """60,000 training and 10,000 test pictures of clothes, 28 x 28 px, from IDX files, gzipped or plain."""
+
+    root: str = "/usr/share/datasets/fashion-mnist"
+    """Folder of the files; the default is where Debian's package puts them."""
+    split: Literal["train", "test"] = "train"
+    """Which part."""
+
+    def open(self) -> OpenSource:
+        """Read the split into memory.
+
+        Raises:
+            DataNotFound: a file is missing, damaged or of another size.
+        """
+        prefix, count = _FILES[self.split]
+        images_nHW = read_idx(_find(self.root, f"{prefix}-images-idx3-ubyte"), (count, 28, 28))
+        labels_n = read_idx(_find(self.root, f"{prefix}-labels-idx1-ubyte"), (count,))
+        return OpenArrays(self, images_nHW, labels_n, CLASS_NAMES)
+
+
+def _find(root: str, name: str) -> Path:
+    candidates = [Path(root).expanduser() / f"{name}{ending}" for ending in (".gz", "")]
+    for path in candidates:
+        if path.is_file():
+            return path
+    looked = " nor ".join(str(path) for path in candidates)
+    raise DataNotFound(f"Fashion-MNIST: found neither {looked}. To get it, {_HOW_TO_GET_IT}")
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> Bytes:
+    """The bytes of an IDX file, which must hold an array of ``shape``.
+
+    The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension as a big-endian
+    32-bit integer, then the values.
+
+    Raises:
+        DataNotFound: the file is damaged, or holds something else.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as cause:
+        raise DataNotFound(f"Fashion-MNIST: cannot read {path} ({cause}). To get it again, {_HOW_TO_GET_IT}") from cause
+    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
+    if not content.startswith(header) or len(content) != len(header) + int(np.prod(shape)):
+        raise DataNotFound(
+            f"Fashion-MNIST: {path} is not an IDX file of unsigned bytes of shape {shape}: it has {len(content)} bytes "
+            f"and begins with {content[: len(header)].hex()}. To get it again, {_HOW_TO_GET_IT}"
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)

@@ -1,0 +1,128 @@
+"""Images in a folder, on disk or at any URL that fsspec knows."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from aimcore import InvalidValue, OpenSource, Sample, Source, UnreadableSample, component
+from aimcore.errors import DataNotFound
+
+MAX_PIXELS = 89_478_485
+"""A larger image is taken for a decompression bomb; Pillow warns from the same size on."""
+
+# What Pillow raises for damaged files, besides OSError (which covers the file system's own errors).
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
+
+
+@component("image_folder")
+class ImageFolder(Source):
+    """Images of a folder: one sub-folder per class, or none and no labels.
+
+    The class is the first folder below ``url``; deeper folders only order the files. Classes and files are sorted by
+    name, so that indices and labels depend on the names alone. Hidden files and folders are left out. A split is a
+    folder of its own: give its URL.
+    """
+
+    url: str
+    """A path, or a URL like ``s3://bucket/imagenet/train``."""
+    extensions: tuple[str, ...] = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+    """Endings of image files, in lower case; files are compared in lower case too."""
+
+    def open(self) -> OpenSource:
+        """List the folder, once.
+
+        Raises:
+            DataNotFound: there is no such place, or no image in it.
+            InvalidValue: some images lie in class folders and some do not.
+        """
+        filesystem, root = _connect(self.url)
+        root = root.rstrip("/")
+        names = sorted(path.removeprefix(root).lstrip("/") for path in filesystem.find(root))
+        names = [name for name in names if self._is_image(PurePosixPath(name))]
+        if not names:
+            raise DataNotFound(
+                f"ImageFolder: no image in {self.url} (looked for files ending in {', '.join(self.extensions)}): check "
+                "the path, or set extensions"
+            )
+        return OpenImageFolder(self.url, tuple(names), _classes(self.url, names))
+
+    def _is_image(self, path: PurePosixPath) -> bool:
+        return path.suffix.lower() in self.extensions and not any(part.startswith(".") for part in path.parts)
+
+
+def _classes(url: str, names: list[str]) -> tuple[str, ...]:
+    loose = [name for name in names if "/" not in name]
+    if loose and len(loose) < len(names):
+        message = (
+            f"{len(loose)} images lie directly in {url} (such as {loose[0]}), {len(names) - len(loose)} in class "
+            "folders: move them all into class folders, or all out of them"
+        )
+        raise InvalidValue("ImageFolder", [("url", message)])
+    return () if loose else tuple(sorted({name.split("/")[0] for name in names}))
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as cause:
+        # fsspec says which package a protocol needs, or which protocols it knows.
+        raise DataNotFound(f"ImageFolder: cannot open {url}: {cause}") from cause
+    return filesystem, str(root)
+
+
+class OpenImageFolder(OpenSource):
+    """A listed folder. It travels to data workers without its file system, which each connects anew."""
+
+    def __init__(self, url: str, names: tuple[str, ...], class_names: tuple[str, ...]) -> None:
+        self._url = url
+        self._names = names
+        self._labels = {name: label for label, name in enumerate(class_names)}
+        self._connection: tuple[Any, str] | None = None
+        self.class_names = class_names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, index: int) -> Sample:
+        """The decoded image as RGB, turned upright as its EXIF orientation says; named by its path in the folder.
+
+        Raises:
+            UnreadableSample: the file is missing, truncated, no image, or larger than :data:`MAX_PIXELS`.
+        """
+        name = self._names[index]
+        if self._connection is None:
+            self._connection = _connect(self._url)
+        filesystem, root = self._connection
+        try:
+            image = _decode(filesystem.cat_file(f"{root.rstrip('/')}/{name}"))
+        except (*_DAMAGED, Image.DecompressionBombError) as cause:
+            raise UnreadableSample(name, f"{type(cause).__name__}: {cause}") from cause
+        return Sample(image=image, identifier=name, label=self.label(index))
+
+    def label(self, index: int) -> int | None:
+        """The label, from the file's path."""
+        return self._labels.get(self._names[index].split("/")[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connection": None}
+
+
+def _decode(content: bytes) -> Tensor:
+    with Image.open(io.BytesIO(content)) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ValueError(f"{opened.width} x {opened.height} px are more than {MAX_PIXELS:,} pixels")
+        upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I;16"):
+        # Pillow would clip 16-bit grey to white; the high byte is the picture.
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()

@@ -1,0 +1,144 @@
+import io
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aimcore import InvalidValue, UnreadableSample
+from aimcore.errors import DataNotFound
+from aimcore_sources import ImageFolder, image_folder
+
+RED, BLUE = (200, 0, 0), (0, 0, 200)
+
+
+def encoded(
+    colour: tuple[int, ...] = RED, size: tuple[int, int] = (6, 4), mode: str = "RGB", **options: object
+) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, colour).save(buffer, **{"format": "PNG", **options})
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {"dog/b.PNG": BLUE, "cat/a.png": RED, "cat/deep/c.png": BLUE, "dog/.hidden.png": RED, ".cache/x.png": RED}
+    for name, colour in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(colour))
+    (tmp_path / "dog" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+@pytest.fixture
+def in_memory() -> Iterator[str]:
+    filesystem = fsspec.filesystem("memory")
+    for name in ("two/x.png", "one/y.png"):
+        filesystem.pipe_file(f"/pictures/{name}", encoded())
+    yield "memory://pictures"
+    filesystem.rm("/pictures", recursive=True)
+
+
+def test_sub_folders_are_classes_in_sorted_order(folder: Path) -> None:
+    source = ImageFolder(url=str(folder)).open()
+    assert source.class_names == ("cat", "dog")
+    assert [(source.read(i).identifier, source.label(i)) for i in range(len(source))] == [
+        ("cat/a.png", 0), ("cat/deep/c.png", 0), ("dog/b.PNG", 1),
+    ]  # fmt: skip
+
+
+def test_an_image_is_rgb_channels_first(folder: Path) -> None:
+    image = ImageFolder(url=f"file://{folder}/").open().read(2).image
+    assert (image.shape, image.dtype) == ((3, 4, 6), torch.uint8)
+    assert image[:, 0, 0].tolist() == list(BLUE)
+
+
+def test_a_flat_folder_has_no_labels(folder: Path) -> None:
+    source = ImageFolder(url=str(folder / "cat" / "deep")).open()
+    assert (len(source), source.class_names) == (1, ())
+    assert source.read(0).label is None
+
+
+def test_any_file_system_of_fsspec_will_do(in_memory: str) -> None:
+    source = ImageFolder(url=in_memory).open()
+    assert [source.read(index).identifier for index in range(2)] == ["one/y.png", "two/x.png"]
+    assert source.read(0).image[:, 0, 0].tolist() == list(RED)
+
+
+def test_it_travels_to_workers(folder: Path) -> None:
+    source = ImageFolder(url=str(folder)).open()
+    source.read(0)
+    arrived = pickle.loads(pickle.dumps(source))
+    assert torch.equal(arrived.read(1).image, source.read(1).image)
+    assert arrived.label(2) == 1
+
+
+def test_grey_palette_and_alpha_become_rgb(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(encoded((7,), mode="L"))
+    (tmp_path / "2.png").write_bytes(encoded((1, 2, 3, 0), mode="RGBA"))
+    (tmp_path / "3.png").write_bytes(encoded((300,), mode="I;16"))
+    source = ImageFolder(url=str(tmp_path)).open()
+    assert [source.read(index).image[:, 0, 0].tolist() for index in range(3)] == [[7, 7, 7], [1, 2, 3], [1, 1, 1]]
+
+
+def test_exif_orientation_is_respected(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    picture = np.zeros((4, 6, 3), dtype=np.uint8)
+    picture[0, 0] = 255
+    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    image = ImageFolder(url=str(tmp_path)).open().read(0).image
+    assert image.shape == (3, 6, 4)
+    assert image[0].nonzero().tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "GIF", "TIFF", "WEBP"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no image"])
+def test_damaged_files_are_named_with_the_cause(tmp_path: Path, format_name: str, damage: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, format=format_name)
+    whole = buffer.getvalue()
+    content = {"truncated": whole[: len(whole) // 2], "empty": b"", "no image": b"hello" * 50}[damage]
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(UnreadableSample, match=r"cannot read bad.png: \w+: .+"):
+        ImageFolder(url=str(tmp_path)).open().read(0)
+
+
+def test_a_vanished_file_is_unreadable(folder: Path) -> None:
+    source = ImageFolder(url=str(folder)).open()
+    (folder / "cat" / "a.png").unlink()
+    with pytest.raises(UnreadableSample, match=r"cat/a.png: FileNotFoundError"):
+        source.read(0)
+
+
+def test_a_decompression_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "MAX_PIXELS", 23)
+    (tmp_path / "bomb.png").write_bytes(encoded())
+    with pytest.raises(UnreadableSample, match="6 x 4 px are more than 23 pixels"):
+        ImageFolder(url=str(tmp_path)).open().read(0)
+
+
+def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataNotFound, match=r"no image in .* \(looked for files ending in .bmp"):
+        ImageFolder(url=str(tmp_path)).open()
+    with pytest.raises(DataNotFound, match=r"no image in .*nowhere"):
+        ImageFolder(url=str(tmp_path / "nowhere")).open()
+
+
+def test_an_unknown_protocol_is_an_error_that_names_it() -> None:
+    with pytest.raises(DataNotFound, match=r"cannot open nosuch://bucket: .*nosuch"):
+        ImageFolder(url="nosuch://bucket").open()
+
+
+def test_images_beside_class_folders_are_an_error(folder: Path) -> None:
+    (folder / "loose.png").write_bytes(encoded())
+    with pytest.raises(
+        InvalidValue, match=r"url: 1 images lie directly in .* \(such as loose.png\), 3 in class folders"
+    ):
+        ImageFolder(url=str(folder)).open()
