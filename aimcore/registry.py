@@ -110,8 +110,8 @@ class Registry(Generic[C]):
         else:
             said.append(f"no installed plugin supplies {self.name}; for aimcore's own, run pip install -e .")
         if self._not_loaded:
-            said.append("not loaded: " + "; ".join(self._not_loaded))
-        return ". ".join(said)
+            said.append("not loaded: " + ", ".join(self._not_loaded))
+        return "; ".join(said)
 
 
 def _fault(component: object, role: type[Component]) -> str:

@@ -1,0 +1,23 @@
+"""Recipes: the record of an experiment as JSON or YAML, lossless, with the versions that wrote it.
+
+A component is written as ``{"name": ..., **fields}``; every field is written, defaults included. When a recipe is
+read, a bare name stands for a component with its defaults, and fields may be left out where they have one.
+"""
+
+from aimcore.recipe.changes import apply_changes, changed
+from aimcore.recipe.document import SCHEMA_VERSION, checked, from_recipe, to_recipe
+from aimcore.recipe.files import dumps, load, loads, read, save
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "apply_changes",
+    "changed",
+    "checked",
+    "dumps",
+    "from_recipe",
+    "load",
+    "loads",
+    "read",
+    "save",
+    "to_recipe",
+]

@@ -1,0 +1,143 @@
+"""The document around an experiment: schema, versions, and which plugin supplied what."""
+
+import shlex
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from aimcore.component import Component, Problem
+from aimcore.errors import NewerVersion, RecipeError
+from aimcore.experiment import Experiment
+from aimcore.plugins import Plugins, installed
+from aimcore.recipe.reading import structured, unknown_field
+from aimcore.recipe.writing import differences, nodes, plain, unwritable
+
+SCHEMA_VERSION = 1
+_KEYS = ["schema_version", "aimcore", "plugins", "experiment"]
+
+
+def to_recipe(experiment: Experiment, plugins: Plugins | None = None) -> dict[str, Any]:
+    """``experiment`` as plain values, with every field and the versions of all that made it.
+
+    Args:
+        experiment: what to write.
+        plugins: where its components come from; by default the installed plugins.
+
+    Raises:
+        RecipeError: it holds something that no recipe can (a tensor, NaN, a class of no plugin), each with its path.
+    """
+    plugins = installed() if plugins is None else plugins
+    problems = tuple(unwritable(experiment, plugins))
+    if problems:
+        raise RecipeError(problems, owner="experiment")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "aimcore": version("aimcore"),
+        "plugins": _used(experiment, plugins),
+        "experiment": plain(experiment),
+    }
+
+
+def _used(experiment: Experiment, plugins: Plugins) -> dict[str, Any]:
+    components = {(node.role, node.name) for _, node in nodes(experiment) if isinstance(node, Component)}
+    used: dict[str, Any] = {}
+    for role, name in sorted(components):
+        supplier = plugins.registry(role).supplier_of(name)
+        entry = used.setdefault(supplier.distribution, {"version": supplier.version, "components": []})
+        entry["components"].append(f"{role}/{name}")
+    return dict(sorted(used.items()))
+
+
+def from_recipe(recipe: Mapping[str, Any], plugins: Plugins | None = None) -> Experiment:
+    """The experiment that ``recipe`` records.
+
+    Args:
+        recipe: plain values, as :func:`to_recipe` gives.
+        plugins: where components are looked up; by default the installed plugins.
+
+    Raises:
+        RecipeError: all that is wrong with it, each with its path below ``experiment``.
+
+    Warns:
+        NewerVersion: a plugin, or aimcore, was newer when the recipe was written.
+    """
+    plugins = installed() if plugins is None else plugins
+    problems = tuple(_problems_of_document(recipe))
+    if problems:
+        raise RecipeError(problems)
+    for text in _newer(recipe, plugins):
+        warnings.warn(text, NewerVersion, stacklevel=2)
+    experiment: Experiment = structured(recipe["experiment"], Experiment, plugins, dict(_origins(recipe, plugins)))
+    return experiment
+
+
+def checked(experiment: Experiment, plugins: Plugins | None = None) -> Experiment:
+    """``experiment`` after the way through its recipe: every value has its declared type, and nothing is lost.
+
+    Raises:
+        RecipeError: what has another type than declared, or would not come back equal, each with its path.
+    """
+    again = from_recipe(to_recipe(experiment, plugins), plugins)
+    problems = tuple(differences(experiment, again))
+    if problems:
+        raise RecipeError(problems, owner="experiment")
+    return again
+
+
+def _problems_of_document(recipe: object) -> Iterator[Problem]:
+    if not isinstance(recipe, Mapping):
+        yield Problem("", f"must be a mapping with {', '.join(_KEYS)}, got {recipe!r}")
+        return
+    yield from (Problem(str(key), unknown_field(key, _KEYS)) for key in recipe if key not in _KEYS)
+    written = recipe.get("schema_version")
+    if type(written) is not int or written != SCHEMA_VERSION:
+        yield Problem("schema_version", f"must be {SCHEMA_VERSION}, got {written!r}; a newer aimcore may read it")
+    if "experiment" not in recipe:
+        yield Problem("experiment", "is required")
+    if not isinstance(recipe.get("aimcore", ""), str):
+        yield Problem("aimcore", f"must be a version in quotes, got {recipe['aimcore']!r}")
+    yield from _problems_of_plugins(recipe.get("plugins", {}))
+
+
+def _problems_of_plugins(written: Any) -> Iterator[Problem]:
+    if not isinstance(written, Mapping):
+        yield Problem("plugins", f"must map distributions to what they supply, got {written!r}")
+        return
+    for distribution, entry in written.items():
+        fits = isinstance(entry, Mapping) and isinstance(entry.get("version"), str)
+        if not fits or not isinstance(entry.get("components", []), list):
+            yield Problem(f"plugins.{distribution}", f"must have a version and a list of components, got {entry!r}")
+
+
+def _newer(recipe: Mapping[str, Any], plugins: Plugins) -> Iterator[str]:
+    """What was newer when the recipe was written."""
+    written = {name: entry["version"] for name, entry in recipe.get("plugins", {}).items()}
+    here = {name: plugins.version_of(name) for name in written}
+    if "aimcore" in recipe:
+        written["aimcore"], here["aimcore"] = recipe["aimcore"], version("aimcore")
+    for name, then in written.items():
+        now = here[name]
+        if now is not None and _is_newer(then, now):
+            yield f"the recipe was written with {name} {then}; installed is {now}, which may read it differently"
+
+
+def _is_newer(one: str, other: str) -> bool:
+    try:
+        return Version(one) > Version(other)
+    except InvalidVersion:
+        return False
+
+
+def _origins(recipe: Mapping[str, Any], plugins: Plugins) -> Iterator[tuple[str, str]]:
+    """Where each component of the recipe came from, and the command that installs it."""
+    for distribution, entry in recipe.get("plugins", {}).items():
+        here, then = plugins.version_of(distribution), entry["version"]
+        hint = f"the recipe has it from {distribution} {then}"
+        if here is None:
+            hint += f", which is not installed: run pip install {shlex.quote(distribution)}"
+        elif here != then:
+            hint += f"; installed is {here}"
+        yield from ((str(component), hint) for component in entry.get("components", []))

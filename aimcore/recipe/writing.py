@@ -1,0 +1,78 @@
+"""From components to plain values, by the value's own type; nothing is lost or silently converted."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from aimcore.component import Component, Problem
+from aimcore.plugins import Plugins
+from aimcore.recipe.reading import join
+from aimcore.recipe.types import is_plain
+
+Node = tuple[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """``value`` as numbers, text, lists and mappings; components as ``{"name": ..., **fields}``."""
+    if attrs.has(type(value)):
+        named = {"name": value.name} if isinstance(value, Component) else {}
+        return named | {name: plain(field) for name, field in _children(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def nodes(value: Any, path: str = "") -> Iterator[Node]:
+    """``value`` and everything below it, each with its path."""
+    yield path, value
+    for name, child in _children(value):
+        yield from nodes(child, join(path, name))
+
+
+def _children(value: Any) -> Iterator[tuple[Any, Any]]:
+    if attrs.has(type(value)):
+        yield from ((field.name, getattr(value, field.name)) for field in attrs.fields(type(value)) if field.init)
+    elif isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, list | tuple | frozenset):
+        yield from enumerate(value)
+
+
+def unwritable(value: Any, plugins: Plugins) -> Iterator[Problem]:
+    """Everything in ``value`` that a recipe cannot hold."""
+    for path, node in nodes(value):
+        if isinstance(node, Component):
+            yield from _unlisted(path, node, plugins)
+        elif isinstance(node, Mapping):
+            yield from (Problem(path, f"keys must be text, got {key!r}") for key in node if type(key) is not str)
+        elif not attrs.has(type(node)) and not isinstance(node, list | tuple | frozenset) and not is_plain(node):
+            yield Problem(path, f"must be a finite number, text or a component, got {node!r} ({_type_name(node)})")
+
+
+def _unlisted(path: str, component: Component, plugins: Plugins) -> Iterator[Problem]:
+    registry = plugins.registry(component.role)
+    if component.name not in registry or registry.get(component.name) is not type(component):
+        yield Problem(
+            path,
+            f"{_type_name(component)} ({component.role}/{component.name}) is not supplied by any installed plugin, "
+            f"so no recipe can name it: supply it by a hook of a plugin",
+        )
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def differences(before: Any, after: Any, path: str = "") -> Iterator[Problem]:
+    """Where a value and what its recipe gives back are not equal."""
+    if before == after:
+        return
+    below, back = dict(_children(before)), dict(_children(after))
+    if below and type(before) is type(after) and below.keys() == back.keys():
+        for name in below:
+            yield from differences(below[name], back[name], join(path, name))
+    else:
+        yield Problem(path, f"is {before!r}, but its recipe gives {after!r} back: write it so")
