@@ -214,7 +214,10 @@ class Features(NamedTuple):
 
     def at(self, where_M: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``[M, D]`` and places ``[M, 2]`` at flat positions ``b * N + n``."""
-        return self.tokens_BND.flatten(0, 1)[where_M], self.places_BN2.flatten(0, 1)[where_M]
+        return (
+            self.tokens_BND.flatten(0, 1).index_select(0, where_M),
+            self.places_BN2.flatten(0, 1).index_select(0, where_M),
+        )
 
     def raster(self) -> Features:
         """The same features in raster order, padding last."""

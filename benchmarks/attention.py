@@ -1,0 +1,48 @@
+"""Attention, forward and backward: the fused kernel beside the explicit form, by shape and type.
+
+    python benchmarks/attention.py
+
+aimcore uses the explicit form for bfloat16 on CPUs and the fused kernel everywhere else (aimcore/attention.py).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from machine import describe, milliseconds
+from torch import Tensor
+from torch.nn import functional
+
+SHAPES = [(64, 4, 49, 32), (8, 8, 64, 16), (8, 3, 256, 128), (16, 8, 256, 64)]
+
+
+def fused(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
+    """PyTorch's own."""
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+
+
+def explicit(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
+    """Two matrix products and a softmax."""
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+    return scores.masked_fill(~allowed, -math.inf).softmax(-1) @ value
+
+
+def main() -> None:
+    """Print one row per shape and type."""
+    print(describe())
+    print(f"{'batch, heads, tokens, head width':34} {'type':9} {'fused ms':>9} {'explicit ms':>12} {'ratio':>6}")
+    for shape in SHAPES:
+        for dtype in (torch.float32, torch.bfloat16):
+            inputs = [torch.randn(shape).to(dtype).requires_grad_() for _ in range(3)]
+            allowed = torch.ones(shape[0], 1, shape[2], shape[2]).tril().bool()
+            times = [
+                milliseconds(lambda form=form, inputs=inputs, allowed=allowed: form(*inputs, allowed).sum().backward())
+                for form in (fused, explicit)
+            ]
+            name = str(dtype).removeprefix("torch.")
+            print(f"{shape!s:34} {name:9} {times[0]:9.2f} {times[1]:12.2f} {times[0] / times[1]:6.1f}")
+
+
+if __name__ == "__main__":
+    main()
