@@ -15,6 +15,7 @@ import attrs
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # public, but not in torch's stubs
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ def start(num_threads: int | None = None) -> World:
         backend = "nccl" if device.type == "cuda" else "gloo"
         _describe_lone_process()
         if "MASTER_ADDR" not in os.environ:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
         deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
     return World(dist.get_rank(), dist.get_world_size(), device)
 

@@ -15,9 +15,10 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     in the attribute ``no_weight_decay: frozenset[str]`` (a table of learned positions does). Frozen parameters are
     left out; shared ones count once.
     """
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for owner in module.modules():
-        spared = getattr(owner, "no_weight_decay", frozenset())
+        spared: frozenset[str] = getattr(owner, "no_weight_decay", frozenset())
         for name, parameter in owner.named_parameters(recurse=False):
             if parameter.requires_grad:
                 # A parameter that ZeRO stage 3 has partitioned is empty, and keeps its true shape aside.

@@ -71,9 +71,7 @@ class TrainingEngine:
             fused=True,
         )
         trained.to(self.world.device)
-        engine, *_ = load_deepspeed().initialize(
-            model=trained, optimizer=adam, config=config, dist_init_required=False
-        )
+        engine, *_ = load_deepspeed().initialize(model=trained, optimizer=adam, config=config, dist_init_required=False)
         return engine
 
     def step(self, micro_batches: Sequence[Batch], interrupted: Callable[[], bool] = lambda: False) -> StepResult:
@@ -202,7 +200,8 @@ def _whole(value: Tensor, experiment: Experiment) -> Tensor:
     engine = experiment.engine
     masters_are_apart = engine.zero_stage == 3 or engine.precision == "bf16"
     if masters_are_apart and isinstance(value, nn.Parameter) and value.requires_grad:
-        return safe_get_full_fp32_param(value).detach()
+        master: Tensor = safe_get_full_fp32_param(value)
+        return master.detach()
     with GatheredParameters([value], enabled=hasattr(value, "ds_id")):
         whole = value.detach().clone()
     return whole.float() if whole.is_floating_point() else whole

@@ -1,0 +1,20 @@
+"""The training engine: DeepSpeed ZeRO under one loop. The only room that imports deepspeed, and only when it starts."""
+
+from aimcore.engine.building import build_module
+from aimcore.engine.errors import CheckpointDamaged, CheckpointMismatch, TrainingDiverged
+from aimcore.engine.loop import TrainingResult, train
+from aimcore.engine.metrics import METRICS_FILE, read_metrics
+from aimcore.engine.training_engine import StepResult, TrainingEngine
+
+__all__ = [
+    "METRICS_FILE",
+    "CheckpointDamaged",
+    "CheckpointMismatch",
+    "StepResult",
+    "TrainingDiverged",
+    "TrainingEngine",
+    "TrainingResult",
+    "build_module",
+    "read_metrics",
+    "train",
+]

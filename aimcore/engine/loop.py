@@ -1,0 +1,193 @@
+"""The training loop: data in, steps, lines and checkpoints out; it can stop anywhere and go on as if it never had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Literal
+
+import attrs
+from loguru import logger
+
+from aimcore.data import train_steps
+from aimcore.engine import checkpoints
+from aimcore.engine.distributed import barrier
+from aimcore.engine.errors import TrainingDiverged
+from aimcore.engine.interruption import Interruption
+from aimcore.engine.metrics import mean_losses, read_metrics
+from aimcore.engine.progress import Progress, progress_for
+from aimcore.engine.recording import Recorder
+from aimcore.engine.training_engine import StepResult, TrainingEngine
+from aimcore.experiment import Experiment
+from aimcore.modules import ObjectiveModule
+from aimcore.values import Batch
+
+
+@attrs.frozen(eq=False)
+class TrainingResult:
+    """How training ended. ``engine`` still holds the trained module, for evaluation; close it afterwards."""
+
+    status: Literal["finished", "interrupted"]
+    num_steps: int
+    """Updates done, those before a resumption included."""
+    losses: Mapping[str, float]
+    """Mean of each loss over the last 100 lines of ``metrics.jsonl``."""
+    patches_per_second: float | None
+    """Rate of this process's steps, all ranks together, without start-up, its first step and saving; None without."""
+    seconds: float
+    """Wall time of training with start-up, that before a resumption included."""
+    engine: TrainingEngine
+
+    @property
+    def module(self) -> ObjectiveModule:
+        """The trained objective module. At ZeRO stage 3 all ranks must run the same number of forwards."""
+        return self.engine.module
+
+
+def train(experiment: Experiment, folder: Path, *, resume: bool = False, progress: bool = True) -> TrainingResult:
+    """Train ``experiment`` in ``folder``: ``metrics.jsonl`` and ``checkpoints/`` are written there.
+
+    Ctrl-C or SIGTERM saves a checkpoint after the step at hand and returns with status "interrupted". Every rank calls
+    this, with one file system among them.
+
+    Args:
+        experiment: what to train.
+        folder: the run's folder; ``recipe.json`` in it, if any, is shown to trackers.
+        resume: go on from the newest complete checkpoint, where there is one.
+        progress: show how far it is (rank 0 only).
+
+    Raises:
+        TrainingDiverged: a loss or the gradient is not finite.
+        CheckpointDamaged, CheckpointMismatch: the checkpoint to resume from cannot be used.
+    """
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as on_error:
+        engine = on_error.enter_context(TrainingEngine(experiment))
+        manifest = checkpoints.resume(engine, folder) if resume else None
+        if manifest:
+            logger.info("{}: going on from step {}", experiment.name, manifest.step)
+        run = _Run(engine, folder, started - (manifest.seconds if manifest else 0.0), progress=progress)
+        status = run.steps()
+        on_error.pop_all()
+    barrier()  # rank 0 has written its last line
+    losses = mean_losses(read_metrics(folder))
+    return TrainingResult(status, engine.step_number, losses, run.patches_per_second, run.seconds, engine)
+
+
+class _Rate:
+    """Patches per second, without the first step: it pays for allocations and for starting the data loader."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._patches = 0
+        self._seconds = 0.0
+
+    def add(self, num_patches: int, seconds: float) -> None:
+        """Count a step."""
+        if self._first is None:
+            self._first = (num_patches, seconds)
+        else:
+            self._patches += num_patches
+            self._seconds += seconds
+
+    @property
+    def value(self) -> float | None:
+        """The rate; that of the first step if there is no other, None if there is none at all."""
+        if self._seconds:
+            return self._patches / self._seconds
+        return self._first[0] / self._first[1] if self._first else None
+
+
+class _Run:
+    """The steps of one process, from where the engine stands to the end."""
+
+    def __init__(self, engine: TrainingEngine, folder: Path, started: float, *, progress: bool) -> None:
+        self.engine = engine
+        self.experiment = engine.experiment
+        self.folder = folder
+        self.started = started
+        self.shows_progress = progress and engine.world.is_first
+        self._rate = _Rate()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.perf_counter() - self.started
+
+    @property
+    def patches_per_second(self) -> float | None:
+        """Of the steps of this process; None if there were none."""
+        return self._rate.value
+
+    def steps(self) -> Literal["finished", "interrupted"]:
+        """Train until the end or an interruption, and save."""
+        first = self.engine.step_number
+        interrupted = False
+        with ExitStack() as stack:
+            interruption = stack.enter_context(Interruption())
+            recorder = stack.enter_context(
+                Recorder(self.experiment, self.folder, first, writes=self.engine.world.is_first)
+            )
+            shown = stack.enter_context(self._progress(first))
+            batches = stack.enter_context(closing(self._batches(first)))
+            while self.engine.step_number < self.experiment.num_steps and not interrupted:
+                interrupted = self._step(batches, interruption, recorder, shown).interrupted
+                interrupted = interrupted and self.engine.step_number < self.experiment.num_steps
+                if interrupted:
+                    logger.warning("{}: interrupted, saving; Ctrl-C again aborts at once", self.experiment.name)
+                self._save(is_last=interrupted)
+            recorder.status = "interrupted" if interrupted else "finished"
+        return "interrupted" if interrupted else "finished"
+
+    def _step(
+        self, batches: Iterator[list[Batch]], interruption: Interruption, recorder: Recorder, shown: Progress
+    ) -> StepResult:
+        begun = time.perf_counter()
+        micro_batches = next(batches)
+        waited = time.perf_counter() - begun
+        step = self.engine.step_number
+        try:
+            result = self.engine.step(micro_batches, lambda: interruption.requested)
+        except TrainingDiverged as error:
+            last = checkpoints.newest(self.folder)
+            saved = str(last) if last else None
+            raise TrainingDiverged(error.step, error.losses, error.gradient_norm, saved) from None
+        seconds = time.perf_counter() - begun
+        self._rate.add(result.num_patches, seconds)
+        recorder.record(step, result, data_seconds=waited, seconds=seconds)
+        shown.update(result, step + 1)
+        return result
+
+    def _save(self, *, is_last: bool) -> None:
+        every, done = self.experiment.checkpoint_every, self.engine.step_number
+        is_final = done == self.experiment.num_steps
+        if is_last or is_final or (every and done % every == 0):
+            checkpoints.save(self.engine, self.folder, seconds=self.seconds, final=is_final)
+
+    def _progress(self, first: int) -> Progress:
+        experiment = self.experiment
+        return progress_for(
+            experiment.name,
+            shown=self.shows_progress,
+            first_step=first,
+            num_steps=experiment.num_steps,
+            batch_size=experiment.data.batch_size,
+        )
+
+    def _batches(self, first: int) -> Generator[list[Batch]]:
+        experiment, world = self.experiment, self.engine.world
+        return train_steps(
+            experiment.data,
+            experiment.data.train.open(),
+            patch_size=experiment.trunk.patch_size,
+            views=experiment.objective.views,
+            seed=experiment.seed,
+            first_step=first,
+            num_steps=experiment.num_steps - first,
+            rank=world.rank,
+            world_size=world.size,
+            accumulation_steps=experiment.engine.accumulation_steps,
+        )

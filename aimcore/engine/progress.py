@@ -1,0 +1,109 @@
+"""How far a run has come: a bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Self
+
+from loguru import logger
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from aimcore.engine.training_engine import StepResult
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """A context that is told of every step."""
+
+    def __init__(self, name: str, *, first_step: int, num_steps: int, batch_size: int) -> None:
+        self.name = name
+        self.first_step = first_step
+        self.num_steps = num_steps
+        self.batch_size = batch_size
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Nothing is shown, nothing to put away."""
+
+    def update(self, result: StepResult, done: int) -> None:
+        """``done`` steps of the run are over, the last with ``result``."""
+
+    def images_per_second(self, done: int) -> float:
+        """Mean rate since the first step of this process."""
+        return (done - self.first_step) * self.batch_size / max(time.perf_counter() - self._started, 1e-9)
+
+
+class BarProgress(Progress):
+    """A bar with the rate, the loss and the time left."""
+
+    def __init__(
+        self, name: str, *, first_step: int, num_steps: int, batch_size: int, console: Console | None = None
+    ) -> None:
+        super().__init__(name, first_step=first_step, num_steps=num_steps, batch_size=batch_size)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=console or Console(stderr=True),
+        )
+        self._task = self._bar.add_task(name, total=num_steps, completed=first_step, numbers="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return super().__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self._bar.stop()
+
+    def update(self, result: StepResult, done: int) -> None:
+        """Move the bar."""
+        numbers = f"{_losses(result)}  {self.images_per_second(done):.0f} images/s"
+        self._bar.update(self._task, completed=done, numbers=numbers)
+
+
+class LineProgress(Progress):
+    """A log line every ten seconds, and one at the end."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        first_step: int,
+        num_steps: int,
+        batch_size: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(name, first_step=first_step, num_steps=num_steps, batch_size=batch_size)
+        self._clock = clock
+        self._said = clock()
+
+    def update(self, result: StepResult, done: int) -> None:
+        """Say it, when it is time."""
+        if self._clock() - self._said < _SECONDS_BETWEEN_LINES and done < self.num_steps:
+            return
+        self._said = self._clock()
+        rate = self.images_per_second(done)
+        left = timedelta(seconds=round((self.num_steps - done) * self.batch_size / rate))
+        text = "{}: step {} of {}, {}, {:.0f} images/s, {} left"
+        logger.info(text, self.name, done, self.num_steps, _losses(result), rate, left)
+
+
+def progress_for(name: str, *, shown: bool, first_step: int, num_steps: int, batch_size: int) -> Progress:
+    """What suits the standard error stream; nothing unless ``shown``."""
+    kind = Progress if not shown else BarProgress if Console(stderr=True).is_terminal else LineProgress
+    return kind(name, first_step=first_step, num_steps=num_steps, batch_size=batch_size)
+
+
+def _losses(result: StepResult) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in result.losses.items())

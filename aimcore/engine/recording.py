@@ -1,0 +1,75 @@
+"""Where a run's numbers go: ``metrics.jsonl`` and the experiment's trackers. Rank 0 only; the others do nothing."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aimcore.engine.metrics import MetricsFile, flat
+from aimcore.engine.training_engine import StepResult
+from aimcore.experiment import Experiment
+from aimcore.roles import TrackerRun
+
+
+class Recorder:
+    """A context that writes down steps; trackers are told how the run ended."""
+
+    def __init__(self, experiment: Experiment, folder: Path, first_step: int, *, writes: bool) -> None:
+        self.experiment = experiment
+        self.folder = folder
+        self.first_step = first_step
+        self.writes = writes
+        self.status = "finished"
+        """How the run ended, unless an error ends it."""
+        self._file: MetricsFile | None = None
+        self._trackers: list[TrackerRun] = []
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self.writes:
+            with ExitStack() as opened:
+                self._file = opened.enter_context(MetricsFile(self.folder, self.first_step))
+                recipe = _recipe(self.folder)
+                for tracker in self.experiment.trackers:
+                    run = tracker.open(str(self.folder), recipe, self.first_step)
+                    opened.callback(self._close, run)
+                    self._trackers.append(run)
+                self._closing = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self._closing.close()
+
+    def _close(self, tracker: TrackerRun) -> None:
+        tracker.close(self.status)
+
+    def record(self, step: int, result: StepResult, *, data_seconds: float, seconds: float) -> None:
+        """Write down ``step`` if it is one of every ``log_every``, or the last."""
+        experiment = self.experiment
+        if self._file is None or (step % experiment.log_every and step != experiment.num_steps - 1):
+            return
+        line = {
+            "step": step,
+            "losses": dict(result.losses),
+            "lr": result.learning_rate,
+            "gradient_norm": result.gradient_norm,
+            "patches_per_second": result.num_patches / seconds,
+            "data_seconds": data_seconds,
+            "seconds": seconds,
+        }
+        self._file.write(line)
+        for tracker in self._trackers:
+            tracker.log(step, flat(line))
+
+
+def _recipe(folder: Path) -> dict[str, object]:
+    path = folder / "recipe.json"
+    recipe: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return recipe
