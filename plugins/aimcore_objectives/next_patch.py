@@ -110,7 +110,7 @@ class NextPatchModule(ObjectiveModule):
         config, images = self.config, batch.images
         device = images.patches_BNF.device
         order_BN = order_of(config.ordering.permutation, images)
-        attention = self._attention(batch, device)
+        attention = self._attention(batch, order_BN)
         features = self.trunk(images, Reading(attention=attention, order_BN=order_BN))
         target_M = _scored(_lengths(images), self._first_targets(batch), images.patches_BNF.shape[1]).to(device)
         predictions_MK = self.head(features, attention, target_M - 1)
@@ -128,10 +128,12 @@ class NextPatchModule(ObjectiveModule):
             return keyed_integers(batch.seed, "prefix", batch.sample_numbers_B.numpy(), 1, lengths_B)
         return np.full_like(lengths_B, config.validation_prefix or 1)
 
-    def _attention(self, batch: Batch, device: torch.device) -> Attention:
-        if self.config.prefix is None:
-            return Attention(causal=True)
-        return Attention(causal=True, prefix_length_B=torch.from_numpy(self._first_targets(batch)).to(device))
+    def _attention(self, batch: Batch, order_BN: Tensor) -> Attention:
+        images, prefix_length_B = batch.images, None
+        if self.config.prefix is not None:
+            prefix_length_B = torch.from_numpy(self._first_targets(batch)).to(order_BN.device)
+        valid_BN = reorder(images.valid_BN, order_BN) if images.is_padded else None
+        return Attention(causal=True, prefix_length_B=prefix_length_B, valid_BN=valid_BN)
 
 
 def _lengths(images: Images) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from aimcore import Ordering, PatchGrid
-from aimcore_orderings import Checkerboard, FixedRandom, Raster, Spiral
+from aimcore_orderings import Checkerboard, ColumnRaster, FixedRandom, Raster, Reversed, Spiral
 
+ORDERINGS = [Raster(), Spiral(), Checkerboard(), FixedRandom(seed=3), ColumnRaster(), Reversed(of=Spiral())]
 RECTANGLES = [PatchGrid(1, 1), PatchGrid(1, 5), PatchGrid(5, 1), PatchGrid(2, 3), PatchGrid(7, 7), PatchGrid(5, 8)]
 
 
 @pytest.mark.parametrize("grid", RECTANGLES, ids=str)
-@pytest.mark.parametrize("ordering", [Raster(), Spiral(), Checkerboard(), FixedRandom(seed=3)], ids=lambda o: o.name)
+@pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda o: o.name)
 def test_every_patch_is_read_exactly_once_on_any_rectangle(ordering: Ordering, grid: PatchGrid) -> None:
     permutation_N = ordering.permutation(grid)
     assert permutation_N.dtype == torch.int64
@@ -21,6 +22,15 @@ def test_every_patch_is_read_exactly_once_on_any_rectangle(ordering: Ordering, g
 
 def test_raster_reads_row_by_row() -> None:
     assert Raster().permutation(PatchGrid(2, 3)).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_column_raster_reads_column_by_column() -> None:
+    assert ColumnRaster().permutation(PatchGrid(2, 3)).tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_a_reversed_ordering_ends_where_the_other_begins() -> None:
+    assert Reversed().permutation(PatchGrid(1, 4)).tolist() == [3, 2, 1, 0]
+    assert Reversed(of=Spiral()).permutation(PatchGrid(3, 3)).tolist() == [0, 3, 6, 7, 8, 5, 2, 1, 4]
 
 
 def test_spiral_reads_from_the_centre_outwards() -> None:

@@ -1,0 +1,70 @@
+"""The transformer head: blocks that see as much as the trunk did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from torch import Tensor, nn
+
+from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component
+from aimcore.attention import mask_of
+from aimcore.layers import TransformerBlock, init_linears
+from aimcore.patches import sincos_positions
+
+
+@component("transformer", paper='arXiv:2401.08541, Table 3e ("Transformer")')
+class TransformerHead(Head):
+    """Sine-cosine positions, a projection to ``width``, ``depth`` transformer blocks, norm, outputs.
+
+    Its attention is the trunk's: causal or prefix-causal, so that no prediction sees its answer. The paper gives it the
+    depth and width of the MLP head and says no more; heads of 128 and no biases are taken from the trunk.
+    """
+
+    width: int = 2048
+    depth: int = 12
+    num_heads: int = 16
+    ffn_ratio: int = 4
+    norm_eps: float = 1e-6
+
+    def problems(self) -> Iterable[Problem]:
+        """Sizes must be positive, and heads divide the width."""
+        for field in ("width", "depth", "num_heads", "ffn_ratio"):
+            yield from at_least(field, getattr(self, field), 1)
+        if self.num_heads > 0 and self.width % self.num_heads:
+            yield Problem("width", f"must be a multiple of num_heads ({self.num_heads}), got {self.width}")
+
+    def build(self, in_width: int, num_outputs: int) -> TransformerHeadModule:
+        """The module."""
+        return TransformerHeadModule(self, in_width, num_outputs)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """A tiny one."""
+        return (cls(width=16, depth=2, num_heads=2),)
+
+
+class TransformerHeadModule(HeadModule):
+    """The module of :class:`TransformerHead`. All tokens pass through the blocks; outputs are made where scored."""
+
+    def __init__(self, config: TransformerHead, in_width: int, num_outputs: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(in_width, config.width, bias=False)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(config.width, config.num_heads, config.ffn_ratio * config.width, eps=config.norm_eps)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.out = nn.Linear(config.width, num_outputs, bias=False)
+        init_linears(self)
+
+    def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
+        """``[M, K]`` predictions at ``where_M``."""
+        tokens_BND = features.tokens_BND
+        positions_BND = sincos_positions(features.places_BN2, tokens_BND.shape[-1])
+        tokens_BND = self.project(tokens_BND + positions_BND.to(tokens_BND.dtype))
+        mask = mask_of(attention, tokens_BND.shape[1], tokens_BND.device)
+        for block in self.blocks:
+            tokens_BND = block(tokens_BND, mask)
+        predictions: Tensor = self.out(self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M)))
+        return predictions

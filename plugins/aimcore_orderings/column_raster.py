@@ -1,0 +1,17 @@
+"""Column raster order: column by column, from the top left."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aimcore import Ordering, PatchGrid, component
+
+
+@component("column_raster")
+class ColumnRaster(Ordering):
+    """Column by column, each from the top: raster turned on its side. Not in the papers."""
+
+    def permutation(self, grid: PatchGrid) -> Tensor:
+        """``[N]``: down the first column, then the next."""
+        return torch.arange(grid.num_patches).reshape(grid.rows, grid.columns).T.flatten()

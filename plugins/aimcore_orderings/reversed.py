@@ -1,0 +1,19 @@
+"""Any order, backwards."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from aimcore import Ordering, PatchGrid, component
+from aimcore_orderings.raster import Raster
+
+
+@component("reversed")
+class Reversed(Ordering):
+    """Another ordering read from its end, e.g. ``Reversed(of=Spiral())``, which goes inwards. Not in the papers."""
+
+    of: Ordering = Raster()
+
+    def permutation(self, grid: PatchGrid) -> Tensor:
+        """``[N]``: the other ordering's permutation, flipped."""
+        return self.of.permutation(grid).flip(0)
