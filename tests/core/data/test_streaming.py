@@ -1,0 +1,111 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from aimcore.data.streaming import stream
+from aimcore_sources import ImageFolder
+
+
+class Squares:
+    """Loads squares; fails at 5, and keeps count."""
+
+    def __init__(self) -> None:
+        self.loaded: list[int] = []
+
+    def __getitem__(self, number: int) -> int:
+        self.loaded.append(number)
+        if number == 5:
+            raise KeyError("five")
+        return number * number
+
+
+class NumThreads:
+    """Loads the number of threads that tensor operations use where it runs."""
+
+    def __getitem__(self, number: int) -> int:
+        return torch.get_num_threads()
+
+
+def data_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("aimcore-data")]
+
+
+def test_items_come_in_order() -> None:
+    assert list(stream(Squares(), range(6, 20), num_workers=0, ahead=3)) == [n * n for n in range(6, 20)]
+    assert list(stream(Squares(), range(0), num_workers=0, ahead=3)) == []
+
+
+def test_no_more_is_loaded_ahead_than_asked() -> None:
+    squares = Squares()
+    items = stream(squares, range(6, 100), num_workers=0, ahead=3)
+    assert [next(items), next(items)] == [36, 49]
+    items.close()
+    # Two were taken; at most three more wait or are being loaded.
+    assert len(squares.loaded) <= 5
+
+
+def test_closing_ends_the_thread() -> None:
+    items = stream(Squares(), range(6, 100), num_workers=0, ahead=3)
+    next(items)
+    assert data_threads()
+    items.close()
+    assert not data_threads()
+
+
+def test_an_exception_arrives_in_its_items_turn() -> None:
+    items = stream(Squares(), range(3, 9), num_workers=0, ahead=4)
+    assert [next(items), next(items)] == [9, 16]
+    with pytest.raises(KeyError, match="five"):
+        next(items)
+    assert not data_threads()
+
+
+def test_the_thread_keeps_off_the_threads_of_training() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(stream(NumThreads(), range(3), num_workers=0, ahead=1)) == [1, 1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+SCRIPT = """
+import sys
+from aimcore import Data
+from aimcore.data import train_steps
+from aimcore_sources import ImageFolder
+
+if __name__ == "__main__":
+    source = ImageFolder(url=sys.argv[1])
+    data = Data(train=source, validation=source, batch_size=8, image_size=8, num_workers=2)
+    steps = train_steps(data, source.open(), patch_size=4, seed=0, num_steps=10**9)
+    try:
+        for number, _ in enumerate(steps):
+            if number == 2:
+                print("running", flush=True)
+    except KeyboardInterrupt:
+        steps.close()
+        print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_reaches_the_parent_alone(folder: ImageFolder, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with subprocess.Popen(
+        [sys.executable, str(script), folder.url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        # As a terminal does: to every process of the group.
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
