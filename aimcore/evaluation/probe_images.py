@@ -43,7 +43,7 @@ class ProbeImages:
 
 
 def probe_sources(experiment: Experiment) -> tuple[Source, Source]:
-    """Where probes train (``data.probe_train``, else ``train``) and are tested (``probe_test``, else ``validation``)."""
+    """Where probes train (``data.probe_train``, or ``train``) and are tested (``probe_test``, or ``validation``)."""
     data = experiment.data
     return data.probe_train or data.train, data.probe_test or data.validation
 

@@ -66,7 +66,7 @@ class LinearProbe(Probe):
     def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
         """Train one classifier per learning rate on ``train [n, D]`` and keep the best on ``held_out``.
 
-        The same seed gives the same probe on the same machine; all classifiers start from the same weights.
+        ``seed`` shuffles the samples. The same seed gives the same probe on the same machine.
 
         Raises:
             InvalidValue: too few samples, or labels that are no classes.
@@ -77,7 +77,7 @@ class LinearProbe(Probe):
         from aimcore_probes.linear_module import LinearGrid
 
         generator = torch.Generator().manual_seed(seed)
-        module = LinearGrid(train.features.shape[1], train.num_classes, len(self.learning_rates), generator)
+        module = LinearGrid(train.features.shape[1], train.num_classes, len(self.learning_rates))
         how = Training(
             learning_rates=self.learning_rates,
             min_lr=self.min_lr,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from aimcore_probes.grid import GridModule
@@ -12,14 +12,14 @@ from aimcore_probes.grid import GridModule
 class LinearGrid(GridModule):
     """G linear classifiers behind one BatchNorm, whose statistics do not depend on the classifiers.
 
-    All start from the same weights: Xavier uniform, and no bias.
+    All start from zero. The papers do not say where; the problem is convex, so that a random start would only be
+    noise to unlearn, much of a short training at a small rate.
     """
 
-    def __init__(self, width: int, num_classes: int, num_settings: int, generator: Generator) -> None:
+    def __init__(self, width: int, num_classes: int, num_settings: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(width, eps=1e-6, affine=False)
-        start_CD = nn.init.xavier_uniform_(torch.empty(num_classes, width), generator=generator)
-        self.weight_GCD = nn.Parameter(start_CD.repeat(num_settings, 1, 1))
+        self.weight_GCD = nn.Parameter(torch.zeros(num_settings, num_classes, width))
         self.bias_GC = nn.Parameter(torch.zeros(num_settings, num_classes))
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,0 +1,55 @@
+"""One of two processes: validates and extracts its share of five images, and prints what it got.
+
+python one_rank.py RANK RENDEZVOUS_FILE
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+import torch.distributed as dist
+from core.evaluation.toys import ToyModule, ToyObjective, ToyTrunkModule, sequences
+
+from aimcore import Batch
+from aimcore.evaluation import TooFewBatches, extract_features, validate
+
+
+def labelled(number: int) -> Batch:
+    batch = sequences([[float(number), number + 0.5]], [[False, True]], first_number=number)
+    return Batch(
+        images=batch.images,
+        sample_numbers_B=batch.sample_numbers_B,
+        labels_B=torch.tensor([number % 3]),
+        extras=batch.extras,
+    )
+
+
+def main(rank: int, rendezvous: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    share = [labelled(number) for number in range(5)[rank::2]]
+    module, trunk = ToyModule(), ToyTrunkModule(patch_size=1, num_channels=1)
+    validation = validate(module, share)
+    features = extract_features(
+        trunk, share, objective=ToyObjective(), attention="causal", layers=(0,), reads="tokens", num_classes=3
+    )
+    try:
+        validate(module, share if rank == 0 else [])
+        refused = False
+    except TooFewBatches:
+        refused = True
+    found = {
+        "record": validation.record(num_chunks=2),
+        "features": features.features.squeeze(-1).tolist(),
+        "labels": features.labels.tolist(),
+        "num_forwards": len(trunk.readings),
+        "refused": refused,
+    }
+    print(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
