@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Protocol, TypeVar, cast
 
 import torch
@@ -73,7 +76,7 @@ def _from_processes(loader: Loader[T], numbers: Sequence[int], num_workers: int)
         sampler=numbers,
         num_workers=num_workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_prepare_worker,
         multiprocessing_context=_context(),
         # Its own generator: the default would draw a seed from the global one, which the model's weights use.
         generator=torch.Generator(),
@@ -96,9 +99,19 @@ def _as_it_is(item: Item) -> Item:
     return item
 
 
-def _ignore_interrupts(_: int) -> None:
-    """Leave Ctrl-C to the parent, which ends its workers when it is done."""
+def _prepare_worker(_: int) -> None:
+    """Leave Ctrl-C to the parent, which ends its workers when it is done, and do not outlive it if it is killed.
+
+    torch's own watch looks at the parent by descent, which here is the server, and that lives as long as its children.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess | None) -> None:
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,9 @@ if __name__ == "__main__":
 """
 
 
-def test_ctrl_c_reaches_the_parent_alone(folder: ImageFolder, tmp_path: Path) -> None:
+@pytest.fixture
+def running(folder: ImageFolder, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run with two data processes, in a process group of its own, after its third step."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     with subprocess.Popen(
@@ -105,7 +108,18 @@ def test_ctrl_c_reaches_the_parent_alone(folder: ImageFolder, tmp_path: Path) ->
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
-        # As a terminal does: to every process of the group.
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
+        yield process
+
+
+def test_ctrl_c_reaches_the_parent_alone(running: subprocess.Popen[str]) -> None:
+    # As a terminal does: to every process of the group.
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (out, err, running.returncode) == ("interrupted\n", "", 0)
+
+
+def test_data_processes_do_not_outlive_a_killed_parent(running: subprocess.Popen[str]) -> None:
+    running.kill()
+    # The pipe ends when the last process that inherited it does; else this times out.
+    out, _ = running.communicate(timeout=60)
+    assert (out, running.returncode) == ("", -signal.SIGKILL)
