@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger as _logger
 
 from aimcore.component import Component, Problem, at_least, component, settings, within
-from aimcore.errors import AimcoreError, InvalidValue, UnreadableSample
+from aimcore.errors import AimcoreError, DataNotFound, InvalidValue, UnreadableSample
 from aimcore.experiment import (
     SCALES,
     Augmentation,
@@ -91,6 +91,7 @@ __all__ = [
     "Batch",
     "Component",
     "Data",
+    "DataNotFound",
     "Decoder",
     "DecoderModule",
     "Engine",

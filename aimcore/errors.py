@@ -16,6 +16,10 @@ class InvalidValue(AimcoreError):
         lines = [f"{path}: {message}" if path else message for path, message in self.problems]
         super().__init__(f"{owner}: " + lines[0] if len(lines) == 1 else "\n  ".join([f"{owner}:", *lines]))
 
+    def __reduce__(self) -> tuple[type["InvalidValue"], tuple[str, tuple[tuple[str, str], ...]]]:
+        """Survive the way back from a data worker."""
+        return type(self), (self.owner, self.problems)
+
 
 class UnreadableSample(AimcoreError):
     """A sample is damaged or missing; the loader goes on without it, within a limit."""
