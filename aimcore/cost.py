@@ -74,6 +74,8 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
     """Count the cost of training ``experiment`` on ``world_size`` processes, without data and without weights."""
     with torch.device("meta"):
         module = experiment.objective.build(experiment.trunk.build())
+    if experiment.engine.precision == "bf16":
+        module.to(torch.bfloat16)
     forward, step = _flops(experiment, module)
     trunk = _num_parameters(module.trunk)
     total = _num_parameters(module)

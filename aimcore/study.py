@@ -108,18 +108,13 @@ def changed(study: Study, changes: Sequence[str]) -> Study:
     """The study with ``PATH=VALUE`` applied to the recipe of every experiment.
 
     Raises:
-        InvalidStudy: a change without ``=``.
-        AimcoreError: a path or a value that does not fit; it says where.
+        RecipeError: a path or a value that does not fit; it says where.
     """
     if not changes:
         return study
-    from aimcore.recipe import apply_changes
+    from aimcore import recipe
 
-    without = [change for change in changes if "=" not in change]
-    if without:
-        raise InvalidStudy(f"--set takes PATH=VALUE, got {', '.join(without)}")
-    pairs = dict(change.split("=", 1) for change in changes)
-    return _with(study, [apply_changes(experiment, pairs) for experiment in study.experiments])
+    return _with(study, [recipe.changed(experiment, changes) for experiment in study.experiments])
 
 
 def _with(study: Study, experiments: Sequence[Experiment]) -> Study:

@@ -25,8 +25,13 @@ Status = Literal["finished", "interrupted", "failed"]
 
 T = TypeVar("T")
 
+
+def _not_bool(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool):
+        raise TypeError(f"'{attribute.name}' must be a number, got {value}")
+
+
 # Typed loosely: mypy cannot infer a validator made of others.
-_not_bool: Any = validators.not_(validators.instance_of(bool))
 _number: Any = validators.and_(validators.instance_of((int, float)), _not_bool)
 _count: Any = validators.and_(validators.instance_of(int), _not_bool, validators.ge(0))
 _fraction: Any = validators.and_(_number, validators.ge(0), validators.le(1))
@@ -174,7 +179,7 @@ def _is_present(attribute: attrs.Attribute[Any], value: object) -> bool:
 
 def summary_to_json(summary: Summary) -> dict[str, Any]:
     """The summary as plain values, without what is absent."""
-    return attrs.asdict(summary, filter=_is_present, retain_collection_types=False)
+    return attrs.asdict(summary, filter=_is_present)
 
 
 def write_summary(summary: Summary, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The subcommands of ``aimcore``, one module each; each returns an exit status."""

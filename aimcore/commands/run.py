@@ -1,0 +1,69 @@
+"""``aimcore run``: load, change, check, and run a study; or say what it would cost."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import cast
+
+from loguru import logger
+from rich.console import Console
+
+from aimcore.experiment import Scale, Study
+from aimcore.running.processes import rank, world_size
+
+DEFAULT_SCALE: Scale = "small"
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Do what the command line asks for (see :func:`aimcore.run.add_run_arguments`).
+
+    Returns:
+        0 where all that was asked for is finished, 1 where an experiment failed, 130 after Ctrl-C.
+
+    Raises:
+        AimcoreError: nothing could be started.
+    """
+    from aimcore.running.checks import check_study
+    from aimcore.running.study_run import check_folder, default_folder, run_study
+
+    study, scale = _study(options)
+    if options.dry_run:
+        check_study(study, world_size=world_size(), with_data=False)
+        return _dry_run(study)
+    out = options.out or default_folder(study, scale)
+    if rank() == 0:
+        check_folder(study, out, resume=options.resume)
+    check_study(study, world_size=world_size())
+    summary = run_study(study, out, scale=scale, resume=options.resume)
+    if rank() == 0:
+        from aimcore.report.table import print_summary
+
+        print_summary(summary, Console())
+        logger.info("everything is in {}", out)
+    wanted = {experiment.name for experiment in study.experiments}
+    statuses = {entry.status for entry in summary.experiments if entry.name in wanted}
+    return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+
+
+def _study(options: argparse.Namespace) -> tuple[Study, str | None]:
+    """The study as the options select and change it, and its scale (None for a recipe)."""
+    from aimcore.study import changed, is_recipe, load_study, selected
+
+    path = cast(Path, options.study)
+    if is_recipe(path) and options.scale and rank() == 0:
+        logger.warning("--scale {} has no effect: {} is a recipe, whose size is fixed", options.scale, path)
+    study = load_study(path, options.scale or DEFAULT_SCALE)
+    return changed(selected(study, options.only), options.changes), None if is_recipe(path) else (
+        options.scale or DEFAULT_SCALE
+    )
+
+
+def _dry_run(study: Study) -> int:
+    from aimcore.cost import cost_of
+    from aimcore.report.costs import print_costs
+
+    if rank() == 0:
+        costs = {experiment.name: cost_of(experiment, world_size()) for experiment in study.experiments}
+        print_costs(study, costs, world_size(), Console())
+    return 0

@@ -1,0 +1,106 @@
+"""Tables on the terminal: what a study found beside what the paper reports. Readable without colour, at 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from aimcore.report.summary import ExperimentSummary, ProbeSummary, Summary
+
+_ABSENT = "-"
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print losses, probe scores, and in words what the scores must not hide."""
+    console.print(losses_table(summary))
+    probes = probes_table(summary)
+    if probes.row_count:
+        console.print(probes)
+    for remark in remarks(summary):
+        console.print(f"* {remark}", highlight=False, markup=False)
+
+
+def losses_table(summary: Summary) -> Table:
+    """One row per loss: status, training and validation loss, and the prefix length that validation used."""
+    table = _table("Losses")
+    table.add_column("experiment", overflow="fold")
+    table.add_column("status")
+    table.add_column("loss", overflow="fold")
+    for heading in ("train, last 100", "validation", "prefix", "seconds"):
+        table.add_column(heading, justify="right")
+    for experiment in summary.experiments:
+        prefix = "none" if experiment.validation_prefix is None else str(experiment.validation_prefix)
+        seconds = _ABSENT if experiment.seconds is None else f"{experiment.seconds:.0f}"
+        for name, loss in (experiment.losses or {}).items():
+            numbers = (_loss(loss.train_last_100), _loss(loss.validation), prefix, seconds)
+            table.add_row(experiment.name, experiment.status, name, *numbers)
+        if not experiment.losses:
+            table.add_row(experiment.name, experiment.status, *[_ABSENT] * 5)
+    return table
+
+
+def probes_table(summary: Summary) -> Table:
+    """One row per probe: its score, the same probe on the untrained trunk and on raw pixels, and the paper's score."""
+    table = _table("Top-1 accuracy on the frozen trunk, % (± half the 95 % interval)")
+    table.add_column("experiment", overflow="fold")
+    table.add_column("probe", overflow="fold")
+    for heading in ("trained", "untrained", "raw pixels", "paper"):
+        table.add_column(heading, justify="right")
+    for experiment, name, probe in _probes(summary):
+        table.add_row(
+            experiment.name,
+            name,
+            _percent(probe.top1) + _half_interval(probe),
+            _percent(probe.untrained_top1),
+            _percent(probe.raw_pixels_top1),
+            _percent((experiment.paper or {}).get(name)),
+        )
+    return table
+
+
+def remarks(summary: Summary) -> Iterator[str]:
+    """Yield in words where training did not help, where raw pixels win, and what did not finish."""
+    for experiment, name, probe in _probes(summary):
+        where = f"{experiment.name}, {name} probe"
+        if probe.untrained_top1 is not None and probe.top1 <= probe.untrained_top1:
+            yield (
+                f"{where}: the trained trunk ({_percent(probe.top1)} %) does not beat the untrained one "
+                f"({_percent(probe.untrained_top1)} %)."
+            )
+        if probe.raw_pixels_top1 is not None and probe.raw_pixels_top1 > probe.top1:
+            yield (
+                f"{where}: raw pixels win ({_percent(probe.raw_pixels_top1)} % against {_percent(probe.top1)} % "
+                "of the trained trunk)."
+            )
+    for experiment in summary.experiments:
+        if experiment.status == "failed":
+            yield f"{experiment.name} failed: {experiment.extra.get('error', 'see its error.txt')}"
+        elif experiment.status == "interrupted":
+            yield f"{experiment.name} was interrupted: go on with --resume."
+    if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
+        yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
+
+
+def _probes(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, ProbeSummary]]:
+    for experiment in summary.experiments:
+        for name, probe in (experiment.probes or {}).items():
+            yield experiment, name, probe
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+
+
+def _loss(value: float | None) -> str:
+    return _ABSENT if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return _ABSENT if value is None else f"{100 * value:.1f}"
+
+
+def _half_interval(probe: ProbeSummary) -> str:
+    return "" if probe.ci95 is None else f" ± {50 * (probe.ci95[1] - probe.ci95[0]):.1f}"

@@ -1,0 +1,135 @@
+"""The command: ``python -m aimcore.run STUDY_OR_RECIPE`` and ``aimcore run | plugins | describe | check``.
+
+Only this module adds log sinks. Nothing heavy is imported before it is needed: help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from loguru import logger
+
+from aimcore.errors import AimcoreError
+from aimcore.experiment import SCALES
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_EXAMPLES = """\
+examples:
+  python -m aimcore.run examples/ablation_pattern.py                      the whole study, at its small scale
+  python -m aimcore.run examples/ablation_pattern.py --only raster        one experiment of it
+  python -m aimcore.run examples/ablation_pattern.py --scale paper --dry-run
+  python -m aimcore.run examples/ablation_pattern.py --set num_steps=100 --set trunk.depth=2 --out runs/short
+  python -m aimcore.run runs/ablation-pattern-small/raster/recipe.json    a run again, from its record
+
+exit status: 0 all finished; 1 an experiment failed; 2 nothing could be started; 130 interrupted
+"""
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of a run."""
+    parser.add_argument("study", type=Path, metavar="STUDY_OR_RECIPE", help="a study (.py) or a recipe (.json, .yaml)")
+    parser.add_argument("--scale", choices=SCALES, help="how large the study runs (default: small)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this experiment; repeatable")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: runs/<study>-<scale>)")
+    parser.add_argument("--resume", action="store_true", help="skip what is finished in --out, go on with the rest")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and print what it would cost")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="changes", metavar="PATH=VALUE",
+        help="change a field of every recipe; VALUE is JSON, else text; repeatable",
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m aimcore.run``: run a study.
+
+    Returns:
+        The exit status: 0 finished, 1 an experiment failed, 2 nothing could be started, 130 interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m aimcore.run",
+        description="Run a study: pre-train its experiments one after another, probe them, and compare.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_run_arguments(parser)
+    return _guarded(run, parser.parse_args(arguments))
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """The console script ``aimcore``: everything that ``main`` does, and a look at what is installed."""
+    parser = argparse.ArgumentParser(prog="aimcore", description="Pre-train and study autoregressive vision encoders.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_run = commands.add_parser("run", help="run a study or a recipe", epilog=_EXAMPLES,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add_run_arguments(add_run)
+    add_run.set_defaults(function=run)
+    plugins = commands.add_parser("plugins", help="list the installed plugins and what they supply")
+    plugins.set_defaults(function=_plugins)
+    describe = commands.add_parser("describe", help="list a role's components, or show one with its fields")
+    describe.add_argument("what", metavar="ROLE[/NAME]", help="for example orderings, or orderings/spiral")
+    describe.set_defaults(function=_describe)
+    check = commands.add_parser("check", help="prove properties of what is installed, or of a study")
+    check.add_argument("property", choices=["causality"], help="causality: no prediction sees its own target")
+    check.add_argument("study", nargs="?", type=Path, metavar="STUDY", help="default: everything installed")
+    check.add_argument("--scale", choices=SCALES, help="scale of the study (default: smoke)")
+    check.set_defaults(function=_check)
+    options = parser.parse_args(arguments)
+    return _guarded(options.function, options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what ``options`` (see :func:`add_run_arguments`) ask for; returns the exit status."""
+    from aimcore.commands.run import run_command
+
+    return run_command(options)
+
+
+def _plugins(_: argparse.Namespace) -> int:
+    from aimcore.commands.plugins import plugins_command
+
+    return plugins_command()
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from aimcore.commands.describe import describe_command
+
+    return describe_command(options.what)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from aimcore.commands.check import check_command
+
+    return check_command(options.study, options.scale or "smoke")
+
+
+def _guarded(function: object, options: argparse.Namespace) -> int:
+    """Call a command; errors that a user can act on are told without a traceback."""
+    assert callable(function)
+    _set_up_log()
+    try:
+        return int(function(options))
+    except AimcoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _set_up_log() -> None:
+    """Log to stderr: everything on the first process, errors alone on the others."""
+    from aimcore.running.processes import rank
+
+    logger.remove()
+    level, who = ("INFO", "") if rank() == 0 else ("ERROR", f"rank {rank()} ")
+    logger.add(sys.stderr, level=level, format="{time:HH:mm:ss} " + who + "{level.name: <7} {message}")
+    logger.enable("aimcore")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What can be known to fail before time is spent, for all experiments of a study at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import attrs
+
+from aimcore.component import Problem
+from aimcore.errors import AimcoreError, InvalidValue
+from aimcore.experiment import Experiment, Study
+from aimcore.roles import Source
+
+
+def check_study(study: Study, *, world_size: int = 1, with_data: bool = True) -> None:
+    """Check every experiment of ``study``.
+
+    Its recipe must make the experiment again, its batch must divide over the processes, its sources must open, and
+    its probes need labels. (That the parts fit each other, an experiment has checked when it was made.)
+
+    Args:
+        study: what is about to run.
+        world_size: number of processes.
+        with_data: whether to open the sources; a dry run does not.
+
+    Raises:
+        InvalidValue: all that is wrong, each problem with its path.
+    """
+    sources = _Sources()
+    problems = [
+        Problem(f"{experiment.name}.{problem.path}" if problem.path else experiment.name, problem.message)
+        for experiment in study.experiments
+        for problem in _problems_of(experiment, world_size, sources if with_data else None)
+    ]
+    if problems:
+        raise InvalidValue(f"study {study.name!r}", problems)
+
+
+def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | None) -> Iterator[Problem]:
+    from aimcore.data.sampling import micro_batch_size
+    from aimcore.recipe import checked
+
+    try:
+        checked(experiment)
+    except AimcoreError as error:
+        yield Problem("", str(error))
+    try:
+        micro_batch_size(experiment.data.batch_size, world_size, experiment.engine.accumulation_steps)
+    except InvalidValue as error:
+        yield from (Problem(f"data.{path}", message) for path, message in error.problems)
+    if sources is not None:
+        yield from _data_problems(experiment, sources)
+
+
+def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Problem]:
+    from aimcore.evaluation.probing import check_probes
+
+    given = attrs.asdict(cast(Any, experiment.data), recurse=False)
+    problems = [
+        Problem(f"data.{field}", text)
+        for field, source in given.items()
+        if isinstance(source, Source)
+        for text in sources.problems_of(source)
+    ]
+    yield from problems
+    if not problems:
+        try:
+            check_probes(experiment)
+        except InvalidValue as error:
+            yield from (Problem(path, message) for path, message in error.problems)
+
+
+class _Sources:
+    """Sources that were opened for the checks, each once: the experiments of a study mostly share theirs."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Source, tuple[str, ...]]] = []
+
+    def problems_of(self, source: Source) -> tuple[str, ...]:
+        """Why ``source`` cannot be used; nothing where it can."""
+        for known, problems in self._known:
+            if known == source:
+                return problems
+        problems = tuple(_problems_opening(source))
+        self._known.append((source, problems))
+        return problems
+
+
+def _problems_opening(source: Source) -> Iterator[str]:
+    try:
+        if not len(source.open()):
+            yield f"source {source.name!r} has no images"
+    except AimcoreError as error:
+        yield str(error)

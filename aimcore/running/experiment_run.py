@@ -1,0 +1,183 @@
+"""One experiment in its folder: recipe, training, validation, probes; and what of it goes into the summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from loguru import logger
+
+from aimcore.experiment import Experiment
+from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
+from aimcore.running.failures import Supervised
+from aimcore.running.processes import rank, world_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aimcore.engine import TrainingResult
+    from aimcore.evaluation.probing import ProbeScore
+    from aimcore.evaluation.validation import Validation
+    from aimcore.modules import ObjectiveModule
+    from aimcore.values import Batch
+
+RECIPE_FILE = "recipe.json"
+VALIDATION_FILE = "validation.json"
+EVALUATION_BATCH = 256
+"""Images per process and forward pass when nothing is trained."""
+
+
+@attrs.define
+class Measured:
+    """What a run has come to so far; None where it has not got."""
+
+    training: TrainingResult | None = None
+    validation: Validation | None = None
+    scores: Mapping[str, ProbeScore] | None = None
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    *,
+    resume: bool = False,
+    paper: Mapping[str, float] | None = None,
+    raw_pixels: MutableMapping[str, Any] | None = None,
+) -> ExperimentSummary:
+    """Train, validate and probe ``experiment`` in ``out/<its name>``.
+
+    Whatever happens is in the summary that comes back: an error makes it ``failed``, Ctrl-C ``interrupted``, and what
+    was measured before is kept.
+
+    Args:
+        experiment: what to run.
+        out: the study's folder.
+        resume: go on from the last checkpoint, where there is one.
+        paper: the paper's score per probe.
+        raw_pixels: scores on raw pixels, shared by the experiments of a study; see ``probe_experiment``.
+    """
+    folder = out / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = Measured()
+    with Supervised(folder) as supervised:
+        _measure(experiment, folder, measured, resume=resume, raw_pixels=raw_pixels)
+    return summary_of(experiment, measured, supervised.status, error=supervised.error, paper=paper)
+
+
+def summary_of(
+    experiment: Experiment,
+    measured: Measured,
+    status: Status,
+    *,
+    error: str | None = None,
+    paper: Mapping[str, float] | None = None,
+) -> ExperimentSummary:
+    """The summary's entry of a run that ended with ``status``, having ``measured`` so much."""
+    training, scores = measured.training, measured.scores
+    if status == "finished" and training is not None:
+        status = training.status
+    extra: dict[str, Any] = {} if error is None else {"error": error}
+    if scores:
+        extra["protocols"] = {name: dict(score.card) for name, score in scores.items()}
+    return ExperimentSummary(
+        name=experiment.name,
+        status=status,
+        seed=experiment.seed,
+        num_steps=None if training is None else training.num_steps,
+        losses=_losses(measured),
+        validation_prefix=experiment.objective.validation_prefix,
+        validation_loss_by_chunk=_by_chunk(measured.validation),
+        probes={name: _probe(score) for name, score in scores.items()} if scores else None,
+        paper=paper,
+        patches_per_second=None if training is None else training.patches_per_second,
+        seconds=None if training is None else training.seconds,
+        extra=extra,
+        recipe=f"{experiment.name}/{RECIPE_FILE}",
+    )
+
+
+def _measure(
+    experiment: Experiment,
+    folder: Path,
+    measured: Measured,
+    *,
+    resume: bool,
+    raw_pixels: MutableMapping[str, Any] | None,
+) -> None:
+    from aimcore import recipe
+    from aimcore.engine import train
+
+    if rank() == 0:
+        recipe.save(folder / RECIPE_FILE, experiment)
+    measured.training = train(experiment, folder, resume=resume)
+    with measured.training.engine:
+        if measured.training.status == "finished":
+            _evaluate(experiment, folder, measured, measured.training.module, raw_pixels)
+
+
+def _evaluate(
+    experiment: Experiment,
+    folder: Path,
+    measured: Measured,
+    module: ObjectiveModule,
+    raw_pixels: MutableMapping[str, Any] | None,
+) -> None:
+    from aimcore.engine import build_module
+    from aimcore.evaluation.probing import probe_experiment
+    from aimcore.evaluation.validation import validate
+
+    precision = experiment.engine.precision
+    measured.validation = validate(module, _validation_batches(experiment), precision=precision)
+    if rank() == 0:
+        record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
+        (folder / VALIDATION_FILE).write_text(record + "\n", encoding="utf-8")
+    if experiment.probes:
+        logger.info("{}: probing the frozen trunk", experiment.name)
+        # The same seed gives the weights that training began with.
+        untrained = build_module(experiment).trunk
+        measured.scores = probe_experiment(experiment, module.trunk, untrained, raw_pixels=raw_pixels)
+
+
+def _validation_batches(experiment: Experiment) -> Iterator[Batch]:
+    from aimcore.data.loading import evaluation_batches
+
+    return evaluation_batches(
+        experiment.data,
+        experiment.data.validation.open(),
+        patch_size=experiment.trunk.patch_size,
+        views=experiment.objective.views,
+        batch_size=EVALUATION_BATCH,
+        seed=experiment.seed,
+        rank=rank(),
+        world_size=world_size(),
+    )
+
+
+def _losses(measured: Measured) -> Mapping[str, LossSummary] | None:
+    train = measured.training.losses if measured.training is not None else {}
+    held_out = measured.validation.losses if measured.validation is not None else {}
+    names = dict.fromkeys((*train, *held_out))
+    validation = {name: held_out[name].mean if name in held_out else None for name in names}
+    losses = {name: LossSummary(train_last_100=train.get(name), validation=validation[name]) for name in names}
+    return losses or None
+
+
+def _by_chunk(validation: Validation | None) -> tuple[float | None, ...] | None:
+    """The chunks of the one loss that runs along the reading order; absent where none, or more than one, does."""
+    chunks = [loss.by_chunk() for loss in validation.losses.values()] if validation is not None else []
+    present = [values for values in chunks if values is not None]
+    return present[0] if len(present) == 1 else None
+
+
+def _probe(score: ProbeScore) -> ProbeSummary:
+    return ProbeSummary(
+        top1=score.top1,
+        ci95=score.ci95,
+        untrained_top1=score.untrained_top1,
+        raw_pixels_top1=score.raw_pixels_top1,
+        learning_rate=score.learning_rate,
+        layers=score.layers,
+    )

@@ -1,0 +1,129 @@
+"""A study in its folder: its experiments one after another, and ``summary.json`` after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+from loguru import logger
+
+from aimcore.errors import AimcoreError, RunFolderError
+from aimcore.experiment import Experiment, Study
+from aimcore.report.summary import ExperimentSummary, Summary, read_summary, write_summary
+from aimcore.running.experiment_run import RECIPE_FILE, run_experiment
+from aimcore.running.processes import all_failed_together, machine, rank
+
+SUMMARY_FILE = "summary.json"
+
+
+def run_study(study: Study, out: Path, *, scale: str | None, resume: bool = False) -> Summary:
+    """Run the experiments of ``study`` in ``out``, and write ``out/summary.json`` after each.
+
+    One that fails is recorded, and the others go on; one that is interrupted ends the study. With several processes,
+    the others go on only after a failure that all processes share.
+
+    Args:
+        study: what to run; see :func:`aimcore.running.checks.check_study`.
+        out: the folder of results.
+        scale: the study's scale, for the record; None for a recipe.
+        resume: skip what ``out`` holds as finished, and go on with the rest.
+
+    Returns:
+        Everything that ``out`` holds now.
+
+    Raises:
+        RunFolderError: ``out`` is not empty and nothing is to be resumed, or it holds runs of other recipes.
+    """
+    summary = _prepared(study, out, scale, resume)
+    raw_pixels: dict[str, Any] = {}
+    for experiment in study.experiments:
+        if _is_finished(summary, experiment.name):
+            logger.info("{}: finished already", experiment.name)
+            continue
+        logger.info("{}: {} steps in {}", experiment.name, experiment.num_steps, out / experiment.name)
+        entry = run_experiment(
+            experiment, out, resume=resume, paper=study.paper.get(experiment.name), raw_pixels=raw_pixels
+        )
+        summary = _with_entry(summary, entry, study)
+        if rank() == 0:
+            write_summary(summary, out / SUMMARY_FILE)
+        if entry.status == "interrupted":
+            break
+        if entry.status == "failed" and not all_failed_together(experiment.name):
+            logger.error("{}: failed on this process alone; the study ends here", experiment.name)
+            break
+    return summary
+
+
+def default_folder(study: Study, scale: str | None) -> Path:
+    """``runs/<study>-<scale>``; for a recipe, which has no scale, ``runs/<name>-recipe``."""
+    return Path("runs") / f"{study.name}-{scale or 'recipe'}"
+
+
+def check_folder(study: Study, out: Path, *, resume: bool) -> None:
+    """See whether the study may be run in ``out``.
+
+    Raises:
+        RunFolderError: it may not; the message says what to do.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunFolderError(f"{out} is a file, not a folder: choose another --out")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not resume:
+        raise RunFolderError(
+            f"{out} holds a run already: go on with it by --resume, or choose another folder by --out DIR"
+        )
+    differing = list(_differing(study, out))
+    if differing:
+        raise RunFolderError(
+            f"{out} holds runs of other recipes, which cannot be resumed: {'; '.join(differing)}. "
+            "Run with the same study, scale and --set, or choose another folder by --out DIR"
+        )
+
+
+def _differing(study: Study, out: Path) -> Iterator[str]:
+    """Say for each experiment how it differs from the one that ``out`` holds under its name."""
+    from aimcore import recipe
+
+    for experiment in study.experiments:
+        path = out / experiment.name / RECIPE_FILE
+        if not path.exists():
+            continue
+        try:
+            recorded = recipe.load(path)
+        except AimcoreError as error:
+            yield f"{path} cannot be read ({error})"
+            continue
+        if recorded != experiment:
+            yield f"{experiment.name} differs in {', '.join(_differing_fields(recorded, experiment))}"
+
+
+def _differing_fields(one: Experiment, other: Experiment) -> list[str]:
+    names = (field.name for field in attrs.fields(cast(Any, Experiment)))
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
+
+
+def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
+    """Make the folder, and say what it holds."""
+    if rank() == 0:
+        check_folder(study, out, resume=resume)
+        out.mkdir(parents=True, exist_ok=True)
+    path = out / SUMMARY_FILE
+    kept = read_summary(path).experiments if resume and path.exists() else ()
+    return Summary(study=study.name, scale=scale, machine=machine(), experiments=kept)
+
+
+def _is_finished(summary: Summary, name: str) -> bool:
+    entry = summary.of(name)
+    return entry is not None and entry.status == "finished"
+
+
+def _with_entry(summary: Summary, entry: ExperimentSummary, study: Study) -> Summary:
+    """The summary with ``entry`` in its place: the study's order first, then what came from elsewhere."""
+    entries = {known.name: known for known in summary.experiments} | {entry.name: entry}
+    order = [experiment.name for experiment in study.experiments if experiment.name in entries]
+    rest = [name for name in entries if name not in order]
+    return attrs.evolve(summary, experiments=tuple(entries[name] for name in (*order, *rest)))

@@ -1,0 +1,107 @@
+"""summary.json: its schema, its writer and its reader."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimcore.errors import InvalidSummary
+from aimcore.report import ExperimentSummary, LossSummary, ProbeSummary, Summary, read_summary, write_summary
+from aimcore.report.summary import summary_to_json
+
+
+def full() -> Summary:
+    probe = ProbeSummary(
+        top1=0.75, ci95=(0.7, 0.8), untrained_top1=0.5, raw_pixels_top1=0.6, learning_rate=1e-3, layers=(0, 1)
+    )
+    experiment = ExperimentSummary(
+        name="raster",
+        status="finished",
+        seed=3,
+        num_steps=600,
+        losses={"next_patch": LossSummary(train_last_100=0.5, validation=0.25)},
+        validation_prefix=None,
+        validation_loss_by_chunk=(0.5,) * 16,
+        probes={"linear": probe},
+        paper={"linear": 0.695},
+        patches_per_second=1e4,
+        seconds=12.5,
+        recipe="raster/recipe.json",
+    )
+    return Summary(study="ablation", scale="small", machine={"num_cores": 2}, experiments=(experiment,))
+
+
+def written(**changes: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = json.loads(json.dumps(summary_to_json(full())))
+    entry["experiments"][0].update(changes)
+    return entry
+
+
+def read(entry: object, folder: Path) -> Summary:
+    path = folder / "summary.json"
+    path.write_text(json.dumps(entry))
+    return read_summary(path)
+
+
+def test_a_summary_has_exactly_the_keys_of_the_schema() -> None:
+    entry = written()
+    assert set(entry) == {"schema_version", "study", "scale", "machine", "experiments"}
+    assert set(entry["experiments"][0]) == {
+        "name", "status", "seed", "num_steps", "losses", "validation_prefix", "validation_loss_by_chunk", "probes",
+        "paper", "patches_per_second", "seconds", "extra", "recipe",
+    }  # fmt: skip
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    write_summary(full(), tmp_path / "summary.json")
+    assert read_summary(tmp_path / "summary.json") == full()
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_what_was_not_configured_is_absent_but_no_prefix_is_null() -> None:
+    bare = ExperimentSummary(name="a", status="failed", seed=0, recipe="a/recipe.json")
+    entry = summary_to_json(Summary(study="s", machine={}, experiments=(bare,)))
+    assert "scale" not in entry
+    assert entry["experiments"][0] == {
+        "name": "a", "status": "failed", "seed": 0, "validation_prefix": None, "extra": {}, "recipe": "a/recipe.json",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "done"}, r"experiments\[0\].*status"),
+        ({"validation_loss_by_chunk": [1.0] * 15}, "validation_loss_by_chunk"),
+        ({"loss": {}}, r"experiments\[0\]: unknown keys \['loss'\]"),
+        ({"probes": {"linear": {"top1": 75.0}}}, r"experiments\[0\]\.linear.*top1"),
+        ({"probes": {"linear": {}}}, r"experiments\[0\]\.linear.*top1"),
+        ({"num_steps": True}, "num_steps"),
+        ({"losses": [1.0]}, "losses"),
+    ],
+)
+def test_what_does_not_follow_the_schema_is_refused_with_its_path(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidSummary, match=message):
+        read(written(**changes), tmp_path)
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSummary, match="schema_version"):
+        read(written() | {"schema_version": 2}, tmp_path)
+
+
+def test_a_file_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(InvalidSummary, match=r"summary\.json: is no JSON"):
+        read_summary(tmp_path / "summary.json")
+
+
+def test_an_old_summary_survives_a_writer_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_summary(full(), path)
+    broken = Summary(study="s", machine={"rate": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        write_summary(broken, path)
+    assert read_summary(path) == full()

@@ -1,0 +1,116 @@
+"""Studies from files."""
+
+from pathlib import Path
+
+import pytest
+
+from aimcore import Data, Experiment, Study, recipe
+from aimcore.errors import InvalidStudy, RecipeError
+from aimcore.study import changed, load_study, selected
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_sources import BundledFashionMNIST
+from aimcore_trunks import ViT
+
+STUDY = """
+from helper import NAME
+from aimcore import Data, Experiment, Study
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_sources import BundledFashionMNIST
+from aimcore_trunks import ViT
+
+def study(scale):
+    source = BundledFashionMNIST()
+    return Study(name=NAME + scale, experiments=[Experiment(
+        name="one",
+        data=Data(train=source, validation=source, batch_size=4, image_size=28),
+        trunk=ViT(width=16, depth=1, num_heads=2, patch_size=14),
+        objective=NextPatch(head=LinearHead()),
+        num_steps=2,
+    )])
+"""
+
+
+def experiment(name: str) -> Experiment:
+    source = BundledFashionMNIST()
+    return Experiment(
+        name=name,
+        data=Data(train=source, validation=source, batch_size=4, image_size=28),
+        trunk=ViT(width=16, depth=1, num_heads=2, patch_size=14),
+        objective=NextPatch(head=LinearHead()),
+        num_steps=2,
+    )
+
+
+def two() -> Study:
+    paper = {"one": {"linear": 0.5}, "two": {"linear": 0.6}}
+    return Study(name="both", source="a table", experiments=[experiment("one"), experiment("two")], paper=paper)
+
+
+def test_a_python_file_gives_the_study_of_a_scale_and_may_import_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("NAME = 'table-'")
+    (tmp_path / "table.py").write_text(STUDY)
+    study = load_study(tmp_path / "table.py", "smoke")
+    assert study.name == "table-smoke"
+    assert [one.name for one in study.experiments] == ["one"]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_a_recipe_is_a_study_of_one_experiment(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"recipe{suffix}"
+    recipe.save(path, experiment("one"))
+    study = load_study(path, "small")
+    assert study.name == "one"
+    assert study.experiments == (experiment("one"),)
+
+
+def test_a_missing_file_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "ablation_pattern.py").write_text("")
+    with pytest.raises(InvalidStudy, match=r"no such file: .*_patern\.py \(did you mean .*ablation_pattern\.py"):
+        load_study(tmp_path / "ablation_patern.py", "small")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InvalidStudy, match=r"notes\.txt is neither a study \(\.py\) nor a recipe"):
+        load_study(tmp_path / "notes.txt", "small")
+
+
+def test_a_file_without_a_study_function_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("study = 3")
+    with pytest.raises(InvalidStudy, match=r"empty\.py defines no function study\(scale\) -> Study"):
+        load_study(tmp_path / "empty.py", "small")
+
+
+def test_a_study_function_that_gives_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text("def study(scale): return [scale]")
+    with pytest.raises(InvalidStudy, match=r"must return an aimcore\.Study, it returned \['small'\]"):
+        load_study(tmp_path / "wrong.py", "small")
+
+
+def test_an_unknown_scale_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(InvalidStudy, match="unknown scale 'huge'; there are smoke, small, paper"):
+        load_study(tmp_path / "any.py", "huge")  # type: ignore[arg-type]
+
+
+def test_only_keeps_the_named_experiments_and_their_row_of_the_paper() -> None:
+    study = selected(two(), ["two"])
+    assert [one.name for one in study.experiments] == ["two"]
+    assert study.paper == {"two": {"linear": 0.6}}
+
+
+def test_only_refuses_a_name_that_no_experiment_has() -> None:
+    with pytest.raises(InvalidStudy, match=r"no experiment of 'both' is called three; there are \['one', 'two'\]"):
+        selected(two(), ["one", "three"])
+
+
+def test_a_change_reaches_every_experiment() -> None:
+    study = changed(two(), ["num_steps=7", "objective.head=mlp"])
+    assert [one.num_steps for one in study.experiments] == [7, 7]
+    assert study.experiments[0].objective.head.name == "mlp"  # type: ignore[attr-defined]
+
+
+def test_a_change_that_fits_nothing_is_refused() -> None:
+    with pytest.raises(RecipeError, match="num_stepz"):
+        changed(two(), ["num_stepz=7"])
