@@ -21,7 +21,8 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
         InvalidValue: the batch does not divide over ranks and accumulation steps.
     """
     data, engine = experiment.data, experiment.engine
-    bucket = max(1, min(_MAX_BUCKET, num_parameters))
+    # DeepSpeed refuses odd sizes at stages 1 and 2.
+    bucket = min(_MAX_BUCKET, num_parameters + num_parameters % 2)
     # At stage 0 the engine clips: DeepSpeed does too, but does not tell the norm.
     clipping = (experiment.optimizer.gradient_clipping or 0.0) if engine.zero_stage else 0.0
     return {

@@ -1,0 +1,36 @@
+"""Which parameters decay."""
+
+import torch
+from core.engine.toys import experiment
+from torch import nn
+
+from aimcore.engine.building import build_module
+from aimcore.engine.parameters import parameter_groups
+
+
+def names_by_decay(module: nn.Module) -> dict[float, set[str]]:
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    groups = parameter_groups(module, 0.1)
+    return {group["weight_decay"]: {names[id(parameter)] for parameter in group["params"]} for group in groups}
+
+
+def test_only_matrices_decay_and_tables_that_say_so_do_not() -> None:
+    found = names_by_decay(build_module(experiment()))
+    assert found[0.1] == {"trunk.embed.weight", "head.weight"}
+    assert found[0.0] == {
+        "trunk.embed.bias", "trunk.table.places", "trunk.norm.weight", "trunk.norm.bias", "head.bias",
+    }  # fmt: skip
+
+
+def test_a_partitioned_matrix_is_known_by_the_shape_it_had() -> None:
+    module = nn.Linear(3, 2)
+    module.weight.ds_shape = module.weight.shape
+    module.weight.data = torch.empty(0)
+    assert names_by_decay(module) == {0.1: {"weight"}, 0.0: {"bias"}}
+
+
+def test_a_shared_parameter_is_optimised_once() -> None:
+    first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    second.weight = first.weight
+    groups = parameter_groups(nn.Sequential(first, second), 0.1)
+    assert [len(group["params"]) for group in groups] == [1]

@@ -1,0 +1,48 @@
+"""Progress on a terminal and elsewhere."""
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from loguru import logger
+from rich.console import Console
+
+from aimcore.engine.progress import BarProgress, LineProgress, Progress, progress_for
+from aimcore.engine.training_engine import StepResult
+
+RESULT = StepResult(
+    losses={"next_patch": 0.5}, num_targets={}, num_patches=0, gradient_norm=0.0, learning_rate=0.0, interrupted=False
+)
+SHAPE = {"first_step": 0, "num_steps": 10, "batch_size": 4}
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    lines: list[str] = []
+    logger.enable("aimcore")
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
+    yield lines
+    logger.remove(sink)
+    logger.disable("aimcore")
+
+
+def test_a_line_is_logged_every_ten_seconds_and_at_the_end(said: list[str]) -> None:
+    now = iter([0.0, 4.0, 10.0, 10.0, 12.0, 13.0, 13.0])
+    with LineProgress("raster", clock=lambda: next(now), **SHAPE) as progress:
+        for done in (1, 2, 9, 10):
+            progress.update(RESULT, done)
+    assert [line.split(",")[0] for line in said] == ["raster: step 2 of 10", "raster: step 10 of 10"]
+    assert "next_patch 0.5000" in said[0]
+
+
+def test_a_terminal_shows_a_bar_with_the_loss_and_the_rate() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    with BarProgress("raster", console=console, **SHAPE) as progress:
+        progress.update(RESULT, 5)
+    assert "5/10" in screen.getvalue()
+    assert "next_patch 0.5000" in screen.getvalue()
+
+
+def test_nothing_is_shown_unless_asked_for() -> None:
+    assert type(progress_for("raster", shown=False, **SHAPE)) is Progress

@@ -1,0 +1,110 @@
+"""One step: equal to a plain loop at every stage, whatever the number of micro-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from core.engine.plain_loop import train_plainly
+from core.engine.toys import ToyObjective, ToyTrunk, experiment, parts, whole_batch
+
+from aimcore import Optimizer, Schedule
+from aimcore.engine import TrainingDiverged, TrainingEngine, build_module
+
+STAGES = (0, 1, 2, 3)
+RATES = [0.01, 0.03, 0.05, 0.025]
+TUNED = {
+    "num_steps": 4,
+    "optimizer": Optimizer(peak_lr=0.05, weight_decay=0.1, gradient_clipping=0.5),
+    "schedule": Schedule(warmup_steps=2, warmup_lr=0.01),
+}
+"""Large steps, so that a wrong update shows; the rates of its steps are RATES."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("accumulation_steps", [1, 2, 4])
+def test_the_engine_equals_a_plain_loop(stage: int, accumulation_steps: int) -> None:
+    run = experiment(stage, accumulation_steps=accumulation_steps, **TUNED)
+    losses, norms, module = train_plainly(run, whole_batch, RATES)
+    with TrainingEngine(run) as engine:
+        results = [engine.step(parts(whole_batch(step), accumulation_steps)) for step in range(4)]
+        weights = engine.full_state_dict()
+    assert [result.learning_rate for result in results] == pytest.approx(RATES)
+    assert [result.gradient_norm for result in results] == pytest.approx(norms, rel=1e-6)
+    for result, expected in zip(results, losses, strict=True):
+        assert result.losses == pytest.approx(expected, rel=1e-6)
+    torch.testing.assert_close(weights, dict(module.state_dict()), rtol=1e-5, atol=1e-6)
+
+
+def test_the_plain_loop_clips_and_its_losses_fall() -> None:
+    losses, norms, _ = train_plainly(experiment(**TUNED), whole_batch, RATES)
+    assert min(norms) > 0.5
+    assert losses[-1]["all"] < losses[0]["all"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_initial_weights_are_the_same_at_every_stage(stage: int) -> None:
+    expected = build_module(experiment()).state_dict()
+    with TrainingEngine(experiment(stage)) as engine:
+        found = engine.full_state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert found.keys() == expected.keys()
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, second = build_module(experiment(seed=1)), build_module(experiment(seed=2))
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_gradient_norm_is_told_without_clipping(stage: int) -> None:
+    run = experiment(stage, optimizer=Optimizer(gradient_clipping=None))
+    _, norms, _ = train_plainly(experiment(optimizer=Optimizer(gradient_clipping=1e9)), whole_batch, [1e-3])
+    with TrainingEngine(run) as engine:
+        assert engine.step([whole_batch(0)]).gradient_norm == pytest.approx(norms[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_loss_without_targets_adds_nothing_and_is_not_reported(stage: int) -> None:
+    batch = parts(whole_batch(0), 8, 1)  # sample 1: not a third
+    with TrainingEngine(experiment(stage, batch_size=1)) as engine:
+        result = engine.step(batch)
+        after = engine.step(batch)
+    assert result.losses.keys() == {"all"}
+    assert result.num_targets == {"all": 4, "thirds": 0}
+    assert after.losses["all"] < result.losses["all"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("objective", [ToyObjective(poison=3), ToyObjective(exploding=True)])
+def test_what_is_not_finite_stops_before_the_update(stage: int, objective: ToyObjective) -> None:
+    run = experiment(stage, objective=objective)
+    with TrainingEngine(run) as engine:
+        with pytest.raises(TrainingDiverged, match=r"training diverged at step 0: .*Try a lower optimizer.peak_lr"):
+            engine.step([whole_batch(0)])
+        found = engine.full_state_dict()
+    assert all(torch.equal(found[name], value) for name, value in build_module(run).state_dict().items())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dropout_depends_on_the_step_and_not_on_what_was_drawn_before(stage: int) -> None:
+    run = experiment(stage, trunk=ToyTrunk(dropout=0.5))
+    found = []
+    for disturbance in (0, 1):
+        torch.manual_seed(disturbance)
+        with TrainingEngine(run) as engine:
+            found.append([engine.step([whole_batch(0)]).losses["all"] for _ in range(2)])
+            torch.rand(3)
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
+
+
+def test_a_step_wants_as_many_micro_batches_as_there_are_accumulation_steps() -> None:
+    with (
+        TrainingEngine(experiment(accumulation_steps=2)) as engine,
+        pytest.raises(ValueError, match="a step has 2 micro-batches, got 1"),
+    ):
+        engine.step([whole_batch(0)])
