@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tempfile
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,8 @@ def _to_json(recipe: Mapping[str, Any]) -> str:
 
 
 def _to_yaml(recipe: Mapping[str, Any]) -> str:
-    return yaml.dump(recipe, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    # ASCII only: PyYAML writes Unicode's own line breaks (U+0085, U+2028) so that they come back as others.
+    return yaml.dump(recipe, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=120)
 
 
 def _from_json(text: str) -> Any:
@@ -160,8 +160,9 @@ def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False, suffix=".part") as file:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    Path(file.name).replace(path)
+    part.replace(path)

@@ -1,0 +1,251 @@
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_plugins import (
+    Shape,
+    ToyDecoder,
+    ToyDistribution,
+    ToyHead,
+    ToyImageTokenizer,
+    ToyObjective,
+    ToyOrdering,
+    ToyProbe,
+    ToySource,
+    ToyTarget,
+    ToyTracker,
+    ToyTrunk,
+    WrappedTrunk,
+    points_of,
+    toy_experiment,
+    toy_plugins,
+)
+
+from aimcore import Component, Experiment, Optimizer, Ordering, component
+from aimcore.errors import NewerVersion, RecipeError
+from aimcore.plugins import installed, load_plugins
+from aimcore.recipe import checked, dumps, from_recipe, loads, to_recipe
+from aimcore.roles import ROLES
+
+TOYS = toy_plugins()
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def toy_heads(draw):
+    return ToyHead(
+        width=draw(st.integers(1, 2**80)),
+        ratio=draw(st.floats(0, allow_infinity=False)),
+        bias=draw(st.booleans()),
+        norm=draw(st.sampled_from(["layer", "rms"])),
+        shape=Shape(sides=draw(st.tuples(st.integers(), st.integers())), label=draw(st.none() | st.text())),
+        places=draw(st.lists(st.tuples(st.integers(), NUMBERS), max_size=3).map(tuple)),
+        labels=draw(st.lists(st.text(), max_size=3).map(tuple)),
+        scale=draw(st.none() | st.just("auto") | NUMBERS),
+    )
+
+
+@st.composite
+def toy_experiments(draw):
+    objective = ToyObjective(
+        ordering=ToyOrdering(seed=draw(st.integers())),
+        target=ToyTarget(
+            weights=draw(st.dictionaries(st.text(), NUMBERS, max_size=3)),
+            names=draw(st.frozensets(st.text(), max_size=3)),
+        ),
+        head=draw(toy_heads()),
+        decoder=draw(st.none() | st.builds(ToyDecoder)),
+        image_tokenizer=draw(st.none() | st.builds(ToyImageTokenizer)),
+        heads=draw(st.lists(toy_heads(), max_size=2).map(tuple)),
+        prefix=draw(st.none() | st.just("uniform") | st.integers()),
+    )
+    trunk = draw(st.sampled_from([ToyTrunk(), WrappedTrunk(), WrappedTrunk(trunk=WrappedTrunk())]))
+    return toy_experiment(
+        objective=objective, trunk=trunk, probes=(ToyProbe(),) * draw(st.integers(0, 2)), seed=draw(st.integers())
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(toy_experiments())
+def test_an_experiment_of_toys_comes_back_equal_through_json(experiment):
+    assert loads(dumps(experiment, TOYS), TOYS) == experiment
+
+
+@settings(deadline=None, max_examples=30)
+@given(toy_experiments())
+def test_a_recipe_comes_back_the_same_text(experiment):
+    text = dumps(experiment, TOYS)
+    assert dumps(loads(text, TOYS), TOYS) == text
+
+
+def with_component(experiment: Experiment, part: Component) -> Experiment:
+    """``experiment`` with one toy exchanged for a component, of whatever role."""
+    evolve = attrs.evolve
+    match part.role:
+        case "sources":
+            return evolve(experiment, data=evolve(experiment.data, train=part))
+        case "trunks":
+            size = 8 * part.patch_size
+            return evolve(experiment, trunk=part, data=evolve(experiment.data, image_size=size))
+        case "objectives":
+            trunk = next(example for _, cls in installed().registries["trunks"].items() for example in cls.examples())
+            size = 8 * trunk.patch_size
+            return evolve(experiment, objective=part, trunk=trunk, data=evolve(experiment.data, image_size=size))
+        case "probes" | "trackers":
+            return evolve(experiment, **{part.role: (part,)})
+        case "tokenizers":
+            return evolve(experiment, objective=evolve(experiment.objective, any_tokenizer=part))
+        case role:
+            return evolve(experiment, objective=evolve(experiment.objective, **{role.removesuffix("s"): part}))
+
+
+def instances(cls: type[Component]) -> Sequence[Component]:
+    """The component's examples; for one that cannot have any (a source of a user's files), some text per field."""
+    required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
+    has_own = cls.examples.__func__ is not Component.examples.__func__
+    return cls.examples() if has_own or not required else (cls(**dict.fromkeys(required, "somewhere")),)
+
+
+EVERYTHING = load_plugins(
+    [*entry_points(group="aimcore"), *points_of(ToyDistribution("aimcore-toys", "1.5", {"toys": "toy_plugins"}))]
+)
+INSTALLED = [
+    pytest.param(part, id=f"{role.role}/{name}-{number}")
+    for role in ROLES
+    for name, cls in EVERYTHING.registry(role).items()
+    for number, part in enumerate(instances(cls))
+]
+
+
+@pytest.mark.parametrize("part", INSTALLED)
+def test_every_component_comes_back_equal_with_every_field_written(part):
+    experiment = with_component(toy_experiment(), part)
+    text = dumps(experiment, EVERYTHING)
+    assert loads(text, EVERYTHING) == experiment
+    fields = {field.name for field in attrs.fields(type(part)) if field.init}
+    assert any(set(node) == {"name", *fields} for node in mappings(json.loads(text)) if node.get("name") == part.name)
+
+
+def mappings(node):
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from mappings(child)
+
+
+def test_a_recipe_says_what_wrote_it():
+    recipe = to_recipe(toy_experiment(), TOYS)
+    assert (recipe["schema_version"], recipe["aimcore"]) == (1, installed().version_of("aimcore"))
+    assert recipe["plugins"] == {
+        "aimcore-toys": {
+            "version": "1.5",
+            "components": [
+                "heads/toy",
+                "objectives/toy",
+                "orderings/toy",
+                "sources/toy",
+                "targets/toy",
+                "tokenizers/bytes",
+                "tokenizers/codes",
+                "trunks/toy",
+            ],
+        }
+    }
+
+
+def test_components_are_written_by_their_own_type_and_defaults_too():
+    recipe = to_recipe(toy_experiment(trackers=(ToyTracker(project="p"),)), TOYS)["experiment"]
+    assert recipe["objective"]["ordering"] == {"name": "toy", "seed": 0}
+    assert recipe["trackers"] == [{"name": "toy", "project": "p"}]
+
+
+def test_fields_may_be_left_out_and_a_bare_name_means_its_defaults():
+    recipe = {
+        "schema_version": 1,
+        "experiment": {
+            "name": "toys",
+            "data": {"train": "toy", "validation": {"name": "toy", "root": "elsewhere"}, "batch_size": 8}
+            | {"image_size": 32},
+            "trunk": "toy",
+            "objective": {"name": "toy", "ordering": "toy"},
+            "num_steps": 10,
+        },
+    }
+    assert from_recipe(recipe, TOYS) == toy_experiment()
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (toy_experiment(optimizer=Optimizer(peak_lr=float("inf"))), "optimizer.peak_lr"),
+        (toy_experiment(optimizer=Optimizer(peak_lr=np.float32(1))), "optimizer.peak_lr"),
+        (toy_experiment(probes=(object(),)), "probes.0"),
+        (toy_experiment(objective=ToyObjective(target=ToyTarget(weights={1: 2.0}))), "objective.target.weights"),
+    ],
+)
+def test_what_no_recipe_can_hold_is_an_error_at_its_path(value, path):
+    with pytest.raises(RecipeError) as caught:
+        to_recipe(value, TOYS)
+    assert [problem[0] for problem in caught.value.problems] == [path]
+
+
+def test_a_component_of_no_plugin_cannot_be_written():
+    @component("peano")
+    class Peano(Ordering):
+        def permutation(self, grid): ...
+
+    with pytest.raises(RecipeError, match=r"objective.ordering: .*Peano \(orderings/peano\) is not supplied by any"):
+        to_recipe(toy_experiment(objective=ToyObjective(ordering=Peano())), TOYS)
+
+
+def test_a_checked_experiment_comes_back_equal():
+    assert checked(toy_experiment(), TOYS) == toy_experiment()
+
+
+def test_checking_finds_values_of_another_type_than_declared_with_their_paths():
+    wrong = toy_experiment(
+        probes=[ToyProbe()], seed=True, data=attrs.evolve(toy_experiment().data, train=ToySource(root=3))
+    )
+    with pytest.raises(RecipeError) as caught:
+        checked(wrong, TOYS)
+    assert [path for path, _ in caught.value.problems] == ["data.train.root", "seed"]
+
+
+def test_checking_finds_a_list_where_a_tuple_is_declared():
+    with pytest.raises(RecipeError, match=r"^experiment: probes: is \[ToyProbe.*\], but its recipe gives \(ToyProbe"):
+        checked(toy_experiment(probes=[ToyProbe()]), TOYS)
+
+
+def test_a_whole_number_where_any_number_is_meant_passes_the_check():
+    assert checked(toy_experiment(optimizer=Optimizer(peak_lr=1)), TOYS).optimizer.peak_lr == 1.0
+
+
+def test_a_newer_plugin_is_a_warning():
+    recipe = to_recipe(toy_experiment(), toy_plugins("1.10"))
+    with pytest.warns(NewerVersion, match=r"written with aimcore-toys 1\.10; installed is 1\.5"):
+        assert from_recipe(recipe, TOYS) == toy_experiment()
+
+
+def test_a_newer_aimcore_is_a_warning():
+    with pytest.warns(NewerVersion, match=r"written with aimcore 999\.0"):
+        from_recipe(to_recipe(toy_experiment(), TOYS) | {"aimcore": "999.0"}, TOYS)
+
+
+def test_an_older_plugin_is_no_warning():
+    recipe = to_recipe(toy_experiment(), toy_plugins("1.4")) | {"aimcore": "0.0.1"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert from_recipe(recipe, TOYS) == toy_experiment()
+
+
+def test_reading_recipes_does_not_load_torch():
+    code = "import sys, aimcore.recipe, aimcore.registry; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
