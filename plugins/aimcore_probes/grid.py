@@ -143,8 +143,8 @@ def _shuffled(num_samples: int, batch_size: int, epochs: int, generator: Generat
 def _loss(logits_bGC: Tensor, labels_b: Tensor) -> Tensor:
     """The sum over settings of each one's mean loss: a setting's gradient is its own alone."""
     batch, settings, _ = logits_bGC.shape
-    repeated = labels_b.repeat_interleave(settings)
-    return functional.cross_entropy(logits_bGC.flatten(0, 1), repeated, reduction="sum") / batch
+    labels_Gb = labels_b.expand(settings, batch)
+    return functional.cross_entropy(logits_bGC.permute(1, 2, 0), labels_Gb, reduction="sum") / batch
 
 
 def _clip(gradients: Sequence[Tensor], limit: float) -> None:

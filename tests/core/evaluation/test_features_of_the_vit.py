@@ -1,0 +1,44 @@
+"""The real trunk and objective under the probes' eyes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from aimcore import Batch, Ordering
+from aimcore.evaluation import extract_features
+from aimcore.evaluation.features import ProbeAttention
+from aimcore.patches import images_of
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_orderings import Checkerboard, FixedRandom, Raster, Spiral
+from aimcore_trunks import ViT
+
+OTHERS = (Spiral(), Checkerboard(), FixedRandom(seed=3))
+
+
+def _tokens(ordering: Ordering, attention: ProbeAttention) -> Tensor:
+    torch.manual_seed(0)
+    trunk = ViT(width=16, depth=2, num_heads=2, patch_size=2).build()
+    pixels_BCHW = torch.randn(2, 3, 8, 8)
+    batch = Batch(
+        images=images_of(pixels_BCHW, 2), sample_numbers_B=torch.arange(2), labels_B=torch.zeros(2, dtype=torch.long)
+    )
+    objective = NextPatch(ordering=ordering, head=LinearHead())
+    found = extract_features(
+        trunk, [batch], objective=objective, attention=attention, layers=(0, 1), reads="tokens", num_classes=1
+    )
+    return found.features
+
+
+@pytest.mark.parametrize("ordering", OTHERS, ids=lambda ordering: ordering.name)
+def test_with_bidirectional_attention_raster_tokens_do_not_depend_on_the_order(ordering: Ordering) -> None:
+    torch.testing.assert_close(
+        _tokens(ordering, "bidirectional"), _tokens(Raster(), "bidirectional"), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("ordering", OTHERS, ids=lambda ordering: ordering.name)
+def test_with_causal_attention_they_do(ordering: Ordering) -> None:
+    assert not torch.allclose(_tokens(ordering, "causal"), _tokens(Raster(), "causal"), rtol=1e-2, atol=1e-2)
