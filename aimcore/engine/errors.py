@@ -33,17 +33,27 @@ class CheckpointDamaged(AimcoreError):
 
     def __init__(self, file: str, problem: str, older: str | None) -> None:
         self.file = file
+        self._given = (file, problem, older)
         fallback = f"delete that checkpoint to go on from {older}" if older else "there is no older one to go on from"
         super().__init__(f"checkpoint file {file} {problem}: it is damaged; {fallback}")
+
+    def __reduce__(self) -> tuple[type[CheckpointDamaged], tuple[str, str, str | None]]:
+        """Survive the way from rank 0 to the others."""
+        return type(self), self._given
 
 
 class CheckpointMismatch(AimcoreError):
     """A checkpoint was saved by a run that this one cannot continue."""
 
     def __init__(self, folder: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        self.folder = folder
         self.differences = dict(differences)
         listed = "; ".join(f"{name} was {saved}, now {asked}" for name, (saved, asked) in differences.items())
         super().__init__(
             f"cannot resume from {folder}: {listed}. Resume with what it was saved with (at ZeRO stage 0 any number of "
             "processes will do), or start a new run"
         )
+
+    def __reduce__(self) -> tuple[type[CheckpointMismatch], tuple[str, dict[str, tuple[object, object]]]]:
+        """Survive the way from rank 0 to the others."""
+        return type(self), (self.folder, self.differences)

@@ -1,0 +1,48 @@
+"""Start-up of a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from aimcore.engine.distributed import start, threads_per_process
+
+TESTS = Path(__file__).parents[2]
+
+ONE_STEP = """
+from core.engine.toys import experiment, whole_batch
+from aimcore.engine import TrainingEngine
+with TrainingEngine(experiment(3)) as engine:
+    engine.step([whole_batch(0)])
+"""
+
+
+def test_cores_are_shared_among_the_processes_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    found = []
+    for name, value in (("LOCAL_WORLD_SIZE", "2"), ("LOCAL_SIZE", "4"), ("LOCAL_WORLD_SIZE", "99")):
+        with monkeypatch.context() as context:
+            context.delenv("LOCAL_WORLD_SIZE", raising=False)
+            context.setenv(name, value)
+            found.append(threads_per_process())
+    assert found == [4, 2, 1]
+
+
+def test_starting_again_changes_the_threads_only() -> None:
+    first, second = start(num_threads=1), start(num_threads=1)
+    assert first == second
+    assert torch.get_num_threads() == 1
+
+
+def test_a_lone_process_trains_quietly_without_launcher_compiler_or_ninja(tmp_path: Path) -> None:
+    # Neither ninja nor g++ can be found, and nothing says which rank this is.
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_STEP], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

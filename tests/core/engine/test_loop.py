@@ -1,0 +1,145 @@
+"""Training from data to files: it can stop anywhere and go on as if it never had."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from core.engine.toys import Signalling, ToyObjective, ToyTrunk, experiment, whole_batch
+
+from aimcore import Experiment
+from aimcore.engine import TrainingDiverged, TrainingEngine, TrainingResult, read_metrics, train
+from aimcore_trackers import JSONLines
+
+TESTS = Path(__file__).parents[2]
+
+
+def run(made: Experiment, folder: Path, *, resume: bool = False) -> TrainingResult:
+    result = train(made, folder, resume=resume, progress=False)
+    result.engine.close()
+    return result
+
+
+def losses(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    return [(line["step"], line["losses"]) for line in read_metrics(folder)]
+
+
+DROPPING = ToyTrunk(dropout=0.3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingResult]:
+    """Six steps at once."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, run(experiment(trunk=DROPPING), folder)
+
+
+def test_a_finished_run_says_what_it_did(undisturbed: tuple[Path, TrainingResult]) -> None:
+    folder, result = undisturbed
+    assert (result.status, result.num_steps) == ("finished", 6)
+    lines = read_metrics(folder)
+    assert result.losses["all"] == pytest.approx(sum(line["losses"]["all"] for line in lines) / 6)
+    assert result.patches_per_second is not None
+    assert result.patches_per_second > 0
+
+
+def test_every_step_has_its_line(undisturbed: tuple[Path, TrainingResult]) -> None:
+    lines = read_metrics(undisturbed[0])
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
+    assert set(lines[0]) == {"step", "losses", "lr", "gradient_norm", "patches_per_second", "data_seconds", "seconds"}
+    assert lines[0]["lr"] == 1e-3
+    assert 0 <= lines[0]["data_seconds"] <= lines[0]["seconds"]
+
+
+def test_the_last_checkpoint_has_the_weights(undisturbed: tuple[Path, TrainingResult]) -> None:
+    folder = undisturbed[0] / "checkpoints" / "step_00000006"
+    assert (folder / "model.safetensors").is_file()
+    assert (folder / "manifest.json").is_file()
+
+
+def test_the_trained_module_can_be_evaluated_afterwards(tmp_path: Path) -> None:
+    result = train(experiment(3, num_steps=2), tmp_path, progress=False)
+    with result.engine, torch.no_grad():
+        module = result.module.eval()
+        first, second = (float(module(whole_batch(0))["all"].sum) for _ in range(2))
+    assert first == second > 0
+
+
+def test_resuming_a_finished_run_trains_nothing(undisturbed: tuple[Path, TrainingResult]) -> None:
+    folder, before = undisturbed
+    again = run(experiment(trunk=DROPPING), folder, resume=True)
+    assert (again.num_steps, again.patches_per_second) == (6, None)
+    assert again.losses == before.losses
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, undisturbed: tuple[Path, TrainingResult]) -> None:
+    result = run(experiment(trunk=DROPPING, trackers=(Signalling(step=1),)), tmp_path)
+    # The signal of step 1 comes after its update; the next step notices.
+    assert (result.status, result.num_steps) == ("interrupted", 3)
+    assert (tmp_path / "checkpoints" / "step_00000003" / "manifest.json").is_file()
+    finished = run(experiment(trunk=DROPPING), tmp_path, resume=True)
+    assert finished.status == "finished"
+    assert losses(tmp_path) == losses(undisturbed[0])
+
+
+KILLED = """
+from pathlib import Path
+import sys
+from core.engine.test_loop import to_be_killed
+from aimcore.engine import train
+train(to_be_killed(), Path(sys.argv[1]), progress=False)
+"""
+
+
+def to_be_killed(step: int | None = 4) -> Experiment:
+    """Saves after 3 steps and, unless told otherwise, kills itself after 5."""
+    trackers = () if step is None else (Signalling(step=step, signal_number=int(signal.SIGKILL)),)
+    return experiment(2, trunk=DROPPING, checkpoint_every=3, trackers=trackers)
+
+
+def test_a_run_killed_between_two_saves_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert [step for step, _ in losses(tmp_path / "killed")] == [0, 1, 2, 3, 4]
+    run(to_be_killed(step=None), tmp_path / "killed", resume=True)
+    run(to_be_killed(step=None), tmp_path / "undisturbed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "undisturbed")
+
+
+def test_divergence_names_the_last_checkpoint_and_leaves_it_alone(tmp_path: Path) -> None:
+    poisoned = experiment(objective=ToyObjective(poison=4 * 8 + 1), checkpoint_every=2)
+    with pytest.raises(TrainingDiverged, match=r"at step 4: loss all = nan.*checkpoint is .*step_00000004"):
+        run(poisoned, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*")) == ["step_00000002", "step_00000004"]
+
+
+def test_fewer_lines_are_logged_on_demand_but_always_the_last(tmp_path: Path) -> None:
+    run(experiment(log_every=4), tmp_path)
+    assert [step for step, _ in losses(tmp_path)] == [0, 4, 5]
+
+
+def test_trackers_get_what_metrics_jsonl_gets(tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror.jsonl"
+    run(experiment(trackers=(JSONLines(url=str(mirror)),), num_steps=2), tmp_path / "run")
+    assert [line.count('"loss/all"') for line in mirror.read_text().splitlines()] == [1, 1]
+
+
+def test_experiments_can_follow_each_other_in_one_process(tmp_path: Path) -> None:
+    found = [run(experiment(stage, num_steps=2), tmp_path / str(stage)).losses for stage in (0, 3, 1, 0)]
+    assert found[0] == found[3]
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+def test_a_failure_before_the_first_step_frees_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, close = [], TrainingEngine.close
+    monkeypatch.setattr(TrainingEngine, "close", lambda engine: closed.append(engine) or close(engine))
+    monkeypatch.setattr("aimcore.engine.loop.train_steps", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(experiment(), tmp_path, progress=False)
+    assert len(closed) == 1

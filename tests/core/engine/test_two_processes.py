@@ -1,0 +1,98 @@
+"""Two processes do what one does. One launch of torchrun serves all tests of this file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.engine.toys import experiment, whole_batch
+from core.engine.two_processes import aim_losses, toy_losses
+
+from aimcore.engine import TrainingEngine, checkpoints
+
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of one process after two steps, at stages 0 and 2."""
+    folder = tmp_path_factory.mktemp("alone")
+    for stage in (0, 2):
+        with TrainingEngine(experiment(stage)) as engine:
+            for step in range(2):
+                engine.step([whole_batch(step)])
+            checkpoints.save(engine, folder / f"stage-{stage}", seconds=0.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(alone: Path) -> list[dict[str, Any]]:
+    """What each of two processes found."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "core.engine.two_processes"]
+    clean = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    environment = {**clean, "PYTHONPATH": str(TESTS)}
+    done = subprocess.run(
+        [sys.executable, *launch, str(alone)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads((alone / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def one_process() -> list[tuple[float, float]]:
+    return aim_losses(0, 1)
+
+
+@pytest.mark.parametrize("name", ["aim", "aim accumulated"])
+def test_two_processes_train_as_one_does(
+    name: str, ranks: list[dict[str, Any]], one_process: list[tuple[float, float]]
+) -> None:
+    for number, kind in enumerate(("loss", "gradient norm")):
+        expected = [step[number] for step in one_process]
+        assert [step[number] for step in ranks[0][name]] == pytest.approx(expected, rel=1e-6), kind
+
+
+def test_accumulated_micro_batches_train_as_one_does(one_process: list[tuple[float, float]]) -> None:
+    assert [loss for loss, _ in aim_losses(0, 1, accumulation_steps=2)] == pytest.approx(
+        [loss for loss, _ in one_process], rel=1e-6
+    )
+
+
+def test_both_processes_report_the_same(ranks: list[dict[str, Any]]) -> None:
+    assert ranks[0] == ranks[1]
+    assert len(ranks[0]["aim"]) == 20
+
+
+@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.parametrize("name", ["toy", "toy accumulated"])
+def test_uneven_losses_add_up_at_every_stage(name: str, stage: int, ranks: list[dict[str, Any]]) -> None:
+    for found, expected in zip(ranks[0][name][stage], toy_losses(0, 0, 1), strict=True):
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_at_stage_0_two_processes_can_continue_what_one_began(ranks: list[dict[str, Any]]) -> None:
+    for found, expected in zip(ranks[0]["resumed"][0], toy_losses(0, 0, 1)[2:4], strict=True):
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_at_other_stages_the_number_of_processes_must_stay(ranks: list[dict[str, Any]]) -> None:
+    assert "processes was 1, now 2" in ranks[0]["resumed"][1]
+    assert "processes was 1, now 2" in ranks[1]["resumed"][1]
+
+
+def test_an_interruption_of_one_process_stops_all(ranks: list[dict[str, Any]]) -> None:
+    assert ranks[0]["interrupted"] == ["interrupted", 3, "finished", 6]
+
+
+def test_every_process_gets_the_whole_state_at_stage_3(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["gathered"] for rank in ranks] == [True, True]
+
+
+def test_processes_share_the_cores(ranks: list[dict[str, Any]]) -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert [rank["threads"] for rank in ranks] == [max(1, cores // 2)] * 2

@@ -1,0 +1,123 @@
+"""What two processes do, written to a file for test_two_processes.py. Run by torchrun."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from core.engine.toys import Signalling, experiment, parts, whole_batch
+
+from aimcore import Batch, Engine, Experiment
+from aimcore.engine import CheckpointMismatch, TrainingEngine, checkpoints, train
+from aimcore.patches import images_of
+from aimcore_heads import MLPHead
+from aimcore_objectives import NextPatch
+from aimcore_orderings import Spiral
+from aimcore_trunks import ViT
+
+NUM_STEPS = 20
+BATCH = 8
+
+
+def aim(accumulation_steps: int = 1) -> Experiment:
+    """A small AIM with uniform prefixes, in float32."""
+    return experiment(
+        accumulation_steps=accumulation_steps,
+        trunk=ViT(width=32, depth=2, num_heads=2, patch_size=4),
+        objective=NextPatch(ordering=Spiral(), head=MLPHead(width=32, depth=1), prefix="uniform"),
+        num_steps=NUM_STEPS,
+    )
+
+
+def aim_batch(step: int) -> Batch:
+    """8 images of 16 patches."""
+    pixels = torch.randn(BATCH, 3, 16, 16, generator=torch.Generator().manual_seed(step))
+    return Batch(images=images_of(pixels, 4), sample_numbers_B=torch.arange(BATCH) + BATCH * step)
+
+
+def cut(batch: Batch, num_parts: int) -> list[Batch]:
+    """A batch in equal parts."""
+    chunks = zip(batch.images.pixels_BCHW.chunk(num_parts), batch.sample_numbers_B.chunk(num_parts), strict=True)
+    return [Batch(images=images_of(pixels, 4), sample_numbers_B=numbers) for pixels, numbers in chunks]
+
+
+def aim_losses(rank: int, world_size: int, accumulation_steps: int = 1) -> list[tuple[float, float]]:
+    """Loss and gradient norm of every step of a rank."""
+    with TrainingEngine(aim(accumulation_steps)) as engine:
+        found = []
+        for step in range(NUM_STEPS):
+            mine = cut(aim_batch(step), world_size * accumulation_steps)[rank::world_size]
+            result = engine.step(mine)
+            found.append((result.losses["next_patch"], result.gradient_norm))
+        return found
+
+
+def toy_losses(stage: int, rank: int, world_size: int, accumulation_steps: int = 1) -> list[dict[str, float]]:
+    """Both losses of the toy, whose numbers of targets differ between ranks."""
+    with TrainingEngine(experiment(stage, accumulation_steps=accumulation_steps)) as engine:
+        cuts = world_size * accumulation_steps
+        return [dict(engine.step(parts(whole_batch(step), cuts)[rank::world_size]).losses) for step in range(6)]
+
+
+def resumed(folder: Path, stage: int) -> list[dict[str, float]] | str:
+    """Losses after resuming from a checkpoint of one process, or the error."""
+    with TrainingEngine(experiment(stage)) as engine:
+        try:
+            checkpoints.resume(engine, folder / f"stage-{stage}")
+        except CheckpointMismatch as error:
+            return str(error)
+        rank = engine.world.rank
+        return [dict(engine.step(parts(whole_batch(step), 2)[rank::2]).losses) for step in (2, 3)]
+
+
+def interrupted(folder: Path, rank: int) -> tuple[str, int, str, int]:
+    """A run that is interrupted on rank 1 alone and resumed: how it ended each time."""
+    with TrainingEngine(experiment(2)) as engine:
+        ends = [engine.step(parts(whole_batch(0), 2, rank), lambda: rank == 1).interrupted]
+    assert ends == [True]
+    first = train(experiment(2, trackers=(Signalling(step=1),)), folder / "interrupted", progress=False)
+    first.engine.close()
+    second = train(experiment(2), folder / "interrupted", resume=True, progress=False)
+    second.engine.close()
+    return first.status, first.num_steps, second.status, second.num_steps
+
+
+def gathered(rank: int) -> bool:
+    """Whether every rank of stage 3 gets the whole state."""
+    with TrainingEngine(experiment(3)) as engine:
+        engine.step(parts(whole_batch(0), 2, rank))
+        state = engine.full_state_dict()
+    totals = torch.stack([value.double().sum() for value in state.values()])
+    others = [torch.zeros_like(totals) for _ in range(2)]
+    torch.distributed.all_gather(others, totals)
+    return torch.equal(others[0], others[1]) and state["trunk.embed.weight"].shape == (16, 48)
+
+
+def shared_threads() -> int:
+    """Threads of each process where the experiment does not say."""
+    with TrainingEngine(experiment(engine=Engine(precision="fp32"))):
+        return torch.get_num_threads()
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """All of it, on this rank."""
+    with TrainingEngine(experiment()) as engine:
+        rank = engine.world.rank
+    return {
+        "aim": aim_losses(rank, 2),
+        "aim accumulated": aim_losses(rank, 2, accumulation_steps=2),
+        "toy": [toy_losses(stage, rank, 2) for stage in range(4)],
+        "toy accumulated": [toy_losses(stage, rank, 2, accumulation_steps=2) for stage in range(4)],
+        "resumed": [resumed(folder, stage) for stage in (0, 2)],
+        "interrupted": interrupted(folder, rank),
+        "gathered": gathered(rank),
+        "threads": shared_threads(),
+    }
+
+
+if __name__ == "__main__":
+    found = everything(Path(sys.argv[1]))
+    (Path(sys.argv[1]) / f"rank-{torch.distributed.get_rank()}.json").write_text(json.dumps(found))
