@@ -86,6 +86,7 @@ class ToyHead(Head):
     places: tuple[tuple[int, float], ...] = ()
     labels: Sequence[str] = ()
     scale: float | Literal["auto"] | None = None
+    amount: float | int = 1
 
     def problems(self) -> Iterable[Problem]:
         yield from at_least("width", self.width, 1)

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -29,13 +30,15 @@ from toy_plugins import (
     toy_plugins,
 )
 
-from aimcore import Component, Experiment, Optimizer, Ordering, component
+from aimcore import SCALES, Component, Experiment, Optimizer, Ordering, component
 from aimcore.errors import NewerVersion, RecipeError
 from aimcore.plugins import installed, load_plugins
 from aimcore.recipe import checked, dumps, from_recipe, loads, to_recipe
 from aimcore.roles import ROLES
+from aimcore.study import load_study
 
 TOYS = toy_plugins()
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -50,6 +53,7 @@ def toy_heads(draw):
         places=draw(st.lists(st.tuples(st.integers(), NUMBERS), max_size=3).map(tuple)),
         labels=draw(st.lists(st.text(), max_size=3).map(tuple)),
         scale=draw(st.none() | st.just("auto") | NUMBERS),
+        amount=draw(st.integers() | NUMBERS),
     )
 
 
@@ -134,6 +138,14 @@ def test_every_component_comes_back_equal_with_every_field_written(part):
     assert any(set(node) == {"name", *fields} for node in mappings(json.loads(text)) if node.get("name") == part.name)
 
 
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_comes_back_equal_at_every_scale(path, scale):
+    experiments = load_study(path, scale).experiments
+    assert tuple(loads(dumps(experiment)) for experiment in experiments) == experiments
+    assert tuple(checked(experiment) for experiment in experiments) == experiments
+
+
 def mappings(node):
     if isinstance(node, dict):
         yield node
@@ -204,6 +216,15 @@ def test_a_component_of_no_plugin_cannot_be_written():
 
     with pytest.raises(RecipeError, match=r"objective.ordering: .*Peano \(orderings/peano\) is not supplied by any"):
         to_recipe(toy_experiment(objective=ToyObjective(ordering=Peano())), TOYS)
+
+
+def test_a_class_that_only_borrows_a_components_name_cannot_be_written():
+    @component("toy")
+    class Other(Ordering):
+        def permutation(self, grid): ...
+
+    with pytest.raises(RecipeError, match=r"Other \(orderings/toy\) is not supplied by any installed plugin"):
+        to_recipe(toy_experiment(objective=ToyObjective(ordering=Other())), TOYS)
 
 
 def test_a_checked_experiment_comes_back_equal():

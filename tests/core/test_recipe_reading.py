@@ -1,13 +1,23 @@
 import copy
+import sys
+from types import ModuleType
 
 import pytest
-from toy_plugins import ToyDistribution, points_of, toy_experiment, toy_plugins
+from toy_plugins import ToyDistribution, ToyHead, points_of, toy_experiment, toy_plugins
 
+from aimcore import component, hookimpl
 from aimcore.errors import RecipeError
 from aimcore.plugins import load_plugins
 from aimcore.recipe import apply_changes, from_recipe, to_recipe
 
 TOYS = toy_plugins()
+
+
+@component("tall")
+class TallHead(ToyHead):
+    """Inherits a field whose annotation is text that only its base's module can read."""
+
+    height: int = 2
 
 
 def with_value(path: str, value) -> dict:
@@ -63,6 +73,22 @@ def test_types_are_strict(path, value, message):
 def test_each_member_of_a_union_is_read(value):
     read = from_recipe(with_value("experiment.objective.head.scale", value), TOYS)
     assert read.objective.head.scale == value
+
+
+def test_a_whole_number_stays_one_where_both_kinds_are_allowed():
+    read = from_recipe(with_value("experiment.objective.head.amount", 3), TOYS)
+    assert type(read.objective.head.amount) is int
+
+
+def test_inherited_annotations_are_read_where_they_were_written(monkeypatch):
+    module = ModuleType("tall_plugin")
+    module.heads = hookimpl(lambda: [TallHead])
+    monkeypatch.setitem(sys.modules, "tall_plugin", module)
+    tall = ToyDistribution("aimcore-tall", "1.0", {"tall": "tall_plugin"})
+    toys = ToyDistribution("aimcore-toys", "1.5", {"toys": "toy_plugins"})
+    recipe = with_value("experiment.objective.head", {"name": "tall", "shape": {"sides": [3, 4]}})
+    head = from_recipe(recipe, load_plugins(points_of(toys, tall))).objective.head
+    assert (head.shape.sides, head.height) == ((3, 4), 2)
 
 
 def test_items_of_lists_and_mappings_have_paths():
