@@ -72,6 +72,9 @@ class TrainingEngine:
         )
         trained.to(self.world.device)
         engine, *_ = load_deepspeed().initialize(model=trained, optimizer=adam, config=config, dist_init_required=False)
+        if self.world.size == 1 and settings.engine.zero_stage == 0:
+            # Alone, there is nothing to average; DeepSpeed would copy the whole gradient there and back.
+            engine.enable_backward_allreduce = False
         return engine
 
     def step(self, micro_batches: Sequence[Batch], interrupted: Callable[[], bool] = lambda: False) -> StepResult:
