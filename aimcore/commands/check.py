@@ -28,5 +28,5 @@ def check_command(study: Path | None, scale: Scale) -> int:
         print(f"{case.name}: {'LEAKS' if findings else 'causal'}")
         for finding in findings:
             print(f"  {finding}")
-    print(f"{len(cases)} checked, {leaks or 'none'} leak{'' if leaks else 's'}")
+    print(f"{len(cases)} checked, {leaks or 'none'} leaks")
     return 1 if leaks else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -24,21 +24,20 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def losses_table(summary: Summary) -> Table:
-    """One row per loss: status, training and validation loss, and the prefix length that validation used."""
-    table = _table("Losses")
+    """One row per loss: training and validation loss, and the prefix length that validation used."""
+    table = _table("Losses (training: mean of the last 100 steps)")
     table.add_column("experiment", overflow="fold")
-    table.add_column("status")
     table.add_column("loss", overflow="fold")
-    for heading in ("train, last 100", "validation", "prefix", "seconds"):
+    for heading in ("training", "validation", "prefix", "seconds"):
         table.add_column(heading, justify="right")
     for experiment in summary.experiments:
         prefix = "none" if experiment.validation_prefix is None else str(experiment.validation_prefix)
         seconds = _ABSENT if experiment.seconds is None else f"{experiment.seconds:.0f}"
         for name, loss in (experiment.losses or {}).items():
             numbers = (_loss(loss.train_last_100), _loss(loss.validation), prefix, seconds)
-            table.add_row(experiment.name, experiment.status, name, *numbers)
+            table.add_row(experiment.name, name, *numbers)
         if not experiment.losses:
-            table.add_row(experiment.name, experiment.status, *[_ABSENT] * 5)
+            table.add_row(experiment.name, *[_ABSENT] * 5)
     return table
 
 
@@ -63,18 +62,15 @@ def probes_table(summary: Summary) -> Table:
 
 def remarks(summary: Summary) -> Iterator[str]:
     """Yield in words where training did not help, where raw pixels win, and what did not finish."""
-    for experiment, name, probe in _probes(summary):
-        where = f"{experiment.name}, {name} probe"
-        if probe.untrained_top1 is not None and probe.top1 <= probe.untrained_top1:
-            yield (
-                f"{where}: the trained trunk ({_percent(probe.top1)} %) does not beat the untrained one "
-                f"({_percent(probe.untrained_top1)} %)."
-            )
-        if probe.raw_pixels_top1 is not None and probe.raw_pixels_top1 > probe.top1:
-            yield (
-                f"{where}: raw pixels win ({_percent(probe.raw_pixels_top1)} % against {_percent(probe.top1)} % "
-                "of the trained trunk)."
-            )
+    probed = list(_probes(summary))
+    yield from _remark(
+        "The trained trunk does not beat the untrained one",
+        [(one, name, probe.top1, probe.untrained_top1) for one, name, probe in probed],
+    )
+    yield from _remark(
+        "Raw pixels win against the trained trunk",
+        [(one, name, probe.top1, probe.raw_pixels_top1) for one, name, probe in probed if not _is_tie(probe)],
+    )
     for experiment in summary.experiments:
         if experiment.status == "failed":
             yield f"{experiment.name} failed: {experiment.extra.get('error', 'see its error.txt')}"
@@ -82,6 +78,21 @@ def remarks(summary: Summary) -> Iterator[str]:
             yield f"{experiment.name} was interrupted: go on with --resume."
     if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
         yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
+
+
+def _remark(said: str, scores: Sequence[tuple[ExperimentSummary, str, float, float | None]]) -> Iterator[str]:
+    """Yield one line for all probes whose score is not above the other score that is given with it."""
+    beaten = [
+        f"{experiment.name}, {name} ({_percent(other)} % against {_percent(top1)} %)"
+        for experiment, name, top1, other in scores
+        if other is not None and top1 <= other
+    ]
+    if beaten:
+        yield f"{said}: {'; '.join(beaten)}."
+
+
+def _is_tie(probe: ProbeSummary) -> bool:
+    return probe.raw_pixels_top1 == probe.top1
 
 
 def _probes(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, ProbeSummary]]:

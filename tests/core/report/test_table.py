@@ -43,7 +43,7 @@ def test_scores_stand_beside_the_untrained_trunk_raw_pixels_and_the_paper() -> N
 def test_losses_stand_beside_the_prefix_they_were_validated_with() -> None:
     lines = printed(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), validation_prefix=1))).splitlines()
     (row,) = [line.split() for line in lines if "next_patch" in line]
-    assert row == ["raster", "finished", "next_patch", "0.5123", "0.5000", "1", "33"]
+    assert row == ["raster", "next_patch", "0.5123", "0.5000", "1", "33"]
 
 
 def test_nothing_is_wider_than_80_columns_or_coloured() -> None:
@@ -54,13 +54,13 @@ def test_nothing_is_wider_than_80_columns_or_coloured() -> None:
 
 def test_raw_pixels_that_win_are_said_in_words() -> None:
     said = list(remarks(summary(probed("raster", 0.7, 0.6, 0.75))))
-    assert said[0] == "raster, linear probe: raw pixels win (75.0 % against 70.0 % of the trained trunk)."
+    assert said[0] == "Raw pixels win against the trained trunk: raster, linear (75.0 % against 70.0 %)."
     assert not any("untrained" in line for line in said)
 
 
 def test_a_trunk_that_learned_nothing_is_said_in_words() -> None:
-    said = list(remarks(summary(probed("raster", 0.7, 0.7, 0.5))))
-    assert said[0].startswith("raster, linear probe: the trained trunk (70.0 %) does not beat the untrained one")
+    said = list(remarks(summary(probed("raster", 0.7, 0.7, 0.7))))
+    assert said[0] == "The trained trunk does not beat the untrained one: raster, linear (70.0 % against 70.0 %)."
 
 
 def test_a_failure_shows_its_error_and_no_numbers() -> None:
@@ -73,3 +73,13 @@ def test_a_failure_shows_its_error_and_no_numbers() -> None:
 def test_brackets_in_an_error_are_printed_as_they_are() -> None:
     failed = ExperimentSummary(name="a", status="failed", seed=0, extra={"error": "no [bold] here"}, recipe="a/r.json")
     assert "no [bold] here" in printed(summary(failed))
+
+
+def test_nothing_is_held_against_a_trunk_that_wins() -> None:
+    said = list(remarks(summary(probed("raster", 0.8, 0.7, 0.75))))
+    assert said == ["The paper's numbers are for its own models and data: compare how the rows rank, not the scores."]
+
+
+def test_an_interrupted_run_says_how_to_go_on() -> None:
+    said = list(remarks(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), status="interrupted"))))
+    assert said[0] == "raster was interrupted: go on with --resume."

@@ -1,0 +1,80 @@
+"""Everything that can be known to fail is told before anything runs."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from aimcore import Data, Study
+from aimcore.errors import InvalidValue
+from aimcore.running.checks import check_study
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_probes import LinearProbe
+from aimcore_sources import BundledFashionMNIST, ImageFolder
+
+
+def data(**sources: Any) -> Data:
+    bundled = BundledFashionMNIST()
+    return Data(**{"train": bundled, "validation": bundled, "batch_size": 4, "image_size": 28, **sources})
+
+
+def test_a_sound_study_passes(make_study: Any) -> None:
+    check_study(make_study("one", "two"))
+
+
+def test_all_problems_of_all_experiments_are_told_at_once(make_experiment: Any) -> None:
+    folder = ImageFolder(url="/nowhere/at/all")
+    study = Study(
+        name="table",
+        experiments=[
+            make_experiment("one", data=data(train=folder)),
+            make_experiment("two", data=data(validation=folder, batch_size=3)),
+        ],
+    )
+    with pytest.raises(InvalidValue) as caught:
+        check_study(study, world_size=2)
+    paths = [path for path, _ in caught.value.problems]
+    assert paths == [
+        "one.data.train",
+        "two.data.batch_size",
+        "two.data.validation",
+    ]
+
+
+def test_a_dry_run_does_not_look_for_the_data(make_experiment: Any) -> None:
+    study = Study(name="table", experiments=[make_experiment("one", data=data(train=ImageFolder(url="/nowhere")))])
+    check_study(study, with_data=False)
+
+
+def test_a_batch_must_divide_over_the_processes(make_study: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"one\.data\.batch_size: 4 samples per step do not divide over 3 ranks"):
+        check_study(make_study("one"), world_size=3)
+
+
+def test_a_class_of_no_plugin_is_refused_before_it_runs(make_experiment: Any) -> None:
+    class Homemade(LinearHead):
+        """Of no plugin."""
+
+    study = Study(name="table", experiments=[make_experiment("one", objective=NextPatch(head=Homemade()))])
+    with pytest.raises(InvalidValue, match=r"(?s)one.*objective\.head"):
+        check_study(study)
+
+
+def test_probes_need_labels(make_experiment: Any, tmp_path: Any) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (28, 28)).save(tmp_path / "unlabelled.png")
+    source = ImageFolder(url=str(tmp_path))
+    one = make_experiment("one", data=data(train=source), probes=(LinearProbe(),))
+    with pytest.raises(InvalidValue, match=r"one\.data\.train: probes need classes"):
+        check_study(Study(name="table", experiments=[one]))
+
+
+def test_each_source_is_opened_once_for_all_experiments(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[BundledFashionMNIST] = []
+    original = BundledFashionMNIST.open
+    monkeypatch.setattr(BundledFashionMNIST, "open", lambda self: (opened.append(self), original(self))[1])
+    check_study(make_study("one", "two", "three"))
+    assert len(opened) == 1
+    assert attrs.asdict(opened[0]) == {"split": "train"}  # type: ignore[call-overload]

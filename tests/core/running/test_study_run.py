@@ -1,0 +1,131 @@
+"""A study runs its experiments one after another and records each."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimcore import recipe
+from aimcore.errors import RunFolderError
+from aimcore.report import read_summary
+from aimcore.running.study_run import check_folder, default_folder, run_study
+
+pytestmark = pytest.mark.usefixtures("training")
+
+
+def raising(error: BaseException) -> Any:
+    def behave() -> None:
+        raise error
+
+    return behave
+
+
+def statuses(out: Path) -> dict[str, str]:
+    return {entry.name: entry.status for entry in read_summary(out / "summary.json").experiments}
+
+
+def test_every_experiment_is_in_the_summary_with_what_was_measured(make_study: Any, tmp_path: Path) -> None:
+    run_study(make_study("one", "two"), tmp_path / "out", scale="smoke")
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    one = summary.experiments[0]
+    assert (summary.study, summary.scale, len(summary.experiments)) == ("table", "smoke", 2)
+    assert (one.num_steps, one.patches_per_second, one.seconds, one.paper) == (2, 100.0, 1.0, {"linear": 0.5})
+
+
+def test_the_summary_holds_both_losses_and_sixteen_chunks(make_study: Any, tmp_path: Path) -> None:
+    (one,) = run_study(make_study("one"), tmp_path, scale="smoke").experiments
+    loss = (one.losses or {})["next_patch"]
+    chunks = one.validation_loss_by_chunk or ()
+    assert loss.train_last_100 == 0.5
+    # Four patches fall into chunks with edges round(i * 4 / 16), halves to even; the first patch is never predicted.
+    assert [index for index, value in enumerate(chunks) if value is not None] == [5, 10, 13]
+    assert loss.validation == pytest.approx(sum(value for value in chunks if value is not None) / 3)
+
+
+def test_the_recipe_beside_the_numbers_repeats_the_experiment(make_study: Any, tmp_path: Path) -> None:
+    study = make_study("one")
+    (one,) = run_study(study, tmp_path, scale="smoke").experiments
+    assert one.recipe == "one/recipe.json"
+    assert recipe.load(tmp_path / one.recipe) == study.experiments[0]
+
+
+def test_a_failure_is_recorded_and_the_others_go_on(make_study: Any, training: Any, tmp_path: Path) -> None:
+    training.behaviours["one"] = raising(RuntimeError("no such luck"))
+    summary = run_study(make_study("one", "two"), tmp_path, scale="smoke")
+    assert statuses(tmp_path) == {"one": "failed", "two": "finished"}
+    assert summary.experiments[0].extra == {"error": "RuntimeError: no such luck"}
+    assert "raise error" in (tmp_path / "one" / "error.txt").read_text()
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimcore.evaluation.validation.validate", lambda *_, **__: raising(OSError("gone"))())
+    (one,) = run_study(make_study("one"), tmp_path, scale="smoke").experiments
+    assert (one.status, one.num_steps) == ("failed", 2)
+    assert (one.losses or {})["next_patch"].train_last_100 == 0.5
+
+
+@pytest.mark.parametrize("way", ["while training", "outside training"])
+def test_an_interruption_is_recorded_and_ends_the_study(
+    way: str, make_study: Any, training: Any, tmp_path: Path
+) -> None:
+    if way == "while training":
+        training.statuses["one"] = "interrupted"
+    else:
+        training.behaviours["one"] = raising(KeyboardInterrupt())
+    run_study(make_study("one", "two"), tmp_path, scale="smoke")
+    assert statuses(tmp_path) == {"one": "interrupted"}
+    assert [name for name, _ in training.calls] == ["one"]
+
+
+def test_resuming_skips_what_is_finished_and_goes_on_with_the_rest(
+    make_study: Any, training: Any, tmp_path: Path
+) -> None:
+    training.statuses["two"] = "interrupted"
+    run_study(make_study("one", "two", "three"), tmp_path, scale="smoke")
+    training.statuses.clear()
+    run_study(make_study("one", "two", "three"), tmp_path, scale="smoke", resume=True)
+    assert training.calls == [("one", False), ("two", False), ("two", True), ("three", True)]
+    assert statuses(tmp_path) == dict.fromkeys(("one", "two", "three"), "finished")
+
+
+def test_resuming_a_failure_removes_its_error(make_study: Any, training: Any, tmp_path: Path) -> None:
+    training.behaviours["one"] = raising(RuntimeError("once"))
+    run_study(make_study("one"), tmp_path, scale="smoke")
+    training.behaviours.clear()
+    run_study(make_study("one"), tmp_path, scale="smoke", resume=True)
+    assert statuses(tmp_path) == {"one": "finished"}
+    assert not (tmp_path / "one" / "error.txt").exists()
+
+
+def test_resuming_some_experiments_keeps_the_entries_of_the_others(make_study: Any, tmp_path: Path) -> None:
+    run_study(make_study("one"), tmp_path, scale="smoke")
+    run_study(make_study("two"), tmp_path, scale="smoke", resume=True)
+    assert set(statuses(tmp_path)) == {"one", "two"}
+
+
+def test_a_folder_with_a_run_is_refused_with_what_to_do(make_study: Any, tmp_path: Path) -> None:
+    run_study(make_study("one"), tmp_path, scale="smoke")
+    with pytest.raises(RunFolderError, match=r"holds a run already: go on with it by --resume, or .* --out DIR"):
+        run_study(make_study("one"), tmp_path, scale="smoke")
+
+
+def test_another_recipe_is_not_resumed_and_the_difference_named(
+    make_study: Any, make_experiment: Any, tmp_path: Path
+) -> None:
+    run_study(make_study("one"), tmp_path, scale="smoke")
+    recipe.save(tmp_path / "one" / "recipe.json", make_experiment("one", num_steps=9, seed=1))
+    with pytest.raises(RunFolderError, match="one differs in num_steps, seed"):
+        check_folder(make_study("one"), tmp_path, resume=True)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(make_study: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(RunFolderError, match="is a file, not a folder"):
+        check_folder(make_study("one"), tmp_path / "out", resume=True)
+
+
+def test_the_default_folder_names_study_and_scale(make_study: Any) -> None:
+    assert default_folder(make_study("one"), "small") == Path("runs/table-small")
+    assert default_folder(make_study("one"), None) == Path("runs/table-recipe")

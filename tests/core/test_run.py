@@ -1,0 +1,219 @@
+"""The command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+
+from aimcore import AimcoreError, Study, run
+from aimcore.report import ExperimentSummary, Summary
+
+STUDY = """
+from aimcore import Data, Experiment, Study
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_sources import BundledFashionMNIST
+from aimcore_trunks import ViT
+
+def study(scale):
+    source = BundledFashionMNIST()
+    experiments = [Experiment(
+        name=name,
+        data=Data(train=source, validation=source, batch_size=4, image_size=28),
+        trunk=ViT(width=16, depth=1, num_heads=2, patch_size=14),
+        objective=NextPatch(head=LinearHead(), prefix=None),
+        num_steps=2,
+    ) for name in ("one", "two")]
+    return Study(name="table", source="a paper's table", experiments=experiments)
+"""
+
+
+@pytest.fixture(autouse=True)
+def quiet_afterwards() -> Any:
+    """Commands add log sinks: take them away again."""
+    yield
+    logger.remove()
+    logger.disable("aimcore")
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.py").write_text(STUDY)
+    return "table.py"
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What ``run_study`` was asked for; it gives the statuses that ``set_statuses`` says."""
+    calls: list[dict[str, Any]] = []
+
+    def run_study(study: Study, out: Path, *, scale: str | None, resume: bool) -> Summary:
+        calls.append({"study": study, "out": out, "scale": scale, "resume": resume})
+        entries = tuple(
+            ExperimentSummary(name=one.name, status=STATUSES[one.num_steps], seed=0, recipe="recipe.json")
+            for one in study.experiments
+        )
+        return Summary(study=study.name, scale=scale, machine={}, experiments=entries)
+
+    monkeypatch.setattr("aimcore.running.study_run.run_study", run_study)
+    return calls
+
+
+STATUSES = {2: "finished", 3: "failed", 4: "interrupted"}
+"""Status that the stand-in gives an experiment, by its number of steps."""
+
+
+def test_a_study_runs_small_in_its_default_folder(study_file: str, runs: list[dict[str, Any]]) -> None:
+    assert run.main([study_file]) == 0
+    (call,) = runs
+    assert (call["out"], call["scale"], call["resume"]) == (Path("runs/table-small"), "small", False)
+
+
+def test_options_reach_the_study(study_file: str, runs: list[dict[str, Any]], tmp_path: Path) -> None:
+    options = ["--scale", "smoke", "--only", "two", "--out", str(tmp_path / "out"), "--resume", "--set", "seed=5"]
+    assert run.main([study_file, *options]) == 0
+    (call,) = runs
+    assert (call["out"], call["scale"], call["resume"]) == (tmp_path / "out", "smoke", True)
+    assert [(one.name, one.seed) for one in call["study"].experiments] == [("two", 5)]
+
+
+def test_the_console_script_runs_studies_as_the_module_does(study_file: str, runs: list[dict[str, Any]]) -> None:
+    assert run.command(["run", study_file, "--scale", "smoke"]) == 0
+    assert runs[0]["scale"] == "smoke"
+
+
+@pytest.mark.parametrize(("num_steps", "status"), [(3, 1), (4, 130)])
+@pytest.mark.usefixtures("runs")
+def test_failures_and_interruptions_have_their_exit_status(study_file: str, num_steps: int, status: int) -> None:
+    assert run.main([study_file, "--set", f"num_steps={num_steps}"]) == status
+
+
+def test_errors_are_told_without_a_traceback(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([study_file, "--only", "three"]) == 2
+    told = capsys.readouterr().err
+    assert told == "error: no experiment of 'table' is called three; there are ['one', 'two']\n"
+
+
+def test_a_taken_folder_is_told_before_the_checks_that_take_time(
+    study_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimcore.running.checks.check_study", lambda *_, **__: pytest.fail("checked too early"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.json").write_text("{}")
+    assert run.main([study_file, "--out", str(tmp_path / "out")]) == 2
+    assert "holds a run already: go on with it by --resume" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(
+    study_file: str, runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([study_file, "--dry-run", "--set", 'data.train={"name": "image_folder", "url": "/no"}']) == 0
+    told = capsys.readouterr().out
+    assert "one, two" in told
+    assert "FLOPs per run" in told
+    assert not runs
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["table.py"]
+
+
+def test_a_recipe_has_no_scale(study_file: str, runs: list[dict[str, Any]], tmp_path: Path) -> None:
+    from aimcore import recipe
+    from aimcore.study import load_study
+
+    recipe.save(tmp_path / "recipe.json", load_study(Path(study_file), "small").experiments[0])
+    assert run.main(["recipe.json"]) == 0
+    assert (runs[0]["out"], runs[0]["scale"]) == (Path("runs/one-recipe"), None)
+
+
+def test_plugins_are_listed_with_what_they_supply(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.command(["plugins"]) == 0
+    told = capsys.readouterr().out
+    assert "orderings/spiral" in told
+    assert "aimcore 0.1.0" in told
+
+
+def test_a_blocked_plugin_is_listed_as_such(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib.metadata import entry_points
+
+    from aimcore.plugins import load_plugins
+
+    plugins = load_plugins(entry_points(group="aimcore"), ["probes"])
+    monkeypatch.setattr("aimcore.commands.plugins.installed", lambda: plugins)
+    assert run.command(["plugins"]) == 0
+    assert "blocked by AIMCORE_BLOCK: plugin 'probes' of aimcore" in capsys.readouterr().out
+
+
+def test_a_role_is_described_by_its_components(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.command(["describe", "orderings"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("raster", "spiral", "checkerboard", "fixed_random"))
+
+
+def test_a_component_is_described_by_its_fields_its_paper_and_its_supplier(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.command(["describe", "heads/mlp"]) == 0
+    told = capsys.readouterr().out
+    (row,) = [line.split() for line in told.splitlines() if line.split()[:1] == ["depth"]]
+    assert row == ["depth", "int", "12"]
+    assert "Biases on" in told
+    assert "arXiv:2401.08541" in told
+    assert "plugin 'heads' of aimcore" in told
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [("pattern", "no role is called 'pattern'"), ("orderings/sprial", "did you mean 'spiral'")],
+)
+def test_an_unknown_thing_to_describe_names_what_there_is(
+    what: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.command(["describe", what]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_causality_is_checked_over_a_study(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.command(["check", "causality", study_file]) == 0
+    assert capsys.readouterr().out == "one: causal\ntwo: causal\n2 checked, none leaks\n"
+
+
+def test_a_leak_is_told_with_exit_status_1(
+    study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimcore.testing.causality.findings_of", lambda case: ["a leak"] * (case.name == "two"))
+    assert run.command(["check", "causality", study_file]) == 1
+    assert capsys.readouterr().out == "one: causal\ntwo: LEAKS\n  a leak\n2 checked, 1 leaks\n"
+
+
+def test_help_loads_neither_torch_nor_deepspeed() -> None:
+    code = (
+        "import sys\nfrom aimcore import run\n"
+        "try: run.main(['--help'])\n"
+        "except SystemExit: sys.exit(int('torch' in sys.modules or 'deepspeed' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--dry-run" in done.stdout
+
+
+@pytest.mark.parametrize(("rank", "expected"), [("0", ["INFO", "ERROR"]), ("1", ["ERROR"])])
+def test_the_first_process_logs_everything_and_the_others_errors(
+    rank: str, expected: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], study_file: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+
+    def speak(*_: Any, **__: Any) -> Any:
+        from aimcore.commands.run import logger as log
+
+        log.info("said")
+        log.error("said")
+        raise AimcoreError("enough")
+
+    monkeypatch.setattr("aimcore.study.load_study", speak)
+    assert run.main([study_file]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.endswith("said")]
+    assert [next(level for level in ("INFO", "ERROR") if level in line) for line in told] == expected
