@@ -88,6 +88,15 @@ def load_deepspeed() -> ModuleType:
     return module
 
 
+def forget_modules() -> None:
+    """Empty DeepSpeed's global list of running modules, which keeps every model ever trained at stage 3 in memory."""
+    from deepspeed.runtime.zero import parameter_offload
+
+    running = getattr(parameter_offload, "FWD_MODULE_STACK", None)
+    if isinstance(running, list):
+        running.clear()
+
+
 def add_over_ranks(values: Tensor) -> Tensor:
     """The sum over all ranks of a small vector of numbers, in float64."""
     if dist.get_world_size() == 1:

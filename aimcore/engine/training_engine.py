@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aimcore.engine.building import InPrecision, build_module, seed_of
 from aimcore.engine.config import deepspeed_config
-from aimcore.engine.distributed import add_over_ranks, load_deepspeed, start
+from aimcore.engine.distributed import add_over_ranks, forget_modules, load_deepspeed, start
 from aimcore.engine.errors import TrainingDiverged
 from aimcore.engine.parameters import parameter_groups
 from aimcore.engine.schedule import learning_rate
@@ -55,7 +55,7 @@ class TrainingEngine:
         """Updates done."""
         objective = module or build_module(experiment)
         trained = InPrecision(objective, experiment.engine.precision)
-        self._engine = self._initialize(trained)
+        self._engine: Any = self._initialize(trained)
         self.module = objective
 
     def _initialize(self, trained: InPrecision) -> Any:
@@ -178,7 +178,10 @@ class TrainingEngine:
 
     def close(self) -> None:
         """Free DeepSpeed's buffers; the engine cannot be used afterwards."""
-        self._engine.destroy()
+        if self._engine is not None:
+            self._engine.destroy()
+            self._engine = None
+            forget_modules()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from core.engine.plain_loop import train_plainly
@@ -112,3 +115,13 @@ def test_a_step_wants_as_many_micro_batches_as_there_are_accumulation_steps() ->
         pytest.raises(ValueError, match="a step has 2 micro-batches, got 1"),
     ):
         engine.step([whole_batch(0)])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_closed_engine_is_freed(stage: int) -> None:
+    with TrainingEngine(experiment(stage)) as engine:
+        engine.step([whole_batch(0)])
+        module = weakref.ref(engine.module)
+    del engine
+    gc.collect()
+    assert module() is None
