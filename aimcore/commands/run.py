@@ -32,8 +32,7 @@ def run_command(options: argparse.Namespace) -> int:
         check_study(study, world_size=world_size(), with_data=False)
         return _dry_run(study)
     out = options.out or default_folder(study, scale)
-    if rank() == 0:
-        check_folder(study, out, resume=options.resume)
+    check_folder(study, out, resume=options.resume)
     check_study(study, world_size=world_size())
     summary = run_study(study, out, scale=scale, resume=options.resume)
     if rank() == 0:

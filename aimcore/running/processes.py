@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
 
@@ -38,6 +41,16 @@ def machine() -> dict[str, Any]:
         "deepspeed": version("deepspeed"),
         "aimcore": version("aimcore"),
     }
+
+
+def first_process_says(answer: Callable[[], T]) -> T:
+    """What ``answer`` gives on the first process, on every process; the others do not call it."""
+    if world_size() == 1:
+        return answer()
+    from aimcore.engine.distributed import from_first, start
+
+    start()
+    return from_first(answer() if rank() == 0 else cast(T, None))
 
 
 def all_failed_together(label: str, timeout_seconds: float = 60.0) -> bool:

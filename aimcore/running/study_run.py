@@ -13,7 +13,7 @@ from aimcore.errors import AimcoreError, RunFolderError
 from aimcore.experiment import Experiment, Study
 from aimcore.report.summary import ExperimentSummary, Summary, read_summary, write_summary
 from aimcore.running.experiment_run import RECIPE_FILE, run_experiment
-from aimcore.running.processes import all_failed_together, machine, rank
+from aimcore.running.processes import all_failed_together, first_process_says, machine, rank
 
 SUMMARY_FILE = "summary.json"
 
@@ -65,23 +65,32 @@ def default_folder(study: Study, scale: str | None) -> Path:
 def check_folder(study: Study, out: Path, *, resume: bool) -> None:
     """See whether the study may be run in ``out``.
 
+    Every process of a run calls this: the first one looks, before any other could have made the folder, and all get
+    its answer.
+
     Raises:
         RunFolderError: it may not; the message says what to do.
     """
+    refusal = first_process_says(lambda: _refusal(study, out, resume))
+    if refusal is not None:
+        raise RunFolderError(refusal)
+
+
+def _refusal(study: Study, out: Path, resume: bool) -> str | None:
+    """Why the study may not be run in ``out``; None where it may."""
     if out.exists() and not out.is_dir():
-        raise RunFolderError(f"{out} is a file, not a folder: choose another --out")
+        return f"{out} is a file, not a folder: choose another --out"
     if not out.exists() or not any(out.iterdir()):
-        return
+        return None
     if not resume:
-        raise RunFolderError(
-            f"{out} holds a run already: go on with it by --resume, or choose another folder by --out DIR"
-        )
+        return f"{out} holds a run already: go on with it by --resume, or choose another folder by --out DIR"
     differing = list(_differing(study, out))
-    if differing:
-        raise RunFolderError(
-            f"{out} holds runs of other recipes, which cannot be resumed: {'; '.join(differing)}. "
-            "Run with the same study, scale and --set, or choose another folder by --out DIR"
-        )
+    if not differing:
+        return None
+    return (
+        f"{out} holds runs of other recipes, which cannot be resumed: {'; '.join(differing)}. "
+        "Run with the same study, scale and --set, or choose another folder by --out DIR"
+    )
 
 
 def _differing(study: Study, out: Path) -> Iterator[str]:
@@ -108,9 +117,8 @@ def _differing_fields(one: Experiment, other: Experiment) -> list[str]:
 
 def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
     """Make the folder, and say what it holds."""
-    if rank() == 0:
-        check_folder(study, out, resume=resume)
-        out.mkdir(parents=True, exist_ok=True)
+    check_folder(study, out, resume=resume)
+    out.mkdir(parents=True, exist_ok=True)
     path = out / SUMMARY_FILE
     kept = read_summary(path).experiments if resume and path.exists() else ()
     return Summary(study=study.name, scale=scale, machine=machine(), experiments=kept)
