@@ -42,6 +42,8 @@ from aimcore.roles import (
 
 if TYPE_CHECKING:
     from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, TrunkModule
+    from aimcore.running.experiment_run import run_experiment
+    from aimcore.running.study_run import run_study
     from aimcore.values import (
         BIDIRECTIONAL,
         CAUSAL,
@@ -64,6 +66,8 @@ _logger.disable("aimcore")
 
 _LAZY = {
     **dict.fromkeys(("DecoderModule", "HeadModule", "ObjectiveModule", "TrunkModule"), "aimcore.modules"),
+    "run_experiment": "aimcore.running.experiment_run",
+    "run_study": "aimcore.running.study_run",
     **dict.fromkeys(
         (
             "BIDIRECTIONAL", "CAUSAL", "Ability", "Attention", "Batch", "Features", "Images", "LabelledFeatures",
@@ -132,6 +136,8 @@ __all__ = [
     "at_least",
     "component",
     "hookimpl",
+    "run_experiment",
+    "run_study",
     "settings",
     "within",
 ]
