@@ -113,7 +113,7 @@ def _guarded(function: object, options: argparse.Namespace) -> int:
     """Call a command; errors that a user can act on are told without a traceback."""
     assert callable(function)
     # Read once, when torch loads OpenMP. Threads that spin for milliseconds at the end of each operation, as they do by
-    # default, make a step tens of times slower as soon as anything else wants a core; microseconds cost next to nothing.
+    # default, make a step tens of times slower as soon as anything else wants a core; microseconds do not.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     _set_up_log()
     try:
