@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore.attention import Mask, attend
+from aimcore.attention import Mask, attend, attention_probabilities
 
 NormKind = Literal["layer_norm", "rms_norm"]
 FFNKind = Literal["gelu", "swiglu"]
@@ -20,7 +20,15 @@ FFNKind = Literal["gelu", "swiglu"]
 
 def make_norm(kind: NormKind, width: int, eps: float) -> nn.Module:
     """LayerNorm with weight and bias, or RMSNorm with weight."""
-    return nn.LayerNorm(width, eps=eps) if kind == "layer_norm" else nn.RMSNorm(width, eps=eps)
+    return nn.LayerNorm(width, eps=eps) if kind == "layer_norm" else RMSNorm(width, eps=eps)
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm in the type of its weight, as LayerNorm is under autocast: torch has no fused kernel for a mixed pair."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Any leading shape; the last axis is the width."""
+        return super().forward(tokens.to(self.weight.dtype))
 
 
 def swiglu_width(width: int) -> int:
@@ -53,6 +61,11 @@ class SelfAttention(nn.Module):
         query, key, value = (self._heads(part(tokens_BND)) for part in (self.query, self.key, self.value))
         mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
         return mixed
+
+    def probabilities(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
+        """``[B, H, N, N]`` float32: how much each query (third axis) of ``forward`` sees of each key."""
+        query, key = (self._heads(part(tokens_BND)) for part in (self.query, self.key))
+        return attention_probabilities(query, key, mask).float()
 
     def _heads(self, tokens_BND: Tensor) -> Tensor:
         return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
