@@ -58,10 +58,15 @@ def attend(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask)
     )
 
 
-def _attend_explicitly(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask) -> Tensor:
-    # On CPUs the fused kernel gains nothing from bfloat16, while plain matrix products do: 2 to 9 times faster here
-    # (benchmarks/attention.py). Scores and probabilities are rounded to bfloat16; softmax adds up in float32.
+def attention_probabilities(query_BHNE: Tensor, key_BHNE: Tensor, mask: Mask) -> Tensor:
+    """``[B, H, N, N]``: how much each query (third axis) sees of each key; rows add up to 1."""
     scores_BHNN = (query_BHNE * (1 / math.sqrt(query_BHNE.shape[-1]))) @ key_BHNE.transpose(-2, -1)
     if mask.allowed is not None:
         scores_BHNN = scores_BHNN.masked_fill(~mask.allowed, -math.inf)
-    return scores_BHNN.softmax(-1) @ value_BHNE
+    return scores_BHNN.softmax(-1)
+
+
+def _attend_explicitly(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask) -> Tensor:
+    # On CPUs the fused kernel gains nothing from bfloat16, while plain matrix products do: 2 to 9 times faster here
+    # (benchmarks/attention.py). Scores and probabilities are rounded to bfloat16; softmax adds up in float32.
+    return attention_probabilities(query_BHNE, key_BHNE, mask) @ value_BHNE

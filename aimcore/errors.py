@@ -93,3 +93,20 @@ class DataNotFound(AimcoreError):
 
 class TooManyUnreadable(AimcoreError):
     """More samples are unreadable than ``data.max_unreadable`` allows, or nothing readable is left."""
+
+
+class UnknownCheck(AimcoreError):
+    """A check of the conformance kit is named that does not exist, or does not apply."""
+
+
+class InvalidSamples(AimcoreError):
+    """A ``samples.npz`` is damaged, or its arrays do not fit each other."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+class ReportError(AimcoreError):
+    """There is nothing to report on where it was looked for."""

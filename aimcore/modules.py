@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from aimcore.values import Attention, Batch, Features, Images, Loss, Reading
+
+
+class PredictedPatches(NamedTuple):
+    """What an objective takes the patches of a batch to look like, in raster order, for pictures.
+
+    ``patches_BNF``: pixels as in ``batch.images``; of no meaning where ``predicted_BN`` is False, because the patch
+    was given (or is padding).
+    """
+
+    patches_BNF: Tensor
+    predicted_BN: Tensor
 
 
 class TrunkModule(nn.Module, ABC):
@@ -26,6 +38,16 @@ class TrunkModule(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Images, reading: Reading) -> Features:
         """Read ``images`` as ``reading`` says; features come back in reading order."""
+
+    def attention_maps(self, images: Images, reading: Reading) -> Tensor:
+        """``[B, H, N, N]`` float32: what each query (third axis) of the last block's heads sees, in reading order.
+
+        Optional, for pictures: rows add up to 1.
+
+        Raises:
+            NotImplementedError: this trunk does not show its attention.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not show its attention")
 
 
 class HeadModule(nn.Module, ABC):
@@ -61,3 +83,11 @@ class ObjectiveModule(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """The losses of this batch."""
+
+    def predicted_patches(self, batch: Batch) -> PredictedPatches:
+        """The predictions behind the losses of this batch, as pixels. Optional, for pictures.
+
+        Raises:
+            NotImplementedError: this objective predicts no patches, or its target cannot be turned into pixels.
+        """
+        raise NotImplementedError(f"{type(self).__name__} predicts no patches that could be drawn")

@@ -28,6 +28,7 @@ from aimcore import (
     at_least,
     component,
 )
+from aimcore.modules import PredictedPatches
 from aimcore.patches import order_of, reorder
 from aimcore.randomness import keyed_integers
 from aimcore_heads import LinearHead, MLPHead
@@ -107,19 +108,37 @@ class NextPatchModule(ObjectiveModule):
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """The loss over all patches behind the prefixes."""
-        config, images = self.config, batch.images
-        device = images.patches_BNF.device
-        order_BN = order_of(config.ordering.permutation, images)
+        target = self.config.target
+        predictions_MK, target_M, order_BN = self._predict(batch)
+        values_M = reorder(target.values(batch), order_BN).flatten(0, 1)[target_M]
+        loss_M = target.loss(predictions_MK.to(values_M.dtype), values_M)
+        flat = torch.full((order_BN.numel(),), torch.nan, dtype=loss_M.dtype, device=loss_M.device)
+        per_position_BN = flat.index_copy(0, target_M, loss_M).reshape(order_BN.shape)
+        num_targets = torch.tensor(len(target_M), device=loss_M.device)
+        return {"next_patch": Loss(loss_M.sum(), num_targets, per_position_BN=per_position_BN)}
+
+    def predicted_patches(self, batch: Batch) -> PredictedPatches:
+        """Each patch behind the prefix as predicted from the true patches before it, in raster order."""
+        predictions_MK, target_M, order_BN = self._predict(batch)
+        steps = predictions_MK.new_zeros(order_BN.numel(), predictions_MK.shape[1])
+        predictions_BNK = steps.index_copy(0, target_M, predictions_MK).reshape(*order_BN.shape, -1)
+        scored_BN = torch.zeros(order_BN.numel(), dtype=torch.bool, device=order_BN.device)
+        scored_BN = scored_BN.index_fill(0, target_M, True).reshape(order_BN.shape)
+        back_BN = order_BN.argsort(dim=1)
+        patches_BNF = batch.images.patches_BNF
+        predicted = self.config.target.to_patches(reorder(predictions_BNK, back_BN).to(patches_BNF.dtype), patches_BNF)
+        return PredictedPatches(predicted, reorder(scored_BN, back_BN))
+
+    def _predict(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Predictions ``[M, K]`` of the patches at the flat steps ``[M]`` of the reading order ``[B, N]``."""
+        images = batch.images
+        order_BN = order_of(self.config.ordering.permutation, images)
         attention = self._attention(batch, order_BN)
         features = self.trunk(images, Reading(attention=attention, order_BN=order_BN))
-        target_M = _scored(_lengths(images), self._first_targets(batch), images.patches_BNF.shape[1]).to(device)
-        predictions_MK = self.head(features, attention, target_M - 1)
-        values_M = reorder(config.target.values(batch), order_BN).flatten(0, 1)[target_M]
-        loss_M = config.target.loss(predictions_MK.to(values_M.dtype), values_M)
-        flat = torch.full((order_BN.numel(),), torch.nan, dtype=loss_M.dtype, device=device)
-        per_position_BN = flat.index_copy(0, target_M, loss_M).reshape(order_BN.shape)
-        num_targets = torch.tensor(len(target_M), device=device)
-        return {"next_patch": Loss(loss_M.sum(), num_targets, per_position_BN=per_position_BN)}
+        target_M = _scored(_lengths(images), self._first_targets(batch), images.patches_BNF.shape[1])
+        target_M = target_M.to(images.patches_BNF.device)
+        # The output at step t - 1 predicts the patch of step t.
+        return self.head(features, attention, target_M - 1), target_M, order_BN
 
     def _first_targets(self, batch: Batch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """[B] step of each image's first scored patch: its prefix length, or 1 without a prefix."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aimcore import Ability, Attention, Features, Images, PatchGrid, Problem, Reading, Trunk, TrunkModule, at_least
-from aimcore.attention import mask_of
+from aimcore.attention import Mask, mask_of
 from aimcore.component import component
 from aimcore.layers import (
     FFNKind,
@@ -178,6 +178,18 @@ class ViTModule(TrunkModule):
         layers = tuple(kept[index] for index in reading.layers)
         places_BN2 = reorder(images.places_BN2, reading.order_BN)
         return Features(self.norm(tokens_BND), places_BN2, valid_BN, layers)
+
+    def attention_maps(self, images: Images, reading: Reading) -> Tensor:
+        """``[B, H, N, N]``: what the last block attends to, in reading order, recomputed from the input it gets."""
+        block = self.blocks[-1]
+        assert isinstance(block, TransformerBlock)
+        inputs: list[tuple[Tensor, Mask]] = []
+        handle = block.attention.register_forward_pre_hook(lambda _, given: inputs.append(given))
+        try:
+            self(images, reading)
+        finally:
+            handle.remove()
+        return block.attention.probabilities(*inputs[0])
 
     def _embed(self, images: Images, hidden_BN: Tensor | None) -> Tensor:
         for problem in (text for grid in sorted(set(images.grids)) for text in self._problems_with(grid)):
