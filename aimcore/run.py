@@ -80,6 +80,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("study", nargs="?", type=Path, metavar="STUDY", help="default: everything installed")
     check.add_argument("--scale", choices=SCALES, help="scale of the study (default: smoke)")
     check.set_defaults(function=_check)
+    report = commands.add_parser("report", help="draw a study's report.html again")
+    report.add_argument("out", type=Path, metavar="OUT", help="folder of results")
+    report.set_defaults(function=_report)
     options = parser.parse_args(arguments)
     return _guarded(options.function, options)
 
@@ -101,6 +104,12 @@ def _describe(options: argparse.Namespace) -> int:
     from aimcore.commands.describe import describe_command
 
     return describe_command(options.what)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from aimcore.commands.report import report_command
+
+    return report_command(options.out)
 
 
 def _check(options: argparse.Namespace) -> int:

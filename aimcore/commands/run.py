@@ -36,9 +36,11 @@ def run_command(options: argparse.Namespace) -> int:
     check_study(study, world_size=world_size())
     summary = run_study(study, out, scale=scale, resume=options.resume)
     if rank() == 0:
+        from aimcore.commands.report import draw_after_run
         from aimcore.report.table import print_summary
 
         print_summary(summary, Console())
+        draw_after_run(out)
         logger.info("everything is in {}", out)
     wanted = {experiment.name for experiment in study.experiments}
     statuses = {entry.status for entry in summary.experiments if entry.name in wanted}

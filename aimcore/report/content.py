@@ -1,0 +1,213 @@
+"""Everything that the report's page shows, as values; :mod:`aimcore.report.page` puts them into HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from loguru import logger
+
+from aimcore.errors import AimcoreError
+from aimcore.report import pictures, plots
+from aimcore.report.comparing import Difference, differences, shared_and_own
+from aimcore.report.files import Absent, RunFiles
+from aimcore.report.samples import Samples
+from aimcore.report.sampling import samples_of
+from aimcore.report.style import Drawn, Series, slugs
+from aimcore.report.summary import ExperimentSummary, ProbeSummary, Summary
+from aimcore.report.table import remarks
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class Shown:
+    """Figures of one kind, and why there is none of some experiments."""
+
+    figures: tuple[Drawn, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
+    """Experiment and reason."""
+    series: tuple[Series, ...] = ()
+    """The experiments in the figures, where they share one."""
+
+
+@attrs.frozen(eq=False)
+class Card:
+    """A probe's protocol: what is alike for all experiments, and what is each one's own."""
+
+    probe: str
+    shared: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
+
+
+@attrs.frozen(eq=False)
+class Recipe:
+    """An experiment's recipe as it lies in its folder."""
+
+    name: str
+    values: Mapping[str, Any] | Absent
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Content:
+    """The whole page."""
+
+    summary: Summary
+    folder: str
+    series: tuple[Series, ...]
+    remarks: tuple[str, ...]
+    scores: tuple[Drawn, ...]
+    training: Shown
+    chunks: Shown
+    orders: Shown
+    reconstructions: Shown
+    attention: Shown
+    attention_kinds: tuple[str, ...]
+    uses_truth: bool
+    cards: tuple[Card, ...]
+    recipes: tuple[Recipe, ...]
+    differences: tuple[Difference, ...]
+    errors: Mapping[str, str]
+    versions: Mapping[str, str]
+
+    def series_of(self, name: str) -> Series:
+        """How the experiment called ``name`` looks."""
+        return next(one for one in self.series if one.name == name)
+
+
+def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Path) -> Content:
+    """Read what ``out`` holds, and draw it.
+
+    Args:
+        summary: the study's summary.
+        runs: the files of its experiments, in the same order.
+        out: the study's folder.
+        images: where the figures' PNGs go.
+    """
+    series = tuple(Series(run.name, number) for number, run in enumerate(runs))
+    paired = tuple(zip(series, runs, strict=True))
+    samples = {run.name: _samples(run) for run in runs}
+    files = slugs([run.name for run in runs])
+    recipes = tuple(Recipe(run.name, run.recipe()) for run in runs)
+    known = [one.values for one in recipes if isinstance(one.values, Mapping)]
+    drawn = [one for one in samples.values() if isinstance(one, Samples)]
+    return Content(
+        summary=summary,
+        folder=out.resolve().name,
+        series=series,
+        remarks=tuple(remarks(summary)),
+        scores=tuple(_scores(summary, series, images)),
+        training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
+        chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
+        orders=_pictures("order", "order_N", pictures.draw_order, samples, files, images),
+        reconstructions=_pictures(
+            "predictions", "predicted_BHWC", pictures.draw_reconstructions, samples, files, images
+        ),
+        attention=_pictures("attention", "attention_BQN", pictures.draw_attention, samples, files, images),
+        attention_kinds=tuple(dict.fromkeys(one.attention_kind for one in drawn if one.attention_kind)),
+        uses_truth=any(one.uses_truth for one in drawn),
+        cards=tuple(_cards(summary.experiments)),
+        recipes=recipes,
+        differences=tuple(differences([_without_name(one) for one in known])) if len(known) == len(recipes) else (),
+        errors={run.name: error for run in runs if (error := run.error()) is not None},
+        versions=_versions(known),
+    )
+
+
+def _scores(summary: Summary, series: Sequence[Series], images: Path) -> Iterator[Drawn]:
+    found: dict[str, dict[Series, ProbeSummary]] = {}
+    for one, entry in zip(series, summary.experiments, strict=True):
+        for probe, score in (entry.probes or {}).items():
+            found.setdefault(probe, {})[one] = score
+    names = slugs(list(found))
+    for probe, scores in found.items():
+        papers = {entry.name: (entry.paper or {}).get(probe) for entry in summary.experiments}
+        paper = {name: score for name, score in papers.items() if score is not None}
+        yield plots.draw_scores(probe, scores, paper, f"scores-{names[probe]}", images)
+
+
+def _by_loss(
+    kind: str, draw: Callable[..., Drawn], found: Mapping[Series, Mapping[str, T] | Absent], images: Path
+) -> Shown:
+    """One figure per loss, with all experiments that have it."""
+    by_loss: dict[str, dict[Series, T]] = {}
+    missing = []
+    for one, losses in found.items():
+        if isinstance(losses, Absent):
+            missing.append((one.name, losses.reason))
+            continue
+        for loss, values in losses.items():
+            by_loss.setdefault(loss, {})[one] = values
+    names = slugs(list(by_loss))
+    figures = tuple(draw(loss, values, f"{kind}-{names[loss]}", images) for loss, values in by_loss.items())
+    shown = {one: None for values in by_loss.values() for one in values}
+    return Shown(figures, tuple(missing), tuple(shown))
+
+
+def _pictures(
+    part: str,
+    field: str,
+    draw: Callable[[Samples, str, str, Path], Drawn],
+    samples: Mapping[str, Samples | Absent],
+    files: Mapping[str, str],
+    images: Path,
+) -> Shown:
+    """One figure per experiment."""
+    figures, missing = [], []
+    for name, one in samples.items():
+        if isinstance(one, Absent):
+            missing.append((name, one.reason))
+        elif getattr(one, field) is None:
+            missing.append((name, one.absent.get(part, "samples.npz does not hold it")))
+        else:
+            figures.append(draw(one, name, f"{part}-{files[name]}", images))
+    return Shown(tuple(figures), tuple(missing))
+
+
+def _samples(run: RunFiles) -> Samples | Absent:
+    if isinstance(run.folder, Absent):
+        return run.folder
+    try:
+        return samples_of(run.folder)
+    except (AimcoreError, OSError) as error:
+        logger.warning("{}: no pictures: {}", run.name, error)
+        return Absent(str(error))
+
+
+def _cards(experiments: Sequence[ExperimentSummary]) -> Iterator[Card]:
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in experiments:
+        protocols = entry.extra.get("protocols")
+        for probe, card in protocols.items() if isinstance(protocols, Mapping) else ():
+            if isinstance(card, Mapping):
+                found.setdefault(str(probe), {})[entry.name] = card
+    for probe, cards in found.items():
+        shared, own = shared_and_own(cards)
+        yield Card(probe, shared, {name: values for name, values in own.items() if values})
+
+
+def _without_name(recipe: Mapping[str, Any]) -> Any:
+    experiment = recipe.get("experiment")
+    if not isinstance(experiment, Mapping):
+        return experiment
+    return {key: value for key, value in experiment.items() if key != "name"}
+
+
+def _versions(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions of aimcore and of each plugin that wrote the recipes; several where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for recipe in recipes:
+        plugins = recipe.get("plugins")
+        own = {"aimcore": recipe.get("aimcore")}
+        for name, entry in plugins.items() if isinstance(plugins, Mapping) else ():
+            own[str(name)] = entry.get("version") if isinstance(entry, Mapping) else None
+        for name, version in own.items():
+            found.setdefault(name, {})[str(version)] = None
+    return {name: ", ".join(versions) for name, versions in found.items()}
+
+
+def half_interval(probe: ProbeSummary) -> float | None:
+    """Half the 95 % interval of a score; None where there is none."""
+    return None if probe.ci95 is None else (probe.ci95[1] - probe.ci95[0]) / 2

@@ -1,0 +1,138 @@
+"""What a study's folder holds for its report. What is missing or damaged is told where it would have been shown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from aimcore.report.summary import ExperimentSummary
+
+METRICS_FILE = "metrics.jsonl"
+VALIDATION_FILE = "validation.json"
+ERROR_FILE = "error.txt"
+
+Floats = npt.NDArray[np.float64]
+
+
+@attrs.frozen
+class Absent:
+    """Something that cannot be shown, and why."""
+
+    reason: str
+
+
+class Curve(NamedTuple):
+    """A loss by optimiser step (0 for the first)."""
+
+    steps: Floats
+    values: Floats
+
+
+@attrs.frozen(eq=False)
+class RunFiles:
+    """One experiment of a study's folder."""
+
+    entry: ExperimentSummary
+    folder: Path | Absent
+    """Where its files are; absent if the summary points outside the study's folder."""
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.entry.name
+
+    def recipe(self) -> Mapping[str, Any] | Absent:
+        """``recipe.json`` as plain values."""
+        return self._json(Path(self.entry.recipe).name)
+
+    def curves(self) -> Mapping[str, Curve] | Absent:
+        """Each loss as it was logged; lines that cannot be read are left out."""
+        path = self._path(METRICS_FILE)
+        if isinstance(path, Absent):
+            return path
+        found: dict[str, list[tuple[float, float]]] = {}
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                for name, step, value in _losses_in(line):
+                    found.setdefault(name, []).append((step, value))
+        if not found:
+            return Absent(f"{self._name_of(path)} holds no losses")
+        return {name: Curve(*np.array(points, dtype=np.float64).T) for name, points in found.items()}
+
+    def chunks(self) -> Mapping[str, Floats] | Absent:
+        """Validation loss per equal part of the reading order, by loss; NaN where nothing is predicted."""
+        record = self._json(VALIDATION_FILE)
+        if isinstance(record, Absent):
+            return record
+        losses = record.get("losses")
+        entries = losses.items() if isinstance(losses, Mapping) else ()
+        found = {name: _numbers(entry.get("by_chunk")) for name, entry in entries if isinstance(entry, Mapping)}
+        present = {name: values for name, values in found.items() if values is not None}
+        return present or Absent(f"{self.name}/{VALIDATION_FILE} has no loss by parts of the sequence")
+
+    def error(self) -> str | None:
+        """The traceback of a run that failed."""
+        path = self._path(ERROR_FILE)
+        return None if isinstance(path, Absent) else path.read_text(encoding="utf-8", errors="replace")
+
+    def _json(self, name: str) -> Mapping[str, Any] | Absent:
+        path = self._path(name)
+        if isinstance(path, Absent):
+            return path
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Absent(f"{self._name_of(path)} is damaged: {error}")
+        return values if isinstance(values, Mapping) else Absent(f"{self._name_of(path)} holds no object")
+
+    def _path(self, name: str) -> Path | Absent:
+        if isinstance(self.folder, Absent):
+            return self.folder
+        path = self.folder / name
+        return path if path.is_file() else Absent(f"{self._name_of(path)} is not there")
+
+    def _name_of(self, path: Path) -> str:
+        return f"{path.parent.name}/{path.name}"
+
+
+def files_of(entry: ExperimentSummary, out: Path) -> RunFiles:
+    """The files of an experiment that the summary in ``out`` speaks of."""
+    outside = Absent(f"its files are looked for in the study's folder only, not at {entry.recipe!r}")
+    if "\0" in entry.recipe:
+        return RunFiles(entry, outside)
+    folder = (out / entry.recipe).parent
+    inside = out.resolve() in (folder.resolve(), *folder.resolve().parents)
+    return RunFiles(entry, folder if inside else outside)
+
+
+def _losses_in(line: str) -> Iterator[tuple[str, float, float]]:
+    """Name, step and value of the losses in a line of metrics that are finite numbers."""
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):  # a crash cut it short
+        return
+    if not isinstance(entry, Mapping) or not _is_number(entry.get("step")):
+        return
+    losses = entry.get("losses")
+    for name, value in losses.items() if isinstance(losses, Mapping) else ():
+        if _is_number(value):
+            yield name, float(entry["step"]), float(value)
+
+
+def _numbers(values: object) -> Floats | None:
+    """A list of numbers with NaN for null; None for anything else, and where there is no number."""
+    if not isinstance(values, list) or not all(value is None or _is_number(value) for value in values):
+        return None
+    numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    return None if np.isnan(numbers).all() else numbers
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -1,0 +1,117 @@
+"""``report.html``: one page that needs nothing but itself, drawn from what a study's folder holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from aimcore.errors import ReportError
+from aimcore.report.content import Content, content_of, half_interval
+from aimcore.report.files import Absent, files_of
+from aimcore.report.style import DARK, LIGHT
+from aimcore.report.summary import read_summary
+
+REPORT_FILE = "report.html"
+IMAGES_FOLDER = "report"
+SUMMARY_FILE = "summary.json"
+FIGURE_KINDS = ("scores", "training", "chunks", "order", "predictions", "attention")
+"""What the names of figures begin with."""
+
+
+def draw_report(out: Path) -> Path:
+    """Draw the report of the study in ``out``: ``report.html``, and every figure as ``report/*.png`` beside it.
+
+    A file that is missing or damaged takes its figure with it, and the page says so in its place. Pictures of what
+    the models do come from ``samples.npz``, which is computed from the checkpoint where it is not there; see
+    :mod:`aimcore.report.sampling`.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ReportError: ``out`` holds no ``summary.json``.
+        InvalidSummary: the summary does not follow its schema.
+    """
+    path = out / SUMMARY_FILE
+    if not path.is_file():
+        raise ReportError(f"{out} holds no {SUMMARY_FILE}: give the folder of a study that has run{_hint(out)}")
+    summary = read_summary(path)
+    runs = [files_of(entry, out) for entry in summary.experiments]
+    images = out / IMAGES_FOLDER
+    images.mkdir(exist_ok=True)
+    content = content_of(summary, runs, out, images)
+    _remove_outdated(images, _figure_names(content))
+    return _write(html_of(content), out / REPORT_FILE)
+
+
+def _hint(out: Path) -> str:
+    return f" (did you mean {out.parent}?)" if (out.parent / SUMMARY_FILE).is_file() else ""
+
+
+def html_of(content: Content) -> str:
+    """The page as text. Everything that comes from files is escaped."""
+    environment = Environment(
+        loader=PackageLoader("aimcore.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "loss": _loss, "whole": _whole, "json": _json, "number": _number}
+    environment.tests["mapping_of_values"] = lambda value: isinstance(value, Mapping)
+    environment.tests["absent"] = lambda value: isinstance(value, Absent)
+    template = environment.get_template("report.html")
+    return template.render(
+        content=content, summary=content.summary, half_interval=half_interval, svg=Markup, light=LIGHT, dark=DARK
+    )
+
+
+def _figure_names(content: Content) -> list[str]:
+    shown = (content.training, content.chunks, content.orders, content.reconstructions, content.attention)
+    return [one.name for one in (*content.scores, *(one for part in shown for one in part.figures))]
+
+
+def _remove_outdated(images: Path, names: Sequence[str]) -> None:
+    """Remove what an earlier report drew and this one did not."""
+    for path in images.glob("*.png"):
+        if path.stem not in names and path.stem.partition("-")[0] in FIGURE_KINDS:
+            path.unlink()
+
+
+def _write(text: str, path: Path) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # A lone surrogate, which JSON may hold, is no text that a file can.
+    temporary.write_text(text, encoding="utf-8", errors="replace")
+    temporary.replace(path)
+    return path
+
+
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _number(value: Any) -> str:
+    """A plain value as a reader writes it: no quotes, four digits, yes and no."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_number, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,160 @@
+"""Figures of numbers: training curves, the loss along the sequence, probe scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from aimcore.report.files import Curve, Floats
+from aimcore.report.style import LIGHT, WIDTH, Drawn, Series, figure, finished, legend_below
+from aimcore.report.summary import ProbeSummary
+
+MAX_POINTS = 500
+"""Points of a curve that a figure holds: a page with more is slow, and no screen shows them."""
+_LOG_RATIO = 4.0
+_UNTRAINED, _RAW_PIXELS, _PAPER = "o", "s", "D"
+"""Marks of the scores beside a trained trunk's."""
+
+
+def smoothed(values: Floats, window: int) -> Floats:
+    """The mean over ``window`` values around each one; at the ends, over those that there are."""
+    kernel = np.ones(min(window, len(values)))
+    sums = np.convolve(values, kernel, mode="same")
+    return np.asarray(sums / np.convolve(np.ones_like(values), kernel, mode="same"))
+
+
+def window_of(num_points: int) -> int:
+    """How many logged values the smooth curve averages: an odd number, about a fortieth of them."""
+    return max(1, num_points // 40 | 1)
+
+
+def draw_training(loss: str, curves: Mapping[Series, Curve], name: str, folder: Path) -> Drawn:
+    """A loss by step, one line per experiment: smoothed, over the values as logged, faint."""
+    with figure(WIDTH, 3.1) as drawn:
+        axes = drawn.subplots()
+        lines = []
+        for series, curve in curves.items():
+            every = -(-len(curve.steps) // MAX_POINTS)
+            smooth = smoothed(curve.values, window_of(len(curve.values)))
+            lines.append(smooth)
+            steps = curve.steps[::every]
+            axes.plot(steps, curve.values[::every], color=series.colour, alpha=0.22, linewidth=0.7, zorder=1)
+            axes.plot(steps, smooth[::every], color=series.colour, dashes=series.dashes or (None, None), linewidth=1.6)
+        _scale(axes, lines)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel("training loss per target")
+        return finished(
+            drawn,
+            name,
+            alt=f"Training loss {loss} by optimiser step; at the end {_ends(curves)}.",
+            folder=folder,
+            title=f"Training loss: {loss}",
+            before_png=lambda: legend_below(drawn, tuple(curves)),
+        )
+
+
+def _ends(curves: Mapping[Series, Curve]) -> str:
+    last = {one.name: curve.values[-window_of(len(curve.values)) :].mean() for one, curve in curves.items()}
+    return ", ".join(f"{name} {value:.4g}" for name, value in last.items())
+
+
+def _scale(axes: Axes, lines: Sequence[Floats]) -> None:
+    """A logarithmic axis where the smooth curves fall by a lot, so that their ends can be told apart."""
+    values = np.concatenate(lines)
+    low, high = float(values.min()), float(values.max())
+    if low > 0 and high / low > _LOG_RATIO:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(low / 1.15, high * 1.15)
+
+
+def draw_chunks(loss: str, chunks: Mapping[Series, Floats], name: str, folder: Path) -> Drawn:
+    """Validation loss in equal parts of the reading order (arXiv:2401.08541, Figure 7)."""
+    number = max(len(values) for values in chunks.values())
+    with figure(WIDTH, 3.1) as drawn:
+        axes = drawn.subplots()
+        for series, values in chunks.items():
+            places = np.arange(1, len(values) + 1)
+            dashes = series.dashes or (None, None)
+            axes.plot(places, values, color=series.colour, dashes=dashes, linewidth=1.6, marker="o", markersize=3.5)
+        axes.set_xlabel(f"part of the reading order (of {number})")
+        axes.set_ylabel("validation loss per target")
+        axes.set_xlim(0.5, number + 0.5)
+        axes.set_xticks(range(1, number + 1, 1 if number <= 8 else 3))
+        spread = ", ".join(f"{one.name} {np.nanmin(v):.3g} to {np.nanmax(v):.3g}" for one, v in chunks.items())
+        return finished(
+            drawn,
+            name,
+            alt=f"Validation loss {loss} in {number} equal parts of the reading order: {spread}.",
+            folder=folder,
+            title=f"Validation loss along the sequence: {loss}",
+            before_png=lambda: legend_below(drawn, tuple(chunks)),
+        )
+
+
+def draw_scores(
+    probe: str, scores: Mapping[Series, ProbeSummary], paper: Mapping[str, float], name: str, folder: Path
+) -> Drawn:
+    """One probe's accuracies: a row per experiment, with what stands beside its score.
+
+    Args:
+        probe: the probe's name.
+        scores: what was measured, by experiment.
+        paper: the paper's scores, by experiment name.
+        name: of the file.
+        folder: where PNGs go.
+    """
+    with figure(WIDTH, 1.25 + 0.32 * len(scores)) as drawn:
+        axes = drawn.subplots()
+        for row, (series, score) in enumerate(scores.items()):
+            _draw_score(axes, row, series, score, paper.get(series.name))
+        axes.set_yticks(range(len(scores)), [_row_label(series) for series in scores])
+        axes.set_ylim(len(scores) - 0.5, -0.5)
+        axes.set_xlabel("top-1 accuracy, %")
+        axes.grid(visible=False, axis="y")
+        _legend_of_marks(drawn)
+        told = ", ".join(f"{series.name} {100 * score.top1:.1f} %" for series, score in scores.items())
+        alt = f"Accuracy of the probe {probe} on the trained trunk: {told}."
+        return finished(drawn, name, alt=alt, folder=folder, title=f"Probe: {probe}")
+
+
+def _draw_score(axes: Axes, row: int, series: Series, score: ProbeSummary, paper: float | None) -> None:
+    if score.ci95 is not None:
+        axes.plot([100 * end for end in score.ci95], [row, row], color=series.colour, linewidth=2.2)
+    axes.plot(100 * score.top1, row, "o", color=series.colour, markersize=7)
+    for shape, other in ((_UNTRAINED, score.untrained_top1), (_RAW_PIXELS, score.raw_pixels_top1), (_PAPER, paper)):
+        if other is not None:
+            axes.add_line(_mark(shape, 100 * other, row))
+    axes.autoscale_view()
+
+
+def _mark(shape: str, score: float | None = None, row: int | None = None, label: str = "") -> Line2D:
+    """A hollow mark at a score, or for the legend."""
+    colour = LIGHT["ink"] if shape == _PAPER else LIGHT["muted"]
+    place = ([], []) if score is None or row is None else ([score], [row])
+    return Line2D(
+        *place, marker=shape, color=colour, linestyle="none", markerfacecolor="none", markersize=5.5, label=label
+    )
+
+
+def _legend_of_marks(drawn: Figure) -> None:
+    """What the marks mean, below the rows."""
+    marks = [Line2D([], [], marker="o", color=LIGHT["muted"], markersize=7, label="trained, 95 %")]
+    marks += [
+        _mark(_UNTRAINED, label="untrained"),
+        _mark(_RAW_PIXELS, label="raw pixels"),
+        _mark(_PAPER, label="paper"),
+    ]
+    drawn.legend(handles=marks, loc="outside lower left", ncols=4, fontsize=9, handletextpad=0.2, columnspacing=0.9)
+
+
+def _row_label(series: Series) -> str:
+    return series.label if len(series.label) <= 20 else f"{series.label[:9]}…{series.label[-9:]}"

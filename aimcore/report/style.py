@@ -1,0 +1,209 @@
+"""How figures look: one palette with two schemes, and matplotlib figures as SVG that follows the page's scheme.
+
+Figures are drawn in the light scheme's colours, which is what the PNGs show; in the SVG each of them becomes a CSS
+variable, which the page sets for both schemes.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+LIGHT: Mapping[str, str] = MappingProxyType(
+    {
+        "ink": "#1d2126",
+        "muted": "#5c6670",
+        "line": "#d3d9df",
+        "panel": "#eef1f4",
+        "page": "#fdfdfe",
+        "mark": "#c1121f",
+        "series-0": "#0067a8",
+        "series-1": "#c14a00",
+        "series-2": "#00795a",
+        "series-3": "#a23c7c",
+        "series-4": "#8a6500",
+        "series-5": "#5b4bc4",
+        "series-6": "#3f464d",
+        "series-7": "#7c2d2d",
+    }
+)
+"""Text, lines and series on white; after Okabe and Ito's palette, which colour-blind readers can tell apart, darkened
+until every series stands out from the page by 3 : 1 or more."""
+
+DARK: Mapping[str, str] = MappingProxyType(
+    {
+        "ink": "#e5e9ed",
+        "muted": "#a0abb6",
+        "line": "#39424b",
+        "panel": "#20262c",
+        "page": "#14181c",
+        "mark": "#ff6b6b",
+        "series-0": "#5bb4f0",
+        "series-1": "#f58d4c",
+        "series-2": "#35c79a",
+        "series-3": "#e492c3",
+        "series-4": "#e0b32e",
+        "series-5": "#a79cf5",
+        "series-6": "#c3cbd3",
+        "series-7": "#d98c8c",
+    }
+)
+NUM_COLOURS = 8
+DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
+"""Dashes tell series apart without colour: lengths on and off, in line widths."""
+
+WIDTH = 5.0
+"""Inches: 360 units in the SVG, so that text of 10 units is read on a phone without zooming."""
+_RC: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "aimcore",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10.0,
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "grid.color": LIGHT["line"],
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.5,
+    "legend.frameon": False,
+    "text.color": LIGHT["ink"],
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "xtick.labelcolor": LIGHT["ink"],
+    "ytick.labelcolor": LIGHT["ink"],
+}
+_COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
+_IDENTIFIER = re.compile(r'( id="|url\(#|href="#)')
+
+
+@attrs.frozen
+class Series:
+    """How one experiment looks in every figure."""
+
+    name: str
+    number: int
+
+    @property
+    def variable(self) -> str:
+        """Its colour's CSS variable."""
+        return f"series-{self.number % NUM_COLOURS}"
+
+    @property
+    def colour(self) -> str:
+        """Its colour in the light scheme."""
+        return LIGHT[self.variable]
+
+    @property
+    def dashes(self) -> tuple[float, ...]:
+        """Lengths on and off, in line widths; empty for a solid line."""
+        return DASHES[self.number % len(DASHES)]
+
+    @property
+    def label(self) -> str:
+        """Its name as figures show it: in one line, shortened in the middle."""
+        return shortened(self.name)
+
+
+@attrs.frozen
+class Drawn:
+    """A figure in the page, and the PNG beside it."""
+
+    name: str
+    """Of the PNG, without its ending."""
+    svg: str
+    alt: str
+    title: str = ""
+
+
+@contextmanager
+def figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of so many inches in the house style, laid out when it is saved."""
+    with mpl.rc_context(_RC):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def finished(
+    drawn: Figure, name: str, *, alt: str, folder: Path, title: str = "", before_png: Callable[[], None] | None = None
+) -> Drawn:
+    """Write the figure's PNG to ``folder``, and give the figure for the page. Call it inside :func:`figure`.
+
+    Args:
+        drawn: the figure.
+        name: of the PNG, and of the identifiers inside the SVG.
+        alt: what it shows, for those who cannot see it.
+        folder: where PNGs go.
+        title: what stands above it.
+        before_png: adds what only the PNG needs: the page has its legends as text.
+    """
+    buffer = io.StringIO()
+    drawn.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    svg = themed(buffer.getvalue(), name, alt)
+    if title:
+        drawn.suptitle(shortened(title, 60), fontsize=11)
+    if before_png is not None:
+        before_png()
+    drawn.savefig(folder / f"{name}.png", dpi=200, facecolor=LIGHT["page"])
+    return Drawn(name, svg, alt, title)
+
+
+def legend_below(drawn: Figure, series: Sequence[Series]) -> None:
+    """Name the series below a figure, which grows by what that takes."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=one.colour, dashes=one.dashes or (None, None), label=one.label) for one in series]
+    columns = 2 if max(len(one.label) for one in series) <= 22 else 1
+    width, height = drawn.get_size_inches()
+    drawn.set_size_inches(width, height + 0.2 * -(-len(series) // columns) + 0.1)
+    drawn.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=9)
+
+
+def themed(svg: str, name: str, alt: str) -> str:
+    """Matplotlib's SVG for an HTML page: as wide as its place, in CSS variables, with identifiers of its own."""
+    names = {colour: variable for variable, colour in LIGHT.items()}
+
+    def variable(match: re.Match[str]) -> str:
+        known = names.get(match[2])
+        return f"{match[1]}: var(--{known})" if known else match[0]
+
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
+    body = _IDENTIFIER.sub(rf"\g<1>{name}-", _COLOUR.sub(variable, body))
+    opening, rest = body.split(">", 1)
+    opening = re.sub(r' (?:width|height|version|xmlns(?::xlink)?)="[^"]*"', "", opening)
+    return f'{opening} role="img" aria-label="{escape(alt)}">{rest}'
+
+
+def shortened(name: str, length: int = 32) -> str:
+    """``name`` without what cannot be printed, at most ``length`` characters, cut in the middle."""
+    plain = "".join(" " if unicodedata.category(char).startswith("C") else char for char in name)
+    half = (length - 1) // 2
+    return plain if len(plain) <= length else f"{plain[:half]}…{plain[-half:]}"
+
+
+def slugs(names: Sequence[str]) -> Mapping[str, str]:
+    """A file name for each of ``names``, without an ending: safe anywhere, no two alike."""
+    made: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:60] or "unnamed"
+        candidates = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        taken = {slug.lower() for slug in made.values()}
+        made[name] = next(slug for slug in candidates if slug.lower() not in taken)
+    return made
