@@ -1,14 +1,19 @@
 """What a trained run is worth: validation losses, frozen features, and the probes on them."""
 
-from aimcore.evaluation.features import Extracted, FeatureKind, extract_all, extract_features, raw_pixel_features
+from aimcore.evaluation.cache import CacheNotShared, FeatureCache
+from aimcore.evaluation.features import extract_all, extract_features
 from aimcore.evaluation.intervals import wilson_interval
 from aimcore.evaluation.probing import Outcome, ProbeScore, check_probes, probe_experiment
 from aimcore.evaluation.ranks import TooFewBatches
+from aimcore.evaluation.raw_pixels import raw_pixel_features
+from aimcore.evaluation.tables import FeatureKind, FeatureTable
 from aimcore.evaluation.validation import NonFiniteLoss, Validation, ValidationLoss, loss_by_chunk, validate
 
 __all__ = [
-    "Extracted",
+    "CacheNotShared",
+    "FeatureCache",
     "FeatureKind",
+    "FeatureTable",
     "NonFiniteLoss",
     "Outcome",
     "ProbeScore",

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import attrs
+import numpy as np
+import torch
+from torch import Tensor
 
 from aimcore.component import Problem
 from aimcore.data import evaluation_batches
 from aimcore.errors import InvalidValue, UnreadableSample
 from aimcore.evaluation.ranks import rank_and_world_size
 from aimcore.experiment import Experiment
+from aimcore.randomness import keyed_bits
 from aimcore.roles import OpenSource, Source
 from aimcore.values import Batch
 
@@ -28,8 +32,8 @@ class ProbeImages:
         """Number of classes."""
         return len(self.train.class_names)
 
-    def batches(self, source: OpenSource, batch_size: int) -> Iterator[Batch]:
-        """This process's share of ``source``, by the evaluation transform: nothing is augmented."""
+    def batches(self, source: OpenSource, batch_size: int, only: Tensor | None = None) -> Iterator[Batch]:
+        """This process's share of ``source``, or of its images ``only``, by the evaluation transform, not augmented."""
         rank, world_size = rank_and_world_size()
         return evaluation_batches(
             self.experiment.data,
@@ -39,7 +43,20 @@ class ProbeImages:
             batch_size=batch_size,
             rank=rank,
             world_size=world_size,
+            indices=None if only is None else only.numpy(),
         )
+
+
+def chosen_numbers(num_images: int, most: int | None) -> Tensor | None:
+    """The numbers of at most ``most`` of a source's images, ascending; None stands for all.
+
+    Those whose numbers have the smallest hashes: a sample that depends on neither seed nor run, and of which a
+    smaller ``most`` takes a part.
+    """
+    if most is None or most >= num_images:
+        return None
+    hashes = keyed_bits(0, "probe images", np.arange(num_images))
+    return torch.from_numpy(np.sort(np.argsort(hashes, kind="stable")[:most]))
 
 
 def probe_sources(experiment: Experiment) -> tuple[Source, Source]:

@@ -7,12 +7,16 @@ from typing import Any
 
 import attrs
 import torch
+from torch import Tensor
 
 from aimcore.data import hold_out
-from aimcore.evaluation.features import Extracted, FeatureKind, extract_all, raw_pixel_features
+from aimcore.evaluation.cache import FeatureCache
 from aimcore.evaluation.intervals import wilson_interval
+from aimcore.evaluation.obtaining import Obtaining, Wanted
+from aimcore.evaluation.origins import FrozenTrunk, Origin, RawPixels
 from aimcore.evaluation.probe_images import ProbeImages, open_probe_images, probe_sources
 from aimcore.evaluation.protocol import HELD_OUT, protocol_card
+from aimcore.evaluation.tables import FeatureKind, Table
 from aimcore.experiment import Experiment
 from aimcore.modules import TrunkModule
 from aimcore.roles import Probe
@@ -43,7 +47,8 @@ class ProbeScore:
     untrained_top1: float
     """The same probe on the trunk before training."""
     raw_pixels_top1: float
-    """The same probe on the normalised pixels: flattened for a pooled probe, patches for one that reads tokens."""
+    """The same probe on the normalised pixels: flattened for a pooled probe, patches with positions for one of
+    tokens."""
     learning_rate: float | None
     """The rate chosen; None for a probe that chooses none."""
     layers: tuple[int, ...]
@@ -56,12 +61,17 @@ def check_probes(experiment: Experiment) -> None:
     """See whether the experiment's probes can be fitted and tested, before time is spent.
 
     Raises:
-        InvalidValue: no labels, no class names, or other classes in the test source than in the training source; or
-            two probes of one name.
+        InvalidValue: no labels, no class names, or other classes in the test source than in the training source; two
+            probes of one name; or a probe of blocks that the trunk has not.
         AimcoreError: a source is not there.
     """
-    if experiment.probes:
-        open_probe_images(experiment)
+    if not experiment.probes:
+        return
+    open_probe_images(experiment)
+    with torch.device("meta"):  # for its depth: nothing is computed or held
+        depth = experiment.trunk.build().depth
+    for probe in experiment.probes:
+        probe.layers_of(depth)
 
 
 def probe_experiment(
@@ -71,6 +81,7 @@ def probe_experiment(
     *,
     batch_size: int = 256,
     raw_pixels: MutableMapping[str, Outcome] | None = None,
+    cache_url: str | None = None,
 ) -> dict[str, ProbeScore]:
     """Score every probe of ``experiment``.
 
@@ -84,30 +95,36 @@ def probe_experiment(
         batch_size: images per forward.
         raw_pixels: a cache of raw-pixel outcomes that the caller keeps, empty at first: the experiments of a study
             that probe the same images share them.
+        cache_url: a folder or fsspec URL where features are kept and found again, see :mod:`aimcore.evaluation.cache`;
+            features too many for memory are then streamed from it. None keeps features in memory, and drops them.
 
     Returns:
         A score per probe name; empty if the experiment has no probes.
 
     Raises:
-        InvalidValue: as :func:`check_probes`.
+        InvalidValue: as :func:`check_probes`, or the URL cannot be used.
     """
     if not experiment.probes:
         return {}
-    job = _Job(open_probe_images(experiment), batch_size)
+    cache = None if cache_url is None else FeatureCache(cache_url)
+    job = _Job(Obtaining(open_probe_images(experiment), batch_size, cache))
+    trunks = {
+        "trained": FrozenTrunk(trained_trunk, experiment),
+        "untrained": FrozenTrunk(untrained_trunk, experiment),
+    }
     kinds = {p.name: FeatureKind(reads=p.reads, layers=p.layers_of(trained_trunk.depth)) for p in experiment.probes}
-    trained = job.on_trunk(trained_trunk, kinds)
-    untrained = job.on_trunk(untrained_trunk, kinds)
-    raw = job.on_raw_pixels({} if raw_pixels is None else raw_pixels)
-    scores = {}
-    for probe in experiment.probes:
-        outcomes = {"trained": trained[probe.name], "untrained": untrained[probe.name], "raw_pixels": raw[probe.name]}
-        scores[probe.name] = _score(job.images, probe, kinds[probe.name], outcomes)
-    return scores
+    by_origin = {name: job.on_trunk(trunk, kinds) for name, trunk in trunks.items()}
+    by_origin["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels, trunks["trained"].device)
+    return {
+        probe.name: _score(
+            job.images, probe, kinds[probe.name], {name: scores[probe.name] for name, scores in by_origin.items()}
+        )
+        for probe in experiment.probes
+    }
 
 
 def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mapping[str, Outcome]) -> ProbeScore:
     trained = outcomes["trained"]
-    card = protocol_card(images.experiment, probe, kind, num_classes=images.num_classes, sizes=dict(trained.sizes))
     return ProbeScore(
         top1=trained.top1,
         ci95=wilson_interval(trained.num_correct, trained.sizes["test"]),
@@ -115,7 +132,13 @@ def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mappi
         raw_pixels_top1=outcomes["raw_pixels"].top1,
         learning_rate=trained.choice.get("learning_rate"),
         layers=kind.layers,
-        card=card | {"choices": {name: dict(outcome.choice) for name, outcome in outcomes.items()}},
+        card=protocol_card(
+            images,
+            probe,
+            kind,
+            sizes=trained.sizes,
+            choices={name: outcome.choice for name, outcome in outcomes.items()},
+        ),
     )
 
 
@@ -123,55 +146,51 @@ def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mappi
 class _Job:
     """The probes of one experiment, on whatever features they are given."""
 
-    images: ProbeImages
-    batch_size: int
+    obtaining: Obtaining
 
-    def on_trunk(self, trunk: TrunkModule, kinds: Mapping[str, FeatureKind]) -> dict[str, Outcome]:
+    @property
+    def images(self) -> ProbeImages:
+        """The probing sources."""
+        return self.obtaining.images
+
+    def on_trunk(self, trunk: FrozenTrunk, kinds: Mapping[str, FeatureKind]) -> dict[str, Outcome]:
         """The outcome of every probe on the features of ``trunk``."""
+        return self._outcomes(trunk, {probe: kinds[probe.name] for probe in self.images.experiment.probes})
+
+    def on_raw_pixels(self, known: MutableMapping[str, Outcome], device: torch.device) -> dict[str, Outcome]:
+        """The outcome of every probe on the pixels; only what is not ``known`` is computed, and put there."""
         experiment = self.images.experiment
-        train, test = (
-            extract_all(
-                trunk,
-                self.images.batches(source, self.batch_size),
-                tuple(dict.fromkeys(kinds.values())),
-                objective=experiment.objective,
-                attention=experiment.probe_attention,
-                num_classes=self.images.num_classes,
-                precision=experiment.engine.precision,
-            )
-            for source in (self.images.train, self.images.test)
-        )
-        return {probe.name: self._fit(probe, kinds[probe.name], train, test) for probe in experiment.probes}
+        keys = {probe.name: self._key(probe) for probe in experiment.probes}
+        missing = [probe for probe in experiment.probes if keys[probe.name] not in known]
+        kinds = {probe: FeatureKind(reads=probe.reads, layers=()) for probe in missing}
+        for name, outcome in self._outcomes(RawPixels(experiment.trunk.patch_size, device), kinds).items():
+            known[keys[name]] = outcome
+        return {name: known[key] for name, key in keys.items()}
 
-    def on_raw_pixels(self, cache: MutableMapping[str, Outcome]) -> dict[str, Outcome]:
-        """The outcome of every probe on the pixels; only what is not in ``cache`` is computed, and put there."""
-        keys = {probe.name: self._key(probe) for probe in self.images.experiment.probes}
-        missing = [probe for probe in self.images.experiment.probes if keys[probe.name] not in cache]
-        if missing:
-            reads = [probe.reads for probe in missing]
-            train, test = (
-                raw_pixel_features(
-                    self.images.batches(source, self.batch_size), reads, num_classes=self.images.num_classes
-                )
-                for source in (self.images.train, self.images.test)
-            )
-            for probe in missing:
-                cache[keys[probe.name]] = self._fit(probe, FeatureKind(reads=probe.reads, layers=()), train, test)
-        return {name: cache[key] for name, key in keys.items()}
+    def _outcomes(self, origin: Origin, kinds: Mapping[Probe, FeatureKind]) -> dict[str, Outcome]:
+        wanted = {probe: Wanted(kind, probe.max_train_images) for probe, kind in kinds.items()}
+        if not wanted:
+            return {}
+        train, test = self.obtaining.train_and_test(origin, list(wanted.values()))
+        return {probe.name: self._fit(probe, train[each], test[each]) for probe, each in wanted.items()}
 
-    def _fit(self, probe: Probe, kind: FeatureKind, train: Extracted, test: Extracted) -> Outcome:
-        parts = hold_out(train.labels.tolist(), train.numbers.tolist(), HELD_OUT)
-        kept, held_out = (torch.from_numpy(part) for part in parts)
-        fitted = probe.fit(train.of(kind, kept), train.of(kind, held_out), self.images.experiment.seed)
-        predicted = fitted.predict(test.features[kind]).cpu()
-        return Outcome(
-            num_correct=int((predicted == test.labels).sum()),
-            choice=fitted.choice,
-            sizes={"train": len(kept), "held_out": len(held_out), "test": len(test.labels)},
-        )
+    def _fit(self, probe: Probe, train: Table, test: Table) -> Outcome:
+        kept, held_out = _split(probe, train)
+        fitted = train.fit(probe, kept, held_out, self.images.experiment.seed)
+        num_correct = sum(int((fitted.predict(piece.features).cpu() == piece.labels).sum()) for piece in test.pieces())
+        sizes = {"train": len(kept), "held_out": len(held_out), "test": len(test.labels)}
+        return Outcome(num_correct=num_correct, choice=fitted.choice, sizes=sizes)
 
     def _key(self, probe: Probe) -> str:
         """Everything that the outcome on raw pixels depends on."""
         experiment, data = self.images.experiment, self.images.experiment.data
         transform = (data.image_size, data.eval_crop, data.mean, data.std, experiment.trunk.patch_size)
         return repr((type(probe).__module__, probe, probe_sources(experiment), transform, experiment.seed))
+
+
+def _split(probe: Probe, train: Table) -> tuple[Tensor, Tensor]:
+    """Positions of the images to train on and of those held out."""
+    if not probe.holds_out:
+        return torch.arange(len(train.labels)), torch.arange(0)
+    kept, held_out = hold_out(train.labels.tolist(), train.numbers.tolist(), HELD_OUT)
+    return torch.from_numpy(kept), torch.from_numpy(held_out)

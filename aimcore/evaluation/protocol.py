@@ -2,53 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
 import attrs
 
-from aimcore.evaluation.features import FeatureKind
-from aimcore.evaluation.probe_images import probe_sources
+from aimcore.evaluation.probe_images import ProbeImages, probe_sources
+from aimcore.evaluation.raw_pixels import DESCRIPTIONS
+from aimcore.evaluation.tables import FeatureKind
 from aimcore.experiment import Data, Experiment
 from aimcore.roles import Objective, Ordering, Probe
 
 HELD_OUT = 0.1
 """Share of the training images that settings are chosen on."""
+HELD_OUT_RULE = f"{HELD_OUT:.0%} of each training class, by hash of the image's number"
 SELECTION = "chosen on held-out train; the papers report the best of the grid and describe no held-out choice"
 
 
 def protocol_card(
-    experiment: Experiment, probe: Probe, kind: FeatureKind, *, num_classes: int, sizes: dict[str, int]
+    images: ProbeImages,
+    probe: Probe,
+    kind: FeatureKind,
+    *,
+    sizes: Mapping[str, int],
+    choices: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """How ``probe`` was trained and tested, as plain values for a JSON file.
 
     Args:
-        experiment: what was probed.
+        images: what was probed on.
         probe: the probe, whose settings are written out in full.
         kind: what it was fed.
-        num_classes: number of classes.
         sizes: images in the splits ``"train"``, ``"held_out"`` and ``"test"``; unreadable ones are not among them.
+        choices: what the probe chose on the trained trunk, on the untrained one, and on raw pixels.
     """
-    train, test = probe_sources(experiment)
-    sources = {"train": train.name, "held_out": train.name, "test": test.name}
+    experiment = images.experiment
     return {
         "probe": probe.name,
         "paper": probe.paper,
+        "departures": list(probe.departures()),
         "settings": attrs.asdict(probe),  # type: ignore[arg-type]  # components are attrs classes
-        "splits": {split: {"source": sources[split], "num_images": size} for split, size in sizes.items()},
-        "num_classes": num_classes,
-        "held_out_rule": f"{HELD_OUT:.0%} of each training class, by hash of the image's number",
-        "selection": SELECTION,
+        "splits": _splits(experiment, sizes),
+        "train_images": _train_images(sizes, len(images.train)),
+        "num_classes": images.num_classes,
+        "held_out_rule": HELD_OUT_RULE if probe.holds_out else "none is held out",
+        "selection": SELECTION if probe.holds_out else "nothing is chosen",
         "reads": kind.reads,
         "layers": list(kind.layers),
         "layer_outputs": "raw, averaged" if kind.layers else "the trunk's own output, after its final norm",
+        "raw_pixels": DESCRIPTIONS[kind.reads],
         "attention": experiment.probe_attention,
         "order": _order(experiment.objective),
         "transform": _transform(experiment.data),
         "augmentation": "none: probes train on features of the evaluation transform (the papers augment)",
         "precision": experiment.engine.precision,
         "seed": experiment.seed,
+        "choices": {name: dict(choice) for name, choice in choices.items()},
     }
+
+
+def _splits(experiment: Experiment, sizes: Mapping[str, int]) -> dict[str, Any]:
+    train, test = probe_sources(experiment)
+    sources = {"train": train.name, "held_out": train.name, "test": test.name}
+    return {split: {"source": sources[split], "num_images": size} for split, size in sizes.items()}
+
+
+def _train_images(sizes: Mapping[str, int], available: int) -> dict[str, Any]:
+    """How many of the training source's images were read, held-out ones among them."""
+    used = sizes["train"] + sizes["held_out"]
+    rule = "all" if used == available else "by hash of the image's number, among those that could be read"
+    return {"used": used, "available": available, "chosen": rule}
 
 
 def _order(objective: Objective) -> str:

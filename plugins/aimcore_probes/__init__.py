@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from aimcore import Probe, hookimpl
+from aimcore_probes.attentive import AttentiveProbe
+from aimcore_probes.knn import KNNProbe
 from aimcore_probes.linear import LinearProbe
 
-__all__ = ["LinearProbe"]
+__all__ = ["AttentiveProbe", "KNNProbe", "LinearProbe"]
 
 
 @hookimpl
 def probes() -> Sequence[type[Probe]]:
     """The probes of this package."""
-    return [LinearProbe]
+    return [AttentiveProbe, KNNProbe, LinearProbe]

@@ -1,4 +1,4 @@
-"""A grid of classifiers that differ in their learning rate only, trained side by side in one pass over the features.
+"""Classifiers that differ in learning rate and weight decay only, trained side by side in one pass over the features.
 
 Shape suffixes: G settings of the grid, C classes, D width; lower-case b is a batch of samples.
 """
@@ -15,9 +15,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from aimcore import FittedProbe, InvalidValue, LabelledFeatures
-
-_PREDICTION_BATCH = 4096
+from aimcore import FittedProbe, InvalidValue
+from aimcore_probes.grid_probe import GridProbe
+from aimcore_probes.samples import Batch, Samples, bounded_batch
+from aimcore_probes.threads import one_thread_for
 
 
 class GridModule(nn.Module, ABC):
@@ -26,20 +27,6 @@ class GridModule(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """``[b, G, C]`` logits for features of ``b`` samples."""
-
-
-@attrs.frozen
-class Training:
-    """How a grid is trained; see the fields of the probe that makes it."""
-
-    learning_rates: tuple[float, ...]
-    min_lr: float
-    weight_decay: float
-    betas: tuple[float, float]
-    epochs: int
-    warmup_epochs: int
-    batch_size: int
-    gradient_clipping: float | None
 
 
 @attrs.frozen(eq=False)
@@ -51,31 +38,40 @@ class FittedGrid(FittedProbe):
     choice: dict[str, Any]
 
     def predict(self, features: Tensor) -> Tensor:
-        """``[n]`` classes by the chosen setting."""
-        return _predictions(self.module, features)[:, self.setting]
+        """``[n]`` classes by the chosen setting, on the CPU."""
+        size = bounded_batch(tuple(features.shape[1:]))
+        with one_thread_for(features.shape[1:]):
+            parts = [_predicted_bG(self.module, part) for part in torch.split(features, size)]
+        return torch.cat(parts)[:, self.setting]
 
 
-def fit_grid(
-    module: GridModule, train: LabelledFeatures, held_out: LabelledFeatures, how: Training, generator: Generator
-) -> FittedGrid:
-    """Train every setting on ``train`` and keep the one with the best accuracy on ``held_out``.
+def fit_grid(how: GridProbe, module: GridModule, train: Samples, held_out: Samples, generator: Generator) -> FittedGrid:
+    """Train every setting of ``how.grid`` on ``train`` and keep the one with the best accuracy on ``held_out``.
 
-    Of equally good settings the first of the grid is kept. ``generator`` (on the CPU) shuffles the samples.
+    Of equally good settings the first of the grid is kept. ``generator`` (on the CPU) shuffles the samples. The
+    module trains on an accelerator where there is one.
 
     Raises:
         InvalidValue: too few samples, or labels that are no classes.
     """
     _check(train, held_out)
-    _train(module, train, how, generator)
-    correct_nG = _predictions(module, held_out.features) == held_out.labels[:, None]
-    scores = correct_nG.double().mean(0).tolist()
+    module.to(torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu"))
+    with one_thread_for(train.shape):
+        _train(module, train, how, generator)
+        scores = _accuracies(module, held_out, len(how.grid))
     best = max(range(len(scores)), key=scores.__getitem__)
     choice = {
-        "learning_rate": how.learning_rates[best],
+        "learning_rate": how.grid[best][0],
+        "weight_decay": how.grid[best][1],
         "held_out_top1": scores[best],
-        "grid": {f"{rate:g}": score for rate, score in zip(how.learning_rates, scores, strict=True)},
+        "grid": {_name(setting, how): score for setting, score in zip(how.grid, scores, strict=True)},
     }
     return FittedGrid(module=module, setting=best, choice=choice)
+
+
+def _name(setting: tuple[float, float], how: GridProbe) -> str:
+    """The rate, with the decay where there are several."""
+    return f"{setting[0]:g}" if len(how.decays) == 1 else f"{setting[0]:g} (decay {setting[1]:g})"
 
 
 def learning_rate(peak: float, step: int, num_steps: int, num_warmup: int, min_lr: float) -> float:
@@ -86,7 +82,7 @@ def learning_rate(peak: float, step: int, num_steps: int, num_warmup: int, min_l
     return min_lr + (peak - min_lr) * (1 + cos(pi * progress)) / 2
 
 
-def _check(train: LabelledFeatures, held_out: LabelledFeatures) -> None:
+def _check(train: Samples, held_out: Samples) -> None:
     problems = []
     if len(train.labels) < 2:
         problems.append(("train", f"a probe needs at least 2 samples to train on, got {len(train.labels)}"))
@@ -100,7 +96,7 @@ def _check(train: LabelledFeatures, held_out: LabelledFeatures) -> None:
         raise InvalidValue("probe", problems)
 
 
-def _train(module: GridModule, train: LabelledFeatures, how: Training, generator: Generator) -> None:
+def _train(module: GridModule, train: Samples, how: GridProbe, generator: Generator) -> None:
     parameters = list(module.parameters())
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -109,35 +105,35 @@ def _train(module: GridModule, train: LabelledFeatures, how: Training, generator
     per_epoch = len(train.labels) // batch_size
     num_steps, num_warmup = how.epochs * per_epoch, how.warmup_epochs * per_epoch
     module.train()
-    for step, index_b in enumerate(_shuffled(len(train.labels), batch_size, how.epochs, generator)):
+    for step, (features, labels_b) in enumerate(_epochs(train, how.epochs, batch_size, generator)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(group["peak_lr"], step, num_steps, num_warmup, how.min_lr)
         for parameter in parameters:
             parameter.grad.zero_()  # type: ignore[union-attr]  # in place: the optimiser holds views of it
-        _loss(module(train.features[index_b]), train.labels[index_b]).backward()  # type: ignore[no-untyped-call]
+        logits_bGC = module(features.to(parameters[0].device))
+        _loss(logits_bGC, labels_b.to(logits_bGC.device)).backward()  # type: ignore[no-untyped-call]
         if how.gradient_clipping is not None:
             _clip([parameter.grad for parameter in parameters], how.gradient_clipping)  # type: ignore[misc]
         optimizer.step()
     module.eval()
 
 
-def _optimizer(parameters: Sequence[nn.Parameter], how: Training) -> torch.optim.AdamW:
+def _optimizer(parameters: Sequence[nn.Parameter], how: GridProbe) -> torch.optim.AdamW:
     """AdamW over views of each setting's slice, so that each has its own rate; vectors are not decayed."""
     groups = []
     for parameter in parameters:
-        decay = how.weight_decay if parameter.dim() > 2 else 0.0
-        for setting, rate in enumerate(how.learning_rates):
+        for setting, (rate, decay) in enumerate(how.grid):
             part = nn.Parameter(parameter.detach()[setting])
             part.grad = parameter.grad[setting]  # type: ignore[index]
-            groups.append({"params": [part], "peak_lr": rate, "weight_decay": decay})
+            decayed = decay if part.dim() > 1 else 0.0
+            groups.append({"params": [part], "peak_lr": rate, "weight_decay": decayed})
     return torch.optim.AdamW(groups, betas=how.betas, fused=True)
 
 
-def _shuffled(num_samples: int, batch_size: int, epochs: int, generator: Generator) -> Iterator[Tensor]:
-    """Batches of indices; an incomplete last one is left out, for BatchNorm's sake (another one each epoch)."""
+def _epochs(train: Samples, epochs: int, batch_size: int, generator: Generator) -> Iterator[Batch]:
+    # Whole batches only, for BatchNorm's sake.
     for _ in range(epochs):
-        order = torch.randperm(num_samples, generator=generator)
-        yield from torch.split(order[: num_samples - num_samples % batch_size], batch_size)
+        yield from train.shuffled(batch_size, generator)
 
 
 def _loss(logits_bGC: Tensor, labels_b: Tensor) -> Tensor:
@@ -155,7 +151,17 @@ def _clip(gradients: Sequence[Tensor], limit: float) -> None:
         gradient.mul_(scale_G.reshape(-1, *(1,) * (gradient.dim() - 1)))
 
 
+def _accuracies(module: GridModule, held_out: Samples, num_settings: int) -> list[float]:
+    """The share of samples that each setting gets right."""
+    correct_G = torch.zeros(num_settings, dtype=torch.int64)
+    for features, labels_b in held_out.in_order():
+        correct_G += (_predicted_bG(module, features) == labels_b[:, None]).sum(0)
+    return (correct_G.double() / len(held_out.labels)).tolist()
+
+
 @torch.no_grad()
-def _predictions(module: GridModule, features: Tensor) -> Tensor:
-    """``[n, G]`` classes by every setting."""
-    return torch.cat([module(part).argmax(-1) for part in torch.split(features, _PREDICTION_BATCH)])
+def _predicted_bG(module: GridModule, features: Tensor) -> Tensor:
+    """``[b, G]`` classes by every setting, on the CPU."""
+    device = next(module.parameters()).device
+    predicted_bG: Tensor = module(features.to(device)).argmax(-1)
+    return predicted_bG.cpu()

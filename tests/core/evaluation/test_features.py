@@ -8,7 +8,7 @@ from core.evaluation.toys import ToyObjective, ToyTrunkModule
 from torch import Tensor
 
 from aimcore import Batch, Images, InvalidValue, LabelledFeatures, PatchGrid
-from aimcore.evaluation import FeatureKind, extract_all, extract_features, raw_pixel_features
+from aimcore.evaluation import FeatureKind, extract_all, extract_features
 from aimcore.patches import images_of
 
 
@@ -98,9 +98,9 @@ def test_all_kinds_come_from_one_reading() -> None:
     kinds = (FeatureKind("pooled", (0,)), FeatureKind("tokens", (2, 1)), FeatureKind("pooled", (2,)))
     found = extract_all(trunk, [_batch([0])], kinds, objective=ToyObjective(), attention="causal", num_classes=2)
     assert [reading.layers for reading, _, _ in trunk.readings] == [(0, 1, 2)]
-    torch.testing.assert_close(found.of(kinds[0]).features, _patches([0]).mean(1))
-    torch.testing.assert_close(found.of(kinds[1]).features, 2.5 * _patches([0]))
-    torch.testing.assert_close(found.of(kinds[2]).features, 3 * _patches([0]).mean(1))
+    torch.testing.assert_close(found[kinds[0]].features, _patches([0]).mean(1))
+    torch.testing.assert_close(found[kinds[1]].features, 2.5 * _patches([0]))
+    torch.testing.assert_close(found[kinds[2]].features, 3 * _patches([0]).mean(1))
 
 
 def test_features_are_float32_under_autocast() -> None:
@@ -115,23 +115,6 @@ def test_features_are_float32_under_autocast() -> None:
     )
     assert rounded.features.dtype == torch.float32
     assert torch.equal(rounded.features, exact.features.bfloat16().float())
-
-
-def test_raw_pixels_are_the_flattened_image_channel_by_channel() -> None:
-    pixels_BCHW = torch.arange(48.0).reshape(1, 3, 4, 4)
-    batch = Batch(
-        images=images_of(pixels_BCHW, patch_size=2), sample_numbers_B=torch.tensor([0]), labels_B=torch.tensor([1])
-    )
-    found = raw_pixel_features([batch], ["pooled", "tokens", "pooled"], num_classes=2)
-    assert torch.equal(found.features[FeatureKind("pooled", ())], torch.arange(48.0)[None])
-    assert torch.equal(found.features[FeatureKind("tokens", ())], batch.images.patches_BNF)
-
-
-def test_raw_pixels_of_different_sizes_are_refused() -> None:
-    images = Images(patches_BNF=torch.ones(2, 4, 12), grids=(PatchGrid(2, 2), PatchGrid(1, 4)), patch_size=2)
-    batch = Batch(images=images, sample_numbers_B=torch.tensor([0, 1]), labels_B=torch.tensor([0, 1]))
-    with pytest.raises(InvalidValue, match="only where all images have one size"):
-        raw_pixel_features([batch], ["pooled"], num_classes=2)
 
 
 def test_images_without_labels_are_refused() -> None:

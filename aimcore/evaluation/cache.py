@@ -1,0 +1,220 @@
+"""Features kept in zarr arrays, so that a trunk reads the same images once.
+
+Under the cache's URL each kind of features of each source has a zarr v3 group of its own, named by a hash of all that
+the features depend on: the trunk's settings and weights, the source and its length, transform, order, attention,
+layers, precision, and the versions that computed them. It does not depend on what stands in the source's files:
+delete the cache when images change under the same name.
+
+A group is written in chunks while images are read, and marked as complete at the very end. One that is incomplete,
+damaged (every chunk has a checksum) or of something else is written anew.
+
+Lower-case n is the number of samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+import torch
+import zarr
+from loguru import logger
+from torch import Tensor
+from zarr.codecs import Crc32cCodec
+
+from aimcore.errors import AimcoreError, InvalidValue
+from aimcore.evaluation.fingerprints import Description, key_of
+from aimcore.evaluation.ranks import largest_over_ranks, rank_and_world_size
+from aimcore.evaluation.sinks import Sink, no_images
+from aimcore.evaluation.stored import StoredTable
+from aimcore.evaluation.tables import FeatureKind, Rows
+
+CHUNK_BYTES = 8 * 2**20
+"""Size of a chunk: small enough to hold dozens at a time, large enough for an object store."""
+_COMPLETE = "complete"
+_DESCRIPTION = "description"
+_DAMAGE = (ValueError, KeyError, TypeError)
+
+
+class CacheNotShared(AimcoreError):
+    """Processes do not see the same cache."""
+
+
+class FeatureCache:
+    """The groups of features under one URL, of any file system that fsspec knows."""
+
+    def __init__(self, url: str) -> None:
+        """Find the file system; nothing is read or written yet.
+
+        Args:
+            url: a folder, e.g. ``/data/features``, ``s3://bucket/features``, or ``memory://features`` (this process).
+
+        Raises:
+            InvalidValue: fsspec does not know the protocol, or lacks a package for it.
+        """
+        self.url = url.rstrip("/")
+        try:
+            file_system, self._path = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            message = f"{url!r} cannot be used: {error}. Give a folder or an fsspec URL, such as s3://bucket/features"
+            raise InvalidValue("probe", [("cache_url", message)]) from error
+        self._is_local = "file" in (file_system.protocol, *file_system.protocol)
+
+    def find(self, description: Description, device: torch.device) -> StoredTable | None:
+        """The features described, complete and undamaged; None where they must be computed.
+
+        All processes get a table, or none does. The first one reads every chunk, so that damage is found before
+        anything is trained on it; that takes about as long as one epoch of reading.
+        """
+        table = self._open(description, verify=rank_and_world_size()[0] == 0)
+        return None if largest_over_ranks(int(table is None), device) else table
+
+    def sink(self, description: Description, kind: FeatureKind, num_classes: int, only: Tensor | None) -> StoreSink:
+        """Where the features described are to be written."""
+        return StoreSink(self, description, kind, num_classes, only)
+
+    def location(self, description: Description) -> str:
+        """Where the group of these features is."""
+        # A plain path where possible: zarr then writes files itself, each whole or not at all.
+        return f"{self._path if self._is_local else self.url}/{key_of(description)}.zarr"
+
+    def _open(self, description: Description, *, verify: bool) -> StoredTable | None:
+        where = self.location(description)
+        try:
+            group = zarr.open_group(where, mode="r")
+            if group.attrs.get(_COMPLETE) is not True:
+                logger.info("the features at {} were not finished: computing them again", where)
+                return None
+            table = stored_table(group, description)
+            if verify:
+                table.verify()
+        except FileNotFoundError:
+            return None
+        except _DAMAGE as error:
+            logger.warning("the features at {} are damaged ({}): computing them again", where, error)
+            return None
+        return table
+
+    def reopen(self, description: Description, device: torch.device) -> StoredTable:
+        """What was just written, on every process.
+
+        Raises:
+            CacheNotShared: some process does not find it.
+        """
+        table = self._open(description, verify=False)
+        missing = bool(largest_over_ranks(int(table is None), device))
+        if missing or table is None:
+            raise CacheNotShared(
+                f"features were written to {self.url}, but not every process finds them there: give a cache_url that "
+                "all processes share, such as a network folder or an object store"
+            )
+        return table
+
+
+class StoreSink(Sink[StoredTable]):
+    """Writes features a chunk at a time; only the first process writes, with the rows of all."""
+
+    def __init__(
+        self, cache: FeatureCache, description: Description, kind: FeatureKind, num_classes: int, only: Tensor | None
+    ) -> None:
+        super().__init__(kind, num_classes, only)
+        self._cache, self._description = cache, description
+        self._writer = _Writer(cache.location(description)) if rank_and_world_size()[0] == 0 else None
+        self._num_rows = 0
+
+    def write(self, rows: Rows, device: torch.device) -> None:
+        """Append the rows of all processes' batches."""
+        rows = rows.over_ranks(device)
+        self._num_rows += len(rows.labels)
+        if self._writer is not None:
+            self._writer.append(rows)
+
+    def finish(self, device: torch.device) -> StoredTable:
+        """Write what is left, mark the group as complete, and open it on every process."""
+        if not self._num_rows:
+            raise no_images()
+        if self._writer is not None:
+            self._writer.close({_DESCRIPTION: dict(self._description), "num_classes": self.num_classes})
+        largest_over_ranks(0, device)  # nobody opens it before it is complete
+        return self._cache.reopen(self._description, device)
+
+
+class _Writer:
+    """A group that grows by whole chunks."""
+
+    def __init__(self, where: str) -> None:
+        # Writing begins by removing what was there, the mark of completeness first of all.
+        self._group = zarr.open_group(where, mode="w")
+        self._array: zarr.Array[Any] | None = None
+        self._waiting: list[npt.NDArray[np.float32]] = []
+        self._labels: list[Tensor] = []
+        self._numbers: list[Tensor] = []
+
+    def append(self, rows: Rows) -> None:
+        """Write as many whole chunks as there are."""
+        if not len(rows.labels):
+            return
+        self._labels.append(rows.labels)
+        self._numbers.append(rows.numbers)
+        self._waiting.append(rows.features.numpy())
+        array = self._array = self._array or _new_array(self._group, rows.features)
+        if sum(map(len, self._waiting)) >= array.chunks[0]:
+            waiting = np.concatenate(self._waiting)
+            whole = len(waiting) - len(waiting) % array.chunks[0]
+            _append(array, waiting[:whole])
+            self._waiting = [waiting[whole:]]
+
+    def close(self, attributes: dict[str, Any]) -> None:
+        """Write the rest, labels and numbers, and at the very end the mark."""
+        assert self._array is not None  # a sink without rows does not get here
+        _append(self._array, np.concatenate(self._waiting))
+        for name, parts in (("labels", self._labels), ("numbers", self._numbers)):
+            values = torch.cat(parts).numpy()
+            codecs = [Crc32cCodec()]
+            array = self._group.create_array(name, shape=values.shape, dtype=values.dtype, compressors=codecs)
+            array[:] = values
+        self._group.attrs.update(attributes)
+        self._group.attrs[_COMPLETE] = True
+
+
+def _new_array(group: zarr.Group, features: Tensor) -> zarr.Array[Any]:
+    """An array of no rows yet. Floats hardly compress, so they only get a checksum."""
+    shape = tuple(features.shape[1:])
+    rows = max(1, CHUNK_BYTES // (features[0].numel() * features.element_size()))
+    return group.create_array(
+        "features", shape=(0, *shape), chunks=(rows, *shape), dtype="float32", compressors=[Crc32cCodec()]
+    )
+
+
+def _append(array: zarr.Array[Any], rows: npt.NDArray[np.float32]) -> None:
+    # Chunks of nothing but zeros are written too: a chunk that is not there is damage.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        array.append(rows)
+
+
+def stored_table(group: zarr.Group, description: Description) -> StoredTable:
+    """The table that a complete group holds.
+
+    Raises:
+        ValueError, KeyError, TypeError: it does not hold what it should.
+    """
+    if group.attrs[_DESCRIPTION] != description:
+        raise ValueError("it describes other features")
+    features, labels, numbers = (_array(group, name) for name in ("features", "labels", "numbers"))
+    if not features.shape[0] == labels.shape[0] == numbers.shape[0]:
+        raise ValueError("its arrays are not equally long")
+    num_classes = int(str(group.attrs["num_classes"]))
+    return StoredTable(features, _tensor(labels), _tensor(numbers), num_classes)
+
+
+def _tensor(array: zarr.Array[Any]) -> Tensor:
+    return torch.from_numpy(np.asarray(array[:]))
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{name} is no array")
+    return array

@@ -1,0 +1,95 @@
+"""The module of the attentive probe.
+
+Shape suffixes: G settings of the grid, H heads, E width of a head, D width (D = H E), N patches, C classes;
+lower-case b is a batch of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Generator, Tensor, nn
+
+from aimcore_probes.grid import GridModule
+
+QUERY_STD = 0.02
+
+
+class AttentiveGrid(GridModule):
+    """G probes that each pool the tokens by the attention of one learned query, behind one BatchNorm.
+
+    Equation 4 of arXiv:2401.08541 with what the released probe adds to it: BatchNorm over channels without affine,
+    scores divided by sqrt(E), a linear classifier without bias. It is computed in an order of its own: since there
+    is one query, it is folded into the key weights (one vector per head), and tokens are averaged before the values
+    are projected. Both are exact, and keys and values of single tokens are never made.
+
+    All settings start alike: the query from N(0, 1) * 0.02, as released; the matrices as torch starts a linear layer.
+    """
+
+    def __init__(self, width: int, num_classes: int, num_settings: int, num_heads: int, generator: Generator) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.BatchNorm1d(width, eps=1e-6, affine=False)
+        query_D = QUERY_STD * torch.randn(width, generator=generator)
+        self.query_GD = nn.Parameter(query_D.repeat(num_settings, 1))
+        self.key_GDD = _linear(width, width, num_settings, generator)
+        self.value_GDD = _linear(width, width, num_settings, generator)
+        self.classifier_GCD = _linear(num_classes, width, num_settings, generator)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[b, G, C]`` logits for tokens ``[b, N, D]``."""
+        tokens_bND = self.norm(features.flatten(0, 1)).view_as(features)
+        pooled_GbD = self._values(self._mean_tokens(tokens_bND))
+        # Samples last in memory, as the loss likes it.
+        logits_GCb = self.classifier_GCD @ pooled_GbD.transpose(1, 2)
+        return logits_GCb.permute(2, 0, 1)
+
+    def _mean_tokens(self, tokens_bND: Tensor) -> Tensor:
+        """``[b, G H, D]``: for every head, the tokens averaged with its attention as weights."""
+        settings, width = self.query_GD.shape
+        query_GH1E = self.query_GD.reshape(settings, self.num_heads, 1, -1)
+        key_GHED = self.key_GDD.reshape(settings, self.num_heads, -1, width)
+        folded_AD = (query_GH1E @ key_GHED).reshape(-1, width) * (width // self.num_heads) ** -0.5
+        weight_bNA = (tokens_bND @ folded_AD.T).softmax(1)
+        mean_bAD: Tensor = weight_bNA.transpose(1, 2) @ tokens_bND
+        return mean_bAD
+
+    def _values(self, mean_bAD: Tensor) -> Tensor:
+        """``[G, b, D]``: each head's part of the value projection, side by side."""
+        settings, width = self.query_GD.shape
+        value_AED = self.value_GDD.reshape(settings * self.num_heads, -1, width)
+        value_AbE = mean_bAD.transpose(0, 1) @ value_AED.transpose(1, 2)
+        value_GHbE = value_AbE.reshape(settings, self.num_heads, -1, value_AED.shape[1])
+        return value_GHbE.transpose(1, 2).flatten(2)
+
+
+def _linear(outputs: int, inputs: int, num_settings: int, generator: Generator) -> nn.Parameter:
+    """The weights ``[G, outputs, inputs]`` of one fresh ``nn.Linear``, once for every setting."""
+    bound = inputs**-0.5
+    weight = (2 * torch.rand(outputs, inputs, generator=generator) - 1) * bound
+    return nn.Parameter(weight.repeat(num_settings, 1, 1))
+
+
+def released_attentive(state: Mapping[str, Tensor], num_heads: int) -> AttentiveGrid:
+    """A released probe as a grid of one, in evaluation mode.
+
+    Args:
+        state: a state dict of the authors' layout; ``head.{cls_token, k.weight, v.weight, linear.weight}`` and
+            ``head.bn.{running_mean, running_var, num_batches_tracked}`` are read.
+        num_heads: heads of the trunk that the probe was trained on.
+
+    Raises:
+        KeyError: one of these is missing.
+    """
+    classes, width = state["head.linear.weight"].shape
+    probe = AttentiveGrid(width, classes, 1, num_heads, Generator())
+    own = {
+        "query_GD": state["head.cls_token"].reshape(1, width),
+        "key_GDD": state["head.k.weight"][None],
+        "value_GDD": state["head.v.weight"][None],
+        "classifier_GCD": state["head.linear.weight"][None],
+    }
+    own |= {f"norm.{key}": state[f"head.bn.{key}"] for key in ("running_mean", "running_var", "num_batches_tracked")}
+    probe.load_state_dict(own)
+    return probe.eval()

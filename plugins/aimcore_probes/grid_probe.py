@@ -1,0 +1,93 @@
+"""What probes have in common whose settings form a grid; this module needs no torch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from aimcore import Probe, Problem, at_least, settings
+from aimcore_probes.layers import chosen_layers, problems_with_layers
+
+COMMON_DEPARTURES = (
+    "the setting is chosen on held-out training images; the papers report the best of the grid and describe no "
+    "held-out choice",
+    "features are those of images that are not augmented; the papers train on RandomResizedCrop (0.08 to 1), flips, "
+    "colour jitter and a RandAugment policy",
+)
+_NOT_IN_TABLES = frozenset({"num_heads"})
+
+
+@settings
+class GridProbe(Probe):
+    """One classifier per setting, all trained in one pass; the defaults are arXiv:2401.08541, Table 11."""
+
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 10e-4, 15e-4, 20e-4, 40e-4)
+    """Peak rates, one classifier each."""
+    min_lr: float = 1e-5
+    """Where every rate's cosine ends."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    epochs: int = 100
+    """Passes over the features: 100, or 50 on ImageNet."""
+    warmup_epochs: int = 0
+    """Of them, passes with a linearly rising rate: 0, or 5 on ImageNet."""
+    batch_size: int = 512
+    """512, or 1024 on ImageNet."""
+    gradient_clipping: float | None = 3.0
+    """Largest gradient norm of each classifier; None does not clip."""
+    layers: tuple[int, ...] | None = None
+    """Blocks whose raw outputs are averaged, counted from 0; by default the last six, or all of a shallower trunk.
+    None at all, ``()``, is the trunk's own output, after its final norm."""
+
+    @property
+    @abstractmethod
+    def decays(self) -> tuple[float, ...]:
+        """Weight decays; every one is tried with every rate."""
+
+    @classmethod
+    @abstractmethod
+    def published(cls) -> Mapping[str, GridProbe]:
+        """The published protocols, by the table that has each."""
+
+    @property
+    def grid(self) -> tuple[tuple[float, float], ...]:
+        """(peak rate, weight decay) of every classifier."""
+        return tuple((rate, decay) for decay in self.decays for rate in self.learning_rates)
+
+    def problems(self) -> Iterable[Problem]:
+        """Rates must be distinct and not below ``min_lr``; counts must be positive."""
+        yield from at_least("min_lr", self.min_lr, 0)
+        rates = self.learning_rates
+        if not rates or len(set(rates)) < len(rates) or not min(rates) >= self.min_lr or min(rates) == 0:
+            yield Problem("learning_rates", f"must be distinct positive rates, none below min_lr, got {rates}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            yield Problem("betas", f"must lie in [0, 1), got {self.betas}")
+        yield from at_least("epochs", self.epochs, 1)
+        if not 0 <= self.warmup_epochs < self.epochs:
+            yield Problem("warmup_epochs", f"must lie in [0, epochs), got {self.warmup_epochs} of {self.epochs}")
+        yield from at_least("batch_size", self.batch_size, 2)
+        if self.gradient_clipping is not None and not self.gradient_clipping > 0:
+            yield Problem("gradient_clipping", f"must be positive or null, got {self.gradient_clipping}")
+        yield from problems_with_layers(self.layers)
+
+    def layers_of(self, depth: int) -> tuple[int, ...]:
+        """``layers``, or the last six blocks, or all of a shallower trunk."""
+        return chosen_layers(self.layers, depth)
+
+    def departures(self) -> Iterable[str]:
+        """What every such probe does otherwise, and each field that differs from the nearest published protocol."""
+        yield from COMMON_DEPARTURES
+        differences = {table: list(_differences(self, probe, table)) for table, probe in self.published().items()}
+        yield from min(differences.values(), key=len)
+
+
+def _differences(probe: GridProbe, published: GridProbe, table: str) -> Iterable[str]:
+    for field in attrs.fields(type(probe)):  # type: ignore[arg-type]  # components are attrs classes
+        name, own, other = field.name, getattr(probe, field.name), getattr(published, field.name)
+        if own != other and name not in _NOT_IN_TABLES:
+            yield f"{name} is {_text(own)}; {table} has {_text(other)}"
+
+
+def _text(value: object) -> str:
+    return "none" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

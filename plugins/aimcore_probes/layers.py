@@ -1,0 +1,29 @@
+"""Which blocks' outputs a probe reads, for probes that leave the choice to their user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aimcore import InvalidValue, Problem
+
+NUM_LAYERS = 6
+"""Blocks whose outputs the probes of arXiv:2401.08541 average."""
+
+
+def chosen_layers(layers: tuple[int, ...] | None, depth: int) -> tuple[int, ...]:
+    """``layers`` of a trunk of ``depth`` blocks; None stands for the last six, or all of a shallower trunk.
+
+    Raises:
+        InvalidValue: the trunk has not so many blocks.
+    """
+    if layers is None:
+        return tuple(range(max(0, depth - NUM_LAYERS), depth))
+    if layers and max(layers) >= depth:
+        raise InvalidValue("probe", [("layers", f"the trunk has blocks 0 to {depth - 1}, got {layers}")])
+    return layers
+
+
+def problems_with_layers(layers: tuple[int, ...] | None) -> Iterable[Problem]:
+    """Blocks are counted from 0, each once."""
+    if layers is not None and (len(set(layers)) < len(layers) or not all(layer >= 0 for layer in layers)):
+        yield Problem("layers", f"must be distinct blocks, counted from 0, got {layers}")

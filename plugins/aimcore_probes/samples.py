@@ -1,0 +1,96 @@
+"""One way to read a probe's samples, whether they lie in memory or come in pieces.
+
+Shape suffixes: lower-case n samples in all, b in a batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import prod
+
+import torch
+from torch import Generator, Tensor
+
+from aimcore import LabelledFeatures
+from aimcore.roles import FeatureStream
+
+Batch = tuple[Tensor, Tensor]
+"""Features ``[b, ...]`` and labels ``[b]``."""
+
+_BATCH_VALUES = 2**24
+_MOST_IN_BATCH = 4096
+
+
+class Samples(ABC):
+    """Labelled features that can be gone through in batches."""
+
+    labels: Tensor
+    num_classes: int
+    shape: tuple[int, ...]
+    """Of one sample's features."""
+
+    @abstractmethod
+    def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Batch]:
+        """One epoch of whole batches; samples that fill none are left out, other ones each time."""
+
+    @abstractmethod
+    def in_order(self) -> Iterator[Batch]:
+        """Every sample once, in batches of a bounded size."""
+
+
+def samples_of(given: LabelledFeatures | FeatureStream) -> Samples:
+    """What a probe is given, as samples."""
+    return StreamedSamples(given) if isinstance(given, FeatureStream) else SamplesInMemory(given)
+
+
+class SamplesInMemory(Samples):
+    """Features at hand: an epoch is a permutation of all of them."""
+
+    def __init__(self, given: LabelledFeatures) -> None:
+        self.features, self.labels = given.features, given.labels
+        self.num_classes, self.shape = given.num_classes, tuple(given.features.shape[1:])
+
+    def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Batch]:
+        """Whole batches of a permutation that ``generator`` draws."""
+        count = len(self.labels)
+        order_n = torch.randperm(count, generator=generator)
+        for index_b in torch.split(order_n[: count - count % batch_size], batch_size):
+            yield self.features[index_b], self.labels[index_b]
+
+    def in_order(self) -> Iterator[Batch]:
+        """Slices of the features."""
+        yield from _slices(self.features, self.labels, bounded_batch(self.shape), len(self.labels))
+
+
+class StreamedSamples(Samples):
+    """Features that are read in pieces: what is over from one piece goes into the first batch of the next."""
+
+    def __init__(self, stream: FeatureStream) -> None:
+        self.stream, self.labels = stream, stream.labels
+        self.num_classes, self.shape = stream.num_classes, stream.shape
+
+    def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Batch]:
+        """Whole batches of the pieces, in the order in which ``generator`` has them drawn and shuffled."""
+        features, labels = torch.zeros(0, *self.shape), self.labels[:0]
+        for piece in self.stream.pieces(generator):
+            features, labels = torch.cat([features, piece.features]), torch.cat([labels, piece.labels])
+            whole = len(labels) - len(labels) % batch_size
+            yield from _slices(features, labels, batch_size, whole)
+            features, labels = features[whole:], labels[whole:]
+
+    def in_order(self) -> Iterator[Batch]:
+        """The pieces, cut where they are too large."""
+        for piece in self.stream.pieces():
+            yield from SamplesInMemory(piece).in_order()
+
+
+def bounded_batch(shape: tuple[int, ...]) -> int:
+    """How many samples of this shape make a batch that a module's intermediate values can be held for."""
+    return min(_MOST_IN_BATCH, max(1, _BATCH_VALUES // prod(shape)))
+
+
+def _slices(features: Tensor, labels: Tensor, size: int, end: int) -> Iterator[Batch]:
+    for start in range(0, end, size):
+        stop = min(start + size, end)
+        yield features[start:stop], labels[start:stop]
