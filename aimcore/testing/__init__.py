@@ -1,5 +1,18 @@
-"""What plugin authors check their components with."""
+"""What plugin authors check their components with: the conformance kit, and the proof of causality."""
 
 from aimcore.testing.causality import Case, case_of, findings_of, installed_cases
+from aimcore.testing.conformance import checks_for, installed_components
+from aimcore.testing.outcomes import Outcome, outcomes_of
+from aimcore.testing.parametrize import parametrize_with_checks
 
-__all__ = ["Case", "case_of", "findings_of", "installed_cases"]
+__all__ = [
+    "Case",
+    "Outcome",
+    "case_of",
+    "checks_for",
+    "findings_of",
+    "installed_cases",
+    "installed_components",
+    "outcomes_of",
+    "parametrize_with_checks",
+]

@@ -13,36 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aimcore.experiment import Experiment
-from aimcore.modules import ObjectiveModule, TrunkModule
-from aimcore.roles import Objective, Trunk
+from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.cases import Case, installed_cases
-from aimcore.values import Batch, Features, Images, PatchGrid, Reading
+from aimcore.testing.material import changed_patch, with_changed_patch
+from aimcore.testing.requirements import TOLERANCE, differs
+from aimcore.testing.watching import Watched
+from aimcore.values import PatchGrid
 
-__all__ = ["Case", "case_of", "findings_of", "installed_cases"]
-
-_NUM_IMAGES = 3
-_TOLERANCE = 1e-10
-"""Below this a float64 loss has not changed: real dependences of random networks are many orders larger."""
-
-
-class _WatchedTrunk(TrunkModule):
-    """The trunk, reading patches that the check chooses, whatever the objective passes."""
-
-    def __init__(self, inner: TrunkModule) -> None:
-        super().__init__()
-        self.inner = inner
-        self.width, self.depth = inner.width, inner.depth
-        self.patch_size, self.num_channels = inner.patch_size, inner.num_channels
-        self.patches_BNF: Tensor = torch.empty(0)
-
-    def forward(self, images: Images, reading: Reading) -> Features:
-        features: Features = self.inner(attrs.evolve(images, patches_BNF=self.patches_BNF), reading)
-        return features
+__all__ = ["Case", "case_of", "findings_of", "installed_cases", "leaks_of"]
 
 
 class _Dependence(NamedTuple):
@@ -65,145 +47,51 @@ def findings_of(case: Case, *, seed: int = 0) -> list[str]:
 
     Both training and evaluation mode are checked, in float64, with every weight drawn nonzero.
     """
-    watched, module = _build(case.trunk, case.objective, seed)
-    batch = _random_batch(case, watched, seed)
-    findings = []
-    for mode in ("training", "evaluation"):
-        module.train(mode == "training")
-        findings += [f"{mode}: {text}" for text in _findings_in_one_mode(case, watched, module, batch)]
-    return findings
+    watched = Watched.of(case, seed=seed)
+    return [
+        f"{mode}: {text}"
+        for mode in watched.in_both_modes()
+        for find in (missums_of, miscounts_of, mixtures_of, leaks_of)
+        for text in find(watched)
+    ]
 
 
-def _build(trunk: Trunk, objective: Objective, seed: int) -> tuple[_WatchedTrunk, ObjectiveModule]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        watched = _WatchedTrunk(trunk.build())
-        module = objective.build(watched).double()
-        _draw_nonzero(module)
-    return watched, module
-
-
-@torch.no_grad()
-def _draw_nonzero(module: nn.Module) -> None:
-    """Freshly made layers may be zero (a gate, an output layer) and hide what they will pass on once trained."""
-    for parameter in module.parameters():
-        fan_in = parameter.shape[-1] if parameter.dim() > 1 else 4
-        parameter.add_(torch.randn_like(parameter) * fan_in**-0.5)
-
-
-def _random_batch(case: Case, trunk: TrunkModule, seed: int) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    num_values = trunk.patch_size**2 * trunk.num_channels
-    shape = (_NUM_IMAGES, case.grid.num_patches, num_values)
-    images = Images(
-        patches_BNF=torch.randn(shape, generator=generator, dtype=torch.float64),
-        grids=(case.grid,) * _NUM_IMAGES,
-        patch_size=trunk.patch_size,
-    )
-    views = {
-        view.key: torch.rand(
-            (
-                _NUM_IMAGES,
-                trunk.num_channels,
-                case.grid.rows * view.pixels_per_patch,
-                case.grid.columns * view.pixels_per_patch,
-            ),
-            generator=generator,
-            dtype=torch.float64,
-        )
-        for view in case.objective.views
-    }
-    return Batch(images=images, sample_numbers_B=torch.arange(_NUM_IMAGES), seed=seed, views=views)
-
-
-def _findings_in_one_mode(case: Case, watched: _WatchedTrunk, module: ObjectiveModule, batch: Batch) -> Iterator[str]:
-    watched.patches_BNF = batch.images.patches_BNF
-    for name, loss in module(batch).items():
+def leaks_of(watched: Watched) -> Iterator[str]:
+    """Scored steps that read what they must not, or nothing, or of which it cannot be told."""
+    autoregressive = bool({"causal", "prefix"} & watched.case.objective.needs)
+    for name, loss in watched.losses().items():
         if loss.per_position_BN is None:
             yield f"loss {name!r} has no per_position_BN: what each step reads cannot be told"
             continue
-        if not torch.isclose(loss.per_position_BN.nansum(), loss.sum, rtol=1e-9):
-            yield f"loss {name!r}: per_position_BN does not add up to sum"
-        if int(loss.num_targets) != int((~loss.per_position_BN.isnan()).sum()):
-            yield f"loss {name!r}: num_targets is not the number of scored steps in per_position_BN"
-        if module.counts(batch)[name] != int(loss.num_targets):
-            yield f"loss {name!r}: counts(batch) differs from the loss's num_targets"
-        if _samples_mix(watched, module, batch, name):
-            yield f"loss {name!r}: one image's loss depends on another image"
-        autoregressive = bool({"causal", "prefix"} & case.objective.needs)
-        found = _dependence(watched, module, batch, name)
-        yield from (f"loss {name!r}: {text}" for text in _leaks(found, case.grid, autoregressive))
+        found = _dependence(watched, name)
+        yield from (f"loss {name!r}: {text}" for text in _leaks(found, watched.case.grid, autoregressive))
 
 
-def _per_position(module: ObjectiveModule, batch: Batch, name: str) -> Tensor:
-    per_position_BS: Tensor = module(batch)[name].per_position_BN
-    return per_position_BS
-
-
-@torch.no_grad()
-def _samples_mix(watched: _WatchedTrunk, module: ObjectiveModule, batch: Batch, name: str) -> bool:
-    watched.patches_BNF = batch.images.patches_BNF
-    before_S = _per_position(module, batch, name)[0]
-    changed = batch.images.patches_BNF.clone()
-    changed[1:] = changed[1:].flip(-1) + 1
-    watched.patches_BNF = changed
-    return bool(_differs(before_S, _per_position(module, batch, name)[0]).any())
-
-
-def _dependence(watched: _WatchedTrunk, module: ObjectiveModule, batch: Batch, name: str) -> _Dependence:
-    patches_BNF = batch.images.patches_BNF
-    watched.patches_BNF = patches_BNF
+def _dependence(watched: Watched, name: str) -> _Dependence:
+    batch, patches_BNF = watched.batch, watched.batch.images.patches_BNF
     with torch.no_grad():
-        base_BS = _per_position(module, batch, name)
+        base_BS = watched.per_position(name)
         target, read = [], []
         for patch in range(patches_BNF.shape[1]):
-            watched.patches_BNF = patches_BNF
-            target.append(_differs(base_BS, _per_position(module, _perturbed_batch(batch, patch), name)))
-            watched.patches_BNF = _perturbed(patches_BNF, patch)
-            read.append(_differs(base_BS, _per_position(module, batch, name)))
+            target.append(differs(base_BS, watched.per_position(name, with_changed_patch(batch, patch))))
+            read.append(differs(base_BS, watched.per_position(name, read_BNF=changed_patch(patches_BNF, patch))))
     return _Dependence(
         scored_BS=~base_BS.isnan(),
         target=torch.stack(target, dim=-1),
-        by_gradient=_gradients(watched, module, batch, name),
+        by_gradient=_gradients(watched, name),
         by_perturbation=torch.stack(read, dim=-1),
     )
 
 
-def _gradients(watched: _WatchedTrunk, module: ObjectiveModule, batch: Batch, name: str) -> Tensor:
+def _gradients(watched: Watched, name: str) -> Tensor:
     """[B, S, P]: whether the loss at a step has a gradient in any value of a patch that the trunk reads."""
-    leaf_BNF = batch.images.patches_BNF.clone().requires_grad_()
-    watched.patches_BNF = leaf_BNF
-    per_position_BS = _per_position(module, batch, name).nan_to_num()
+    leaf_BNF = watched.batch.images.patches_BNF.clone().requires_grad_()
+    per_position_BS = watched.per_position(name, read_BNF=leaf_BNF).nan_to_num()
     rows = []
     for step in range(per_position_BS.shape[1]):
         (gradient_BPF,) = torch.autograd.grad(per_position_BS[:, step].sum(), leaf_BNF, retain_graph=True)
-        rows.append((gradient_BPF.abs() > _TOLERANCE).any(-1))
+        rows.append((gradient_BPF.abs() > TOLERANCE).any(-1))
     return torch.stack(rows, dim=1)
-
-
-def _differs(one: Tensor, other: Tensor) -> Tensor:
-    return (one - other).nan_to_num().abs() > _TOLERANCE
-
-
-def _perturbed(patches_BNF: Tensor, patch: int) -> Tensor:
-    changed = patches_BNF.clone()
-    # Reversing and stretching changes a patch's mean, variance and shape, so that every kind of target moves.
-    changed[:, patch] = 2 * changed[:, patch].flip(-1) + 1
-    return changed
-
-
-def _perturbed_batch(batch: Batch, patch: int) -> Batch:
-    images, columns = batch.images, batch.images.grid.columns
-    views = {}
-    for key, view in batch.views.items():
-        side = view.shape[-1] // columns
-        top, left = patch // columns * side, patch % columns * side
-        changed = view.clone()
-        changed[..., top : top + side, left : left + side] = 1 - changed[..., top : top + side, left : left + side]
-        views[key] = changed
-    return attrs.evolve(
-        batch, images=attrs.evolve(images, patches_BNF=_perturbed(images.patches_BNF, patch)), views=views
-    )
 
 
 def _leaks(found: _Dependence, grid: PatchGrid, autoregressive: bool) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -42,6 +43,11 @@ class FashionMNIST(Source):
         images_nHW = read_idx(_find(self.root, f"{prefix}-images-idx3-ubyte"), (count, 28, 28))
         labels_n = read_idx(_find(self.root, f"{prefix}-labels-idx1-ubyte"), (count,))
         return OpenArrays(self, images_nHW, labels_n, CLASS_NAMES)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """None: the files are not part of the package."""
+        return ()
 
 
 def _find(root: str, name: str) -> Path:

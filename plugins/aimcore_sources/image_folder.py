@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 import fsspec
 import numpy as np
@@ -55,6 +56,11 @@ class ImageFolder(Source):
                 "the path, or set extensions"
             )
         return OpenImageFolder(self.url, tuple(names), _classes(self.url, names))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """None: the folder is the user's."""
+        return ()
 
     def _is_image(self, path: PurePosixPath) -> bool:
         return path.suffix.lower() in self.extensions and not any(part.startswith(".") for part in path.parts)

@@ -1,0 +1,243 @@
+"""Objectives: sums and counts that add up over any split of a batch, and nothing that reads its own answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import attrs
+import torch
+from torch import Tensor
+
+from aimcore.modules import ObjectiveModule
+from aimcore.roles import Objective
+from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
+from aimcore.testing.cases import Case
+from aimcore.testing.causality import leaks_of
+from aimcore.testing.checks import Check, modules
+from aimcore.testing.material import (
+    GRID,
+    batch_of,
+    copy_of,
+    on_meta,
+    part_of,
+    random_images,
+    some_grids,
+)
+from aimcore.testing.parts import ABILITIES, StandInTrunk
+from aimcore.testing.requirements import explained, require, seeded, shape_of
+from aimcore.testing.training import trains_alike_at_stages_0_and_3
+from aimcore.testing.watching import Watched
+from aimcore.values import Batch
+
+_RELATIVE = 1e-9
+
+
+def check_its_needs_are_known(objective: Objective) -> None:
+    """``needs`` names abilities that trunks may have."""
+    unknown = sorted(set(objective.needs) - ABILITIES)
+    require(not unknown, f"needs names {unknown}; the abilities are {sorted(ABILITIES)}")
+
+
+def check_counts_are_known_before_any_forward(objective: Objective) -> None:
+    """``counts(batch)`` gives every loss's ``num_targets``, in training and evaluation."""
+    _require_none(objective, miscounts_of)
+
+
+def check_losses_per_step_add_up(objective: Objective) -> None:
+    """``per_position_BN``, where it is given, adds up to ``sum`` and ``num_targets``."""
+    _require_none(objective, missums_of)
+
+
+def check_nothing_scored_reads_its_own_answer(objective: Objective) -> None:
+    """No prediction depends on its target, nor, read step by step, on a later one: by gradients and perturbation."""
+    if _hides_something(objective):
+        _require_none(objective, leaks_of)
+
+
+def check_images_do_not_mix(objective: Objective) -> None:
+    """Where something is predicted from the rest of an image, other images have no part in it."""
+    if _hides_something(objective):
+        _require_none(objective, mixtures_of)
+
+
+def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
+    """Sums and counts of a batch are those of its halves together, whatever ranks and micro-batches there are."""
+    watched = _watched(objective)
+    batch = batch_of(random_images(number=4), objective.views)
+    for mode in watched.in_both_modes():
+        whole, *halves = (_sums(watched, part) for part in (batch, part_of(batch, 0, 2), part_of(batch, 2, 4)))
+        for name, (total, number) in whole.items():
+            added, counted = (sum(half[name][i] for half in halves) for i in (0, 1))
+            require(
+                abs(total - added) <= _RELATIVE * abs(total) and number == counted,
+                f"{mode}: loss {name!r} of 4 images is {total:.6g} over {number} targets, of its halves together "
+                f"{added:.6g} over {counted}: give sums, no means, and draw by sample number",
+            )
+
+
+def check_randomness_belongs_to_the_sample(objective: Objective) -> None:
+    """Training draws from (seed, sample number) alone, so that a resumed run goes on as if it had never stopped."""
+    watched = _watched(objective)
+    watched.module.train()
+    _require_alike(
+        _sums_under(watched, watched.batch, seed=1),
+        _sums_under(watched, watched.batch, seed=2),
+        "training losses depend on torch's generator: draw with aimcore.randomness from (batch.seed, sample number)",
+    )
+
+
+def check_validation_is_the_same_for_every_run(objective: Objective) -> None:
+    """In evaluation mode nothing is drawn: not from torch's generator, nor from the batch's seed."""
+    watched = _watched(objective)
+    watched.module.eval()
+    _require_alike(
+        _sums_under(watched, attrs.evolve(watched.batch, seed=1), seed=1),
+        _sums_under(watched, attrs.evolve(watched.batch, seed=2), seed=2),
+        "validation losses depend on a seed: use a fixed prefix, mask or order in evaluation mode",
+    )
+
+
+def check_the_trunk_is_trained(objective: Objective) -> None:
+    """The losses have a gradient in the trunk's weights."""
+    watched = _watched(objective)
+    watched.module.train()
+    total = torch.stack([loss.sum for loss in watched.losses().values()]).sum()
+    require(total.requires_grad, "the losses carry no gradient")
+    total.backward()  # type: ignore[no-untyped-call]
+    reached = any(weight.grad is not None and bool(weight.grad.any()) for weight in watched.trunk.parameters())
+    require(reached, "no gradient reaches the trunk: are its features detached?")
+
+
+def check_every_grid_is_trained_on_or_refused(objective: Objective) -> None:
+    """Where ``problems_with(grid)`` says nothing, images of that grid give finite losses with targets."""
+    watched = _watched(objective)
+    for grid in some_grids():
+        if tuple(objective.problems_with(grid)):
+            continue
+        where = f"on {grid.rows} x {grid.columns} patches, of which problems_with says nothing"
+        batch = batch_of(random_images(grid), objective.views)
+        with explained(f"fails {where}"):
+            sums = _sums(watched, batch)
+        require(sum(number for _, number in sums.values()) > 0, f"nothing is scored {where}")
+        finite = torch.tensor([total for total, _ in sums.values()]).isfinite().all()
+        require(bool(finite), f"losses are not finite {where}")
+
+
+def check_its_reading_is_an_order_of_the_patches(objective: Objective) -> None:
+    """``reading(images)`` gives raster order (None) or one permutation per image, and no attention of its own."""
+    images = random_images()
+    reading = objective.reading(images)
+    shape = len(images.grids), GRID.num_patches
+    order_BN = reading.order_BN
+    if order_BN is not None:
+        require(order_BN.shape == shape, f"reading's order_BN must be {list(shape)}, got {shape_of(order_BN)}")
+        steps_N = torch.arange(GRID.num_patches)
+        require(bool((order_BN.sort(dim=1).values == steps_N).all()), "reading's order_BN must be permutations")
+    require(not reading.attention.causal, "reading must leave attention alone: it is the probe's own")
+
+
+def check_weights_follow_torchs_seed(objective: Objective) -> None:
+    """``build`` draws fresh weights from torch's global generator alone, and never seeds it."""
+    modules.weights_follow_torchs_seed(lambda: objective.build(StandInTrunk().build()))
+
+
+def check_its_parts_return_tensors(objective: Objective) -> None:
+    """Every part returns tensors, NamedTuples or dicts of them: ZeRO stage 3 sees no others."""
+    watched = _watched(objective)
+    with modules.outputs_watched(watched.module) as unseen:
+        watched.losses()
+    modules.require_seen(unseen)
+
+
+def check_the_batch_is_left_as_it_was(objective: Objective) -> None:
+    """Nothing is changed in place."""
+    watched, batch = _watched(objective), batch_of(random_images(), objective.views)
+    before = copy_of(batch)
+    watched.losses(batch, read_BNF=batch.images.patches_BNF)
+    unchanged = all(torch.equal(one, other) for one, other in zip(_tensors(batch), _tensors(before), strict=True))
+    require(unchanged, "forward changes the batch in place: work on a copy")
+
+
+def check_a_dry_run_can_count_it(objective: Objective) -> None:
+    """It is built and run without numbers (on the meta device), as ``--dry-run`` needs."""
+    batch = on_meta(batch_of(random_images(), objective.views))
+    with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
+        with torch.device("meta"):
+            module = objective.build(StandInTrunk().build())
+        module(batch)
+
+
+def check_it_trains_alike_at_zero_stages_0_and_3(objective: Objective) -> None:
+    """Two steps at ZeRO stage 3 give the losses of stage 0: its weights are used where stage 3 gathers them."""
+
+    def build() -> ObjectiveModule:
+        return objective.build(StandInTrunk().build())
+
+    trains_alike_at_stages_0_and_3(build, batch_of(random_images(number=4), objective.views))
+
+
+CHECKS: tuple[Check, ...] = (
+    check_its_needs_are_known,
+    check_counts_are_known_before_any_forward,
+    check_losses_per_step_add_up,
+    check_nothing_scored_reads_its_own_answer,
+    check_images_do_not_mix,
+    check_a_batch_is_the_sum_of_its_parts,
+    check_randomness_belongs_to_the_sample,
+    check_validation_is_the_same_for_every_run,
+    check_the_trunk_is_trained,
+    check_every_grid_is_trained_on_or_refused,
+    check_its_reading_is_an_order_of_the_patches,
+    check_weights_follow_torchs_seed,
+    check_its_parts_return_tensors,
+    check_the_batch_is_left_as_it_was,
+    check_a_dry_run_can_count_it,
+    check_it_trains_alike_at_zero_stages_0_and_3,
+)
+
+
+def _hides_something(objective: Objective) -> bool:
+    """Whether it predicts patches from the rest of their image; others (contrast, classification) may mix all."""
+    return bool({"causal", "prefix", "hide"} & objective.needs)
+
+
+def _watched(objective: Objective) -> Watched:
+    """The objective on a trunk that can do everything."""
+    return Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))
+
+
+def _require_none(objective: Objective, find: Callable[[Watched], Iterator[str]]) -> None:
+    watched = _watched(objective)
+    found = [f"{mode}: {text}" for mode in watched.in_both_modes() for text in find(watched)]
+    require(not found, f"{len(found)} findings; the first: {'; '.join(found[:2])}")
+
+
+Sums = dict[str, tuple[float, int]]
+
+
+def _sums(watched: Watched, batch: Batch) -> Sums:
+    with torch.no_grad():
+        losses = watched.losses(batch, read_BNF=batch.images.patches_BNF)
+    return {name: (float(loss.sum), int(loss.num_targets)) for name, loss in losses.items()}
+
+
+def _sums_under(watched: Watched, batch: Batch, *, seed: int) -> Sums:
+    """The same, while torch's generator stands at ``seed``."""
+    watched.trunk.patches_BNF = None
+    with torch.no_grad(), seeded(seed):
+        losses = watched.module(batch)
+    return {name: (float(loss.sum), int(loss.num_targets)) for name, loss in losses.items()}
+
+
+def _require_alike(one: Sums, other: Sums, message: str) -> None:
+    differing = [
+        name
+        for name, (total, number) in one.items()
+        if abs(total - other[name][0]) > _RELATIVE * abs(total) or number != other[name][1]
+    ]
+    require(not differing, f"losses {differing}: {message}")
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    labels = [] if batch.labels_B is None else [batch.labels_B]
+    return [batch.images.patches_BNF, batch.sample_numbers_B, *labels, *batch.views.values()]

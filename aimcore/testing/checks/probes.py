@@ -1,0 +1,109 @@
+"""Probes: classifiers that learn what can be learnt, the same for the same seed, and say what they chose."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch import Tensor
+
+from aimcore.roles import FittedProbe, Probe
+from aimcore.testing.checks import Check
+from aimcore.testing.requirements import explained, require, seeded, shape_of
+from aimcore.values import LabelledFeatures
+
+_CLASSES, _WIDTH, _TOKENS = 3, 8, 4
+_ENOUGH = 0.9
+
+
+def check_layers_lie_within_any_depth(probe: Probe) -> None:
+    """``layers_of(depth)`` are distinct block indices from 0 to depth - 1, ascending, for any depth."""
+    for depth in (1, 2, 6, 24):
+        found = tuple(probe.layers_of(depth))
+        good = all(type(layer) is int and 0 <= layer < depth for layer in found) and list(found) == sorted(set(found))
+        require(good, f"layers_of({depth}) must be distinct ascending indices below {depth}, got {found}")
+
+
+def check_predictions_are_one_class_per_sample(probe: Probe) -> None:
+    """``predict`` gives ``[n]`` int64 classes."""
+    data = _data(probe, spread=0.1, seed=2)
+    found = _fitted(probe).predict(data.features)
+    good = found.shape == data.labels.shape and found.dtype == torch.int64
+    require(
+        good, f"predictions for {len(data.labels)} samples must be [{len(data.labels)}] int64, got {shape_of(found)}"
+    )
+
+
+def check_it_learns_what_is_easy(probe: Probe) -> None:
+    """Three well-separated clusters are told apart."""
+    data = _data(probe, spread=0.1, seed=2)
+    accuracy = (_fitted(probe).predict(data.features).flatten() == data.labels).double().mean()
+    require(accuracy >= _ENOUGH, f"of three far clusters it tells {accuracy:.0%} right: is it trained at all?")
+
+
+def check_the_same_seed_gives_the_same_probe(probe: Probe) -> None:
+    """``fit`` draws from its ``seed`` alone."""
+    data = _data(probe, spread=2.0, seed=2)
+    with seeded(1):
+        first = _fitted(probe, spread=2.0).predict(data.features)
+    with seeded(2):
+        again = _fitted(probe, spread=2.0).predict(data.features)
+    require(
+        torch.equal(first, again),
+        "two fits with one seed predict differently: draw from torch.Generator().manual_seed(seed)",
+    )
+
+
+def check_torchs_generator_is_left_alone(probe: Probe) -> None:
+    """``fit`` neither seeds nor uses torch's global generator: the next probe's numbers would change."""
+    with seeded(5):
+        before = torch.get_rng_state()
+        _fitted(probe)
+        left_alone = torch.equal(before, torch.get_rng_state())
+    require(
+        left_alone, "torch's global generator was used or seeded: use a torch.Generator, or torch.random.fork_rng()"
+    )
+
+
+def check_features_are_left_as_they_were(probe: Probe) -> None:
+    """Nothing is changed in place: other probes fit on the same features."""
+    train, held_out = _data(probe, spread=0.1, seed=0), _data(probe, spread=0.1, seed=1)
+    before = [part.features.clone() for part in (train, held_out)]
+    probe.fit(train, held_out, 0).predict(held_out.features)
+    unchanged = torch.equal(train.features, before[0]) and torch.equal(held_out.features, before[1])
+    require(unchanged, "fit or predict changes the features in place: work on a copy")
+
+
+def check_its_choice_can_be_recorded(probe: Probe) -> None:
+    """``choice`` says what was chosen, in values that JSON can hold."""
+    choice = _fitted(probe).choice
+    with explained(f"choice {choice!r} cannot be written as JSON: use numbers, text, lists and dicts"):
+        text = json.dumps(dict(choice), allow_nan=False)
+    require(text != "{}", "choice is empty: say what was chosen and how well it did on the held-out samples")
+
+
+CHECKS: tuple[Check, ...] = (
+    check_layers_lie_within_any_depth,
+    check_predictions_are_one_class_per_sample,
+    check_it_learns_what_is_easy,
+    check_the_same_seed_gives_the_same_probe,
+    check_torchs_generator_is_left_alone,
+    check_features_are_left_as_they_were,
+    check_its_choice_can_be_recorded,
+)
+
+
+def _data(probe: Probe, *, spread: float, seed: int, number: int = 60) -> LabelledFeatures:
+    """Clusters around three points that differ in every dimension; tokens are one point seen a few times."""
+    centres = torch.randn(_CLASSES, _WIDTH, generator=torch.Generator().manual_seed(99))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(number) % _CLASSES
+    features: Tensor = centres[labels]
+    if probe.reads == "tokens":
+        features = features[:, None].expand(-1, _TOKENS, -1)
+    noise = torch.randn(features.shape, generator=generator)
+    return LabelledFeatures(features=features + spread * noise, labels=labels, num_classes=_CLASSES)
+
+
+def _fitted(probe: Probe, spread: float = 0.1) -> FittedProbe:
+    return probe.fit(_data(probe, spread=spread, seed=0), _data(probe, spread=spread, seed=1, number=30), 0)

@@ -1,0 +1,124 @@
+"""Sources: samples by index, the same ones in every process."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+
+import torch
+
+from aimcore.roles import OpenSource, Source
+from aimcore.testing.checks import Check
+from aimcore.testing.requirements import explained, require, shape_of
+from aimcore.values import Sample
+
+_SEVERAL = 8
+_IMAGE = "images are uint8 [C, H, W] with 1 to 4 channels"
+
+
+def check_its_length_is_a_positive_number(source: Source) -> None:
+    """``len`` says how many samples there are, and there are some."""
+    with explained("len() of the open source fails"):
+        length = len(source.open())
+    require(length > 0, "the open source has no samples; open() says what is missing, with DataNotFound")
+
+
+def check_images_are_bytes_with_channels_first(source: Source) -> None:
+    """Images are ``uint8 [C, H, W]`` on the CPU."""
+    for sample in _samples(source.open()):
+        image = sample.image
+        good = image.dtype == torch.uint8 and image.dim() == 3 and 1 <= image.shape[0] <= 4
+        require(good and image.device.type == "cpu", f"{_IMAGE}, got {shape_of(image)} of {sample.identifier}")
+
+
+def check_labels_agree_with_the_samples(source: Source) -> None:
+    """``label(index)`` is the label that ``read(index)`` gives: an int, or None throughout."""
+    opened = source.open()
+    given = [(opened.label(index), opened.read(index).label) for index in _indices(opened)]
+    require(all(one == other for one, other in given), f"label(index) and read(index).label differ: {given}")
+    kinds = {type(label) for label, _ in given}
+    require(kinds <= {int} or kinds <= {type(None)}, f"labels must all be int, or all None, got {given}")
+
+
+def check_labels_are_indices_of_class_names(source: Source) -> None:
+    """Labels count from 0 and are below the number of class names, where there are names."""
+    opened = source.open()
+    labels = [label for label in map(opened.label, _indices(opened)) if label is not None]
+    number = len(opened.class_names) or max([0, *labels]) + 1
+    wrong = [label for label in labels if not 0 <= label < number]
+    require(not wrong, f"labels {wrong} are no indices of the {number} class names")
+
+
+def check_reading_again_gives_the_same_sample(source: Source) -> None:
+    """A sample depends on its index alone, and nobody can change it for others."""
+    opened = source.open()
+    first = _samples(opened)
+    kept = [sample.image.clone() for sample in first]
+    for sample in first:
+        sample.image.fill_(0)
+    again = _samples(opened)
+    same = all(torch.equal(one, other.image) for one, other in zip(kept, again, strict=True))
+    require(
+        same and [one.identifier for one in first] == [other.identifier for other in again],
+        "reading an index again gives another sample: augment nothing here, and give each sample memory of its own",
+    )
+
+
+def check_identifiers_name_one_sample_each(source: Source) -> None:
+    """Identifiers are text, and no two samples share one: messages name samples by them."""
+    names = [sample.identifier for sample in _samples(source.open())]
+    require(
+        all(type(name) is str and name for name in names) and len(set(names)) == len(names),
+        f"identifiers must be text, another for each sample, got {names[:4]}",
+    )
+
+
+def check_an_index_beyond_the_end_is_an_index_error(source: Source) -> None:
+    """``read(len)`` raises IndexError."""
+    opened = source.open()
+    try:
+        opened.read(len(opened))
+    except IndexError:
+        return
+    require(False, f"there are {len(opened)} samples, yet read({len(opened)}) gives one: raise IndexError")
+
+
+def check_it_travels_to_data_workers(source: Source) -> None:
+    """The open source survives pickling, and gives the same samples afterwards."""
+    opened = source.open()
+    before = _samples(opened)
+    with explained("the open source cannot be pickled, as data workers need it: open files where they are read"):
+        # What was pickled a line before may be unpickled.
+        arrived: OpenSource = pickle.loads(_pickled(opened))
+    after = _samples(arrived)
+    alike = all(torch.equal(one.image, other.image) for one, other in zip(before, after, strict=True))
+    require(alike and len(arrived) == len(opened), "after pickling the open source gives other samples")
+
+
+CHECKS: tuple[Check, ...] = (
+    check_its_length_is_a_positive_number,
+    check_images_are_bytes_with_channels_first,
+    check_labels_agree_with_the_samples,
+    check_labels_are_indices_of_class_names,
+    check_reading_again_gives_the_same_sample,
+    check_identifiers_name_one_sample_each,
+    check_an_index_beyond_the_end_is_an_index_error,
+    check_it_travels_to_data_workers,
+)
+
+
+def _indices(opened: OpenSource) -> Sequence[int]:
+    """The first samples and the last."""
+    length = len(opened)
+    return sorted({*range(length)[:_SEVERAL], *range(length)[-1:]})
+
+
+def _samples(opened: OpenSource) -> list[Sample]:
+    return [opened.read(index) for index in _indices(opened)]
+
+
+def _pickled(opened: OpenSource) -> bytes:
+    try:
+        return pickle.dumps(opened)
+    except pickle.PicklingError as error:
+        raise TypeError(str(error)) from error

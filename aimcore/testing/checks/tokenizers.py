@@ -1,0 +1,113 @@
+"""Tokenizers: ids within range, the same ones every time.
+
+Shape suffixes: B batch, N patches, T text tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from aimcore.roles import ImageTokenizer, TextTokenizer, Tokenizer
+from aimcore.testing.checks import Check
+from aimcore.testing.material import GRID, NUM_IMAGES
+from aimcore.testing.requirements import require, same, shape_of
+from aimcore.values import Text
+
+_TEXTS = ("a red shoe", "a", "a much longer text about two bags and a coat that will not fit", "")
+_CONTEXT = 8
+_PIXELS_PER_PATCH = 8
+
+
+def check_codes_are_one_int64_per_patch(tokenizer: ImageTokenizer) -> None:
+    """``[B, N]`` int64."""
+    codes = tokenizer.encode(_view(), GRID)
+    good = codes.shape == (NUM_IMAGES, GRID.num_patches) and codes.dtype == torch.int64
+    require(good, f"codes must be [{NUM_IMAGES}, {GRID.num_patches}] int64, got {shape_of(codes)}")
+
+
+def check_codes_are_below_num_codes(tokenizer: ImageTokenizer) -> None:
+    """Codes lie in [0, num_codes)."""
+    codes = tokenizer.encode(_view(), GRID)
+    low, high = int(codes.min()), int(codes.max())
+    require(low >= 0 and high < tokenizer.num_codes, f"codes lie between {low} and {high} of {tokenizer.num_codes}")
+
+
+def check_codes_of_an_image_depend_on_it_alone(tokenizer: ImageTokenizer) -> None:
+    """An image has the same codes in any batch, every time."""
+    view_BCHW = _view()
+    together, alone = tokenizer.encode(view_BCHW, GRID)[:1], tokenizer.encode(view_BCHW[:1], GRID)
+    require(same(together, alone), "an image's codes depend on the rest of its batch, or are drawn anew")
+
+
+def check_decoded_codes_are_images(tokenizer: ImageTokenizer) -> None:
+    """``decode`` gives finite ``[B, C, H, W]`` floats, or raises NotImplementedError."""
+    try:
+        pixels = tokenizer.decode(tokenizer.encode(_view(), GRID))
+    except NotImplementedError:
+        return
+    good = pixels.dim() == 4 and len(pixels) == NUM_IMAGES and pixels.is_floating_point()
+    require(good and bool(pixels.isfinite().all()), f"must be finite [B, C, H, W] floats, got {shape_of(pixels)}")
+
+
+def check_texts_are_padded_and_cut_to_the_context(tokenizer: TextTokenizer) -> None:
+    """``[B, T]`` int64 ids and bool ``valid_BT``, with padding at the end only."""
+    text = tokenizer.encode(_TEXTS, _CONTEXT)
+    shape = (len(_TEXTS), _CONTEXT)
+    for name, found, kind in (("ids_BT", text.ids_BT, torch.int64), ("valid_BT", text.valid_BT, torch.bool)):
+        good = found.shape == shape and found.dtype == kind
+        require(good, f"{name} must be {list(shape)} {kind}, got {shape_of(found)}")
+    ends = text.valid_BT.long().diff(dim=1)
+    require(bool((ends <= 0).all()), "valid_BT must be True first and False after: padding stands at the end")
+
+
+def check_ids_are_below_the_vocabulary_size(tokenizer: TextTokenizer) -> None:
+    """Ids lie in [0, V), padding included."""
+    ids_BT = tokenizer.encode(_TEXTS, _CONTEXT).ids_BT
+    low, high = int(ids_BT.min()), int(ids_BT.max())
+    require(low >= 0 and high < tokenizer.vocabulary_size, f"ids lie between {low} and {high} of "
+                                                           f"{tokenizer.vocabulary_size}")  # fmt: skip
+
+
+def check_decoded_text_encodes_to_the_same_ids(tokenizer: TextTokenizer) -> None:
+    """Decoding loses nothing that encoding would not lose again; special ids do not show."""
+    for row in range(2):
+        once = tokenizer.decode(_ids(tokenizer.encode(_TEXTS, 64), row))
+        twice = tokenizer.decode(_ids(tokenizer.encode([once], 64), 0))
+        require(once == twice, f"{_TEXTS[row]!r} decodes to {once!r}, and that to {twice!r}")
+
+
+IMAGE_CHECKS: tuple[Check, ...] = (
+    check_codes_are_one_int64_per_patch,
+    check_codes_are_below_num_codes,
+    check_codes_of_an_image_depend_on_it_alone,
+    check_decoded_codes_are_images,
+)
+TEXT_CHECKS: tuple[Check, ...] = (
+    check_texts_are_padded_and_cut_to_the_context,
+    check_ids_are_below_the_vocabulary_size,
+    check_decoded_text_encodes_to_the_same_ids,
+)
+CHECKS: tuple[Check, ...] = (*IMAGE_CHECKS, *TEXT_CHECKS)
+
+
+def checks_of(tokenizer: Tokenizer) -> Iterator[Check]:
+    """Those for images, or those for text."""
+    if isinstance(tokenizer, ImageTokenizer):
+        yield from IMAGE_CHECKS
+    if isinstance(tokenizer, TextTokenizer):
+        yield from TEXT_CHECKS
+
+
+def _view() -> Tensor:
+    """A random view, ``[B, C, H, W]`` in [0, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = GRID.rows * _PIXELS_PER_PATCH, GRID.columns * _PIXELS_PER_PATCH
+    return torch.rand(NUM_IMAGES, 3, height, width, generator=generator)
+
+
+def _ids(text: Text, row: int) -> list[int]:
+    ids: list[int] = text.ids_BT[row][text.valid_BT[row]].tolist()
+    return ids

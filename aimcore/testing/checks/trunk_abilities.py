@@ -1,0 +1,122 @@
+"""What a trunk can do beyond the default reading, one check per ability.
+
+Shape suffixes: B batch, N patches in raster order, S steps of the reading order, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import torch
+from torch import Tensor
+
+from aimcore.attention import mask_of
+from aimcore.modules import TrunkModule
+from aimcore.patches import reorder
+from aimcore.roles import Trunk
+from aimcore.testing.checks import Check
+from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for, some_order
+from aimcore.testing.material import NUM_IMAGES, changed_patch
+from aimcore.testing.requirements import differs, explained, require, same
+from aimcore.values import CAUSAL, Ability, Attention, Images, PatchGrid, Reading
+
+
+def check_it_reads_in_the_order_asked_for(trunk: Trunk) -> None:
+    """With ``order``, tokens and places come in reading order."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    order_BN = some_order(grid_of(trunk).num_patches)
+    raster, ordered = forward(module, images), forward(module, images, Reading(order_BN=order_BN))
+    require(
+        torch.equal(ordered.places_BN2, reorder(raster.places_BN2, order_BN)),
+        "places are not in the order asked for: give reorder(images.places_BN2, reading.order_BN)",
+    )
+    require(
+        not same(ordered.tokens_BND, raster.tokens_BND),
+        "tokens are in raster order whatever reading.order_BN says: reorder them after adding positions",
+    )
+
+
+def check_causal_attention_sees_nothing_later(trunk: Trunk) -> None:
+    """With ``causal``, a step's token depends on no patch read after it."""
+    _sees_only_what_is_allowed(trunk, CAUSAL)
+
+
+def check_prefix_attention_sees_the_prefix_and_nothing_later(trunk: Trunk) -> None:
+    """With ``prefix``, every step sees the whole prefix, and behind it nothing later."""
+    num_patches = grid_of(trunk).num_patches
+    length = max(2, num_patches // 2)
+    seen_BSS = _sees_only_what_is_allowed(
+        trunk, Attention(causal=True, prefix_length_B=torch.full((NUM_IMAGES,), length))
+    )
+    whole_prefix = seen_BSS[:, 0, 1:length].any()
+    require(bool(whole_prefix), f"the first step sees nothing of the {length} patches of its prefix but itself")
+
+
+def check_a_hidden_patch_cannot_be_seen(trunk: Trunk) -> None:
+    """With ``hide``, the content of hidden patches changes nothing, and hiding them does."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    hidden_BN = torch.zeros(NUM_IMAGES, grid_of(trunk).num_patches, dtype=torch.bool)
+    hidden_BN[:, -1] = True
+    reading = Reading(hidden_BN=hidden_BN)
+    other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, hidden_BN.shape[1] - 1))
+    hidden = forward(module, images, reading).tokens_BND
+    require(same(hidden, forward(module, other, reading).tokens_BND), "the content of a hidden patch can be seen")
+    require(not same(hidden, forward(module, images).tokens_BND), "reading.hidden_BN hides nothing")
+
+
+def check_padding_changes_nothing(trunk: Trunk) -> None:
+    """With ``native``, an image has the same tokens alone and beside a larger one; padding is marked."""
+    module = build(trunk)
+    small, large = PatchGrid(2, 3), PatchGrid(3, 4)
+    few, many = (images_for(trunk, module, grid, number=1) for grid in (small, large))
+    padded_BNF = torch.zeros(2, large.num_patches, few.patches_BNF.shape[2], dtype=torch.float64)
+    padded_BNF[0, : small.num_patches] = few.patches_BNF[0]
+    padded_BNF[1] = many.patches_BNF[0]
+    with explained("cannot read images of two grids, though 'native' is among what it can"):
+        mixed = forward(module, Images(patches_BNF=padded_BNF, grids=(small, large), patch_size=few.patch_size))
+    marked = mixed.valid_BN.sum(1).tolist() == [small.num_patches, large.num_patches]
+    require(marked, "valid_BN must be False on padding and True elsewhere")
+    alone = forward(module, few)
+    require(
+        same(mixed.tokens_BND[:1, : small.num_patches], alone.tokens_BND),
+        "an image's tokens change with the padding behind it: hide padded keys (Attention.valid_BN)",
+    )
+
+
+BY_ABILITY: Mapping[Ability, Check] = {
+    "order": check_it_reads_in_the_order_asked_for,
+    "causal": check_causal_attention_sees_nothing_later,
+    "prefix": check_prefix_attention_sees_the_prefix_and_nothing_later,
+    "hide": check_a_hidden_patch_cannot_be_seen,
+    "native": check_padding_changes_nothing,
+}
+
+
+def _sees_only_what_is_allowed(trunk: Trunk, attention: Attention) -> Tensor:
+    """``[B, S, S]`` bool: which step's token depends on the patch read at which step; fails where it must not."""
+    module = build(trunk)
+    images, num_patches = images_for(trunk, module), grid_of(trunk).num_patches
+    order_BN = some_order(num_patches) if "order" in trunk.can else None
+    seen_BSS = _seen(module, images, Reading(attention=attention, order_BN=order_BN))
+    allowed = mask_of(attention, num_patches, torch.device("cpu")).allowed
+    assert allowed is not None
+    leaks = (seen_BSS & ~allowed[:, 0]).nonzero().tolist()
+    where = f"the token of step {leaks[0][1]} depends on the patch read at step {leaks[0][2]}" if leaks else ""
+    require(not leaks, f"{where}: attend under aimcore.attention.mask_of(reading.attention, ...), in reading order")
+    return seen_BSS
+
+
+def _seen(module: TrunkModule, images: Images, reading: Reading) -> Tensor:
+    """``[B, S, S]``: whether step q's token changes with the patch read at step k."""
+    before = forward(module, images, reading).tokens_BND
+    columns = []
+    for patch in range(images.grid.num_patches):
+        other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, patch))
+        columns.append(differs(before, forward(module, other, reading).tokens_BND).any(-1))
+    by_patch_BSN = torch.stack(columns, dim=-1)
+    if reading.order_BN is None:
+        return by_patch_BSN
+    return by_patch_BSN.gather(2, reading.order_BN[:, None].expand_as(by_patch_BSN))

@@ -1,0 +1,204 @@
+"""Trunks: every one reads a uniform batch in raster order; what else it says it can do is checked too.
+
+Shape suffixes: B batch, N patches, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import torch
+
+from aimcore.roles import Trunk
+from aimcore.testing.checks import Check, modules
+from aimcore.testing.checks.trunk_abilities import BY_ABILITY
+from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for
+from aimcore.testing.material import NUM_IMAGES, batch_of, changed_patch, on_meta, some_grids
+from aimcore.testing.parts import ABILITIES, StandInHeadModule, StandInObjectiveModule
+from aimcore.testing.requirements import explained, require, same, shape_of
+from aimcore.testing.training import trains_alike_at_stages_0_and_3
+from aimcore.values import Reading
+
+
+def check_its_abilities_are_known(trunk: Trunk) -> None:
+    """``can`` names abilities that objectives may ask for."""
+    unknown = sorted(set(trunk.can) - ABILITIES)
+    require(not unknown, f"can names {unknown}; the abilities are {sorted(ABILITIES)}")
+
+
+def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
+    """Tokens ``[B, N, width]``, places ``[B, N, 2]``, valid ``[B, N]`` bool; the patch size is the component's."""
+    module = build(trunk)
+    require(module.patch_size == trunk.patch_size, f"the module's patch_size is {module.patch_size}, the component's "
+                                                   f"{trunk.patch_size}")  # fmt: skip
+    shape = NUM_IMAGES, grid_of(trunk).num_patches
+    tokens_BND, places_BN2, valid_BN, layers = forward(module, images_for(trunk, module))
+    require(
+        tokens_BND.shape == (*shape, module.width),
+        f"tokens must be {[*shape, module.width]} (width is {module.width}), got {shape_of(tokens_BND)}",
+    )
+    require(
+        places_BN2.shape == (*shape, 2) and places_BN2.dtype == torch.int64,
+        f"places must be {[*shape, 2]} int64, got {shape_of(places_BN2)}",
+    )
+    require(
+        valid_BN.shape == shape and valid_BN.dtype == torch.bool and bool(valid_BN.all()),
+        f"valid must be {list(shape)} bool, all True where nothing is padded, got {shape_of(valid_BN)}",
+    )
+    require(layers == (), f"nobody asked for layers, yet {len(layers)} came")
+
+
+def check_places_are_row_and_column_of_each_token(trunk: Trunk) -> None:
+    """Read in raster order, places are those of the images."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    found = forward(module, images).places_BN2
+    require(
+        torch.equal(found, images.places_BN2),
+        f"places begin {found[0, :4].tolist()}, but those patches are {images.places_BN2[0, :4].tolist()}: give "
+        "reorder(images.places_BN2, reading.order_BN)",
+    )
+
+
+def check_tokens_depend_on_the_pixels(trunk: Trunk) -> None:
+    """Changing a patch changes what comes out."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    for patch in range(grid_of(trunk).num_patches):
+        other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, patch))
+        moved = not same(forward(module, images).tokens_BND, forward(module, other).tokens_BND)
+        require(moved, f"no token depends on the pixels of patch {patch}")
+
+
+def check_layers_are_those_asked_for(trunk: Trunk) -> None:
+    """``reading.layers`` are raw block outputs ``[B, N, D]`` in the order asked for; tokens stay the same."""
+    module = build(trunk)
+    images, last = images_for(trunk, module), module.depth - 1
+    plain = forward(module, images)
+    with explained(f"fails when asked for the outputs of blocks {last} and 0 (depth is {module.depth})"):
+        asked = forward(module, images, Reading(layers=(last, 0)))
+        swapped = forward(module, images, Reading(layers=(0, last)))
+    shapes = [shape_of(layer) for layer in asked.layers]
+    require(
+        [layer.shape for layer in asked.layers] == [plain.tokens_BND.shape] * 2,
+        f"two layers of {shape_of(plain.tokens_BND)} were asked for, got {shapes}",
+    )
+    in_order = all(same(one, other) for one, other in zip(asked.layers, swapped.layers[::-1], strict=True))
+    require(in_order, "layers come in another order than reading.layers asks for them")
+    require(same(asked.tokens_BND, plain.tokens_BND), "asking for layers changes the tokens")
+
+
+def check_images_do_not_mix(trunk: Trunk) -> None:
+    """An image's tokens do not depend on the other images of its batch (in evaluation mode)."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    patches_BNF = images.patches_BNF.clone()
+    patches_BNF[1:] = 2 * patches_BNF[1:].flip(-1) + 1
+    before, after = forward(module, images), forward(module, attrs.evolve(images, patches_BNF=patches_BNF))
+    require(same(before.tokens_BND[0], after.tokens_BND[0]), "an image's tokens depend on the rest of its batch")
+
+
+def check_every_grid_is_read_or_refused(trunk: Trunk) -> None:
+    """Where ``problems_with(grid)`` says nothing, images of that grid are read."""
+    module = build(trunk)
+    for grid in some_grids():
+        if not tuple(trunk.problems_with(grid)):
+            with explained(f"cannot read {grid.rows} x {grid.columns} patches, and problems_with does not say so"):
+                forward(module, images_for(trunk, module, grid))
+
+
+def check_weights_follow_torchs_seed(trunk: Trunk) -> None:
+    """``build`` draws fresh weights from torch's global generator alone, and never seeds it."""
+    modules.weights_follow_torchs_seed(trunk.build)
+
+
+def check_what_it_accepts_can_be_built(trunk: Trunk) -> None:
+    """Numbers that ``problems()`` does not refuse do not fail later, when the module is built."""
+    modules.what_is_accepted_can_be_built(trunk, lambda changed: changed.build())
+
+
+def check_nothing_is_random_in_evaluation(trunk: Trunk) -> None:
+    """In evaluation mode the same images give the same tokens."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    modules.nothing_is_random_in_evaluation(lambda: module(images, Reading()).tokens_BND)
+
+
+def check_every_weight_is_trained(trunk: Trunk) -> None:
+    """Every trainable weight gets a gradient."""
+    module = build(trunk).train()
+    images = images_for(trunk, module)
+    tokens_BND = forward(module, images, _plainest(trunk)).tokens_BND
+    modules.every_weight_is_trained(module, tokens_BND.square().sum())
+
+
+def check_its_parts_return_tensors(trunk: Trunk) -> None:
+    """Every part returns tensors, NamedTuples or dicts of them: ZeRO stage 3 sees no others."""
+    module = build(trunk)
+    with modules.outputs_watched(module) as unseen:
+        forward(module, images_for(trunk, module))
+    modules.require_seen(unseen)
+
+
+def check_images_are_left_as_they_were(trunk: Trunk) -> None:
+    """Nothing is changed in place: targets read the same pixels afterwards."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    before = images.patches_BNF.clone()
+    forward(module, images)
+    require(torch.equal(images.patches_BNF, before), "forward changes the images in place: work on a copy")
+
+
+def check_a_dry_run_can_count_it(trunk: Trunk) -> None:
+    """It is built and run without numbers (on the meta device), as ``--dry-run`` needs."""
+    images = on_meta(batch_of(images_for(trunk, build(trunk)))).images
+    with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
+        with torch.device("meta"):
+            module = trunk.build()
+        module(images, Reading())
+
+
+def check_it_trains_alike_at_zero_stages_0_and_3(trunk: Trunk) -> None:
+    """Two steps at ZeRO stage 3 give the losses of stage 0: its weights are used where stage 3 gathers them."""
+
+    def assembled() -> StandInObjectiveModule:
+        module = trunk.build()
+        return StandInObjectiveModule(module, StandInHeadModule(module.width, 1), _plainest(trunk))
+
+    trains_alike_at_stages_0_and_3(assembled, batch_of(images_for(trunk, build(trunk))))
+
+
+ALWAYS: tuple[Check, ...] = (
+    check_its_abilities_are_known,
+    check_features_have_the_declared_shapes,
+    check_places_are_row_and_column_of_each_token,
+    check_tokens_depend_on_the_pixels,
+    check_layers_are_those_asked_for,
+    check_images_do_not_mix,
+    check_every_grid_is_read_or_refused,
+    check_weights_follow_torchs_seed,
+    check_what_it_accepts_can_be_built,
+    check_nothing_is_random_in_evaluation,
+    check_every_weight_is_trained,
+    check_its_parts_return_tensors,
+    check_images_are_left_as_they_were,
+    check_a_dry_run_can_count_it,
+    check_it_trains_alike_at_zero_stages_0_and_3,
+)
+CHECKS: tuple[Check, ...] = (*ALWAYS, *BY_ABILITY.values())
+
+
+def checks_of(trunk: Trunk) -> Iterator[Check]:
+    """Those that always apply, and those of what ``trunk`` says it can do."""
+    yield from ALWAYS
+    yield from (check for ability, check in BY_ABILITY.items() if ability in trunk.can)
+
+
+def _plainest(trunk: Trunk) -> Reading:
+    """The default reading, but with a hidden patch where that is possible: the mask token must train too."""
+    if "hide" not in trunk.can:
+        return Reading()
+    hidden_BN = torch.zeros(NUM_IMAGES, grid_of(trunk).num_patches, dtype=torch.bool)
+    hidden_BN[:, 0] = True
+    return Reading(hidden_BN=hidden_BN)

@@ -1,0 +1,133 @@
+"""What checks are made on: small random images, batches and features.
+
+Everything is float64, so that what does not depend on something does not change by rounding either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from aimcore.testing.requirements import seeded
+from aimcore.values import Batch, Features, Images, PatchGrid, View
+
+GRID = PatchGrid(3, 4)
+"""A rectangle, so that rows and columns cannot be mistaken for each other."""
+NUM_IMAGES = 3
+
+
+def random_images(
+    grid: PatchGrid = GRID, *, patch_size: int = 4, num_channels: int = 3, number: int = NUM_IMAGES, seed: int = 0
+) -> Images:
+    """``number`` images of one grid, of normal noise."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (number, grid.num_patches, patch_size**2 * num_channels)
+    patches_BNF = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return Images(patches_BNF=patches_BNF, grids=(grid,) * number, patch_size=patch_size)
+
+
+def batch_of(images: Images, views: Sequence[View] = (), *, seed: int = 0) -> Batch:
+    """A batch of ``images`` with labels 0 and 1 in turn, and random ``views``."""
+    generator = torch.Generator().manual_seed(seed)
+    number, grid = len(images.grids), images.grid
+    rendered = {}
+    for view in views:
+        side = view.pixels_per_patch
+        shape = (number, images.num_channels, grid.rows * side, grid.columns * side)
+        rendered[view.key] = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return Batch(
+        images=images,
+        sample_numbers_B=torch.arange(number),
+        seed=seed,
+        labels_B=torch.arange(number) % 2,
+        views=rendered,
+    )
+
+
+def part_of(batch: Batch, first: int, last: int) -> Batch:
+    """The samples ``first`` to ``last`` (excluded) of a batch, with their own numbers."""
+    part = slice(first, last)
+    images = batch.images
+    return attrs.evolve(
+        batch,
+        images=attrs.evolve(images, patches_BNF=images.patches_BNF[part].clone(), grids=images.grids[part]),
+        sample_numbers_B=batch.sample_numbers_B[part].clone(),
+        labels_B=None if batch.labels_B is None else batch.labels_B[part].clone(),
+        views={key: view[part].clone() for key, view in batch.views.items()},
+    )
+
+
+def changed_patch(patches_BNF: Tensor, patch: int) -> Tensor:
+    """The patches with one changed in every image, in raster order."""
+    changed = patches_BNF.clone()
+    # Reversing and stretching changes a patch's mean, variance and shape, so that every kind of target moves.
+    changed[:, patch] = 2 * changed[:, patch].flip(-1) + 1
+    return changed
+
+
+def with_changed_patch(batch: Batch, patch: int) -> Batch:
+    """The batch with one patch changed in every image and view."""
+    images, columns = batch.images, batch.images.grid.columns
+    views = {}
+    for key, view in batch.views.items():
+        side = view.shape[-1] // columns
+        top, left = patch // columns * side, patch % columns * side
+        changed = view.clone()
+        changed[..., top : top + side, left : left + side] = 1 - changed[..., top : top + side, left : left + side]
+        views[key] = changed
+    return attrs.evolve(
+        batch, images=attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, patch)), views=views
+    )
+
+
+def copy_of(batch: Batch) -> Batch:
+    """A batch that shares no pixels with ``batch``."""
+    return part_of(batch, 0, len(batch.images.grids))
+
+
+def on_meta(batch: Batch) -> Batch:
+    """The batch without its pixels, as a dry run counts with; sample numbers stay real. float32."""
+    images = batch.images
+    return attrs.evolve(
+        batch,
+        images=attrs.evolve(images, patches_BNF=images.patches_BNF.float().to("meta")),
+        labels_B=None if batch.labels_B is None else batch.labels_B.to("meta"),
+        views={key: view.float().to("meta") for key, view in batch.views.items()},
+    )
+
+
+def as_float32(batch: Batch) -> Batch:
+    """The batch as training has it."""
+    images = batch.images
+    return attrs.evolve(
+        batch,
+        images=attrs.evolve(images, patches_BNF=images.patches_BNF.float()),
+        views={key: view.float() for key, view in batch.views.items()},
+    )
+
+
+def random_features(width: int, *, seed: int = 0) -> Features:
+    """What a trunk might give for :func:`random_images`, in raster order."""
+    images = random_images(seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (NUM_IMAGES, GRID.num_patches, width)
+    tokens_BND = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return Features(tokens_BND, images.places_BN2, images.valid_BN)
+
+
+@torch.no_grad()
+def draw_nonzero(module: nn.Module) -> None:
+    """Move every weight: freshly made ones may be zero (a gate, an output layer) and hide what they will pass on."""
+    with seeded():
+        for parameter in module.parameters():
+            fan_in = parameter.shape[-1] if parameter.dim() > 1 else 4
+            parameter.add_(torch.randn_like(parameter) * fan_in**-0.5)
+
+
+def some_grids() -> Iterator[PatchGrid]:
+    """Shapes that break assumptions: one patch, a line either way, squares, rectangles."""
+    for rows, columns in ((1, 1), (1, 5), (4, 1), (2, 2), (3, 4), (5, 8), (7, 7), (8, 5), (16, 16)):
+        yield PatchGrid(rows, columns)

@@ -1,0 +1,68 @@
+"""What checks are written with: conditions that say what to do, and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-10
+"""Float64 numbers that differ by less are the same: real dependences of random networks are orders larger."""
+
+FAULTS = (
+    ArithmeticError, AttributeError, LookupError, NameError, NotImplementedError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What code raises that is given something it did not expect; AimcoreError is a ValueError."""
+
+
+def require(holds: bool | Tensor, message: str) -> None:
+    """Fail a check unless ``holds``.
+
+    Raises:
+        AssertionError: with ``message``, which says what was found and what to do.
+    """
+    __tracebackhide__ = True
+    if not holds:
+        raise AssertionError(message)
+
+
+@contextmanager
+def explained(message: str) -> Iterator[None]:
+    """Say what an error inside the block means.
+
+    Raises:
+        AssertionError: ``message`` and the error.
+    """
+    __tracebackhide__ = True
+    try:
+        yield
+    except FAULTS as fault:
+        raise AssertionError(f"{message}: {type(fault).__name__}: {fault}") from fault
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Draw from ``seed`` in the block; afterwards torch's generator is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one shape and, but for rounding, the same numbers."""
+    return one.shape == other.shape and not bool(differs(one, other).any())
+
+
+def differs(one: Tensor, other: Tensor) -> Tensor:
+    """Where two tensors differ by more than rounding; places that are NaN in either count as the same."""
+    return (one.detach().double() - other.detach().double()).nan_to_num().abs() > TOLERANCE
+
+
+def shape_of(tensor: object) -> str:
+    """A tensor's shape and type for a message; for anything else its type."""
+    if not isinstance(tensor, Tensor):
+        return type(tensor).__name__
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

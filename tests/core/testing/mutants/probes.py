@@ -1,0 +1,113 @@
+"""Probes, each broken in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimcore import FittedProbe, LabelledFeatures, Probe, component
+from aimcore.testing.checks import probes as checks
+
+
+class FittedMeans(FittedProbe):
+    def __init__(self, means_CD: Tensor, choice: Mapping[str, Any]) -> None:
+        self.means_CD = means_CD
+        self.choice = choice
+
+    def predict(self, features: Tensor) -> Tensor:
+        return torch.cdist(features, self.means_CD).argmin(-1)
+
+
+@component("sound")
+class Sound(Probe):
+    """The class whose mean is nearest."""
+
+    def layers_of(self, depth: int) -> tuple[int, ...]:
+        return (depth - 1,)
+
+    def means(self, train: LabelledFeatures) -> Tensor:
+        return torch.stack([train.features[train.labels == label].mean(0) for label in range(train.num_classes)])
+
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        return FittedMeans(self.means(train), {"held_out": len(held_out.labels)})
+
+
+@component("mutant")
+class Deep(Sound):
+    """Reads six layers, however many there are."""
+
+    def layers_of(self, depth: int) -> tuple[int, ...]:
+        return tuple(range(depth - 6, depth))
+
+
+class FittedFloats(FittedMeans):
+    def predict(self, features: Tensor) -> Tensor:
+        return super().predict(features).float()
+
+
+@component("mutant")
+class Floats(Sound):
+    """Gives classes as floats."""
+
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        return FittedFloats(self.means(train), {"held_out": len(held_out.labels)})
+
+
+@component("mutant")
+class Dull(Sound):
+    """Learns nothing."""
+
+    def means(self, train: LabelledFeatures) -> Tensor:
+        return torch.zeros(train.num_classes, train.features.shape[-1])
+
+
+@component("mutant")
+class Fickle(Sound):
+    """Draws from NumPy's generator, whatever the seed."""
+
+    def means(self, train: LabelledFeatures) -> Tensor:
+        means_CD = super().means(train)
+        return means_CD + torch.from_numpy(np.random.default_rng().normal(size=means_CD.shape)).float() / 2
+
+
+@component("mutant")
+class Reseeding(Sound):
+    """Seeds torch's global generator with its seed."""
+
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        torch.manual_seed(seed)
+        return super().fit(train, held_out, seed)
+
+
+@component("mutant")
+class InPlace(Sound):
+    """Scales the features where they stand."""
+
+    def means(self, train: LabelledFeatures) -> Tensor:
+        means_CD = super().means(train)
+        train.features.mul_(2)
+        return means_CD
+
+
+@component("mutant")
+class Wordless(Sound):
+    """Records its means as a tensor."""
+
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        return FittedMeans(self.means(train), {"means": self.means(train)})
+
+
+SOUND = (Sound(),)
+MUTANTS = (
+    (checks.check_layers_lie_within_any_depth, Deep()),
+    (checks.check_predictions_are_one_class_per_sample, Floats()),
+    (checks.check_it_learns_what_is_easy, Dull()),
+    (checks.check_the_same_seed_gives_the_same_probe, Fickle()),
+    (checks.check_torchs_generator_is_left_alone, Reseeding()),
+    (checks.check_features_are_left_as_they_were, InPlace()),
+    (checks.check_its_choice_can_be_recorded, Wordless()),
+)

@@ -1,0 +1,155 @@
+"""Sources, each broken in one way."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor
+
+from aimcore import OpenSource, Sample, Source, component
+from aimcore.testing.checks import sources as checks
+
+
+class OpenShades(OpenSource):
+    class_names = ("dark", "grey", "light")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> Sample:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return Sample(image=self.image(index), identifier=f"shade-{index}", label=index % 3)
+
+    def image(self, index: int) -> Tensor:
+        return torch.full((3, 4, 5), index, dtype=torch.uint8)
+
+
+@component("sound")
+class Sound(Source):
+    """Twelve plain pictures."""
+
+    count: int = 12
+
+    def open(self) -> OpenSource:
+        return OpenShades(self.count)
+
+
+class OpenFloats(OpenShades):
+    def image(self, index: int) -> Tensor:
+        return super().image(index) / 255
+
+
+@component("mutant")
+class Floats(Sound):
+    """Gives pixels as floats."""
+
+    def open(self) -> OpenSource:
+        return OpenFloats(self.count)
+
+
+class OpenMislabelled(OpenShades):
+    def label(self, index: int) -> int | None:
+        return (index + 1) % 3
+
+
+@component("mutant")
+class Mislabelled(Sound):
+    """Has one label when asked for the label, another when asked for the sample."""
+
+    def open(self) -> OpenSource:
+        return OpenMislabelled(self.count)
+
+
+class OpenFromOne(OpenShades):
+    def read(self, index: int) -> Sample:
+        return attrs.evolve(super().read(index), label=index % 3 + 1)
+
+
+@component("mutant")
+class FromOne(Sound):
+    """Counts its labels from 1."""
+
+    def open(self) -> OpenSource:
+        return OpenFromOne(self.count)
+
+
+class OpenShared(OpenShades):
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.images = [super(OpenShared, self).image(index) for index in range(count)]
+
+    def image(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+@component("mutant")
+class Shared(Sound):
+    """Gives out its own memory, for anybody to change."""
+
+    def open(self) -> OpenSource:
+        return OpenShared(self.count)
+
+
+class OpenNameless(OpenShades):
+    def read(self, index: int) -> Sample:
+        return attrs.evolve(super().read(index), identifier="a shade")
+
+
+@component("mutant")
+class Nameless(Sound):
+    """Calls all samples the same."""
+
+    def open(self) -> OpenSource:
+        return OpenNameless(self.count)
+
+
+class OpenEndless(OpenShades):
+    def read(self, index: int) -> Sample:
+        return super().read(index % self.count)
+
+
+@component("mutant")
+class Endless(Sound):
+    """Begins again at its end."""
+
+    def open(self) -> OpenSource:
+        return OpenEndless(self.count)
+
+
+class OpenRooted(OpenShades):
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.shade = lambda index: index
+
+
+@component("mutant")
+class Rooted(Sound):
+    """Holds a function that cannot be pickled."""
+
+    def open(self) -> OpenSource:
+        return OpenRooted(self.count)
+
+
+@component("mutant")
+class Empty(Sound):
+    """Has no samples, and opens all the same."""
+
+    def open(self) -> OpenSource:
+        return OpenShades(0)
+
+
+SOUND = (Sound(),)
+MUTANTS = (
+    (checks.check_its_length_is_a_positive_number, Empty()),
+    (checks.check_images_are_bytes_with_channels_first, Floats()),
+    (checks.check_labels_agree_with_the_samples, Mislabelled()),
+    (checks.check_labels_are_indices_of_class_names, FromOne()),
+    (checks.check_reading_again_gives_the_same_sample, Shared()),
+    (checks.check_identifiers_name_one_sample_each, Nameless()),
+    (checks.check_an_index_beyond_the_end_is_an_index_error, Endless()),
+    (checks.check_it_travels_to_data_workers, Rooted()),
+)

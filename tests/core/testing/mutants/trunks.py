@@ -1,0 +1,328 @@
+"""Trunks, each broken in one way."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from core.testing.mutants.heads import Wrapping
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aimcore import Ability, Attention, Features, Images, Reading, Trunk, TrunkModule, component
+from aimcore.patches import reorder
+from aimcore.testing.checks import trunk_abilities
+from aimcore.testing.checks import trunks as checks
+from aimcore.testing.parts import StandInTrunk, StandInTrunkModule
+
+
+class PlainModule(StandInTrunkModule):
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.mask_token.requires_grad_(False)
+
+
+@component("sound")
+class Sound(Trunk):
+    """Reads a uniform batch bidirectionally, in raster order, and can do nothing else."""
+
+    abilities: tuple[str, ...] = ()
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        return frozenset(self.abilities)  # type: ignore[arg-type]
+
+    @property
+    def patch_size(self) -> int:
+        return 4
+
+    def build(self) -> TrunkModule:
+        return PlainModule()
+
+
+@component("mutant")
+class WrongSize(Sound):
+    """Builds a module for patches of another size than it says."""
+
+    def build(self) -> TrunkModule:
+        module = PlainModule()
+        module.patch_size = 8
+        return module
+
+
+class SwappingModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        features = super().forward(images, reading)
+        return features._replace(places_BN2=features.places_BN2.flip(-1))
+
+
+@component("mutant")
+class Swapping(Sound):
+    """Gives column and row for row and column."""
+
+    def build(self) -> TrunkModule:
+        return SwappingModule()
+
+
+class BlinkeredModule(PlainModule):
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        patches_BNF = images.patches_BNF.clone()
+        patches_BNF[:, 0] = 0
+        return super().tokens(attrs.evolve(images, patches_BNF=patches_BNF), reading)
+
+
+@component("mutant")
+class Blinkered(Sound):
+    """Does not look at the first patch."""
+
+    def build(self) -> TrunkModule:
+        return BlinkeredModule()
+
+
+class SortingModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        return super().forward(images, attrs.evolve(reading, layers=tuple(sorted(reading.layers))))
+
+
+@component("mutant")
+class Sorting(Sound):
+    """Gives layers in their own order, not in the one asked for."""
+
+    def build(self) -> TrunkModule:
+        return SortingModule()
+
+
+class MixingModule(PlainModule):
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        tokens_BND = super().tokens(images, reading)
+        return tokens_BND + tokens_BND.mean(0)
+
+
+@component("mutant")
+class Mixing(Sound):
+    """Adds the mean over the batch."""
+
+    def build(self) -> TrunkModule:
+        return MixingModule()
+
+
+class TallModule(PlainModule):
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        if images.grid.rows == 1:
+            raise ValueError("a single row")
+        return super().tokens(images, reading)
+
+
+@component("mutant")
+class Tall(Sound):
+    """Cannot read a single row, and does not say so."""
+
+    def build(self) -> TrunkModule:
+        return TallModule()
+
+
+@component("mutant")
+class Reseeding(Sound):
+    """Seeds torch's global generator before it draws its weights."""
+
+    def build(self) -> TrunkModule:
+        torch.manual_seed(0)
+        return PlainModule()
+
+
+@component("mutant")
+class Unchecked(Sound):
+    """Takes any depth, and fails to build a negative one."""
+
+    depth: int = 2
+
+    def build(self) -> TrunkModule:
+        torch.empty(self.depth)
+        return PlainModule()
+
+
+class RandomModule(PlainModule):
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        return super().tokens(images, reading) * (1 + torch.rand(()))
+
+
+@component("mutant")
+class Random(Sound):
+    """Scales its tokens at random, also in evaluation."""
+
+    def build(self) -> TrunkModule:
+        return RandomModule()
+
+
+class IdleModule(PlainModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(16, 16)
+
+
+@component("mutant")
+class Idle(Sound):
+    """Has a layer that it never uses."""
+
+    def build(self) -> TrunkModule:
+        return IdleModule()
+
+
+class BoxedModule(PlainModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.box = Wrapping()
+
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        return self.box(super().tokens(images, reading)).tokens  # type: ignore[no-any-return]
+
+
+@component("mutant")
+class Boxed(Sound):
+    """Has a part that returns a dataclass."""
+
+    def build(self) -> TrunkModule:
+        return BoxedModule()
+
+
+class InPlaceModule(PlainModule):
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        images.patches_BNF.clamp_(-1, 1)
+        return super().tokens(images, reading)
+
+
+@component("mutant")
+class InPlace(Sound):
+    """Clips the pixels where they stand."""
+
+    def build(self) -> TrunkModule:
+        return InPlaceModule()
+
+
+class BranchingModule(PlainModule):
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        if images.patches_BNF.max() > 100:
+            raise ValueError("not normalised")
+        return super().tokens(images, reading)
+
+
+@component("mutant")
+class Branching(Sound):
+    """Looks at the pixels to decide what to do."""
+
+    def build(self) -> TrunkModule:
+        return BranchingModule()
+
+
+class ReachingModule(PlainModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip = nn.Linear(48, 16)
+        self.kept = (self.skip.weight, self.skip.bias)
+
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        skipped_BND = functional.linear(images.patches_BNF, *self.kept)
+        return super().tokens(images, reading) + skipped_BND
+
+
+@component("mutant")
+class Reaching(Sound):
+    """Keeps the weight of a part, and uses it outside that part's forward."""
+
+    def build(self) -> TrunkModule:
+        return ReachingModule()
+
+
+class DeafModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        raster = super().forward(images, attrs.evolve(reading, order_BN=None))
+        return raster._replace(places_BN2=reorder(raster.places_BN2, reading.order_BN))
+
+
+@component("mutant")
+class Deaf(Sound):
+    """Reads in raster order whatever it is told."""
+
+    def build(self) -> TrunkModule:
+        return DeafModule()
+
+
+class PeekingModule(PlainModule):
+    def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
+        attention = super().attention(images, reading, valid_BN)
+        given_B = attention.prefix_length_B
+        length_B = torch.full((len(images.grids),), 1) if given_B is None else given_B
+        return attrs.evolve(attention, prefix_length_B=length_B + 1)
+
+
+@component("mutant")
+class Peeking(Sound):
+    """Sees one patch more than it may."""
+
+    def build(self) -> TrunkModule:
+        return PeekingModule()
+
+
+class StrictModule(PlainModule):
+    def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
+        return attrs.evolve(super().attention(images, reading, valid_BN), prefix_length_B=None)
+
+
+@component("mutant")
+class Strict(Sound):
+    """Takes a prefix for nothing special."""
+
+    def build(self) -> TrunkModule:
+        return StrictModule()
+
+
+class SheerModule(PlainModule):
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        hidden = super().tokens(images, reading)
+        return hidden + super().tokens(images, attrs.evolve(reading, hidden_BN=None))
+
+
+@component("mutant")
+class Sheer(Sound):
+    """Adds the mask token to a hidden patch instead of putting it in its place."""
+
+    def build(self) -> TrunkModule:
+        return SheerModule()
+
+
+class PaddedModule(PlainModule):
+    def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
+        return reading.attention
+
+
+@component("mutant")
+class Padded(Sound):
+    """Attends to padding."""
+
+    def build(self) -> TrunkModule:
+        return PaddedModule()
+
+
+SOUND = (StandInTrunk(),)
+MUTANTS = (
+    (checks.check_its_abilities_are_known, Sound(abilities=("casual",))),
+    (checks.check_features_have_the_declared_shapes, WrongSize()),
+    (checks.check_places_are_row_and_column_of_each_token, Swapping()),
+    (checks.check_tokens_depend_on_the_pixels, Blinkered()),
+    (checks.check_layers_are_those_asked_for, Sorting()),
+    (checks.check_images_do_not_mix, Mixing()),
+    (checks.check_every_grid_is_read_or_refused, Tall()),
+    (checks.check_weights_follow_torchs_seed, Reseeding()),
+    (checks.check_what_it_accepts_can_be_built, Unchecked()),
+    (checks.check_nothing_is_random_in_evaluation, Random()),
+    (checks.check_every_weight_is_trained, Idle()),
+    (checks.check_its_parts_return_tensors, Boxed()),
+    (checks.check_images_are_left_as_they_were, InPlace()),
+    (checks.check_a_dry_run_can_count_it, Branching()),
+    (checks.check_it_trains_alike_at_zero_stages_0_and_3, Reaching()),
+    (trunk_abilities.check_it_reads_in_the_order_asked_for, Deaf(abilities=("order",))),
+    (trunk_abilities.check_causal_attention_sees_nothing_later, Peeking(abilities=("causal",))),
+    (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Peeking(abilities=("prefix",))),
+    (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Strict(abilities=("prefix",))),
+    (trunk_abilities.check_a_hidden_patch_cannot_be_seen, Sheer(abilities=("hide",))),
+    (trunk_abilities.check_padding_changes_nothing, Padded(abilities=("native",))),
+)

@@ -1,0 +1,41 @@
+"""Every check catches something that no other check catches."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from core.testing.mutants.table import MUTANTS, PAGE, SOUND, Mutant, page
+
+from aimcore.testing import checks_for, outcomes_of, parametrize_with_checks
+from aimcore.testing.checks import Check
+from aimcore.testing.conformance import all_checks
+
+
+@parametrize_with_checks(SOUND)
+def test_sound_components_pass_every_check(component: object, check: Check) -> None:
+    check(component)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.label)
+def test_each_mutant_is_caught_by_its_check_alone(mutant: Mutant) -> None:
+    faults = {outcome.check: outcome.fault for outcome in outcomes_of(mutant.component) if outcome.fault}
+    assert list(faults) == [mutant.check.__name__]
+    assert not faults[mutant.check.__name__].startswith("raised ")
+
+
+@pytest.mark.parametrize("role", all_checks())
+def test_every_check_has_a_mutant(role: str) -> None:
+    caught = {mutant.check for mutant in MUTANTS if mutant.role == role}
+    assert [check.__name__ for check in all_checks()[role] if check not in caught] == []
+
+
+def test_checks_have_names_of_their_own_and_say_what_they_ask() -> None:
+    for component in SOUND:
+        names = Counter(check.__name__ for check in checks_for(component))
+        assert [name for name, number in names.items() if number > 1] == []
+    assert [check for checks in all_checks().values() for check in checks if not check.__doc__] == []
+
+
+def test_the_documented_table_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run PYTHONPATH=tests python -m core.testing.mutants.table"
