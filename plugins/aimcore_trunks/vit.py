@@ -69,6 +69,8 @@ class ViT(Trunk):
         """Shapes must divide, and learned positions need their grid."""
         for field in ("width", "depth", "num_heads", "patch_size", "num_channels"):
             yield from at_least(field, getattr(self, field), 1)
+        if self.ffn_width is not None:
+            yield from at_least("ffn_width", self.ffn_width, 1)
         if self.num_heads > 0 and self.width % self.num_heads:
             yield Problem("width", f"must be a multiple of num_heads ({self.num_heads}), got {self.width}")
         if self.positions == "sincos" and self.width % 4:
