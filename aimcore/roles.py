@@ -91,22 +91,41 @@ class ImageTokenizer(Tokenizer):
 
 
 class TextTokenizer(Tokenizer):
-    """Gives text a sequence of ids."""
+    """Gives text a sequence of ids: a begin token (where there is one), the text, an end token, padding."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
     def vocabulary_size(self) -> int:
-        """V: number of ids, special ones included."""
+        """V: number of ids, special ones included. It reads the tokenizer's file, where there is one.
+
+        Raises:
+            AimcoreError: the file is missing or another than recorded, or a library is not installed.
+        """
+
+    @property
+    def begin_id(self) -> int | None:
+        """The id that stands before every text; None where none does."""
+        return None
+
+    @property
+    def end_id(self) -> int | None:
+        """The id that stands behind every text, cut or not; None where none does. It may be the padding's too."""
+        return None
+
+    @property
+    def padding_id(self) -> int:
+        """What fills a row up behind the end."""
+        return 0
 
     @abstractmethod
     def encode(self, texts: Sequence[str], context_length: int) -> Text:
-        """Ids of ``texts``, truncated and padded at the end to ``context_length``."""
+        """Ids of ``texts``, cut and padded at the end to ``context_length``; ``valid_BT`` marks what is scored."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, without special ones."""
+        """The text of ids up to the first end, without special ones."""
 
 
 class Head(Component, ABC):
@@ -166,6 +185,11 @@ class Objective(Component, ABC):
     def views(self) -> tuple[View, ...]:
         """Extra renderings of each crop that its module reads from ``batch.views``."""
         return ()
+
+    @property
+    def text(self) -> tuple[TextTokenizer, int] | None:
+        """The tokenizer and context length of ``batch.text``; None where no text is read."""
+        return None
 
     @property
     def needs(self) -> frozenset[Ability]:

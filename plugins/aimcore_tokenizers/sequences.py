@@ -1,0 +1,80 @@
+"""What all tokenizers of text do alike: clean, frame, cut, pad, and say what is scored.
+
+Shape suffixes: B batch, T text tokens.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+
+from aimcore import Text, TextTokenizer, settings
+
+
+@settings
+class SequenceTokenizer(TextTokenizer):
+    """Base of the tokenizers here: a subclass gives the ids of a text, and the special ids.
+
+    A row of ids is the begin token (where there is one), the text, the end token, padding. A text that is too long is
+    cut so that the end token still fits: every row has one, and the first one is where the text ends.
+
+    ``valid_BT`` says what is scored: begin token and text, and the end token only with ``supervise_end``. The end
+    token of a text that was cut is never scored, because the text does not end there.
+    """
+
+    lower_case: bool = True
+    """Captions in lower case (arXiv:2411.14402, the authors' training code)."""
+    clean_whitespace: bool = True
+    """One space for each run of white space, none at the ends."""
+    supervise_end: bool = False
+    """Whether the end token is scored. The paper's tokenizer (SigLIP's) pads with its end token, and padding is not
+    scored: the end is never learnt, and a model that generates never stops. Off is faithful; turn it on to generate."""
+
+    @abstractmethod
+    def tokens(self, text: str) -> Sequence[int]:
+        """Ids of a text that is cleaned already, without special ones."""
+
+    @abstractmethod
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of ids among which there are no special ones."""
+
+    def encode(self, texts: Sequence[str], context_length: int) -> Text:
+        """Ids and what of them is scored, both ``[B, T]`` with T = ``context_length``.
+
+        Raises:
+            ValueError: the context is too short for the special tokens and one more.
+        """
+        framed = (self.end_id is not None) + (self.begin_id is not None)
+        if context_length <= framed:
+            raise ValueError(f"a context of {context_length} tokens leaves no room beside {framed} special ones")
+        ids_BT = torch.full((len(texts), context_length), self.padding_id)
+        valid_BT = torch.zeros(ids_BT.shape, dtype=torch.bool)
+        for row, text in enumerate(texts):
+            ids, num_valid = self._framed(self.tokens(self.cleaned(text)), context_length - framed)
+            ids_BT[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+            valid_BT[row, :num_valid] = True
+        return Text(ids_BT=ids_BT, valid_BT=valid_BT)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text up to the first end token, without special ones."""
+        ids = [int(token) for token in ids]
+        if self.end_id in ids:
+            ids = ids[: ids.index(self.end_id)]
+        return self.text_of([token for token in ids if token not in (self.begin_id, self.padding_id)])
+
+    def cleaned(self, text: str) -> str:
+        """The text as it is tokenized."""
+        if self.clean_whitespace:
+            text = " ".join(text.split())
+        return text.lower() if self.lower_case else text
+
+    def _framed(self, tokens: Sequence[int], room: int) -> tuple[list[int], int]:
+        """A row without its padding, and how much of it is scored."""
+        begin = [] if self.begin_id is None else [self.begin_id]
+        ids = [*begin, *tokens[:room]]
+        if self.end_id is None:
+            return ids, len(ids)
+        scores_end = self.supervise_end and len(tokens) <= room
+        return [*ids, self.end_id], len(ids) + scores_end

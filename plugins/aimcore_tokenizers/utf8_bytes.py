@@ -1,0 +1,56 @@
+"""Text as its bytes: no file, no training, nothing unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from aimcore import component
+from aimcore_tokenizers.sequences import SequenceTokenizer
+
+_PADDING, _END, _BEGIN = 0, 1, 2
+_NUM_SPECIAL = 3
+
+
+@component("bytes")
+class Bytes(SequenceTokenizer):
+    """The bytes of a text in UTF-8, counted from 3; 0 is padding, 1 the end, 2 the beginning.
+
+    A text that is cut may end within a character, which decodes to U+FFFD.
+    """
+
+    begin: bool = False
+    """Whether each text starts with a begin token; decoders with a begin vector of their own need none."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """259, with or without a begin token."""
+        return _NUM_SPECIAL + 256
+
+    @property
+    def begin_id(self) -> int | None:
+        """2, or None without ``begin``."""
+        return _BEGIN if self.begin else None
+
+    @property
+    def end_id(self) -> int:
+        """1."""
+        return _END
+
+    @property
+    def padding_id(self) -> int:
+        """0."""
+        return _PADDING
+
+    def tokens(self, text: str) -> Sequence[int]:
+        """One id per byte; a lone surrogate, which has no bytes, becomes a question mark."""
+        return [byte + _NUM_SPECIAL for byte in text.encode(errors="replace")]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Bytes that are no UTF-8 become U+FFFD."""
+        return bytes(token - _NUM_SPECIAL for token in ids if token >= _NUM_SPECIAL).decode(errors="replace")
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """As the paper's, and as a model that generates needs it."""
+        return cls(), cls(begin=True, supervise_end=True)
