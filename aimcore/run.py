@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
@@ -76,15 +77,22 @@ def command(arguments: Sequence[str] | None = None) -> int:
     describe.add_argument("what", metavar="ROLE[/NAME]", help="for example orderings, or orderings/spiral")
     describe.set_defaults(function=_describe)
     check = commands.add_parser("check", help="prove properties of what is installed, or of a study")
-    check.add_argument("property", choices=["causality"], help="causality: no prediction sees its own target")
-    check.add_argument("study", nargs="?", type=Path, metavar="STUDY", help="default: everything installed")
-    check.add_argument("--scale", choices=SCALES, help="scale of the study (default: smoke)")
-    check.set_defaults(function=_check)
+    _add_checks(check.add_subparsers(required=True, metavar="PROPERTY"))
     report = commands.add_parser("report", help="draw a study's report.html again")
     report.add_argument("out", type=Path, metavar="OUT", help="folder of results")
     report.set_defaults(function=_report)
     options = parser.parse_args(arguments)
     return _guarded(options.function, options)
+
+
+def _add_checks(properties: Any) -> None:
+    causality = properties.add_parser("causality", help="no prediction sees its own target")
+    causality.add_argument("study", nargs="?", type=Path, metavar="STUDY", help="default: everything installed")
+    causality.add_argument("--scale", choices=SCALES, help="scale of the study (default: smoke)")
+    causality.set_defaults(function=_check)
+    plugin = properties.add_parser("plugin", help="a plugin's components keep the contracts of their roles")
+    plugin.add_argument("name", metavar="NAME", help="a plugin or a distribution, as 'aimcore plugins' lists them")
+    plugin.set_defaults(function=_check_plugin)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -116,6 +124,12 @@ def _check(options: argparse.Namespace) -> int:
     from aimcore.commands.check import check_command
 
     return check_command(options.study, options.scale or "smoke")
+
+
+def _check_plugin(options: argparse.Namespace) -> int:
+    from aimcore.commands.check import check_plugin_command
+
+    return check_plugin_command(options.name)
 
 
 def _guarded(function: object, options: argparse.Namespace) -> int:

@@ -1,10 +1,21 @@
-"""``aimcore check causality``: no prediction sees its own target, nor a later one."""
+"""``aimcore check causality`` and ``aimcore check plugin``: what can be proven of what is installed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from aimcore.errors import PluginError
 from aimcore.experiment import Scale
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aimcore.component import Component
+    from aimcore.plugins import Plugins
+    from aimcore.registry import Supplier
+    from aimcore.testing import Outcome
 
 
 def check_command(study: Path | None, scale: Scale) -> int:
@@ -30,3 +41,85 @@ def check_command(study: Path | None, scale: Scale) -> int:
             print(f"  {finding}")
     print(f"{len(cases)} checked, {leaks or 'none'} leaks")
     return 1 if leaks else 0
+
+
+def check_plugin_command(name: str) -> int:
+    """Run the conformance kit over the examples of a plugin's components.
+
+    Args:
+        name: of an entry point, or of a distribution (then of all its plugins).
+
+    Returns:
+        0 where every check passes, 1 where one fails.
+
+    Raises:
+        PluginError: no plugin that is loaded has this name, or it supplies nothing.
+    """
+    from rich.console import Console
+
+    from aimcore.plugins import installed
+    from aimcore.testing.conformance import labels_of
+    from aimcore.testing.outcomes import outcomes_of
+
+    plugins, console = installed(), Console()
+    classes = _components_of(plugins, _suppliers_called(name, plugins))
+    if not classes:
+        roles = ", ".join(sorted(plugins.registries))
+        raise PluginError(
+            f"plugin {name!r} supplies no component: its module needs a function with @hookimpl that is called after a "
+            f"role ({roles}) and returns component classes"
+        )
+    with console.status(f"checking {name}"):
+        components = [example for component in classes for example in component.examples()]
+        outcomes = {
+            label: list(outcomes_of(component))
+            for label, component in zip(labels_of(components), components, strict=True)
+        }
+    checked = {type(component) for component in components}
+    _print_outcomes(outcomes, [component for component in classes if component not in checked], console)
+    return 1 if any(outcome.fault for each in outcomes.values() for outcome in each) else 0
+
+
+def _suppliers_called(name: str, plugins: Plugins) -> list[Supplier]:
+    from packaging.utils import canonicalize_name
+
+    from aimcore.registry import did_you_mean
+
+    wanted = canonicalize_name(name)
+    found = [one for one in plugins.suppliers if wanted in map(canonicalize_name, (one.plugin, one.distribution))]
+    if found:
+        return found
+    absent = [str(left_out) for left_out in (*plugins.quarantined, *plugins.missing_extras)]
+    absent += [f"{supplier} is blocked" for supplier in plugins.blocked]
+    known = sorted({each for one in plugins.suppliers for each in (one.plugin, one.distribution)})
+    not_loaded = f"; not loaded: {', '.join(absent)}" if absent else ""
+    raise PluginError(
+        f"no plugin is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}{not_loaded}"
+    )
+
+
+def _components_of(plugins: Plugins, suppliers: Sequence[Supplier]) -> list[type[Component]]:
+    return [
+        component
+        for registry in plugins.registries.values()
+        for name, component in registry.items()
+        if registry.supplier_of(name) in suppliers
+    ]
+
+
+def _print_outcomes(outcomes: dict[str, list[Outcome]], unchecked: Sequence[type[Component]], console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("component", "checks", "failed", box=box.SIMPLE, pad_edge=False)
+    for label, each in outcomes.items():
+        failed = sum(bool(outcome.fault) for outcome in each)
+        table.add_row(label, str(len(each)), f"[red]{failed}[/red]" if failed else "none")
+    for component in unchecked:
+        table.add_row(f"{component.role}/{component.name}", "none", "has no examples(): check an instance in a test")
+    console.print(table)
+    for label, each in outcomes.items():
+        for outcome in each:
+            if outcome.fault:
+                console.print(f"{label} {outcome.check}", style="bold", markup=False, highlight=False)
+                console.print(f"  {outcome.fault}", markup=False, highlight=False)

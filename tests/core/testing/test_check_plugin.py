@@ -1,0 +1,100 @@
+"""``aimcore check plugin NAME``: the kit in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import pytest
+from core.testing.mutants.components import Demanding
+from core.testing.mutants.orderings import Fickle, Short, Sound
+from toy_plugins import ToyDistribution, points_of
+
+from aimcore import Ordering, component, hookimpl, run
+from aimcore.plugins import Plugins, load_plugins
+
+Supply = Callable[[Sequence[type[Ordering]]], Plugins]
+
+
+@component("short")
+class NamedShort(Short):
+    """Gives int32."""
+
+
+@component("demanding")
+class NamedDemanding(Demanding):
+    """Needs to be told its steps."""
+
+    @classmethod
+    def examples(cls) -> Sequence[Demanding]:
+        return ()
+
+
+@pytest.fixture
+def supply(monkeypatch: pytest.MonkeyPatch) -> Supply:
+    """Install a plugin ``mine`` of the distribution ``aimcore-mine``."""
+
+    def install(orderings: Sequence[type[Ordering]]) -> Plugins:
+        module = ModuleType("aimcore_mine")
+        if orderings:
+            module.orderings = hookimpl(lambda: list(orderings))  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "aimcore_mine", module)
+        plugins = load_plugins(points_of(ToyDistribution("aimcore-mine", "0.1", {"mine": "aimcore_mine"})))
+        monkeypatch.setattr("aimcore.plugins.installed", lambda: plugins)
+        return plugins
+
+    return install
+
+
+@pytest.mark.parametrize("name", ["mine", "aimcore-mine", "Aimcore_Mine"])
+def test_a_sound_plugin_passes_by_its_name_or_its_distributions(
+    supply: Supply, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supply([Sound])
+    assert run.command(["check", "plugin", name]) == 0
+    assert rows(capsys) == [["orderings/sound", "13", "none"]]
+
+
+def test_a_fault_is_told_with_exit_status_1(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    supply([Sound, NamedShort])
+    assert run.command(["check", "plugin", "mine"]) == 1
+    told = capsys.readouterr().out
+    assert "orderings/short check_the_permutation_is_int64_on_the_cpu\n  must be [N] int64 on the cpu, got [12]" in told
+
+
+def test_components_without_examples_are_named_as_unchecked(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    supply([NamedDemanding])
+    assert run.command(["check", "plugin", "mine"]) == 0
+    assert "has no examples(): check an instance in a test" in capsys.readouterr().out
+
+
+def test_an_unknown_plugin_is_answered_with_those_there_are(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    supply([Sound])
+    assert run.command(["check", "plugin", "mien"]) == 2
+    assert capsys.readouterr().err == (
+        "error: no plugin is called 'mien' (did you mean 'mine'?); there are aimcore-mine, mine\n"
+    )
+
+
+def test_a_plugin_that_supplies_nothing_is_told_what_it_lacks(
+    supply: Supply, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supply([])
+    assert run.command(["check", "plugin", "mine"]) == 2
+    assert "its module needs a function with @hookimpl that is called after a role" in capsys.readouterr().err
+
+
+def test_several_components_are_checked_each(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    @component("fickle")
+    class NamedFickle(Fickle):
+        """Draws another order each time."""
+
+    supply([Sound, NamedFickle])
+    assert run.command(["check", "plugin", "mine"]) == 1
+    assert rows(capsys)[:2] == [["orderings/fickle", "13", "1"], ["orderings/sound", "13", "none"]]
+
+
+def rows(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """The rows of the table."""
+    return [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" orderings/")]
