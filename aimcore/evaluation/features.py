@@ -88,8 +88,10 @@ def read_trunk(
     layers = tuple(sorted({layer for sink in sinks for layer in sink.kind.layers}))
 
     def features_of(batch: Batch) -> list[Tensor]:
-        features = trunk(batch.images, probe_reading(objective, batch.images, attention, layers))
-        return [_of_kind(features, layers, sink.kind) for sink in sinks]
+        reading = probe_reading(objective, batch.images, attention, layers)
+        features = trunk(batch.images, reading)
+        averaged = {chosen: _averaged(features, layers, chosen) for chosen in {sink.kind.layers for sink in sinks}}
+        return [_read_as(sink.kind.reads, averaged[sink.kind.layers], reading) for sink in sinks]
 
     with frozen(trunk, precision) as device:
         return fill(sinks, batches, device, features_of)
@@ -105,19 +107,25 @@ def probe_reading(objective: Objective, images: Images, attention: ProbeAttentio
     return attrs.evolve(objective.reading(images), attention=seen, layers=layers)
 
 
-def _of_kind(features: Features, layers: tuple[int, ...], kind: FeatureKind) -> Tensor:
-    """One kind of features of a batch, from features that hold the outputs of ``layers``."""
-    if kind.layers:
-        chosen = [features.layers[layers.index(layer)].float() for layer in kind.layers]
-        tokens_BND = torch.stack(chosen).mean(0)
-    else:
-        tokens_BND = features.tokens_BND.float()
-    raster = features._replace(tokens_BND=tokens_BND, layers=()).raster()
-    if kind.reads == "pooled":
-        return _mean_over_valid(raster.tokens_BND, raster.valid_BN)
-    if not bool(raster.valid_BN.all()):
+def _averaged(features: Features, layers: tuple[int, ...], chosen: tuple[int, ...]) -> Features:
+    """``features``, that hold the outputs of ``layers``, with the average of the ``chosen`` ones as tokens."""
+    if not chosen:
+        return features._replace(tokens_BND=features.tokens_BND.float(), layers=())
+    # One sum after the other: a stack of all layers would be copied once and read twice.
+    total_BND = torch.zeros_like(features.layers[0], dtype=torch.float32)
+    for layer in chosen:
+        total_BND += features.layers[layers.index(layer)]
+    return features._replace(tokens_BND=total_BND.div_(len(chosen)), layers=())
+
+
+def _read_as(reads: Reads, features: Features, reading: Reading) -> Tensor:
+    """``features`` in raster order, or their mean."""
+    is_whole = bool(features.valid_BN.all())
+    if reads == "pooled":
+        return features.tokens_BND.mean(1) if is_whole else _mean_over_valid(features.tokens_BND, features.valid_BN)
+    if not is_whole:
         raise InvalidValue("probe", [("reads", "a probe of tokens needs images of one size; use a pooled one")])
-    return raster.tokens_BND
+    return (features if reading.order_BN is None else features.raster()).tokens_BND
 
 
 def _mean_over_valid(tokens_BND: Tensor, valid_BN: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class StoredStream(FeatureStream):
             features, labels = (torch.cat(parts) for parts in zip(*read, strict=True))
             if generator is not None:
                 shuffled = torch.randperm(len(labels), generator=generator)
-                features, labels = features[shuffled], labels[shuffled]
+                features, labels = features.index_select(0, shuffled), labels[shuffled]
             yield LabelledFeatures(features=features, labels=labels, num_classes=self.num_classes)
 
     def _of_chunk(self, chunk: int, places: tuple[int, int]) -> tuple[Tensor, Tensor]:

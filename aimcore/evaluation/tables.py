@@ -78,7 +78,7 @@ class FeatureTable(Table):
         """The samples at ``positions``, or all."""
         features, labels = self.features, self.labels
         if positions is not None and len(positions) < len(labels):
-            features, labels = features[positions], labels[positions]
+            features, labels = features.index_select(0, positions), labels[positions]
         return LabelledFeatures(features=features, labels=labels, num_classes=self.num_classes)
 
     def fit(self, probe: Probe, train: Tensor, held_out: Tensor, seed: int) -> FittedProbe:

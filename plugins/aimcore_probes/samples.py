@@ -56,7 +56,8 @@ class SamplesInMemory(Samples):
         count = len(self.labels)
         order_n = torch.randperm(count, generator=generator)
         for index_b in torch.split(order_n[: count - count % batch_size], batch_size):
-            yield self.features[index_b], self.labels[index_b]
+            # Twice as fast as indexing with brackets; for a linear probe this is most of a step.
+            yield self.features.index_select(0, index_b), self.labels[index_b]
 
     def in_order(self) -> Iterator[Batch]:
         """Slices of the features."""
