@@ -6,7 +6,7 @@ Query, key and value are three modules. Shape suffixes: B batch, N tokens, D wid
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,13 @@ def init_linears(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
+class KeyValue(NamedTuple):
+    """Keys and values of tokens that were read before, for generation one token at a time."""
+
+    key_BHNE: Tensor
+    value_BHNE: Tensor
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention."""
 
@@ -66,6 +73,17 @@ class SelfAttention(nn.Module):
         """``[B, H, N, N]`` float32: how much each query (third axis) of ``forward`` sees of each key."""
         query, key = (self._heads(part(tokens_BND)) for part in (self.query, self.key))
         return attention_probabilities(query, key, mask).float()
+
+    def extend(self, tokens_BMD: Tensor, mask: Mask, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
+        """As forward for M more tokens behind those whose keys and values are ``past``; also returns all of these.
+
+        ``mask`` has a row per new token and a column per token, old and new.
+        """
+        query, key, value = (self._heads(part(tokens_BMD)) for part in (self.query, self.key, self.value))
+        if past is not None:
+            key, value = torch.cat([past.key_BHNE, key], dim=2), torch.cat([past.value_BHNE, value], dim=2)
+        mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
+        return mixed, KeyValue(key, value)
 
     def _heads(self, tokens_BND: Tensor) -> Tensor:
         return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
@@ -114,6 +132,13 @@ class TransformerBlock(nn.Module):
         tokens_BND = tokens_BND + self.attention(self.norm_1(tokens_BND), mask)
         result: Tensor = tokens_BND + self.ffn(self.norm_2(tokens_BND))
         return result
+
+    def extend(self, tokens_BMD: Tensor, mask: Mask, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
+        """As forward for M more tokens; see :meth:`SelfAttention.extend`."""
+        mixed_BMD, past = self.attention.extend(self.norm_1(tokens_BMD), mask, past)
+        tokens_BMD = tokens_BMD + mixed_BMD
+        result: Tensor = tokens_BMD + self.ffn(self.norm_2(tokens_BMD))
+        return result, past
 
 
 class MLPBlock(nn.Module):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from aimcore.values import Attention, Batch, Features, Images, Loss, Reading
+from aimcore.layers import KeyValue
+from aimcore.values import Attention, Batch, Features, Images, Loss, Reading, Text
 
 
 class PredictedPatches(NamedTuple):
@@ -61,14 +62,55 @@ class HeadModule(nn.Module, ABC):
         """
 
 
+class Decoded(NamedTuple):
+    """What a decoder predicts; None where nothing was asked for."""
+
+    patches_MK: Tensor | None
+    logits_MV: Tensor | None
+
+
+class DecoderState(NamedTuple):
+    """Where generation stands."""
+
+    past: tuple[KeyValue, ...]
+    """Keys and values per block."""
+    seen_BL: Tensor
+    """True for the tokens of the past that may be seen."""
+    num_tokens: int
+    """Text tokens read so far."""
+    context_BND: Tensor | None = None
+    """Image tokens, where the decoder reads them anew at each step."""
+
+
 class DecoderModule(nn.Module, ABC):
     """A decoder over image features and text."""
 
     @abstractmethod
     def forward(
-        self, features: Features, text: object, image_where_M: Tensor, text_where_M: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Patch predictions ``[M, K]`` and token logits ``[M, V]`` at the flat positions asked for."""
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text | None,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor | None,
+    ) -> Decoded:
+        """Patch predictions ``[M, K]`` and token logits ``[M, V]`` at the flat positions asked for.
+
+        ``attention`` is what the trunk used. ``image_where_M`` are steps ``b * N + n`` of the reading order, whose
+        outputs predict what comes next; ``text_where_M`` are the tokens ``b * T + t`` to be predicted.
+        """
+
+    def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
+        """Begin to generate: logits ``[B, V]`` of the first token, and the state to go on from.
+
+        Raises:
+            NotImplementedError: this decoder does not generate.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not generate text")
+
+    def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
+        raise NotImplementedError(f"{type(self).__name__} does not generate text")
 
 
 class ObjectiveModule(nn.Module, ABC):

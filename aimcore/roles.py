@@ -145,6 +145,11 @@ class Decoder(Component, ABC):
     __slots__ = ()
     role: ClassVar[str] = "decoders"
 
+    @property
+    def predicts_patches(self) -> bool:
+        """Whether it predicts patches besides text."""
+        return True
+
     @abstractmethod
     def build(self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int) -> DecoderModule:
         """The module: image features of width ``in_width`` in, patch values and token logits out."""

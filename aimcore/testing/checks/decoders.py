@@ -1,28 +1,95 @@
-"""Decoders: the basics, until the decoders that come with aimcore settle the rest of their contract.
+"""Decoders: who sees what, and generation.
 
-Shape suffixes: B batch, N patches, D width, M scored positions, K outputs.
+Shape suffixes: B batch, N patches, D width, M scored positions, K outputs, T text tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import attrs
 import torch
+from torch import Tensor
 
-from aimcore.modules import DecoderModule
+from aimcore.modules import Decoded, DecoderModule
 from aimcore.roles import Decoder
 from aimcore.testing.checks import Check, modules
 from aimcore.testing.material import GRID, NUM_IMAGES, random_features
-from aimcore.testing.requirements import require, seeded, shape_of
+from aimcore.testing.requirements import differs, require, seeded, shape_of
+from aimcore.values import CAUSAL, Features, Text
 
-_WIDTH, _OUTPUTS, _VOCABULARY, _CONTEXT = 16, 10, 32, 8
-_EVERYWHERE = torch.arange(NUM_IMAGES * GRID.num_patches)
+_WIDTH, _OUTPUTS, _VOCABULARY, _CONTEXT = 16, 10, 32, 6
+_PATCHES = torch.arange(NUM_IMAGES * GRID.num_patches)
+_TOKENS = torch.arange(NUM_IMAGES * _CONTEXT)
 
 
-def check_patch_predictions_are_one_row_per_position(decoder: Decoder) -> None:
-    """Without text, patch predictions are ``[M, K]`` and there are no token logits."""
-    predictions_MK, logits_MV = _built(decoder)(random_features(_WIDTH), None, _EVERYWHERE, _EVERYWHERE[:0])
-    good = predictions_MK is not None and predictions_MK.shape == (len(_EVERYWHERE), _OUTPUTS)
-    require(good, f"patch predictions must be [{len(_EVERYWHERE)}, {_OUTPUTS}], got {shape_of(predictions_MK)}")
-    require(logits_MV is None or not len(logits_MV), "there is no text, yet there are token logits")
+def check_predictions_are_one_row_per_position(decoder: Decoder) -> None:
+    """Patch predictions are ``[M, K]`` and token logits ``[M, V]``, at the positions asked for, in their order."""
+    module, features, text = _built(decoder), random_features(_WIDTH), _text()
+    tokens_M = torch.tensor([7, 2])
+    logits_MV = module(features, CAUSAL, text, None, tokens_M).logits_MV
+    good = logits_MV is not None and logits_MV.shape == (2, _VOCABULARY)
+    require(good, f"token logits must be [2, {_VOCABULARY}], got {shape_of(logits_MV)}")
+    same = not differs(logits_MV, _logits(module, decoder, features, text).flatten(0, 1)[tokens_M]).any()
+    require(same, "token logits are not those of the positions asked for, in their order")
+    if decoder.predicts_patches:
+        patches_MK = module(features, CAUSAL, text, torch.tensor([5]), tokens_M).patches_MK
+        good = patches_MK is not None and patches_MK.shape == (1, _OUTPUTS)
+        require(good, f"patch predictions must be [1, {_OUTPUTS}], got {shape_of(patches_MK)}")
+
+
+def check_no_token_sees_itself_or_a_later_one(decoder: Decoder) -> None:
+    """Logits of token t do not change with tokens t and later, and do change with earlier ones."""
+    module, features, text = _built(decoder), random_features(_WIDTH), _text()
+    before_BTV = _logits(module, decoder, features, text)
+    for position in range(_CONTEXT):
+        ids_BT = text.ids_BT.clone()
+        ids_BT[:, position] = (ids_BT[:, position] + 1) % _VOCABULARY
+        after_BTV = _logits(module, decoder, features, attrs.evolve(text, ids_BT=ids_BT))
+        changed_T = differs(before_BTV, after_BTV).any(-1).any(0)
+        seen = changed_T[: position + 1].nonzero().flatten().tolist()
+        require(not seen, f"logits of tokens {seen} change with token {position}: they see their answer")
+        blind = position + 1 < _CONTEXT and not changed_T[position + 1 :].any()
+        require(not blind, f"no logits behind token {position} change with it: the caption is not read")
+
+
+def check_patches_see_no_text_and_no_later_patch(decoder: Decoder) -> None:
+    """The prediction at a step depends on image features up to that step alone."""
+    if not decoder.predicts_patches:
+        return
+    module, features, text = _built(decoder), random_features(_WIDTH), _text()
+    before_BNK = _patches(module, decoder, features, text)
+    other = attrs.evolve(text, ids_BT=(text.ids_BT + 1) % _VOCABULARY)
+    require(not differs(before_BNK, _patches(module, decoder, features, other)).any(), "patch predictions see text")
+    for step in range(1, GRID.num_patches):
+        changed = differs(before_BNK, _patches(module, decoder, _changed(features, step), text))
+        require(not changed[:, :step].any(), f"predictions at earlier steps change with the features at step {step}")
+
+
+def check_captions_read_their_own_image(decoder: Decoder) -> None:
+    """Logits depend on the features of their image and of no other."""
+    module, features, text = _built(decoder), random_features(_WIDTH), _text()
+    tokens_BND = features.tokens_BND.clone()
+    tokens_BND[0] += 1 + tokens_BND[0].square()
+    changed = differs(
+        _logits(module, decoder, features, text),
+        _logits(module, decoder, features._replace(tokens_BND=tokens_BND), text),
+    )
+    require(bool(changed[0].any()), "logits do not depend on the image")
+    require(not changed[1:].any(), "logits depend on another image of the batch")
+
+
+def check_generation_agrees_with_training(decoder: Decoder) -> None:
+    """``start`` and ``step`` give the logits that the whole caption gives; a decoder may lack both."""
+    module, features, text = _built(decoder), random_features(_WIDTH), _text()
+    whole_BTV = _logits(module, decoder, features, text)
+    try:
+        logits_BV, state = module.start(features, CAUSAL)
+    except NotImplementedError:
+        return
+    for position in range(_CONTEXT):
+        wrong = differs(logits_BV, whole_BTV[:, position]).any()
+        require(not wrong, f"generating token {position} has other logits than training")
+        if position + 1 < _CONTEXT:
+            logits_BV, state = module.step(text.ids_BT[:, position], state)
 
 
 def check_weights_follow_torchs_seed(decoder: Decoder) -> None:
@@ -31,13 +98,17 @@ def check_weights_follow_torchs_seed(decoder: Decoder) -> None:
 
 
 def check_nothing_is_random_in_evaluation(decoder: Decoder) -> None:
-    """In evaluation mode the same features give the same predictions."""
-    module, features = _built(decoder), random_features(_WIDTH)
-    modules.nothing_is_random_in_evaluation(lambda: module(features, None, _EVERYWHERE, _EVERYWHERE[:0])[0])
+    """In evaluation mode the same features and captions give the same logits."""
+    module, features, text = _built(decoder), random_features(_WIDTH), _text()
+    modules.nothing_is_random_in_evaluation(lambda: module(features, CAUSAL, text, None, _TOKENS).logits_MV)
 
 
 CHECKS: tuple[Check, ...] = (
-    check_patch_predictions_are_one_row_per_position,
+    check_predictions_are_one_row_per_position,
+    check_no_token_sees_itself_or_a_later_one,
+    check_patches_see_no_text_and_no_later_patch,
+    check_captions_read_their_own_image,
+    check_generation_agrees_with_training,
     check_weights_follow_torchs_seed,
     check_nothing_is_random_in_evaluation,
 )
@@ -47,3 +118,34 @@ def _built(decoder: Decoder) -> DecoderModule:
     with seeded():
         module: DecoderModule = modules.ready(decoder.build(_WIDTH, _OUTPUTS, _VOCABULARY, _CONTEXT))
     return module
+
+
+def _text() -> Text:
+    generator = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(_VOCABULARY, (NUM_IMAGES, _CONTEXT), generator=generator)
+    return Text(ids_BT=ids_BT, valid_BT=torch.ones_like(ids_BT, dtype=torch.bool))
+
+
+@torch.no_grad()
+def _decoded(module: DecoderModule, decoder: Decoder, features: Features, text: Text) -> Decoded:
+    with seeded():
+        decoded: Decoded = module(features, CAUSAL, text, _PATCHES if decoder.predicts_patches else None, _TOKENS)
+    return decoded
+
+
+def _logits(module: DecoderModule, decoder: Decoder, features: Features, text: Text) -> Tensor:
+    logits_MV = _decoded(module, decoder, features, text).logits_MV
+    assert logits_MV is not None
+    return logits_MV.reshape(NUM_IMAGES, _CONTEXT, -1)
+
+
+def _patches(module: DecoderModule, decoder: Decoder, features: Features, text: Text) -> Tensor:
+    patches_MK = _decoded(module, decoder, features, text).patches_MK
+    assert patches_MK is not None
+    return patches_MK.reshape(NUM_IMAGES, GRID.num_patches, -1)
+
+
+def _changed(features: Features, step: int) -> Features:
+    tokens_BND = features.tokens_BND.clone()
+    tokens_BND[:, step] += 1 + tokens_BND[:, step].square()
+    return features._replace(tokens_BND=tokens_BND)

@@ -1,0 +1,159 @@
+"""A text decoder that looks at the image through cross-attention, as CapPa's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from torch import Tensor, nn
+
+from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
+from aimcore.attention import Mask, attend, mask_of
+from aimcore.layers import FeedForward, KeyValue, SelfAttention, init_linears, make_norm, swiglu_width
+from aimcore.modules import Decoded, DecoderState
+from aimcore_decoders.joint import size_problems
+from aimcore_decoders.text_inputs import TextInputs
+
+
+@component("cross_attention", paper="arXiv:2306.07915; arXiv:2411.14402, Table 9b")
+class CrossAttentionDecoder(Decoder):
+    """Self-attention over the caption, cross-attention to the image, feed-forward; text only.
+
+    Blocks have SwiGLU and RMSNorm without biases, because arXiv:2411.14402 compares objectives on one architecture.
+    Attention over the caption is causal but within the prefix of ``text.prefix_length_B``; CapPa's parallel prediction
+    makes the whole context that prefix and masks every input.
+    """
+
+    width: int = 1024
+    depth: int = 12
+    num_heads: int = 8
+    norm_eps: float = 1e-5
+
+    @property
+    def predicts_patches(self) -> bool:
+        """Text only."""
+        return False
+
+    def problems(self) -> Iterable[Problem]:
+        """Sizes must be positive, and heads divide the width."""
+        return size_problems(self.width, self.depth, self.num_heads)
+
+    def build(
+        self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
+    ) -> CrossAttentionDecoderModule:
+        """The module; it predicts no patches."""
+        return CrossAttentionDecoderModule(self, in_width, vocabulary_size, context_length)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """A tiny one."""
+        return (cls(width=16, depth=2, num_heads=2),)
+
+
+class CrossAttention(nn.Module):
+    """Queries from text, keys and values from image tokens."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, text_BTD: Tensor, image_BND: Tensor, mask: Mask) -> Tensor:
+        """``[B, T, D]``; the mask has a column per image token."""
+        query = self._heads(self.query(text_BTD))
+        key, value = self._heads(self.key(image_BND)), self._heads(self.value(image_BND))
+        mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
+        return mixed
+
+    def _heads(self, tokens_BND: Tensor) -> Tensor:
+        return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+class CrossAttentionBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, pre-norm, each added to its input."""
+
+    def __init__(self, width: int, num_heads: int, eps: float) -> None:
+        super().__init__()
+        self.norm_1 = make_norm("rms_norm", width, eps)
+        self.attention = SelfAttention(width, num_heads, bias=False)
+        self.norm_cross = make_norm("rms_norm", width, eps)
+        self.cross = CrossAttention(width, num_heads)
+        self.norm_2 = make_norm("rms_norm", width, eps)
+        self.ffn = FeedForward(width, swiglu_width(width), kind="swiglu", bias=False)
+
+    def forward(
+        self, text_BMD: Tensor, mask: Mask, image_BND: Tensor, image_mask: Mask, past: KeyValue | None = None
+    ) -> tuple[Tensor, KeyValue]:
+        """M text tokens behind those of ``past``; also returns the keys and values of all."""
+        mixed_BMD, kept = self.attention.extend(self.norm_1(text_BMD), mask, past)
+        text_BMD = text_BMD + mixed_BMD
+        text_BMD = text_BMD + self.cross(self.norm_cross(text_BMD), image_BND, image_mask)
+        result: Tensor = text_BMD + self.ffn(self.norm_2(text_BMD))
+        return result, kept
+
+
+class CrossAttentionDecoderModule(DecoderModule):
+    """The module of :class:`CrossAttentionDecoder`."""
+
+    def __init__(self, config: CrossAttentionDecoder, in_width: int, vocabulary_size: int, context_length: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(in_width, config.width)
+        self.text_inputs = TextInputs(vocabulary_size, context_length, config.width, with_mask=True)
+        self.blocks = nn.ModuleList(
+            CrossAttentionBlock(config.width, config.num_heads, config.norm_eps) for _ in range(config.depth)
+        )
+        self.norm = make_norm("rms_norm", config.width, config.norm_eps)
+        self.to_tokens = nn.Linear(config.width, vocabulary_size, bias=False)
+        init_linears(self)
+
+    def forward(
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text | None,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor | None,
+    ) -> Decoded:
+        """Token logits where asked for.
+
+        Raises:
+            ValueError: patches are asked for, or there is no text.
+        """
+        if image_where_M is not None or text is None or text_where_M is None:
+            raise ValueError("a cross-attention decoder predicts text only: use a joint or separate one for patches")
+        image_BND = self.project(features.tokens_BND)
+        tokens_BTD = self.text_inputs(text).to(image_BND.dtype)
+        causal = Attention(causal=True, prefix_length_B=text.prefix_length_B)
+        mask = mask_of(causal, tokens_BTD.shape[1], tokens_BTD.device)
+        for block in self.blocks:
+            tokens_BTD, _ = block(tokens_BTD, mask, image_BND, _image_mask(attention.valid_BN))
+        normed_MD = self.norm(tokens_BTD.flatten(0, 1).index_select(0, text_where_M))
+        return Decoded(None, self.to_tokens(normed_MD))
+
+    def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
+        """Read the image and the begin vector."""
+        image_BND = self.project(features.tokens_BND)
+        seen_BN = features.valid_BN if attention.valid_BN is None else attention.valid_BN
+        first_B1D = self.text_inputs.first(len(image_BND)).to(image_BND.dtype)
+        return self._read(first_B1D, DecoderState((), seen_BN, 1, image_BND))
+
+    def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Read one more token of each caption."""
+        tokens_B1D = self.text_inputs.next(ids_B, state.num_tokens)
+        return self._read(tokens_B1D, state._replace(num_tokens=state.num_tokens + 1))
+
+    def _read(self, tokens_B1D: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        past: list[KeyValue] = []
+        for index, block in enumerate(self.blocks):
+            before = state.past[index] if state.past else None
+            tokens_B1D, kept = block(tokens_B1D, Mask(), state.context_BND, _image_mask(state.seen_BL), before)
+            past.append(kept)
+        logits_BV: Tensor = self.to_tokens(self.norm(tokens_B1D[:, -1]))
+        return logits_BV, state._replace(past=tuple(past))
+
+
+def _image_mask(valid_BN: Tensor | None) -> Mask:
+    return Mask(None if valid_BN is None else valid_BN[:, None, None, :])

@@ -1,0 +1,143 @@
+"""AIMv2's joint multimodal decoder: image, then caption, in one causal sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, at_least, component
+from aimcore.attention import Mask, mask_of
+from aimcore.layers import KeyValue, TransformerBlock, init_linears, make_norm, swiglu_width
+from aimcore.modules import Decoded, DecoderState
+from aimcore_decoders.text_inputs import TextInputs
+
+
+@component("joint", paper="arXiv:2411.14402, Figure 1, section 2.2 and Tables 1, 9d-f")
+class JointDecoder(Decoder):
+    """One causal transformer over image features and caption, with a linear head for each.
+
+    Image features, after the encoder's final norm, pass a linear layer (with bias) to the decoder's width and get no
+    positions there. SwiGLU, RMSNorm, no biases in the blocks. The defaults are Table 1's.
+    """
+
+    width: int = 1024
+    depth: int = 12
+    num_heads: int = 8
+    norm_eps: float = 1e-5
+
+    def problems(self) -> Iterable[Problem]:
+        """Sizes must be positive, and heads divide the width."""
+        return size_problems(self.width, self.depth, self.num_heads)
+
+    def build(self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int) -> JointDecoderModule:
+        """The module."""
+        return JointDecoderModule(self, in_width, num_outputs, vocabulary_size, context_length)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """A tiny one."""
+        return (cls(width=16, depth=2, num_heads=2),)
+
+
+class JointDecoderModule(DecoderModule):
+    """The module of :class:`JointDecoder`."""
+
+    def __init__(
+        self, config: JointDecoder, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
+    ) -> None:
+        super().__init__()
+        self.project = nn.Linear(in_width, config.width)
+        self.text_inputs = TextInputs(vocabulary_size, context_length, config.width)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                config.width,
+                config.num_heads,
+                swiglu_width(config.width),
+                norm="rms_norm",
+                ffn="swiglu",
+                eps=config.norm_eps,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = make_norm("rms_norm", config.width, config.norm_eps)
+        self.to_patches = nn.Linear(config.width, num_outputs, bias=False)
+        self.to_tokens = nn.Linear(config.width, vocabulary_size, bias=False)
+        init_linears(self)
+
+    def forward(
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text | None,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor | None,
+    ) -> Decoded:
+        """Patch predictions and token logits, each only where asked for.
+
+        The image comes first, so nothing of it sees text; captions are padded behind, so no token sees padding.
+        """
+        tokens_BLD = self.project(features.tokens_BND)
+        num_steps = tokens_BLD.shape[1]
+        if text is not None:
+            tokens_BLD = torch.cat([tokens_BLD, self.text_inputs(text).to(tokens_BLD.dtype)], dim=1)
+        mask = mask_of(_causal(attention, tokens_BLD.shape[1]), tokens_BLD.shape[1], tokens_BLD.device)
+        for block in self.blocks:
+            tokens_BLD = block(tokens_BLD, mask)
+        image_BND, text_BTD = tokens_BLD[:, :num_steps], tokens_BLD[:, num_steps:]
+        return Decoded(
+            None if image_where_M is None else self.to_patches(self._at(image_BND, image_where_M)),
+            None if text_where_M is None else self.to_tokens(self._at(text_BTD, text_where_M)),
+        )
+
+    def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
+        """Read the image and the begin vector."""
+        image_BND = self.project(features.tokens_BND)
+        first_B1D = self.text_inputs.first(len(image_BND)).to(image_BND.dtype)
+        tokens_BLD = torch.cat([image_BND, first_B1D], dim=1)
+        length = tokens_BLD.shape[1]
+        causal = _causal(attention, length)
+        seen_BL = tokens_BLD.new_ones(tokens_BLD.shape[:2], dtype=torch.bool)
+        if causal.valid_BN is not None:
+            seen_BL = causal.valid_BN
+        mask = mask_of(causal, length, tokens_BLD.device)
+        return self._read(tokens_BLD, mask, DecoderState((), seen_BL, 1))
+
+    def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Read one more token of each caption."""
+        tokens_B1D = self.text_inputs.next(ids_B, state.num_tokens)
+        seen_BL = torch.cat([state.seen_BL, state.seen_BL.new_ones(len(ids_B), 1)], dim=1)
+        mask = Mask(seen_BL[:, None, None, :])
+        return self._read(tokens_B1D, mask, state._replace(seen_BL=seen_BL, num_tokens=state.num_tokens + 1))
+
+    def _read(self, tokens_BMD: Tensor, mask: Mask, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        past: list[KeyValue] = []
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, TransformerBlock)
+            tokens_BMD, kept = block.extend(tokens_BMD, mask, state.past[index] if state.past else None)
+            past.append(kept)
+        logits_BV: Tensor = self.to_tokens(self.norm(tokens_BMD[:, -1]))
+        return logits_BV, state._replace(past=tuple(past))
+
+    def _at(self, tokens_BND: Tensor, where_M: Tensor) -> Tensor:
+        normed_MD: Tensor = self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M))
+        return normed_MD
+
+
+def size_problems(width: int, depth: int, num_heads: int) -> Iterable[Problem]:
+    """What is wrong with a decoder's size."""
+    for field, value in (("width", width), ("depth", depth), ("num_heads", num_heads)):
+        yield from at_least(field, value, 1)
+    if num_heads > 0 and width % num_heads:
+        yield Problem("width", f"must be a multiple of num_heads ({num_heads}), got {width}")
+
+
+def _causal(attention: Attention, length: int) -> Attention:
+    """Plain causal attention over image and text; padding of the image is seen by nobody."""
+    if attention.valid_BN is None:
+        return Attention(causal=True)
+    batch, num_steps = attention.valid_BN.shape
+    text_BT = attention.valid_BN.new_ones(batch, length - num_steps)
+    return Attention(causal=True, valid_BN=torch.cat([attention.valid_BN, text_BT], dim=1))

@@ -1,0 +1,79 @@
+"""Two dedicated decoders: one for the image, one for the caption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from torch import Tensor
+
+from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
+from aimcore.modules import Decoded, DecoderState
+from aimcore_decoders.joint import JointDecoder, size_problems
+
+
+@component("separate", paper="arXiv:2411.14402, Table 9d")
+class SeparateDecoder(Decoder):
+    """A decoder of patches that reads image features alone, and one of text that reads image features and caption.
+
+    The paper says "two dedicated decoders" and no more; here each is a joint decoder of the given size that is asked
+    for one modality.
+    """
+
+    width: int = 1024
+    depth: int = 12
+    num_heads: int = 8
+    norm_eps: float = 1e-5
+
+    def problems(self) -> Iterable[Problem]:
+        """Sizes must be positive, and heads divide the width."""
+        return size_problems(self.width, self.depth, self.num_heads)
+
+    def build(
+        self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
+    ) -> SeparateDecoderModule:
+        """The module."""
+        return SeparateDecoderModule(self, in_width, num_outputs, vocabulary_size, context_length)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """A tiny one."""
+        return (cls(width=16, depth=2, num_heads=2),)
+
+
+class SeparateDecoderModule(DecoderModule):
+    """The module of :class:`SeparateDecoder`."""
+
+    def __init__(
+        self, config: SeparateDecoder, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
+    ) -> None:
+        super().__init__()
+        one = JointDecoder(width=config.width, depth=config.depth, num_heads=config.num_heads, norm_eps=config.norm_eps)
+        self.image = one.build(in_width, num_outputs, 1, 0)
+        self.text = one.build(in_width, 1, vocabulary_size, context_length)
+        # Parts of the other modality, which would never be trained.
+        del self.image.text_inputs, self.image.to_tokens, self.text.to_patches
+
+    def forward(
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text | None,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor | None,
+    ) -> Decoded:
+        """Patch predictions and token logits, each from its own decoder."""
+        patches_MK = logits_MV = None
+        if image_where_M is not None:
+            patches_MK = self.image(features, attention, None, image_where_M, None).patches_MK
+        if text is not None and text_where_M is not None:
+            logits_MV = self.text(features, attention, text, None, text_where_M).logits_MV
+        return Decoded(patches_MK, logits_MV)
+
+    def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
+        """Generation is the text decoder's."""
+        return self.text.start(features, attention)
+
+    def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Generation is the text decoder's."""
+        return self.text.step(ids_B, state)

@@ -1,0 +1,109 @@
+"""Which patches are given and which are scored, in reading order: shared by the objectives that predict patches.
+
+Shape suffixes: B batch, N steps of the reading order, M scored steps, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from aimcore import Attention, Batch, Images, Loss, Ordering, PatchGrid, Target
+from aimcore.modules import PredictedPatches
+from aimcore.patches import order_of, reorder
+from aimcore.randomness import keyed_integers
+
+Prefix = Literal["uniform"] | int | None
+"""Prefix length: uniform in [1, K - 1] per image (arXiv:2401.08541, section 4.2), a fixed number, or none (causal)."""
+
+
+@attrs.frozen(eq=False)
+class Steps:
+    """How a batch is read, and the flat steps ``b * N + t`` whose patches are scored.
+
+    The output at step t - 1 predicts the patch of step t. The steps are found on the CPU: no device waits.
+    """
+
+    order_BN: Tensor
+    attention: Attention
+    target_M: Tensor
+
+
+def validation_prefix(prefix: Prefix) -> int | None:
+    """One patch where training draws the prefix, the fixed length, or None without a prefix."""
+    return 1 if prefix == "uniform" else prefix
+
+
+def nothing_left(grid: PatchGrid, prefix: Prefix) -> Iterable[str]:
+    """Yield a problem if no patch of ``grid`` is behind the prefix."""
+    first = prefix if isinstance(prefix, int) else 1
+    if grid.num_patches <= first:
+        yield f"nothing is left to predict: {grid.num_patches} patches, of which {first} are given"
+
+
+def first_targets(batch: Batch, prefix: Prefix, *, training: bool) -> npt.NDArray[np.int64]:
+    """``[B]`` step of each image's first scored patch: its prefix length, or 1 without a prefix."""
+    lengths_B = _lengths(batch.images)
+    if prefix == "uniform" and training:
+        return keyed_integers(batch.seed, "prefix", batch.sample_numbers_B.numpy(), 1, lengths_B)
+    return np.full_like(lengths_B, validation_prefix(prefix) or 1)
+
+
+def num_scored(batch: Batch, prefix: Prefix, *, training: bool) -> int:
+    """Number of scored patches: those behind the prefixes."""
+    return int((_lengths(batch.images) - first_targets(batch, prefix, training=training)).sum())
+
+
+def steps_of(batch: Batch, ordering: Ordering, prefix: Prefix, *, training: bool) -> Steps:
+    """How to read ``batch`` with causal or prefix-causal attention, and what to score."""
+    images = batch.images
+    device = images.patches_BNF.device
+    first_B = first_targets(batch, prefix, training=training)
+    order_BN = order_of(ordering.permutation, images)
+    attention = Attention(
+        causal=True,
+        prefix_length_B=None if prefix is None else torch.from_numpy(first_B).to(device),
+        valid_BN=reorder(images.valid_BN, order_BN) if images.is_padded else None,
+    )
+    steps_N = np.arange(images.patches_BNF.shape[1])
+    scored_BN = (steps_N >= first_B[:, None]) & (steps_N < _lengths(images)[:, None])
+    return Steps(order_BN, attention, torch.from_numpy(np.flatnonzero(scored_BN)).to(device))
+
+
+def patch_loss(target: Target, batch: Batch, steps: Steps, predictions_MK: Tensor, *, weight: float = 1.0) -> Loss:
+    """The loss of ``predictions_MK`` against the target's values at the scored steps."""
+    values_M = reorder(target.values(batch), steps.order_BN).flatten(0, 1)[steps.target_M]
+    loss_M = target.loss(at_least_float32(predictions_MK), values_M)
+    per_position_BN = spread(loss_M, steps.target_M, steps.order_BN.shape, torch.nan)
+    return Loss(loss_M.sum(), torch.tensor(len(loss_M), device=loss_M.device), weight, per_position_BN)
+
+
+def drawn_patches(target: Target, batch: Batch, steps: Steps, predictions_MK: Tensor) -> PredictedPatches:
+    """Predictions at the scored steps as pixels, in raster order."""
+    shape, back_BN = steps.order_BN.shape, steps.order_BN.argsort(dim=1)
+    predictions_BNK = reorder(spread(predictions_MK, steps.target_M, shape, 0.0), back_BN)
+    scored_M = torch.ones_like(steps.target_M, dtype=torch.bool)
+    patches_BNF = batch.images.patches_BNF
+    drawn_BNF = target.to_patches(predictions_BNK.to(patches_BNF.dtype), patches_BNF)
+    return PredictedPatches(drawn_BNF, reorder(spread(scored_M, steps.target_M, shape, False), back_BN))
+
+
+def at_least_float32(predictions: Tensor) -> Tensor:
+    """Losses are taken in float32 whatever the model computes in, or better."""
+    return predictions if predictions.dtype == torch.float64 else predictions.float()
+
+
+def spread(values_M: Tensor, where_M: Tensor, shape: torch.Size, fill: float) -> Tensor:
+    """Values ``[M, ...]`` at flat positions of a ``[B, N]`` table, ``fill`` elsewhere: ``[B, N, ...]``."""
+    flat = values_M.new_full((shape.numel(), *values_M.shape[1:]), fill)
+    return flat.index_copy(0, where_M, values_M).reshape(*shape, *values_M.shape[1:])
+
+
+def _lengths(images: Images) -> npt.NDArray[np.int64]:
+    return np.array([grid.num_patches for grid in images.grids], dtype=np.int64)
