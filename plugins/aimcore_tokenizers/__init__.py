@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 from aimcore import Tokenizer, hookimpl
+from aimcore_tokenizers.bpe import BPE
+from aimcore_tokenizers.clip_bpe import ClipBPE
+from aimcore_tokenizers.sentence_piece import SentencePiece
 from aimcore_tokenizers.utf8_bytes import Bytes
 
-__all__ = ["Bytes"]
+__all__ = ["BPE", "Bytes", "ClipBPE", "SentencePiece"]
 
 
 @hookimpl
 def tokenizers() -> Sequence[type[Tokenizer]]:
     """Every built-in tokenizer."""
-    return [Bytes]
+    return [BPE, Bytes, ClipBPE, SentencePiece]

@@ -13,6 +13,13 @@ import torch
 from aimcore import Text, TextTokenizer, settings
 
 
+def cleaned(text: str, *, lower_case: bool, clean_whitespace: bool) -> str:
+    """The text in lower case, with one space for each run of white space and none at the ends, as asked for."""
+    if clean_whitespace:
+        text = " ".join(text.split())
+    return text.lower() if lower_case else text
+
+
 @settings
 class SequenceTokenizer(TextTokenizer):
     """Base of the tokenizers here: a subclass gives the ids of a text, and the special ids.
@@ -66,9 +73,7 @@ class SequenceTokenizer(TextTokenizer):
 
     def cleaned(self, text: str) -> str:
         """The text as it is tokenized."""
-        if self.clean_whitespace:
-            text = " ".join(text.split())
-        return text.lower() if self.lower_case else text
+        return cleaned(text, lower_case=self.lower_case, clean_whitespace=self.clean_whitespace)
 
     def _framed(self, tokens: Sequence[int], room: int) -> tuple[list[int], int]:
         """A row without its padding, and how much of it is scored."""

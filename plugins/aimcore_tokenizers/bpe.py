@@ -1,0 +1,161 @@
+"""Byte-pair encoding by Hugging Face's ``tokenizers``: any ``tokenizer.json``, or one trained on a corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from aimcore import InvalidValue, Problem, component
+from aimcore_tokenizers.files import TokenizerFileError, hash_of, hash_problems, library, read_file
+from aimcore_tokenizers.sequences import SequenceTokenizer, cleaned
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PADDING, END, BEGIN = "<padding>", "<end>", "<begin>"
+"""Special tokens of the files that :meth:`BPE.train` writes; their ids are 0, 1 and 2."""
+_NUM_BYTES = 256
+
+
+@component("bpe")
+class BPE(SequenceTokenizer):
+    """The vocabulary of a ``tokenizer.json``, with its own normaliser and pre-tokenizer.
+
+    Beginning, end, padding and truncation are this component's, not the file's. A special token that a caption spells
+    out is text like any other. Needs the extra ``text``.
+    """
+
+    path: str
+    """A ``tokenizer.json``: a path, or a URL that fsspec knows."""
+    sha256: str
+    """Its hash; :meth:`from_file` finds it."""
+    begin: str | None = None
+    """The token in front of every text; None puts none, as decoders with a begin vector of their own need it."""
+    end: str = END
+    """The token behind every text."""
+    padding: str = PADDING
+    """The token behind the end; it may be the end's."""
+
+    def problems(self) -> Iterable[Problem]:
+        """The hash must look like one."""
+        return hash_problems(self.sha256)
+
+    @classmethod
+    def from_file(cls, path: str, *, begin: str | None = None, end: str = END, padding: str = PADDING) -> Self:
+        """The tokenizer of a file as it is now.
+
+        Raises:
+            DataNotFound: the file cannot be read.
+        """
+        return cls(path=path, sha256=hash_of(path), begin=begin, end=end, padding=padding)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], path: Path, *, vocabulary_size: int, lower_case: bool = True) -> Self:
+        """Fit a byte-level vocabulary to ``texts`` and write it to ``path``; the same texts give the same file.
+
+        Args:
+            texts: the corpus; white space is cleaned as in training.
+            path: where the ``tokenizer.json`` goes.
+            vocabulary_size: at most so many ids, the three special tokens and 256 bytes included.
+            lower_case: whether captions will be read in lower case.
+
+        Raises:
+            InvalidValue: the vocabulary has no room for the bytes.
+        """
+        specials = [PADDING, END, BEGIN]
+        if vocabulary_size < _NUM_BYTES + len(specials):
+            message = f"must be at least {_NUM_BYTES + len(specials)} (bytes, special tokens), got {vocabulary_size}"
+            raise InvalidValue(cls.__name__, [("vocabulary_size", message)])
+        tokenizers = library("tokenizers", cls.name)
+        model = tokenizers.Tokenizer(tokenizers.models.BPE())
+        model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        model.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            special_tokens=specials,
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        corpus = (cleaned(text, lower_case=lower_case, clean_whitespace=True) for text in texts)
+        model.train_from_iterator(corpus, trainer)
+        content = model.to_str(pretty=True).encode()
+        _replace(path, content)
+        return cls(path=str(path), sha256=hashlib.sha256(content).hexdigest(), lower_case=lower_case)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The highest id of the file, and one."""
+        return max(self._model.get_vocab(with_added_tokens=True).values()) + 1
+
+    @property
+    def begin_id(self) -> int | None:
+        """The id of ``begin``."""
+        return None if self.begin is None else self._id_of(self.begin, "begin")
+
+    @property
+    def end_id(self) -> int:
+        """The id of ``end``."""
+        return self._id_of(self.end, "end")
+
+    @property
+    def padding_id(self) -> int:
+        """The id of ``padding``."""
+        return self._id_of(self.padding, "padding")
+
+    def tokens(self, text: str) -> Sequence[int]:
+        """Ids as the file's model has them."""
+        return self._model.encode(text, add_special_tokens=False).ids
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text, as the file's decoder puts it together."""
+        return self._model.decode(list(ids), skip_special_tokens=True)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """None: the file is the user's."""
+        return ()
+
+    @cached_property
+    def _model(self) -> Tokenizer:
+        text = _checked(read_file(self.path, self.sha256), self.path)
+        model: Tokenizer = library("tokenizers", self.name).Tokenizer.from_str(text)
+        model.no_truncation()
+        model.no_padding()
+        model.encode_special_tokens = True
+        return model
+
+    def _id_of(self, token: str, field: str) -> int:
+        found = self._model.token_to_id(token)
+        if found is None:
+            raise TokenizerFileError(
+                f"{self.path} has no token {token!r}, which is the {field} of tokenizer {self.name!r}: name one of the "
+                f"file's own, such as {self._special_tokens()}"
+            )
+        return found
+
+    def _special_tokens(self) -> list[str]:
+        return [str(token.content) for token in self._model.get_added_tokens_decoder().values()][:8]
+
+
+def _checked(content: bytes, path: str) -> str:
+    """The text of a ``tokenizer.json``; the library says little about files that are something else."""
+    try:
+        text = content.decode()
+        document = json.loads(text)
+    except ValueError as cause:
+        raise TokenizerFileError(f"{path} is no tokenizer.json: {cause}") from cause
+    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
+        raise TokenizerFileError(f"{path} is no tokenizer.json: it has no 'model'")
+    return text
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)

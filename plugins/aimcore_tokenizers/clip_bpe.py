@@ -1,0 +1,132 @@
+"""CLIP's byte-pair encoding, from the file of merges that its authors released."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Self
+
+from aimcore import Problem, component
+from aimcore_tokenizers.files import TokenizerFileError, hash_of, hash_problems, library, read_file
+from aimcore_tokenizers.sequences import SequenceTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+NUM_MERGES = 49_152 - 256 - 2
+"""How many lines of the file are used, as in CLIP's code; its vocabulary is 2 * 256 bytes, the merges, 2 special."""
+VOCABULARY_SIZE = 2 * 256 + NUM_MERGES + 2
+_END_OF_WORD = "</w>"
+_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+
+@component("clip_bpe", paper="arXiv:2103.00020")
+class ClipBPE(SequenceTokenizer):
+    """49,408 ids: CLIP's, given its ``bpe_simple_vocab_16e6.txt.gz`` (open-clip-torch ships it).
+
+    CLIP's code also repairs mis-decoded text (ftfy) and HTML entities; that is left to whoever prepares captions. A
+    special token that a caption spells out is text here. Needs the extra ``text``.
+    """
+
+    path: str
+    """The file of merges, gzipped: a path, or a URL that fsspec knows."""
+    sha256: str
+    """Its hash; :meth:`from_file` finds it."""
+    begin: bool = True
+    """Whether each text starts with the begin token, as in CLIP; decoders with a begin vector need none."""
+
+    def problems(self) -> Iterable[Problem]:
+        """The hash must look like one."""
+        return hash_problems(self.sha256)
+
+    @classmethod
+    def from_file(cls, path: str, *, begin: bool = True) -> Self:
+        """The tokenizer of a file as it is now.
+
+        Raises:
+            DataNotFound: the file cannot be read.
+        """
+        return cls(path=path, sha256=hash_of(path), begin=begin)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """49,408, once the file is read."""
+        return self._model.get_vocab_size()
+
+    @property
+    def begin_id(self) -> int | None:
+        """49,406, or None without ``begin``."""
+        return VOCABULARY_SIZE - 2 if self.begin else None
+
+    @property
+    def end_id(self) -> int:
+        """49,407."""
+        return VOCABULARY_SIZE - 1
+
+    @property
+    def padding_id(self) -> int:
+        """0, as in CLIP's code; a real token (the exclamation mark) has that id too, so tell padding by its place."""
+        return 0
+
+    def tokens(self, text: str) -> Sequence[int]:
+        """Ids as CLIP's code gives them."""
+        return self._model.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text up to the first end token; padding behind it is never looked at."""
+        ids = [int(token) for token in ids]
+        end = ids.index(self.end_id) if self.end_id in ids else len(ids)
+        return self.text_of([token for token in ids[:end] if token < VOCABULARY_SIZE - 2])
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Words between single spaces, punctuation set apart: the encoding keeps no other white space."""
+        return self._model.decode(list(ids)).strip()
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """None: the file is the user's."""
+        return ()
+
+    @cached_property
+    def _model(self) -> Tokenizer:
+        merges = _merges_in(read_file(self.path, self.sha256), self.path)
+        tokenizers = library("tokenizers", self.name)
+        parts = _bytes_in_order()
+        tokens = [*parts, *(part + _END_OF_WORD for part in parts), *("".join(merge) for merge in merges)]
+        vocabulary = {token: number for number, token in enumerate(tokens)} | {
+            "<start_of_text>": VOCABULARY_SIZE - 2,
+            "<end_of_text>": VOCABULARY_SIZE - 1,
+        }
+        unknown = next((part for merge in merges for part in merge if part not in vocabulary), None)
+        if unknown is not None:
+            raise TokenizerFileError(f"{self.path} merges {unknown!r}, which is neither a byte nor merged before")
+        bpe = tokenizers.models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_END_OF_WORD)
+        model: Tokenizer = tokenizers.Tokenizer(bpe)
+        cut, decoders = tokenizers.pre_tokenizers, tokenizers.decoders
+        words = cut.Split(tokenizers.Regex(_PATTERN), "removed", invert=True)
+        model.pre_tokenizer = cut.Sequence([words, cut.ByteLevel(add_prefix_space=False, use_regex=False)])
+        model.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(_END_OF_WORD, " ")])
+        return model
+
+
+def _merges_in(content: bytes, path: str) -> list[tuple[str, str]]:
+    """The merges of the file, best first; the first line is a comment, and lines beyond the vocabulary are unused."""
+    try:
+        lines = gzip.decompress(content).decode().split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as cause:
+        raise TokenizerFileError(f"{path} is no gzipped text: {type(cause).__name__}: {cause}") from cause
+    merges = [tuple(line.split()) for line in islice(lines, 1, 1 + NUM_MERGES)]
+    pairs = [(merge[0], merge[1]) for merge in merges if len(merge) == 2]
+    if len(pairs) != NUM_MERGES:
+        raise TokenizerFileError(f"{path} holds {len(pairs):,} merges behind its first line, not {NUM_MERGES:,}")
+    return pairs
+
+
+def _bytes_in_order() -> list[str]:
+    """The characters that stand for bytes (GPT-2's): printable ones for themselves first, the others from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = 256 - len(printable)
+    return [*map(chr, printable), *(chr(256 + number) for number in range(others))]

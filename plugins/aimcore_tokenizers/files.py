@@ -1,0 +1,73 @@
+"""The files that tokenizers were fitted to, and the libraries that read them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+import fsspec
+
+from aimcore import AimcoreError, DataNotFound, Problem
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class TokenizerFileError(AimcoreError):
+    """A tokenizer's file is another than the recipe records, or is no such file."""
+
+
+class MissingLibrary(AimcoreError):
+    """A tokenizer needs an optional library."""
+
+
+def library(package: str, tokenizer: str) -> Any:
+    """The optional ``package``, imported when it is first needed.
+
+    Raises:
+        MissingLibrary: it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as cause:
+        raise MissingLibrary(
+            f"tokenizer {tokenizer!r} needs the package {package} ({cause}): pip install 'aimcore[text]'"
+        ) from cause
+
+
+def read_file(path: str, sha256: str | None = None) -> bytes:
+    """The content of a path or URL, which must have the SHA-256 that is recorded.
+
+    Raises:
+        DataNotFound: it cannot be read.
+        TokenizerFileError: its hash is another.
+    """
+    try:
+        with fsspec.open(path, "rb") as file:
+            content: bytes = file.read()
+    except (OSError, ImportError, ValueError) as cause:
+        raise DataNotFound(f"cannot read the tokenizer's file {path}: {type(cause).__name__}: {cause}") from cause
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise TokenizerFileError(
+            f"{path} has the SHA-256 {found}, but {sha256} is recorded: it is another vocabulary, under which ids mean "
+            "something else. Put the recorded file back, or record the new hash and train anew"
+        )
+    return content
+
+
+def hash_of(path: str) -> str:
+    """The SHA-256 of a path or URL, to be recorded.
+
+    Raises:
+        DataNotFound: it cannot be read.
+    """
+    return hashlib.sha256(read_file(path)).hexdigest()
+
+
+def hash_problems(sha256: str) -> Iterable[Problem]:
+    """A recorded hash is 64 hexadecimal digits."""
+    if not _SHA256.fullmatch(sha256):
+        yield Problem("sha256", f"must be the file's SHA-256 in 64 lower-case hexadecimal digits, got {sha256!r}")

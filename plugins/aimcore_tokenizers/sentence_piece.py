@@ -1,0 +1,81 @@
+"""SentencePiece files, such as SigLIP's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from aimcore import Problem, component
+from aimcore_tokenizers.files import TokenizerFileError, hash_of, hash_problems, library, read_file
+from aimcore_tokenizers.sequences import SequenceTokenizer
+
+
+@component("sentencepiece", paper="arXiv:1808.06226; arXiv:2411.14402")
+class SentencePiece(SequenceTokenizer):
+    """The vocabulary of a SentencePiece ``.model`` file; AIMv2 takes SigLIP's of 32,000 pieces.
+
+    Needs the extra ``text``.
+    """
+
+    path: str
+    """The ``.model`` file: a path, or a URL that fsspec knows."""
+    sha256: str
+    """Its hash; :meth:`from_file` finds it."""
+    pads_with: Literal["end", "padding"] = "end"
+    """The id that fills a row up: the end's, as SigLIP's tokenizer does, or the file's own padding."""
+
+    def problems(self) -> Iterable[Problem]:
+        """The hash must look like one."""
+        return hash_problems(self.sha256)
+
+    @classmethod
+    def from_file(cls, path: str, *, pads_with: Literal["end", "padding"] = "end") -> Self:
+        """The tokenizer of a file as it is now.
+
+        Raises:
+            DataNotFound: the file cannot be read.
+        """
+        return cls(path=path, sha256=hash_of(path), pads_with=pads_with)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces."""
+        return int(self._model.get_piece_size())
+
+    @property
+    def end_id(self) -> int:
+        """The file's end of a sentence."""
+        return self._special(int(self._model.eos_id()), "end of a sentence (eos)")
+
+    @property
+    def padding_id(self) -> int:
+        """See ``pads_with``."""
+        return self.end_id if self.pads_with == "end" else self._special(int(self._model.pad_id()), "padding (pad)")
+
+    def tokens(self, text: str) -> Sequence[int]:
+        """Ids of the pieces."""
+        return list(self._model.encode(text))
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The pieces put together."""
+        return str(self._model.decode(list(ids)))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """None: the file is the user's."""
+        return ()
+
+    @cached_property
+    def _model(self) -> Any:
+        content = read_file(self.path, self.sha256)
+        sentencepiece = library("sentencepiece", self.name)
+        try:
+            return sentencepiece.SentencePieceProcessor(model_proto=content)
+        except RuntimeError as cause:
+            raise TokenizerFileError(f"{self.path} is no SentencePiece model: {cause}") from cause
+
+    def _special(self, found: int, what: str) -> int:
+        if found < 0:
+            raise TokenizerFileError(f"{self.path} has no piece for the {what}: train the model with one")
+        return found
