@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -58,13 +59,18 @@ def findings_of(case: Case, *, seed: int = 0) -> list[str]:
 
 def leaks_of(watched: Watched) -> Iterator[str]:
     """Scored steps that read what they must not, or nothing, or of which it cannot be told."""
-    autoregressive = bool({"causal", "prefix"} & watched.case.objective.needs)
+    needs = watched.case.objective.needs
     for name, loss in watched.losses().items():
         if loss.per_position_BN is None:
-            yield f"loss {name!r} has no per_position_BN: what each step reads cannot be told"
+            if {"causal", "prefix", "hide"} & needs:
+                yield f"loss {name!r} has no per_position_BN: what each step reads cannot be told"
             continue
         found = _dependence(watched, name)
-        yield from (f"loss {name!r}: {text}" for text in _leaks(found, watched.case.grid, autoregressive))
+        if watched.batch.text is not None and not found.target.any():
+            leaks = _leaks_of_text(watched, name, found)
+        else:
+            leaks = _leaks(found, watched.case.grid, autoregressive=bool({"causal", "prefix"} & needs))
+        yield from (f"loss {name!r}: {text}" for text in leaks)
 
 
 def _dependence(watched: Watched, name: str) -> _Dependence:
@@ -94,7 +100,24 @@ def _gradients(watched: Watched, name: str) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def _leaks(found: _Dependence, grid: PatchGrid, autoregressive: bool) -> Iterator[str]:
+@torch.no_grad()
+def _leaks_of_text(watched: Watched, name: str, found: _Dependence) -> Iterator[str]:
+    """The same for a loss whose targets are tokens; whether a token reads itself, the checks of decoders find."""
+    text, base_BT = watched.batch.text, watched.per_position(name)
+    assert text is not None
+    if not found.by_perturbation.any():
+        yield "is blind: no token's prediction depends on a patch"
+    for token in range(1, base_BT.shape[1]):
+        ids_BT = text.ids_BT.clone()
+        ids_BT[:, token] = torch.where(text.valid_BT[:, token], text.ids_BT[:, token - 1], text.ids_BT[:, token])
+        changed = attrs.evolve(watched.batch, text=attrs.evolve(text, ids_BT=ids_BT))
+        earlier_BT = differs(base_BT, watched.per_position(name, changed))[:, :token]
+        if earlier_BT.any():
+            image, step = earlier_BT.nonzero()[0].tolist()
+            yield f"image {image}: the prediction of token {step} reads token {token}"
+
+
+def _leaks(found: _Dependence, grid: PatchGrid, *, autoregressive: bool) -> Iterator[str]:
     for method, read in (("gradient", found.by_gradient), ("perturbation", found.by_perturbation)):
         for image, step in found.scored_BS.nonzero().tolist():
             own_P, read_P = found.target[image, step], read[image, step]

@@ -5,14 +5,15 @@ Everything is float64, so that what does not depend on something does not change
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import torch
 from torch import Tensor, nn
 
+from aimcore.roles import Objective
 from aimcore.testing.requirements import seeded
-from aimcore.values import Batch, Features, Images, PatchGrid, View
+from aimcore.values import Batch, Features, Images, PatchGrid, Text, View
 
 GRID = PatchGrid(3, 4)
 """A rectangle, so that rows and columns cannot be mistaken for each other."""
@@ -47,6 +48,16 @@ def batch_of(images: Images, views: Sequence[View] = (), *, seed: int = 0) -> Ba
     )
 
 
+def batch_for(objective: Objective, images: Images, *, seed: int = 0) -> Batch:
+    """A batch of ``images`` with the views and the text that ``objective`` reads."""
+    batch = batch_of(images, objective.views, seed=seed)
+    if objective.text is None:
+        return batch
+    tokenizer, context_length = objective.text
+    texts = [f"{number} red shoes" for number in range(len(images.grids))]
+    return attrs.evolve(batch, text=tokenizer.encode(texts, context_length))
+
+
 def part_of(batch: Batch, first: int, last: int) -> Batch:
     """The samples ``first`` to ``last`` (excluded) of a batch, with their own numbers."""
     part = slice(first, last)
@@ -57,6 +68,7 @@ def part_of(batch: Batch, first: int, last: int) -> Batch:
         sample_numbers_B=batch.sample_numbers_B[part].clone(),
         labels_B=None if batch.labels_B is None else batch.labels_B[part].clone(),
         views={key: view[part].clone() for key, view in batch.views.items()},
+        text=None if batch.text is None else _mapped(batch.text, lambda tensor: tensor[part].clone()),
     )
 
 
@@ -83,13 +95,19 @@ def with_changed_patch(batch: Batch, patch: int) -> Batch:
     )
 
 
+def _mapped(text: Text, change: Callable[[Tensor], Tensor]) -> Text:
+    tensors = attrs.asdict(text, recurse=False)
+    changes = {name: change(tensor) for name, tensor in tensors.items() if tensor is not None}
+    return attrs.evolve(text, **changes)
+
+
 def copy_of(batch: Batch) -> Batch:
     """A batch that shares no pixels with ``batch``."""
     return part_of(batch, 0, len(batch.images.grids))
 
 
 def on_meta(batch: Batch) -> Batch:
-    """The batch without its pixels, as a dry run counts with; sample numbers stay real. float32."""
+    """The batch without its pixels, as a dry run counts with; sample numbers and text stay real. float32."""
     images = batch.images
     return attrs.evolve(
         batch,

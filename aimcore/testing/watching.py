@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aimcore.modules import ObjectiveModule, TrunkModule
 from aimcore.testing.cases import Case
-from aimcore.testing.material import batch_of, draw_nonzero, random_images
+from aimcore.testing.material import batch_for, draw_nonzero, random_images
 from aimcore.testing.requirements import seeded
 from aimcore.values import Batch, Features, Images, Loss, Reading
 
@@ -49,7 +49,7 @@ class Watched:
             module = case.objective.build(trunk).double()
             draw_nonzero(module)
         images = random_images(case.grid, patch_size=trunk.patch_size, num_channels=trunk.num_channels, seed=seed)
-        return cls(case, trunk, module, batch_of(images, case.objective.views, seed=seed))
+        return cls(case, trunk, module, batch_for(case.objective, images, seed=seed))
 
     def in_both_modes(self) -> Iterator[str]:
         """Put the module into training, then into evaluation mode; give the mode's name."""

@@ -16,7 +16,7 @@ from aimcore.testing.causality import leaks_of
 from aimcore.testing.checks import Check, modules
 from aimcore.testing.material import (
     GRID,
-    batch_of,
+    batch_for,
     copy_of,
     on_meta,
     part_of,
@@ -50,7 +50,7 @@ def check_losses_per_step_add_up(objective: Objective) -> None:
 
 def check_nothing_scored_reads_its_own_answer(objective: Objective) -> None:
     """No prediction depends on its target, nor, read step by step, on a later one: by gradients and perturbation."""
-    if _hides_something(objective):
+    if _hides_something(objective) or objective.text is not None:
         _require_none(objective, leaks_of)
 
 
@@ -63,7 +63,7 @@ def check_images_do_not_mix(objective: Objective) -> None:
 def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
     """Sums and counts of a batch are those of its halves together, whatever ranks and micro-batches there are."""
     watched = _watched(objective)
-    batch = batch_of(random_images(number=4), objective.views)
+    batch = batch_for(objective, random_images(number=4))
     for mode in watched.in_both_modes():
         whole, *halves = (_sums(watched, part) for part in (batch, part_of(batch, 0, 2), part_of(batch, 2, 4)))
         for name, (total, number) in whole.items():
@@ -115,7 +115,7 @@ def check_every_grid_is_trained_on_or_refused(objective: Objective) -> None:
         if tuple(objective.problems_with(grid)):
             continue
         where = f"on {grid.rows} x {grid.columns} patches, of which problems_with says nothing"
-        batch = batch_of(random_images(grid), objective.views)
+        batch = batch_for(objective, random_images(grid))
         with explained(f"fails {where}"):
             sums = _sums(watched, batch)
         require(sum(number for _, number in sums.values()) > 0, f"nothing is scored {where}")
@@ -151,7 +151,7 @@ def check_its_parts_return_tensors(objective: Objective) -> None:
 
 def check_the_batch_is_left_as_it_was(objective: Objective) -> None:
     """Nothing is changed in place."""
-    watched, batch = _watched(objective), batch_of(random_images(), objective.views)
+    watched, batch = _watched(objective), batch_for(objective, random_images())
     before = copy_of(batch)
     watched.losses(batch, read_BNF=batch.images.patches_BNF)
     unchanged = all(torch.equal(one, other) for one, other in zip(_tensors(batch), _tensors(before), strict=True))
@@ -160,7 +160,7 @@ def check_the_batch_is_left_as_it_was(objective: Objective) -> None:
 
 def check_a_dry_run_can_count_it(objective: Objective) -> None:
     """It is built and run without numbers (on the meta device), as ``--dry-run`` needs."""
-    batch = on_meta(batch_of(random_images(), objective.views))
+    batch = on_meta(batch_for(objective, random_images()))
     with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
         with torch.device("meta"):
             module = objective.build(StandInTrunk().build())
@@ -173,7 +173,7 @@ def check_it_trains_alike_at_zero_stages_0_and_3(objective: Objective) -> None:
     def build() -> ObjectiveModule:
         return objective.build(StandInTrunk().build())
 
-    trains_alike_at_stages_0_and_3(build, batch_of(random_images(number=4), objective.views))
+    trains_alike_at_stages_0_and_3(build, batch_for(objective, random_images(number=4)))
 
 
 CHECKS: tuple[Check, ...] = (
@@ -240,4 +240,5 @@ def _require_alike(one: Sums, other: Sums, message: str) -> None:
 
 def _tensors(batch: Batch) -> list[Tensor]:
     labels = [] if batch.labels_B is None else [batch.labels_B]
-    return [batch.images.patches_BNF, batch.sample_numbers_B, *labels, *batch.views.values()]
+    text = [] if batch.text is None else [batch.text.ids_BT, batch.text.valid_BT]
+    return [batch.images.patches_BNF, batch.sample_numbers_B, *labels, *batch.views.values(), *text]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.testing.mutants import (
+    captions,
     components,
     decoders,
     heads,
@@ -41,7 +42,7 @@ MODULES = {
     "tokenizers": tokenizers,
     "decoders": decoders,
 }
-SOUND: tuple[Component, ...] = tuple(sound for module in MODULES.values() for sound in module.SOUND)
+SOUND: tuple[Component, ...] = (*(sound for module in MODULES.values() for sound in module.SOUND), *captions.SOUND)
 
 
 class Mutant(NamedTuple):
@@ -58,7 +59,9 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = tuple(
-    Mutant(role, check, component) for role, module in MODULES.items() for check, component in module.MUTANTS
+    Mutant(role, check, component)
+    for role, module in (*MODULES.items(), ("objectives", captions))
+    for check, component in module.MUTANTS
 )
 
 _INTRODUCTION = """\
