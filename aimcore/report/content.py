@@ -14,7 +14,7 @@ from aimcore.report import pictures, plots
 from aimcore.report.comparing import Difference, differences, shared_and_own
 from aimcore.report.files import Absent, RunFiles
 from aimcore.report.samples import Samples
-from aimcore.report.sampling import samples_of
+from aimcore.report.sampling import FAILURES, samples_of
 from aimcore.report.style import Drawn, Series, slugs
 from aimcore.report.summary import ExperimentSummary, ProbeSummary, Summary
 from aimcore.report.table import remarks
@@ -171,9 +171,11 @@ def _samples(run: RunFiles) -> Samples | Absent:
         return run.folder
     try:
         return samples_of(run.folder)
-    except (AimcoreError, OSError) as error:
-        logger.warning("{}: no pictures: {}", run.name, error)
+    except AimcoreError as error:
         return Absent(str(error))
+    except FAILURES as error:
+        logger.opt(exception=error).error("{}: no pictures", run.name)
+        return Absent(f"{type(error).__name__}: {error}")
 
 
 def _cards(experiments: Sequence[ExperimentSummary]) -> Iterator[Card]:

@@ -64,7 +64,6 @@ def html_of(content: Content) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "loss": _loss, "whole": _whole, "json": _json, "number": _number}
-    environment.tests["mapping_of_values"] = lambda value: isinstance(value, Mapping)
     environment.tests["absent"] = lambda value: isinstance(value, Absent)
     template = environment.get_template("report.html")
     return template.render(
@@ -112,6 +111,6 @@ def _number(value: Any) -> str:
     """A plain value as a reader writes it: no quotes, four digits, yes and no."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Mapping):
         return ", ".join(map(_number, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from aimcore.report.samples import Array, Samples
 from aimcore.report.style import LIGHT, WIDTH, Drawn, figure, finished
 
-_WHITE, _BLACK = "#ffffff", "#000000"
+_WHITE, _BLACK, _RED = "#ffffff", "#000000", "#d7191c"
 """On images, where the page's colours do not matter."""
 
 
@@ -97,7 +97,7 @@ def draw_attention(samples: Samples, experiment: str, name: str, folder: Path) -
                 _bare(axes)
                 _frame(axes, int(place), samples, (samples.rows, samples.columns))
                 if row == 0:
-                    axes.set_title(f"step {_step_of(int(place), samples)}", fontsize=9)
+                    axes.set_title(f"step {_step_of(int(place), samples)}", fontsize=10)
         alt = f"Attention of the last block of {experiment}, {_alt_of_queries(samples)}."
         return finished(drawn, name, alt=alt, folder=folder, title=experiment)
 
@@ -115,7 +115,9 @@ def _alt_of_queries(samples: Samples) -> str:
 
 
 def _show(axes: Axes, image_HWC: Array) -> None:
-    axes.imshow(image_HWC.repeat(3, axis=2) if image_HWC.shape[2] == 1 else image_HWC, interpolation="none")
+    if image_HWC.shape[2] != 3:  # grey, or channels that are no colours
+        image_HWC = image_HWC.mean(axis=2, keepdims=True).repeat(3, axis=2).astype(np.uint8)
+    axes.imshow(image_HWC, interpolation="none")
     _bare(axes)
 
 
@@ -129,7 +131,7 @@ def _bare(axes: Axes) -> None:
 
 
 def _frame(axes: Axes, place: int, samples: Samples, shape: tuple[int, int]) -> None:
-    """A frame around a patch, in black and white so that it shows on anything."""
+    """A frame around a patch, in red on white so that it shows on anything."""
     for rectangle in _rectangles(place, samples, shape):
         axes.add_patch(rectangle)
 
@@ -138,5 +140,5 @@ def _rectangles(place: int, samples: Samples, shape: tuple[int, int]) -> Iterato
     row, column = divmod(place, samples.columns)
     height, width = shape[0] / samples.rows, shape[1] / samples.columns
     corner = (column * width - 0.5, row * height - 0.5)
-    for colour, linewidth in ((_WHITE, 2.2), (LIGHT["mark"], 1.2)):
+    for colour, linewidth in ((_WHITE, 2.2), (_RED, 1.2)):
         yield Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=linewidth, clip_on=False)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from aimcore.report.files import Curve, Floats
 from aimcore.report.style import LIGHT, WIDTH, Drawn, Series, figure, finished, legend_below
@@ -46,9 +46,10 @@ def draw_training(loss: str, curves: Mapping[Series, Curve], name: str, folder: 
             steps = curve.steps[::every]
             axes.plot(steps, curve.values[::every], color=series.colour, alpha=0.22, linewidth=0.7, zorder=1)
             axes.plot(steps, smooth[::every], color=series.colour, dashes=series.dashes or (None, None), linewidth=1.6)
-        _scale(axes, lines)
+        scale = " (log)" if _has_log_scale(axes, lines) else ""
+        axes.margins(x=0.015)
         axes.set_xlabel("optimiser step")
-        axes.set_ylabel("training loss per target")
+        axes.set_ylabel(f"training loss per target{scale}")
         return finished(
             drawn,
             name,
@@ -64,16 +65,18 @@ def _ends(curves: Mapping[Series, Curve]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in last.items())
 
 
-def _scale(axes: Axes, lines: Sequence[Floats]) -> None:
-    """A logarithmic axis where the smooth curves fall by a lot, so that their ends can be told apart."""
+def _has_log_scale(axes: Axes, lines: Sequence[Floats]) -> bool:
+    """Give a logarithmic axis to smooth curves that fall by a lot, so that their ends can be told apart."""
     values = np.concatenate(lines)
     low, high = float(values.min()), float(values.max())
-    if low > 0 and high / low > _LOG_RATIO:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(low / 1.15, high * 1.15)
+    if low <= 0 or high / low <= _LOG_RATIO:
+        return False
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(low / 1.15, high * 1.15)
+    return True
 
 
 def draw_chunks(loss: str, chunks: Mapping[Series, Floats], name: str, folder: Path) -> Drawn:
@@ -112,13 +115,14 @@ def draw_scores(
         name: of the file.
         folder: where PNGs go.
     """
-    with figure(WIDTH, 1.25 + 0.32 * len(scores)) as drawn:
+    with figure(WIDTH, 1.3 + 0.32 * len(scores)) as drawn:
         axes = drawn.subplots()
         for row, (series, score) in enumerate(scores.items()):
             _draw_score(axes, row, series, score, paper.get(series.name))
         axes.set_yticks(range(len(scores)), [_row_label(series) for series in scores])
         axes.set_ylim(len(scores) - 0.5, -0.5)
         axes.set_xlabel("top-1 accuracy, %")
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         axes.grid(visible=False, axis="y")
         _legend_of_marks(drawn)
         told = ", ".join(f"{series.name} {100 * score.top1:.1f} %" for series, score in scores.items())
@@ -147,13 +151,13 @@ def _mark(shape: str, score: float | None = None, row: int | None = None, label:
 
 def _legend_of_marks(drawn: Figure) -> None:
     """What the marks mean, below the rows."""
-    marks = [Line2D([], [], marker="o", color=LIGHT["muted"], markersize=7, label="trained, 95 %")]
+    marks = [Line2D([], [], marker="o", color=LIGHT["muted"], markersize=7, label="trained")]
     marks += [
         _mark(_UNTRAINED, label="untrained"),
         _mark(_RAW_PIXELS, label="raw pixels"),
         _mark(_PAPER, label="paper"),
     ]
-    drawn.legend(handles=marks, loc="outside lower left", ncols=4, fontsize=9, handletextpad=0.2, columnspacing=0.9)
+    drawn.legend(handles=marks, loc="outside lower left", ncols=4, fontsize=10, handletextpad=0.2, columnspacing=0.9)
 
 
 def _row_label(series: Series) -> str:

@@ -96,25 +96,35 @@ def _structured(arrays: Mapping[str, Array]) -> Samples:
 
 def _problem(samples: Samples) -> str | None:
     """What does not fit; None where all does."""
-    shapes = {name: _shape(getattr(samples, name)) for name in attrs.fields_dict(Samples) if "_" in name}
-    images, number = shapes["images_BHWC"], samples.num_patches
+    number, images = samples.num_patches, samples.images_BHWC
+    if min(samples.rows, samples.columns) < 1:
+        return f"a grid of {samples.rows} x {samples.columns} patches"
     if samples.order_N is not None and sorted(samples.order_N.tolist()) != list(range(number)):
         return f"order_N is no permutation of {number} patches"
-    if images is not None and len(images) != 4:
-        return f"images_BHWC has shape {images}"
-    if samples.predicted_BHWC is not None and (images is None or shapes["predicted_BHWC"] != images):
-        return f"predicted_BHWC has shape {shapes['predicted_BHWC']}, images_BHWC {images}"
-    if (samples.predicted_BHWC is None) != (samples.predicted_BN is None):
-        return "predicted_BHWC and predicted_BN go together"
-    if samples.predicted_BN is not None and (images is None or shapes["predicted_BN"] != (images[0], number)):
-        return f"predicted_BN has shape {shapes['predicted_BN']}"
-    if samples.attention_BQN is None:
-        return None
-    queries, attention = shapes["queries_Q"], shapes["attention_BQN"]
-    if queries is None or images is None or attention is None or len(attention) != 3 or attention[0] > images[0]:
-        return f"attention_BQN has shape {attention}, without as many images or queries"
-    return None if attention[1:] == (*queries, number) else f"attention_BQN has shape {attention}"
+    if images is None:
+        return None if samples.predicted_BHWC is samples.attention_BQN is None else "there are no images_BHWC"
+    if images.ndim != 4 or images.shape[1] % samples.rows or images.shape[2] % samples.columns:
+        return f"images_BHWC has shape {images.shape}, for {samples.rows} x {samples.columns} patches"
+    return _problem_of_predictions(samples, images.shape) or _problem_of_attention(samples, len(images))
 
 
-def _shape(value: object) -> tuple[int, ...] | None:
-    return value.shape if isinstance(value, np.ndarray) else None
+def _problem_of_predictions(samples: Samples, shape: tuple[int, ...]) -> str | None:
+    predicted, scored = samples.predicted_BHWC, samples.predicted_BN
+    if predicted is None or scored is None:
+        return None if predicted is scored else "predicted_BHWC and predicted_BN go together"
+    if predicted.shape != shape:
+        return f"predicted_BHWC has shape {predicted.shape}, images_BHWC {shape}"
+    if scored.shape != (shape[0], samples.num_patches) or scored.dtype != bool:
+        return f"predicted_BN has shape {scored.shape} and type {scored.dtype}"
+    return None
+
+
+def _problem_of_attention(samples: Samples, num_images: int) -> str | None:
+    attention, queries = samples.attention_BQN, samples.queries_Q
+    if attention is None or queries is None:
+        return None if attention is queries else "attention_BQN and queries_Q go together"
+    if attention.ndim != 3 or len(attention) > num_images or attention.shape[1:] != (len(queries), samples.num_patches):
+        return f"attention_BQN has shape {attention.shape}"
+    if not set(queries.tolist()) <= set(range(samples.num_patches)):
+        return f"queries_Q asks from {queries.tolist()}, of {samples.num_patches} patches"
+    return None

@@ -3,7 +3,7 @@
 A run keeps no pictures while it trains. Drawing its report reads ``recipe.json`` and the newest
 ``checkpoints/step_*/model.safetensors`` (no pickles), reads a few images of the validation source, and leaves what
 came of it in ``samples.npz``; from then on the pictures need neither weights nor data. The file is computed anew when
-recipe or step are others.
+recipe or step are others; after a plugin has learned to show more, delete it.
 
 Shape suffixes: B batch, H heads, N patches in raster order, S steps of the reading order, Q queries.
 """
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 NUM_IMAGES = 4
 NUM_ATTENTION_IMAGES = 2
 RECIPE_FILE = "recipe.json"
+FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, SafetensorError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What a damaged file, or a mistake in a plugin, comes as: it costs a picture, not the whole report."""
 _FORMAT = "1"
+_FAILED = "computing it failed: "
 
 
 def samples_of(folder: Path) -> Samples:
@@ -56,9 +62,10 @@ def samples_of(folder: Path) -> Samples:
         return _order_only(experiment, made_from, reason)
     try:
         samples = compute_samples(experiment, weights, made_from)
-    except (AimcoreError, SafetensorError, RuntimeError) as error:
-        return _order_only(experiment, made_from, f"the model or its images cannot be read: {error}")
-    save_samples(samples, folder / SAMPLES_FILE)
+    except FAILURES as error:
+        return _order_only(experiment, made_from, f"the model or its images cannot be read: {_told(error)}")
+    if not any(reason.startswith(_FAILED) for reason in samples.absent.values()):
+        save_samples(samples, folder / SAMPLES_FILE)
     return samples
 
 
@@ -92,6 +99,10 @@ def _kept(path: Path) -> Samples | None:
         return None
 
 
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, AimcoreError) else f"{type(error).__name__}: {error}"
+
+
 def _order_only(experiment: Experiment, made_from: str, reason: str) -> Samples:
     rows, columns = (grid := _grid(experiment)).rows, grid.columns
     order_N, absent = _order(experiment, grid)
@@ -118,6 +129,9 @@ def compute_samples(experiment: Experiment, weights: Path, made_from: str) -> Sa
                 found |= compute(experiment, module, batch)
             except NotImplementedError as error:
                 absent[part] = str(error)
+            except FAILURES as error:
+                logger.opt(exception=error).error("{}: no {}", experiment.name, part)
+                absent[part] = f"{_FAILED}{_told(error)}"
     return Samples(made_from=made_from, rows=grid.rows, columns=grid.columns, order_N=order_N, absent=absent, **found)
 
 

@@ -1,0 +1,115 @@
+"""What a report reads from a study's folder, and what it says of what it cannot read."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from report_material import entry, make_run
+
+from aimcore.report.files import Absent, RunFiles, files_of
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFiles:
+    make_run(tmp_path / "0", "raster", 0)
+    return files_of(entry("raster", "0/recipe.json", 0, ()), tmp_path)
+
+
+def folder_of(run: RunFiles) -> Path:
+    assert isinstance(run.folder, Path)
+    return run.folder
+
+
+def reason(found: object) -> str:
+    assert isinstance(found, Absent)
+    return found.reason
+
+
+def test_losses_are_read_by_name(run: RunFiles) -> None:
+    lines = [{"step": 0, "losses": {"a": 2.0, "b": 1}}, {"step": 5, "losses": {"a": 1.5}}]
+    (folder_of(run) / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    curves = run.curves()
+    assert not isinstance(curves, Absent)
+    assert {name: (curve.steps.tolist(), curve.values.tolist()) for name, curve in curves.items()} == {
+        "a": ([0, 5], [2.0, 1.5]),
+        "b": ([0], [1.0]),
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 1, "los',
+        "",
+        "[]",
+        "7",
+        '{"step": 1}',
+        '{"step": "x", "losses": {"a": 1}}',
+        '{"step": null, "losses": {"a": 1}}',
+        '{"step": 1, "losses": [1]}',
+        '{"step": 1, "losses": {"a": NaN}}',
+        '{"step": 1, "losses": {"a": Infinity}}',
+        '{"step": 1, "losses": {"a": true}}',
+        pytest.param("[" * 100_000, id="deep"),
+        "\x00",
+    ],
+)
+def test_lines_that_are_no_metrics_are_left_out(run: RunFiles, line: str) -> None:
+    (folder_of(run) / "metrics.jsonl").write_text('{"step": 0, "losses": {"a": 2.0}}\n' + line)
+    curves = run.curves()
+    assert not isinstance(curves, Absent)
+    assert curves["a"].values.tolist() == [2.0]
+
+
+def test_metrics_without_losses_are_absent(run: RunFiles) -> None:
+    (folder_of(run) / "metrics.jsonl").write_text("{}\n")
+    assert reason(run.curves()) == "0/metrics.jsonl holds no losses"
+
+
+def test_chunks_that_are_not_predicted_are_gaps(run: RunFiles) -> None:
+    chunks = run.chunks()
+    assert not isinstance(chunks, Absent)
+    assert math.isnan(chunks["next_patch"][0])
+    np.testing.assert_allclose(chunks["next_patch"][1:3], [0.5, 0.49])
+
+
+@pytest.mark.parametrize("record", [{}, {"losses": []}, {"losses": {"a": {"by_chunk": None}}},
+                                    {"losses": {"a": {"by_chunk": ["x"]}}}, {"losses": {"a": {"by_chunk": [None]}}},
+                                    {"losses": {"a": 3}}])  # fmt: skip
+def test_a_validation_without_parts_is_absent(run: RunFiles, record: Any) -> None:
+    (folder_of(run) / "validation.json").write_text(json.dumps(record))
+    assert reason(run.chunks()).endswith("has no loss by parts of the sequence")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "validation.json", "recipe.json"])
+def test_a_missing_file_is_named(run: RunFiles, name: str) -> None:
+    (folder_of(run) / name).unlink()
+    found = {"metrics.jsonl": run.curves, "validation.json": run.chunks, "recipe.json": run.recipe}[name]()
+    assert reason(found) == f"0/{name} is not there"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"{", "is damaged"),
+        (b"\xff", "is damaged"),
+        (b"[]", "holds no object"),
+        pytest.param(b"[" * 100_000, "is damaged", id="deep"),
+    ],
+)
+def test_damaged_json_is_told(run: RunFiles, text: bytes, told: str) -> None:
+    (folder_of(run) / "recipe.json").write_bytes(text)
+    assert told in reason(run.recipe())
+
+
+@pytest.mark.parametrize("recipe", ["../0/recipe.json", "/etc/hostname", "0/../../recipe.json", "0\0/recipe.json"])
+def test_files_outside_the_study_are_not_read(recipe: str, tmp_path: Path) -> None:
+    make_run(tmp_path / "0", "raster", 0)
+    (tmp_path / "study").mkdir()
+    run = files_of(attrs.evolve(entry("raster", "", 0, ()), recipe=recipe), tmp_path / "study")
+    assert "in the study's folder only" in reason(run.recipe())
+    assert "in the study's folder only" in reason(run.curves())

@@ -1,0 +1,206 @@
+"""The report's page: what it shows, what it says is missing, and that it escapes what it is given."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+from pathlib import Path
+
+import attrs
+import pytest
+from report_material import HOSTILE, make_study, samples
+
+from aimcore.errors import InvalidSummary, ReportError
+from aimcore.report import ExperimentSummary, Summary, read_summary, write_summary
+from aimcore.report.page import draw_report
+from aimcore.report.samples import save_samples
+
+
+class Page(html.parser.HTMLParser):
+    """Tags, identifiers, links and visible text of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.identifiers: list[str] = []
+        self.links: list[str] = []
+        self.labels: list[str] = []
+        self.text = ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.identifiers += [values["id"] or ""] if "id" in values else []
+        self.labels += [values["aria-label"] or ""] if tag == "svg" and "aria-label" in values else []
+        self.links += [values[name] or "" for name in ("href", "src", "xlink:href") if name in values]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1:] != ["style"]:
+            self.text += " " + data
+
+    def row(self, first: str) -> list[str]:
+        """Cells of the first table row whose first cell is ``first``."""
+        rows = re.findall(r"<tr>(.*?)</tr>", self.source, re.DOTALL)
+        cells = ([re.sub(r"<[^>]*>", "", cell).strip() for cell in re.split(r"</t[hd]>", row)[:-1]] for row in rows)
+        return next(row for row in cells if row[0] == first)
+
+
+def page_of(out: Path) -> Page:
+    return Page(draw_report(out))
+
+
+def change(out: Path, **changes: object) -> None:
+    """Give the first experiment of a summary other values."""
+    summary = read_summary(out / "summary.json")
+    first = attrs.evolve(summary.experiments[0], **changes)
+    write_summary(attrs.evolve(summary, experiments=(first, *summary.experiments[1:])), out / "summary.json")
+
+
+def test_scores_stand_beside_the_untrained_trunk_raw_pixels_and_the_paper(tmp_path: Path) -> None:
+    page = page_of(make_study(tmp_path / "out", ["raster", "spiral"]))
+    assert page.row("spiral") == ["spiral", "linear", "79.0 ± 1.0", "50.0", "90.0", "69.5"]
+    assert "Raw pixels win against the trained trunk: raster, linear (90.0 % against 80.0 %)" in page.text
+
+
+def test_every_figure_is_there_with_a_text_for_those_who_cannot_see_it(tmp_path: Path) -> None:
+    page = page_of(make_study(tmp_path / "out", ["raster", "spiral"]))
+    assert len(page.labels) == 3 + 2 * 3
+    assert "Reading order of raster on 3 x 4 patches, from row 1, column 1 to row 3, column 4." in page.labels
+    assert "absent" not in re.sub(r"<style>.*</style>", "", page.source, flags=re.DOTALL)
+
+
+def test_pngs_of_all_figures_lie_beside_the_page(tmp_path: Path) -> None:
+    draw_report(make_study(tmp_path / "out", ["raster", "a b"]))
+    assert sorted(path.name for path in (tmp_path / "out" / "report").iterdir()) == [
+        "attention-a-b.png", "attention-raster.png", "chunks-next_patch.png", "order-a-b.png", "order-raster.png",
+        "predictions-a-b.png", "predictions-raster.png", "scores-linear.png", "training-next_patch.png",
+    ]  # fmt: skip
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    page = page_of(make_study(tmp_path / "out", ["raster"]))
+    assert {link.partition(":")[0] for link in page.links if not link.startswith("#")} == {"data"}
+    assert "script" not in page.tags
+    assert "@import" not in page.source
+    assert not re.findall(r"url\((?!#)", page.source)
+
+
+def test_identifiers_are_unique_and_links_lead_somewhere(tmp_path: Path) -> None:
+    page = page_of(make_study(tmp_path / "out", ["raster", "spiral", "a b", "a/b"]))
+    assert len(page.identifiers) == len(set(page.identifiers))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.identifiers)
+
+
+def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", [HOSTILE, "raster"], probes=[HOSTILE])
+    change(out, status="failed", extra={"error": HOSTILE, "protocols": {HOSTILE: {HOSTILE: HOSTILE}}})
+    (out / "0" / "error.txt").write_text(HOSTILE)
+    (out / "0" / "metrics.jsonl").write_text(json.dumps({"step": 0, "losses": {HOSTILE: 1.0}}) + "\n")
+    (out / "0" / "recipe.json").write_text(json.dumps({"experiment": {HOSTILE: HOSTILE}, "plugins": {HOSTILE: {}}}))
+    save_samples(samples(order_N=None, absent={"order": HOSTILE}), out / "0" / "samples.npz")
+    page = page_of(out)
+    assert "script" not in page.tags
+    assert page.text.count(HOSTILE) >= 10
+    assert any(HOSTILE in label for label in page.labels)
+
+
+@pytest.mark.parametrize(
+    ("missing", "told", "gone"),
+    [
+        ("metrics.jsonl", "No training curve of raster : 0/metrics.jsonl is not there.", "training-next_patch.png"),
+        ("validation.json", "No loss along the sequence of raster : 0/validation.json is not", "chunks-next_patch.png"),
+        ("recipe.json", "No recipe of raster : 0/recipe.json is not there.", ""),
+        ("samples.npz", "No attention map of raster : ", "attention-raster.png"),
+    ],
+)
+def test_a_missing_file_takes_its_figure_and_is_told_in_its_place(
+    missing: str, told: str, gone: str, tmp_path: Path
+) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    draw_report(out)
+    (out / "0" / missing).unlink()
+    assert told in page_of(out).text
+    assert not gone or not (out / "report" / gone).exists()
+
+
+def test_what_one_experiment_lacks_the_others_still_show(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster", "spiral"])
+    shutil.rmtree(out / "0")
+    page = page_of(out)
+    assert "No training curve of raster : 0/metrics.jsonl is not there." in page.text
+    assert "Reading order of spiral on 3 x 4 patches, from row 1, column 1 to row 3, column 4." in page.labels
+
+
+def test_pictures_of_others_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    (out / "report").mkdir()
+    (out / "report" / "mine.png").write_bytes(b"")
+    (out / "report" / "order-old.png").write_bytes(b"")
+    draw_report(out)
+    assert (out / "report" / "mine.png").exists()
+    assert not (out / "report" / "order-old.png").exists()
+
+
+def test_a_failure_shows_its_error_and_traceback(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    failed = ExperimentSummary(name="a", status="failed", seed=0, extra={"error": "OSError: gone"}, recipe="a/r.json")
+    write_summary(Summary(study="s", machine={}, experiments=(failed,)), out / "summary.json")
+    (out / "a").mkdir()
+    (out / "a" / "error.txt").write_text("Traceback of it")
+    page = page_of(out)
+    assert "a failed: OSError: gone" in page.text
+    assert "Traceback of it" in page.text
+    assert page.row("a")[:4] == ["a", "failed", "–", "–"]
+
+
+def test_a_study_without_probes_or_experiments_says_so(tmp_path: Path) -> None:
+    write_summary(Summary(study="empty", machine={}), tmp_path / "summary.json")
+    page = page_of(tmp_path)
+    assert "No probe scores." in page.text
+    assert "No training curve: there is no experiment." in page.text
+
+
+def test_only_the_differences_between_recipes_are_listed(tmp_path: Path) -> None:
+    page = page_of(make_study(tmp_path / "out", ["raster", "spiral"]))
+    assert page.row("seed") == ["seed", "0", "1"]
+    with pytest.raises(StopIteration):
+        page.row("num_steps")
+
+
+def test_one_experiment_is_compared_with_nothing(tmp_path: Path) -> None:
+    assert "recipes differ" not in page_of(make_study(tmp_path / "out", ["raster"])).text
+
+
+def test_a_card_says_what_is_shared_once_and_each_experiment_s_own_apart(tmp_path: Path) -> None:
+    text = page_of(make_study(tmp_path / "out", ["raster", "spiral"])).text
+    assert text.count("learning rates 0.0001, 0.001") == 1
+    assert "Only raster order raster Only spiral order spiral" in text
+
+
+@pytest.mark.parametrize("uses_truth", [True, False])
+def test_a_leak_of_mean_and_variance_into_the_pictures_is_told(uses_truth: bool, tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    save_samples(samples(uses_truth=uses_truth), out / "0" / "samples.npz")
+    assert ("own mean and variance" in page_of(out).text) is uses_truth
+
+
+def test_a_report_is_drawn_the_same_again(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster", "spiral"])
+    assert page_of(out).source == page_of(out).source
+
+
+def test_a_folder_without_results_is_an_error_that_knows_the_likely_folder(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    with pytest.raises(ReportError, match=r"holds no summary\.json.*did you mean .*out\?"):
+        draw_report(out / "0")
+
+
+def test_a_damaged_summary_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(InvalidSummary, match="is no JSON"):
+        draw_report(tmp_path)

@@ -1,0 +1,87 @@
+"""Folders of studies that were never run: everything a report is drawn from, made up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aimcore.report import ExperimentSummary, LossSummary, ProbeSummary, Summary, write_summary
+from aimcore.report.samples import SAMPLES_FILE, Samples, save_samples
+
+HOSTILE = "<script>alert(1)</script>&\"'$x_1$</svg>"
+"""A name that breaks out of everything that does not escape it: HTML, attributes, SVG, mathematical text."""
+
+
+def make_study(out: Path, names: Sequence[str], probes: Sequence[str] = ("linear",)) -> Path:
+    """A finished study of experiments called ``names``, whose files lie in folders ``0``, ``1``, ..."""
+    entries = tuple(entry(name, f"{number}/recipe.json", number, probes) for number, name in enumerate(names))
+    out.mkdir(parents=True, exist_ok=True)
+    machine = {"platform": "a machine", "num_cores": 2, "gpus": []}
+    write_summary(Summary(study="made-up", scale="smoke", machine=machine, experiments=entries), out / "summary.json")
+    for number, name in enumerate(names):
+        make_run(out / str(number), name, number)
+    return out
+
+
+def entry(name: str, recipe: str, number: int, probes: Sequence[str]) -> ExperimentSummary:
+    """A finished experiment: its trunk beats the untrained one and loses against raw pixels."""
+    top1 = 0.8 - 0.01 * number
+    score = ProbeSummary(top1=top1, ci95=(top1 - 0.01, top1 + 0.01), untrained_top1=0.5, raw_pixels_top1=0.9)
+    card = {"paper": "Table 11", "order": name, "settings": {"epochs": 100, "learning_rates": [1e-4, 1e-3]}}
+    return ExperimentSummary(
+        name=name,
+        status="finished",
+        seed=0,
+        num_steps=100,
+        losses={"next_patch": LossSummary(train_last_100=0.5, validation=0.4)},
+        probes=dict.fromkeys(probes, score) or None,
+        paper=dict.fromkeys(probes, 0.695) or None,
+        extra={"protocols": dict.fromkeys(probes, card)},
+        recipe=recipe,
+    )
+
+
+def make_run(folder: Path, name: str, number: int) -> None:
+    """The files of one experiment."""
+    folder.mkdir(parents=True)
+    steps = np.arange(100)
+    losses = 2 / (1 + steps / 10) + 0.1 * number + 0.05 * np.sin(steps)
+    lines = [
+        {"step": int(step), "losses": {"next_patch": float(loss)}} for step, loss in zip(steps, losses, strict=True)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    by_chunk = [None, *(0.5 - 0.01 * chunk for chunk in range(15))]
+    (folder / "validation.json").write_text(json.dumps({"losses": {"next_patch": {"by_chunk": by_chunk}}}))
+    (folder / "recipe.json").write_text(json.dumps(recipe(name, seed=number)))
+    save_samples(samples(), folder / SAMPLES_FILE)
+
+
+def recipe(name: str, seed: int) -> dict[str, Any]:
+    """The outline of a recipe."""
+    experiment = {"name": name, "num_steps": 100, "objective": {"name": "next_patch"}, "seed": seed}
+    return {"aimcore": "0.1.0", "plugins": {"aimcore": {"version": "0.1.0"}}, "experiment": experiment}
+
+
+def samples(**changes: Any) -> Samples:
+    """Two images of 3 x 4 patches of 2 px, read in raster order; all but the first patch predicted."""
+    generator = np.random.default_rng(0)
+    predicted_BN = np.ones((2, 12), dtype=bool)
+    predicted_BN[:, 0] = False
+    values: dict[str, Any] = {
+        "made_from": "",
+        "rows": 3,
+        "columns": 4,
+        "order_N": np.arange(12),
+        "images_BHWC": generator.integers(0, 256, (2, 6, 8, 3), dtype=np.uint8),
+        "predicted_BHWC": generator.integers(0, 256, (2, 6, 8, 3), dtype=np.uint8),
+        "predicted_BN": predicted_BN,
+        "uses_truth": True,
+        "attention_BQN": generator.random((2, 3, 12)).astype(np.float16),
+        "queries_Q": np.array([3, 6, 11]),
+        "attention_kind": "causal",
+    }
+    return Samples(**values | changes)
