@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aimcore.experiment import Engine, Experiment
 from aimcore.modules import ObjectiveModule
-from aimcore.values import Batch, Images, PatchGrid
+from aimcore.values import Batch, Images, PatchGrid, Text
 
 NUM_IMAGES = 256
 """Images of the counted step: enough that a random prefix length is near its mean."""
@@ -134,7 +134,16 @@ def _meta_batch(experiment: Experiment, num_images: int, num_channels: int) -> B
         seed=experiment.seed,
         labels_B=torch.zeros(num_images, dtype=torch.int64, device="meta"),
         views={key: torch.empty(num_images, num_channels, *side, device="meta") for key, side in sides.items()},
+        text=_full_text(experiment, num_images),
     )
+
+
+def _full_text(experiment: Experiment, num_images: int) -> Text | None:
+    """Captions as long as the context; how much shorter true ones are, only the data knows."""
+    if experiment.objective.text is None:
+        return None
+    ids_BT = torch.zeros(num_images, experiment.objective.text[1], dtype=torch.int64)
+    return Text(ids_BT=ids_BT, valid_BT=torch.ones_like(ids_BT, dtype=torch.bool))
 
 
 def _loss(experiment: Experiment, module: ObjectiveModule, num_images: int) -> Tensor:

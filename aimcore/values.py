@@ -148,8 +148,9 @@ class View:
 class Batch:
     """One rank's share of a step.
 
-    ``seed`` and ``sample_numbers_B`` (always on the CPU) determine everything random about a sample; see
-    :mod:`aimcore.randomness`. ``views`` holds one ``[B, C, H, W]`` tensor per :class:`View` key.
+    ``seed`` and ``sample_numbers_B`` determine everything random about a sample; see :mod:`aimcore.randomness`. They
+    and ``text`` are always on the CPU, so that what is scored is known there and no device waits; modules move ids as
+    they use them. ``views`` holds one ``[B, C, H, W]`` tensor per :class:`View` key.
     """
 
     images: Images

@@ -37,10 +37,11 @@ class TextInputs(nn.Module):
         batch, length = text.ids_BT.shape
         if length >= len(self.positions):
             raise ValueError(f"text of {length} tokens is longer than the context of {len(self.positions) - 1}")
+        device = self.begin.device
         begin = self.begin.to(self.embedding.weight.dtype).expand(batch, 1, -1)
-        inputs_BTD = torch.cat([begin, self.embedding(text.ids_BT[:, :-1])], dim=1)
+        inputs_BTD = torch.cat([begin, self.embedding(text.ids_BT[:, :-1].to(device))], dim=1)
         if text.masked_BT is not None and self.mask is not None:
-            inputs_BTD = torch.where(text.masked_BT.unsqueeze(-1), self.mask, inputs_BTD)
+            inputs_BTD = torch.where(text.masked_BT.to(device).unsqueeze(-1), self.mask, inputs_BTD)
         return inputs_BTD + self.positions[:length]
 
     def first(self, batch: int) -> Tensor:

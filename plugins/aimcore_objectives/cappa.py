@@ -1,0 +1,103 @@
+"""CapPa: captioning, for most examples with all tokens predicted in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+import attrs
+import torch
+
+from aimcore import (
+    Attention,
+    Batch,
+    Decoder,
+    Loss,
+    Objective,
+    ObjectiveModule,
+    Problem,
+    Reading,
+    Text,
+    TextTokenizer,
+    TrunkModule,
+    at_least,
+    component,
+    within,
+)
+from aimcore.randomness import keyed_uniform
+from aimcore_decoders import CrossAttentionDecoder
+from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
+from aimcore_tokenizers import Bytes
+
+
+@component("cappa", paper="arXiv:2306.07915; arXiv:2411.14402, Table 9b")
+class CapPa(Objective):
+    """Captioning with a cross-attention decoder; a share of the examples is predicted in parallel.
+
+    For those, every input of the decoder is the mask token and its attention bidirectional, so that all tokens come
+    from the image alone; the whole context is read, so that the caption's length is not given away. Which examples, is
+    drawn by sample number. In validation all captions are predicted one after another.
+    """
+
+    decoder: Decoder = CrossAttentionDecoder()
+    tokenizer: TextTokenizer = Bytes()
+    context_length: int = 77
+    parallel_share: float = 0.75
+
+    @property
+    def text(self) -> tuple[TextTokenizer, int]:
+        """Captions as ids, and how many at most."""
+        return self.tokenizer, self.context_length
+
+    def problems(self) -> Iterable[Problem]:
+        """The context has room for a token; the share is one; the decoder can mask its inputs."""
+        yield from at_least("context_length", self.context_length, 1)
+        yield from within("parallel_share", self.parallel_share, 0, 1)
+        if not isinstance(self.decoder, CrossAttentionDecoder):
+            yield Problem("decoder", f"must be cross_attention, which has a mask token, got {self.decoder.name!r}")
+
+    def build(self, trunk: TrunkModule) -> CapPaModule:
+        """The trunk with this objective's decoder."""
+        return CapPaModule(self, trunk)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """A tiny one."""
+        decoder = CrossAttentionDecoder(width=16, depth=2, num_heads=2)
+        return (cls(decoder=decoder, context_length=6, parallel_share=0.5),)
+
+
+class CapPaModule(ObjectiveModule):
+    """The module of :class:`CapPa`."""
+
+    def __init__(self, config: CapPa, trunk: TrunkModule) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.decoder = config.decoder.build(trunk.width, 1, config.tokenizer.vocabulary_size, config.context_length)
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Number of tokens that are not padding."""
+        return {"text": num_tokens(batch)}
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The loss of the captions, in parallel or one token after another."""
+        text = self._inputs(batch)
+        attention = Attention(valid_BN=batch.images.valid_BN if batch.images.is_padded else None)
+        features = self.trunk(batch.images, Reading(attention=attention))
+        tokens_M = scored_tokens(text)
+        _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
+        return {"text": text_loss(text, tokens_M, logits_MV)}
+
+    def _inputs(self, batch: Batch) -> Text:
+        text = text_of(batch)
+        if not self.training:
+            return text
+        drawn_B = keyed_uniform(batch.seed, "parallel", batch.sample_numbers_B.numpy())
+        parallel_B1 = torch.from_numpy(drawn_B < self.config.parallel_share)[:, None]
+        length = text.ids_BT.shape[1]
+        return attrs.evolve(
+            text,
+            masked_BT=parallel_B1.expand(-1, length),
+            prefix_length_B=torch.where(parallel_B1.squeeze(1), length, 0),
+        )

@@ -1,0 +1,106 @@
+"""Captioning alone (Cap): AIMv2 without the image loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Self
+
+from aimcore import (
+    Ability,
+    Attention,
+    Batch,
+    Decoder,
+    Images,
+    Loss,
+    Objective,
+    ObjectiveModule,
+    PatchGrid,
+    Problem,
+    Reading,
+    TextTokenizer,
+    TrunkModule,
+    at_least,
+    component,
+)
+from aimcore_decoders import CrossAttentionDecoder, JointDecoder
+from aimcore_objectives.steps import nothing_left, steps_of
+from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
+from aimcore_orderings import Raster
+from aimcore_tokenizers import Bytes
+
+
+@component("captioning", paper="arXiv:2411.14402, section 3.2, Figure 4 and Table 9a")
+class Captioning(Objective):
+    """The caption is predicted from the image and its own beginning; nothing else is.
+
+    Table 9a compares two attentions of the encoder: bidirectional, and prefix-causal with the prefix that the
+    multimodal objective draws (one patch in validation).
+    """
+
+    decoder: Decoder = JointDecoder()
+    tokenizer: TextTokenizer = Bytes()
+    context_length: int = 77
+    attention: Literal["bidirectional", "prefix"] = "bidirectional"
+
+    @property
+    def text(self) -> tuple[TextTokenizer, int]:
+        """Captions as ids, and how many at most."""
+        return self.tokenizer, self.context_length
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """Prefix-causal attention, where it is asked for."""
+        return frozenset[Ability]({"prefix"}) if self.attention == "prefix" else frozenset()
+
+    def problems(self) -> Iterable[Problem]:
+        """The context has room for a token."""
+        return at_least("context_length", self.context_length, 1)
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        """A prefix is drawn among at least two patches."""
+        return nothing_left(grid, "uniform") if self.attention == "prefix" else ()
+
+    @property
+    def validation_prefix(self) -> int | None:
+        """One patch with prefix attention; None otherwise."""
+        return 1 if self.attention == "prefix" else None
+
+    def build(self, trunk: TrunkModule) -> CaptioningModule:
+        """The trunk with this objective's decoder."""
+        return CaptioningModule(self, trunk)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Both attentions, and both ways of looking at the image, tiny."""
+        return (
+            cls(decoder=JointDecoder(width=16, depth=2, num_heads=2), context_length=6),
+            cls(decoder=CrossAttentionDecoder(width=16, depth=2, num_heads=2), context_length=6, attention="prefix"),
+        )
+
+
+class CaptioningModule(ObjectiveModule):
+    """The module of :class:`Captioning`."""
+
+    def __init__(self, config: Captioning, trunk: TrunkModule) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.decoder = config.decoder.build(trunk.width, 1, config.tokenizer.vocabulary_size, config.context_length)
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Number of tokens that are not padding."""
+        return {"text": num_tokens(batch)}
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The loss of the captions."""
+        text, attention = text_of(batch), self._attention(batch)
+        features = self.trunk(batch.images, Reading(attention=attention))
+        tokens_M = scored_tokens(text)
+        _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
+        return {"text": text_loss(text, tokens_M, logits_MV)}
+
+    def _attention(self, batch: Batch) -> Attention:
+        if self.config.attention == "prefix":
+            return steps_of(batch, Raster(), "uniform", training=self.training).attention
+        images: Images = batch.images
+        return Attention(valid_BN=images.valid_BN if images.is_padded else None)

@@ -1,0 +1,141 @@
+"""AIMv2's objective: the next patch, then the caption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+from aimcore import (
+    Ability,
+    Batch,
+    Decoder,
+    Images,
+    Loss,
+    Objective,
+    ObjectiveModule,
+    Ordering,
+    PatchGrid,
+    Problem,
+    Reading,
+    Target,
+    TextTokenizer,
+    TrunkModule,
+    View,
+    at_least,
+    component,
+)
+from aimcore.patches import order_of
+from aimcore_decoders import JointDecoder, SeparateDecoder
+from aimcore_objectives.steps import (
+    Prefix,
+    nothing_left,
+    num_scored,
+    patch_loss,
+    steps_of,
+    validation_prefix,
+)
+from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
+from aimcore_orderings import Raster
+from aimcore_targets import NormalizedPixels
+from aimcore_tokenizers import Bytes
+
+
+@component("multimodal", paper="arXiv:2411.14402, section 2.1 and Figure 1")
+class Multimodal(Objective):
+    """A decoder predicts the patches behind the prefix, then the caption's tokens: text + ``image_weight`` x image.
+
+    The encoder attends with a prefix drawn uniformly in [1, I - 1] per image; the decoder is causal. ``image_weight``
+    is the paper's alpha (Table 9c). Two losses are reported, ``text`` and ``image``. How each is averaged is said in
+    :func:`~aimcore_objectives.texts.text_loss` and in the target.
+    """
+
+    ordering: Ordering = Raster()
+    target: Target = NormalizedPixels()
+    decoder: Decoder = JointDecoder()
+    tokenizer: TextTokenizer = Bytes()
+    context_length: int = 77
+    """Most tokens of a caption; longer ones are cut."""
+    prefix: Prefix = "uniform"
+    """Prefix length of the encoder: uniform in [1, I - 1] per image, a fixed number of patches, or none (causal)."""
+    image_weight: float = 0.4
+
+    @property
+    def text(self) -> tuple[TextTokenizer, int]:
+        """Captions as ids, and how many at most."""
+        return self.tokenizer, self.context_length
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What its target asks for."""
+        return self.target.views
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """Causal or prefix-causal attention, and any order of patches."""
+        return frozenset[Ability]({"causal" if self.prefix is None else "prefix", "order"})
+
+    def problems(self) -> Iterable[Problem]:
+        """Lengths must be positive, and the weight not negative."""
+        yield from at_least("context_length", self.context_length, 1)
+        yield from at_least("image_weight", self.image_weight, 0)
+        if not self.decoder.predicts_patches:
+            yield Problem("decoder", f"must predict patches, and {self.decoder.name!r} predicts text only")
+        if isinstance(self.prefix, int):
+            yield from at_least("prefix", self.prefix, 1)
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        """There must be something to predict behind the prefix."""
+        return nothing_left(grid, self.prefix)
+
+    @property
+    def validation_prefix(self) -> int | None:
+        """One patch where training draws the prefix, the fixed length, or None without a prefix."""
+        return validation_prefix(self.prefix)
+
+    def build(self, trunk: TrunkModule) -> MultimodalModule:
+        """The trunk with this objective's decoder."""
+        return MultimodalModule(self, trunk)
+
+    def reading(self, images: Images) -> Reading:
+        """Probes read in this objective's order."""
+        return Reading(order_BN=order_of(self.ordering.permutation, images))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Joint and separate decoders, tiny."""
+        return (
+            cls(decoder=JointDecoder(width=16, depth=2, num_heads=2), context_length=6),
+            cls(decoder=SeparateDecoder(width=16, depth=1, num_heads=2), context_length=6, prefix=None),
+        )
+
+
+class MultimodalModule(ObjectiveModule):
+    """The module of :class:`Multimodal`."""
+
+    def __init__(self, config: Multimodal, trunk: TrunkModule) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        num_outputs = config.target.num_outputs(trunk.patch_size, trunk.num_channels)
+        self.decoder = config.decoder.build(
+            trunk.width, num_outputs, config.tokenizer.vocabulary_size, config.context_length
+        )
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Number of tokens that are not padding, and of patches behind the prefixes."""
+        return {"text": num_tokens(batch), "image": num_scored(batch, self.config.prefix, training=self.training)}
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The losses of captions and patches."""
+        config, text = self.config, text_of(batch)
+        steps = steps_of(batch, config.ordering, config.prefix, training=self.training)
+        features = self.trunk(batch.images, Reading(attention=steps.attention, order_BN=steps.order_BN))
+        tokens_M = scored_tokens(text)
+        # The output at step t - 1 predicts the patch of step t.
+        patches_MK, logits_MV = self.decoder(
+            features, steps.attention, text, steps.target_M - 1, tokens_M.to(steps.target_M.device)
+        )
+        return {
+            "text": text_loss(text, tokens_M, logits_MV),
+            "image": patch_loss(config.target, batch, steps, patches_MK, weight=config.image_weight),
+        }
