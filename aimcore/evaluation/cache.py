@@ -159,39 +159,32 @@ class _Writer:
         self._labels.append(rows.labels)
         self._numbers.append(rows.numbers)
         self._waiting.append(rows.features.numpy())
-        array = self._array = self._array or _new_array(self._group, rows.features)
+        array = self._array = self._array or _new_array(self._group, "features", rows.features)
         if sum(map(len, self._waiting)) >= array.chunks[0]:
             waiting = np.concatenate(self._waiting)
             whole = len(waiting) - len(waiting) % array.chunks[0]
-            _append(array, waiting[:whole])
+            array.append(waiting[:whole])
             self._waiting = [waiting[whole:]]
 
     def close(self, attributes: dict[str, Any]) -> None:
         """Write the rest, labels and numbers, and at the very end the mark."""
         assert self._array is not None  # a sink without rows does not get here
-        _append(self._array, np.concatenate(self._waiting))
+        self._array.append(np.concatenate(self._waiting))
         for name, parts in (("labels", self._labels), ("numbers", self._numbers)):
-            values = torch.cat(parts).numpy()
-            codecs = [Crc32cCodec()]
-            array = self._group.create_array(name, shape=values.shape, dtype=values.dtype, compressors=codecs)
-            array[:] = values
+            _new_array(self._group, name, parts[0]).append(torch.cat(parts).numpy())
         self._group.attrs.update(attributes)
         self._group.attrs[_COMPLETE] = True
 
 
-def _new_array(group: zarr.Group, features: Tensor) -> zarr.Array[Any]:
-    """An array of no rows yet. Floats hardly compress, so they only get a checksum."""
-    shape = tuple(features.shape[1:])
-    rows = max(1, CHUNK_BYTES // (features[0].numel() * features.element_size()))
-    return group.create_array(
-        "features", shape=(0, *shape), chunks=(rows, *shape), dtype="float32", compressors=[Crc32cCodec()]
-    )
-
-
-def _append(array: zarr.Array[Any], rows: npt.NDArray[np.float32]) -> None:
+def _new_array(group: zarr.Group, name: str, like: Tensor) -> zarr.Array[Any]:
+    """An array of rows like these, with none yet. Floats hardly compress, so they only get a checksum."""
+    shape, dtype = tuple(like.shape[1:]), like.numpy().dtype
+    rows = max(1, CHUNK_BYTES // (like[0].numel() * like.element_size()))
     # Chunks of nothing but zeros are written too: a chunk that is not there is damage.
     with zarr.config.set({"array.write_empty_chunks": True}):
-        array.append(rows)
+        return group.create_array(
+            name, shape=(0, *shape), chunks=(rows, *shape), dtype=dtype, compressors=[Crc32cCodec()]
+        )
 
 
 def stored_table(group: zarr.Group, description: Description) -> StoredTable:
@@ -217,4 +210,6 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise ValueError(f"{name} is no array")
+    if array.nchunks_initialized != array.nchunks:
+        raise ValueError(f"{array.nchunks_initialized} of {array.nchunks} chunks of {name} are there")
     return array

@@ -6,6 +6,7 @@ python one_rank.py RANK RENDEZVOUS_FILE
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -14,7 +15,9 @@ import torch.distributed as dist
 from core.evaluation.toys import ToyModule, ToyObjective, ToyTrunkModule, sequences
 
 from aimcore import Batch
-from aimcore.evaluation import TooFewBatches, extract_features, validate
+from aimcore.evaluation import FeatureCache, FeatureKind, TooFewBatches, extract_features, validate
+from aimcore.evaluation.features import read_trunk
+from aimcore.evaluation.fingerprints import weights_digest
 
 
 def labelled(number: int) -> Batch:
@@ -25,6 +28,21 @@ def labelled(number: int) -> Batch:
         labels_B=torch.tensor([number % 3]),
         extras=batch.extras,
     )
+
+
+def stored(folder: Path, trunk: ToyTrunkModule, share: list[Batch]) -> dict[str, Any]:
+    """Write this process's share to a cache of both; what is read back, and found later."""
+    cache, description, cpu = FeatureCache(str(folder)), {"of": "both"}, torch.device("cpu")
+    before = cache.find(description, cpu)
+    sink = cache.sink(description, FeatureKind("tokens", (0,)), 3, only=torch.tensor([0, 1, 3, 4]))
+    (table,) = read_trunk(trunk, share, [sink], objective=ToyObjective(), attention="causal")
+    features = table.stream().read().features
+    return {
+        "features": features.squeeze(-1).tolist(),
+        "numbers": table.numbers.tolist(),
+        "found": [before is not None, cache.find(description, cpu) is not None],
+        "digest": weights_digest(trunk, cpu),
+    }
 
 
 def main(rank: int, rendezvous: str) -> None:
@@ -46,6 +64,7 @@ def main(rank: int, rendezvous: str) -> None:
         "labels": features.labels.tolist(),
         "num_forwards": len(trunk.readings),
         "refused": refused,
+        "stored": stored(Path(rendezvous).parent / "features", trunk, share),
     }
     print(json.dumps(found))
     dist.destroy_process_group()

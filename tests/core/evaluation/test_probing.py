@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import ClassVar
 
+import attrs
 import pytest
 import torch
 from core.evaluation.toys import Nearest, OpenShades, Shades, ToyTrunkModule, experiment
 
-from aimcore import InvalidValue, OpenSource, Sample, Source, UnreadableSample, component
-from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experiment, wilson_interval
+from aimcore import FittedProbe, InvalidValue, LabelledFeatures, OpenSource, Sample, Source, UnreadableSample, component
+from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experiment, stored, wilson_interval
+from aimcore.evaluation.probe_images import chosen_numbers
 from aimcore.evaluation.protocol import SELECTION
+from aimcore.roles import FeatureStream
+
+
+@component("few")
+class Few(Nearest):
+    """Reads tokens, of few images."""
+
+    reads = "tokens"
+    max_train_images: int | None = 20
+
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        pooled = (attrs.evolve(part, features=part.features.mean(1)) for part in (train, held_out))
+        return _OfTokens(super().fit(*pooled, seed))
+
+    def departures(self) -> list[str]:
+        return ["few images"]
+
+
+class _OfTokens(FittedProbe):
+    def __init__(self, fitted: FittedProbe) -> None:
+        self.fitted, self.choice = fitted, fitted.choice
+
+    def predict(self, features: torch.Tensor) -> torch.Tensor:
+        return self.fitted.predict(features.mean(1))
+
+
+@component("greedy")
+class Greedy(Nearest):
+    """Holds nothing out."""
+
+    holds_out: ClassVar[bool] = False
 
 
 def _score(**sources: Source) -> ProbeScore:
@@ -40,6 +75,7 @@ def test_the_card_says_all_that_a_reader_needs_and_is_json() -> None:
     assert card["selection"] == SELECTION
     assert (card["order"], card["attention"], card["layers"]) == ("backwards", "bidirectional", [1, 2])
     assert card["splits"]["held_out"] == {"source": "shades", "num_images": 4}
+    assert card["train_images"] == {"used": 40, "available": 40, "chosen": "all"}
     assert set(card["choices"]) == {"trained", "untrained", "raw_pixels"}
 
 
@@ -121,3 +157,114 @@ def test_an_unreadable_first_image_does_not_make_a_source_unlabelled() -> None:
 
     assert _score(train=DamagedShades()).card["splits"]["train"]["num_images"] == 35
     assert torch.is_grad_enabled()
+
+
+def test_a_probe_of_few_images_has_its_own_splits_beside_one_of_all() -> None:
+    trained = ToyTrunkModule()
+    scores = probe_experiment(experiment(probes=(Nearest(), Few())), trained, ToyTrunkModule())
+    sizes = {name: [split["num_images"] for split in score.card["splits"].values()] for name, score in scores.items()}
+    assert sizes == {"nearest": [36, 4, 10], "few": [18, 2, 10]}
+    assert len(trained.readings) == 2
+
+
+def test_the_card_says_how_many_training_images_were_used_and_what_departs_from_the_paper() -> None:
+    card = probe_experiment(experiment(probes=(Few(),)), ToyTrunkModule(), ToyTrunkModule())["few"].card
+    rule = "by hash of the image's number, among those that could be read"
+    assert card["train_images"] == {"used": 20, "available": 40, "chosen": rule}
+    assert card["departures"] == ["few images"]
+
+
+def test_images_that_no_probe_wants_are_not_read() -> None:
+    read: list[int] = []
+
+    class Watched(OpenShades):
+        def read(self, index: int) -> Sample:
+            read.append(index)
+            return super().read(index)
+
+        def label(self, index: int) -> int:
+            return index % 2
+
+    @component("watched")
+    class WatchedShades(Source):
+        def open(self) -> OpenSource:
+            return Watched(40, True, ("dark", "light"))
+
+    few = experiment(probes=(Few(),), train=WatchedShades())
+    probe_experiment(few, ToyTrunkModule(), ToyTrunkModule())
+    # Once by each trunk, once as pixels.
+    assert len(read) == 3 * 20
+    assert len(set(read)) == 20
+
+
+def test_fewer_images_are_a_part_of_more() -> None:
+    few, more = chosen_numbers(1000, 10), chosen_numbers(1000, 100)
+    assert few is not None
+    assert more is not None
+    assert (len(few), len(more)) == (10, 100)
+    assert set(few.tolist()) < set(more.tolist())
+    assert chosen_numbers(1000, 1000) is None
+
+
+def test_a_probe_that_chooses_nothing_gets_all_images_and_holds_none_out() -> None:
+    card = probe_experiment(experiment(probes=(Greedy(),)), ToyTrunkModule(), ToyTrunkModule())["greedy"].card
+    assert [split["num_images"] for split in card["splits"].values()] == [40, 0, 10]
+    assert (card["selection"], card["held_out_rule"]) == ("nothing is chosen", "none is held out")
+
+
+def test_blocks_that_the_trunk_has_not_are_refused_before_training() -> None:
+    @component("deep")
+    class Deep(Nearest):
+        def layers_of(self, depth: int) -> tuple[int, ...]:
+            raise InvalidValue("probe", [("layers", f"depth is {depth}")])
+
+    with pytest.raises(InvalidValue, match="layers: depth is 3"):
+        check_probes(experiment(probes=(Deep(),)))
+
+
+def _cached(url: str, trained: ToyTrunkModule | None = None, **data: Source) -> dict[str, ProbeScore]:
+    probed = experiment(probes=(Nearest(), Few()), **data)
+    return probe_experiment(probed, trained or ToyTrunkModule(), ToyTrunkModule(scale=0.0), cache_url=url)
+
+
+def test_a_cache_spares_the_second_reading_and_changes_no_score(tmp_path: Path) -> None:
+    first, second = ToyTrunkModule(), ToyTrunkModule()
+    scores = [_cached(str(tmp_path), trunk) for trunk in (first, second)]
+    uncached = probe_experiment(experiment(probes=(Nearest(), Few())), ToyTrunkModule(), ToyTrunkModule(scale=0.0))
+    assert (len(first.readings), len(second.readings)) == (2, 0)
+    assert scores == [uncached, uncached]
+
+
+def test_only_what_is_not_cached_is_computed(tmp_path: Path) -> None:
+    _cached(str(tmp_path))
+    others = ToyTrunkModule(), ToyTrunkModule(scale=2.0), ToyTrunkModule()
+    _cached(str(tmp_path), others[0], train=Shades(length=42))
+    _cached(str(tmp_path), others[1])
+    # Other training images, but the same test images; other weights; nothing else.
+    _cached(str(tmp_path), others[2])
+    assert [len(trunk.readings) for trunk in others] == [1, 2, 0]
+
+
+def test_damaged_features_are_computed_again(tmp_path: Path) -> None:
+    whole = _cached(str(tmp_path))
+    for labels in tmp_path.glob("*.zarr/labels/c/0"):
+        labels.unlink()
+    trunk = ToyTrunkModule()
+    assert _cached(str(tmp_path), trunk) == whole
+    assert len(trunk.readings) == 2
+
+
+def test_features_too_large_for_memory_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed: list[int] = []
+
+    @component("streaming")
+    class Streaming(Nearest):
+        def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
+            streamed.extend((len(train.labels), len(held_out.labels)))
+            return super().fit_stream(train, held_out, seed)
+
+    probed = experiment(probes=(Streaming(),))
+    whole = probe_experiment(probed, ToyTrunkModule(), ToyTrunkModule())
+    monkeypatch.setattr(stored, "IN_MEMORY_BYTES", 0)
+    found = probe_experiment(probed, ToyTrunkModule(), ToyTrunkModule(), cache_url="memory://streamed")
+    assert (found, streamed) == (whole, [36, 4] * 3)

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from core.evaluation.toys import ToyTrunkModule
+
+from aimcore.evaluation.fingerprints import weights_digest
 
 SCRIPT = Path(__file__).parent / "one_rank.py"
 
@@ -47,3 +51,15 @@ def test_ranks_run_equally_many_forwards(both: list[dict[str, Any]]) -> None:
 
 def test_a_rank_without_a_batch_is_refused_on_every_rank(both: list[dict[str, Any]]) -> None:
     assert [rank["refused"] for rank in both] == [True, True]
+
+
+def test_what_one_process_stores_of_all_samples_every_process_finds(both: list[dict[str, Any]]) -> None:
+    for found in both:
+        stored = found["stored"]
+        assert (stored["numbers"], stored["found"]) == ([0, 1, 3, 4], [False, True])
+        assert stored["features"] == [[float(number), number + 0.5] for number in (0, 1, 3, 4)]
+
+
+def test_equal_weights_have_one_digest_whatever_the_number_of_processes(both: list[dict[str, Any]]) -> None:
+    alone = weights_digest(ToyTrunkModule(patch_size=1, num_channels=1), torch.device("cpu"))
+    assert [found["stored"]["digest"] for found in both] == [alone, alone]
