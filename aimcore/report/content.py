@@ -102,15 +102,13 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
         chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
         orders=_pictures("order", "order_N", pictures.draw_order, samples, files, images),
-        reconstructions=_pictures(
-            "predictions", "predicted_BHWC", pictures.draw_reconstructions, samples, files, images
-        ),
+        reconstructions=_pictures("predictions", "predicted_BHWC", pictures.draw_predictions, samples, files, images),
         attention=_pictures("attention", "attention_BQN", pictures.draw_attention, samples, files, images),
         attention_kinds=tuple(dict.fromkeys(one.attention_kind for one in drawn if one.attention_kind)),
         uses_truth=any(one.uses_truth for one in drawn),
         cards=tuple(_cards(summary.experiments)),
         recipes=recipes,
-        differences=tuple(differences([_without_name(one) for one in known])) if len(known) == len(recipes) else (),
+        differences=tuple(differences([_without_name(one) for one in known] if len(known) == len(recipes) else ())),
         errors={run.name: error for run in runs if (error := run.error()) is not None},
         versions=_versions(known),
     )

@@ -39,7 +39,7 @@ def draw_order(samples: Samples, experiment: str, name: str, folder: Path) -> Dr
         return finished(drawn, name, alt=alt, folder=folder, title=experiment)
 
 
-def draw_reconstructions(samples: Samples, experiment: str, name: str, folder: Path) -> Drawn:
+def draw_predictions(samples: Samples, experiment: str, name: str, folder: Path) -> Drawn:
     """Images above what is predicted of them; given patches are framed."""
     images, predicted, scored = samples.images_BHWC, samples.predicted_BHWC, samples.predicted_BN
     assert images is not None
