@@ -50,7 +50,7 @@ class JointDecoderModule(DecoderModule):
     ) -> None:
         super().__init__()
         self.project = nn.Linear(in_width, config.width)
-        self.text_inputs = TextInputs(vocabulary_size, context_length, config.width)
+        self.text_inputs = TextInputs(vocabulary_size, context_length, config.width) if vocabulary_size else None
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 config.width,
@@ -63,8 +63,8 @@ class JointDecoderModule(DecoderModule):
             for _ in range(config.depth)
         )
         self.norm = make_norm("rms_norm", config.width, config.norm_eps)
-        self.to_patches = nn.Linear(config.width, num_outputs, bias=False)
-        self.to_tokens = nn.Linear(config.width, vocabulary_size, bias=False)
+        self.to_patches = nn.Linear(config.width, num_outputs, bias=False) if num_outputs else None
+        self.to_tokens = nn.Linear(config.width, vocabulary_size, bias=False) if vocabulary_size else None
         init_linears(self)
 
     def forward(
@@ -81,20 +81,21 @@ class JointDecoderModule(DecoderModule):
         """
         tokens_BLD = self.project(features.tokens_BND)
         num_steps = tokens_BLD.shape[1]
-        if text is not None:
+        if text is not None and self.text_inputs is not None:
             tokens_BLD = torch.cat([tokens_BLD, self.text_inputs(text).to(tokens_BLD.dtype)], dim=1)
         mask = mask_of(_causal(attention, tokens_BLD.shape[1]), tokens_BLD.shape[1], tokens_BLD.device)
         for block in self.blocks:
             tokens_BLD = block(tokens_BLD, mask)
         image_BND, text_BTD = tokens_BLD[:, :num_steps], tokens_BLD[:, num_steps:]
         return Decoded(
-            None if image_where_M is None else self.to_patches(self._at(image_BND, image_where_M)),
-            None if text_where_M is None else self.to_tokens(self._at(text_BTD, text_where_M)),
+            self._at(image_BND, image_where_M, self.to_patches),
+            self._at(text_BTD, text_where_M, self.to_tokens),
         )
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
         """Read the image and the begin vector."""
         image_BND = self.project(features.tokens_BND)
+        assert self.text_inputs is not None, "a decoder without text was asked to generate"
         first_B1D = self.text_inputs.first(len(image_BND)).to(image_BND.dtype)
         tokens_BLD = torch.cat([image_BND, first_B1D], dim=1)
         length = tokens_BLD.shape[1]
@@ -107,6 +108,7 @@ class JointDecoderModule(DecoderModule):
 
     def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Read one more token of each caption."""
+        assert self.text_inputs is not None, "a decoder without text was asked to generate"
         tokens_B1D = self.text_inputs.next(ids_B, state.num_tokens)
         seen_BL = torch.cat([state.seen_BL, state.seen_BL.new_ones(len(ids_B), 1)], dim=1)
         mask = Mask(seen_BL[:, None, None, :])
@@ -118,12 +120,15 @@ class JointDecoderModule(DecoderModule):
             assert isinstance(block, TransformerBlock)
             tokens_BMD, kept = block.extend(tokens_BMD, mask, state.past[index] if state.past else None)
             past.append(kept)
+        assert self.to_tokens is not None, "a decoder without text was asked to generate"
         logits_BV: Tensor = self.to_tokens(self.norm(tokens_BMD[:, -1]))
         return logits_BV, state._replace(past=tuple(past))
 
-    def _at(self, tokens_BND: Tensor, where_M: Tensor) -> Tensor:
-        normed_MD: Tensor = self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M))
-        return normed_MD
+    def _at(self, tokens_BND: Tensor, where_M: Tensor | None, head: nn.Module | None) -> Tensor | None:
+        if where_M is None or head is None:
+            return None
+        predictions_MK: Tensor = head(self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M)))
+        return predictions_MK
 
 
 def size_problems(width: int, depth: int, num_heads: int) -> Iterable[Problem]:

@@ -49,10 +49,8 @@ class SeparateDecoderModule(DecoderModule):
     ) -> None:
         super().__init__()
         one = JointDecoder(width=config.width, depth=config.depth, num_heads=config.num_heads, norm_eps=config.norm_eps)
-        self.image = one.build(in_width, num_outputs, 1, 0)
-        self.text = one.build(in_width, 1, vocabulary_size, context_length)
-        # Parts of the other modality, which would never be trained.
-        del self.image.text_inputs, self.image.to_tokens, self.text.to_patches
+        self.image = one.build(in_width, num_outputs, 0, 0) if num_outputs else None
+        self.text = one.build(in_width, 0, vocabulary_size, context_length)
 
     def forward(
         self,
@@ -64,7 +62,7 @@ class SeparateDecoderModule(DecoderModule):
     ) -> Decoded:
         """Patch predictions and token logits, each from its own decoder."""
         patches_MK = logits_MV = None
-        if image_where_M is not None:
+        if image_where_M is not None and self.image is not None:
             patches_MK = self.image(features, attention, None, image_where_M, None).patches_MK
         if text is not None and text_where_M is not None:
             logits_MV = self.text(features, attention, text, None, text_where_M).logits_MV

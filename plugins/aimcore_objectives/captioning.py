@@ -85,7 +85,7 @@ class CaptioningModule(ObjectiveModule):
         super().__init__()
         self.config = config
         self.trunk = trunk
-        self.decoder = config.decoder.build(trunk.width, 1, config.tokenizer.vocabulary_size, config.context_length)
+        self.decoder = config.decoder.build(trunk.width, 0, config.tokenizer.vocabulary_size, config.context_length)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Number of tokens that are not padding."""

@@ -29,10 +29,13 @@ class CaptionModule(ObjectiveModule):
     def forward(self, batch: Batch) -> dict[str, Loss]:
         text = batch.text
         assert text is not None
-        read_BTD = self.read_text(self.embed(text.ids_BT)) + self.read_image(batch)[:, None]
-        loss_BT = functional.cross_entropy(self.out(read_BTD).transpose(1, 2), text.ids_BT, reduction="none")
-        per_position_BT = torch.where(text.valid_BT, loss_BT, torch.nan)
-        return {"caption": Loss(per_position_BT.nansum(), text.valid_BT.sum(), per_position_BN=per_position_BT)}
+        # Text is always on the CPU; a module moves what it uses.
+        device = batch.images.patches_BNF.device
+        ids_BT, valid_BT = text.ids_BT.to(device), text.valid_BT.to(device)
+        read_BTD = self.read_text(self.embed(ids_BT)) + self.read_image(batch)[:, None]
+        loss_BT = functional.cross_entropy(self.out(read_BTD).transpose(1, 2), ids_BT, reduction="none")
+        per_position_BT = torch.where(valid_BT, loss_BT, torch.nan)
+        return {"caption": Loss(per_position_BT.nansum(), valid_BT.sum(), per_position_BN=per_position_BT)}
 
     def read_image(self, batch: Batch) -> Tensor:
         return self.trunk(batch.images, Reading()).tokens_BND.mean(1)  # type: ignore[no-any-return]
