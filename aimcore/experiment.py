@@ -63,6 +63,9 @@ class Data(Checked):
     """Evaluation resizes the short side to ceil(image_size / eval_crop), bicubic, and crops the centre."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    caption_weights: Mapping[str, float] | None = None
+    """How often each kind of caption is read in training, in any unit; kinds that are not named are never read. None
+    reads every kind that a sample has equally often."""
     num_workers: int = 0
     """Data processes per rank; 0 loads in a thread of the training process."""
     max_unreadable: int = 100
@@ -75,6 +78,9 @@ class Data(Checked):
         yield from within("eval_crop", self.eval_crop, 0.01, 1)
         yield from at_least("num_workers", self.num_workers, 0)
         yield from at_least("max_unreadable", self.max_unreadable, 0)
+        weights = {} if self.caption_weights is None else self.caption_weights
+        if self.caption_weights is not None and not (all(v >= 0 for v in weights.values()) and any(weights.values())):
+            yield Problem("caption_weights", f"must be null or weights of 0 and more, not all 0, got {dict(weights)}")
         if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
             yield Problem("std", f"must be positive, one value per value of mean {self.mean}, got {self.std}")
 

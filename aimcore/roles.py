@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from aimcore.component import Component
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Generator, Tensor
 
     from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, TrunkModule
@@ -152,7 +154,10 @@ class Decoder(Component, ABC):
 
     @abstractmethod
     def build(self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int) -> DecoderModule:
-        """The module: image features of width ``in_width`` in, patch values and token logits out."""
+        """The module: image features of width ``in_width`` in, patch values and token logits out.
+
+        ``num_outputs`` 0 builds one that predicts no patches.
+        """
 
 
 class Trunk(Component, ABC):
@@ -323,6 +328,15 @@ class OpenSource(ABC):
     def label(self, index: int) -> int | None:
         """The label at ``index``; override it where that is cheaper than reading the image."""
         return self.read(index).label
+
+    def indices_of(self, sample_numbers: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """The index that training reads for each sample number: every index once per epoch, in another order each.
+
+        Override it to sample otherwise (mixtures do). It must be a pure function: resumption rests on it.
+        """
+        from aimcore.data.sampling import index_of
+
+        return index_of(sample_numbers, len(self), seed)
 
 
 class TrackerRun(ABC):

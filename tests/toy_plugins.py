@@ -59,7 +59,7 @@ class ToyImageTokenizer(ImageTokenizer):
     def decode(self, ids_BN): ...
 
 
-@component("bytes")
+@component("letters")
 class ToyTextTokenizer(TextTokenizer):
     vocabulary_size: int = 256
 

@@ -1,7 +1,16 @@
 """Batches from sources: counter-based sampling, transforms, loading, held-out splits."""
 
+from aimcore.data.captions import Captions, TextRequest
 from aimcore.data.loading import evaluation_batches, train_steps
 from aimcore.data.sampling import index_of, micro_batch_numbers
 from aimcore.data.splits import hold_out
 
-__all__ = ["evaluation_batches", "hold_out", "index_of", "micro_batch_numbers", "train_steps"]
+__all__ = [
+    "Captions",
+    "TextRequest",
+    "evaluation_batches",
+    "hold_out",
+    "index_of",
+    "micro_batch_numbers",
+    "train_steps",
+]

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aimcore.data.sampling import index_of, micro_batch_numbers
+from aimcore.data.captions import Captions
+from aimcore.data.sampling import micro_batch_numbers
 from aimcore.data.transforms import draw_crops, normalize, render_crop, render_evaluation, to_channels, to_unit
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
@@ -53,6 +54,14 @@ class Rendering:
 
 
 @attrs.frozen(eq=False)
+class Example:
+    """A sample with the caption that was chosen for it, where text is wanted."""
+
+    sample: Sample
+    caption: str | None
+
+
+@attrs.frozen(eq=False)
 class TrainingLoader:
     """Loads micro-batches by number: number = step * accumulation steps + micro."""
 
@@ -63,6 +72,7 @@ class TrainingLoader:
     rank: int
     world_size: int
     accumulation_steps: int
+    captions: Captions | None = None
 
     def __getitem__(self, micro_batch: int) -> Loaded:
         step, micro = divmod(micro_batch, self.accumulation_steps)
@@ -75,33 +85,32 @@ class TrainingLoader:
             accumulation_steps=self.accumulation_steps,
         )
         failures: list[UnreadableSample] = []
-        samples = self._read(numbers, failures)
-        if samples is None:
+        examples = self._read(numbers, failures)
+        if examples is None:
             return Loaded(None, tuple(failures))
-        images = [to_channels(sample.image, len(self.data.mean)) for sample in samples]
+        images = [to_channels(example.sample.image, len(self.data.mean)) for example in examples]
         crops = draw_crops(self.data.augmentation, self.seed, numbers, [(i.shape[1], i.shape[2]) for i in images])
         pixels = {
             size: to_unit([render_crop(image, crop, size) for image, crop in zip(images, crops, strict=True)])
             for size in self.rendering.sizes
         }
-        return Loaded(_assemble(self, samples, numbers, pixels), tuple(failures))
+        return Loaded(_assemble(self, examples, numbers, pixels), tuple(failures))
 
-    def _read(self, numbers: npt.NDArray[np.int64], failures: list[UnreadableSample]) -> list[Sample] | None:
-        samples = []
-        for number, index in zip(
-            numbers.tolist(), index_of(numbers, len(self.source), self.seed).tolist(), strict=True
-        ):
-            sample = self._read_one(number, index, failures)
-            if sample is None:
+    def _read(self, numbers: npt.NDArray[np.int64], failures: list[UnreadableSample]) -> list[Example] | None:
+        examples = []
+        for number, index in zip(numbers.tolist(), self.source.indices_of(numbers, self.seed).tolist(), strict=True):
+            example = self._read_one(number, index, failures)
+            if example is None:
                 return None
-            samples.append(sample)
-        return samples
+            examples.append(example)
+        return examples
 
-    def _read_one(self, number: int, index: int, failures: list[UnreadableSample]) -> Sample | None:
+    def _read_one(self, number: int, index: int, failures: list[UnreadableSample]) -> Example | None:
         """The sample at ``index``, or the first readable one of those drawn in its place; None if there is none."""
         for attempt in range(MAX_REPLACEMENTS):
             try:
-                return self.source.read(index)
+                sample = self.source.read(index)
+                return Example(sample, self.captions.drawn(sample, self.seed, number) if self.captions else None)
             except UnreadableSample as failure:
                 failures.append(failure)
                 index = int(keyed_integers(self.seed, f"replacement {attempt}", number, 0, len(self.source)))
@@ -118,41 +127,46 @@ class EvaluationLoader:
     seed: int
     indices: npt.NDArray[np.int64]
     batch_size: int
+    captions: Captions | None = None
 
     def __getitem__(self, number: int) -> Loaded:
-        samples, kept, failures = [], [], []
+        examples, kept, failures = [], [], []
         for index in self.indices[number * self.batch_size : (number + 1) * self.batch_size].tolist():
             try:
-                samples.append(self.source.read(index))
+                sample = self.source.read(index)
+                examples.append(Example(sample, self.captions.first(sample) if self.captions else None))
                 kept.append(index)
             except UnreadableSample as failure:
                 failures.append(failure)
-        if not samples:
+        if not examples:
             return Loaded(None, tuple(failures))
-        images = [to_channels(sample.image, len(self.data.mean)) for sample in samples]
+        images = [to_channels(example.sample.image, len(self.data.mean)) for example in examples]
         pixels = {
             size: to_unit([render_evaluation(image, size, self.data.eval_crop) for image in images])
             for size in self.rendering.sizes
         }
-        return Loaded(_assemble(self, samples, np.asarray(kept), pixels), tuple(failures))
+        return Loaded(_assemble(self, examples, np.asarray(kept), pixels), tuple(failures))
 
 
 def _assemble(
     loader: TrainingLoader | EvaluationLoader,
-    samples: Sequence[Sample],
+    examples: Sequence[Example],
     numbers: npt.NDArray[np.int64],
     pixels: dict[int, Tensor],
 ) -> Batch:
     data, rendering = loader.data, loader.rendering
-    labels = [sample.label for sample in samples]
+    labels = [example.sample.label for example in examples]
+    captions = tuple(example.caption for example in examples if example.caption is not None)
+    extras = {"identifiers": tuple(example.sample.identifier for example in examples)}
     return Batch(
         images=images_of(normalize(pixels[rendering.size], data.mean, data.std), rendering.patch_size),
         sample_numbers_B=torch.from_numpy(numbers),
         seed=loader.seed,
+        text=loader.captions.encode(captions) if loader.captions else None,
         labels_B=None if None in labels else torch.tensor(labels),
         views={
             key: normalize(pixels[size], data.mean, data.std) if normalized else pixels[size]
             for key, size, normalized in rendering.views
         },
-        extras={"identifiers": tuple(sample.identifier for sample in samples)},
+        extras=extras | {"captions": captions} if loader.captions else extras,
     )

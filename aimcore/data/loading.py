@@ -13,6 +13,7 @@ import numpy.typing as npt
 from loguru import logger
 
 from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, Rendering, TrainingLoader
+from aimcore.data.captions import Captions, TextRequest
 from aimcore.data.sampling import micro_batch_size
 from aimcore.data.streaming import stream
 from aimcore.errors import DataNotFound, TooManyUnreadable
@@ -27,6 +28,7 @@ def train_steps(
     *,
     patch_size: int,
     views: Sequence[View] = (),
+    text: TextRequest | None = None,
     seed: int,
     first_step: int = 0,
     num_steps: int,
@@ -47,6 +49,7 @@ def train_steps(
         source: what to read; pickled if there are workers.
         patch_size: side of a patch, in pixels.
         views: extra renderings of each crop.
+        text: a tokenizer and a context length, for ``batch.text``; the caption is drawn by ``data.caption_weights``.
         seed: the run's seed.
         first_step: number of the first step given, 0 unless the run is resumed.
         num_steps: how many steps to give.
@@ -56,7 +59,7 @@ def train_steps(
 
     Returns:
         A generator of lists of ``accumulation_steps`` batches, each of batch_size / (world_size * accumulation_steps)
-        samples. ``extras["identifiers"]`` names the samples.
+        samples. ``extras["identifiers"]`` names the samples; with ``text``, ``extras["captions"]`` are their captions.
 
     Raises:
         InvalidValue: the batch size does not divide evenly (at once, not at the first ``next``).
@@ -65,9 +68,8 @@ def train_steps(
     """
     micro_batch_size(data.batch_size, world_size, accumulation_steps)
     _require_samples(source)
-    loader = TrainingLoader(
-        data, source, Rendering.of(data, patch_size, views), seed, rank, world_size, accumulation_steps
-    )
+    rendering, captions = Rendering.of(data, patch_size, views), _captions(data, text)
+    loader = TrainingLoader(data, source, rendering, seed, rank, world_size, accumulation_steps, captions)
     first, last = (step * accumulation_steps for step in (first_step, first_step + num_steps))
     return _steps(loader, range(first, last))
 
@@ -78,6 +80,7 @@ def evaluation_batches(
     *,
     patch_size: int,
     views: Sequence[View] = (),
+    text: TextRequest | None = None,
     batch_size: int,
     seed: int = 0,
     rank: int = 0,
@@ -94,6 +97,7 @@ def evaluation_batches(
         source: what to read; pickled if there are workers.
         patch_size: side of a patch, in pixels.
         views: extra renderings of each crop.
+        text: a tokenizer and a context length, for ``batch.text``: the first caption of each sample.
         batch_size: samples per batch on this rank.
         seed: passed on in the batches; nothing here is random.
         rank: which process this is.
@@ -106,10 +110,13 @@ def evaluation_batches(
     """
     _require_samples(source)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
-    loader = EvaluationLoader(
-        data, source, Rendering.of(data, patch_size, views), seed, wanted[rank::world_size], batch_size
-    )
+    rendering, captions = Rendering.of(data, patch_size, views), _captions(data, text)
+    loader = EvaluationLoader(data, source, rendering, seed, wanted[rank::world_size], batch_size, captions)
     return _batches(loader, range(-(-len(loader.indices) // batch_size)))
+
+
+def _captions(data: Data, text: TextRequest | None) -> Captions | None:
+    return None if text is None else Captions(*text, weights=data.caption_weights)
 
 
 def _require_samples(source: OpenSource) -> None:

@@ -184,6 +184,7 @@ class _Run:
             experiment.data.train.open(),
             patch_size=experiment.trunk.patch_size,
             views=experiment.objective.views,
+            text=experiment.objective.text,
             seed=experiment.seed,
             first_step=first,
             num_steps=experiment.num_steps - first,

@@ -9,7 +9,7 @@ import attrs
 
 from aimcore.component import Problem
 from aimcore.errors import AimcoreError, InvalidValue
-from aimcore.experiment import Experiment, Study
+from aimcore.experiment import Data, Experiment, Study
 from aimcore.roles import Source
 
 
@@ -49,8 +49,19 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
         micro_batch_size(experiment.data.batch_size, world_size, experiment.engine.accumulation_steps)
     except InvalidValue as error:
         yield from (Problem(f"data.{path}", message) for path, message in error.problems)
+    yield from _text_problems(experiment)
     if sources is not None:
         yield from _data_problems(experiment, sources)
+
+
+def _text_problems(experiment: Experiment) -> Iterator[Problem]:
+    """The vocabulary must be there, be the one recorded, and leave room for text."""
+    if experiment.objective.text is not None:
+        tokenizer, context_length = experiment.objective.text
+        try:
+            tokenizer.encode([""], context_length)
+        except AimcoreError as error:
+            yield Problem("objective.tokenizer", str(error))
 
 
 def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Problem]:
@@ -65,10 +76,26 @@ def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Proble
     ]
     yield from problems
     if not problems:
+        if experiment.objective.text is not None:
+            yield from _caption_problems(experiment.data)
         try:
             check_probes(experiment)
         except InvalidValue as error:
             yield from (Problem(path, message) for path, message in error.problems)
+
+
+def _caption_problems(data: Data) -> Iterator[Problem]:
+    """What is trained on and validated with needs captions; a few samples tell whether there are any."""
+    from aimcore.data.captions import has_captions
+
+    for field, source in (("train", data.train), ("validation", data.validation)):
+        if not has_captions(source.open(), data.caption_weights):
+            kinds = "" if data.caption_weights is None else f" of {' or '.join(map(repr, data.caption_weights))}"
+            yield Problem(
+                f"data.{field}",
+                f"the objective reads text, but the first samples of source {source.name!r} have no caption{kinds}: use "
+                "a captioned source, or change data.caption_weights",
+            )
 
 
 class _Sources:

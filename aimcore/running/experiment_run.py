@@ -149,6 +149,7 @@ def _validation_batches(experiment: Experiment) -> Iterator[Batch]:
         experiment.data.validation.open(),
         patch_size=experiment.trunk.patch_size,
         views=experiment.objective.views,
+        text=experiment.objective.text,
         batch_size=EVALUATION_BATCH,
         seed=experiment.seed,
         rank=rank(),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from aimcore import Text, TextTokenizer, settings
+from aimcore import InvalidValue, Text, TextTokenizer, settings
 
 
 def cleaned(text: str, *, lower_case: bool, clean_whitespace: bool) -> str:
@@ -51,11 +51,12 @@ class SequenceTokenizer(TextTokenizer):
         """Ids and what of them is scored, both ``[B, T]`` with T = ``context_length``.
 
         Raises:
-            ValueError: the context is too short for the special tokens and one more.
+            InvalidValue: the context is too short for the special tokens and one more.
         """
         framed = (self.end_id is not None) + (self.begin_id is not None)
         if context_length <= framed:
-            raise ValueError(f"a context of {context_length} tokens leaves no room beside {framed} special ones")
+            message = f"must be at least {framed + 1}: {framed} special tokens and one more, got {context_length}"
+            raise InvalidValue(type(self).__name__, [("context_length", message)])
         ids_BT = torch.full((len(texts), context_length), self.padding_id)
         valid_BT = torch.zeros(ids_BT.shape, dtype=torch.bool)
         for row, text in enumerate(texts):

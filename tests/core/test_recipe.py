@@ -165,8 +165,8 @@ def test_a_recipe_says_what_wrote_it():
                 "orderings/toy",
                 "sources/toy",
                 "targets/toy",
-                "tokenizers/bytes",
                 "tokenizers/codes",
+                "tokenizers/letters",
                 "trunks/toy",
             ],
         }

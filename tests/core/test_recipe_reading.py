@@ -158,13 +158,13 @@ def test_a_component_needs_a_name(value):
 
 def test_a_tokenizer_of_the_wrong_kind_is_an_error_at_its_path():
     assert problems_of(with_value("experiment.objective.text_tokenizer", {"name": "codes"})) == {
-        "objective.text_tokenizer": "takes a TextTokenizer, but 'codes' is none; there are bytes"
+        "objective.text_tokenizer": "takes a TextTokenizer, but 'codes' is none; there are letters"
     }
 
 
 def test_any_kind_of_tokenizer_fits_where_any_is_meant():
-    read = from_recipe(with_value("experiment.objective.any_tokenizer", {"name": "bytes"}), TOYS)
-    assert read.objective.any_tokenizer.name == "bytes"
+    read = from_recipe(with_value("experiment.objective.any_tokenizer", {"name": "letters"}), TOYS)
+    assert read.objective.any_tokenizer.name == "letters"
 
 
 def test_a_component_of_a_plugin_that_is_not_installed_comes_with_the_command():

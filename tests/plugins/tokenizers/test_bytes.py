@@ -1,5 +1,6 @@
 import pytest
 
+from aimcore import InvalidValue
 from aimcore_tokenizers import Bytes
 
 # "Ab" is 65 98 in ASCII; in lower case 97 98, counted from 3: 100 101.
@@ -47,7 +48,7 @@ def test_half_a_character_and_lone_surrogates_do_no_harm() -> None:
 
 
 def test_a_context_without_room_is_refused() -> None:
-    with pytest.raises(ValueError, match="a context of 2 tokens leaves no room beside 2 special ones"):
+    with pytest.raises(InvalidValue, match="context_length: must be at least 3: 2 special tokens and one more, got 2"):
         Bytes(begin=True).encode(["a"], 2)
 
 

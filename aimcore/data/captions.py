@@ -1,0 +1,93 @@
+"""Which caption of a sample is read: drawn in training, always the same one in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+import attrs
+import numpy as np
+
+from aimcore.errors import UnreadableSample
+from aimcore.randomness import keyed_integers, keyed_uniform
+from aimcore.roles import OpenSource, TextTokenizer
+from aimcore.values import Sample, Text
+
+TextRequest = tuple[TextTokenizer, int]
+"""What an objective reads: a tokenizer and a context length."""
+
+
+_ENOUGH = 16
+"""So many readable samples without a caption, and a source is taken to have none."""
+
+
+def wanted_captions(sample: Sample, weights: Mapping[str, float] | None) -> dict[str, tuple[str, ...]]:
+    """Captions of kinds that have a weight (None: all), without blank ones, by kind in the source's order."""
+    found = {}
+    for kind, texts in sample.captions.items():
+        written = tuple(text for text in texts if text.strip())
+        if written and (weights is None or weights.get(kind, 0) > 0):
+            found[kind] = written
+    return found
+
+
+def has_captions(source: OpenSource, weights: Mapping[str, float] | None) -> bool:
+    """Whether some of the first samples that can be read have a wanted caption; True where none can be read."""
+    readable = islice(_readable(source), _ENOUGH)
+    found = [bool(wanted_captions(sample, weights)) for sample in readable]
+    return any(found) or not found
+
+
+def _readable(source: OpenSource) -> Iterator[Sample]:
+    for index in range(min(len(source), 4 * _ENOUGH)):
+        try:
+            yield source.read(index)
+        except UnreadableSample:
+            continue
+
+
+@attrs.frozen
+class Captions:
+    """Captions of samples as ids.
+
+    A sample without a caption of a wanted kind counts as unreadable: in training another is drawn in its place, in
+    evaluation it is left out, and either way it is named and counted within ``data.max_unreadable``. A caption of
+    white space alone is none.
+    """
+
+    tokenizer: TextTokenizer
+    context_length: int
+    weights: Mapping[str, float] | None = None
+    """Weight of each kind of caption; those a sample lacks fall to the others. None: all kinds alike."""
+
+    def drawn(self, sample: Sample, seed: int, number: int) -> str:
+        """A caption drawn for sample ``number``: first the kind by its weight, then one of that kind.
+
+        Raises:
+            UnreadableSample: there is none.
+        """
+        wanted = self._wanted(sample)
+        kinds = sorted(wanted)  # another order of the same captions draws the same
+        shares = np.cumsum([1.0 if self.weights is None else self.weights[kind] for kind in kinds])
+        place = keyed_uniform(seed, "caption kind", number) * shares[-1]
+        kind = kinds[min(int(np.searchsorted(shares, place, side="right")), len(kinds) - 1)]
+        return wanted[kind][int(keyed_integers(seed, "caption", number, 0, len(wanted[kind])))]
+
+    def first(self, sample: Sample) -> str:
+        """The first caption of the source's first wanted kind.
+
+        Raises:
+            UnreadableSample: there is none.
+        """
+        return next(iter(self._wanted(sample).values()))[0]
+
+    def encode(self, texts: Sequence[str]) -> Text:
+        """Ids, ``[B, T]``."""
+        return self.tokenizer.encode(texts, self.context_length)
+
+    def _wanted(self, sample: Sample) -> dict[str, tuple[str, ...]]:
+        found = wanted_captions(sample, self.weights)
+        if not found:
+            kinds = "of any kind" if self.weights is None else f"of {' or '.join(map(repr, self.weights))}"
+            raise UnreadableSample(sample.identifier, f"it has no caption {kinds} (it has {sorted(sample.captions)})")
+        return found
