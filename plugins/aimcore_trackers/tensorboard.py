@@ -1,0 +1,62 @@
+"""Metrics as TensorBoard events. A plugin of its own, because it needs the extra ``tensorboard``."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aimcore import Tracker, TrackerRun, component, hookimpl
+
+
+@hookimpl
+def trackers() -> list[type[Tracker]]:
+    """The tracker of this module."""
+    return [TensorBoard]
+
+
+@component("tensorboard")
+class TensorBoard(Tracker):
+    """Writes a run's metrics as TensorBoard events; ``tensorboard --logdir runs`` shows them, and all others there.
+
+    When a run is resumed, TensorBoard is told to hide what was logged at or beyond the resumed step. The events are
+    written by tensorboardX, which is small; to look at them, install TensorBoard itself, here or elsewhere.
+    """
+
+    log_dir: str | None = None
+    """Folder of the events, or an ``s3://`` or ``gs://`` URL; ``{run}`` becomes the run's name. By default
+    ``tensorboard`` in the run's folder."""
+    flush_seconds: int = 10
+    """Events reach the disk at least this often."""
+
+    def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TensorBoardRun:
+        """Begin a file of events beside those that are there, and hide theirs from ``resume_step`` on."""
+        run = posixpath.basename(folder.replace("\\", "/").rstrip("/"))
+        log_dir = str(Path(folder) / "tensorboard") if self.log_dir is None else self.log_dir.replace("{run}", run)
+        return TensorBoardRun(log_dir, recipe, resume_step, self.flush_seconds)
+
+
+class TensorBoardRun(TrackerRun):
+    """An open file of events."""
+
+    def __init__(self, log_dir: str, recipe: Mapping[str, Any], resume_step: int, flush_seconds: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        # Purged also at step 0: a run that begins again hides all that an earlier one left. Files are named by the
+        # second alone, and a second one of that name would replace the first.
+        suffix = f".{time.time_ns()}"
+        self._writer = SummaryWriter(log_dir, purge_step=resume_step, flush_secs=flush_seconds, filename_suffix=suffix)
+        if recipe:
+            self._writer.add_text("recipe", f"```json\n{json.dumps(recipe, indent=2)}\n```", resume_step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add a point to the curve of every metric."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self, status: str) -> None:
+        """Write what is left. How the run ended, TensorBoard does not keep."""
+        self._writer.close()
