@@ -194,6 +194,12 @@ class Experiment(Checked):
                 f"{self.objective.name!r} needs a trunk that can {sorted(missing)}; "
                 f"{self.trunk.name!r} can {sorted(self.trunk.can)}",
             )
+        if self.engine.accumulation_steps > 1 and not self.objective.is_separable:
+            yield Problem(
+                "engine.accumulation_steps",
+                f"must be 1: {self.objective.name!r} contrasts the samples of a batch, and micro-batches would be "
+                "smaller contrasts; use more processes instead",
+            )
         if self.probes and self.probe_attention == "causal" and "causal" not in self.trunk.can:
             yield Problem("probe_attention", f"trunk {self.trunk.name!r} cannot attend causally")
         size, patch = self.data.image_size, self.trunk.patch_size

@@ -206,8 +206,17 @@ class Objective(Component, ABC):
         """What it asks of a trunk; compared with :attr:`Trunk.can` before anything is built."""
         return frozenset()
 
+    @property
+    def is_separable(self) -> bool:
+        """Whether a batch's loss is the sum of its samples' losses; one that is not cannot be accumulated."""
+        return True
+
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why this objective cannot train on images of ``grid`` (for example, a prefix as long as the image)."""
+        return ()
+
+    def problems_with_data(self, source: OpenSource) -> Iterable[str]:
+        """Yield why this objective cannot train on, or be validated with, the samples of ``source`` (no labels, say)."""
         return ()
 
     @property

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from aimcore import Objective, hookimpl
 from aimcore_objectives.cappa import CapPa
 from aimcore_objectives.captioning import Captioning
+from aimcore_objectives.classification import Classification
+from aimcore_objectives.contrastive import Contrastive
 from aimcore_objectives.multimodal import Multimodal
 from aimcore_objectives.next_patch import NextPatch
 
 
 @hookimpl
 def objectives() -> Sequence[type[Objective]]:
-    """AIM's next-patch prediction, AIMv2's multimodal objective, captioning and CapPa."""
-    return [NextPatch, Multimodal, Captioning, CapPa]
+    """AIM's next-patch prediction, AIMv2's multimodal objective, captioning, CapPa, and contrast."""
+    return [NextPatch, Multimodal, Captioning, CapPa, Contrastive]
 
 
-__all__ = ["CapPa", "Captioning", "Multimodal", "NextPatch"]
+__all__ = ["CapPa", "Captioning", "Contrastive", "Multimodal", "NextPatch"]

@@ -62,6 +62,8 @@ def check_images_do_not_mix(objective: Objective) -> None:
 
 def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
     """Sums and counts of a batch are those of its halves together, whatever ranks and micro-batches there are."""
+    if not objective.is_separable:
+        return
     watched = _watched(objective)
     batch = batch_for(objective, random_images(number=4))
     for mode in watched.in_both_modes():
@@ -136,6 +138,24 @@ def check_its_reading_is_an_order_of_the_patches(objective: Objective) -> None:
     require(not reading.attention.causal, "reading must leave attention alone: it is the probe's own")
 
 
+def check_pictures_are_patches_or_refused(objective: Objective) -> None:
+    """``predicted_patches`` gives ``[B, N, F]`` pixels and ``[B, N]`` bool in raster order, or NotImplementedError."""
+    watched = _watched(objective)
+    watched.module.eval()
+    patches_BNF = watched.batch.images.patches_BNF
+    watched.trunk.patches_BNF = None
+    try:
+        drawn = watched.module.predicted_patches(watched.batch)
+    except NotImplementedError:
+        return
+    require(
+        drawn.patches_BNF.shape == patches_BNF.shape,
+        f"predicted patches must be {list(patches_BNF.shape)}, got {shape_of(drawn.patches_BNF)}",
+    )
+    good = drawn.predicted_BN.shape == patches_BNF.shape[:2] and drawn.predicted_BN.dtype == torch.bool
+    require(good, f"predicted_BN must be {list(patches_BNF.shape[:2])} bool, got {shape_of(drawn.predicted_BN)}")
+
+
 def check_weights_follow_torchs_seed(objective: Objective) -> None:
     """``build`` draws fresh weights from torch's global generator alone, and never seeds it."""
     modules.weights_follow_torchs_seed(lambda: objective.build(StandInTrunk().build()))
@@ -188,6 +208,7 @@ CHECKS: tuple[Check, ...] = (
     check_the_trunk_is_trained,
     check_every_grid_is_trained_on_or_refused,
     check_its_reading_is_an_order_of_the_patches,
+    check_pictures_are_patches_or_refused,
     check_weights_follow_torchs_seed,
     check_its_parts_return_tensors,
     check_the_batch_is_left_as_it_was,

@@ -1,0 +1,151 @@
+"""Contrast of images and captions: CLIP, its sigmoid variant, and (with a frozen trunk) LiT."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+from torch.nn import functional
+
+from aimcore import (
+    Attention,
+    Batch,
+    Loss,
+    Objective,
+    ObjectiveModule,
+    Problem,
+    Reading,
+    TextTokenizer,
+    TrunkModule,
+    at_least,
+    component,
+)
+from aimcore_objectives.texts import text_of
+from aimcore_objectives.towers import ImageTowerModule, TextTower, TextTowerModule
+from aimcore_tokenizers import Bytes
+
+_LARGEST_LOG_SCALE = math.log(100)
+
+
+@component("contrastive", paper="arXiv:2103.00020; arXiv:2303.15343 (sigmoid); arXiv:2411.14402, Tables 5 and 9b")
+class Contrastive(Objective):
+    """Images and captions that belong together are alike, and those that do not are not, over the global batch.
+
+    ``softmax`` is CLIP's loss: the mean of picking the caption of each image and the image of each caption, with a
+    temperature that starts at 0.07 and whose inverse stays in [1, 100]. ``sigmoid`` (SigLIP's, arXiv:2303.15343) judges
+    every pair by itself, with scale 10 and bias -10 at first; as a trained objective it is an extra of this project.
+    Gradients pass through the embeddings of all ranks. LiT is this objective with the trunk frozen.
+
+    Validation contrasts the images of one process's batch with each other, so its loss depends on the batch's size.
+    """
+
+    text_tower: TextTower = TextTower()
+    tokenizer: TextTokenizer = Bytes()
+    context_length: int = 77
+    embedding_width: int = 768
+    num_pool_heads: int = 8
+    """Heads of the attention pool over image tokens."""
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+
+    @property
+    def text(self) -> tuple[TextTokenizer, int]:
+        """Captions as ids, and how many at most."""
+        return self.tokenizer, self.context_length
+
+    @property
+    def is_separable(self) -> bool:
+        """It contrasts samples: micro-batches would be smaller contrasts."""
+        return False
+
+    def problems(self) -> Iterable[Problem]:
+        """Sizes must be positive."""
+        for field in ("context_length", "embedding_width", "num_pool_heads"):
+            yield from at_least(field, getattr(self, field), 1)
+
+    def build(self, trunk: TrunkModule) -> ContrastiveModule:
+        """The trunk with both towers."""
+        return ContrastiveModule(self, trunk)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Both losses, with tiny towers."""
+        tower = TextTower(width=16, depth=1, num_heads=2)
+        return (
+            cls(text_tower=tower, context_length=6, embedding_width=8, num_pool_heads=2),
+            cls(text_tower=tower, context_length=6, embedding_width=8, num_pool_heads=2, loss="sigmoid"),
+        )
+
+
+class LogitScale(nn.Module):
+    """A learned scale of the similarities, and for the sigmoid loss a bias."""
+
+    no_weight_decay = frozenset({"log_scale", "bias"})
+
+    def __init__(self, log_scale: float, bias: float | None) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor([log_scale]))
+        self.bias = None if bias is None else nn.Parameter(torch.tensor([bias]))
+
+    def forward(self, similarities: Tensor) -> Tensor:
+        """The logits; the scale is kept in [1, 100]."""
+        logits = similarities * self.log_scale.clamp(0, _LARGEST_LOG_SCALE).exp()
+        return logits if self.bias is None else logits + self.bias
+
+
+class ContrastiveModule(ObjectiveModule):
+    """The module of :class:`Contrastive`."""
+
+    def __init__(self, config: Contrastive, trunk: TrunkModule) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = trunk
+        self.image_tower = ImageTowerModule(trunk.width, config.num_pool_heads, config.embedding_width)
+        self.text_tower = TextTowerModule(
+            config.text_tower, config.tokenizer, config.context_length, config.embedding_width
+        )
+        softmax = config.loss == "softmax"
+        self.scale = LogitScale(math.log(1 / 0.07) if softmax else math.log(10), None if softmax else -10.0)
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Number of images."""
+        return {"contrastive": len(batch.images.grids)}
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The loss of this rank's images and captions against those of all ranks."""
+        attention = Attention(valid_BN=batch.images.valid_BN if batch.images.is_padded else None)
+        image_BE = self.image_tower(self.trunk(batch.images, Reading(attention=attention)))
+        text_BE = self.text_tower(text_of(batch))
+        loss = _softmax_loss if self.config.loss == "softmax" else _sigmoid_loss
+        total = loss(self.scale, image_BE, text_BE, gather=self.training)
+        return {"contrastive": Loss(total, torch.tensor(len(image_BE), device=total.device))}
+
+
+def _softmax_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:
+    """Half the cross-entropy of each image's caption and of each caption's image, summed over this rank's."""
+    (all_images_AE, first), (all_texts_AE, _) = _from_all(image_BE, gather), _from_all(text_BE, gather)
+    own_B = first + torch.arange(len(image_BE), device=image_BE.device)
+    of_images = functional.cross_entropy(scale(image_BE @ all_texts_AE.T), own_B, reduction="sum")
+    of_texts = functional.cross_entropy(scale(text_BE @ all_images_AE.T), own_B, reduction="sum")
+    return (of_images + of_texts) / 2
+
+
+def _sigmoid_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:
+    """The log-loss of every pair of this rank's images and all captions."""
+    all_texts_AE, first = _from_all(text_BE, gather)
+    logits_BA = scale(image_BE @ all_texts_AE.T)
+    sign_BA = torch.full_like(logits_BA, -1)
+    sign_BA[torch.arange(len(image_BE)), first + torch.arange(len(image_BE))] = 1
+    return -functional.logsigmoid(sign_BA * logits_BA).sum()
+
+
+def _from_all(embeddings_BE: Tensor, gather: bool) -> tuple[Tensor, int]:
+    """Embeddings of all ranks, through which gradients pass, and where this rank's begin."""
+    if not gather or not dist.is_initialized() or dist.get_world_size() == 1:
+        return embeddings_BE, 0
+    everyone: tuple[Tensor, ...] = all_gather(embeddings_BE)  # type: ignore[no-untyped-call]
+    return torch.cat(everyone), dist.get_rank() * len(embeddings_BE)

@@ -1,0 +1,112 @@
+"""The two towers of contrastive training: one embedding per image, one per caption.
+
+Shape suffixes: B batch, N patches, T tokens, D width, H heads, E embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aimcore import CAUSAL, Features, Problem, Text, TextTokenizer, settings
+from aimcore.attention import mask_of
+from aimcore.component import Checked
+from aimcore.layers import TransformerBlock, init_linears, make_norm, swiglu_width
+from aimcore_decoders.joint import size_problems
+
+
+@settings
+class TextTower(Checked):
+    """A causal transformer with SwiGLU and RMSNorm, read at the first end token.
+
+    The defaults are the text tower of AIMv2's released LiT model.
+    """
+
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 6
+    ffn_width: int | None = None
+    """Hidden width of the SwiGLU; by default 8/3 x width rounded up to a multiple of 256 (2048 for 768)."""
+    norm_eps: float = 1e-5
+
+    def problems(self) -> Iterable[Problem]:
+        """Sizes must be positive, and heads divide the width."""
+        return size_problems(self.width, self.depth, self.num_heads)
+
+
+class TextTowerModule(nn.Module):
+    """The module of :class:`TextTower`: captions to unit vectors."""
+
+    no_weight_decay = frozenset({"positions"})
+
+    def __init__(self, config: TextTower, tokenizer: TextTokenizer, context_length: int, embedding_width: int) -> None:
+        super().__init__()
+        self.end_id = tokenizer.end_id
+        self.embedding = nn.Embedding(tokenizer.vocabulary_size, config.width)
+        self.positions = nn.Parameter(torch.empty(context_length, config.width))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                config.width,
+                config.num_heads,
+                config.ffn_width or swiglu_width(config.width),
+                norm="rms_norm",
+                ffn="swiglu",
+                eps=config.norm_eps,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = make_norm("rms_norm", config.width, config.norm_eps)
+        self.project = nn.Linear(config.width, embedding_width, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+        init_linears(self)
+
+    def forward(self, text: Text) -> Tensor:
+        """``[B, E]`` of unit length, in float32."""
+        device = self.positions.device
+        tokens_BTD = self.embedding(text.ids_BT.to(device)) + self.positions[: text.ids_BT.shape[1]]
+        mask = mask_of(CAUSAL, tokens_BTD.shape[1], device)
+        for block in self.blocks:
+            tokens_BTD = block(tokens_BTD, mask)
+        last_BD = self.norm(tokens_BTD[torch.arange(len(tokens_BTD)), self._last(text).to(device)])
+        return functional.normalize(self.project(last_BD).float(), dim=-1)
+
+    def _last(self, text: Text) -> Tensor:
+        """The first end token of each caption; where there is none, its last token."""
+        last_B = text.valid_BT.sum(1).clamp(min=1) - 1
+        if self.end_id is None:
+            return last_B
+        is_end_BT = text.ids_BT == self.end_id
+        return torch.where(is_end_BT.any(1), is_end_BT.int().argmax(1), last_B)
+
+
+class ImageTowerModule(nn.Module):
+    """Image features to unit vectors: AIM's attention pool (without BatchNorm), a linear layer, a projection."""
+
+    no_weight_decay = frozenset({"query"})
+
+    def __init__(self, width: int, num_heads: int, embedding_width: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Parameter(torch.empty(width))
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.linear = nn.Linear(width, width)
+        self.project = nn.Linear(width, embedding_width, bias=False)
+        nn.init.normal_(self.query, std=0.02)
+        init_linears(self)
+
+    def forward(self, features: Features) -> Tensor:
+        """``[B, E]`` of unit length, in float32."""
+        key_BHNE, value_BHNE = (self._heads(part(features.tokens_BND)) for part in (self.key, self.value))
+        query_H1E = self.query.to(key_BHNE.dtype).reshape(self.num_heads, 1, -1)
+        scores_BH1N = query_H1E @ key_BHNE.transpose(-2, -1) / query_H1E.shape[-1] ** 0.5
+        scores_BH1N = scores_BH1N.masked_fill(~features.valid_BN[:, None, None], -torch.inf)
+        pooled_BD = (scores_BH1N.softmax(-1) @ value_BHNE).flatten(1)
+        return functional.normalize(self.project(self.linear(pooled_BD)).float(), dim=-1)
+
+    def _heads(self, tokens_BND: Tensor) -> Tensor:
+        return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
