@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from core.engine.toys import experiment, whole_batch
-from core.engine.two_processes import aim_losses, toy_losses
+from core.engine.two_processes import aim_losses, installed_objectives, objective_losses, toy_losses
 
 from aimcore.engine import TrainingEngine, checkpoints
 
@@ -55,6 +55,15 @@ def test_two_processes_train_as_one_does(
     for number, kind in enumerate(("loss", "gradient norm")):
         expected = [step[number] for step in one_process]
         assert [step[number] for step in ranks[0][name]] == pytest.approx(expected, rel=1e-6), kind
+
+
+@pytest.mark.parametrize("name", installed_objectives())
+def test_every_installed_objective_trains_on_two_processes_as_on_one(name: str, ranks: list[dict[str, Any]]) -> None:
+    expected = objective_losses(installed_objectives()[name], 0, 1)
+    assert len(expected) == 20
+    for (losses, norm), (expected_losses, expected_norm) in zip(ranks[0]["objectives"][name], expected, strict=True):
+        assert losses == pytest.approx(expected_losses, rel=1e-6)
+        assert norm == pytest.approx(expected_norm, rel=1e-5)
 
 
 def test_accumulated_micro_batches_train_as_one_does(one_process: list[tuple[float, float]]) -> None:

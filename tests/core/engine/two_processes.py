@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from core.engine.toys import Signalling, experiment, parts, whole_batch
 
-from aimcore import Batch, Engine, Experiment
+from aimcore import Batch, Engine, Experiment, Objective
 from aimcore.engine import CheckpointMismatch, TrainingEngine, checkpoints, train
 from aimcore.patches import images_of
+from aimcore.plugins import installed
+from aimcore.testing.material import as_float32, batch_for, part_of, random_images
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_orderings import Spiral
@@ -53,6 +55,29 @@ def aim_losses(rank: int, world_size: int, accumulation_steps: int = 1) -> list[
             result = engine.step(mine)
             found.append((result.losses["next_patch"], result.gradient_norm))
         return found
+
+
+def installed_objectives() -> dict[str, Objective]:
+    """Every example of every installed objective that aimcore brings, by a name of its own."""
+    return {
+        f"{cls.name}.{number}": example
+        for _, cls in installed().registry("objectives").items()
+        for number, example in enumerate(cls.examples())
+        if isinstance(example, Objective)
+    }
+
+
+def objective_losses(objective: Objective, rank: int, world_size: int) -> list[tuple[dict[str, float], float]]:
+    """Losses and gradient norms of 20 steps of any objective, from images, captions and labels."""
+    trunk = ViT(width=16, depth=2, num_heads=2, patch_size=4)
+    settings = experiment(trunk=trunk, objective=objective, num_steps=NUM_STEPS)
+    share, found = BATCH // world_size, []
+    with TrainingEngine(settings) as engine:
+        for step in range(NUM_STEPS):
+            whole = batch_for(objective, random_images(number=BATCH, seed=step), seed=step)
+            result = engine.step([as_float32(part_of(whole, rank * share, (rank + 1) * share))])
+            found.append((dict(result.losses), result.gradient_norm))
+    return found
 
 
 def toy_losses(stage: int, rank: int, world_size: int, accumulation_steps: int = 1) -> list[dict[str, float]]:
@@ -115,6 +140,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "interrupted": interrupted(folder, rank),
         "gathered": gathered(rank),
         "threads": shared_threads(),
+        "objectives": {name: objective_losses(one, rank, 2) for name, one in installed_objectives().items()},
     }
 
 
