@@ -10,14 +10,15 @@ import attrs
 from aimcore.component import Problem
 from aimcore.errors import AimcoreError, InvalidValue
 from aimcore.experiment import Data, Experiment, Study
-from aimcore.roles import Source
+from aimcore.roles import OpenSource, Source
 
 
 def check_study(study: Study, *, world_size: int = 1, with_data: bool = True) -> None:
     """Check every experiment of ``study``.
 
-    Its recipe must make the experiment again, its batch must divide over the processes, its sources must open, and
-    its probes need labels. (That the parts fit each other, an experiment has checked when it was made.)
+    Its recipe must make the experiment again, its batch must divide over the processes, its sources must open and hold
+    what its objective reads, and its probes need labels. (That the parts fit each other, an experiment has checked when
+    it was made.)
 
     Args:
         study: what is about to run.
@@ -78,10 +79,19 @@ def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Proble
     if not problems:
         if experiment.objective.text is not None:
             yield from _caption_problems(experiment.data)
+        yield from _misfits(experiment, sources)
         try:
             check_probes(experiment)
         except InvalidValue as error:
             yield from (Problem(path, message) for path, message in error.problems)
+
+
+def _misfits(experiment: Experiment, sources: _Sources) -> Iterator[Problem]:
+    """What is trained on and validated with must be what the objective needs."""
+    data = experiment.data
+    for field, source in (("train", data.train), ("validation", data.validation)):
+        found = experiment.objective.problems_with_data(sources.opened(source))
+        yield from (Problem(f"data.{field}", text) for text in found)
 
 
 def _caption_problems(data: Data) -> Iterator[Problem]:
@@ -93,8 +103,8 @@ def _caption_problems(data: Data) -> Iterator[Problem]:
             kinds = "" if data.caption_weights is None else f" of {' or '.join(map(repr, data.caption_weights))}"
             yield Problem(
                 f"data.{field}",
-                f"the objective reads text, but the first samples of source {source.name!r} have no caption{kinds}: use "
-                "a captioned source, or change data.caption_weights",
+                f"the objective reads text, but the first samples of source {source.name!r} have no caption{kinds}: "
+                "use a captioned source, or change data.caption_weights",
             )
 
 
@@ -102,21 +112,30 @@ class _Sources:
     """Sources that were opened for the checks, each once: the experiments of a study mostly share theirs."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[Source, tuple[str, ...]]] = []
+        self._known: list[tuple[Source, OpenSource | AimcoreError]] = []
 
-    def problems_of(self, source: Source) -> tuple[str, ...]:
+    def problems_of(self, source: Source) -> Iterator[str]:
         """Why ``source`` cannot be used; nothing where it can."""
-        for known, problems in self._known:
-            if known == source:
-                return problems
-        problems = tuple(_problems_opening(source))
-        self._known.append((source, problems))
-        return problems
-
-
-def _problems_opening(source: Source) -> Iterator[str]:
-    try:
-        if not len(source.open()):
+        opened = self._open(source)
+        if isinstance(opened, AimcoreError):
+            yield str(opened)
+        elif not len(opened):
             yield f"source {source.name!r} has no images"
-    except AimcoreError as error:
-        yield str(error)
+
+    def opened(self, source: Source) -> OpenSource:
+        """A source without problems, open."""
+        opened = self._open(source)
+        assert not isinstance(opened, AimcoreError)
+        return opened
+
+    def _open(self, source: Source) -> OpenSource | AimcoreError:
+        for known, opened in self._known:
+            if known == source:
+                return opened
+        found: OpenSource | AimcoreError
+        try:
+            found = source.open()
+        except AimcoreError as error:
+            found = error
+        self._known.append((source, found))
+        return found

@@ -62,7 +62,7 @@ def leaks_of(watched: Watched) -> Iterator[str]:
     needs = watched.case.objective.needs
     for name, loss in watched.losses().items():
         if loss.per_position_BN is None:
-            if {"causal", "prefix", "hide"} & needs:
+            if {"causal", "prefix", "hide"} & needs and _may_be_read(watched, name):
                 yield f"loss {name!r} has no per_position_BN: what each step reads cannot be told"
             continue
         found = _dependence(watched, name)
@@ -71,6 +71,17 @@ def leaks_of(watched: Watched) -> Iterator[str]:
         else:
             leaks = _leaks(found, watched.case.grid, autoregressive=bool({"causal", "prefix"} & needs))
         yield from (f"loss {name!r}: {text}" for text in leaks)
+
+
+@torch.no_grad()
+def _may_be_read(watched: Watched, name: str) -> bool:
+    """Whether the targets of a loss are in what is read: tokens of a text, or patches. Labels are not."""
+    if watched.batch.text is not None:
+        return True
+    base = watched.losses()[name].sum
+    patches = range(watched.batch.images.patches_BNF.shape[1])
+    changed = (watched.losses(with_changed_patch(watched.batch, patch))[name].sum for patch in patches)
+    return any(bool(differs(base, other)) for other in changed)
 
 
 def _dependence(watched: Watched, name: str) -> _Dependence:

@@ -13,8 +13,8 @@ from aimcore_objectives.next_patch import NextPatch
 
 @hookimpl
 def objectives() -> Sequence[type[Objective]]:
-    """AIM's next-patch prediction, AIMv2's multimodal objective, captioning, CapPa, and contrast."""
-    return [NextPatch, Multimodal, Captioning, CapPa, Contrastive]
+    """AIM's next-patch prediction, AIMv2's multimodal objective, captioning, CapPa, contrast, and classification."""
+    return [NextPatch, Multimodal, Captioning, CapPa, Contrastive, Classification]
 
 
-__all__ = ["CapPa", "Captioning", "Contrastive", "Multimodal", "NextPatch"]
+__all__ = ["CapPa", "Captioning", "Classification", "Contrastive", "Multimodal", "NextPatch"]
