@@ -18,7 +18,7 @@ from torch.nn import functional
 from aimcore import FittedProbe, InvalidValue
 from aimcore_probes.grid_probe import GridProbe
 from aimcore_probes.samples import Batch, Samples, bounded_batch
-from aimcore_probes.threads import one_thread_for
+from aimcore_probes.threads import threads_for
 
 
 class GridModule(nn.Module, ABC):
@@ -40,8 +40,7 @@ class FittedGrid(FittedProbe):
     def predict(self, features: Tensor) -> Tensor:
         """``[n]`` classes by the chosen setting, on the CPU."""
         size = bounded_batch(tuple(features.shape[1:]))
-        with one_thread_for(features.shape[1:]):
-            parts = [_predicted_bG(self.module, part) for part in torch.split(features, size)]
+        parts = [_predicted_bG(self.module, part) for part in torch.split(features, size)]
         return torch.cat(parts)[:, self.setting]
 
 
@@ -56,9 +55,10 @@ def fit_grid(how: GridProbe, module: GridModule, train: Samples, held_out: Sampl
     """
     _check(train, held_out)
     module.to(torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu"))
-    with one_thread_for(train.shape):
+    samples = min(how.batch_size, len(train.labels))
+    with threads_for(samples * sum(parameter.numel() for parameter in module.parameters())):
         _train(module, train, how, generator)
-        scores = _accuracies(module, held_out, len(how.grid))
+    scores = _accuracies(module, held_out, len(how.grid))
     best = max(range(len(scores)), key=scores.__getitem__)
     choice = {
         "learning_rate": how.grid[best][0],
