@@ -9,7 +9,7 @@ from aimcore import Data, Study
 from aimcore.errors import InvalidValue
 from aimcore.running.checks import check_study
 from aimcore_heads import LinearHead
-from aimcore_objectives import NextPatch
+from aimcore_objectives import Classification, NextPatch
 from aimcore_probes import LinearProbe
 from aimcore_sources import BundledFashionMNIST, ImageFolder
 
@@ -69,6 +69,13 @@ def test_probes_need_labels(make_experiment: Any, tmp_path: Any) -> None:
     one = make_experiment("one", data=data(train=source), probes=(LinearProbe(),))
     with pytest.raises(InvalidValue, match=r"one\.data\.train: probes need classes"):
         check_study(Study(name="table", experiments=[one]))
+
+
+def test_what_the_objective_needs_must_be_in_the_data(make_experiment: Any) -> None:
+    one = make_experiment("one", objective=Classification(num_classes=7))
+    with pytest.raises(InvalidValue, match=r"one\.data\.validation: its images are of 10 classes"):
+        check_study(Study(name="table", experiments=[one]))
+    check_study(Study(name="table", experiments=[attrs.evolve(one, objective=Classification(num_classes=10))]))
 
 
 def test_each_source_is_opened_once_for_all_experiments(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
