@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from aimcore.roles import FittedProbe, Probe
+from aimcore.roles import FeatureStream, FittedProbe, Probe
 from aimcore.testing.checks import Check
 from aimcore.testing.requirements import explained, require, seeded, shape_of
 from aimcore.values import LabelledFeatures
@@ -39,6 +40,14 @@ def check_it_learns_what_is_easy(probe: Probe) -> None:
     data = _data(probe, spread=0.1, seed=2)
     accuracy = (_fitted(probe).predict(data.features).flatten() == data.labels).double().mean()
     require(accuracy >= _ENOUGH, f"of three far clusters it tells {accuracy:.0%} right: is it trained at all?")
+
+
+def check_it_learns_from_a_stream(probe: Probe) -> None:
+    """``fit_stream`` learns as well from features that come a piece at a time."""
+    data = _data(probe, spread=0.1, seed=2)
+    train, held_out = (_Pieces(_data(probe, spread=0.1, seed=seed)) for seed in (0, 1))
+    accuracy = (probe.fit_stream(train, held_out, 0).predict(data.features).flatten() == data.labels).double().mean()
+    require(accuracy >= _ENOUGH, f"from a stream of pieces it tells {accuracy:.0%} right: does it read all of them?")
 
 
 def check_the_same_seed_gives_the_same_probe(probe: Probe) -> None:
@@ -86,11 +95,27 @@ CHECKS: tuple[Check, ...] = (
     check_layers_lie_within_any_depth,
     check_predictions_are_one_class_per_sample,
     check_it_learns_what_is_easy,
+    check_it_learns_from_a_stream,
     check_the_same_seed_gives_the_same_probe,
     check_torchs_generator_is_left_alone,
     check_features_are_left_as_they_were,
     check_its_choice_can_be_recorded,
 )
+
+
+class _Pieces(FeatureStream):
+    """Features in memory, given out in pieces of a third: by class, or shuffled."""
+
+    def __init__(self, whole: LabelledFeatures) -> None:
+        self._whole = whole
+        self.labels, self.num_classes = whole.labels, whole.num_classes
+        self.shape = tuple(whole.features.shape[1:])
+
+    def pieces(self, generator: Generator | None = None) -> Iterator[LabelledFeatures]:
+        number = len(self.labels)
+        order = self.labels.argsort(stable=True) if generator is None else torch.randperm(number, generator=generator)
+        for part in order.chunk(3):
+            yield LabelledFeatures(self._whole.features[part], self.labels[part], self.num_classes)
 
 
 def _data(probe: Probe, *, spread: float, seed: int, number: int = 60) -> LabelledFeatures:

@@ -71,6 +71,17 @@ def check_ids_are_below_the_vocabulary_size(tokenizer: TextTokenizer) -> None:
                                                            f"{tokenizer.vocabulary_size}")  # fmt: skip
 
 
+def check_rows_are_begin_text_end_padding(tokenizer: TextTokenizer) -> None:
+    """``begin_id`` stands first, ``end_id`` behind the text even if it is cut, ``padding_id`` behind that."""
+    begin, end, padding = tokenizer.begin_id, tokenizer.end_id, tokenizer.padding_id
+    text = tokenizer.encode(_TEXTS, _CONTEXT)
+    for row, valid in zip(text.ids_BT.tolist(), text.valid_BT.sum(1).tolist(), strict=True):
+        require(begin is None or row[0] == begin, f"begin_id is {begin}, but a row begins with {row[0]}")
+        require(end is None or end in row, f"end_id is {end}, but it is not in {row}")
+        behind = row[valid:] if end is None else row[row.index(end) + 1 :]
+        require(set(behind) <= {padding}, f"padding_id is {padding}, but behind the text stands {behind}")
+
+
 def check_decoded_text_encodes_to_the_same_ids(tokenizer: TextTokenizer) -> None:
     """Decoding loses nothing that encoding would not lose again; special ids do not show."""
     for row in range(2):
@@ -88,6 +99,7 @@ IMAGE_CHECKS: tuple[Check, ...] = (
 TEXT_CHECKS: tuple[Check, ...] = (
     check_texts_are_padded_and_cut_to_the_context,
     check_ids_are_below_the_vocabulary_size,
+    check_rows_are_begin_text_end_padding,
     check_decoded_text_encodes_to_the_same_ids,
 )
 CHECKS: tuple[Check, ...] = (*IMAGE_CHECKS, *TEXT_CHECKS)

@@ -20,6 +20,9 @@ from aimcore.testing.requirements import explained, require, same, shape_of
 from aimcore.testing.training import trains_alike_at_stages_0_and_3
 from aimcore.values import Reading
 
+_SHARES = 1e-4
+"""How far a row of attention may be from adding up to 1, in float32."""
+
 
 def check_its_abilities_are_known(trunk: Trunk) -> None:
     """``can`` names abilities that objectives may ask for."""
@@ -87,6 +90,20 @@ def check_layers_are_those_asked_for(trunk: Trunk) -> None:
     in_order = all(same(one, other) for one, other in zip(asked.layers, swapped.layers[::-1], strict=True))
     require(in_order, "layers come in another order than reading.layers asks for them")
     require(same(asked.tokens_BND, plain.tokens_BND), "asking for layers changes the tokens")
+
+
+def check_attention_maps_are_shares_or_refused(trunk: Trunk) -> None:
+    """``attention_maps`` are ``[B, H, N, N]``, each row adding up to 1, or NotImplementedError: pictures do without."""
+    module = build(trunk)
+    images, num_patches = images_for(trunk, module), grid_of(trunk).num_patches
+    try:
+        maps_BHNN = module.attention_maps(images, Reading())
+    except NotImplementedError:
+        return
+    good = maps_BHNN.dim() == 4 and (*maps_BHNN.shape[:1], *maps_BHNN.shape[2:]) == (NUM_IMAGES, *[num_patches] * 2)
+    require(good, f"maps must be [{NUM_IMAGES}, H, {num_patches}, {num_patches}], got {shape_of(maps_BHNN)}")
+    off = float((maps_BHNN.sum(-1) - 1).abs().max())
+    require(off < _SHARES and float(maps_BHNN.min()) >= 0, f"rows must add up to 1 and not be negative; {off:.3g} off")
 
 
 def check_images_do_not_mix(trunk: Trunk) -> None:
@@ -175,6 +192,7 @@ ALWAYS: tuple[Check, ...] = (
     check_places_are_row_and_column_of_each_token,
     check_tokens_depend_on_the_pixels,
     check_layers_are_those_asked_for,
+    check_attention_maps_are_shares_or_refused,
     check_images_do_not_mix,
     check_every_grid_is_read_or_refused,
     check_weights_follow_torchs_seed,

@@ -23,6 +23,7 @@ from aimcore import (
     TrunkModule,
     component,
 )
+from aimcore.modules import PredictedPatches
 from aimcore.testing.checks import objectives as checks
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
@@ -211,6 +212,20 @@ class Unbatched(Sound):
         return Reading(order_BN=self.ordering.permutation(images.grid))
 
 
+class SketchingModule(NextPatchModule):
+    def predicted_patches(self, batch: Batch) -> PredictedPatches:
+        patches_BNF = batch.images.patches_BNF
+        return PredictedPatches(patches_BNF, torch.ones(patches_BNF.shape[:2]))
+
+
+@component("mutant")
+class Sketching(Sound):
+    """Says in floats which patches it predicts."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return SketchingModule(self, trunk)
+
+
 @component("mutant")
 class Reseeding(Sound):
     """Seeds torch's global generator before it builds its head."""
@@ -304,6 +319,7 @@ MUTANTS = (
     (checks.check_the_trunk_is_trained, Fixed()),
     (checks.check_every_grid_is_trained_on_or_refused, Undemanding()),
     (checks.check_its_reading_is_an_order_of_the_patches, Unbatched()),
+    (checks.check_pictures_are_patches_or_refused, Sketching()),
     (checks.check_weights_follow_torchs_seed, Reseeding()),
     (checks.check_its_parts_return_tensors, Boxed()),
     (checks.check_the_batch_is_left_as_it_was, InPlace()),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aimcore import FittedProbe, LabelledFeatures, Probe, component
+from aimcore.roles import FeatureStream
 from aimcore.testing.checks import probes as checks
 
 
@@ -59,10 +60,21 @@ class Floats(Sound):
 
 @component("mutant")
 class Dull(Sound):
-    """Learns nothing."""
+    """Learns nothing, unless from a stream."""
 
-    def means(self, train: LabelledFeatures) -> Tensor:
-        return torch.zeros(train.num_classes, train.features.shape[-1])
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        return FittedMeans(torch.zeros_like(self.means(train)), {"held_out": len(held_out.labels)})
+
+    def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
+        return Sound().fit(train.read(), held_out.read(), seed)
+
+
+@component("mutant")
+class Impatient(Sound):
+    """Reads the first piece of a stream only."""
+
+    def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
+        return self.fit(next(train.pieces()), next(held_out.pieces()), seed)
 
 
 @component("mutant")
@@ -106,6 +118,7 @@ MUTANTS = (
     (checks.check_layers_lie_within_any_depth, Deep()),
     (checks.check_predictions_are_one_class_per_sample, Floats()),
     (checks.check_it_learns_what_is_easy, Dull()),
+    (checks.check_it_learns_from_a_stream, Impatient()),
     (checks.check_the_same_seed_gives_the_same_probe, Fickle()),
     (checks.check_torchs_generator_is_left_alone, Reseeding()),
     (checks.check_features_are_left_as_they_were, InPlace()),

@@ -82,13 +82,12 @@ class Bytes(TextTokenizer):
 
 
 @component("mutant")
-class PaddedInFront(Bytes):
-    """Puts padding in front."""
+class ShortIds(Bytes):
+    """Gives ids as int32."""
 
     def encode(self, texts: Sequence[str], context_length: int) -> Text:
         text = super().encode(texts, context_length)
-        back_BT = text.valid_BT.long().argsort(dim=1, stable=True)
-        return Text(ids_BT=text.ids_BT.gather(1, back_BT), valid_BT=text.valid_BT.gather(1, back_BT))
+        return Text(ids_BT=text.ids_BT.int(), valid_BT=text.valid_BT)
 
 
 @component("mutant")
@@ -98,6 +97,15 @@ class Ascii(Bytes):
     @property
     def vocabulary_size(self) -> int:
         return 100
+
+
+@component("mutant")
+class Unending(Bytes):
+    """Promises an end token, and never gives one."""
+
+    @property
+    def end_id(self) -> int:
+        return 200
 
 
 @component("mutant")
@@ -114,7 +122,8 @@ MUTANTS = (
     (checks.check_codes_are_below_num_codes, TooFew()),
     (checks.check_codes_of_an_image_depend_on_it_alone, BatchNormalised()),
     (checks.check_decoded_codes_are_images, Flat()),
-    (checks.check_texts_are_padded_and_cut_to_the_context, PaddedInFront()),
+    (checks.check_texts_are_padded_and_cut_to_the_context, ShortIds()),
     (checks.check_ids_are_below_the_vocabulary_size, Ascii()),
+    (checks.check_rows_are_begin_text_end_padding, Unending()),
     (checks.check_decoded_text_encodes_to_the_same_ids, Reversing()),
 )

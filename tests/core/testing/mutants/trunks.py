@@ -91,6 +91,20 @@ class Sorting(Sound):
         return SortingModule()
 
 
+class ScoringModule(PlainModule):
+    def attention_maps(self, images: Images, reading: Reading) -> Tensor:
+        tokens_BND = self.tokens(images, reading)
+        return (tokens_BND @ tokens_BND.mT)[:, None]
+
+
+@component("mutant")
+class Scoring(Sound):
+    """Shows attention before its softmax."""
+
+    def build(self) -> TrunkModule:
+        return ScoringModule()
+
+
 class MixingModule(PlainModule):
     def tokens(self, images: Images, reading: Reading) -> Tensor:
         tokens_BND = super().tokens(images, reading)
@@ -309,6 +323,7 @@ MUTANTS = (
     (checks.check_places_are_row_and_column_of_each_token, Swapping()),
     (checks.check_tokens_depend_on_the_pixels, Blinkered()),
     (checks.check_layers_are_those_asked_for, Sorting()),
+    (checks.check_attention_maps_are_shares_or_refused, Scoring()),
     (checks.check_images_do_not_mix, Mixing()),
     (checks.check_every_grid_is_read_or_refused, Tall()),
     (checks.check_weights_follow_torchs_seed, Reseeding()),
