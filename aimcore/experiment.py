@@ -151,6 +151,29 @@ class Engine(Checked):
 
 
 @settings
+class Weights(Checked):
+    """Fitted weights in a file, for a run to begin with."""
+
+    url: str
+    """A safetensors file, by its path or fsspec URL: a run's ``model.safetensors``, or weights in a layout that the
+    trunk converts, such as those of a released encoder."""
+    sha256: str | None = None
+    """Hash of the file: one with another is refused. A run that is given none writes the one it finds in its recipe."""
+    part: Literal["trunk", "all"] = "trunk"
+    """What is taken from the file: the trunk alone, or the whole objective."""
+    fresh: tuple[str, ...] = ()
+    """Names, as in ``Experiment.frozen`` but within the part, that begin with fresh weights, whether or not the file has
+    them. All others must be there, and no others may be."""
+
+    def problems(self) -> Iterable[Problem]:
+        """A file is needed, and a hash is one."""
+        if not self.url:
+            yield Problem("url", "must name a safetensors file, got ''")
+        if self.sha256 is not None and (len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef")):
+            yield Problem("sha256", f"must be 64 hexadecimal digits in lower case, got {self.sha256!r}")
+
+
+@settings
 class Experiment(Checked):
     """One run: everything that determines its numbers."""
 
@@ -171,6 +194,12 @@ class Experiment(Checked):
     log_every: int = 1
     """Steps between lines of ``metrics.jsonl``."""
     seed: int = 0
+    initial_weights: Weights | None = None
+    """What training begins with; None draws fresh weights. Probes compare the trained trunk with fresh weights of the
+    same seed, whatever training began with."""
+    frozen: tuple[str, ...] = ()
+    """Parameters that are not trained: names of modules or parameters of the objective, such as ``"trunk"`` or
+    ``"trunk.blocks.0"``, in which ``*`` stands for anything. What lies below a module belongs to it."""
 
     def problems(self) -> Iterable[Problem]:
         """The parts must fit each other: abilities, grid, batch size."""

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any, Self
+from typing import Self
 
-import fsspec
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
-
-from aimcore import InvalidValue, OpenSource, Sample, Source, UnreadableSample, component
+from aimcore import InvalidValue, OpenSource, Sample, Source, component
 from aimcore.errors import DataNotFound
-
-MAX_PIXELS = 89_478_485
-"""A larger image is taken for a decompression bomb; Pillow warns from the same size on."""
-
-# What Pillow raises for damaged files, besides OSError (which covers the file system's own errors).
-_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
+from aimcore_sources.decoding import connect, decode, read_file
 
 
 @component("image_folder")
@@ -46,7 +32,7 @@ class ImageFolder(Source):
             DataNotFound: there is no such place, or no image in it.
             InvalidValue: some images lie in class folders and some do not.
         """
-        filesystem, root = _connect(self.url)
+        filesystem, root = connect(self.url, "ImageFolder")
         root = root.rstrip("/")
         names = sorted(path.removeprefix(root).lstrip("/") for path in filesystem.find(root))
         names = [name for name in names if self._is_image(PurePosixPath(name))]
@@ -77,23 +63,13 @@ def _classes(url: str, names: list[str]) -> tuple[str, ...]:
     return () if loose else tuple(sorted({name.split("/")[0] for name in names}))
 
 
-def _connect(url: str) -> tuple[Any, str]:
-    try:
-        filesystem, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as cause:
-        # fsspec says which package a protocol needs, or which protocols it knows.
-        raise DataNotFound(f"ImageFolder: cannot open {url}: {cause}") from cause
-    return filesystem, str(root)
-
-
 class OpenImageFolder(OpenSource):
-    """A listed folder. It travels to data workers without its file system, which each connects anew."""
+    """A listed folder. It holds no connection, so that it travels to data workers."""
 
     def __init__(self, url: str, names: tuple[str, ...], class_names: tuple[str, ...]) -> None:
         self._url = url
         self._names = names
         self._labels = {name: label for label, name in enumerate(class_names)}
-        self._connection: tuple[Any, str] | None = None
         self.class_names = class_names
 
     def __len__(self) -> int:
@@ -103,32 +79,12 @@ class OpenImageFolder(OpenSource):
         """The decoded image as RGB, turned upright as its EXIF orientation says; named by its path in the folder.
 
         Raises:
-            UnreadableSample: the file is missing, truncated, no image, or larger than :data:`MAX_PIXELS`.
+            UnreadableSample: the file is missing, truncated, no image, or too large.
         """
         name = self._names[index]
-        if self._connection is None:
-            self._connection = _connect(self._url)
-        filesystem, root = self._connection
-        try:
-            image = _decode(filesystem.cat_file(f"{root.rstrip('/')}/{name}"))
-        except (*_DAMAGED, Image.DecompressionBombError) as cause:
-            raise UnreadableSample(name, f"{type(cause).__name__}: {cause}") from cause
+        image = decode(read_file(self._url, name), name)
         return Sample(image=image, identifier=name, label=self.label(index))
 
     def label(self, index: int) -> int | None:
         """The label, from the file's path."""
         return self._labels.get(self._names[index].split("/")[0])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_connection": None}
-
-
-def _decode(content: bytes) -> Tensor:
-    with Image.open(io.BytesIO(content)) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
-            raise ValueError(f"{opened.width} x {opened.height} px are more than {MAX_PIXELS:,} pixels")
-        upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I;16"):
-        # Pillow would clip 16-bit grey to white; the high byte is the picture.
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()

@@ -7,7 +7,7 @@ import torch
 from loguru import logger
 from PIL import Image
 
-from aimcore import Batch, Data
+from aimcore import Batch, Data, Text
 from aimcore_sources import BundledFashionMNIST, ImageFolder
 
 
@@ -45,6 +45,12 @@ def warnings() -> Iterator[list[str]]:
     logger.disable("aimcore")
 
 
+def same_text(one: Text | None, other: Text | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one.ids_BT, other.ids_BT) and torch.equal(one.valid_BT, other.valid_BT)
+
+
 @pytest.fixture
 def same() -> Callable[[Batch, Batch], bool]:
     """Whether two batches are equal to the last bit."""
@@ -58,6 +64,7 @@ def same() -> Callable[[Batch, Batch], bool]:
             and one.views.keys() == other.views.keys()
             and all(torch.equal(one.views[key], other.views[key]) for key in one.views)
             and one.extras == other.extras
+            and same_text(one.text, other.text)
         )
 
     return compare

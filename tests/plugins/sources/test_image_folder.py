@@ -11,7 +11,7 @@ from PIL import Image
 
 from aimcore import InvalidValue, UnreadableSample
 from aimcore.errors import DataNotFound
-from aimcore_sources import ImageFolder, image_folder
+from aimcore_sources import ImageFolder, decoding
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
@@ -118,7 +118,7 @@ def test_a_vanished_file_is_unreadable(folder: Path) -> None:
 
 
 def test_a_decompression_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_folder, "MAX_PIXELS", 23)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 23)
     (tmp_path / "bomb.png").write_bytes(encoded())
     with pytest.raises(UnreadableSample, match="6 x 4 px are more than 23 pixels"):
         ImageFolder(url=str(tmp_path)).open().read(0)

@@ -1,0 +1,160 @@
+"""Images of a folder with their captions in one file of JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple, Self
+
+from aimcore import InvalidValue, OpenSource, Sample, Source, component
+from aimcore.errors import DataNotFound
+from aimcore_sources.decoding import connect, decode, printable, read_file
+
+_MAX_FAULTS = 5
+
+
+class Entry(NamedTuple):
+    """A line of the listing."""
+
+    file: str
+    captions: Mapping[str, tuple[str, ...]]
+    label: str | int | None
+
+
+@component("captioned_folder")
+class CaptionedFolder(Source):
+    """Images that a file of JSON lines names, in its order, each with captions by kind and a label.
+
+        {"file": "a/1.jpg", "caption": "a red shoe", "label": "shoe"}
+        {"file": "b/2.jpg", "captions": {"alt": ["bag", "my bag"], "synthetic": "a blue bag"}, "label": "bag"}
+
+    ``caption`` is short for the kind ``"alt"``. Labels are names, of which the classes are made in sorted order, or
+    numbers; every line has one or none has. Files are paths within the folder.
+    """
+
+    url: str
+    """The folder: a path, or a URL that fsspec knows."""
+    listing: str = "captions.jsonl"
+    """The listing, in the folder."""
+
+    def open(self) -> OpenSource:
+        """Read the listing.
+
+        Raises:
+            DataNotFound: there is none, or it is empty.
+            InvalidValue: lines of it are wrong; the first few are told.
+        """
+        filesystem, root = connect(self.url, "CaptionedFolder")
+        path = f"{root.rstrip('/')}/{self.listing}"
+        try:
+            lines = filesystem.cat_file(path).decode().splitlines()
+        except (OSError, ValueError) as cause:
+            raise DataNotFound(
+                f"CaptionedFolder: cannot read {self.url}/{self.listing} ({type(cause).__name__}: {cause}): it must "
+                'hold one line of JSON per image, {"file": ..., "caption": ...}'
+            ) from cause
+        entries = _entries(lines, self.listing)
+        if not entries:
+            raise DataNotFound(f"CaptionedFolder: {self.url}/{self.listing} names no image")
+        return OpenCaptionedFolder(self.url, entries, _class_names(entries, self.listing))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """None: the folder is the user's."""
+        return ()
+
+
+def _entries(lines: Iterable[str], listing: str) -> tuple[Entry, ...]:
+    entries, faults, seen = [], [], set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = _entry(json.loads(line))
+            if entry.file in seen:
+                raise ValueError(f"{entry.file!r} stands twice")
+            seen.add(entry.file)
+            entries.append(entry)
+        except (ValueError, RecursionError) as cause:
+            faults.append((f"{listing}:{number}", printable(str(cause))))
+    if faults:
+        more = [("", f"and {len(faults) - _MAX_FAULTS} more lines")] if len(faults) > _MAX_FAULTS else []
+        raise InvalidValue("CaptionedFolder", faults[:_MAX_FAULTS] + more)
+    return tuple(entries)
+
+
+def _entry(line: Any) -> Entry:
+    """A line's content.
+
+    Raises:
+        ValueError: it is another thing than a line should be.
+    """
+    if not isinstance(line, dict):
+        raise ValueError(f"must be a mapping, got {line!r:.80}")
+    unknown = sorted(set(line) - {"file", "caption", "captions", "label"})
+    if unknown:
+        raise ValueError(f"knows no {unknown}; there are file, caption, captions and label")
+    file, label = line.get("file"), line.get("label")
+    if not isinstance(file, str) or not _is_within(file):
+        raise ValueError(f"'file' must be a path within the folder, got {file!r:.80}")
+    if isinstance(label, bool) or not isinstance(label, str | int | None) or (isinstance(label, int) and label < 0):
+        raise ValueError(f"'label' must be a name or a number from 0 on, got {label!r:.80}")
+    return Entry(file, _captions(line), label)
+
+
+def _is_within(file: str) -> bool:
+    path = PurePosixPath(file)
+    return bool(path.name) and not path.is_absolute() and ".." not in path.parts and "\\" not in file
+
+
+def _captions(line: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    given = line.get("captions", {})
+    if not isinstance(given, dict) or ("caption" in line and "captions" in line):
+        raise ValueError("give either 'caption', one text, or 'captions', texts by kind")
+    given = {"alt": line["caption"]} if "caption" in line else given
+    captions = {}
+    for kind, texts in given.items():
+        several = [texts] if isinstance(texts, str) else texts
+        if not isinstance(several, list) or not all(isinstance(text, str) for text in several):
+            raise ValueError(f"captions of kind {kind!r} must be a text or a list of texts, got {texts!r:.80}")
+        captions[kind] = tuple(several)
+    return {kind: texts for kind, texts in captions.items() if texts}
+
+
+def _class_names(entries: Sequence[Entry], listing: str) -> tuple[str, ...]:
+    kinds = {type(entry.label) for entry in entries}
+    if len(kinds) > 1:
+        named = ", ".join(sorted({str: "names", int: "numbers", type(None): "no label"}[kind] for kind in kinds))
+        message = f"labels must be names throughout, numbers throughout, or absent, got {named}"
+        raise InvalidValue("CaptionedFolder", [(listing, message)])
+    return tuple(sorted({entry.label for entry in entries if isinstance(entry.label, str)}))
+
+
+class OpenCaptionedFolder(OpenSource):
+    """A listing that was read. It holds no connection, so that it travels to data workers."""
+
+    def __init__(self, url: str, entries: tuple[Entry, ...], class_names: tuple[str, ...]) -> None:
+        self._url = url
+        self._entries = entries
+        self._labels = {name: label for label, name in enumerate(class_names)}
+        self.class_names = class_names
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def read(self, index: int) -> Sample:
+        """The image as RGB, turned upright, with its captions; named by its path in the folder.
+
+        Raises:
+            UnreadableSample: the file is missing, damaged, no image, or too large.
+        """
+        entry = self._entries[index]
+        name = printable(entry.file)
+        image = decode(read_file(self._url, entry.file), name)
+        return Sample(image=image, identifier=name, captions=entry.captions, label=self.label(index))
+
+    def label(self, index: int) -> int | None:
+        """The label, from the listing."""
+        label = self._entries[index].label
+        return self._labels[label] if isinstance(label, str) else label

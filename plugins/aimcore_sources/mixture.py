@@ -1,0 +1,149 @@
+"""Several sources as one, each with its share of what training reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Self
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from aimcore import OpenSource, Problem, Sample, Source, component
+from aimcore.data import index_of
+from aimcore.randomness import keyed_bits
+from aimcore_sources.bundled import BundledFashionMNIST
+
+Indices = npt.NDArray[np.int64]
+
+_MAX_DENOMINATOR = 10_000
+_MAX_PERIOD = 10_000_000
+
+
+@component("mixture", paper="arXiv:2401.08541, section 3; arXiv:2411.14402, Table 2")
+class Mixture(Source):
+    """Sources with sampling probabilities, whatever their sizes.
+
+    By index it is its sources one after another; evaluation reads each sample once. Training reads by sample number:
+    the weights are written as whole numbers without a common divisor (0.8 and 0.2 as 4 and 1), and of every so many
+    consecutive samples (here 5) each source gives exactly its number, in an order drawn anew. Within a source every
+    sample occurs once per epoch *of that source* (epochs may overlap within so many samples), so a small one is
+    repeated in new orders while a large one goes on.
+    """
+
+    sources: tuple[Source, ...]
+    weights: tuple[float, ...]
+    """How often each is read, in any unit: ``(30, 30, 9, 28, 3)``, or ``(0.8, 0.2)``."""
+
+    def problems(self) -> Iterable[Problem]:
+        """One positive weight per source."""
+        if not self.sources:
+            yield Problem("sources", "name at least one source")
+        elif len(self.weights) != len(self.sources):
+            yield Problem("weights", f"must be one per source ({len(self.sources)}), got {len(self.weights)}")
+        elif not all(0 < weight < math.inf for weight in self.weights):
+            yield Problem("weights", f"must be positive, got {self.weights}: leave out a source that is never read")
+        elif min(self.weights) * _MAX_DENOMINATOR < max(self.weights):
+            yield Problem("weights", f"must not differ by more than a factor of {_MAX_DENOMINATOR}, got {self.weights}")
+        elif sum(quotas(self.weights)) > _MAX_PERIOD:
+            yield Problem("weights", f"must be ratios of small whole numbers, such as percentages, got {self.weights}")
+
+    def open(self) -> OpenSource:
+        """Open every source.
+
+        Raises:
+            AimcoreError: one cannot be opened.
+        """
+        return OpenMixture(tuple(source.open() for source in self.sources), quotas(self.weights))
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """AIM's 0.8 and 0.2 (arXiv:2401.08541, section 3), of the bundled slice."""
+        sources = (BundledFashionMNIST(split="train"), BundledFashionMNIST(split="test"))
+        return (cls(sources=sources, weights=(0.8, 0.2)),)
+
+
+def quotas(weights: Sequence[float]) -> tuple[int, ...]:
+    """Whole numbers in the proportion of ``weights``, without a common divisor: (0.3, 0.6) gives (1, 2).
+
+    Weights are taken as the nearest fractions of the largest one, with denominators up to 10,000.
+    """
+    largest = max(weights)
+    fractions = [Fraction(weight / largest).limit_denominator(_MAX_DENOMINATOR) for weight in weights]
+    common = math.lcm(*(fraction.denominator for fraction in fractions))
+    whole = [int(fraction * common) for fraction in fractions]
+    divisor = math.gcd(*whole)
+    return tuple(number // divisor for number in whole)
+
+
+@attrs.frozen(eq=False)
+class Drawn:
+    """For sample numbers: which source each comes from, and how many that source gave before."""
+
+    source: Indices
+    ordinal: Indices
+
+
+def draw(sample_numbers: npt.ArrayLike, shares: Sequence[int], seed: int) -> Drawn:
+    """Share numbers out: of every ``sum(shares)`` consecutive ones from 0 on, source k gets ``shares[k]``."""
+    period = sum(shares)
+    ends = np.cumsum(shares)
+    numbers = np.asarray(sample_numbers, dtype=np.int64)
+    places = index_of(numbers, period, seed)
+    source = np.searchsorted(ends, places, side="right")
+    within = places - (ends - np.asarray(shares))[source]
+    return Drawn(source=source, ordinal=numbers // period * np.asarray(shares)[source] + within)
+
+
+class OpenMixture(OpenSource):
+    """Open sources, one after another; :meth:`indices_of` is what mixes them.
+
+    Labels and their names are given where all sources have the same names.
+    """
+
+    def __init__(self, sources: tuple[OpenSource, ...], shares: tuple[int, ...]) -> None:
+        self._sources = sources
+        self._shares = shares
+        self._ends = np.cumsum([len(source) for source in sources])
+        self._are_labelled = len({source.class_names for source in sources}) == 1
+        self.class_names = sources[0].class_names if self._are_labelled else ()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, index: int) -> Sample:
+        """The sample, named by the number of its source too."""
+        number, place = self._at(index)
+        sample = self._sources[number].read(place)
+        label = sample.label if self._are_labelled else None
+        return attrs.evolve(sample, identifier=f"{number}/{sample.identifier}", label=label)
+
+    def label(self, index: int) -> int | None:
+        """The label, where all sources have the same names."""
+        if not self._are_labelled:
+            return None
+        number, place = self._at(index)
+        return self._sources[number].label(place)
+
+    def indices_of(self, sample_numbers: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+        """Each source in its share; a source that mixes or orders its samples itself is asked too."""
+        drawn = draw(sample_numbers, self._shares, _seed_of(seed, "shares"))
+        indices = np.empty_like(drawn.ordinal)
+        for number, source in enumerate(self._sources):
+            here = drawn.source == number
+            first = self._ends[number] - len(source)
+            indices[here] = first + source.indices_of(drawn.ordinal[here], _seed_of(seed, f"source {number}"))
+        return indices
+
+    def _at(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} samples, no number {index}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return number, index - int(self._ends[number]) + len(self._sources[number])
+
+
+def _seed_of(seed: int, purpose: str) -> int:
+    """Seeds that have nothing to do with each other: two equal sources in one mixture must not be read in step."""
+    return int(keyed_bits(seed, f"mixture {purpose}", 0))
