@@ -205,6 +205,8 @@ class Experiment(Checked):
         """The parts must fit each other: abilities, grid, batch size."""
         if not self.name or set(self.name) - _NAME_CHARACTERS:
             yield Problem("name", f"must be letters, digits, '-', '_' or '.', got {self.name!r}")
+        if self.name == "report":
+            yield Problem("name", "'report' is taken: the study's figures go into a folder of that name")
         yield from at_least("num_steps", self.num_steps, 1)
         yield from at_least("log_every", self.log_every, 1)
         if self.checkpoint_every is not None:
