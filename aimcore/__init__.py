@@ -41,7 +41,7 @@ from aimcore.roles import (
 )
 
 if TYPE_CHECKING:
-    from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, TrunkModule
+    from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, PredictedPatches, TrunkModule
     from aimcore.running.experiment_run import run_experiment
     from aimcore.running.study_run import run_study
     from aimcore.values import (
@@ -65,7 +65,9 @@ if TYPE_CHECKING:
 _logger.disable("aimcore")
 
 _LAZY = {
-    **dict.fromkeys(("DecoderModule", "HeadModule", "ObjectiveModule", "TrunkModule"), "aimcore.modules"),
+    **dict.fromkeys(
+        ("DecoderModule", "HeadModule", "ObjectiveModule", "PredictedPatches", "TrunkModule"), "aimcore.modules"
+    ),
     "run_experiment": "aimcore.running.experiment_run",
     "run_study": "aimcore.running.study_run",
     **dict.fromkeys(
@@ -115,6 +117,7 @@ __all__ = [
     "Optimizer",
     "Ordering",
     "PatchGrid",
+    "PredictedPatches",
     "Probe",
     "Problem",
     "Reading",

@@ -17,6 +17,7 @@ from aimcore import (
     ObjectiveModule,
     Ordering,
     PatchGrid,
+    PredictedPatches,
     Problem,
     Reading,
     Target,
@@ -25,7 +26,6 @@ from aimcore import (
     at_least,
     component,
 )
-from aimcore.modules import PredictedPatches
 from aimcore.patches import order_of
 from aimcore_heads import LinearHead, MLPHead
 from aimcore_objectives.steps import (

@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aimcore import Attention, Batch, Images, Loss, Ordering, PatchGrid, Target
-from aimcore.modules import PredictedPatches
+from aimcore import Attention, Batch, Images, Loss, Ordering, PatchGrid, PredictedPatches, Target
 from aimcore.patches import order_of, reorder
 from aimcore.randomness import keyed_integers
 
