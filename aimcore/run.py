@@ -40,6 +40,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this experiment; repeatable")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: runs/<study>-<scale>)")
     parser.add_argument("--resume", action="store_true", help="skip what is finished in --out, go on with the rest")
+    parser.add_argument(
+        "--features-cache", metavar="URL", help="keep features of frozen trunks there, and find them again"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything and print what it would cost")
     parser.add_argument(
         "--set", action="append", default=[], dest="changes", metavar="PATH=VALUE",

@@ -34,7 +34,7 @@ def small(ordering: Ordering) -> Experiment:
     # 350 steps take about 36 s on two cores; the budget is 40.
     # The attentive grid on a third of the images, and fewer epochs than the paper's: its budget is 25 s per ordering.
     attentive = AttentiveProbe(epochs=10, batch_size=64, max_train_images=4000, num_heads=4)
-    return fashion(ordering, width=128, depth=4, num_steps=350, probes=(LinearProbe(epochs=60), attentive, KNNProbe()))
+    return fashion(ordering, width=128, depth=4, num_steps=350, probes=(LinearProbe(epochs=50), attentive, KNNProbe()))
 
 
 def smoke(ordering: Ordering) -> Experiment:

@@ -39,13 +39,23 @@ class Measured:
     scores: Mapping[str, ProbeScore] | None = None
 
 
+@attrs.frozen
+class Sharing:
+    """What the experiments of a study have in common while they are probed."""
+
+    raw_pixels: MutableMapping[str, Any] = attrs.field(factory=dict)
+    """Scores on raw pixels, which depend on the data and the probe alone."""
+    features_cache: str | None = None
+    """fsspec URL where features of frozen trunks are kept and found again."""
+
+
 def run_experiment(
     experiment: Experiment,
     out: Path,
     *,
     resume: bool = False,
     paper: Mapping[str, float] | None = None,
-    raw_pixels: MutableMapping[str, Any] | None = None,
+    sharing: Sharing | None = None,
 ) -> ExperimentSummary:
     """Train, validate and probe ``experiment`` in ``out/<its name>``.
 
@@ -57,13 +67,13 @@ def run_experiment(
         out: the study's folder.
         resume: go on from the last checkpoint, where there is one.
         paper: the paper's score per probe.
-        raw_pixels: scores on raw pixels, shared by the experiments of a study; see ``probe_experiment``.
+        sharing: what the experiments of a study have in common.
     """
     folder = out / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     measured = Measured()
     with Supervised(folder) as supervised:
-        _measure(experiment, folder, measured, resume=resume, raw_pixels=raw_pixels)
+        _measure(experiment, folder, measured, resume=resume, sharing=sharing or Sharing())
     return summary_of(experiment, measured, supervised.status, error=supervised.error, paper=paper)
 
 
@@ -105,7 +115,7 @@ def _measure(
     measured: Measured,
     *,
     resume: bool,
-    raw_pixels: MutableMapping[str, Any] | None,
+    sharing: Sharing,
 ) -> None:
     from aimcore import recipe
     from aimcore.engine import train
@@ -115,7 +125,7 @@ def _measure(
     measured.training = train(experiment, folder, resume=resume)
     with measured.training.engine:
         if measured.training.status == "finished":
-            _evaluate(experiment, folder, measured, measured.training.module, raw_pixels)
+            _evaluate(experiment, folder, measured, measured.training.module, sharing)
 
 
 def _evaluate(
@@ -123,7 +133,7 @@ def _evaluate(
     folder: Path,
     measured: Measured,
     module: ObjectiveModule,
-    raw_pixels: MutableMapping[str, Any] | None,
+    sharing: Sharing,
 ) -> None:
     from aimcore.engine import build_module
     from aimcore.evaluation.probing import probe_experiment
@@ -138,7 +148,13 @@ def _evaluate(
         logger.info("{}: probing the frozen trunk", experiment.name)
         # The same seed gives the weights that training began with.
         untrained = build_module(experiment).trunk
-        measured.scores = probe_experiment(experiment, module.trunk, untrained, raw_pixels=raw_pixels)
+        measured.scores = probe_experiment(
+            experiment,
+            module.trunk,
+            untrained,
+            raw_pixels=sharing.raw_pixels,
+            cache_url=sharing.features_cache,
+        )
 
 
 def _validation_batches(experiment: Experiment) -> Iterator[Batch]:

@@ -12,13 +12,15 @@ from loguru import logger
 from aimcore.errors import AimcoreError, RunFolderError
 from aimcore.experiment import Experiment, Study
 from aimcore.report.summary import ExperimentSummary, Summary, read_summary, write_summary
-from aimcore.running.experiment_run import RECIPE_FILE, run_experiment
+from aimcore.running.experiment_run import RECIPE_FILE, Sharing, run_experiment
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank
 
 SUMMARY_FILE = "summary.json"
 
 
-def run_study(study: Study, out: Path, *, scale: str | None, resume: bool = False) -> Summary:
+def run_study(
+    study: Study, out: Path, *, scale: str | None, resume: bool = False, features_cache: str | None = None
+) -> Summary:
     """Run the experiments of ``study`` in ``out``, and write ``out/summary.json`` after each.
 
     One that fails is recorded, and the others go on; one that is interrupted ends the study. With several processes,
@@ -29,6 +31,7 @@ def run_study(study: Study, out: Path, *, scale: str | None, resume: bool = Fals
         out: the folder of results.
         scale: the study's scale, for the record; None for a recipe.
         resume: skip what ``out`` holds as finished, and go on with the rest.
+        features_cache: fsspec URL where features of frozen trunks are kept and found again; None keeps none.
 
     Returns:
         Everything that ``out`` holds now.
@@ -37,15 +40,13 @@ def run_study(study: Study, out: Path, *, scale: str | None, resume: bool = Fals
         RunFolderError: ``out`` is not empty and nothing is to be resumed, or it holds runs of other recipes.
     """
     summary = _prepared(study, out, scale, resume)
-    raw_pixels: dict[str, Any] = {}
+    sharing = Sharing(features_cache=features_cache)
     for experiment in study.experiments:
         if _is_finished(summary, experiment.name):
             logger.info("{}: finished already", experiment.name)
             continue
         logger.info("{}: {} steps in {}", experiment.name, experiment.num_steps, out / experiment.name)
-        entry = run_experiment(
-            experiment, out, resume=resume, paper=study.paper.get(experiment.name), raw_pixels=raw_pixels
-        )
+        entry = run_experiment(experiment, out, resume=resume, paper=study.paper.get(experiment.name), sharing=sharing)
         summary = _with_entry(summary, entry, study)
         if rank() == 0:
             write_summary(summary, out / SUMMARY_FILE)

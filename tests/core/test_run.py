@@ -52,8 +52,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What ``run_study`` was asked for; it gives the statuses that ``set_statuses`` says."""
     calls: list[dict[str, Any]] = []
 
-    def run_study(study: Study, out: Path, *, scale: str | None, resume: bool) -> Summary:
-        calls.append({"study": study, "out": out, "scale": scale, "resume": resume})
+    def run_study(study: Study, out: Path, *, scale: str | None, resume: bool, features_cache: str | None) -> Summary:
+        calls.append({"study": study, "out": out, "scale": scale, "resume": resume, "features_cache": features_cache})
         entries = tuple(
             ExperimentSummary(name=one.name, status=STATUSES[one.num_steps], seed=0, recipe="recipe.json")
             for one in study.experiments
@@ -80,6 +80,8 @@ def test_options_reach_the_study(study_file: str, runs: list[dict[str, Any]], tm
     (call,) = runs
     assert (call["out"], call["scale"], call["resume"]) == (tmp_path / "out", "smoke", True)
     assert [(one.name, one.seed) for one in call["study"].experiments] == [("two", 5)]
+    assert run.main([study_file, "--out", str(tmp_path / "other"), "--features-cache", "memory://kept"]) == 0
+    assert [call["features_cache"] for call in runs] == [None, "memory://kept"]
 
 
 def test_the_console_script_runs_studies_as_the_module_does(study_file: str, runs: list[dict[str, Any]]) -> None:
