@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from aimcore.plugins import Plugins
     from aimcore.registry import Supplier
     from aimcore.testing import Outcome
+
+_SHOWN = 8
+"""Findings that are printed of each case: one leak mostly shows at every step."""
 
 
 def check_command(study: Path | None, scale: Scale) -> int:
@@ -37,8 +40,10 @@ def check_command(study: Path | None, scale: Scale) -> int:
         findings = findings_of(case)
         leaks += bool(findings)
         print(f"{case.name}: {'LEAKS' if findings else 'causal'}")
-        for finding in findings:
+        for finding in findings[:_SHOWN]:
             print(f"  {finding}")
+        if len(findings) > _SHOWN:
+            print(f"  and {len(findings) - _SHOWN} more")
     print(f"{len(cases)} checked, {leaks or 'none'} leaks")
     return 1 if leaks else 0
 
@@ -50,7 +55,7 @@ def check_plugin_command(name: str) -> int:
         name: of an entry point, or of a distribution (then of all its plugins).
 
     Returns:
-        0 where every check passes, 1 where one fails.
+        0 where every check passes, 1 where one fails, or something is never supplied.
 
     Raises:
         PluginError: no plugin that is loaded has this name, or it supplies nothing.
@@ -62,8 +67,10 @@ def check_plugin_command(name: str) -> int:
     from aimcore.testing.outcomes import outcomes_of
 
     plugins, console = installed(), Console()
-    classes = _components_of(plugins, _suppliers_called(name, plugins))
-    if not classes:
+    suppliers = _suppliers_called(name, plugins)
+    classes = _components_of(plugins, suppliers)
+    forgotten = [text for supplier in suppliers for text in _forgotten(supplier, plugins)]
+    if not classes and not forgotten:
         roles = ", ".join(sorted(plugins.registries))
         raise PluginError(
             f"plugin {name!r} supplies no component: its module needs a function with @hookimpl that is called after a "
@@ -77,7 +84,9 @@ def check_plugin_command(name: str) -> int:
         }
     checked = {type(component) for component in components}
     _print_outcomes(outcomes, [component for component in classes if component not in checked], console)
-    return 1 if any(outcome.fault for each in outcomes.values() for outcome in each) else 0
+    for text in forgotten:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return 1 if forgotten or any(outcome.fault for each in outcomes.values() for outcome in each) else 0
 
 
 def _suppliers_called(name: str, plugins: Plugins) -> list[Supplier]:
@@ -96,6 +105,28 @@ def _suppliers_called(name: str, plugins: Plugins) -> list[Supplier]:
     raise PluginError(
         f"no plugin is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}{not_loaded}"
     )
+
+
+def _forgotten(supplier: Supplier, plugins: Plugins) -> Iterator[str]:
+    """What stands in a plugin's module, and is not supplied for want of a hook."""
+    import inspect
+    from importlib.metadata import entry_points
+
+    from aimcore.component import Component
+    from aimcore.hookspecs import PROJECT
+    from aimcore.roles import ROLES
+
+    for point in entry_points(group=PROJECT, name=supplier.plugin):
+        module = point.load()
+        for role in ROLES:
+            function = getattr(module, role.role, None)
+            if inspect.isfunction(function) and not hasattr(function, f"{PROJECT}_impl"):
+                yield f"{module.__name__}.{role.role} lacks @hookimpl: nobody calls it, and what it returns is absent"
+        for value in vars(module).values():
+            if inspect.isclass(value) and issubclass(value, Component) and "name" in vars(value):
+                registry = plugins.registry(value.role)
+                if value.name not in registry or registry.get(value.name) is not value:
+                    yield f"{module.__name__}.{value.__name__} ({value.role}/{value.name}) is returned by no hook"
 
 
 def _components_of(plugins: Plugins, suppliers: Sequence[Supplier]) -> list[type[Component]]:
@@ -118,8 +149,17 @@ def _print_outcomes(outcomes: dict[str, list[Outcome]], unchecked: Sequence[type
     for component in unchecked:
         table.add_row(f"{component.role}/{component.name}", "none", "has no examples(): check an instance in a test")
     console.print(table)
+    for fault, where in _by_fault(outcomes).items():
+        for name in where:
+            console.print(name, style="bold", markup=False, highlight=False)
+        console.print(f"  {fault}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _by_fault(outcomes: dict[str, list[Outcome]]) -> dict[str, list[str]]:
+    """Which checks tell which fault: one cause often fails several."""
+    found: dict[str, list[str]] = {}
     for label, each in outcomes.items():
         for outcome in each:
             if outcome.fault:
-                console.print(f"{label} {outcome.check}", style="bold", markup=False, highlight=False)
-                console.print(f"  {outcome.fault}", markup=False, highlight=False)
+                found.setdefault(outcome.fault, []).append(f"{label} {outcome.check}")
+    return found

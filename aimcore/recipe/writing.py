@@ -55,10 +55,11 @@ def unwritable(value: Any, plugins: Plugins) -> Iterator[Problem]:
 def _unlisted(path: str, component: Component, plugins: Plugins) -> Iterator[Problem]:
     registry = plugins.registry(component.role)
     if component.name not in registry or registry.get(component.name) is not type(component):
+        broken = "".join(f"; {plugin}" for plugin in plugins.quarantined)
         yield Problem(
             path,
             f"{_type_name(component)} ({component.role}/{component.name}) is not supplied by any installed plugin, "
-            f"so no recipe can name it: supply it by a hook of a plugin",
+            f"so no recipe can name it: supply it by a hook of a plugin{broken}",
         )
 
 

@@ -9,7 +9,9 @@ import attrs
 
 from aimcore.component import Component
 from aimcore.plugins import installed
+from aimcore.recipe.types import field_types, is_component, members
 from aimcore.roles import Objective, Trunk
+from aimcore.testing.changes import changed_or_refused
 from aimcore.values import PatchGrid
 
 
@@ -44,11 +46,15 @@ def _examples(role: str) -> list[Component]:
 
 
 def _variants(whole: Component) -> Iterator[Component]:
+    """``whole`` with one part replaced, by whatever is of the part's declared kind and is not refused."""
     yield whole
+    kinds = field_types(type(whole))
     for field, part in _fields(whole):
         if isinstance(part, Component):
-            for other in _examples(part.role):
-                yield attrs.evolve(cast("Any", whole), **{field: other})
+            declared = tuple(kind for kind in members(kinds[field]) if is_component(kind))
+            others = [other for other in _examples(part.role) if isinstance(other, declared)]
+            made = (changed_or_refused(whole, {field: other}) for other in others)
+            yield from (variant for variant in made if variant is not None)
 
 
 def _summary(whole: Component) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from traceback import walk_tb
 from typing import NamedTuple
 
 from aimcore.component import Component
@@ -25,12 +27,24 @@ def outcomes_of(component: Component) -> Iterator[Outcome]:
 
 
 def fault_of(check: Check, component: Component) -> str:
-    """What ``check`` finds wrong with ``component``; empty if nothing."""
+    """What ``check`` finds wrong with ``component``, and in which line it came up; empty if nothing."""
     # A check calls a stranger's code, which may fail in any way; the other checks must still be run.
     try:
         check(component)
     except AssertionError as fault:
-        return str(fault)
+        return f"{fault}{_line_of(fault.__cause__, component)}"
     except Exception as error:  # noqa: BLE001
-        return f"raised {type(error).__name__}: {error}"
+        return f"raised {type(error).__name__}: {error}{_line_of(error, component)}"
     return ""
+
+
+def _line_of(error: BaseException | None, component: Component) -> str:
+    """The last line of the component's own package that an error passed through."""
+    package = _package(type(component).__module__)
+    frames = [] if error is None else list(walk_tb(error.__traceback__))
+    own = [(frame, line) for frame, line in frames if _package(frame.f_globals.get("__name__", "")) == package]
+    return f" ({Path(own[-1][0].f_code.co_filename).name}, line {own[-1][1]})" if own else ""
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]

@@ -62,6 +62,19 @@ def check_values_stand_in_raster_order(target: Target) -> None:
     require(any(moved), "values do not depend on the images")
 
 
+def check_values_depend_on_their_own_patch_alone(target: Target) -> None:
+    """No other patch has a part in a row of ``values``: it would be read before what it is part of is predicted."""
+    batch = _batch(target)
+    values = _rows(target.values(batch))
+    for patch in range(GRID.num_patches):
+        rows = differs(values, _rows(target.values(with_changed_patch(batch, patch)))).any(-1).any(0)
+        others = [row for row in rows.nonzero().flatten().tolist() if row != patch]
+        require(
+            not others or not rows[patch],  # in another order altogether: that has its own check
+            f"values of patches {others} change with patch {patch}: cut the image into patches before anything else",
+        )
+
+
 def check_values_of_an_image_depend_on_it_alone(target: Target) -> None:
     """An image has the same values in any batch."""
     batch = _batch(target)
@@ -156,7 +169,10 @@ def check_patches_of_one_colour_have_finite_losses(target: Target) -> None:
     predictions_MK, _ = _predicted(target)
     values_M = target.values(batch).flatten(0, 1)
     finite = values_M.isfinite().all() and target.loss(predictions_MK, values_M).isfinite().all()
-    require(bool(finite), "values or losses of a flat patch are not finite: its variance is 0; add a small number")
+    require(
+        bool(finite),
+        "values or losses of a flat patch are not finite: its variance or norm is 0; add a small number first",
+    )
 
 
 def check_any_patch_size_and_number_of_channels_will_do(target: Target) -> None:
@@ -192,6 +208,7 @@ CHECKS: tuple[Check, ...] = (
     check_num_outputs_is_a_positive_whole_number,
     check_values_have_one_row_per_patch,
     check_values_stand_in_raster_order,
+    check_values_depend_on_their_own_patch_alone,
     check_values_of_an_image_depend_on_it_alone,
     check_values_carry_no_gradient,
     check_values_leave_the_batch_as_it_was,

@@ -10,7 +10,7 @@ from aimcore.modules import TrunkModule
 from aimcore.roles import Trunk
 from aimcore.testing.checks import modules
 from aimcore.testing.material import GRID, NUM_IMAGES, random_images
-from aimcore.testing.requirements import require, seeded
+from aimcore.testing.requirements import explained, require, seeded
 from aimcore.values import Features, Images, PatchGrid, Reading
 
 _LARGEST = 32
@@ -44,7 +44,8 @@ def images_for(trunk: Trunk, module: TrunkModule, grid: PatchGrid | None = None,
 
 def forward(module: TrunkModule, images: Images, reading: Reading | None = None) -> Features:
     """One forward, under a fixed seed."""
-    with seeded():
+    rows, columns = images.grids[0].rows, images.grids[0].columns
+    with explained(f"cannot read images of {rows} x {columns} patches, which problems_with does not refuse"), seeded():
         features: Features = module(images, reading or Reading())
     return features
 

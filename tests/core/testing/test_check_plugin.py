@@ -9,12 +9,13 @@ from types import ModuleType
 import pytest
 from core.testing.mutants.components import Demanding
 from core.testing.mutants.orderings import Fickle, Short, Sound
+from torch import Tensor
 from toy_plugins import ToyDistribution, points_of
 
-from aimcore import Ordering, component, hookimpl, run
+from aimcore import Ordering, PatchGrid, component, hookimpl, run
 from aimcore.plugins import Plugins, load_plugins
 
-Supply = Callable[[Sequence[type[Ordering]]], Plugins]
+Supply = Callable[..., Plugins]
 
 
 @component("short")
@@ -35,13 +36,17 @@ class NamedDemanding(Demanding):
 def supply(monkeypatch: pytest.MonkeyPatch) -> Supply:
     """Install a plugin ``mine`` of the distribution ``aimcore-mine``."""
 
-    def install(orderings: Sequence[type[Ordering]]) -> Plugins:
+    def install(orderings: Sequence[type[Ordering]], **others: object) -> Plugins:
         module = ModuleType("aimcore_mine")
         if orderings:
             module.orderings = hookimpl(lambda: list(orderings))  # type: ignore[attr-defined]
+        for name, value in others.items():
+            setattr(module, name, value)
         monkeypatch.setitem(sys.modules, "aimcore_mine", module)
-        plugins = load_plugins(points_of(ToyDistribution("aimcore-mine", "0.1", {"mine": "aimcore_mine"})))
+        points = points_of(ToyDistribution("aimcore-mine", "0.1", {"mine": "aimcore_mine"}))
+        plugins = load_plugins(points)
         monkeypatch.setattr("aimcore.plugins.installed", lambda: plugins)
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: points)
         return plugins
 
     return install
@@ -83,6 +88,36 @@ def test_a_plugin_that_supplies_nothing_is_told_what_it_lacks(
     supply([])
     assert run.command(["check", "plugin", "mine"]) == 2
     assert "its module needs a function with @hookimpl that is called after a role" in capsys.readouterr().err
+
+
+def test_a_function_that_lacks_its_decorator_is_told(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    def targets() -> list[object]:
+        return []
+
+    supply([Sound], targets=targets)
+    assert run.command(["check", "plugin", "mine"]) == 1
+    assert "aimcore_mine.targets lacks @hookimpl: nobody calls it" in capsys.readouterr().out
+
+
+def test_a_component_that_no_hook_returns_is_told(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    supply([Sound], NamedShort=NamedShort)
+    assert run.command(["check", "plugin", "mine"]) == 1
+    assert "aimcore_mine.NamedShort (orderings/short) is returned by no hook" in capsys.readouterr().out
+
+
+def test_one_fault_of_several_checks_is_told_once(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    @component("failing")
+    class Failing(Sound):
+        """Fails on every grid."""
+
+        def permutation(self, grid: PatchGrid) -> Tensor:
+            raise RuntimeError("no curve through here")
+
+    supply([Failing])
+    assert run.command(["check", "plugin", "mine"]) == 1
+    told = capsys.readouterr().out
+    assert told.count("raised RuntimeError: no curve through here (test_check_plugin.py, line ") == 1
+    assert "orderings/failing check_torchs_generator_is_left_alone" in told
 
 
 def test_several_components_are_checked_each(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,15 @@ class Backwards(Pixels):
 
 
 @component("mutant")
+class Blurred(Pixels):
+    """Mixes a fifth of the patch before into each patch."""
+
+    def values(self, batch: Batch) -> Tensor:
+        patches_BNF = super().values(batch)
+        return 0.8 * patches_BNF + 0.2 * patches_BNF.roll(1, dims=1)
+
+
+@component("mutant")
 class BatchNormalised(Pixels):
     """Subtracts the mean over the batch."""
 
@@ -193,6 +202,7 @@ MUTANTS = (
     (checks.check_num_outputs_is_a_positive_whole_number, Fractional()),
     (checks.check_values_have_one_row_per_patch, ShortCodes()),
     (checks.check_values_stand_in_raster_order, Backwards()),
+    (checks.check_values_depend_on_their_own_patch_alone, Blurred()),
     (checks.check_values_of_an_image_depend_on_it_alone, BatchNormalised()),
     (checks.check_values_carry_no_gradient, Trainable()),
     (checks.check_values_leave_the_batch_as_it_was, InPlace()),
