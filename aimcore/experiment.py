@@ -162,8 +162,8 @@ class Weights(Checked):
     part: Literal["trunk", "all"] = "trunk"
     """What is taken from the file: the trunk alone, or the whole objective."""
     fresh: tuple[str, ...] = ()
-    """Names, as in ``Experiment.frozen`` but within the part, that begin with fresh weights, whether or not the file has
-    them. All others must be there, and no others may be."""
+    """Names, as in ``Experiment.frozen`` but within the part, that begin with fresh weights, whether or not the file
+    has them. All others must be there, and no others may be."""
 
     def problems(self) -> Iterable[Problem]:
         """A file is needed, and a hash is one."""

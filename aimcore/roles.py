@@ -216,7 +216,7 @@ class Objective(Component, ABC):
         return ()
 
     def problems_with_data(self, source: OpenSource) -> Iterable[str]:
-        """Yield why this objective cannot train on samples of ``source``, or be validated with them (no labels, say)."""
+        """Yield why this objective cannot train on or be validated with samples of ``source`` (no labels, say)."""
         return ()
 
     @property
