@@ -5,15 +5,24 @@ from collections.abc import Sequence
 from aimcore import Source, hookimpl
 from aimcore_sources.bundled import BundledFashionMNIST
 from aimcore_sources.captioned_folder import CaptionedFolder
+from aimcore_sources.emoji import BundledEmoji
 from aimcore_sources.fashion_mnist import FashionMNIST
 from aimcore_sources.image_folder import ImageFolder
 from aimcore_sources.mixture import Mixture
 from aimcore_sources.webdataset import WebDataset
 
-__all__ = ["BundledFashionMNIST", "CaptionedFolder", "FashionMNIST", "ImageFolder", "Mixture", "WebDataset"]
+__all__ = [
+    "BundledEmoji",
+    "BundledFashionMNIST",
+    "CaptionedFolder",
+    "FashionMNIST",
+    "ImageFolder",
+    "Mixture",
+    "WebDataset",
+]
 
 
 @hookimpl
 def sources() -> Sequence[type[Source]]:
     """Every built-in source."""
-    return [BundledFashionMNIST, CaptionedFolder, FashionMNIST, ImageFolder, Mixture, WebDataset]
+    return [BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, ImageFolder, Mixture, WebDataset]

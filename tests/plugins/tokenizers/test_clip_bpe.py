@@ -5,12 +5,11 @@ are filled with merges of bytes that no text has, so that every id stays what it
 """
 
 import gzip
-import json
-from collections.abc import Iterator
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from vocabularies import fillers, write_clip_merges
 
 from aimcore_tokenizers import ClipBPE
 from aimcore_tokenizers.clip_bpe import NUM_MERGES
@@ -29,20 +28,9 @@ GOLDEN = {
 }  # fmt: skip
 
 
-def words_of_impossible_bytes() -> Iterator[str]:
-    """Words of two and more of the bytes that no UTF-8 text has; each word but its last letter came before."""
-    for length in range(2, 6):
-        yield from map("".join, product("õö÷øùúûüýþÿÀÁ", repeat=length))
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> ClipBPE:
-    merges = json.loads((Path(__file__).parent / "clip_merges.json").read_text())
-    fillers = (f"{word[:-1]} {word[-1]}" for word in words_of_impossible_bytes())
-    lines = [merges.get(str(place)) or next(fillers) for place in range(NUM_MERGES)]
-    path = tmp_path_factory.mktemp("clip") / "bpe_simple_vocab_16e6.txt.gz"
-    path.write_bytes(gzip.compress("\n".join(["# version", *lines, "beyond the", "vocabulary used"]).encode(), 1))
-    return ClipBPE.from_file(str(path))
+    return ClipBPE.from_file(write_clip_merges(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.mark.parametrize("text", GOLDEN)
@@ -83,7 +71,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
 
 
 def test_merges_of_unknown_parts_are_refused(tmp_path: Path) -> None:
-    lines = [f"{word[:-1]} {word[-1]}" for word in islice(words_of_impossible_bytes(), NUM_MERGES - 1)]
+    lines = islice(fillers(), NUM_MERGES - 1)
     (tmp_path / "odd.gz").write_bytes(gzip.compress("\n".join(["#", *lines, "一 二"]).encode(), 1))
     with pytest.raises(TokenizerFileError, match="merges '一', which is neither a byte nor merged before"):
         _ = ClipBPE.from_file(str(tmp_path / "odd.gz")).vocabulary_size

@@ -1,8 +1,7 @@
-import io
 from pathlib import Path
 
 import pytest
-import sentencepiece
+from vocabularies import write_sentencepiece
 
 from aimcore_tokenizers import SentencePiece
 from aimcore_tokenizers.files import TokenizerFileError
@@ -10,21 +9,9 @@ from aimcore_tokenizers.files import TokenizerFileError
 CORPUS = ["a red shoe", "a red bag", "two red shoes", "blue shoes", "a coat and a bag"] * 20
 
 
-def model(path: Path, **options: int) -> str:
-    """A file whose special ids are SigLIP's: padding 0, end 1, unknown 2, no begin."""
-    content = io.BytesIO()
-    specials = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, **options}
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS), model_writer=content, vocab_size=40, hard_vocab_limit=False,
-        minloglevel=2, num_threads=1, **specials,
-    )  # fmt: skip
-    path.write_bytes(content.getvalue())
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return model(tmp_path_factory.mktemp("siglip") / "spiece.model")
+    return write_sentencepiece(tmp_path_factory.mktemp("siglip"), CORPUS)
 
 
 def test_the_end_is_also_the_padding_and_is_not_scored(path: str) -> None:
@@ -60,7 +47,7 @@ def test_a_caption_that_spells_the_end_does_not_end(path: str) -> None:
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    endless = SentencePiece.from_file(model(tmp_path / "endless.model", eos_id=-1))
+    endless = SentencePiece.from_file(write_sentencepiece(tmp_path, CORPUS, eos_id=-1))
     with pytest.raises(TokenizerFileError, match=r"has no piece for the end of a sentence \(eos\)"):
         endless.encode(["a"], 5)
     (tmp_path / "text.model").write_text("hello")

@@ -1,0 +1,157 @@
+"""Emoji with their names as captions, which come with the package, so that captioning needs no download."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from aimcore import OpenSource, Problem, Sample, Source, component
+
+Style = Literal["google", "twitter"]
+Labels = Literal["category", "subcategory"]
+
+SIZE = 32
+"""Side of a picture, in pixels."""
+_TEST_SHARE = 0.2
+_ASSETS = resources.files("aimcore_sources") / "assets"
+
+
+@component("bundled_emoji")
+class BundledEmoji(Source):
+    """7,562 emoji, 32 x 32 px on white: 3,781 drawings in each of two styles, with names, categories and skin tones.
+
+    Captions of kind ``"name"`` are Unicode names in lower case ("waving hand sign, dark skin tone"), those of kind
+    ``"short"`` other names in use ("wave, dark skin tone"). Labels are categories, whose names will do as classes for
+    zero-shot classification. ``extras`` hold category, subcategory, concept, style and skin tone.
+
+    A concept (336 of 1,686) is a test concept by its hash, and so are all its skin tones, genders, ages, directions and
+    styles: nothing in the test part was seen under another guise. Pictures: Noto Emoji (Apache-2.0) and Twemoji
+    (CC-BY-4.0); ``assets/EMOJI_LICENSES.md`` tells, ``assets/make_emoji.py`` made them.
+    """
+
+    split: Literal["train", "test", "all"] = "train"
+    """Which part."""
+    styles: tuple[Style, ...] = ("google", "twitter")
+    """Whose drawings."""
+    skin_tones: bool = True
+    """Whether the five skin tones of people and hands are there besides the yellow one (half of all pictures)."""
+    labels: Labels = "category"
+    """What is the label: one of 9 categories, or of 98 subcategories."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Each style once, and at least one."""
+        if not self.styles or len(set(self.styles)) < len(self.styles):
+            yield Problem("styles", f"name 'google', 'twitter' or both, each once, got {self.styles}")
+
+    def open(self) -> OpenSource:
+        """Read the drawings into memory."""
+        tiles = [tile for tile in _tiles() if self._takes(tile)]
+        names = tuple(sorted({tile.row[self.labels] for tile in _tiles()}))
+        places = [tile.place for tile in tiles]
+        return OpenEmoji(self, {style: _pictures(style)[places] for style in self.styles}, tiles, names)
+
+    def _takes(self, tile: Tile) -> bool:
+        wanted = self.split == "all" or is_test(tile.row["concept"]) == (self.split == "test")
+        return wanted and (self.skin_tones or not tile.tone)
+
+
+class Tile(NamedTuple):
+    """A drawing, in every style."""
+
+    place: int
+    """Its number on the sheets."""
+    row: dict[str, Any]
+    """What is known about the base emoji."""
+    code: str
+    tone: str
+    """``"dark"``, ``"light and medium"`` of two people, or empty."""
+
+
+def is_test(concept: str) -> bool:
+    """Whether a concept belongs to the test part: by its hash alone."""
+    digest = hashlib.blake2b(concept.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < _TEST_SHARE * 2**64
+
+
+def _tiles() -> Iterator[Tile]:
+    place = 0
+    for row in json.loads((_ASSETS / "emoji.json").read_text(encoding="utf-8")):
+        for code, tone in zip(row["codes"], row["tones"], strict=True):
+            yield Tile(place, row, code, tone)
+            place += 1
+
+
+def _pictures(style: Style) -> npt.NDArray[np.uint8]:
+    """Every tile of a sheet, ``[n, 3, SIZE, SIZE]``."""
+    with (_ASSETS / f"emoji_{style}.webp").open("rb") as file, Image.open(file) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    height, width = pixels.shape[0] // SIZE, pixels.shape[1] // SIZE
+    tiles = pixels.reshape(height, SIZE, width, SIZE, 3).transpose(0, 2, 4, 1, 3)
+    return tiles.reshape(-1, 3, SIZE, SIZE)
+
+
+class OpenEmoji(OpenSource):
+    """Drawings in memory: all styles of one emoji, then the next one."""
+
+    def __init__(
+        self,
+        source: BundledEmoji,
+        pictures: dict[Style, npt.NDArray[np.uint8]],
+        tiles: list[Tile],
+        class_names: tuple[str, ...],
+    ) -> None:
+        self._source = source
+        self._pictures = pictures
+        self._tiles = tiles
+        self.class_names = class_names
+
+    def __len__(self) -> int:
+        return len(self._tiles) * len(self._source.styles)
+
+    def read(self, index: int) -> Sample:
+        """The drawing with its captions; named by style and code."""
+        number, style = self._at(index)
+        tile = self._tiles[number]
+        name, *short = tile.row["names"]
+        captions = {"name": [name], "short": short}
+        toned = {kind: tuple(_with_tone(text, tile.tone) for text in texts) for kind, texts in captions.items()}
+        known = {key: tile.row[key] for key in ("category", "subcategory", "concept")}
+        return Sample(
+            image=torch.from_numpy(self._pictures[style][number].copy()),
+            identifier=f"{style}/{tile.code}",
+            captions={kind: texts for kind, texts in toned.items() if texts},
+            label=self.label(index),
+            extras={**known, "style": style, "skin_tone": tile.tone},
+        )
+
+    def label(self, index: int) -> int:
+        """The category or subcategory."""
+        return self.class_names.index(self._tiles[self._at(index)[0]].row[self._source.labels])
+
+    def _at(self, index: int) -> tuple[int, Style]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} emoji, no number {index}")
+        number, place = divmod(index, len(self._source.styles))
+        return number, self._source.styles[place]
+
+    def __reduce__(self) -> tuple[object, tuple[BundledEmoji]]:
+        """A data worker opens the source itself: that is quicker than sending it the drawings."""
+        return _open, (self._source,)
+
+
+def _open(source: BundledEmoji) -> OpenSource:
+    return source.open()
+
+
+def _with_tone(name: str, tone: str) -> str:
+    if not tone:
+        return name
+    return f"{name}, {tone} skin tone{'s' if ' and ' in tone else ''}"
