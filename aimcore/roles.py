@@ -107,6 +107,11 @@ class TextTokenizer(Tokenizer):
         """
 
     @property
+    def sha256(self) -> str | None:
+        """Hash of the file it was fitted to; None where there is none. A field of that name will do."""
+        return None
+
+    @property
     def begin_id(self) -> int | None:
         """The id that stands before every text; None where none does."""
         return None
@@ -179,6 +184,17 @@ class Trunk(Component, ABC):
     @abstractmethod
     def build(self) -> TrunkModule:
         """The module, with fresh weights drawn from torch's global generator."""
+
+    def convert(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The state of this trunk's module from that of another layout, such as its authors' own. Optional.
+
+        Tensors may be on the meta device: only names and shapes are asked for then.
+
+        Raises:
+            NotImplementedError: this trunk reads no other layout.
+            AimcoreError: the state is in none that it reads.
+        """
+        raise NotImplementedError(f"trunk {self.name!r} reads no other layout than its own")
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why this trunk cannot read images of ``grid`` (for example, learned positions of another size)."""

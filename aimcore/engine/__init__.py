@@ -1,7 +1,14 @@
 """The training engine: DeepSpeed ZeRO under one loop. The only room that imports deepspeed, and only when it starts."""
 
-from aimcore.engine.building import build_module
-from aimcore.engine.errors import CheckpointDamaged, CheckpointMismatch, TrainingDiverged
+from aimcore.engine.building import build_module, initial_module
+from aimcore.engine.errors import (
+    CheckpointDamaged,
+    CheckpointMismatch,
+    TrainingDiverged,
+    WeightsChanged,
+    WeightsMismatch,
+    WeightsNotFound,
+)
 from aimcore.engine.loop import TrainingResult, train
 from aimcore.engine.metrics import METRICS_FILE, read_metrics
 from aimcore.engine.training_engine import StepResult, TrainingEngine
@@ -14,7 +21,11 @@ __all__ = [
     "TrainingDiverged",
     "TrainingEngine",
     "TrainingResult",
+    "WeightsChanged",
+    "WeightsMismatch",
+    "WeightsNotFound",
     "build_module",
+    "initial_module",
     "read_metrics",
     "train",
 ]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from aimcore.engine.freezing import freeze
+from aimcore.engine.weights import load_weights
 from aimcore.experiment import Experiment, Precision
 from aimcore.modules import ObjectiveModule
 from aimcore.randomness import keyed_bits
@@ -27,6 +29,20 @@ def build_module(experiment: Experiment) -> ObjectiveModule:
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(experiment.seed, "weights"))
         return experiment.objective.build(experiment.trunk.build())
+
+
+def initial_module(experiment: Experiment) -> ObjectiveModule:
+    """What training begins with: :func:`build_module` with the experiment's initial weights, and its parts frozen.
+
+    Raises:
+        WeightsNotFound, WeightsMismatch: the initial weights cannot be used.
+        InvalidValue: nothing can be frozen by a name, or nothing is left to train.
+    """
+    module = build_module(experiment)
+    if experiment.initial_weights is not None:
+        load_weights(experiment, module)
+    freeze(module, experiment.frozen)
+    return module
 
 
 class InPrecision(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aimcore.errors import AimcoreError
 
@@ -57,3 +57,36 @@ class CheckpointMismatch(AimcoreError):
     def __reduce__(self) -> tuple[type[CheckpointMismatch], tuple[str, dict[str, tuple[object, object]]]]:
         """Survive the way from rank 0 to the others."""
         return type(self), (self.folder, self.differences)
+
+
+class WeightsNotFound(AimcoreError):
+    """A file of initial weights cannot be read."""
+
+    def __init__(self, url: str, cause: str) -> None:
+        self._given = (url, cause)
+        super().__init__(f"initial weights: cannot read {url}: {cause}. Give a safetensors file, by path or fsspec URL")
+
+    def __reduce__(self) -> tuple[type[WeightsNotFound], tuple[str, str]]:
+        """Survive the way from rank 0 to the others."""
+        return type(self), self._given
+
+
+class WeightsChanged(AimcoreError):
+    """A file of initial weights is another than the recipe names."""
+
+
+class WeightsMismatch(AimcoreError):
+    """Initial weights do not have the names and shapes of the experiment's trunk or objective."""
+
+    def __init__(self, url: str, differences: Sequence[str]) -> None:
+        self.url = url
+        self.differences = tuple(differences)
+        super().__init__(
+            f"initial weights: {url} does not fit: {'; '.join(differences)}. Give the trunk the settings that the file "
+            "was saved with, take another part of it (initial_weights.part), or name in initial_weights.fresh what "
+            "should begin with fresh weights"
+        )
+
+    def __reduce__(self) -> tuple[type[WeightsMismatch], tuple[str, tuple[str, ...]]]:
+        """Survive the way from rank 0 to the others."""
+        return type(self), (self.url, self.differences)

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from aimcore.engine.building import InPrecision, build_module, seed_of
+from aimcore.engine.building import InPrecision, initial_module, seed_of
 from aimcore.engine.config import deepspeed_config
 from aimcore.engine.distributed import add_over_ranks, forget_modules, load_deepspeed, start
 from aimcore.engine.errors import TrainingDiverged
@@ -53,7 +53,7 @@ class TrainingEngine:
         self.world = start(experiment.engine.num_threads)
         self.step_number = 0
         """Updates done."""
-        objective = module or build_module(experiment)
+        objective = module or initial_module(experiment)
         trained = InPrecision(objective, experiment.engine.precision)
         self._engine: Any = self._initialize(trained)
         self.module = objective

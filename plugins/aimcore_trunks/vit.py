@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Self
 
 import torch
@@ -22,6 +22,7 @@ from aimcore.layers import (
     swiglu_width,
 )
 from aimcore.patches import reorder, sincos_positions
+from aimcore_trunks.released import from_released
 
 
 @component("vit", paper="arXiv:2401.08541, section 4.2 and Table 1; arXiv:2411.14402, section 2.2 and Table 1")
@@ -91,6 +92,10 @@ class ViT(Trunk):
     def build(self) -> ViTModule:
         """The module, with fresh weights."""
         return ViTModule(self)
+
+    def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a released encoder, as :func:`aimcore_trunks.from_released` reads them."""
+        return from_released(state)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

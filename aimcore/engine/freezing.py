@@ -1,0 +1,54 @@
+"""Parameters that are not trained, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from aimcore.component import Problem
+from aimcore.errors import InvalidValue
+from aimcore.registry import did_you_mean
+
+
+def is_in(name: str, part: str) -> bool:
+    """Whether a parameter called ``name`` is, or lies below, what ``part`` names; ``*`` stands for anything."""
+    return fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")
+
+
+def freeze(module: nn.Module, parts: Sequence[str]) -> None:
+    """Leave the parameters of ``parts`` untrained.
+
+    Nothing else changes: dropout and buffers behave as in any module that is trained. Where everything up to some
+    point is frozen, autograd keeps none of its activations.
+
+    Raises:
+        InvalidValue: some part names no parameter, or nothing is left to train.
+    """
+    problems = tuple(problems_of(module, parts))
+    if problems:
+        raise InvalidValue("Experiment", problems)
+    for name, parameter in module.named_parameters():
+        if any(is_in(name, part) for part in parts):
+            parameter.requires_grad_(False)
+
+
+def problems_of(module: nn.Module, parts: Sequence[str]) -> Iterator[Problem]:
+    """Why ``parts`` cannot be frozen; the module is left as it is."""
+    if not parts:
+        return
+    trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    for part in parts:
+        if not any(is_in(name, part) for name in trained):
+            yield Problem("frozen", f"{part!r} names no parameter{_hint(part, trained)}")
+    if not any(trains and not any(is_in(name, part) for part in parts) for name, trains in trained.items()):
+        yield Problem("frozen", f"nothing is left to train: {', '.join(map(repr, parts))} cover every parameter")
+
+
+def _hint(part: str, names: Iterable[str]) -> str:
+    """What there is: modules of the same depth that are called alike, or else the first ones."""
+    pieces = [name.split(".") for name in names]
+    known = list(dict.fromkeys(".".join(piece[: part.count(".") + 1]) for piece in pieces))
+    first = list(dict.fromkeys(piece[0] for piece in pieces))
+    return did_you_mean(part, known) or f"; there are {', '.join(f'{name}...' for name in first)}"

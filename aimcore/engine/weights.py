@@ -1,0 +1,183 @@
+"""Initial weights from a safetensors file: found, compared by hash, name and shape, and loaded.
+
+Nothing is unpickled: other formats are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, TypeVar
+
+import fsspec
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file
+from torch import Tensor, nn
+
+from aimcore.engine.errors import WeightsChanged, WeightsMismatch, WeightsNotFound
+from aimcore.engine.freezing import is_in
+from aimcore.errors import AimcoreError
+from aimcore.experiment import Experiment, Weights
+from aimcore.modules import ObjectiveModule
+
+T = TypeVar("T")
+State = Mapping[str, Tensor]
+
+_BLOCK = 2**22
+_LARGEST_HEADER = 100_000_000
+"""What the format allows, in bytes."""
+_TRUNK = "trunk."
+
+
+def hash_of(url: str) -> str:
+    """The sha256 of the file at ``url``, in hexadecimal.
+
+    Raises:
+        WeightsNotFound: it cannot be read.
+    """
+    return _with_file(url, _hash)
+
+
+def _hash(file: IO[bytes]) -> str:
+    found = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        found.update(block)
+    return found.hexdigest()
+
+
+def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
+    """Give ``module`` the initial weights of ``experiment``, in its own types.
+
+    Raises:
+        WeightsNotFound: the file cannot be read, or is no safetensors file.
+        WeightsChanged: it has another hash than the recipe says.
+        WeightsMismatch: it has other names or shapes than the module.
+    """
+    weights = experiment.initial_weights
+    assert weights is not None
+    _require_hash(weights)
+    part = _part(weights, module)
+    part.load_state_dict(_fitting(_state(weights.url), experiment, part), strict=False)  # it lacks what is fresh
+
+
+def check_weights(experiment: Experiment, module: ObjectiveModule) -> None:
+    """See whether :func:`load_weights` would succeed; ``module`` may be on the meta device. Only the header is loaded.
+
+    Raises:
+        WeightsNotFound, WeightsChanged, WeightsMismatch: it would not.
+    """
+    weights = experiment.initial_weights
+    assert weights is not None
+    state = _with_file(weights.url, lambda file: _shapes(weights.url, file))
+    _fitting(state, experiment, _part(weights, module))
+    _require_hash(weights)
+
+
+def _state(url: str) -> State:
+    files, path = fsspec.core.url_to_fs(url)
+    try:
+        # A local file is mapped into memory, and only what is copied out of it is read.
+        return (
+            load_file(path) if isinstance(files, LocalFileSystem) else load(_with_file(url, lambda file: file.read()))
+        )
+    except SafetensorError as error:
+        raise WeightsNotFound(url, f"it is no safetensors file ({error})") from error
+
+
+def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
+    try:
+        with fsspec.open(url, "rb") as file:
+            return use(file)
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, AimcoreError):
+            raise
+        raise WeightsNotFound(url, f"{type(error).__name__}: {error}") from error
+
+
+def _shapes(url: str, file: IO[bytes]) -> dict[str, Tensor]:
+    """The entries of a safetensors file as tensors without values; the file begins with their names and shapes."""
+    length = int.from_bytes(file.read(8), "little")
+    content = file.read(length) if 2 <= length <= _LARGEST_HEADER else b""
+    try:
+        entries = json.loads(content)
+        shapes = {name: entry["shape"] for name, entry in entries.items() if name != "__metadata__"}
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    except (ValueError, AttributeError, LookupError, TypeError, RuntimeError) as error:
+        raise WeightsNotFound(url, "it is no safetensors file") from error
+
+
+def _require_hash(weights: Weights) -> None:
+    found = hash_of(weights.url) if weights.sha256 is not None else None
+    if found != weights.sha256:
+        raise WeightsChanged(
+            f"initial weights: {weights.url} has sha256 {found}, the recipe names {weights.sha256}. Give the file that "
+            "was meant, or change initial_weights.sha256"
+        )
+
+
+def _part(weights: Weights, module: ObjectiveModule) -> nn.Module:
+    return module if weights.part == "all" else module.trunk
+
+
+def _fitting(state: State, experiment: Experiment, part: nn.Module) -> dict[str, Tensor]:
+    """The entries that ``part`` takes, by its own names.
+
+    Raises:
+        WeightsMismatch: names or shapes differ; told for the layout of the file that comes nearest.
+    """
+    weights = experiment.initial_weights
+    assert weights is not None
+    wanted = {name: value.shape for name, value in part.state_dict().items()}
+    wanted = {name: shape for name, shape in wanted.items() if not _is_fresh(name, weights)}
+    remarks: list[str] = []
+    attempts = []
+    for layout in _layouts(state, experiment, remarks):
+        entries = {name: value for name, value in layout.items() if not _is_fresh(name, weights)}
+        attempts.append((list(_differences(wanted, entries)), entries))
+        if not attempts[-1][0]:
+            return entries
+    problems, _ = min(attempts, key=lambda attempt: sum(len(names) for _, names in attempt[0]))
+    raise WeightsMismatch(weights.url, [_told(*problem) for problem in problems] + remarks)
+
+
+def _layouts(state: State, experiment: Experiment, remarks: list[str]) -> Iterator[State]:
+    """The ways to read a file: a run's whole objective, the part itself, or what the trunk converts."""
+    weights = experiment.initial_weights
+    assert weights is not None
+    if weights.part == "all":
+        yield state
+        return
+    in_objective = {name.removeprefix(_TRUNK): state[name] for name in state if name.startswith(_TRUNK)}
+    yield from (layout for layout in (in_objective, state) if layout)
+    try:
+        yield experiment.trunk.convert(state)
+    except NotImplementedError:
+        return
+    except AimcoreError as error:
+        remarks.append(f"nor is it in another layout that trunk {experiment.trunk.name!r} reads: {error}")
+
+
+def _is_fresh(name: str, weights: Weights) -> bool:
+    return any(is_in(name, part) for part in weights.fresh)
+
+
+def _differences(wanted: Mapping[str, torch.Size], entries: State) -> Iterator[tuple[str, list[str]]]:
+    """Kinds of difference, and the names that differ."""
+    shapes = {name: tuple(value.shape) for name, value in entries.items()}
+    missing = [name for name in wanted if name not in shapes]
+    unexpected = [name for name in shapes if name not in wanted]
+    reshaped = [
+        f"{name} {list(shapes[name])} instead of {list(shape)}"
+        for name, shape in wanted.items()
+        if name in shapes and shapes[name] != tuple(shape)
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+    yield from ((kind, names) for kind, names in found if names)
+
+
+def _told(kind: str, names: list[str]) -> str:
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{kind}: {', '.join(names[:5])}{rest}"
