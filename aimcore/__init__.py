@@ -20,6 +20,7 @@ from aimcore.experiment import (
     Scale,
     Schedule,
     Study,
+    Weights,
 )
 from aimcore.hookspecs import hookimpl
 from aimcore.roles import (
@@ -136,6 +137,7 @@ __all__ = [
     "TrunkModule",
     "UnreadableSample",
     "View",
+    "Weights",
     "at_least",
     "component",
     "hookimpl",

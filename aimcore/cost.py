@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from aimcore.engine.freezing import freeze
 from aimcore.experiment import Engine, Experiment
 from aimcore.modules import ObjectiveModule
 from aimcore.values import Batch, Images, PatchGrid, Text
@@ -74,6 +75,7 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
     """Count the cost of training ``experiment`` on ``world_size`` processes, without data and without weights."""
     with torch.device("meta"):
         module = experiment.objective.build(experiment.trunk.build())
+    freeze(module, experiment.frozen)
     if experiment.engine.precision == "bf16":
         module.to(torch.bfloat16)
     forward, step = _flops(experiment, module)
@@ -87,34 +89,38 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         forward_flops_per_image=forward // NUM_IMAGES,
         flops_per_run=step * experiment.data.batch_size * experiment.num_steps // NUM_IMAGES,
         patches_per_image=grid.num_patches,
-        state=state_memory(total, experiment.engine, world_size),
+        state=state_memory(total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)),
         activation_bytes_per_image=_activation_bytes(experiment, module),
         micro_batch=max(1, experiment.data.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )
 
 
-def state_memory(num_parameters: int, engine: Engine, world_size: int) -> StateMemory:
+def state_memory(
+    num_parameters: int, engine: Engine, world_size: int, *, num_trained: int | None = None
+) -> StateMemory:
     """Bytes of weights, gradients and optimiser state per process (ZeRO: arXiv:1910.02054, section 5).
 
     Stage 1 shares the optimiser state among the processes, stage 2 also the gradients, stage 3 also the weights.
-    From stage 1 on, and in bf16, DeepSpeed steps on a float32 copy of the weights of its own.
+    From stage 1 on, and in bf16, DeepSpeed steps on a float32 copy of the weights of its own. Of ``num_parameters``,
+    ``num_trained`` (by default all) have gradients and optimiser state.
     """
+    trained = num_parameters if num_trained is None else num_trained
     bytes_each = 2 if engine.precision == "bf16" else 4
     optimizer_bytes_each = 8 if engine.zero_stage == 0 else 12
 
-    def share(bytes_per_parameter: int, from_stage: int) -> int:
+    def share(number: int, bytes_per_parameter: int, from_stage: int) -> int:
         parts = world_size if engine.zero_stage >= from_stage else 1
-        return math.ceil(num_parameters * bytes_per_parameter / parts)
+        return math.ceil(number * bytes_per_parameter / parts)
 
     return StateMemory(
-        weights=share(bytes_each, from_stage=3),
-        gradients=share(bytes_each, from_stage=2),
-        optimizer=share(optimizer_bytes_each, from_stage=1),
+        weights=share(num_parameters, bytes_each, from_stage=3),
+        gradients=share(trained, bytes_each, from_stage=2),
+        optimizer=share(trained, optimizer_bytes_each, from_stage=1),
     )
 
 
-def _num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _num_parameters(module: nn.Module, *, trained: bool = False) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trained)
 
 
 def _grid(experiment: Experiment) -> PatchGrid:

@@ -25,12 +25,14 @@ def run_command(options: argparse.Namespace) -> int:
         AimcoreError: nothing could be started.
     """
     from aimcore.running.checks import check_study
+    from aimcore.running.pinning import pinned_study
     from aimcore.running.study_run import check_folder, default_folder, run_study
 
     study, scale = _study(options)
     if options.dry_run:
         check_study(study, world_size=world_size(), with_data=False)
         return _dry_run(study)
+    study = pinned_study(study)
     out = options.out or default_folder(study, scale)
     check_folder(study, out, resume=options.resume)
     check_study(study, world_size=world_size())

@@ -17,13 +17,13 @@ def check_study(study: Study, *, world_size: int = 1, with_data: bool = True) ->
     """Check every experiment of ``study``.
 
     Its recipe must make the experiment again, its batch must divide over the processes, its sources must open and hold
-    what its objective reads, and its probes need labels. (That the parts fit each other, an experiment has checked when
-    it was made.)
+    what its objective reads, its initial weights must fit, and its probes need labels. (That the parts fit each other,
+    an experiment has checked when it was made.)
 
     Args:
         study: what is about to run.
         world_size: number of processes.
-        with_data: whether to open the sources; a dry run does not.
+        with_data: whether to open the sources and initial weights; a dry run does not.
 
     Raises:
         InvalidValue: all that is wrong, each problem with its path.
@@ -51,6 +51,7 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
     except InvalidValue as error:
         yield from (Problem(f"data.{path}", message) for path, message in error.problems)
     yield from _text_problems(experiment)
+    yield from _weight_problems(experiment, with_files=sources is not None)
     if sources is not None:
         yield from _data_problems(experiment, sources)
 
@@ -63,6 +64,25 @@ def _text_problems(experiment: Experiment) -> Iterator[Problem]:
             tokenizer.encode([""], context_length)
         except AimcoreError as error:
             yield Problem("objective.tokenizer", str(error))
+
+
+def _weight_problems(experiment: Experiment, *, with_files: bool) -> Iterator[Problem]:
+    """What is frozen must be there, and initial weights must fit: told without any weights in memory."""
+    if not experiment.frozen and experiment.initial_weights is None:
+        return
+    import torch
+
+    from aimcore.engine.freezing import problems_of
+    from aimcore.engine.weights import check_weights
+
+    with torch.device("meta"):
+        module = experiment.objective.build(experiment.trunk.build())
+    yield from problems_of(module, experiment.frozen)
+    if with_files and experiment.initial_weights is not None:
+        try:
+            check_weights(experiment, module)
+        except AimcoreError as error:
+            yield Problem("initial_weights", str(error))
 
 
 def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Problem]:

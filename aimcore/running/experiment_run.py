@@ -13,6 +13,7 @@ from loguru import logger
 from aimcore.experiment import Experiment
 from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 from aimcore.running.failures import Supervised
+from aimcore.running.pinning import pinned
 from aimcore.running.processes import rank, world_size
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _measure(
     from aimcore import recipe
     from aimcore.engine import train
 
+    experiment = pinned(experiment)
     if rank() == 0:
         recipe.save(folder / RECIPE_FILE, experiment)
     measured.training = train(experiment, folder, resume=resume)
@@ -146,7 +148,7 @@ def _evaluate(
         (folder / VALIDATION_FILE).write_text(record + "\n", encoding="utf-8")
     if experiment.probes:
         logger.info("{}: probing the frozen trunk", experiment.name)
-        # The same seed gives the weights that training began with.
+        # Untrained means fresh weights of the same seed, also where training began with fitted ones.
         untrained = build_module(experiment).trunk
         measured.scores = probe_experiment(
             experiment,

@@ -13,6 +13,7 @@ from aimcore.errors import AimcoreError, RunFolderError
 from aimcore.experiment import Experiment, Study
 from aimcore.report.summary import ExperimentSummary, Summary, read_summary, write_summary
 from aimcore.running.experiment_run import RECIPE_FILE, Sharing, run_experiment
+from aimcore.running.pinning import pinned_study
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank
 
 SUMMARY_FILE = "summary.json"
@@ -39,6 +40,7 @@ def run_study(
     Raises:
         RunFolderError: ``out`` is not empty and nothing is to be resumed, or it holds runs of other recipes.
     """
+    study = pinned_study(study)
     summary = _prepared(study, out, scale, resume)
     sharing = Sharing(features_cache=features_cache)
     for experiment in study.experiments:
