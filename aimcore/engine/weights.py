@@ -12,7 +12,7 @@ from typing import IO, TypeVar
 
 import fsspec
 import torch
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.local import LocalFileOpener
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
@@ -77,14 +77,15 @@ def check_weights(experiment: Experiment, module: ObjectiveModule) -> None:
 
 
 def _state(url: str) -> State:
-    files, path = fsspec.core.url_to_fs(url)
     try:
-        # A local file is mapped into memory, and only what is copied out of it is read.
-        return (
-            load_file(path) if isinstance(files, LocalFileSystem) else load(_with_file(url, lambda file: file.read()))
-        )
+        return _with_file(url, _entries)
     except SafetensorError as error:
         raise WeightsNotFound(url, f"it is no safetensors file ({error})") from error
+
+
+def _entries(file: IO[bytes]) -> State:
+    # A local file is mapped into memory, and only what is copied out of it is read.
+    return load_file(file.path) if isinstance(file, LocalFileOpener) else load(file.read())
 
 
 def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:

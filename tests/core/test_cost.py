@@ -1,5 +1,6 @@
 """What a run costs, against counts made by hand."""
 
+import attrs
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -100,6 +101,14 @@ def test_low_precision_keeps_fewer_bytes() -> None:
         cost_of(experiment(precision="autocast")).activation_bytes_per_image
         < cost_of(experiment(precision="fp32")).activation_bytes_per_image
     )
+
+
+def test_a_frozen_trunk_costs_neither_backward_nor_optimiser() -> None:
+    one = experiment(precision="fp32")
+    cost = cost_of(attrs.evolve(one, frozen=("trunk",)))
+    head_flops = 2 * (TOKENS - 1) * WIDTH * VALUES
+    assert cost.flops_per_image == forward_by_hand() + head_flops
+    assert tuple(cost.state) == (4 * cost.parameters, 4 * WIDTH * VALUES, 8 * WIDTH * VALUES)
 
 
 def test_micro_batches_divide_by_processes_and_accumulation() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore import Data, Study
+from aimcore import Data, Study, Weights
 from aimcore.errors import InvalidValue
 from aimcore.running.checks import check_study
 from aimcore_heads import LinearHead
@@ -76,6 +76,16 @@ def test_what_the_objective_needs_must_be_in_the_data(make_experiment: Any) -> N
     with pytest.raises(InvalidValue, match=r"one\.data\.validation: its images are of 10 classes"):
         check_study(Study(name="table", experiments=[one]))
     check_study(Study(name="table", experiments=[attrs.evolve(one, objective=Classification(num_classes=10))]))
+
+
+def test_what_cannot_be_frozen_or_begun_with_is_told_before_anything_runs(make_experiment: Any) -> None:
+    one = make_experiment("one", frozen=("tower",), initial_weights=Weights(url="/nowhere.safetensors"))
+    study = Study(name="table", experiments=[one])
+    with pytest.raises(InvalidValue) as caught:
+        check_study(study)
+    assert [path for path, _ in caught.value.problems] == ["one.frozen", "one.initial_weights"]
+    with pytest.raises(InvalidValue, match=r"one\.frozen: 'tower' names no parameter; there are trunk"):
+        check_study(study, with_data=False)
 
 
 def test_each_source_is_opened_once_for_all_experiments(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:

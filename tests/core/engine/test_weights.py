@@ -1,0 +1,168 @@
+"""A run begins with weights of a file: another run's, a trunk's own, or a released encoder's; or it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import torch
+from core.engine.test_real_modules import batch, next_patch
+from core.engine.toys import ToySource, ToyTrunk, experiment, whole_batch
+from golden_files import FOLDER
+from safetensors.torch import load_file, save, save_file
+
+from aimcore import Data, Experiment, InvalidValue, Weights
+from aimcore.engine import (
+    TrainingEngine,
+    WeightsChanged,
+    WeightsMismatch,
+    WeightsNotFound,
+    build_module,
+    initial_module,
+)
+from aimcore.engine.weights import check_weights, hash_of
+from aimcore_trunks import ViT, from_released
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Path:
+    """The weights of another run's toy."""
+    path = tmp_path / "model.safetensors"
+    save_file(build_module(experiment(seed=5)).state_dict(), path)
+    return path
+
+
+def beginning(path: Path | str, **weights: Any) -> Experiment:
+    return experiment(initial_weights=Weights(url=str(path), **weights))
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    """Names of equal values; the toy's norm and buffer always are."""
+    return {name for name, value in one.items() if torch.equal(value, other[name])}
+
+
+def test_the_trunk_of_another_run_is_taken_and_the_rest_is_fresh(fitted: Path) -> None:
+    found = initial_module(beginning(fitted)).state_dict()
+    assert {"trunk.embed.weight", "trunk.table.places"} <= same(found, build_module(experiment(seed=5)).state_dict())
+    assert {"head.weight", "head.bias"} <= same(found, build_module(experiment()).state_dict())
+
+
+def test_all_of_another_run_is_taken(fitted: Path) -> None:
+    found = initial_module(beginning(fitted, part="all")).state_dict()
+    assert same(found, build_module(experiment(seed=5)).state_dict()) == found.keys()
+
+
+def test_a_trunk_alone_is_taken_from_any_file_system() -> None:
+    trunk = build_module(experiment(seed=5)).trunk.state_dict()
+    fsspec.filesystem("memory").pipe_file("/weights/trunk.safetensors", save(trunk))
+    run = beginning("memory://weights/trunk.safetensors")
+    assert same(initial_module(run).trunk.state_dict(), trunk) == trunk.keys()
+    check_weights(run, build_module(run))
+
+
+def test_a_released_encoder_is_taken_in_its_own_layout() -> None:
+    path = FOLDER / "aim_v1.weights.safetensors"
+    data = Data(train=ToySource(), validation=ToySource(), batch_size=8, image_size=28)
+    trunk, weights = ViT(width=64, depth=4, num_heads=4), Weights(url=str(path))
+    run = next_patch(0, "fp32", data=data, trunk=trunk, initial_weights=weights)
+    expected = from_released(load_file(path))
+    with torch.device("meta"):
+        check_weights(run, run.objective.build(run.trunk.build()))
+    assert same(initial_module(run).trunk.state_dict(), expected) == expected.keys()
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")])
+def test_training_begins_with_them_at_every_stage(fitted: Path, stage: int, precision: str) -> None:
+    run = experiment(stage, precision, initial_weights=Weights(url=str(fitted), part="all"))
+    with TrainingEngine(run) as engine:
+        found = engine.full_state_dict()
+        engine.step([whole_batch(0)])
+    expected = build_module(experiment(seed=5)).state_dict()
+    for name, value in expected.items():  # DeepSpeed makes its float32 masters from bfloat16 weights
+        assert torch.equal(found[name], value.bfloat16().float() if precision == "bf16" else value)
+
+
+def test_a_layout_that_fits_by_nothing_is_told_by_names_and_shapes(fitted: Path) -> None:
+    run = experiment(trunk=ToyTrunk(width=8), initial_weights=Weights(url=str(fitted)))
+    with pytest.raises(WeightsMismatch) as caught:
+        initial_module(run)
+    assert caught.value.differences[0].startswith("of another shape: ")
+    assert "embed.weight [16, 48] instead of [8, 48]" in caught.value.differences[0]
+
+
+def test_what_is_missing_and_what_is_unexpected_is_told(tmp_path: Path) -> None:
+    state = build_module(experiment()).state_dict()
+    state["head.extra"] = state.pop("head.bias")
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsMismatch) as caught:
+        initial_module(beginning(tmp_path / "model.safetensors", part="all"))
+    assert caught.value.differences == ("missing: head.bias", "unexpected: head.extra")
+
+
+def test_what_is_fresh_need_not_be_there_and_is_not_taken(tmp_path: Path) -> None:
+    state = build_module(experiment(seed=5)).state_dict()
+    del state["trunk.table.places"]
+    save_file(state, tmp_path / "model.safetensors")
+    found = initial_module(beginning(tmp_path / "model.safetensors", fresh=("table", "embed.bias"))).state_dict()
+    assert {"trunk.table.places", "trunk.embed.bias"} <= same(found, build_module(experiment()).state_dict())
+    assert "trunk.embed.weight" in same(found, state | {"trunk.table.places": torch.zeros(4, 16)})
+
+
+def test_a_trunk_that_reads_other_layouts_says_why_not_this_one(tmp_path: Path) -> None:
+    save_file({"tower.layers.0.weight": torch.ones(2)}, tmp_path / "other.safetensors")
+    run = next_patch(0, "fp32", initial_weights=Weights(url=str(tmp_path / "other.safetensors")))
+    with pytest.raises(
+        WeightsMismatch, match=r"nor is it in another layout that trunk 'vit' reads: no entry of an AIM"
+    ):
+        initial_module(run)
+
+
+def test_another_file_than_the_recipe_names_is_refused(fitted: Path) -> None:
+    digest = hashlib.sha256(fitted.read_bytes()).hexdigest()
+    assert hash_of(str(fitted)) == digest
+    initial_module(beginning(fitted, sha256=digest))
+    with pytest.raises(WeightsChanged, match=rf"has sha256 {digest}, the recipe names {'0' * 64}"):
+        initial_module(beginning(fitted, sha256="0" * 64))
+
+
+@pytest.mark.parametrize(
+    "content", [pickle.dumps({"a": 1}), b"", b"\x08\0\0\0\0\0\0\0notjson!", b"\x02\0\0\0\0\0\0\0[]"]
+)
+def test_what_is_no_safetensors_file_is_refused_and_never_unpickled(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    run = beginning(path)
+    with pytest.raises(WeightsNotFound, match="it is no safetensors file"):
+        initial_module(run)
+    with pytest.raises(WeightsNotFound, match="it is no safetensors file"):
+        check_weights(run, build_module(run))
+
+
+@pytest.mark.parametrize("url", ["/nowhere/model.safetensors", "unknown://model.safetensors", "memory://nothing"])
+def test_a_file_that_is_not_there_is_told(url: str) -> None:
+    with pytest.raises(WeightsNotFound, match=f"cannot read {url}: .*Give a safetensors file"):
+        check_weights(beginning(url), build_module(experiment()))
+    with pytest.raises(WeightsNotFound, match=f"cannot read {url}: "):
+        initial_module(beginning(url))
+
+
+def test_a_hash_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="sha256: must be 64 hexadecimal digits in lower case, got 'ABC'"):
+        Weights(url="model.safetensors", sha256="ABC")
+
+
+def test_fine_tuning_begins_where_pre_training_ended(tmp_path: Path) -> None:
+    from aimcore_objectives import Classification
+
+    path = tmp_path / "model.safetensors"
+    with TrainingEngine(next_patch(0, "fp32")) as engine:
+        engine.step([batch(0)])
+        state = engine.full_state_dict()
+    save_file(state, path)
+    run = next_patch(0, "fp32", objective=Classification(num_classes=2), initial_weights=Weights(url=str(path)))
+    trunk = initial_module(run).trunk.state_dict()
+    assert all(torch.equal(value, state[f"trunk.{name}"]) for name, value in trunk.items())
