@@ -32,13 +32,14 @@ def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
     columns cannot be mistaken for each other.
     """
     grid = grid or PatchGrid(3, 4)
-    cases = {}
+    cases: list[Case] = []
     for trunk in _examples("trunks"):
         for example in _examples("objectives"):
             for objective in _variants(example):
                 if isinstance(trunk, Trunk) and isinstance(objective, Objective) and objective.needs <= trunk.can:
-                    cases[trunk, objective] = Case(f"{trunk.name}-{_summary(objective)}", trunk, objective, grid)
-    return list(cases.values())
+                    case = Case(f"{trunk.name}-{_summary(objective)}", trunk, objective, grid)
+                    cases += [case] if case not in cases else []
+    return cases
 
 
 def _examples(role: str) -> list[Component]:

@@ -12,7 +12,7 @@ import attrs
 from aimcore.component import Component
 from aimcore.plugins import installed
 from aimcore.recipe.reading import structured
-from aimcore.recipe.writing import differences, plain, unwritable
+from aimcore.recipe.writing import differences, nodes, plain, unwritable
 from aimcore.testing.changes import bad_numbers, changed, paths_of_problems
 from aimcore.testing.checks import Check
 from aimcore.testing.listing import plugins_with
@@ -51,15 +51,15 @@ def check_its_examples_can_be_made(component: Component) -> None:
 
 
 def check_it_is_a_frozen_value(component: Component) -> None:
-    """The same fields make an equal component of equal hash, and no field can be set."""
+    """The same fields make an equal component (of equal hash, but for mappings), and nothing in it can be changed."""
     twin = changed(component, {})
     require(twin == component, f"{component!r} does not equal another made of the same fields")
-    with explained("cannot be hashed, so fields hold lists, dicts or sets: use tuples, and frozenset for sets"):
+    lists = [path for path, node in nodes(component) if isinstance(node, list | set | bytearray)]
+    require(not lists, f"{lists} can be changed from outside: use tuples, and frozenset for sets")
+    if not any(isinstance(node, Mapping) for _, node in nodes(component)):
         require(hash(twin) == hash(component), f"{component!r} and its equal have different hashes")
     for field in (*_names(component), "an_attribute_that_it_does_not_have"):
-        require(
-            not _can_be_set(twin, field), f"{field} can be set: decorate {type(component).__name__} with @component"
-        )
+        require(not _can_be_set(twin, field), f"{field} can be set: decorate the class with @component")
 
 
 def check_its_recipe_holds_every_field(component: Component) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from aimcore.roles import OpenSource, Source
@@ -47,6 +48,29 @@ def check_labels_are_indices_of_class_names(source: Source) -> None:
     number = len(opened.class_names) or max([0, *labels]) + 1
     wrong = [label for label in labels if not 0 <= label < number]
     require(not wrong, f"labels {wrong} are no indices of the {number} class names")
+
+
+def check_captions_are_tuples_of_text_by_kind(source: Source) -> None:
+    """``captions`` maps each kind to a tuple of texts, even if there is one text only."""
+    for sample in _samples(source.open()):
+        for kind, texts in sample.captions.items():
+            good = type(kind) is str and type(texts) is tuple and all(type(text) is str for text in texts)
+            require(good, f"captions must be {{kind: (text, ...)}}, got {{{kind!r}: {texts!r}}} of {sample.identifier}")
+
+
+def check_indices_depend_on_the_sample_number_alone(source: Source) -> None:
+    """``indices_of`` gives an index within the source for each number, the same whoever asks, and whenever."""
+    opened, numbers = source.open(), np.arange(3 * _SEVERAL)
+    if not len(opened):
+        return
+    together = opened.indices_of(numbers, 0)
+    good = together.shape == numbers.shape and bool(((together >= 0) & (together < len(opened))).all())
+    require(good, f"indices of {len(numbers)} numbers must be as many, from 0 to {len(opened) - 1}, got {together}")
+    apart = np.concatenate([source.open().indices_of(numbers[place : place + 1], 0) for place in numbers])
+    require(
+        bool((together == apart).all()),
+        "a sample number has another index when it is asked for alone: ranks and resumed runs would read other images",
+    )
 
 
 def check_reading_again_gives_the_same_sample(source: Source) -> None:
@@ -100,6 +124,8 @@ CHECKS: tuple[Check, ...] = (
     check_images_are_bytes_with_channels_first,
     check_labels_agree_with_the_samples,
     check_labels_are_indices_of_class_names,
+    check_captions_are_tuples_of_text_by_kind,
+    check_indices_depend_on_the_sample_number_alone,
     check_reading_again_gives_the_same_sample,
     check_identifiers_name_one_sample_each,
     check_an_index_beyond_the_end_is_an_index_error,

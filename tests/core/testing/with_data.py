@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import io
+import json
 from collections.abc import Callable, Mapping
-from itertools import count, islice, product
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import sentencepiece
 from PIL import Image
+from shards import captioned_shard, picture
+from vocabularies import write_clip_merges, write_sentencepiece
 
 from aimcore import Component
-from aimcore_sources import FashionMNIST, ImageFolder
+from aimcore_sources import CaptionedFolder, FashionMNIST, ImageFolder, WebDataset
 from aimcore_sources.fashion_mnist import CLASS_NAMES
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
-from aimcore_tokenizers.clip_bpe import NUM_MERGES
 
 CORPUS = ("a red shoe", "a red bag", "two red shoes", "a coat and a bag that will not fit") * 20
 
@@ -38,33 +36,42 @@ def fashion_mnist(folder: Path) -> Component:
     return FashionMNIST(root=str(folder), split="test")
 
 
+def captioned_folder(folder: Path) -> Component:
+    lines = []
+    for number in range(6):
+        (folder / f"{number}.png").write_bytes(picture(number))
+        lines.append(json.dumps({"file": f"{number}.png", "caption": f"caption {number}", "label": "ab"[number % 2]}))
+    (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return CaptionedFolder(url=str(folder))
+
+
+def webdataset(folder: Path) -> Component:
+    captioned_shard(folder / "d-00000.tar", 0, 3)
+    captioned_shard(folder / "d-00001.tar", 3, 3)
+    kinds = {"alt": "txt", "synthetic": "json#synthetic"}
+    return WebDataset(
+        url=str(folder / "d-{00000..00001}.tar"), captions=kinds, label="json#category", class_names=("a", "b")
+    )
+
+
 def bpe(folder: Path) -> Component:
     return BPE.train(CORPUS, folder / "tokenizer.json", vocabulary_size=280)
 
 
 def clip_bpe(folder: Path) -> Component:
-    # As many merges as the released file has, of bytes that no UTF-8 text has; a word but its last letter came before.
-    words = ("".join(letters) for length in count(2) for letters in product("õö÷øùúûüýþÿÀÁ", repeat=length))
-    lines = [f"{word[:-1]} {word[-1]}" for word in islice(words, NUM_MERGES)]
-    path = folder / "bpe_simple_vocab_16e6.txt.gz"
-    path.write_bytes(gzip.compress("\n".join(["# version", *lines, "beyond the", "vocabulary used"]).encode(), 1))
-    return ClipBPE.from_file(str(path))
+    return ClipBPE.from_file(write_clip_merges(folder))
 
 
 def sentence_piece(folder: Path) -> Component:
-    content = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS), model_writer=content, vocab_size=40, hard_vocab_limit=False,
-        minloglevel=2, num_threads=1, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-    )  # fmt: skip
-    (folder / "spiece.model").write_bytes(content.getvalue())
-    return SentencePiece.from_file(str(folder / "spiece.model"))
+    return SentencePiece.from_file(write_sentencepiece(folder, CORPUS))
 
 
 MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
     {
+        "sources/captioned_folder": captioned_folder,
         "sources/fashion_mnist": fashion_mnist,
         "sources/image_folder": image_folder,
+        "sources/webdataset": webdataset,
         "tokenizers/bpe": bpe,
         "tokenizers/clip_bpe": clip_bpe,
         "tokenizers/sentencepiece": sentence_piece,

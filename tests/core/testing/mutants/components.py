@@ -24,6 +24,13 @@ class Sound(Ordering):
         return torch.arange(grid.num_patches)
 
 
+@component("sound_mapping")
+class SoundMapping(Sound):
+    """Raster order, with a field that recipes write as a mapping."""
+
+    weights: Mapping[str, float] = attrs.field(factory=lambda: {"a": 0.5})
+
+
 @component("Hilbert Curve")
 class Shouting(Sound):
     """Has a name in capitals, with a blank."""
@@ -48,9 +55,9 @@ class Demanding(Sound):
 
 @component("mutant")
 class Mutable(Sound):
-    """Has a dictionary as a field."""
+    """Has a list as a field, which anybody can append to."""
 
-    weights: Mapping[str, float] = attrs.field(factory=dict)
+    steps: list[int] = attrs.field(factory=list)
 
 
 @component("mutant")
@@ -107,7 +114,7 @@ class Hasty(Sound):
         yield from every[:1]
 
 
-SOUND = (Sound(),)
+SOUND = (Sound(), SoundMapping())
 MUTANTS = (
     (checks.check_its_name_is_in_lower_case_and_free, Shouting()),
     (checks.check_its_name_is_in_lower_case_and_free, Taken()),

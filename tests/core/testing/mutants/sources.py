@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from aimcore import OpenSource, Sample, Source, component
 from aimcore.testing.checks import sources as checks
+
+CAPTIONS = {"alt": ("a shade", "another shade")}
 
 
 class OpenShades(OpenSource):
@@ -22,7 +26,7 @@ class OpenShades(OpenSource):
     def read(self, index: int) -> Sample:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        return Sample(image=self.image(index), identifier=f"shade-{index}", label=index % 3)
+        return Sample(image=self.image(index), identifier=f"shade-{index}", label=index % 3, captions=CAPTIONS)
 
     def image(self, index: int) -> Tensor:
         return torch.full((3, 4, 5), index, dtype=torch.uint8)
@@ -75,6 +79,32 @@ class FromOne(Sound):
 
     def open(self) -> OpenSource:
         return OpenFromOne(self.count)
+
+
+class OpenSingle(OpenShades):
+    def read(self, index: int) -> Sample:
+        return attrs.evolve(super().read(index), captions={"alt": "a shade"})
+
+
+@component("mutant")
+class Single(Sound):
+    """Gives one caption as a text, not as a tuple of one."""
+
+    def open(self) -> OpenSource:
+        return OpenSingle(self.count)
+
+
+class OpenShuffled(OpenShades):
+    def indices_of(self, sample_numbers: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng(seed).permutation(len(sample_numbers)) % self.count
+
+
+@component("mutant")
+class Shuffled(Sound):
+    """Shuffles those samples that are asked for together."""
+
+    def open(self) -> OpenSource:
+        return OpenShuffled(self.count)
 
 
 class OpenShared(OpenShades):
@@ -148,6 +178,8 @@ MUTANTS = (
     (checks.check_images_are_bytes_with_channels_first, Floats()),
     (checks.check_labels_agree_with_the_samples, Mislabelled()),
     (checks.check_labels_are_indices_of_class_names, FromOne()),
+    (checks.check_captions_are_tuples_of_text_by_kind, Single()),
+    (checks.check_indices_depend_on_the_sample_number_alone, Shuffled()),
     (checks.check_reading_again_gives_the_same_sample, Shared()),
     (checks.check_identifiers_name_one_sample_each, Nameless()),
     (checks.check_an_index_beyond_the_end_is_an_index_error, Endless()),
