@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Protocol, TypeVar, cast
 
 import torch
@@ -105,7 +107,14 @@ def _prepare_worker(_: int) -> None:
     torch's own watch looks at the parent by descent, which here is the server, and that lives as long as its children.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _report
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say nothing of a parent that Ctrl-C took away in the middle of a hand-over; loading errors go another way."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_with(parent: BaseProcess | None) -> None:

@@ -78,7 +78,8 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
     """What a run must have in common with a checkpoint to continue it.
 
     At ZeRO stage 0 nothing is partitioned, and any number of processes can go on; at stages 1 to 3 each process has its
-    own share. ``parameters`` is a hash of all names and shapes.
+    own share. ``parameters`` is a hash of all names and shapes; ``vocabulary`` names the tokenizer and
+    its file, where text is read.
     """
     stage = experiment.engine.zero_stage
     shapes = [(name, tuple(getattr(p, "ds_shape", p.shape))) for name, p in module.named_parameters()]
@@ -88,4 +89,13 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
         "processes": world_size if stage else "any",
         "seed": experiment.seed,
         "parameters": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
+        **_vocabulary(experiment),
     }
+
+
+def _vocabulary(experiment: Experiment) -> dict[str, str]:
+    """What ids of text mean; another vocabulary of the same size would fit all shapes."""
+    if experiment.objective.text is None:
+        return {}
+    tokenizer, _ = experiment.objective.text
+    return {"vocabulary": f"{tokenizer.name}, {tokenizer.vocabulary_size} ids, {(tokenizer.sha256 or 'no file')[:16]}"}

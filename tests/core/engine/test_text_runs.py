@@ -1,0 +1,67 @@
+"""Runs that read text resume to the last bit, with the vocabulary they began with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aimcore import Data, Engine, Experiment
+from aimcore.engine import CheckpointMismatch, read_metrics, train
+from aimcore_decoders import JointDecoder
+from aimcore_objectives import Captioning
+from aimcore_sources import BundledEmoji, Mixture
+from aimcore_tokenizers import BPE
+from aimcore_trunks import ViT
+
+TEXTS = ["waving hand sign", "grinning face", "two men holding hands"] * 5
+
+
+def captioning(tokenizer: BPE, num_workers: int = 0) -> Experiment:
+    source = Mixture(
+        sources=(BundledEmoji(styles=("google",)), BundledEmoji(styles=("twitter",))), weights=(0.75, 0.25)
+    )
+    weights = {"name": 3.0, "short": 1.0}
+    return Experiment(
+        name="captions",
+        data=Data(
+            train=source, validation=BundledEmoji(split="test"), batch_size=8, image_size=16, caption_weights=weights,
+            num_workers=num_workers,
+        ),
+        trunk=ViT(width=16, depth=1, num_heads=2, patch_size=8),
+        objective=Captioning(
+            decoder=JointDecoder(width=16, depth=1, num_heads=2), tokenizer=tokenizer, context_length=16
+        ),
+        num_steps=4,
+        engine=Engine(precision="fp32"),
+        checkpoint_every=2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> BPE:
+    return BPE.train(TEXTS, tmp_path / "tokenizer.json", vocabulary_size=270)
+
+
+def run(experiment: Experiment, folder: Path, *, resume: bool = False) -> list[dict[str, float]]:
+    train(experiment, folder, resume=resume, progress=False).engine.close()
+    return [line["losses"] for line in read_metrics(folder)]
+
+
+def test_a_captioning_run_of_a_mixture_resumes_to_the_last_bit(tokenizer: BPE, tmp_path: Path) -> None:
+    through = run(captioning(tokenizer), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_00000004")
+    with_workers = captioning(tokenizer, num_workers=1)
+    assert run(with_workers, tmp_path / "run", resume=True) == through
+    assert len(set(map(str, through))) == 4
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(tokenizer: BPE, tmp_path: Path) -> None:
+    run(captioning(tokenizer), tmp_path / "run")
+    other = BPE.train(["sleeping accommodation"] * 9, tmp_path / "other.json", vocabulary_size=270)
+    # Equal in size, so that every weight would fit.
+    assert other.vocabulary_size == tokenizer.vocabulary_size == 270
+    match = rf"vocabulary was bpe, 270 ids, {tokenizer.sha256[:16]}, now bpe, 270 ids, {other.sha256[:16]}"
+    with pytest.raises(CheckpointMismatch, match=match):
+        run(captioning(other), tmp_path / "run", resume=True)
