@@ -84,8 +84,20 @@ def command(arguments: Sequence[str] | None = None) -> int:
     report = commands.add_parser("report", help="draw a study's report.html again")
     report.add_argument("out", type=Path, metavar="OUT", help="folder of results")
     report.set_defaults(function=_report)
+    _add_records(commands)
     options = parser.parse_args(arguments)
     return _guarded(options.function, options)
+
+
+def _add_records(commands: Any) -> None:
+    diff = commands.add_parser(
+        "diff", help="how two recipes differ",
+        description="Show where two recipes differ, versions included. Exit status: 0 equal, 1 different.",
+    )  # fmt: skip
+    for side in ("left", "right"):
+        diff.add_argument(side, metavar=side.upper(), help="a recipe, a run's folder, or STUDY.py:[SCALE:]NAME")
+    diff.add_argument("--json", action="store_true", help="print a list of objects with path, left and right")
+    diff.set_defaults(function=_diff)
 
 
 def _add_checks(properties: Any) -> None:
@@ -121,6 +133,12 @@ def _report(options: argparse.Namespace) -> int:
     from aimcore.commands.report import report_command
 
     return report_command(options.out)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from aimcore.commands.diff import diff_command
+
+    return diff_command(options.left, options.right, as_json=options.json)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -1,0 +1,91 @@
+"""How two recipes differ, field by field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, Final, NamedTuple
+
+from aimcore.recipe.reading import join
+
+
+class _Absent:
+    """Stands where one recipe has nothing."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+
+
+class Difference(NamedTuple):
+    """A place in which two recipes differ. Values are as they are written; :data:`ABSENT` where there is none."""
+
+    path: str
+    """As ``--set`` takes it; versions are below ``plugins`` and at ``aimcore``."""
+    left: Any
+    right: Any
+
+
+def differences_between(left: Mapping[str, Any], right: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Where two recipes differ, in the order of the experiment's fields, versions last.
+
+    A component that is another one is told by its name, and then each field that differs or that only one of them has.
+    Versions are compared where both recipes have some.
+
+    Args:
+        left: a recipe as :func:`aimcore.recipe.to_recipe` gives it, every field written.
+        right: another.
+    """
+    return (*_in_fields(left["experiment"], right["experiment"], ""), *_in_versions(left, right))
+
+
+def _in_values(left: Any, right: Any, path: str) -> Iterator[Difference]:
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        # A component's name is its kind: told at its own place, before its fields.
+        if left.get("name") != right.get("name"):
+            yield Difference(path, *({"name": side.get("name")} for side in (left, right)))
+        one, other = ({key: value for key, value in side.items() if key != "name"} for side in (left, right))
+        yield from _in_fields(one, other, path)
+    elif _holds_mappings(left) and _holds_mappings(right):
+        for index, items in enumerate(zip_longest(left, right, fillvalue=ABSENT)):
+            yield from _in_values(*items, join(path, index))
+    elif left != right or type(left) is not type(right):
+        yield Difference(path, left, right)
+
+
+def _in_fields(left: Mapping[str, Any], right: Mapping[str, Any], path: str) -> Iterator[Difference]:
+    for name in dict.fromkeys((*left, *right)):
+        yield from _in_values(left.get(name, ABSENT), right.get(name, ABSENT), join(path, name))
+
+
+def _holds_mappings(value: Any) -> bool:
+    """Whether a value is a list of components or settings; an empty list may be one."""
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, Mapping) for v in value)
+
+
+def _in_versions(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Difference]:
+    one, other = _versions(left), _versions(right)
+    if one and other:
+        yield from _in_fields(one, other, "")
+
+
+def _versions(recipe: Mapping[str, Any]) -> dict[str, str]:
+    own = {"aimcore": recipe["aimcore"]} if "aimcore" in recipe else {}
+    others = {f"plugins.{name}": entry["version"] for name, entry in recipe.get("plugins", {}).items()}
+    others.pop("plugins.aimcore", None)  # the core and its plugins are one distribution
+    return own | others
+
+
+def in_words(value: Any) -> str:
+    """A value on one line: components as ``mlp(depth=2, width=16)``, anything else as JSON, nothing as a dash."""
+    if value is ABSENT:
+        return "-"
+    if isinstance(value, Mapping):
+        fields = ", ".join(f"{key}={in_words(item)}" for key, item in value.items() if key != "name")
+        return f"{value.get('name', '')}({fields})" if fields or "name" not in value else str(value["name"])
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(in_words, value))}]"
+    return json.dumps(value, ensure_ascii=False)
