@@ -152,7 +152,10 @@ def _batch(experiment: Experiment) -> Batch:
     indices = np.unique(np.linspace(0, len(source) - 1, NUM_IMAGES).round().astype(np.int64))
     data = attrs.evolve(cast(Any, experiment.data), num_workers=0)
     size, views = experiment.trunk.patch_size, experiment.objective.views
-    batches = evaluation_batches(data, source, patch_size=size, views=views, batch_size=NUM_IMAGES, indices=indices)
+    text = experiment.objective.text
+    batches = evaluation_batches(
+        data, source, patch_size=size, views=views, text=text, batch_size=NUM_IMAGES, indices=indices
+    )
     batch = next(batches, None)
     if batch is None:
         raise AimcoreError(f"none of the images {indices.tolist()} of data.validation can be read")
