@@ -76,8 +76,12 @@ def command(arguments: Sequence[str] | None = None) -> int:
     add_run.set_defaults(function=run)
     plugins = commands.add_parser("plugins", help="list the installed plugins and what they supply")
     plugins.set_defaults(function=_plugins)
-    describe = commands.add_parser("describe", help="list a role's components, or show one with its fields")
-    describe.add_argument("what", metavar="ROLE[/NAME]", help="for example orderings, or orderings/spiral")
+    describe = commands.add_parser("describe", help="list roles or a role's components, or show one with its fields")
+    describe.add_argument(
+        "what", nargs="?", metavar="ROLE[/NAME]",
+        help="for example orderings, or orderings/spiral; experiment for all that --set takes; default: the roles",
+    )  # fmt: skip
+    describe.add_argument("--json", action="store_true", help="print values instead of text")
     describe.set_defaults(function=_describe)
     check = commands.add_parser("check", help="prove properties of what is installed, or of a study")
     _add_checks(check.add_subparsers(required=True, metavar="PROPERTY"))
@@ -126,7 +130,7 @@ def _plugins(_: argparse.Namespace) -> int:
 def _describe(options: argparse.Namespace) -> int:
     from aimcore.commands.describe import describe_command
 
-    return describe_command(options.what)
+    return describe_command(options.what, as_json=options.json)
 
 
 def _report(options: argparse.Namespace) -> int:

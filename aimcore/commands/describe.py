@@ -1,111 +1,132 @@
-"""``aimcore describe ROLE[/NAME]``: the components of a role, or one component with its fields."""
+"""``aimcore describe [ROLE[/NAME]]``: the roles, a role's components, or one component with its fields."""
 
 from __future__ import annotations
 
-import inspect
-import re
-import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import attrs
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
-from aimcore.component import Component
+from aimcore.describing import Description, Field, describe_component, describe_settings, paragraphs_of
+from aimcore.experiment import Experiment
 from aimcore.plugins import installed
+from aimcore.recipe.difference import in_words
 from aimcore.registry import Registry
 
+EXPERIMENT = "experiment"
+"""What describes an experiment itself: every path that ``--set`` takes."""
 
-def describe_command(what: str) -> int:
-    """Print a role's components (``orderings``) or one component (``orderings/spiral``).
+
+def describe_command(what: str | None, *, as_json: bool = False) -> int:
+    """Print the roles, a role's components (``orderings``), or one component (``orderings/spiral``).
+
+    Args:
+        what: a role, a component, or ``experiment``; None lists the roles.
+        as_json: print values instead of text.
 
     Raises:
         PluginError: there is no such role.
         UnknownComponent: the role has no such component.
     """
+    console = Console()
+    if what is None:
+        _show(console, [_role(registry) for registry in installed().registries.values()], as_json, _print_roles)
+        return 0
     role, _, name = what.partition("/")
-    registry, console = installed().registry(role), Console()
-    if name:
-        _print_component(registry, name, console)
+    if what == EXPERIMENT:
+        _show(console, describe_settings(EXPERIMENT, Experiment), as_json, _print_description)
+    elif name:
+        _show(console, describe_component(role, name), as_json, _print_description)
     else:
-        console.print(_role_table(registry))
+        _show(console, _role(installed().registry(role)), as_json, _print_role)
     return 0
 
 
-def _role_table(registry: Registry[Any]) -> Table:
-    title = f"{registry.name}: {_first_line(registry.role)}"
-    table = Table("name", "what it is", "from", title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for name, component in registry.items():
-        table.add_row(name, _first_line(component), registry.supplier_of(name).distribution)
-    return table
+def _show(console: Console, value: Any, as_json: bool, print_text: Any) -> None:
+    if as_json:
+        console.print_json(data=attrs.asdict(value) if attrs.has(type(value)) else value, default=str)
+    else:
+        print_text(value, console)
 
 
-def _print_component(registry: Registry[Any], name: str, console: Console) -> None:
-    component: type[Component] = registry.get(name)
-    console.print(f"{registry.name}/{name}", style="bold", highlight=False)
-    console.print("\n\n".join(_paragraphs(component)), highlight=False, markup=False)
-    console.print(_fields_table(component))
-    if component.paper:
-        console.print(f"paper: {component.paper}", highlight=False)
-    where = f"{component.__module__}.{component.__qualname__}"
-    console.print(f"from: {registry.supplier_of(name)} ({where})", highlight=False, soft_wrap=True)
+def _role(registry: Registry[Any]) -> dict[str, Any]:
+    components = [
+        {"name": name, "meaning": paragraphs_of(component)[0], "distribution": registry.supplier_of(name).distribution}
+        for name, component in registry.items()
+    ]
+    return {"role": registry.name, "meaning": paragraphs_of(registry.role)[0], "components": components}
 
 
-def _fields_table(component: type[Component]) -> Table:
-    table = Table("field", "type", "default", "meaning", box=box.SIMPLE, pad_edge=False)
-    docs = field_docs(component)
-    for field in attrs.fields(cast(Any, component)):
-        meaning = docs.get(field.name, "")
-        table.add_row(field.name, *map(escape, (_type_text(field.type), _default_text(field), meaning)))
-    if not table.row_count:
-        table.add_row("none", "", "", "")
-    return table
+def _print_roles(roles: list[dict[str, Any]], console: Console) -> None:
+    table = Table("role", "what it is", "components", box=box.SIMPLE, pad_edge=False)
+    for role in roles:
+        names = ", ".join(component["name"] for component in role["components"]) or "none installed"
+        table.add_row(role["role"], escape(role["meaning"]), escape(names))
+    console.print(table)
+    _tell(console, f"aimcore describe ROLE, ROLE/NAME, or {EXPERIMENT} tells more")
 
 
-def field_docs(component: type[Any]) -> Mapping[str, str]:
-    """What the strings below the fields of a class say, by field; bases count, the class itself wins."""
-    docs: dict[str, str] = {}
-    for base in reversed(component.__mro__):
-        if base.__module__ not in ("builtins", "abc"):
-            docs.update(_own_field_docs(base))
-    return docs
+def _print_role(role: dict[str, Any], console: Console) -> None:
+    console.print(Text(role["role"], "bold"))
+    _tell(console, role["meaning"])
+    table = Table("name", "what it is", "from", box=box.SIMPLE, pad_edge=False)
+    for component in role["components"]:
+        table.add_row(component["name"], escape(component["meaning"]), component["distribution"])
+    console.print(table)
 
 
-def _own_field_docs(cls: type[Any]) -> Iterator[tuple[str, str]]:
-    import ast
-
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    except (OSError, TypeError):  # made without a source file
-        return
-    assert isinstance(tree, ast.ClassDef)
-    for field, doc in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(doc, ast.Expr):
-            text = doc.value.value if isinstance(doc.value, ast.Constant) else None
-            if isinstance(text, str):
-                yield field.target.id, " ".join(text.replace("``", "").split())
-
-
-def _paragraphs(cls: type[Any]) -> list[str]:
-    """The docstring without line breaks and without marks for code."""
-    return [" ".join(part.replace("``", "").split()) for part in (inspect.getdoc(cls) or "").split("\n\n")]
+def _print_description(described: Description, console: Console) -> None:
+    console.print(Text(described.name, "bold"))
+    _tell(console, "\n\n".join(described.paragraphs))
+    console.print()
+    console.print(Text("fields" if described.fields else "no fields", "bold"))
+    for field in described.fields:
+        _print_field(field, console, depth=1)
+    console.print()
+    origins = Table.grid(padding=(0, 2))
+    for heading, text in _origins(described):
+        origins.add_row(Text(heading, "dim"), Text(text, overflow="fold"))
+    console.print(origins)
 
 
-def _first_line(cls: type[Any]) -> str:
-    return escape(_paragraphs(cls)[0])
+def _origins(described: Description) -> Iterator[tuple[str, str]]:
+    if described.paper:
+        yield "paper", described.paper
+    distribution = f"{described.distribution} {described.version}"
+    yield "from", distribution if described.plugin is None else f"plugin {described.plugin!r} of {distribution}"
+    yield "class", described.python
+    if described.source is not None:
+        yield "source", f"{described.source.file}, line {described.source.line}"
 
 
-def _type_text(kind: object) -> str:
-    text = kind if isinstance(kind, str) else getattr(kind, "__name__", None) or str(kind)
-    if getattr(kind, "__args__", None):
-        text = str(kind)
-    return re.sub(r"\b(?:typing|collections\.abc|aimcore\w*(?:\.\w+)*)\.", "", text)
+def _print_field(field: Field, console: Console, depth: int) -> None:
+    """``path: type = default``, and below it what it means, what it may be, and the fields of its default."""
+    given = " (required)" if field.required else f" = {_default_text(field)}"
+    line = Text.assemble((field.path, "bold cyan"), (f": {field.type}", "dim"), given)
+    console.print(Padding(line, (0, 0, 0, 2 * depth)))
+    below = (0, 0, 0, 2 * depth + 4)
+    if field.meaning:
+        console.print(Padding(Text(field.meaning), below))
+    if field.choices:
+        role = field.choices[0].partition("/")[0]
+        names = ", ".join(choice.partition("/")[2] for choice in field.choices)
+        console.print(Padding(Text(f"{role}: {names}", "dim"), below))
+    for inner in field.fields:
+        _print_field(inner, console, depth + 1)
 
 
-def _default_text(field: attrs.Attribute[Any]) -> str:
-    if field.default is attrs.NOTHING:
-        return "required"
-    return "made anew" if isinstance(field.default, attrs.Factory) else repr(field.default)  # type: ignore[arg-type]
+def _default_text(field: Field) -> str:
+    """Components and settings in a word, for their fields stand below; anything else as Python writes it."""
+    if isinstance(field.default, dict) and (field.choices or field.fields):
+        return str(field.default.get("name", "these"))
+    return in_words(field.default) if field.choices and field.default else repr(field.default)
+
+
+def _tell(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False)
