@@ -94,6 +94,14 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_records(commands: Any) -> None:
+    runs = commands.add_parser("runs", help="list runs: state, step, loss, rate, time left")
+    runs.add_argument("root", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    how = runs.add_mutually_exclusive_group()
+    how.add_argument(
+        "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="look again and again (every 2 s)"
+    )
+    how.add_argument("--json", action="store_true", help="print a list of values")
+    runs.set_defaults(function=_runs)
     diff = commands.add_parser(
         "diff", help="how two recipes differ",
         description="Show where two recipes differ, versions included. Exit status: 0 equal, 1 different.",
@@ -137,6 +145,12 @@ def _report(options: argparse.Namespace) -> int:
     from aimcore.commands.report import report_command
 
     return report_command(options.out)
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from aimcore.commands.runs import runs_command
+
+    return runs_command(options.root, watch=options.watch, as_json=options.json)
 
 
 def _diff(options: argparse.Namespace) -> int:
