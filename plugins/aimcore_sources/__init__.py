@@ -10,6 +10,8 @@ from aimcore_sources.fashion_mnist import FashionMNIST
 from aimcore_sources.image_folder import ImageFolder
 from aimcore_sources.mixture import Mixture
 from aimcore_sources.webdataset import WebDataset
+from aimcore_sources.zarr_images import ZarrImages
+from aimcore_sources.zarr_writing import write_zarr
 
 __all__ = [
     "BundledEmoji",
@@ -19,10 +21,14 @@ __all__ = [
     "ImageFolder",
     "Mixture",
     "WebDataset",
+    "ZarrImages",
+    "write_zarr",
 ]
 
 
 @hookimpl
 def sources() -> Sequence[type[Source]]:
     """Every built-in source."""
-    return [BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, ImageFolder, Mixture, WebDataset]
+    return [
+        BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, ImageFolder, Mixture, WebDataset, ZarrImages,
+    ]  # fmt: skip

@@ -13,7 +13,7 @@ from shards import captioned_shard, picture
 from vocabularies import write_clip_merges, write_sentencepiece
 
 from aimcore import Component
-from aimcore_sources import CaptionedFolder, FashionMNIST, ImageFolder, WebDataset
+from aimcore_sources import CaptionedFolder, FashionMNIST, ImageFolder, WebDataset, ZarrImages, write_zarr
 from aimcore_sources.fashion_mnist import CLASS_NAMES
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
 
@@ -54,6 +54,13 @@ def webdataset(folder: Path) -> Component:
     )
 
 
+def zarr(folder: Path) -> Component:
+    captions = captioned_folder(folder)
+    assert isinstance(captions, CaptionedFolder)
+    write_zarr(str(folder / "images.zarr"), captions.open())
+    return ZarrImages(url=str(folder / "images.zarr"))
+
+
 def bpe(folder: Path) -> Component:
     return BPE.train(CORPUS, folder / "tokenizer.json", vocabulary_size=280)
 
@@ -72,6 +79,7 @@ MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
         "sources/fashion_mnist": fashion_mnist,
         "sources/image_folder": image_folder,
         "sources/webdataset": webdataset,
+        "sources/zarr": zarr,
         "tokenizers/bpe": bpe,
         "tokenizers/clip_bpe": clip_bpe,
         "tokenizers/sentencepiece": sentence_piece,

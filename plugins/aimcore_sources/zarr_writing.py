@@ -1,0 +1,157 @@
+"""Samples of any source, written into a zarr v3 group that :class:`~aimcore_sources.ZarrImages` reads."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from loguru import logger
+from rich.console import Console
+from rich.progress import track
+
+from aimcore import AimcoreError, OpenSource, Sample, UnreadableSample
+from aimcore.errors import TooManyUnreadable
+from aimcore_sources.zarr_layout import FORMAT, NO_LABEL, place_of, state_of
+
+CHUNKS_PER_SHARD = 64
+_SMALLEST_CHUNK, _LARGEST_CHUNK = 2**14, 2**20
+
+
+class PlaceTaken(AimcoreError):
+    """Something stands where samples should be written."""
+
+
+def write_zarr(
+    url: str,
+    samples: OpenSource,
+    *,
+    overwrite: bool = False,
+    max_unreadable: int = 100,
+    progress: bool = True,
+) -> int:
+    """Write every sample into a group, one after another: about one shard, at most 64 MB, is held in memory.
+
+    Images are kept as they are, with labels, captions and identifiers; a sample's extras are not kept. The group counts
+    as complete when its last attribute is written: one that an interruption left behind is not read, and writing again
+    replaces it.
+
+    Args:
+        url: where to: a path, or a URL that fsspec knows, e.g. ``"s3://bucket/images.zarr"``.
+        samples: an open source.
+        overwrite: replace a complete group of samples, too. Anything else is never replaced.
+        max_unreadable: how many samples may be left out because they cannot be read.
+        progress: show a bar, on a terminal.
+
+    Returns:
+        The number of samples written.
+
+    Raises:
+        PlaceTaken: something stands there already.
+        TooManyUnreadable: more samples than allowed cannot be read.
+    """
+    import zarr  # here, because it takes a while to load
+
+    _require_free(url, overwrite)
+    group = zarr.open_group(place_of(url)[2], mode="w")
+    group.attrs.update({"format": FORMAT, "class_names": list(samples.class_names)})
+    writer = _Writer(group)
+    indices = range(len(samples))
+    shown = progress and Console(stderr=True).is_terminal
+    steps = track(indices, description=f"writing {url}", console=Console(stderr=True), disable=not shown)
+    for sample in _readable(samples, steps, max_unreadable):
+        writer.add(sample)
+    writer.close()
+    return writer.num_samples
+
+
+def _require_free(url: str, overwrite: bool) -> None:
+    import zarr
+
+    files, path, store = place_of(url)
+    if not files.exists(path) or (files.isdir(path) and not files.ls(path)):
+        return
+    try:
+        state = state_of(zarr.open_group(store, mode="r").attrs)
+    except (OSError, ValueError, KeyError, TypeError):
+        state = "other"
+    if state == "other":
+        raise PlaceTaken(f"{url} holds something else than samples, which is not replaced: choose another place")
+    if state == "complete" and not overwrite:
+        raise PlaceTaken(f"{url} holds samples already: choose another place, or replace them by overwrite=True")
+
+
+def _readable(samples: OpenSource, indices: Any, max_unreadable: int) -> Iterator[Sample]:
+    num_unreadable = 0
+    for index in indices:
+        try:
+            yield samples.read(index)
+        except UnreadableSample as failure:
+            num_unreadable += 1
+            logger.warning("{}; {} of at most {} left out", failure, num_unreadable, max_unreadable)
+            if num_unreadable > max_unreadable:
+                raise TooManyUnreadable(
+                    f"{num_unreadable} samples could not be read, more than max_unreadable = {max_unreadable} allows; "
+                    f"the last: {failure}"
+                ) from failure
+
+
+class _Writer:
+    """A group that grows by whole shards."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+        self._array: Any = None
+        self._waiting = bytearray()
+        self._rows: list[tuple[int, tuple[int, ...], int, int]] = []
+        self.num_bytes = 0
+
+    @property
+    def num_samples(self) -> int:
+        """How many there are so far."""
+        return len(self._rows)
+
+    def add(self, sample: Sample) -> None:
+        """Add one sample; the bytes are written when a shard is full."""
+        record = {"identifier": sample.identifier, "captions": {k: list(v) for k, v in sample.captions.items()}}
+        content = sample.image.numpy().tobytes() + json.dumps(record).encode()
+        self.num_bytes += len(content)
+        label = NO_LABEL if sample.label is None else sample.label
+        self._rows.append((self.num_bytes, tuple(sample.image.shape), zlib.crc32(content), label))
+        self._waiting += content
+        if self._array is None:
+            self._array = self._new_array(len(content))
+        shard = self._array.shards[0]
+        if len(self._waiting) >= shard:
+            whole = len(self._waiting) - len(self._waiting) % shard
+            self._append(whole)
+
+    def close(self) -> None:
+        """Write what is left, then all that is known of the samples, and at the very end the mark."""
+        if self._array is None:
+            self._array = self._new_array(1)
+        self._append(len(self._waiting))
+        ends, shapes, checksums, labels = zip(*self._rows, strict=True) if self._rows else ((), (), (), ())
+        self._put("ends", np.array(ends, dtype=np.int64))
+        self._put("shapes", np.array(shapes, dtype=np.int32).reshape(-1, 3))
+        self._put("checksums", np.array(checksums, dtype=np.uint32))
+        self._put("labels", np.array(labels, dtype=np.int64))
+        self._group.attrs["complete"] = True
+
+    def _new_array(self, num_bytes: int) -> Any:
+        """An array of no bytes yet, in chunks of about four samples of ``num_bytes``."""
+        chunk = min(max(2 ** (4 * num_bytes - 1).bit_length(), _SMALLEST_CHUNK), _LARGEST_CHUNK)
+        return self._group.create_array(
+            "samples", shape=(0,), dtype="uint8", chunks=(chunk,), shards=(CHUNKS_PER_SHARD * chunk,)
+        )
+
+    def _append(self, number: int) -> None:
+        self._array.append(np.frombuffer(self._waiting[:number], dtype=np.uint8))
+        del self._waiting[:number]
+
+    def _put(self, name: str, values: npt.NDArray[Any]) -> None:
+        array = self._group.create_array(name, shape=values.shape, dtype=values.dtype)
+        array[...] = values

@@ -1,0 +1,220 @@
+"""Images in zarr groups: written from any source, read back sample by sample, and never read when damaged."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from aimcore import InvalidValue, OpenSource, Sample, UnreadableSample
+from aimcore.errors import DataNotFound, TooManyUnreadable
+from aimcore_sources import BundledFashionMNIST, ZarrImages, write_zarr, zarr_writing
+from aimcore_sources.zarr_writing import PlaceTaken
+
+
+class Few(OpenSource):
+    """Images of given shapes, captioned; some cannot be read."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], broken: Sequence[int] = (), labelled: bool = True) -> None:
+        self.shapes, self.broken, self.labelled = shapes, broken, labelled
+        self.class_names = ("even", "odd") if labelled else ()
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def read(self, index: int) -> Sample:
+        if index in self.broken:
+            raise UnreadableSample(f"few/{index}", "broken")
+        generator = torch.Generator().manual_seed(index)
+        return Sample(
+            image=torch.randint(0, 256, self.shapes[index], dtype=torch.uint8, generator=generator),
+            identifier=f"few/{index}",
+            captions={"alt": (f"number {index}",), "synthetic": ()},
+            label=index % 2 if self.labelled else None,
+        )
+
+
+RAGGED = Few([(3, 5, 7), (3, 9, 2), (1, 4, 4), (3, 64, 64), (3, 1, 1)])
+
+
+def opened(url: Path | str) -> OpenSource:
+    return ZarrImages(url=str(url)).open()
+
+
+def same(one: Sample, other: Sample) -> bool:
+    return torch.equal(one.image, other.image) and (one.identifier, one.captions, one.label) == (
+        other.identifier,
+        other.captions,
+        other.label,
+    )
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zarr_writing, "_SMALLEST_CHUNK", 64)
+    monkeypatch.setattr(zarr_writing, "_LARGEST_CHUNK", 64)
+    monkeypatch.setattr(zarr_writing, "CHUNKS_PER_SHARD", 2)
+
+
+def test_images_of_any_sizes_come_back_with_all_that_is_known(tmp_path: Path) -> None:
+    assert write_zarr(str(tmp_path / "few.zarr"), RAGGED) == 5
+    found = opened(tmp_path / "few.zarr")
+    assert all(same(found.read(index), RAGGED.read(index)) for index in range(len(RAGGED)))
+    assert (len(found), found.class_names, found.label(3)) == (5, ("even", "odd"), 1)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_samples_lie_across_chunks_and_shards(tmp_path: Path) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    found = opened(tmp_path / "few.zarr")
+    assert all(same(found.read(index), RAGGED.read(index)) for index in (3, 0, 4, 2, 1))
+    assert len(list((tmp_path / "few.zarr" / "samples" / "c").iterdir())) > 90
+
+
+def test_the_bundled_source_comes_back_from_an_object_store() -> None:
+    source = BundledFashionMNIST(split="test").open()
+    write_zarr("memory://zarr/test.zarr", source)
+    found = opened("memory://zarr/test.zarr")
+    assert (len(found), found.class_names) == (3000, source.class_names)
+    assert all(same(found.read(index), source.read(index)) for index in (0, 1500, 2999))
+
+
+def test_it_travels_to_data_workers(tmp_path: Path) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    arrived: OpenSource = pickle.loads(pickle.dumps(opened(tmp_path / "few.zarr")))
+    assert same(arrived.read(2), RAGGED.read(2))
+
+
+def test_images_without_labels_stay_without(tmp_path: Path) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), Few([(3, 2, 2)], labelled=False))
+    assert opened(tmp_path / "few.zarr").label(0) is None
+    assert opened(tmp_path / "few.zarr").read(0).label is None
+
+
+def test_a_source_without_samples_makes_an_empty_group(tmp_path: Path) -> None:
+    assert write_zarr(str(tmp_path / "none.zarr"), Few([])) == 0
+    assert len(opened(tmp_path / "none.zarr")) == 0
+
+
+def test_samples_that_cannot_be_read_are_left_out_within_a_limit(tmp_path: Path) -> None:
+    some = Few([(3, 2, 2)] * 4, broken=(1, 2))
+    assert write_zarr(str(tmp_path / "few.zarr"), some, max_unreadable=2) == 2
+    assert opened(tmp_path / "few.zarr").read(1).identifier == "few/3"
+    with pytest.raises(TooManyUnreadable, match=r"more than max_unreadable = 1 allows; the last: cannot read few/2"):
+        write_zarr(str(tmp_path / "fewer.zarr"), some, max_unreadable=1)
+
+
+def test_what_was_not_completed_is_not_read_and_is_written_again(tmp_path: Path) -> None:
+    with pytest.raises(TooManyUnreadable):
+        write_zarr(str(tmp_path / "few.zarr"), Few([(3, 2, 2)] * 2, broken=(1,)), max_unreadable=0)
+    with pytest.raises(DataNotFound, match="was never completed: write it again"):
+        opened(tmp_path / "few.zarr")
+    assert write_zarr(str(tmp_path / "few.zarr"), RAGGED) == len(opened(tmp_path / "few.zarr"))
+
+
+def test_samples_are_replaced_on_demand_only(tmp_path: Path) -> None:
+    url = str(tmp_path / "few.zarr")
+    write_zarr(url, RAGGED)
+    with pytest.raises(PlaceTaken, match=r"holds samples already: .*overwrite=True"):
+        write_zarr(url, RAGGED)
+    assert write_zarr(url, Few([(3, 2, 2)]), overwrite=True) == len(opened(url)) == 1
+
+
+def test_nothing_else_is_ever_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    zarr.open_group(str(tmp_path / "other.zarr"), mode="w")
+    for place in (tmp_path, tmp_path / "other.zarr", tmp_path / "thesis.txt"):
+        with pytest.raises(PlaceTaken, match="holds something else than samples, which is not replaced"):
+            write_zarr(str(place), RAGGED, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def shard_of(folder: Path) -> Path:
+    return next(path for path in (folder / "samples" / "c").rglob("*") if path.is_file())
+
+
+def lose(shard: Path) -> None:
+    shard.unlink()
+
+
+def cut(shard: Path) -> None:
+    shard.write_bytes(shard.read_bytes()[:-10])
+
+
+def change(shard: Path) -> None:
+    content = bytearray(shard.read_bytes())
+    content[20] ^= 255
+    shard.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [lose, cut, change])
+def test_damaged_samples_are_unreadable_never_black(tmp_path: Path, damage: Any) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    damage(shard_of(tmp_path / "few.zarr"))
+    with pytest.raises(UnreadableSample, match=r"cannot read .*few\.zarr#0: "):
+        opened(tmp_path / "few.zarr").read(0)
+
+
+def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    group = zarr.open_group(str(tmp_path / "few.zarr"), mode="r+")
+    group["labels"].resize((4,))  # type: ignore[union-attr]
+    with pytest.raises(DataNotFound, match="its arrays do not fit each other"):
+        opened(tmp_path / "few.zarr")
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 8, 5), (6, 8, 5, 3), (6, 1, 8, 5)])
+def test_a_plain_array_of_others_is_read_with_its_labels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    group = zarr.open_group(str(tmp_path / "other.zarr"), mode="w", attributes={"class_names": ["a", "b"]})
+    group.create_array("images", data=images)
+    group.create_array("labels", data=np.array([0, 1, 0, 1, -1, 1], dtype=np.int32))
+    found = opened(tmp_path / "other.zarr")
+    expected = images[3] if shape[1] <= 4 else images[3].transpose(2, 0, 1)
+    assert torch.equal(found.read(3).image, torch.from_numpy(expected.copy()))
+    assert (len(found), found.class_names, found.read(3).label, found.label(4)) == (6, ("a", "b"), 1, None)
+    assert same(pickle.loads(pickle.dumps(found)).read(5), found.read(5))
+
+
+def test_a_plain_array_without_labels_ends_where_it_ends(tmp_path: Path) -> None:
+    group = zarr.open_group(str(tmp_path / "other.zarr"), mode="w")
+    group.create_array("images", data=np.zeros((2, 3, 4, 4), dtype=np.uint8))
+    found = opened(tmp_path / "other.zarr")
+    assert found.label(1) is None
+    with pytest.raises(IndexError):
+        found.read(2)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"images": np.zeros((2, 3, 4, 4), dtype=np.float32)}, "got float32"),
+        ({"images": np.zeros((2, 4, 4), dtype=np.uint8)}, r"got uint8 \[2, 4, 4\]"),
+        ({"images": np.zeros((2, 9, 4, 9), dtype=np.uint8)}, r"must be uint8 \[n, C, H, W\] or"),
+        ({"images": np.zeros((2, 3, 4, 4), dtype=np.uint8), "labels": np.zeros(3)}, "'labels' must have 2 entries"),
+        ({"pictures": np.zeros(3)}, "holds no images: write it by write_zarr"),
+    ],
+)
+def test_groups_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+    group = zarr.open_group(str(tmp_path / "other.zarr"), mode="w")
+    for name, values in arrays.items():
+        group.create_array(name, data=values)
+    with pytest.raises(DataNotFound, match=said):
+        opened(tmp_path / "other.zarr")
+
+
+@pytest.mark.parametrize("url", ["/nowhere.zarr", "unknown://a.zarr", "memory://nowhere.zarr"])
+def test_a_group_that_is_not_there_is_told(url: str) -> None:
+    with pytest.raises(DataNotFound, match=f"cannot open {url} as a zarr group"):
+        opened(url)
+
+
+def test_a_place_is_needed() -> None:
+    with pytest.raises(InvalidValue, match="url: must name a zarr group, got ''"):
+        ZarrImages(url="")
