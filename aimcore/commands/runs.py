@@ -18,6 +18,8 @@ from aimcore.running.runs import Run, State, find_runs
 _STYLES: dict[State, str] = {
     "running": "cyan", "finished": "green", "interrupted": "yellow", "failed": "red", "stale": "yellow",
 }  # fmt: skip
+_WIDEST_NAME = 30
+"""Names up to this length are not broken, at 80 columns."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -58,11 +60,13 @@ def _watch(root: Path, seconds: float, console: Console) -> None:
 def runs_table(runs: Sequence[Run], root: Path) -> Table:
     """One row per run, below the folder that it is in."""
     caption = None if runs else f"no runs in {root}"
-    table = Table(box=box.SIMPLE, pad_edge=False, caption=caption, caption_justify="left")
-    table.add_column("run", overflow="fold")
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+    names = [part for run in runs for part in (str(Path(run.folder).parent), f"  {Path(run.folder).name}")]
+    longest = max(map(len, names), default=0)
+    table.add_column("run", overflow="fold", no_wrap=longest <= _WIDEST_NAME)
     table.add_column("state", no_wrap=True)
     for heading in ("step", "loss", "patches/s", "left", "age"):
-        table.add_column(heading, justify="right", no_wrap=heading != "loss")
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=heading != "loss")
     above = ""
     for run in runs:
         *parents, name = (run.experiment,) if run.folder == "." else Path(run.folder).parts
@@ -85,11 +89,10 @@ def _step(run: Run) -> str:
 
 
 def _loss(run: Run) -> str:
-    """The value where there is one loss; else all, with their names."""
-    values = [f"{value:.4f}" for value in run.losses.values()]
-    if len(values) < 2:
-        return "".join(values) or "-"
-    return "\n".join(f"{name} {value}" for name, value in zip(run.losses, values, strict=True))
+    """The value of the first loss, and below it the others with their names."""
+    texts = [f"{name} {value:.4f}" for name, value in run.losses.items()]
+    texts[:1] = [f"{value:.4f}" for value in list(run.losses.values())[:1]]
+    return "\n".join(texts) or "-"
 
 
 def duration(seconds: float) -> str:

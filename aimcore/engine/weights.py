@@ -140,8 +140,10 @@ def _fitting(state: State, experiment: Experiment, part: nn.Module) -> dict[str,
         attempts.append((list(_differences(wanted, entries)), entries))
         if not attempts[-1][0]:
             return entries
-    problems, _ = min(attempts, key=lambda attempt: sum(len(names) for _, names in attempt[0]))
-    raise WeightsMismatch(weights.url, [_told(*problem) for problem in problems] + remarks)
+    problems, entries = min(attempts, key=lambda attempt: sum(len(names) for _, names in attempt[0]))
+    # A file with some of the names is meant to be in this layout: what others say of it only confuses.
+    told = [_told(*problem) for problem in problems] + ([] if wanted.keys() & entries.keys() else remarks)
+    raise WeightsMismatch(weights.url, told)
 
 
 def _layouts(state: State, experiment: Experiment, remarks: list[str]) -> Iterator[State]:

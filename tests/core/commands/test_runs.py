@@ -33,7 +33,7 @@ def test_runs_stand_below_their_folder() -> None:
     assert rows[2:] == [
         ["study"],
         ["one", "running", "40/100", "0.6123", "12,346", "1.5", "min", "2", "s"],
-        ["two", "stale", "0", "text", "2.0000", "-", "-", "2.0", "h"],
+        ["two", "stale", "0", "2.0000", "-", "-", "2.0", "h"],
         ["image", "0.5000"],
     ]
 
