@@ -1,4 +1,4 @@
-"""The command: ``python -m aimcore.run STUDY_OR_RECIPE`` and ``aimcore run | plugins | describe | check``.
+"""The command: ``python -m aimcore.run STUDY_OR_RECIPE``, and ``aimcore run``, ``runs``, ``diff``, ``describe``, ....
 
 Only this module adds log sinks. Nothing heavy is imported before it is needed: help is quick.
 """
