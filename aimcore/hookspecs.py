@@ -19,6 +19,7 @@ import pluggy
 if TYPE_CHECKING:
     from aimcore.roles import (
         Decoder,
+        Evaluation,
         Head,
         Objective,
         Ordering,
@@ -65,6 +66,11 @@ def decoders() -> Sequence[type[Decoder]]:  # type: ignore[empty-body]
 @hookspec
 def probes() -> Sequence[type[Probe]]:  # type: ignore[empty-body]
     """Supply probes: classifiers on the frozen trunk."""
+
+
+@hookspec
+def evaluations() -> Sequence[type[Evaluation]]:  # type: ignore[empty-body]
+    """Supply evaluations: what a trained objective can do, such as zero-shot classification."""
 
 
 @hookspec

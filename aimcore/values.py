@@ -260,5 +260,19 @@ class LabelledFeatures:
     num_classes: int
 
 
+@attrs.frozen
+class Score:
+    """A measured share, such as an accuracy or a recall."""
+
+    value: float
+    """A fraction."""
+    num: int
+    """How many things were judged."""
+    chance: float | None = None
+    """What guessing would give, where that is known."""
+    ci95: tuple[float, float] | None = None
+    """Ends of the 95 % interval."""
+
+
 Ability = Literal["causal", "prefix", "order", "hide", "native"]
 """What a trunk can do beyond reading a uniform batch bidirectionally in raster order."""

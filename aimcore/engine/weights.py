@@ -60,7 +60,7 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     assert weights is not None
     _require_hash(weights)
     part = _part(weights, module)
-    part.load_state_dict(_fitting(_state(weights.url), experiment, part), strict=False)  # it lacks what is fresh
+    part.load_state_dict(_fitting(_state(_url(weights)), experiment, part), strict=False)  # it lacks what is fresh
 
 
 def check_weights(experiment: Experiment, module: ObjectiveModule) -> None:
@@ -71,7 +71,7 @@ def check_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     """
     weights = experiment.initial_weights
     assert weights is not None
-    state = _with_file(weights.url, lambda file: _shapes(weights.url, file))
+    state = _with_file(_url(weights), lambda file: _shapes(_url(weights), file))
     _fitting(state, experiment, _part(weights, module))
     _require_hash(weights)
 
@@ -111,12 +111,18 @@ def _shapes(url: str, file: IO[bytes]) -> dict[str, Tensor]:
 
 
 def _require_hash(weights: Weights) -> None:
-    found = hash_of(weights.url) if weights.sha256 is not None else None
+    found = hash_of(_url(weights)) if weights.sha256 is not None else None
     if found != weights.sha256:
         raise WeightsChanged(
             f"initial weights: {weights.url} has sha256 {found}, the recipe names {weights.sha256}. Give the file that "
             "was meant, or change initial_weights.sha256"
         )
+
+
+def _url(weights: Weights) -> str:
+    """Where the file is; an earlier experiment's is known by the time that weights are read."""
+    assert weights.url is not None
+    return weights.url
 
 
 def _part(weights: Weights, module: ObjectiveModule) -> nn.Module:
@@ -143,7 +149,7 @@ def _fitting(state: State, experiment: Experiment, part: nn.Module) -> dict[str,
     problems, entries = min(attempts, key=lambda attempt: sum(len(names) for _, names in attempt[0]))
     # A file with some of the names is meant to be in this layout: what others say of it only confuses.
     told = [_told(*problem) for problem in problems] + ([] if wanted.keys() & entries.keys() else remarks)
-    raise WeightsMismatch(weights.url, told)
+    raise WeightsMismatch(_url(weights), told)
 
 
 def _layouts(state: State, experiment: Experiment, remarks: list[str]) -> Iterator[State]:

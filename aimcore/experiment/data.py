@@ -1,0 +1,110 @@
+"""What a run reads, and how images become batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from aimcore.component import Checked, Problem, at_least, settings, within
+from aimcore.roles import Source
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@settings
+class Augmentation(Checked):
+    """Training-time cropping and flipping; the defaults are arXiv:2401.08541, Table 10."""
+
+    crop_scale: tuple[float, float] = (0.4, 1.0)
+    """Share of the image's area that a crop covers."""
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Aspect ratio of a crop."""
+    flip_probability: float = 0.5
+    """Probability of a horizontal flip."""
+    color_jitter: tuple[float, float, float, float] | None = None
+    """Brightness, contrast, saturation and hue; the authors' configuration has (0.4, 0.4, 0.2, 0.1), Table 10 none."""
+    color_jitter_probability: float = 0.8
+
+    def problems(self) -> Iterable[Problem]:
+        """Ranges must be ordered, probabilities lie in [0, 1]."""
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            yield Problem("crop_scale", f"must be two shares 0 < low <= high <= 1, got {self.crop_scale}")
+        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            yield Problem("crop_ratio", f"must be two ratios 0 < low <= high, got {self.crop_ratio}")
+        yield from within("flip_probability", self.flip_probability, 0, 1)
+        yield from within("color_jitter_probability", self.color_jitter_probability, 0, 1)
+
+
+@settings
+class NativeResolution(Checked):
+    """Training at many resolutions and the images' own aspect ratios (arXiv:2411.14402, section 2.4).
+
+    For each step an area A = 2^n is drawn, n from a standard normal truncated to [-1, 1] and mapped linearly to
+    ``log2_area``. Each image is resized to fit in A patches, and the step takes as many images as fit in
+    ``patches_per_step``.
+    """
+
+    patches_per_step: int
+    """The constant C, over all ranks and accumulation steps; the paper does not publish its own. No step has more."""
+    log2_area: tuple[float, float] = (7.0, 12.0)
+    """Range of n: from 128 to 4,096 patches per image."""
+    padding: Literal["image", "masked"] = "image"
+    """What fills images up to the area: zeros that are part of the image as in the paper, which masks nothing; or whole
+    patches of padding that no real patch sees, and that are never predicted (an option of this project's)."""
+
+    def problems(self) -> Iterable[Problem]:
+        """At least one image of the largest area must fit."""
+        low, high = self.log2_area
+        if not 0 <= low <= high:
+            yield Problem("log2_area", f"must be two exponents 0 <= low <= high, got {self.log2_area}")
+        elif self.patches_per_step < 2**high:
+            yield Problem(
+                "patches_per_step", f"must hold an image of the largest area (2^{high:g}), got {self.patches_per_step}"
+            )
+
+
+@settings
+class Data(Checked):
+    """What a run reads, and how images become batches."""
+
+    train: Source
+    """Images to train on; with labels, also what probes train on."""
+    validation: Source
+    """Images never trained on: they give the validation loss, and are the probes' test set."""
+    probe_train: Source | None = None
+    """Labelled images that probes train on, where that is not ``train``."""
+    probe_test: Source | None = None
+    """Labelled images that probes are tested on, where that is not ``validation``."""
+    batch_size: int
+    """Samples per optimiser step, over all ranks and accumulation steps."""
+    image_size: int = 224
+    """Side of the square crop, in pixels."""
+    augmentation: Augmentation = Augmentation()
+    eval_crop: float = 0.875
+    """Evaluation resizes the short side to ceil(image_size / eval_crop), bicubic, and crops the centre."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    caption_weights: Mapping[str, float] | None = None
+    """How often each kind of caption is read in training, in any unit; kinds that are not named are never read. None
+    reads every kind that a sample has equally often."""
+    native: NativeResolution | None = None
+    """Train at native resolutions and aspect ratios, not on square crops: then ``batch_size`` and the crops of
+    ``augmentation`` have no effect, and ``image_size`` is that of validation and probing."""
+    num_workers: int = 0
+    """Data processes per rank; 0 loads in a thread of the training process."""
+    max_unreadable: int = 100
+    """A run stops when more images than this cannot be read."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Counts must be positive, mean and std of one length."""
+        yield from at_least("batch_size", self.batch_size, 1)
+        yield from at_least("image_size", self.image_size, 1)
+        yield from within("eval_crop", self.eval_crop, 0.01, 1)
+        yield from at_least("num_workers", self.num_workers, 0)
+        yield from at_least("max_unreadable", self.max_unreadable, 0)
+        weights = {} if self.caption_weights is None else self.caption_weights
+        if self.caption_weights is not None and not (all(v >= 0 for v in weights.values()) and any(weights.values())):
+            yield Problem("caption_weights", f"must be null or weights of 0 and more, not all 0, got {dict(weights)}")
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            yield Problem("std", f"must be positive, one value per value of mean {self.mean}, got {self.std}")

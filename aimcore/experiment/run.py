@@ -1,0 +1,93 @@
+"""One run: everything that determines its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from aimcore.component import Checked, Problem, at_least, settings
+from aimcore.experiment.beginnings import Branch, Weights
+from aimcore.experiment.data import Data
+from aimcore.experiment.training import Engine, Optimizer, Schedule
+from aimcore.roles import Evaluation, Objective, Probe, Tracker, Trunk
+
+
+@settings
+class Experiment(Checked):
+    """One run: everything that determines its numbers."""
+
+    name: str
+    data: Data
+    trunk: Trunk
+    objective: Objective
+    num_steps: int
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    engine: Engine = Engine()
+    probes: tuple[Probe, ...] = ()
+    probe_attention: Literal["bidirectional", "causal"] = "bidirectional"
+    """Attention of the frozen trunk while it is probed (arXiv:2401.08541, Table 3d)."""
+    probe_image_sizes: tuple[int, ...] = ()
+    """Further image sizes to probe at, in pixels, besides ``data.image_size`` (arXiv:2411.14402, Table 6)."""
+    probe_native_area: int | None = None
+    """Probe also at the images' own aspect ratios, each resized to fit in so many patches."""
+    evaluations: tuple[Evaluation, ...] = ()
+    trackers: tuple[Tracker, ...] = ()
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; None saves at the end and on interruption only."""
+    log_every: int = 1
+    """Steps between lines of ``metrics.jsonl``."""
+    seed: int = 0
+    initial_weights: Weights | None = None
+    """What training begins with; None draws fresh weights. Probes compare the trained trunk with fresh weights of the
+    same seed, whatever training began with."""
+    branch: Branch | None = None
+    """Another run of the study that this one continues, for example with a cooldown."""
+    frozen: tuple[str, ...] = ()
+    """Parameters that are not trained: names of modules or parameters of the objective, such as ``"trunk"`` or
+    ``"trunk.blocks.0"``, in which ``*`` stands for anything. What lies below a module belongs to it."""
+
+    def problems(self) -> Iterable[Problem]:
+        """The parts must fit each other: abilities, grid, batch size."""
+        if not self.name or set(self.name) - _NAME_CHARACTERS:
+            yield Problem("name", f"must be letters, digits, '-', '_' or '.', got {self.name!r}")
+        if self.name == "report":
+            yield Problem("name", "'report' is taken: the study's figures go into a folder of that name")
+        yield from at_least("num_steps", self.num_steps, 1)
+        yield from at_least("log_every", self.log_every, 1)
+        if self.checkpoint_every is not None:
+            yield from at_least("checkpoint_every", self.checkpoint_every, 1)
+        if self.schedule.warmup_steps >= self.num_steps > 0:
+            yield Problem("schedule.warmup_steps", f"must be below num_steps ({self.num_steps})")
+        if self.data.batch_size % self.engine.accumulation_steps:
+            yield Problem("engine.accumulation_steps", f"must divide data.batch_size ({self.data.batch_size})")
+        yield from self._misfits()
+
+    def _misfits(self) -> Iterable[Problem]:
+        missing = self.objective.needs - self.trunk.can
+        if missing:
+            yield Problem(
+                "objective",
+                f"{self.objective.name!r} needs a trunk that can {sorted(missing)}; "
+                f"{self.trunk.name!r} can {sorted(self.trunk.can)}",
+            )
+        if self.engine.accumulation_steps > 1 and not self.objective.is_separable:
+            yield Problem(
+                "engine.accumulation_steps",
+                f"must be 1: {self.objective.name!r} contrasts the samples of a batch, and micro-batches would be "
+                "smaller contrasts; use more processes instead",
+            )
+        if self.probes and self.probe_attention == "causal" and "causal" not in self.trunk.can:
+            yield Problem("probe_attention", f"trunk {self.trunk.name!r} cannot attend causally")
+        size, patch = self.data.image_size, self.trunk.patch_size
+        if size % patch:
+            yield Problem("data.image_size", f"must be a multiple of the trunk's patch size {patch}, got {size}")
+            return
+        from aimcore.values import PatchGrid  # here, because it loads torch
+
+        grid = PatchGrid(size // patch, size // patch)
+        yield from (Problem("trunk", text) for text in self.trunk.problems_with(grid))
+        yield from (Problem("objective", text) for text in self.objective.problems_with(grid))
+
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")

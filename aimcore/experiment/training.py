@@ -1,0 +1,89 @@
+"""How weights are updated: optimiser, learning rates, and the engine under them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from aimcore.component import Checked, Problem, at_least, settings
+
+
+@settings
+class Optimizer(Checked):
+    """AdamW with decay on matrices only (none on biases, norms, positions); defaults: arXiv:2401.08541, Table 10."""
+
+    peak_lr: float = 1e-3
+    weight_decay: float = 0.05
+    decay: Literal["coupled", "decoupled"] = "coupled"
+    """What a decaying weight is multiplied with in a step: coupled, 1 - rate x weight_decay (torch's AdamW);
+    decoupled, 1 - rate / peak_lr x weight_decay (arXiv:2411.14402, Table A1): it does not scale with ``peak_lr``."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    gradient_clipping: float | None = 1.0
+    """Largest global gradient norm; None does not clip."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Rates must be positive, betas in [0, 1)."""
+        if not self.peak_lr > 0:
+            yield Problem("peak_lr", f"must be positive, got {self.peak_lr}")
+        yield from at_least("weight_decay", self.weight_decay, 0)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            yield Problem("betas", f"must lie in [0, 1), got {self.betas}")
+        if self.gradient_clipping is not None and not self.gradient_clipping > 0:
+            yield Problem("gradient_clipping", f"must be positive or null, got {self.gradient_clipping}")
+
+
+@settings
+class Schedule(Checked):
+    """Linear warm-up, then a decay to the final rate; at the end, where it is asked for, a linear cooldown."""
+
+    warmup_steps: int = 0
+    warmup_lr: float = 1e-6
+    """Rate at the first warm-up step."""
+    decay: Literal["cosine", "half_cosine", "linear", "constant"] = "cosine"
+    """Shape after warm-up. A half-cosine is the first half of a cosine to ``final_lr``: with that at 0, it ends at half
+    the peak (arXiv:2411.14402, section 3.1). A constant one has no use for ``final_lr``."""
+    final_lr: float = 0.0
+    decay_steps: int | None = None
+    """Steps, warm-up included, that warm-up and decay are laid out over; None stands for the whole run. A run may end
+    before: a cooldown from the middle of a longer run's schedule."""
+    cooldown_steps: int = 0
+    """How many of the run's last steps go linearly from the rate reached by then to ``cooldown_lr``."""
+    cooldown_lr: float = 1e-6
+
+    def problems(self) -> Iterable[Problem]:
+        """Steps and rates cannot be negative."""
+        yield from at_least("warmup_steps", self.warmup_steps, 0)
+        yield from at_least("warmup_lr", self.warmup_lr, 0)
+        yield from at_least("final_lr", self.final_lr, 0)
+        yield from at_least("cooldown_steps", self.cooldown_steps, 0)
+        yield from at_least("cooldown_lr", self.cooldown_lr, 0)
+        if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
+            yield Problem("decay_steps", f"must be above warmup_steps ({self.warmup_steps}), got {self.decay_steps}")
+
+
+Precision = Literal["fp32", "bf16", "autocast"]
+
+
+@settings
+class Engine(Checked):
+    """How the training engine (DeepSpeed ZeRO) runs."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What is partitioned over ranks: 0 nothing, 1 optimiser state, 2 also gradients, 3 also parameters."""
+    precision: Precision = "autocast"
+    """fp32; bf16 (bfloat16 weights with float32 masters); autocast (float32 weights, bfloat16 products)."""
+    accumulation_steps: int = 1
+    """Micro-batches per step; the batch size stays the same, and so does the update."""
+    num_threads: int | None = None
+    """CPU threads per process; by default the machine's cores shared among its processes."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Refuse what trains silently wrong."""
+        yield from at_least("accumulation_steps", self.accumulation_steps, 1)
+        if self.num_threads is not None:
+            yield from at_least("num_threads", self.num_threads, 1)
+        if self.zero_stage == 0 and self.precision == "bf16":
+            yield Problem(
+                "precision", "bf16 at ZeRO stage 0 trains silently wrong: use zero_stage 1 or more, or autocast"
+            )

@@ -1,0 +1,60 @@
+"""Images by index, with whatever is known about them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from aimcore.component import Component
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from aimcore.values import Sample
+
+
+class Source(Component, ABC):
+    """Images by index, with whatever is known about them. Random access, always."""
+
+    __slots__ = ()
+    role: ClassVar[str] = "sources"
+
+    @abstractmethod
+    def open(self) -> OpenSource:
+        """Find the data and make it readable.
+
+        Raises:
+            AimcoreError: the data is not there; the message says where it was looked for and how to get it.
+        """
+
+
+class OpenSource(ABC):
+    """A source that is ready to be read. It must survive pickling, for data workers."""
+
+    class_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """The sample at ``index``.
+
+        Raises:
+            UnreadableSample: this one is damaged; the loader goes on without it, within a limit.
+        """
+
+    def label(self, index: int) -> int | None:
+        """The label at ``index``; override it where that is cheaper than reading the image."""
+        return self.read(index).label
+
+    def indices_of(self, sample_numbers: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """The index that training reads for each sample number: every index once per epoch, in another order each.
+
+        Override it to sample otherwise (mixtures do). It must be a pure function: resumption rests on it.
+        """
+        from aimcore.data.sampling import index_of
+
+        return index_of(sample_numbers, len(self), seed)

@@ -1,0 +1,32 @@
+"""Where a run's metrics go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from aimcore.component import Component
+
+
+class TrackerRun(ABC):
+    """One run's open line to a tracker."""
+
+    @abstractmethod
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of a step."""
+
+    @abstractmethod
+    def close(self, status: str) -> None:
+        """The run ended: ``"finished"``, ``"interrupted"`` or ``"failed"``."""
+
+
+class Tracker(Component, ABC):
+    """Where a run's metrics go besides its own ``metrics.jsonl``."""
+
+    __slots__ = ()
+    role: ClassVar[str] = "trackers"
+
+    @abstractmethod
+    def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
+        """Begin to track the run in ``folder``; ``resume_step`` > 0 continues one (drop what lies beyond it)."""
