@@ -64,7 +64,7 @@ class TrainingEngine:
         config = deepspeed_config(settings, world_size=self.world.size, num_parameters=num_parameters)
         # Fused: on CPUs the plain form spends as long on small models as their backward pass.
         adam = torch.optim.AdamW(
-            parameter_groups(trained, optimizer.weight_decay),
+            parameter_groups(trained, optimizer),
             lr=optimizer.peak_lr,
             betas=optimizer.betas,
             eps=optimizer.eps,
@@ -105,15 +105,16 @@ class TrainingEngine:
         return StepResult(losses, counts, num_patches, norm, rate, stop)
 
     def _set_learning_rate(self) -> float:
-        rate = learning_rate(
-            self.step_number,
-            peak_lr=self.experiment.optimizer.peak_lr,
-            schedule=self.experiment.schedule,
-            num_steps=self.experiment.num_steps,
-        )
+        """Give every group its rate; the one of the experiment's own peak."""
         for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+            group["lr"] = self._rate(group["peak_lr"])
+        return self._rate(self.experiment.optimizer.peak_lr)
+
+    def _rate(self, peak_lr: float) -> float:
+        experiment = self.experiment
+        return learning_rate(
+            self.step_number, peak_lr=peak_lr, schedule=experiment.schedule, num_steps=experiment.num_steps
+        )
 
     def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], int]:
         """Targets per loss, and patches, of the whole step."""

@@ -57,8 +57,8 @@ class Experiment(Checked):
         yield from at_least("log_every", self.log_every, 1)
         if self.checkpoint_every is not None:
             yield from at_least("checkpoint_every", self.checkpoint_every, 1)
-        if self.schedule.warmup_steps >= self.num_steps > 0:
-            yield Problem("schedule.warmup_steps", f"must be below num_steps ({self.num_steps})")
+        for path, message in self.schedule.problems_in(self.num_steps, self.optimizer.peak_lr):
+            yield Problem(f"schedule.{path}", message)
         if self.data.batch_size % self.engine.accumulation_steps:
             yield Problem("engine.accumulation_steps", f"must divide data.batch_size ({self.data.batch_size})")
         yield from self._misfits()

@@ -16,7 +16,8 @@ class Optimizer(Checked):
     weight_decay: float = 0.05
     decay: Literal["coupled", "decoupled"] = "coupled"
     """What a decaying weight is multiplied with in a step: coupled, 1 - rate x weight_decay (torch's AdamW);
-    decoupled, 1 - rate / peak_lr x weight_decay (arXiv:2411.14402, Table A1): it does not scale with ``peak_lr``."""
+    decoupled, 1 - rate / peak_lr x weight_decay (arXiv:2411.14402, Table A1): it does not scale with ``peak_lr``, and
+    takes a far smaller ``weight_decay``: 1e-4 in that table, where 0.05 would leave nothing of a weight."""
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     gradient_clipping: float | None = 1.0
@@ -27,6 +28,8 @@ class Optimizer(Checked):
         if not self.peak_lr > 0:
             yield Problem("peak_lr", f"must be positive, got {self.peak_lr}")
         yield from at_least("weight_decay", self.weight_decay, 0)
+        if self.decay == "decoupled" and self.weight_decay >= 1:
+            yield Problem("weight_decay", f"must be below 1 where decay is 'decoupled', got {self.weight_decay}")
         if not all(0 <= beta < 1 for beta in self.betas):
             yield Problem("betas", f"must lie in [0, 1), got {self.betas}")
         if self.gradient_clipping is not None and not self.gradient_clipping > 0:
@@ -60,6 +63,35 @@ class Schedule(Checked):
         yield from at_least("cooldown_lr", self.cooldown_lr, 0)
         if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
             yield Problem("decay_steps", f"must be above warmup_steps ({self.warmup_steps}), got {self.decay_steps}")
+
+    def problems_in(self, num_steps: int, peak_lr: float) -> Iterable[Problem]:
+        """Why this schedule cannot be that of a run of ``num_steps``: a shape cut short, or a rate that would rise."""
+        before_cooldown, warmup = num_steps - self.cooldown_steps, self.warmup_steps
+        if warmup >= num_steps > 0:
+            yield Problem("warmup_steps", f"must be below num_steps ({num_steps})")
+        elif self.cooldown_steps and before_cooldown <= warmup:
+            yield Problem(
+                "cooldown_steps",
+                f"must be below num_steps - warmup_steps ({num_steps - warmup}), or nothing is left of the decay; "
+                f"got {self.cooldown_steps}",
+            )
+        elif self.decay != "constant" and self.decay_steps is not None and self.decay_steps < before_cooldown:
+            yield Problem(
+                "decay_steps",
+                f"must reach the cooldown or the end of the run, step {before_cooldown}: no rate is defined beyond it; "
+                f"got {self.decay_steps}",
+            )
+        yield from self._rising(peak_lr)
+
+    def _rising(self, peak_lr: float) -> Iterable[Problem]:
+        rates = {
+            "warmup_lr": (self.warmup_steps > 0, self.warmup_lr),
+            "final_lr": (self.decay != "constant", self.final_lr),
+            "cooldown_lr": (self.cooldown_steps > 0, self.cooldown_lr),
+        }
+        for name, (is_used, rate) in rates.items():
+            if is_used and rate > peak_lr:
+                yield Problem(name, f"must not be above optimizer.peak_lr ({peak_lr:g}), got {rate:g}")
 
 
 Precision = Literal["fp32", "bf16", "autocast"]

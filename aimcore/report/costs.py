@@ -46,6 +46,9 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "parameters, total", f"{cost.parameters:,}", ""
     yield "training", f"{experiment.num_steps:,} steps", f"of {data.batch_size:,} images; {images:,} in all"
     yield "warm-up", f"{schedule.warmup_steps:,} steps", f"peak learning rate {experiment.optimizer.peak_lr:g}"
+    yield "then", *_decay(experiment)
+    if schedule.cooldown_steps:
+        yield "cooldown", f"{schedule.cooldown_steps:,} steps", f"linearly to {schedule.cooldown_lr:g}"
     yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches"
     yield "  of which forward", _scaled(cost.forward_flops_per_image, "FLOP"), ""
     yield "FLOPs per run", _scaled(cost.flops_per_run, "FLOP"), f"{cost.flops_per_run:.3g}"
@@ -56,6 +59,18 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     activations = cost.activation_bytes_per_image
     yield "memory, activations", _scaled(activations, "B"), f"per image; micro-batch of {cost.micro_batch:,}"
     yield "memory, total", _scaled(cost.memory, "B"), "per process; fewer per micro-batch: accumulation, processes"
+
+
+def _decay(experiment: Experiment) -> tuple[str, str]:
+    """For how long the rate follows its shape, and where that leads."""
+    schedule, peak = experiment.schedule, experiment.optimizer.peak_lr
+    steps = f"{experiment.num_steps - schedule.warmup_steps - schedule.cooldown_steps:,} steps"
+    if schedule.decay == "constant":
+        return steps, "constant"
+    end = (peak + schedule.final_lr) / 2 if schedule.decay == "half_cosine" else schedule.final_lr
+    horizon = experiment.num_steps if schedule.decay_steps is None else schedule.decay_steps
+    cut = f", at step {horizon:,}" if horizon != experiment.num_steps or schedule.cooldown_steps else ""
+    return steps, f"{schedule.decay.replace('_', '-')} to {end:g}{cut}"
 
 
 def _alike(experiments: Sequence[Experiment], costs: Mapping[str, Cost]) -> list[list[Experiment]]:

@@ -20,9 +20,11 @@ def train_plainly(
     module = build_module(experiment).train()
     named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     settings = experiment.optimizer
+    decoupled = settings.decay == "decoupled"
+    decaying = [named[name] for name in named if name in DECAYING]
     optimizer = torch.optim.AdamW(
         [
-            {"params": [named[name] for name in named if name in DECAYING], "weight_decay": settings.weight_decay},
+            {"params": decaying, "weight_decay": 0.0 if decoupled else settings.weight_decay},
             {"params": [named[name] for name in named if name not in DECAYING], "weight_decay": 0.0},
         ],
         betas=settings.betas,
@@ -37,6 +39,10 @@ def train_plainly(
         optimizer.zero_grad()
         sum(losses[name].weight * mean for name, mean in means.items()).backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(list(named.values()), settings.gradient_clipping)))
+        if decoupled:
+            with torch.no_grad():
+                for parameter in decaying:
+                    parameter *= 1 - settings.weight_decay * rate / settings.peak_lr
         optimizer.step()
         all_losses.append({name: mean.item() for name, mean in means.items()})
     return all_losses, norms, module

@@ -15,8 +15,9 @@ from core.engine.toys import ToyTrunk, experiment, whole_batch
 from loguru import logger
 from safetensors.torch import load_file
 
-from aimcore import Experiment
+from aimcore import Experiment, Optimizer, Schedule
 from aimcore.engine import CheckpointDamaged, CheckpointMismatch, TrainingEngine, checkpoints
+from aimcore.engine.checkpoints import WEIGHTS
 from aimcore.engine.manifest import read_manifest
 
 CASES = [(0, "fp32"), (0, "autocast"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")]
@@ -69,6 +70,18 @@ def test_a_resumed_run_goes_on_bit_for_bit(stage: int, precision: str, tmp_path:
     at_once = train(run, tmp_path / "once", 4)
     in_parts = train(run, tmp_path / "parts", 2) + train(run, tmp_path / "parts", 2)
     assert in_parts == at_once
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_decoupled_decay_goes_on_bit_for_bit_through_a_changing_schedule(stage: int, tmp_path: Path) -> None:
+    optimizer = Optimizer(peak_lr=0.05, weight_decay=0.5, decay="decoupled")
+    schedule = Schedule(warmup_steps=1, warmup_lr=0.01, decay="linear", cooldown_steps=2)
+    run = experiment(stage, optimizer=optimizer, schedule=schedule, num_steps=4)
+    train(run, tmp_path / "once", 4, final=True)
+    train(run, tmp_path / "parts", 2)
+    train(run, tmp_path / "parts", 2, final=True)
+    at_once, in_parts = (load_file(tmp_path / way / "checkpoints/step_00000004" / WEIGHTS) for way in ("once", "parts"))
+    assert all(torch.equal(in_parts[name], value) for name, value in at_once.items())
 
 
 def test_a_checkpoint_says_what_saved_it(saved: Path) -> None:

@@ -1,16 +1,18 @@
 """Which parameters decay."""
 
+import pytest
 import torch
 from core.engine.toys import experiment
 from torch import nn
 
+from aimcore import InvalidValue, Optimizer
 from aimcore.engine.building import build_module
 from aimcore.engine.parameters import parameter_groups
 
 
 def names_by_decay(module: nn.Module) -> dict[float, set[str]]:
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    groups = parameter_groups(module, 0.1)
+    groups = parameter_groups(module, Optimizer(weight_decay=0.1))
     return {group["weight_decay"]: {names[id(parameter)] for parameter in group["params"]} for group in groups}
 
 
@@ -32,5 +34,18 @@ def test_a_partitioned_matrix_is_known_by_the_shape_it_had() -> None:
 def test_a_shared_parameter_is_optimised_once() -> None:
     first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
     second.weight = first.weight
-    groups = parameter_groups(nn.Sequential(first, second), 0.1)
+    groups = parameter_groups(nn.Sequential(first, second), Optimizer())
     assert [len(group["params"]) for group in groups] == [1]
+
+
+def test_decoupled_decay_is_divided_by_the_peak_rate_that_each_group_keeps() -> None:
+    optimizer = Optimizer(peak_lr=0.02, weight_decay=0.1, decay="decoupled")
+    groups = parameter_groups(nn.Linear(2, 2), optimizer)
+    assert [group["weight_decay"] for group in groups] == [5.0, 0.0]
+    assert [group["peak_lr"] for group in groups] == [0.02, 0.02]
+
+
+def test_decoupled_decay_that_would_leave_less_than_nothing_is_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"weight_decay: must be below 1 where decay is 'decoupled', got 1\.0"):
+        Optimizer(weight_decay=1.0, decay="decoupled")
+    assert Optimizer(weight_decay=1.0).weight_decay == 1.0

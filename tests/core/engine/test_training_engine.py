@@ -10,8 +10,9 @@ import torch
 from core.engine.plain_loop import train_plainly
 from core.engine.toys import ToyObjective, ToyTrunk, experiment, parts, whole_batch
 
-from aimcore import Optimizer, Schedule
+from aimcore import Batch, Optimizer, Schedule
 from aimcore.engine import TrainingDiverged, TrainingEngine, build_module
+from aimcore.patches import images_of
 
 STAGES = (0, 1, 2, 3)
 RATES = [0.01, 0.03, 0.05, 0.025]
@@ -42,6 +43,43 @@ def test_the_plain_loop_clips_and_its_losses_fall() -> None:
     losses, norms, _ = train_plainly(experiment(**TUNED), whole_batch, RATES)
     assert min(norms) > 0.5
     assert losses[-1]["all"] < losses[0]["all"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_decoupled_decay_equals_its_formula_written_out(stage: int) -> None:
+    decoupled = Optimizer(peak_lr=0.05, weight_decay=0.1, decay="decoupled", gradient_clipping=0.5)
+    run = experiment(stage, **TUNED | {"optimizer": decoupled})
+    _, norms, module = train_plainly(run, whole_batch, RATES)
+    with TrainingEngine(run) as engine:
+        results = [engine.step([whole_batch(step)]) for step in range(4)]
+        weights = engine.full_state_dict()
+    assert [result.gradient_norm for result in results] == pytest.approx(norms, rel=1e-6)
+    torch.testing.assert_close(weights, dict(module.state_dict()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("decay", "kept"),
+    [
+        # Rates of a fifth, three fifths, all and half of the peak: times 1 - 0.1 of that.
+        ("decoupled", 0.98 * 0.94 * 0.9 * 0.95),
+        ("coupled", (1 - 0.001) * (1 - 0.003) * (1 - 0.005) * (1 - 0.0025)),
+    ],
+)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_weight_without_gradient_keeps_what_the_decay_leaves_of_it(stage: int, decay: str, kept: float) -> None:
+    optimizer = Optimizer(peak_lr=0.05, weight_decay=0.1, decay=decay)  # type: ignore[arg-type]
+    run = experiment(stage, **TUNED | {"optimizer": optimizer})
+    with TrainingEngine(run) as engine:
+        before = engine.full_state_dict()["trunk.embed.weight"]
+        for step in range(4):
+            engine.step([black(whole_batch(step))])
+        after = engine.full_state_dict()["trunk.embed.weight"]
+    torch.testing.assert_close(after, before * kept, rtol=1e-6, atol=0)
+
+
+def black(batch: Batch) -> Batch:
+    """Without pixels to multiply with, the embedding has no gradient."""
+    return Batch(images=images_of(batch.images.pixels_BCHW * 0, 4), sample_numbers_B=batch.sample_numbers_B)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,0 +1,35 @@
+"""What a dry run says of a run's schedule."""
+
+import pytest
+from core.engine.toys import experiment
+
+from aimcore import Experiment, Optimizer, Schedule
+from aimcore.cost import cost_of
+from aimcore.report.costs import cost_table
+
+
+def rows(made: Experiment) -> dict[str, tuple[str, str]]:
+    table = cost_table([made], cost_of(made), world_size=1)
+    names, numbers, words = (list(column.cells) for column in table.columns)
+    return {str(name): (str(number), str(word)) for name, number, word in zip(names, numbers, words, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (Schedule(), ("6 steps", "cosine to 0")),
+        (Schedule(warmup_steps=2, decay="linear", final_lr=0.25), ("4 steps", "linear to 0.25")),
+        (Schedule(decay="half_cosine"), ("6 steps", "half-cosine to 0.5")),
+        (Schedule(decay="constant", cooldown_steps=2), ("4 steps", "constant")),
+        (Schedule(decay="half_cosine", decay_steps=9, cooldown_steps=1), ("5 steps", "half-cosine to 0.5, at step 9")),
+        (Schedule(decay="cosine", cooldown_steps=1), ("5 steps", "cosine to 0, at step 6")),
+    ],
+)
+def test_the_decay_is_told_with_its_length_and_its_end(schedule: Schedule, told: tuple[str, str]) -> None:
+    assert rows(experiment(schedule=schedule, optimizer=Optimizer(peak_lr=1.0)))["then"] == told
+
+
+def test_a_cooldown_is_told_where_there_is_one() -> None:
+    with_one = experiment(schedule=Schedule(cooldown_steps=2, cooldown_lr=1e-6))
+    assert rows(with_one)["cooldown"] == ("2 steps", "linearly to 1e-06")
+    assert "cooldown" not in rows(experiment())
