@@ -3,6 +3,18 @@
 from collections.abc import Sequence
 
 from aimcore import Trunk, hookimpl
+from aimcore_trunks.recipes import (
+    AIM_BATCH_SIZE,
+    AIM_NUM_STEPS,
+    AIMV2_BATCH_SIZE,
+    AIMV2_NUM_STEPS,
+    aim_optimizer,
+    aim_schedule,
+    aimv2_cooldown,
+    aimv2_long_schedule,
+    aimv2_optimizer,
+    aimv2_schedule,
+)
 from aimcore_trunks.released import from_released
 from aimcore_trunks.sizes import aim, aimv2
 from aimcore_trunks.vit import ViT
@@ -14,4 +26,19 @@ def trunks() -> Sequence[type[Trunk]]:
     return [ViT]
 
 
-__all__ = ["ViT", "aim", "aimv2", "from_released"]
+__all__ = [
+    "AIMV2_BATCH_SIZE",
+    "AIMV2_NUM_STEPS",
+    "AIM_BATCH_SIZE",
+    "AIM_NUM_STEPS",
+    "ViT",
+    "aim",
+    "aim_optimizer",
+    "aim_schedule",
+    "aimv2",
+    "aimv2_cooldown",
+    "aimv2_long_schedule",
+    "aimv2_optimizer",
+    "aimv2_schedule",
+    "from_released",
+]
