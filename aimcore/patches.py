@@ -72,10 +72,10 @@ def sincos_positions(places_BN2: Tensor, width: int) -> Tensor:
 
 
 def order_of(permutation: Callable[[PatchGrid], Tensor], images: Images) -> Tensor:
-    """``[B, N]``: the permutation of each image's own grid, padding last."""
+    """``[B, N]``: the permutation of each image's own grid; what is behind it stays there, padding or not."""
     length, device = images.patches_BNF.shape[1], images.patches_BNF.device
+    behind_N = torch.arange(length)
+    orders = {grid: torch.cat([permutation(grid), behind_N[grid.num_patches :]]) for grid in set(images.grids)}
     if images.is_uniform:
-        return permutation(images.grid).to(device).expand(len(images.grids), -1)
-    orders = {grid: permutation(grid) for grid in set(images.grids)}
-    padding_N = torch.arange(length)
-    return torch.stack([torch.cat([orders[grid], padding_N[grid.num_patches :]]) for grid in images.grids]).to(device)
+        return orders[images.grid].to(device).expand(len(images.grids), -1)
+    return torch.stack([orders[grid] for grid in images.grids]).to(device)

@@ -32,13 +32,19 @@ class PatchGrid:
 class Images:
     """A batch of images as packed patches in raster order, one grid per image.
 
-    ``patches_BNF`` is padded with zeros behind each image's own patches when the grids differ in size. The values
+    ``patches_BNF`` is padded with zeros behind each image's own patches where the grids are smaller. The values
     of a patch are flattened in the order (row in patch, column in patch, channel).
     """
 
     patches_BNF: Tensor
     grids: tuple[PatchGrid, ...]
     patch_size: int
+    padding_is_image: bool = False
+    """Whether the patches behind an image's own are part of it (arXiv:2411.14402, section 2.4): ordinary patches, whose
+    places go on row after row. Otherwise they are padding: invalid, seen by nobody, never predicted."""
+    sizes: tuple[tuple[int, int], ...] | None = None
+    """(height, width) of each image in its grid, in pixels, where zeros fill the grid up at its right and bottom edges;
+    None where all grids are full."""
 
     @property
     def num_channels(self) -> int:
@@ -47,13 +53,27 @@ class Images:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all images have the same grid (then nothing is padded)."""
+        """Whether all images have the same grid."""
         return len(set(self.grids)) <= 1
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of patches of each image, without what is masked as padding."""
+        if self.padding_is_image:
+            return (self.patches_BNF.shape[1],) * len(self.grids)
+        return tuple(grid.num_patches for grid in self.grids)
+
+    @property
     def is_padded(self) -> bool:
-        """Whether some image has fewer patches than the longest."""
-        return len({grid.num_patches for grid in self.grids}) > 1
+        """Whether some image has padding that must be masked."""
+        return min(self.lengths, default=0) < self.patches_BNF.shape[1]
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the values that are zeros filled in: at the edges of images, and as whole patches behind them."""
+        side = self.patch_size
+        sizes = self.sizes or tuple((grid.rows * side, grid.columns * side) for grid in self.grids)
+        return 1 - sum(height * width for height, width in sizes) / (self.patches_BNF[..., 0].numel() * side**2)
 
     @property
     def grid(self) -> PatchGrid:
@@ -68,8 +88,8 @@ class Images:
 
     @cached_property
     def valid_BN(self) -> Tensor:
-        """True where a real patch stands, False on padding (in raster order)."""
-        lengths_B = torch.tensor([grid.num_patches for grid in self.grids])
+        """True where a patch of an image stands, False on padding (in raster order)."""
+        lengths_B = torch.tensor(self.lengths)
         steps_N = torch.arange(self.patches_BNF.shape[1])
         return (steps_N < lengths_B[:, None]).to(self.patches_BNF.device)
 
@@ -78,30 +98,31 @@ class Images:
         """(row, column) of every patch in raster order; -1 on padding."""
         length = self.patches_BNF.shape[1]
         if self.is_uniform:
-            places_N2 = _places(self.grid, length).to(self.patches_BNF.device)
+            places_N2 = _places(self.grid, length, self.lengths[0]).to(self.patches_BNF.device)
             return places_N2.expand(len(self.grids), -1, -1)
-        return torch.stack([_places(grid, length) for grid in self.grids]).to(self.patches_BNF.device)
+        places = [_places(grid, length, own) for grid, own in zip(self.grids, self.lengths, strict=True)]
+        return torch.stack(places).to(self.patches_BNF.device)
 
     @cached_property
     def pixels_BCHW(self) -> Tensor:
-        """The pixels again.
+        """The pixels again, without patches behind the grid.
 
         Raises:
             ValueError: the grids differ, so that no one height and width exists.
         """
         from aimcore.patches import unpatchify
 
-        return unpatchify(self.patches_BNF, self.grid, self.patch_size)
+        return unpatchify(self.patches_BNF[:, : self.grid.num_patches], self.grid, self.patch_size)
 
     def to(self, device: torch.device) -> Images:
         """The same images on ``device``."""
         return attrs.evolve(self, patches_BNF=self.patches_BNF.to(device, non_blocking=True))
 
 
-def _places(grid: PatchGrid, length: int) -> Tensor:
+def _places(grid: PatchGrid, length: int, own: int) -> Tensor:
     index_N = torch.arange(length)
     places_N2 = torch.stack([index_N // grid.columns, index_N % grid.columns], dim=1)
-    places_N2[grid.num_patches :] = -1
+    places_N2[own:] = -1
     return places_N2
 
 

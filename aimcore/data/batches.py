@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from aimcore.data.captions import Captions
-from aimcore.data.sampling import micro_batch_numbers
-from aimcore.data.transforms import draw_crops, normalize, render_crop, render_evaluation, to_channels, to_unit
+from aimcore.data.native import NativeSteps
+from aimcore.data.rendering import Native, Rendered, Square
+from aimcore.data.sampling import part_of_step
+from aimcore.data.transforms import draw_crops, draw_whole, to_channels
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
-from aimcore.patches import images_of
 from aimcore.randomness import keyed_integers
 from aimcore.roles import OpenSource
-from aimcore.values import Batch, Sample, View
+from aimcore.values import Batch, Sample
 
 MAX_REPLACEMENTS = 64
 """Images drawn for one sample before it is given up: so many failures mean that next to nothing is readable."""
@@ -30,27 +31,6 @@ class Loaded:
 
     batch: Batch | None
     failures: tuple[UnreadableSample, ...]
-
-
-@attrs.frozen
-class Rendering:
-    """What is made of each image: its own rendering and the views, as (key, size in pixels, normalise)."""
-
-    patch_size: int
-    size: int
-    views: tuple[tuple[str, int, bool], ...]
-
-    @classmethod
-    def of(cls, data: Data, patch_size: int, views: Sequence[View]) -> Rendering:
-        """The renderings of a square crop of ``data.image_size`` pixels."""
-        patches = data.image_size // patch_size
-        wanted = tuple((view.key, patches * view.pixels_per_patch, view.normalize) for view in views)
-        return cls(patch_size, data.image_size, wanted)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Every size that is needed, once."""
-        return tuple(sorted({self.size, *(size for _, size, _ in self.views)}))
 
 
 @attrs.frozen(eq=False)
@@ -67,34 +47,40 @@ class TrainingLoader:
 
     data: Data
     source: OpenSource
-    rendering: Rendering
+    rendering: Square | Native
     seed: int
     rank: int
     world_size: int
     accumulation_steps: int
     captions: Captions | None = None
+    native: NativeSteps | None = None
+    """The steps of a run at native resolution."""
 
     def __getitem__(self, micro_batch: int) -> Loaded:
         step, micro = divmod(micro_batch, self.accumulation_steps)
-        numbers = micro_batch_numbers(
-            step,
-            micro,
-            batch_size=self.data.batch_size,
-            rank=self.rank,
-            world_size=self.world_size,
-            accumulation_steps=self.accumulation_steps,
-        )
+        numbers = self._numbers(step, micro)
         failures: list[UnreadableSample] = []
         examples = self._read(numbers, failures)
         if examples is None:
             return Loaded(None, tuple(failures))
         images = [to_channels(example.sample.image, len(self.data.mean)) for example in examples]
-        crops = draw_crops(self.data.augmentation, self.seed, numbers, [(i.shape[1], i.shape[2]) for i in images])
-        pixels = {
-            size: to_unit([render_crop(image, crop, size) for image, crop in zip(images, crops, strict=True)])
-            for size in self.rendering.sizes
-        }
-        return Loaded(_assemble(self, examples, numbers, pixels), tuple(failures))
+        return Loaded(_assemble(self, examples, numbers, self._rendered(images, numbers, step)), tuple(failures))
+
+    def _numbers(self, step: int, micro: int) -> npt.NDArray[np.int64]:
+        """Sample numbers of this rank's micro-batch."""
+        parts, part = self.world_size * self.accumulation_steps, micro * self.world_size + self.rank
+        if self.native is None:
+            size = self.data.batch_size
+            return part_of_step(step * size, size // parts, part)
+        return part_of_step(int(self.native.first_S[step]), int(self.native.num_images_S[step]) // parts, part)
+
+    def _rendered(self, images: Sequence[Tensor], numbers: npt.NDArray[np.int64], step: int) -> Rendered:
+        draw = draw_crops if self.native is None else draw_whole
+        crops = draw(self.data.augmentation, self.seed, numbers, [(i.shape[1], i.shape[2]) for i in images])
+        if isinstance(self.rendering, Square):
+            return self.rendering.cropped(images, crops)
+        assert self.native is not None
+        return self.rendering.fitted(images, int(self.native.area_S[step]), crops)
 
     def _read(self, numbers: npt.NDArray[np.int64], failures: list[UnreadableSample]) -> list[Example] | None:
         examples = []
@@ -123,11 +109,13 @@ class EvaluationLoader:
 
     data: Data
     source: OpenSource
-    rendering: Rendering
+    rendering: Square | Native
     seed: int
     indices: npt.NDArray[np.int64]
     batch_size: int
     captions: Captions | None = None
+    area: int = 0
+    """Patches that images are fitted in, where they keep their aspect ratio."""
 
     def __getitem__(self, number: int) -> Loaded:
         examples, kept, failures = [], [], []
@@ -141,32 +129,26 @@ class EvaluationLoader:
         if not examples:
             return Loaded(None, tuple(failures))
         images = [to_channels(example.sample.image, len(self.data.mean)) for example in examples]
-        pixels = {
-            size: to_unit([render_evaluation(image, size, self.data.eval_crop) for image in images])
-            for size in self.rendering.sizes
-        }
-        return Loaded(_assemble(self, examples, np.asarray(kept), pixels), tuple(failures))
+        rendering = self.rendering
+        rendered = rendering.centred(images) if isinstance(rendering, Square) else rendering.fitted(images, self.area)
+        return Loaded(_assemble(self, examples, np.asarray(kept), rendered), tuple(failures))
 
 
 def _assemble(
     loader: TrainingLoader | EvaluationLoader,
     examples: Sequence[Example],
     numbers: npt.NDArray[np.int64],
-    pixels: dict[int, Tensor],
+    rendered: Rendered,
 ) -> Batch:
-    data, rendering = loader.data, loader.rendering
     labels = [example.sample.label for example in examples]
     captions = tuple(example.caption for example in examples if example.caption is not None)
     extras = {"identifiers": tuple(example.sample.identifier for example in examples)}
     return Batch(
-        images=images_of(normalize(pixels[rendering.size], data.mean, data.std), rendering.patch_size),
+        images=rendered.images,
         sample_numbers_B=torch.from_numpy(numbers),
         seed=loader.seed,
         text=loader.captions.encode(captions) if loader.captions else None,
         labels_B=None if None in labels else torch.tensor(labels),
-        views={
-            key: normalize(pixels[size], data.mean, data.std) if normalized else pixels[size]
-            for key, size, normalized in rendering.views
-        },
+        views=rendered.views,
         extras=extras | {"captions": captions} if loader.captions else extras,
     )

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from loguru import logger
 
-from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, Rendering, TrainingLoader
+from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, TrainingLoader
 from aimcore.data.captions import Captions, TextRequest
-from aimcore.data.sampling import micro_batch_size
+from aimcore.data.native import NativeSteps
+from aimcore.data.rendering import Native, Square
+from aimcore.data.sampling import require_even_batches
 from aimcore.data.streaming import stream
 from aimcore.errors import DataNotFound, TooManyUnreadable
 from aimcore.experiment import Data
@@ -59,18 +61,24 @@ def train_steps(
 
     Returns:
         A generator of lists of ``accumulation_steps`` batches, each of batch_size / (world_size * accumulation_steps)
-        samples. ``extras["identifiers"]`` names the samples; with ``text``, ``extras["captions"]`` are their captions.
+        samples, or with ``data.native`` of as many as the step has, which differs from step to step.
+        ``extras["identifiers"]`` names the samples; with ``text``, ``extras["captions"]`` are their captions.
 
     Raises:
         InvalidValue: the batch size does not divide evenly (at once, not at the first ``next``).
         DataNotFound: the source is empty (at once).
         TooManyUnreadable: while iterating.
     """
-    micro_batch_size(data.batch_size, world_size, accumulation_steps)
+    require_even_batches(data, world_size, accumulation_steps)
     _require_samples(source)
-    rendering, captions = Rendering.of(data, patch_size, views), _captions(data, text)
-    loader = TrainingLoader(data, source, rendering, seed, rank, world_size, accumulation_steps, captions)
-    first, last = (step * accumulation_steps for step in (first_step, first_step + num_steps))
+    captions, last_step = _captions(data, text), first_step + num_steps
+    rendering: Square | Native = Square.of(data, patch_size, views)
+    steps = None
+    if data.native is not None:
+        rendering = Native(data, patch_size, data.native.padding == "image")
+        steps = NativeSteps.of(data.native, seed, last_step)
+    loader = TrainingLoader(data, source, rendering, seed, rank, world_size, accumulation_steps, captions, steps)
+    first, last = (step * accumulation_steps for step in (first_step, last_step))
     return _steps(loader, range(first, last))
 
 
@@ -86,6 +94,7 @@ def evaluation_batches(
     rank: int = 0,
     world_size: int = 1,
     indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
+    native_area: int | None = None,
 ) -> Generator[Batch]:
     """Samples in the order of their indices, resized and cropped at the centre; the last batch may be smaller.
 
@@ -103,6 +112,8 @@ def evaluation_batches(
         rank: which process this is.
         world_size: how many processes share the samples.
         indices: the samples wanted; all by default.
+        native_area: keep the images' aspect ratio instead, and fit each in so many patches. What fills them up is part
+            of the image, unless ``data.native`` masks it.
 
     Raises:
         DataNotFound: the source is empty (at once).
@@ -110,8 +121,11 @@ def evaluation_batches(
     """
     _require_samples(source)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
-    rendering, captions = Rendering.of(data, patch_size, views), _captions(data, text)
-    loader = EvaluationLoader(data, source, rendering, seed, wanted[rank::world_size], batch_size, captions)
+    rendering: Square | Native = Square.of(data, patch_size, views)
+    if native_area is not None:
+        rendering = Native(data, patch_size, data.native is None or data.native.padding == "image")
+    own, area = wanted[rank::world_size], native_area or 0
+    loader = EvaluationLoader(data, source, rendering, seed, own, batch_size, _captions(data, text), area)
     return _batches(loader, range(-(-len(loader.indices) // batch_size)))
 
 

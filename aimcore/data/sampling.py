@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimcore.errors import InvalidValue
+from aimcore.experiment import Data
 from aimcore.randomness import Numbers, keyed_bits
 
 Indices = npt.NDArray[np.int64]
@@ -69,6 +70,24 @@ def micro_batch_size(batch_size: int, world_size: int, accumulation_steps: int) 
     return batch_size // parts
 
 
+def require_even_batches(data: Data, world_size: int, accumulation_steps: int) -> None:
+    """See whether every step divides over the processes and micro-batches.
+
+    Raises:
+        InvalidValue: it does not; the message names numbers that do.
+    """
+    if data.native is None:
+        micro_batch_size(data.batch_size, world_size, accumulation_steps)
+        return
+    parts, multiple = world_size * accumulation_steps, data.native.images_multiple_of
+    if multiple % parts:
+        message = (
+            f"the images of a step, a multiple of {multiple}, do not divide over {world_size} ranks x "
+            f"{accumulation_steps} accumulation steps: use a multiple of {parts}"
+        )
+        raise InvalidValue("Data", [("native.images_multiple_of", message)])
+
+
 def micro_batch_numbers(
     step: int, micro: int, *, batch_size: int, rank: int = 0, world_size: int = 1, accumulation_steps: int = 1
 ) -> Indices:
@@ -81,5 +100,9 @@ def micro_batch_numbers(
         InvalidValue: the batch does not divide evenly.
     """
     size = micro_batch_size(batch_size, world_size, accumulation_steps)
-    first = step * batch_size + (micro * world_size + rank) * size
-    return np.arange(first, first + size, dtype=np.int64)
+    return part_of_step(step * batch_size, size, micro * world_size + rank)
+
+
+def part_of_step(first: int, size: int, part: int) -> Indices:
+    """Sample numbers ``[size]`` of one part of a step, whose first sample is number ``first``."""
+    return np.arange(first + part * size, first + (part + 1) * size, dtype=np.int64)

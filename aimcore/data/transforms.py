@@ -68,6 +68,25 @@ def draw_crops(
     shift_B2 = keyed_uniform(seed, "crop place", numbers_B[:, None] * 2 + np.arange(2))
     corner_B2 = np.floor(shift_B2 * (size_B2 - extent_B2 + 1)).astype(np.int64)
     corner_B2 = np.where(fits_B[:, None], corner_B2, (size_B2 - extent_B2) // 2)
+    return _crops(augmentation, seed, numbers_B, corner_B2, extent_B2)
+
+
+def draw_whole(
+    augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike, sizes: Sequence[tuple[int, int]]
+) -> list[Crop]:
+    """As :func:`draw_crops`, with whole images as crops: flips and colours alone are drawn."""
+    numbers_B = np.asarray(sample_numbers, dtype=np.int64)
+    size_B2 = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
+    return _crops(augmentation, seed, numbers_B, np.zeros_like(size_B2), size_B2)
+
+
+def _crops(
+    augmentation: Augmentation,
+    seed: int,
+    numbers_B: npt.NDArray[np.int64],
+    corner_B2: npt.NDArray[np.int64],
+    extent_B2: npt.NDArray[np.int64],
+) -> list[Crop]:
     flip_B = keyed_uniform(seed, "flip", numbers_B) < augmentation.flip_probability
     jitters = _draw_jitters(augmentation, seed, numbers_B)
     rows = zip(corner_B2.tolist(), extent_B2.tolist(), flip_B.tolist(), jitters, strict=True)
@@ -115,10 +134,14 @@ def _draw_jitters(augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[
     return [Jitter(tuple(factors), tuple(order)) if happens else None for factors, order, happens in rows]
 
 
-def render_crop(image_CHW: Tensor, crop: Crop, size: int) -> Tensor:
-    """The crop as ``uint8 [C, size, size]``: cut, resized (bicubic, antialiased), flipped, colours changed."""
+def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int]) -> Tensor:
+    """The crop in ``size`` pixels, uint8: cut, resized (bicubic, antialiased), flipped, colours changed.
+
+    One number is the side of a square, two are height and width.
+    """
+    sides = [size, size] if isinstance(size, int) else list(size)
     cut: Tensor = tv.resized_crop(
-        image_CHW, crop.top, crop.left, crop.height, crop.width, [size, size], InterpolationMode.BICUBIC, antialias=True
+        image_CHW, crop.top, crop.left, crop.height, crop.width, sides, InterpolationMode.BICUBIC, antialias=True
     )
     if crop.flip:
         cut = tv.horizontal_flip(cut)

@@ -21,13 +21,15 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
         InvalidValue: the batch does not divide over ranks and accumulation steps.
     """
     data, engine = experiment.data, experiment.engine
+    # At native resolution steps differ in size; DeepSpeed only compares these numbers with each other.
+    batch_size = data.batch_size if data.native is None else data.native.images_multiple_of
     # DeepSpeed refuses odd sizes at stages 1 and 2.
     bucket = min(_MAX_BUCKET, num_parameters + num_parameters % 2)
     # At stage 0 the engine clips: DeepSpeed does too, but does not tell the norm.
     clipping = (experiment.optimizer.gradient_clipping or 0.0) if engine.zero_stage else 0.0
     return {
-        "train_batch_size": data.batch_size,
-        "train_micro_batch_size_per_gpu": micro_batch_size(data.batch_size, world_size, engine.accumulation_steps),
+        "train_batch_size": batch_size,
+        "train_micro_batch_size_per_gpu": micro_batch_size(batch_size, world_size, engine.accumulation_steps),
         "gradient_accumulation_steps": engine.accumulation_steps,
         "gradient_clipping": clipping,
         "prescale_gradients": False,

@@ -174,7 +174,6 @@ class _Run:
             shown=self.shows_progress,
             first_step=first,
             num_steps=experiment.num_steps,
-            batch_size=experiment.data.batch_size,
         )
 
     def _batches(self, first: int) -> Generator[list[Batch]]:

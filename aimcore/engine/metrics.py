@@ -13,7 +13,8 @@ METRICS_FILE = "metrics.jsonl"
 
 Line = Mapping[str, Any]
 """``step`` (0 for the first), ``losses`` by name, ``lr``, ``gradient_norm``, ``patches_per_second``, ``data_seconds``
-(waiting for batches) and ``seconds`` (the whole step)."""
+(waiting for batches) and ``seconds`` (the whole step). At native resolution also ``num_images``, ``area`` (patches per
+image), ``num_patches`` (their product) and ``padding_share``."""
 
 
 class MetricsFile:

@@ -20,11 +20,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """A context that is told of every step."""
 
-    def __init__(self, name: str, *, first_step: int, num_steps: int, batch_size: int) -> None:
+    def __init__(self, name: str, *, first_step: int, num_steps: int) -> None:
         self.name = name
         self.first_step = first_step
         self.num_steps = num_steps
-        self.batch_size = batch_size
+        self.num_images = 0
+        """Seen by this process."""
         self._started = 0.0
 
     def __enter__(self) -> Self:
@@ -36,19 +37,24 @@ class Progress:
 
     def update(self, result: StepResult, done: int) -> None:
         """``done`` steps of the run are over, the last with ``result``."""
+        self.num_images += result.num_images
 
-    def images_per_second(self, done: int) -> float:
-        """Mean rate since the first step of this process."""
-        return (done - self.first_step) * self.batch_size / max(time.perf_counter() - self._started, 1e-9)
+    @property
+    def seconds(self) -> float:
+        """Time since the first step of this process."""
+        return max(time.perf_counter() - self._started, 1e-9)
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean rate since then."""
+        return self.num_images / self.seconds
 
 
 class BarProgress(Progress):
     """A bar with the rate, the loss and the time left."""
 
-    def __init__(
-        self, name: str, *, first_step: int, num_steps: int, batch_size: int, console: Console | None = None
-    ) -> None:
-        super().__init__(name, first_step=first_step, num_steps=num_steps, batch_size=batch_size)
+    def __init__(self, name: str, *, first_step: int, num_steps: int, console: Console | None = None) -> None:
+        super().__init__(name, first_step=first_step, num_steps=num_steps)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -68,7 +74,8 @@ class BarProgress(Progress):
 
     def update(self, result: StepResult, done: int) -> None:
         """Move the bar."""
-        numbers = f"{_losses(result)}  {self.images_per_second(done):.0f} images/s"
+        super().update(result, done)
+        numbers = f"{_numbers(result)}  {self.images_per_second:.0f} images/s"
         self._bar.update(self._task, completed=done, numbers=numbers)
 
 
@@ -81,29 +88,32 @@ class LineProgress(Progress):
         *,
         first_step: int,
         num_steps: int,
-        batch_size: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(name, first_step=first_step, num_steps=num_steps, batch_size=batch_size)
+        super().__init__(name, first_step=first_step, num_steps=num_steps)
         self._clock = clock
         self._said = clock()
 
     def update(self, result: StepResult, done: int) -> None:
         """Say it, when it is time."""
+        super().update(result, done)
         if self._clock() - self._said < _SECONDS_BETWEEN_LINES and done < self.num_steps:
             return
         self._said = self._clock()
-        rate = self.images_per_second(done)
-        left = timedelta(seconds=round((self.num_steps - done) * self.batch_size / rate))
+        left = timedelta(seconds=round((self.num_steps - done) * self.seconds / (done - self.first_step)))
         text = "{}: step {} of {}, {}, {:.0f} images/s, {} left"
-        logger.info(text, self.name, done, self.num_steps, _losses(result), rate, left)
+        logger.info(text, self.name, done, self.num_steps, _numbers(result), self.images_per_second, left)
 
 
-def progress_for(name: str, *, shown: bool, first_step: int, num_steps: int, batch_size: int) -> Progress:
+def progress_for(name: str, *, shown: bool, first_step: int, num_steps: int) -> Progress:
     """What suits the standard error stream; nothing unless ``shown``."""
     kind = Progress if not shown else BarProgress if Console(stderr=True).is_terminal else LineProgress
-    return kind(name, first_step=first_step, num_steps=num_steps, batch_size=batch_size)
+    return kind(name, first_step=first_step, num_steps=num_steps)
 
 
-def _losses(result: StepResult) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in result.losses.items())
+def _numbers(result: StepResult) -> str:
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in result.losses.items())
+    if not result.padding_share:
+        return losses
+    area = result.num_patches // result.num_images
+    return f"{losses}, {result.num_images} x {area} patches ({result.padding_share:.0%} padding)"

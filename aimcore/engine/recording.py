@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aimcore.engine.metrics import MetricsFile, flat
 from aimcore.engine.training_engine import StepResult
@@ -55,7 +55,7 @@ class Recorder:
         experiment = self.experiment
         if self._file is None or (step % experiment.log_every and step != experiment.num_steps - 1):
             return
-        line = {
+        line: dict[str, Any] = {
             "step": step,
             "losses": dict(result.losses),
             "lr": result.learning_rate,
@@ -64,6 +64,13 @@ class Recorder:
             "data_seconds": data_seconds,
             "seconds": seconds,
         }
+        if experiment.data.native is not None:
+            line |= {
+                "num_images": result.num_images,
+                "area": result.num_patches // result.num_images,
+                "num_patches": result.num_patches,
+                "padding_share": result.padding_share,
+            }
         self._file.write(line)
         for tracker in self._trackers:
             tracker.log(step, flat(line))

@@ -30,7 +30,10 @@ class StepResult:
     """Global sum / global number of targets per loss, before weighting; a loss without targets is absent."""
     num_targets: Mapping[str, int]
     num_patches: int
-    """Patches of all images in the step."""
+    """Patches that were read in the step, padding included."""
+    num_images: int
+    padding_share: float
+    """Share of the patches' values that are padding, be it masked or part of the images."""
     gradient_norm: float
     """Norm of the whole gradient before clipping."""
     learning_rate: float
@@ -97,12 +100,12 @@ class TrainingEngine:
         self._engine.train()
         rate = self._set_learning_rate()
         batches = [batch.to(self.world.device) for batch in micro_batches]
-        counts, num_patches = self._count(batches)
+        counts, sizes = self._count(batches)
         sums, stop = self._run(batches, counts, interrupted)
         losses = {name: sums[name] / count for name, count in counts.items() if count}
         norm = self._update(losses)
         self.step_number += 1
-        return StepResult(losses, counts, num_patches, norm, rate, stop)
+        return StepResult(losses, counts, *sizes, norm, rate, stop)
 
     def _set_learning_rate(self) -> float:
         """Give every group its rate; the one of the experiment's own peak."""
@@ -116,14 +119,18 @@ class TrainingEngine:
             self.step_number, peak_lr=peak_lr, schedule=experiment.schedule, num_steps=experiment.num_steps
         )
 
-    def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], int]:
-        """Targets per loss, and patches, of the whole step."""
+    def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], tuple[int, int, float]]:
+        """Targets per loss of the whole step; and its patches, its images, and the share of padding."""
         local = [self.module.counts(batch) for batch in batches]
         names = list(local[0])
-        patches = sum(grid.num_patches for batch in batches for grid in batch.images.grids)
-        numbers = [*(sum(counts[name] for counts in local) for name in names), patches]
-        *totals, num_patches = add_over_ranks(torch.tensor(numbers, dtype=torch.float64)).tolist()
-        return {name: int(total) for name, total in zip(names, totals, strict=True)}, int(num_patches)
+        images = [batch.images for batch in batches]
+        patches = [each.patches_BNF.shape[0] * each.patches_BNF.shape[1] for each in images]
+        padding = sum(number * each.padding_share for number, each in zip(patches, images, strict=True))
+        sizes = [sum(patches), sum(len(each.grids) for each in images), padding]
+        numbers = [*(sum(counts[name] for counts in local) for name in names), *sizes]
+        *totals, num_patches, num_images, padding = add_over_ranks(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        counts = {name: int(total) for name, total in zip(names, totals, strict=True)}
+        return counts, (int(num_patches), int(num_images), padding / num_patches)
 
     def _run(
         self, batches: Sequence[Batch], counts: Mapping[str, int], interrupted: Callable[[], bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import floor
 from typing import Literal
 
 from aimcore.component import Checked, Problem, at_least, settings, within
@@ -41,26 +42,44 @@ class NativeResolution(Checked):
     """Training at many resolutions and the images' own aspect ratios (arXiv:2411.14402, section 2.4).
 
     For each step an area A = 2^n is drawn, n from a standard normal truncated to [-1, 1] and mapped linearly to
-    ``log2_area``. Each image is resized to fit in A patches, and the step takes as many images as fit in
-    ``patches_per_step``.
+    ``log2_area``, and rounded down to whole patches. The step takes B = C / A images, rounded down to a multiple of
+    ``images_multiple_of``, so that B x A never exceeds ``patches_per_step`` (C): all processes and micro-batches of a
+    step have the same area and equally many images. Each image is resized (bicubic, its aspect ratio kept, up as well
+    as down) to the most patches that fit in A. Nothing is cropped; flips and colours are those of ``augmentation``.
+    Zeros, after normalisation, fill its right and bottom edges up to whole patches, and then patches up to A.
     """
 
     patches_per_step: int
     """The constant C, over all ranks and accumulation steps; the paper does not publish its own. No step has more."""
+    images_multiple_of: int = 8
+    """What the number of images of a step is a multiple of, and what processes x accumulation steps must divide: up to
+    there, any number of processes sees the same images in the same steps."""
     log2_area: tuple[float, float] = (7.0, 12.0)
     """Range of n: from 128 to 4,096 patches per image."""
     padding: Literal["image", "masked"] = "image"
     """What fills images up to the area: zeros that are part of the image as in the paper, which masks nothing; or whole
     patches of padding that no real patch sees, and that are never predicted (an option of this project's)."""
 
+    @property
+    def smallest_length(self) -> int:
+        """The fewest patches that an image has in any step, without what is masked.
+
+        Half the area, rounded down, is always filled: in the worst case an image is one row, of which two do not fit.
+        """
+        area = floor(2 ** self.log2_area[0])
+        return area if self.padding == "image" else max(1, area // 2)
+
     def problems(self) -> Iterable[Problem]:
-        """At least one image of the largest area must fit."""
+        """The least number of images must fit, at the largest area too."""
         low, high = self.log2_area
+        yield from at_least("images_multiple_of", self.images_multiple_of, 1)
         if not 0 <= low <= high:
             yield Problem("log2_area", f"must be two exponents 0 <= low <= high, got {self.log2_area}")
-        elif self.patches_per_step < 2**high:
+        elif self.patches_per_step < self.images_multiple_of * floor(2**high):
             yield Problem(
-                "patches_per_step", f"must hold an image of the largest area (2^{high:g}), got {self.patches_per_step}"
+                "patches_per_step",
+                f"must hold {self.images_multiple_of} images (images_multiple_of) of the largest area, 2^{high:g} "
+                f"patches, got {self.patches_per_step}",
             )
 
 

@@ -39,7 +39,7 @@ def check_study(study: Study, *, world_size: int = 1, with_data: bool = True) ->
 
 
 def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | None) -> Iterator[Problem]:
-    from aimcore.data.sampling import micro_batch_size
+    from aimcore.data.sampling import require_even_batches
     from aimcore.recipe import checked
 
     try:
@@ -47,7 +47,7 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
     except AimcoreError as error:
         yield Problem("", str(error))
     try:
-        micro_batch_size(experiment.data.batch_size, world_size, experiment.engine.accumulation_steps)
+        require_even_batches(experiment.data, world_size, experiment.engine.accumulation_steps)
     except InvalidValue as error:
         yield from (Problem(f"data.{path}", message) for path, message in error.problems)
     yield from _text_problems(experiment)

@@ -47,11 +47,14 @@ def nothing_left(grid: PatchGrid, prefix: Prefix) -> Iterable[str]:
 
 
 def first_targets(batch: Batch, prefix: Prefix, *, training: bool) -> npt.NDArray[np.int64]:
-    """``[B]`` step of each image's first scored patch: its prefix length, or 1 without a prefix."""
+    """``[B]`` step of each image's first scored patch: its prefix length, or 1 without a prefix.
+
+    An image with fewer patches than the prefix is all prefix.
+    """
     lengths_B = _lengths(batch.images)
     if prefix == "uniform" and training:
         return keyed_integers(batch.seed, "prefix", batch.sample_numbers_B.numpy(), 1, lengths_B)
-    return np.full_like(lengths_B, validation_prefix(prefix) or 1)
+    return np.minimum(validation_prefix(prefix) or 1, lengths_B)
 
 
 def num_scored(batch: Batch, prefix: Prefix, *, training: bool) -> int:
@@ -105,4 +108,4 @@ def spread(values_M: Tensor, where_M: Tensor, shape: torch.Size, fill: float) ->
 
 
 def _lengths(images: Images) -> npt.NDArray[np.int64]:
-    return np.array([grid.num_patches for grid in images.grids], dtype=np.int64)
+    return np.array(images.lengths, dtype=np.int64)

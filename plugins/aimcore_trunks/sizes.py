@@ -33,10 +33,11 @@ def aim(size: AIMSize) -> ViT:
     return ViT(width=width, depth=depth, num_heads=num_heads)
 
 
-def aimv2(size: AIMv2Size, *, image_size: int | None = 224) -> ViT:
+def aimv2(size: AIMv2Size, *, image_size: int | None = 224, interpolate: bool = False) -> ViT:
     """AIMv2's encoder (arXiv:2411.14402, Table 1): SwiGLU, RMSNorm, learned positions for ``image_size`` px.
 
-    ``image_size=None`` is the native-resolution form, with sine-cosine positions (section 2.4).
+    ``image_size=None`` is the native-resolution form, with sine-cosine positions (section 2.4). ``interpolate`` reads
+    images of other sizes than ``image_size`` with interpolated positions (Table 6).
 
     Raises:
         KeyError: no such size.
@@ -54,4 +55,5 @@ def aimv2(size: AIMv2Size, *, image_size: int | None = 224) -> ViT:
         ffn="swiglu",
         positions="sincos" if image_size is None else "learned",
         grid=None if image_size is None else (image_size // 14, image_size // 14),
+        interpolate=interpolate,
     )

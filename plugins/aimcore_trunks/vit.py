@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 from aimcore import Ability, Attention, Features, Images, PatchGrid, Problem, Reading, Trunk, TrunkModule, at_least
@@ -13,7 +12,6 @@ from aimcore.attention import Mask, mask_of
 from aimcore.component import component
 from aimcore.layers import (
     FFNKind,
-    LearnedPositions,
     MaskToken,
     NormKind,
     TransformerBlock,
@@ -21,7 +19,8 @@ from aimcore.layers import (
     make_norm,
     swiglu_width,
 )
-from aimcore.patches import reorder, sincos_positions
+from aimcore.patches import reorder
+from aimcore_trunks.positions import GridPositions, SincosPositions, with_positions_for
 from aimcore_trunks.released import from_released
 
 
@@ -48,9 +47,12 @@ class ViT(Trunk):
     attention_bias: bool = False
     ffn_bias: bool = False
     positions: Literal["sincos", "learned"] = "sincos"
-    """Fixed 2-D sine-cosine, for any grid; or a learned table for ``grid`` alone."""
+    """Fixed 2-D sine-cosine, for any grid; or a learned table for ``grid``."""
     grid: tuple[int, int] | None = None
     """Rows and columns of the learned positions."""
+    interpolate: bool = False
+    """Whether images of another grid, all of the same one, get learned positions interpolated from the table, as where
+    AIMv2's encoder for 224 px is tested at 448 px (arXiv:2411.14402, Table 6); otherwise they are refused."""
     mask_token: bool = False
     """Whether it has a token for hidden patches (masked image modelling)."""
 
@@ -80,13 +82,16 @@ class ViT(Trunk):
             yield Problem(
                 "grid", f"goes with positions='learned' and only with it; got {self.grid}, {self.positions!r}"
             )
+        if self.interpolate and self.positions != "learned":
+            yield Problem("interpolate", f"is for positions='learned', got {self.positions!r}, which fit every grid")
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
-        """Learned positions fit one grid; they are never sliced."""
-        if self.grid is not None and self.grid != (grid.rows, grid.columns):
+        """Learned positions fit one grid; they are never sliced, and interpolated only where that is wanted."""
+        if self.grid is not None and self.grid != (grid.rows, grid.columns) and not self.interpolate:
             yield (
                 f"its learned positions are for {self.grid[0]} x {self.grid[1]} patches, the images have "
-                f"{grid.rows} x {grid.columns}: set trunk.grid to that, or use positions='sincos'"
+                f"{grid.rows} x {grid.columns}: set trunk.grid to that, trunk.interpolate to interpolate them, or "
+                "use positions='sincos'"
             )
 
     def build(self) -> ViTModule:
@@ -96,6 +101,17 @@ class ViT(Trunk):
     def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a released encoder, as :func:`aimcore_trunks.from_released` reads them."""
         return from_released(state)
+
+    def resized(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a ViT of another grid: learned positions interpolated for this one's, or left out for fixed ones.
+
+        A table of as many positions as this trunk has is taken as it is, another one for that of a square. This is how
+        AIMv2's encoder becomes one for 336 or 448 px, or for native resolution (arXiv:2411.14402, section 2.4).
+
+        Raises:
+            NotResizable: there is no table, or not one of a square.
+        """
+        return with_positions_for(None if self.grid is None else PatchGrid(*self.grid), state)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -127,24 +143,6 @@ class PatchEmbedding(nn.Module):
         """``[B, N, F]`` in, ``[B, N, D]`` out, in the type of the weights."""
         tokens: Tensor = self.linear(patches_BNF.to(self.linear.weight.dtype))
         return tokens
-
-
-class SincosPositions(nn.Module):
-    """Adds fixed positions of each patch's true place; tables are kept per grid, not saved."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self._tables: dict[tuple[PatchGrid, torch.device], Tensor] = {}
-
-    def forward(self, tokens_BND: Tensor, images: Images) -> Tensor:
-        """Tokens in raster order, ``[B, N, D]``; the sum is float32."""
-        if not images.is_uniform:
-            return tokens_BND + sincos_positions(images.places_BN2, self.width)
-        key = (images.grid, tokens_BND.device)
-        if key not in self._tables:
-            self._tables[key] = sincos_positions(images.places_BN2[:1], self.width)
-        return tokens_BND + self._tables[key]
 
 
 class ViTModule(TrunkModule):
@@ -207,18 +205,15 @@ class ViTModule(TrunkModule):
             if self.mask_token is None:
                 raise ValueError("ViT: patches are hidden, but the trunk has no mask token: set mask_token=True")
             tokens_BND = self.mask_token(tokens_BND, hidden_BN)
-        if isinstance(self.positions, LearnedPositions):
-            tokens_BND = self.positions(tokens_BND)
-        else:
-            tokens_BND = self.positions(tokens_BND, images)
+        tokens_BND = self.positions(tokens_BND, images)
         # float32 positions lift bfloat16 tokens: wanted under autocast (a float32 residual stream), not in bfloat16.
         return tokens_BND.to(self.patch_embedding.linear.weight.dtype)
 
 
-def _positions(config: ViT) -> LearnedPositions | SincosPositions:
+def _positions(config: ViT) -> GridPositions | SincosPositions:
     if config.grid is None:
         return SincosPositions(config.width)
-    return LearnedPositions(config.grid[0] * config.grid[1], config.width)
+    return GridPositions(PatchGrid(*config.grid), config.width)
 
 
 def _block(config: ViT) -> TransformerBlock:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 
+import attrs
 import pytest
 from loguru import logger
 from rich.console import Console
@@ -11,9 +12,16 @@ from aimcore.engine.progress import BarProgress, LineProgress, Progress, progres
 from aimcore.engine.training_engine import StepResult
 
 RESULT = StepResult(
-    losses={"next_patch": 0.5}, num_targets={}, num_patches=0, gradient_norm=0.0, learning_rate=0.0, interrupted=False
+    losses={"next_patch": 0.5},
+    num_targets={},
+    num_patches=256,
+    num_images=4,
+    padding_share=0.0,
+    gradient_norm=0.0,
+    learning_rate=0.0,
+    interrupted=False,
 )
-SHAPE = {"first_step": 0, "num_steps": 10, "batch_size": 4}
+SHAPE = {"first_step": 0, "num_steps": 10}
 
 
 @pytest.fixture
@@ -42,6 +50,13 @@ def test_a_terminal_shows_a_bar_with_the_loss_and_the_rate() -> None:
         progress.update(RESULT, 5)
     assert "5/10" in screen.getvalue()
     assert "next_patch 0.5000" in screen.getvalue()
+
+
+def test_padded_images_are_told_with_their_area(said: list[str]) -> None:
+    with LineProgress("native", clock=lambda: 0.0, **SHAPE) as progress:
+        progress.update(attrs.evolve(RESULT, padding_share=0.126), 10)
+    assert "next_patch 0.5000, 4 x 64 patches (13% padding)" in said[0]
+    assert progress.num_images == 4
 
 
 def test_nothing_is_shown_unless_asked_for() -> None:
