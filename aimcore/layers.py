@@ -51,6 +51,10 @@ class KeyValue(NamedTuple):
     key_BHNE: Tensor
     value_BHNE: Tensor
 
+    def at(self, rows_M: Tensor) -> KeyValue:
+        """Those of the rows ``rows_M``, which may repeat."""
+        return KeyValue(self.key_BHNE.index_select(0, rows_M), self.value_BHNE.index_select(0, rows_M))
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention."""

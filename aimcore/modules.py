@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from aimcore.layers import KeyValue
@@ -77,9 +78,34 @@ class DecoderState(NamedTuple):
     seen_BL: Tensor
     """True for the tokens of the past that may be seen."""
     num_tokens: int
-    """Text tokens read so far."""
+    """Text tokens read so far, the begin vector included."""
     context_BND: Tensor | None = None
     """Image tokens, where the decoder reads them anew at each step."""
+    looked_at: tuple[KeyValue, ...] = ()
+    """Keys and values of the image per block, where the decoder looks at them anew at each step."""
+
+    def at(self, rows_M: Tensor) -> DecoderState:
+        """The state of the rows ``rows_M``, which may repeat: several captions go on from one image."""
+        rows_M = rows_M.to(self.seen_BL.device)
+        return DecoderState(
+            tuple(kept.at(rows_M) for kept in self.past),
+            self.seen_BL.index_select(0, rows_M),
+            self.num_tokens,
+            None if self.context_BND is None else self.context_BND.index_select(0, rows_M),
+            tuple(kept.at(rows_M) for kept in self.looked_at),
+        )
+
+
+class CaptionStart(NamedTuple):
+    """Images that were read, so that captions can be written or judged."""
+
+    logits_BV: Tensor
+    """Of the first token."""
+    state: DecoderState
+
+    def at(self, rows_M: Tensor) -> CaptionStart:
+        """The images ``rows_M``, which may repeat."""
+        return CaptionStart(self.logits_BV.index_select(0, rows_M.to(self.logits_BV.device)), self.state.at(rows_M))
 
 
 class DecoderModule(nn.Module, ABC):
@@ -112,6 +138,17 @@ class DecoderModule(nn.Module, ABC):
         """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
         raise NotImplementedError(f"{type(self).__name__} does not generate text")
 
+    def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
+        """Logits ``[B, M, V]`` of what follows each of M more tokens: as M steps give them.
+
+        A decoder that reads all of them at once does it faster.
+        """
+        found = []
+        for ids_B in ids_BM.unbind(1):
+            logits_BV, state = self.step(ids_B, state)
+            found.append(logits_BV)
+        return torch.stack(found, dim=1)
+
 
 class ObjectiveModule(nn.Module, ABC):
     """A trunk with everything its training needs. ``forward(batch)`` is all the engine sees."""
@@ -133,3 +170,56 @@ class ObjectiveModule(nn.Module, ABC):
             NotImplementedError: this objective predicts no patches, or its target cannot be turned into pixels.
         """
         raise NotImplementedError(f"{type(self).__name__} predicts no patches that could be drawn")
+
+    def embed_images(self, images: Images) -> Tensor:
+        """``[B, E]`` of unit length: images in the space that their captions are in. Optional, see ``Objective.can``.
+
+        Raises:
+            NotImplementedError: this objective embeds nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not embed images")
+
+    def embed_texts(self, text: Text) -> Tensor:
+        """``[B, E]`` of unit length: captions in the space that images are in. Optional, see ``Objective.can``.
+
+        Raises:
+            NotImplementedError: this objective embeds nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not embed text")
+
+    def start_caption(self, images: Images) -> CaptionStart:
+        """Read the images, each once: logits of the first token, and the state to go on from.
+
+        Optional, see ``Objective.can``. Images are read as evaluation reads them, which an objective's documentation
+        tells: without a prefix, for example, where the prefix was random in training.
+
+        Raises:
+            NotImplementedError: this objective writes no captions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes no captions")
+
+    def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
+        raise NotImplementedError(f"{type(self).__name__} writes no captions")
+
+    def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
+        """``[B]`` in nats: the log-probability of each caption's scored tokens (``valid_BT``), given its image.
+
+        The images were read by :meth:`start_caption`, so that many captions of one image cost one reading of it: take
+        ``start.at(rows)``, one row per caption. By default token by token.
+        """
+        total_B = torch.zeros(len(start.logits_BV), dtype=torch.float64, device=start.logits_BV.device)
+        ids_BT, valid_BT = text.ids_BT.to(total_B.device), text.valid_BT.to(total_B.device)
+        logits_BV, state = start
+        for position in range(ids_BT.shape[1]):
+            picked_B = log_probabilities(logits_BV, ids_BT[:, position])
+            total_B += torch.where(valid_BT[:, position], picked_B.double(), 0.0)
+            if position + 1 < ids_BT.shape[1]:
+                logits_BV, state = self.next_token(ids_BT[:, position], state)
+        return total_B
+
+
+def log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
+    """Log-probability of each id under its logits (``[..., V]`` and ``[...]``), in float32 or better."""
+    precise = logits if logits.dtype == torch.float64 else logits.float()
+    return precise.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)

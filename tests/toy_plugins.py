@@ -10,6 +10,7 @@ import attrs
 from aimcore import (
     Data,
     Decoder,
+    Evaluation,
     Experiment,
     Head,
     ImageTokenizer,
@@ -111,6 +112,13 @@ class ToyProbe(Probe):
 
 
 @component("toy")
+class ToyEvaluation(Evaluation):
+    most: int = 1
+
+    def scores(self, module, material): ...
+
+
+@component("toy")
 class ToyObjective(Objective):
     ordering: Ordering = ToyOrdering()
     target: Target = ToyTarget()
@@ -185,6 +193,11 @@ def decoders():
 @hookimpl
 def probes():
     return [ToyProbe]
+
+
+@hookimpl
+def evaluations():
+    return [ToyEvaluation]
 
 
 @hookimpl

@@ -5,6 +5,10 @@ from __future__ import annotations
 from math import sqrt
 from statistics import NormalDist
 
+from torch import Tensor
+
+from aimcore.values import Score
+
 
 def wilson_interval(num_correct: int, num_samples: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion, as two fractions ``(low, high)``.
@@ -27,3 +31,13 @@ def wilson_interval(num_correct: int, num_samples: int, confidence: float = 0.95
     center = (share + weight / 2) / (1 + weight)
     half = z * sqrt(share * (1 - share) / num_samples + weight / (4 * num_samples)) / (1 + weight)
     return max(0.0, center - half), min(1.0, center + half)
+
+
+def share(right_n: Tensor, *, chance: float | None = None) -> Score:
+    """The share of ``right_n`` (``[n]`` bool, what was judged) that is True, with Wilson's 95 % interval.
+
+    Raises:
+        ValueError: nothing was judged.
+    """
+    num_right, num = int(right_n.sum()), len(right_n)
+    return Score(num_right / max(num, 1), num, chance=chance, ci95=wilson_interval(num_right, num))

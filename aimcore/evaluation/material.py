@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import attrs
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from aimcore.data import evaluation_batches
-from aimcore.evaluation.ranks import rank_and_world_size
+from aimcore.data.captions import wanted_captions
+from aimcore.errors import UnreadableSample
+from aimcore.evaluation.ranks import gather_rows, in_step, rank_and_world_size
+from aimcore.evaluation.sinks import no_images
 from aimcore.experiment import Experiment
-from aimcore.roles import OpenSource
-from aimcore.values import Batch
+from aimcore.randomness import keyed_bits
+from aimcore.roles import OpenSource, TextTokenizer
+from aimcore.values import Batch, Text
+
+Split = Literal["train", "validation"]
+
+
+@attrs.frozen
+class Captioned:
+    """An image by its number in the source, with its captions."""
+
+    index: int
+    captions: tuple[str, ...]
+    """Of the wanted kinds, in the source's order."""
 
 
 @attrs.frozen(eq=False)
@@ -24,28 +42,113 @@ class Material:
     validation: OpenSource
     batch_size: int = 256
     """Images per process and forward."""
+    device: torch.device = attrs.field(factory=lambda: torch.device("cpu"))
+    """Where the module is, and batches go."""
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Material:
+    def of(cls, experiment: Experiment, device: torch.device | None = None) -> Material:
         """Open the sources of ``experiment``.
 
         Raises:
             AimcoreError: a source is not there.
         """
-        return cls(experiment, experiment.data.train.open(), experiment.data.validation.open())
+        device = device or torch.device("cpu")
+        return cls(experiment, experiment.data.train.open(), experiment.data.validation.open(), device=device)
 
-    def batches(self, source: OpenSource, indices: npt.NDArray[np.int64] | None = None) -> Iterator[Batch]:
-        """This process's share of ``source``, or of its images ``indices``, as validation reads them."""
+    @property
+    def tokenizer(self) -> tuple[TextTokenizer, int] | None:
+        """The objective's tokenizer and context length; None where it reads no text."""
+        return self.experiment.objective.text
+
+    def source(self, split: Split) -> OpenSource:
+        """What is trained on, or validated with."""
+        return self.train if split == "train" else self.validation
+
+    def batches(
+        self, source: OpenSource, indices: Sequence[int] | npt.NDArray[np.int64] | None = None, *, text: bool = False
+    ) -> Iterator[Batch]:
+        """This process's share of ``source``, or of its images ``indices``, by the evaluation transform.
+
+        ``sample_numbers_B`` are places in the source. Images that cannot be read are left out.
+
+        Args:
+            source: what is read.
+            indices: the images wanted; all by default.
+            text: read each image's first caption too (``batch.text``); an image without is left out.
+        """
         rank, world_size = rank_and_world_size()
-        return evaluation_batches(
+        batches = evaluation_batches(
             self.experiment.data,
             source,
             patch_size=self.experiment.trunk.patch_size,
             views=(),
-            text=self.experiment.objective.text,
+            text=self.tokenizer if text else None,
             batch_size=self.batch_size,
             seed=self.experiment.seed,
             rank=rank,
             world_size=world_size,
             indices=indices,
         )
+        return (batch.to(self.device) for batch in batches)
+
+    def encode(self, texts: Sequence[str]) -> Text:
+        """Ids of ``texts``, as the objective reads them."""
+        assert self.tokenizer is not None, "an objective without text was asked to read some"
+        tokenizer, context_length = self.tokenizer
+        return tokenizer.encode(texts, context_length)
+
+    def rows(
+        self,
+        rows_of: Callable[[Batch], Tensor],
+        source: OpenSource,
+        indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
+        *,
+        text: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """What ``rows_of`` gives for the images of :meth:`batches`, a row each: of all processes, on the CPU.
+
+        Returns:
+            Places in the source ``[n]``, ascending, and the rows ``[n, ...]``.
+
+        Raises:
+            TooFewBatches: with several processes, some have no image.
+            InvalidValue: there is no image.
+        """
+        numbers, found = [], []
+        for batch, counts in in_step(self.batches(source, indices, text=text), self.device):
+            if counts:
+                numbers.append(batch.sample_numbers_B)
+                found.append(rows_of(batch).cpu())
+        if not found:
+            raise no_images()
+        numbers_n, rows_n = (gather_rows(torch.cat(parts), self.device) for parts in (numbers, found))
+        order_n = numbers_n.argsort()
+        return numbers_n[order_n], rows_n[order_n]
+
+    def captioned(self, source: OpenSource, most: int, *, kind: str | None, group_by: str | None) -> list[Captioned]:
+        """At most ``most`` images with captions, ascending; the same on every process.
+
+        Images are taken in the order of their numbers' hashes, which depends on neither seed nor run.
+
+        Args:
+            source: where they are taken from.
+            most: how many, if there are as many.
+            kind: the kind of captions; None takes all kinds that the experiment trains on.
+            group_by: a key of ``Sample.extras``: only the first image of each value of it is taken.
+        """
+        weights = self.experiment.data.caption_weights if kind is None else {kind: 1.0}
+        found: list[Captioned] = []
+        groups: set[object] = set()
+        for index in np.argsort(keyed_bits(0, "evaluated images", np.arange(len(source))), kind="stable").tolist():
+            if len(found) == most:
+                break
+            try:
+                sample = source.read(index)
+            except UnreadableSample:
+                continue
+            captions = tuple(text for texts in wanted_captions(sample, weights).values() for text in texts)
+            group = index if group_by is None else sample.extras.get(group_by)
+            if captions and group is not None and group not in groups:
+                groups.add(group)
+                found.append(Captioned(index, captions))
+        return sorted(found, key=lambda one: one.index)

@@ -21,8 +21,16 @@ class Evaluation(Component, ABC):
     __slots__ = ()
     role: ClassVar[str] = "evaluations"
 
+    @property
+    def title(self) -> str:
+        """What its scores are called in front of the slash, as in ``"retrieval/image_to_text@5"``.
+
+        No two evaluations of an experiment may have the same: override it where one may be used twice.
+        """
+        return self.name
+
     def problems_with(self, objective: Objective) -> Iterable[str]:
-        """Yield why modules of ``objective`` cannot be measured so (it gives no embeddings, say)."""
+        """Yield why modules of ``objective`` cannot be measured so: what it ``can`` is not enough, say."""
         return ()
 
     def problems_with_data(self, material: Material) -> Iterable[str]:
@@ -31,4 +39,8 @@ class Evaluation(Component, ABC):
 
     @abstractmethod
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
-        """What was measured, by name. Every process calls it, and all get the same."""
+        """What was measured, by name; shares of things that were judged, at least one.
+
+        ``module`` is in evaluation mode and without gradients already. Every process calls this, each has its own share
+        of ``material.batches(...)``, and all must give the same: ``material.rows(...)`` brings those of all together.
+        """

@@ -13,6 +13,7 @@ from aimcore.testing.checks import (
     Check,
     components,
     decoders,
+    evaluations,
     heads,
     objectives,
     orderings,
@@ -27,6 +28,7 @@ from aimcore.testing.checks import (
 _EVERY_ROLE: Mapping[str, tuple[Check, ...]] = MappingProxyType(
     {
         "decoders": decoders.CHECKS,
+        "evaluations": evaluations.CHECKS,
         "heads": heads.CHECKS,
         "objectives": objectives.CHECKS,
         "orderings": orderings.CHECKS,

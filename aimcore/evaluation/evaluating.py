@@ -1,0 +1,56 @@
+"""Running an experiment's evaluations on its trained module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from aimcore.component import Problem
+from aimcore.evaluation.material import Material
+from aimcore.evaluation.modes import frozen
+from aimcore.experiment import Experiment
+from aimcore.modules import ObjectiveModule
+from aimcore.roles import Evaluation
+from aimcore.values import Score
+
+
+def evaluation_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Yield, with their paths, why evaluations of ``experiment`` cannot be done; no source is opened."""
+    titles = [evaluation.title for evaluation in experiment.evaluations]
+    for number, evaluation in enumerate(experiment.evaluations):
+        path = f"evaluations.{number}"
+        if evaluation.title in titles[:number]:
+            yield Problem(path, f"two evaluations are called {evaluation.title!r}: scores are kept by that name")
+        yield from (Problem(path, text) for text in evaluation.problems_with(experiment.objective))
+
+
+def evaluation_data_problems(material: Material) -> Iterator[Problem]:
+    """Yield why they cannot be done on this data."""
+    for number, evaluation in enumerate(material.experiment.evaluations):
+        yield from (Problem(f"evaluations.{number}", text) for text in evaluation.problems_with_data(material))
+
+
+def evaluate(experiment: Experiment, module: ObjectiveModule, material: Material | None = None) -> dict[str, Score]:
+    """Every score of every evaluation of ``experiment``, by ``<title>/<score>``.
+
+    Every process of a distributed run must call it, and all get the same. ``module`` is whole: at ZeRO stage 3 give a
+    copy with all parameters, because captions are written with parameters outside of the forwards that stage 3 knows.
+    It is held in evaluation mode, without gradients, in the experiment's precision, and left as it was.
+
+    Args:
+        experiment: what was trained.
+        module: the trained module.
+        material: the experiment's data where that is open already.
+    """
+    scores: dict[str, Score] = {}
+    if not experiment.evaluations:
+        return scores
+    with frozen(module, experiment.engine.precision) as device:
+        material = material or Material.of(experiment, device)
+        for evaluation in experiment.evaluations:
+            scores |= titled(evaluation, evaluation.scores(module, material))
+    return scores
+
+
+def titled(evaluation: Evaluation, scores: Mapping[str, Score]) -> dict[str, Score]:
+    """Scores by the names that they have in a summary."""
+    return {f"{evaluation.title}/{name}": score for name, score in scores.items()}

@@ -1,0 +1,113 @@
+"""Evaluations, each broken in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+import numpy as np
+import torch
+
+from aimcore import Evaluation, Objective, ObjectiveModule, Score, component
+from aimcore.evaluation import Material, share
+from aimcore.testing.checks import evaluations as checks
+
+
+@component("sound")
+class Sound(Evaluation):
+    """How many images have a first coordinate above zero."""
+
+    def problems_with(self, objective: Objective) -> Iterable[str]:
+        if "embed" not in objective.can:
+            yield "it embeds nothing"
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        _, rows = material.rows(lambda batch: module.embed_images(batch.images)[:, 0] > 0, material.validation)
+        return {"positive": share(rows)}
+
+
+def changed(scores: Mapping[str, Score], **changes: object) -> dict[str, Score]:
+    return {name: attrs.evolve(score, **changes) for name, score in scores.items()}
+
+
+@component("mutant")
+class Percent(Sound):
+    """Gives percentages, chance among them."""
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        return changed(super().scores(module, material), chance=50.0)
+
+
+@component("mutant")
+class Empty(Sound):
+    """Judges nothing."""
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        return changed(super().scores(module, material), num=0)
+
+
+@component("mutant")
+class Fickle(Sound):
+    """Draws from torch's generator."""
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        return {"positive": share(torch.rand(1000) < 0.5)}
+
+
+@component("mutant")
+class Awakening(Sound):
+    """Puts the module into training mode when it is done."""
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        scores = super().scores(module, material)
+        module.train()
+        return scores
+
+
+@component("mutant")
+class Tuning(Sound):
+    """Changes a weight when it is done."""
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        scores = super().scores(module, material)
+        list(module.parameters())[-1].add_(1)
+        return scores
+
+
+@component("mutant")
+class Unwritable(Sound):
+    """Gives NumPy's numbers."""
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        return changed(super().scores(module, material), chance=np.float32(0.5))
+
+
+@component("mutant")
+class Raising(Sound):
+    """Raises where it does not fit."""
+
+    def problems_with(self, objective: Objective) -> Iterable[str]:
+        if "embed" not in objective.can:
+            raise ValueError("it embeds nothing")
+        return ()
+
+
+@component("mutant")
+class Hopeful(Sound):
+    """Says nothing, and fails."""
+
+    def problems_with(self, objective: Objective) -> Iterable[str]:
+        return ()
+
+
+SOUND = (Sound(),)
+MUTANTS = (
+    (checks.check_scores_are_shares_of_something, Percent()),
+    (checks.check_scores_are_shares_of_something, Empty()),
+    (checks.check_scores_are_the_same_every_time, Fickle()),
+    (checks.check_the_module_is_left_as_it_was, Awakening()),
+    (checks.check_the_module_is_left_as_it_was, Tuning()),
+    (checks.check_scores_can_be_recorded, Unwritable()),
+    (checks.check_what_does_not_fit_is_told_before_it_fails, Raising()),
+    (checks.check_what_does_not_fit_is_told_before_it_fails, Hopeful()),
+)
