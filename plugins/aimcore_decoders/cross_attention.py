@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
@@ -61,12 +62,15 @@ class CrossAttention(nn.Module):
         self.value = nn.Linear(width, width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, text_BTD: Tensor, image_BND: Tensor, mask: Mask) -> Tensor:
-        """``[B, T, D]``; the mask has a column per image token."""
+    def forward(self, text_BTD: Tensor, image: KeyValue, mask: Mask) -> Tensor:
+        """``[B, T, D]``; ``image`` is what :meth:`look` gave, and the mask has a column per image token."""
         query = self._heads(self.query(text_BTD))
-        key, value = self._heads(self.key(image_BND)), self._heads(self.value(image_BND))
-        mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
+        mixed: Tensor = self.out(attend(query, *image, mask).transpose(1, 2).flatten(2))
         return mixed
+
+    def look(self, image_BND: Tensor) -> KeyValue:
+        """Keys and values of an image, which all tokens of its captions look at."""
+        return KeyValue(self._heads(self.key(image_BND)), self._heads(self.value(image_BND)))
 
     def _heads(self, tokens_BND: Tensor) -> Tensor:
         return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
@@ -85,12 +89,12 @@ class CrossAttentionBlock(nn.Module):
         self.ffn = FeedForward(width, swiglu_width(width), kind="swiglu", bias=False)
 
     def forward(
-        self, text_BMD: Tensor, mask: Mask, image_BND: Tensor, image_mask: Mask, past: KeyValue | None = None
+        self, text_BMD: Tensor, mask: Mask, image: KeyValue, image_mask: Mask, past: KeyValue | None = None
     ) -> tuple[Tensor, KeyValue]:
-        """M text tokens behind those of ``past``; also returns the keys and values of all."""
+        """M text tokens behind those of ``past``, looking at ``image``; also returns all keys and values of text."""
         mixed_BMD, kept = self.attention.extend(self.norm_1(text_BMD), mask, past)
         text_BMD = text_BMD + mixed_BMD
-        text_BMD = text_BMD + self.cross(self.norm_cross(text_BMD), image_BND, image_mask)
+        text_BMD = text_BMD + self.cross(self.norm_cross(text_BMD), image, image_mask)
         result: Tensor = text_BMD + self.ffn(self.norm_2(text_BMD))
         return result, kept
 
@@ -128,8 +132,8 @@ class CrossAttentionDecoderModule(DecoderModule):
         tokens_BTD = self.text_inputs(text).to(image_BND.dtype)
         causal = Attention(causal=True, prefix_length_B=text.prefix_length_B)
         mask = mask_of(causal, tokens_BTD.shape[1], tokens_BTD.device)
-        for block in self.blocks:
-            tokens_BTD, _ = block(tokens_BTD, mask, image_BND, _image_mask(attention.valid_BN))
+        for block, image in zip(self.blocks, self._look(image_BND), strict=True):
+            tokens_BTD, _ = block(tokens_BTD, mask, image, _image_mask(attention.valid_BN))
         normed_MD = self.norm(tokens_BTD.flatten(0, 1).index_select(0, text_where_M))
         return Decoded(None, self.to_tokens(normed_MD))
 
@@ -138,21 +142,40 @@ class CrossAttentionDecoderModule(DecoderModule):
         image_BND = self.project(features.tokens_BND)
         seen_BN = features.valid_BN if attention.valid_BN is None else attention.valid_BN
         first_B1D = self.text_inputs.first(len(image_BND)).to(image_BND.dtype)
-        return self._read(first_B1D, DecoderState((), seen_BN, 1, image_BND))
+        return self._next(first_B1D, DecoderState((), seen_BN, 0, looked_at=self._look(image_BND)))
 
     def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Read one more token of each caption."""
-        tokens_B1D = self.text_inputs.next(ids_B, state.num_tokens)
-        return self._read(tokens_B1D, state._replace(num_tokens=state.num_tokens + 1))
+        return self._next(self.text_inputs.next(ids_B.unsqueeze(1), state.num_tokens), state)
 
-    def _read(self, tokens_B1D: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        past: list[KeyValue] = []
+    def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
+        """Read M more tokens at once: each sees the text read before, itself, and those in front of it."""
+        length = state.num_tokens + ids_BM.shape[1]
+        allowed = torch.ones(length, length, dtype=torch.bool, device=state.seen_BL.device).tril()
+        mask = Mask(allowed[None, None, state.num_tokens :])
+        tokens_BMD, _ = self._read(self.text_inputs.next(ids_BM, state.num_tokens), mask, state)
+        return self._logits(tokens_BMD)
+
+    def _next(self, tokens_B1D: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        tokens_B1D, past = self._read(tokens_B1D, Mask(), state)
+        return self._logits(tokens_B1D[:, -1]), state._replace(past=past, num_tokens=state.num_tokens + 1)
+
+    def _read(self, tokens_BMD: Tensor, mask: Mask, state: DecoderState) -> tuple[Tensor, tuple[KeyValue, ...]]:
+        kept: list[KeyValue] = []
+        # Under autocast the image was projected to a lower precision, and text goes on in it, as in training.
+        tokens_BMD = tokens_BMD.to(state.looked_at[0].key_BHNE.dtype)
         for index, block in enumerate(self.blocks):
             before = state.past[index] if state.past else None
-            tokens_B1D, kept = block(tokens_B1D, Mask(), state.context_BND, _image_mask(state.seen_BL), before)
-            past.append(kept)
-        logits_BV: Tensor = self.to_tokens(self.norm(tokens_B1D[:, -1]))
-        return logits_BV, state._replace(past=tuple(past))
+            tokens_BMD, of_block = block(tokens_BMD, mask, state.looked_at[index], _image_mask(state.seen_BL), before)
+            kept.append(of_block)
+        return tokens_BMD, tuple(kept)
+
+    def _look(self, image_BND: Tensor) -> tuple[KeyValue, ...]:
+        return tuple(block.cross.look(image_BND) for block in self.blocks)  # type: ignore[union-attr, operator]
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.to_tokens(self.norm(tokens))
+        return logits
 
 
 def _image_mask(valid_BN: Tensor | None) -> Mask:

@@ -95,34 +95,50 @@ class JointDecoderModule(DecoderModule):
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
         """Read the image and the begin vector."""
         image_BND = self.project(features.tokens_BND)
-        assert self.text_inputs is not None, "a decoder without text was asked to generate"
-        first_B1D = self.text_inputs.first(len(image_BND)).to(image_BND.dtype)
+        first_B1D = self._text_inputs.first(len(image_BND)).to(image_BND.dtype)
         tokens_BLD = torch.cat([image_BND, first_B1D], dim=1)
         length = tokens_BLD.shape[1]
         causal = _causal(attention, length)
         seen_BL = tokens_BLD.new_ones(tokens_BLD.shape[:2], dtype=torch.bool)
         if causal.valid_BN is not None:
             seen_BL = causal.valid_BN
-        mask = mask_of(causal, length, tokens_BLD.device)
-        return self._read(tokens_BLD, mask, DecoderState((), seen_BL, 1))
+        tokens_BLD, past = self._read(tokens_BLD, mask_of(causal, length, tokens_BLD.device), ())
+        return self._logits(tokens_BLD[:, -1]), DecoderState(past, seen_BL, 1)
 
     def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Read one more token of each caption."""
-        assert self.text_inputs is not None, "a decoder without text was asked to generate"
-        tokens_B1D = self.text_inputs.next(ids_B, state.num_tokens)
+        tokens_B1D = self._text_inputs.next(ids_B.unsqueeze(1), state.num_tokens)
         seen_BL = torch.cat([state.seen_BL, state.seen_BL.new_ones(len(ids_B), 1)], dim=1)
-        mask = Mask(seen_BL[:, None, None, :])
-        return self._read(tokens_B1D, mask, state._replace(seen_BL=seen_BL, num_tokens=state.num_tokens + 1))
+        tokens_B1D, past = self._read(tokens_B1D, Mask(seen_BL[:, None, None, :]), state.past)
+        return self._logits(tokens_B1D[:, -1]), DecoderState(past, seen_BL, state.num_tokens + 1)
 
-    def _read(self, tokens_BMD: Tensor, mask: Mask, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        past: list[KeyValue] = []
+    def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
+        """Read M more tokens at once: each sees what was read before, itself, and those in front of it."""
+        tokens_BMD = self._text_inputs.next(ids_BM, state.num_tokens)
+        batch, number = ids_BM.shape
+        new_MM = torch.ones(number, number, dtype=torch.bool, device=state.seen_BL.device).tril()
+        seen_BML = torch.cat([state.seen_BL[:, None].expand(-1, number, -1), new_MM.expand(batch, -1, -1)], dim=2)
+        return self._logits(self._read(tokens_BMD, Mask(seen_BML[:, None]), state.past)[0])
+
+    @property
+    def _text_inputs(self) -> TextInputs:
+        assert self.text_inputs is not None, "a decoder without text was asked to generate"
+        return self.text_inputs
+
+    def _read(self, tokens_BMD: Tensor, mask: Mask, past: tuple[KeyValue, ...]) -> tuple[Tensor, tuple[KeyValue, ...]]:
+        kept: list[KeyValue] = []
+        # Under autocast the image was projected to a lower precision, and text goes on in it, as in training.
+        tokens_BMD = tokens_BMD.to(past[0].key_BHNE.dtype) if past else tokens_BMD
         for index, block in enumerate(self.blocks):
             assert isinstance(block, TransformerBlock)
-            tokens_BMD, kept = block.extend(tokens_BMD, mask, state.past[index] if state.past else None)
-            past.append(kept)
+            tokens_BMD, of_block = block.extend(tokens_BMD, mask, past[index] if past else None)
+            kept.append(of_block)
+        return tokens_BMD, tuple(kept)
+
+    def _logits(self, tokens: Tensor) -> Tensor:
         assert self.to_tokens is not None, "a decoder without text was asked to generate"
-        logits_BV: Tensor = self.to_tokens(self.norm(tokens_BMD[:, -1]))
-        return logits_BV, state._replace(past=tuple(past))
+        logits: Tensor = self.to_tokens(self.norm(tokens))
+        return logits
 
     def _at(self, tokens_BND: Tensor, where_M: Tensor | None, head: nn.Module | None) -> Tensor | None:
         if where_M is None or head is None:

@@ -75,3 +75,7 @@ class SeparateDecoderModule(DecoderModule):
     def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Generation is the text decoder's."""
         return self.text.step(ids_B, state)
+
+    def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
+        """Generation is the text decoder's."""
+        return self.text.follow(ids_BM, state)

@@ -48,7 +48,14 @@ class TextInputs(nn.Module):
         """``[B, 1, D]``: the input that predicts the first token."""
         return (self.begin + self.positions[0]).expand(batch, 1, -1)
 
-    def next(self, ids_B: Tensor, num_before: int) -> Tensor:
-        """``[B, 1, D]``: the input made of tokens that ``num_before`` inputs stand before."""
-        inputs_BD: Tensor = self.embedding(ids_B) + self.positions[num_before]
-        return inputs_BD.unsqueeze(1)
+    def next(self, ids_BM: Tensor, num_before: int) -> Tensor:
+        """``[B, M, D]``: the inputs made of M more tokens that ``num_before`` inputs stand before.
+
+        Raises:
+            ValueError: the text grows longer than the context.
+        """
+        last = num_before + ids_BM.shape[1]
+        if last >= len(self.positions):
+            raise ValueError(f"text of {last} tokens is longer than the context of {len(self.positions) - 1}")
+        inputs_BMD: Tensor = self.embedding(ids_BM) + self.positions[num_before:last]
+        return inputs_BMD

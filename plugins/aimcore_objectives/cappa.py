@@ -9,12 +9,11 @@ import attrs
 import torch
 
 from aimcore import (
-    Attention,
     Batch,
     Decoder,
+    Images,
     Loss,
     Objective,
-    ObjectiveModule,
     Problem,
     Reading,
     Text,
@@ -25,7 +24,9 @@ from aimcore import (
     within,
 )
 from aimcore.randomness import keyed_uniform
+from aimcore.roles import Skill
 from aimcore_decoders import CrossAttentionDecoder
+from aimcore_objectives.captioner import CaptionerModule, bidirectional
 from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
 from aimcore_tokenizers import Bytes
 
@@ -36,7 +37,8 @@ class CapPa(Objective):
 
     For those, every input of the decoder is the mask token and its attention bidirectional, so that all tokens come
     from the image alone; the whole context is read, so that the caption's length is not given away. Which examples, is
-    drawn by sample number. In validation all captions are predicted one after another.
+    drawn by sample number. In validation, and wherever captions are written or judged, tokens are predicted one
+    after another.
     """
 
     decoder: Decoder = CrossAttentionDecoder()
@@ -48,6 +50,11 @@ class CapPa(Objective):
     def text(self) -> tuple[TextTokenizer, int]:
         """Captions as ids, and how many at most."""
         return self.tokenizer, self.context_length
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        """Captions."""
+        return frozenset[Skill]({"caption"})
 
     def problems(self) -> Iterable[Problem]:
         """The context has room for a token; the share is one; the decoder can mask its inputs."""
@@ -67,7 +74,7 @@ class CapPa(Objective):
         return (cls(decoder=decoder, context_length=6, parallel_share=0.5),)
 
 
-class CapPaModule(ObjectiveModule):
+class CapPaModule(CaptionerModule):
     """The module of :class:`CapPa`."""
 
     def __init__(self, config: CapPa, trunk: TrunkModule) -> None:
@@ -83,11 +90,15 @@ class CapPaModule(ObjectiveModule):
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """The loss of the captions, in parallel or one token after another."""
         text = self._inputs(batch)
-        attention = Attention(valid_BN=batch.images.valid_BN if batch.images.is_padded else None)
+        attention = bidirectional(batch.images)
         features = self.trunk(batch.images, Reading(attention=attention))
         tokens_M = scored_tokens(text)
         _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
         return {"text": text_loss(text, tokens_M, logits_MV)}
+
+    def evaluation_reading(self, images: Images) -> Reading:
+        """Bidirectional, as in training."""
+        return Reading(attention=bidirectional(images))
 
     def _inputs(self, batch: Batch) -> Text:
         text = text_of(batch)

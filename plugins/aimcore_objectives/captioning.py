@@ -13,7 +13,6 @@ from aimcore import (
     Images,
     Loss,
     Objective,
-    ObjectiveModule,
     PatchGrid,
     Problem,
     Reading,
@@ -22,7 +21,9 @@ from aimcore import (
     at_least,
     component,
 )
+from aimcore.roles import Skill
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder
+from aimcore_objectives.captioner import CaptionerModule, bidirectional
 from aimcore_objectives.steps import nothing_left, steps_of
 from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
 from aimcore_orderings import Raster
@@ -34,7 +35,8 @@ class Captioning(Objective):
     """The caption is predicted from the image and its own beginning; nothing else is.
 
     Table 9a compares two attentions of the encoder: bidirectional, and prefix-causal with the prefix that the
-    multimodal objective draws (one patch in validation).
+    multimodal objective draws (one patch in validation). Captions are always written and judged with bidirectional
+    attention: a random prefix in training is what makes that possible "without additional tuning" (section 2.1).
     """
 
     decoder: Decoder = JointDecoder()
@@ -51,6 +53,11 @@ class Captioning(Objective):
     def needs(self) -> frozenset[Ability]:
         """Prefix-causal attention, where it is asked for."""
         return frozenset[Ability]({"prefix"}) if self.attention == "prefix" else frozenset()
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        """Captions."""
+        return frozenset[Skill]({"caption"})
 
     def problems(self) -> Iterable[Problem]:
         """The context has room for a token."""
@@ -78,7 +85,7 @@ class Captioning(Objective):
         )
 
 
-class CaptioningModule(ObjectiveModule):
+class CaptioningModule(CaptionerModule):
     """The module of :class:`Captioning`."""
 
     def __init__(self, config: Captioning, trunk: TrunkModule) -> None:
@@ -99,8 +106,11 @@ class CaptioningModule(ObjectiveModule):
         _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
         return {"text": text_loss(text, tokens_M, logits_MV)}
 
+    def evaluation_reading(self, images: Images) -> Reading:
+        """Bidirectional, whichever attention the encoder was trained with."""
+        return Reading(attention=bidirectional(images))
+
     def _attention(self, batch: Batch) -> Attention:
         if self.config.attention == "prefix":
             return steps_of(batch, Raster(), "uniform", training=self.training).attention
-        images: Images = batch.images
-        return Attention(valid_BN=images.valid_BN if images.is_padded else None)
+        return bidirectional(batch.images)

@@ -15,16 +15,19 @@ from torch.nn import functional
 from aimcore import (
     Attention,
     Batch,
+    Images,
     Loss,
     Objective,
     ObjectiveModule,
     Problem,
     Reading,
+    Text,
     TextTokenizer,
     TrunkModule,
     at_least,
     component,
 )
+from aimcore.roles import Skill
 from aimcore_objectives.texts import text_of
 from aimcore_objectives.towers import ImageTowerModule, TextTower, TextTowerModule
 from aimcore_tokenizers import Bytes
@@ -56,6 +59,11 @@ class Contrastive(Objective):
     def text(self) -> tuple[TextTokenizer, int]:
         """Captions as ids, and how many at most."""
         return self.tokenizer, self.context_length
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        """One space for images and texts."""
+        return frozenset[Skill]({"embed"})
 
     @property
     def is_separable(self) -> bool:
@@ -117,12 +125,21 @@ class ContrastiveModule(ObjectiveModule):
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """The loss of this rank's images and captions against those of all ranks."""
-        attention = Attention(valid_BN=batch.images.valid_BN if batch.images.is_padded else None)
-        image_BE = self.image_tower(self.trunk(batch.images, Reading(attention=attention)))
-        text_BE = self.text_tower(text_of(batch))
+        image_BE, text_BE = self.embed_images(batch.images), self.embed_texts(text_of(batch))
         loss = _softmax_loss if self.config.loss == "softmax" else _sigmoid_loss
         total = loss(self.scale, image_BE, text_BE, gather=self.training)
         return {"contrastive": Loss(total, torch.tensor(len(image_BE), device=total.device))}
+
+    def embed_images(self, images: Images) -> Tensor:
+        """``[B, E]`` of unit length, with bidirectional attention as in training."""
+        attention = Attention(valid_BN=images.valid_BN if images.is_padded else None)
+        embedded_BE: Tensor = self.image_tower(self.trunk(images, Reading(attention=attention)))
+        return embedded_BE
+
+    def embed_texts(self, text: Text) -> Tensor:
+        """``[B, E]`` of unit length."""
+        embedded_BE: Tensor = self.text_tower(text)
+        return embedded_BE
 
 
 def _softmax_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:

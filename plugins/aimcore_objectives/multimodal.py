@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
+import torch
+
 from aimcore import (
     Ability,
+    Attention,
     Batch,
     Decoder,
     Images,
     Loss,
     Objective,
-    ObjectiveModule,
     Ordering,
     PatchGrid,
     Problem,
@@ -24,8 +26,10 @@ from aimcore import (
     at_least,
     component,
 )
-from aimcore.patches import order_of
+from aimcore.patches import order_of, reorder
+from aimcore.roles import Skill
 from aimcore_decoders import JointDecoder, SeparateDecoder
+from aimcore_objectives.captioner import CaptionerModule
 from aimcore_objectives.steps import (
     Prefix,
     nothing_left,
@@ -47,6 +51,10 @@ class Multimodal(Objective):
     The encoder attends with a prefix drawn uniformly in [1, I - 1] per image; the decoder is causal. ``image_weight``
     is the paper's alpha (Table 9c). Two losses are reported, ``text`` and ``image``. How each is averaged is said in
     :func:`~aimcore_objectives.texts.text_loss` and in the target.
+
+    Captions are written and judged behind the whole image, in this objective's order, with bidirectional attention of
+    the encoder where the prefix was random in training ("without additional tuning", section 2.1), and with the
+    training's own attention where it was fixed or none. The decoder is causal as ever.
     """
 
     ordering: Ordering = Raster()
@@ -73,6 +81,11 @@ class Multimodal(Objective):
     def needs(self) -> frozenset[Ability]:
         """Causal or prefix-causal attention, and any order of patches."""
         return frozenset[Ability]({"causal" if self.prefix is None else "prefix", "order"})
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        """Captions."""
+        return frozenset[Skill]({"caption"})
 
     def problems(self) -> Iterable[Problem]:
         """Lengths must be positive, and the weight not negative."""
@@ -109,7 +122,7 @@ class Multimodal(Objective):
         )
 
 
-class MultimodalModule(ObjectiveModule):
+class MultimodalModule(CaptionerModule):
     """The module of :class:`Multimodal`."""
 
     def __init__(self, config: Multimodal, trunk: TrunkModule) -> None:
@@ -139,3 +152,14 @@ class MultimodalModule(ObjectiveModule):
             "text": text_loss(text, tokens_M, logits_MV),
             "image": patch_loss(config.target, batch, steps, patches_MK, weight=config.image_weight),
         }
+
+    def evaluation_reading(self, images: Images) -> Reading:
+        """In this objective's order; all patches see all, unless the prefix was fixed or none in training."""
+        prefix, order_BN = self.config.prefix, order_of(self.config.ordering.permutation, images)
+        lengths_B = torch.full((len(images.grids),), prefix) if isinstance(prefix, int) else None
+        attention = Attention(
+            causal=prefix != "uniform",
+            prefix_length_B=lengths_B,
+            valid_BN=reorder(images.valid_BN, order_BN) if images.is_padded else None,
+        )
+        return Reading(attention=attention, order_BN=order_BN)

@@ -1,0 +1,48 @@
+"""Writing and judging captions: shared by the objectives whose decoder predicts text.
+
+Shape suffixes: B batch, T text tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from aimcore import Attention, DecoderModule, Images, ObjectiveModule, Reading, Text
+from aimcore.modules import CaptionStart, DecoderState, log_probabilities
+
+
+class CaptionerModule(ObjectiveModule):
+    """An objective module with a trunk, and a decoder that writes captions of its features."""
+
+    decoder: DecoderModule
+
+    @abstractmethod
+    def evaluation_reading(self, images: Images) -> Reading:
+        """How images are read to be captioned, without anything random."""
+
+    def start_caption(self, images: Images) -> CaptionStart:
+        """Read the images as :meth:`evaluation_reading` says, and then as the decoder does."""
+        reading = self.evaluation_reading(images)
+        features = self.trunk(images, reading)
+        return CaptionStart(*self.decoder.start(features, reading.attention))
+
+    def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
+        return self.decoder.step(ids_B, state)
+
+    def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
+        """``[B]`` in nats: the log-probability of each caption's scored tokens, all positions at once."""
+        device = start.logits_BV.device
+        ids_BT, valid_BT = text.ids_BT.to(device), text.valid_BT.to(device)
+        logits_BTV = start.logits_BV.unsqueeze(1)
+        if ids_BT.shape[1] > 1:
+            logits_BTV = torch.cat([logits_BTV, self.decoder.follow(ids_BT[:, :-1], start.state)], dim=1)
+        return (log_probabilities(logits_BTV, ids_BT).double() * valid_BT).sum(1)
+
+
+def bidirectional(images: Images) -> Attention:
+    """All patches see all; padding is seen by nobody."""
+    return Attention(valid_BN=images.valid_BN if images.is_padded else None)
