@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from aimcore.errors import InvalidStudy
+import attrs
+
+from aimcore.errors import AimcoreError, InvalidStudy
 from aimcore.experiment import Experiment, Scale, Study
 
 RECIPE_SUFFIXES = (".json", ".yaml", ".yml")
@@ -92,7 +94,9 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def selected(study: Study, names: Sequence[str]) -> Study:
-    """The study with only the experiments called ``names``; all of them where ``names`` is empty.
+    """The study with only the experiments called ``names`` to run; all of them where ``names`` is empty.
+
+    The others are left out, but known: see :attr:`aimcore.Study.left_out`.
 
     Raises:
         InvalidStudy: a name that no experiment has.
@@ -101,7 +105,10 @@ def selected(study: Study, names: Sequence[str]) -> Study:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InvalidStudy(f"no experiment of {study.name!r} is called {', '.join(unknown)}; there are {known}")
-    return study if not names else _with(study, [e for e in study.experiments if e.name in names])
+    if not names:
+        return study
+    left_out = [*study.left_out, *(experiment for experiment in study.experiments if experiment.name not in names)]
+    return _with(study, [experiment for experiment in study.experiments if experiment.name in names], left_out)
 
 
 def changed(study: Study, changes: Sequence[str]) -> Study:
@@ -114,10 +121,21 @@ def changed(study: Study, changes: Sequence[str]) -> Study:
         return study
     from aimcore import recipe
 
-    return _with(study, [recipe.changed(experiment, changes) for experiment in study.experiments])
+    experiments = [recipe.changed(experiment, changes) for experiment in study.experiments]
+    return _with(study, experiments, [_changed_if_it_can(experiment, changes) for experiment in study.left_out])
 
 
-def _with(study: Study, experiments: Sequence[Experiment]) -> Study:
+def _changed_if_it_can(experiment: Experiment, changes: Sequence[str]) -> Experiment:
+    """What is not run must not keep the others from being changed."""
+    from aimcore import recipe
+
+    try:
+        return recipe.changed(experiment, changes)
+    except AimcoreError:
+        return experiment
+
+
+def _with(study: Study, experiments: Sequence[Experiment], left_out: Sequence[Experiment]) -> Study:
     names = {experiment.name for experiment in experiments}
     paper = {name: scores for name, scores in study.paper.items() if name in names}
-    return Study(name=study.name, source=study.source, experiments=experiments, paper=paper)
+    return cast(Study, attrs.evolve(cast(Any, study), experiments=experiments, left_out=left_out, paper=paper))

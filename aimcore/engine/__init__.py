@@ -4,6 +4,7 @@ from aimcore.engine.building import build_module, initial_module
 from aimcore.engine.errors import (
     CheckpointDamaged,
     CheckpointMismatch,
+    NothingToBeginWith,
     TrainingDiverged,
     WeightsChanged,
     WeightsMismatch,
@@ -17,6 +18,7 @@ __all__ = [
     "METRICS_FILE",
     "CheckpointDamaged",
     "CheckpointMismatch",
+    "NothingToBeginWith",
     "StepResult",
     "TrainingDiverged",
     "TrainingEngine",

@@ -59,6 +59,10 @@ class CheckpointMismatch(AimcoreError):
         return type(self), (self.folder, self.differences)
 
 
+class NothingToBeginWith(AimcoreError):
+    """Another run of the study, which this one begins with, has not left what is needed."""
+
+
 class WeightsNotFound(AimcoreError):
     """A file of initial weights cannot be read."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from aimcore.data import train_steps
 from aimcore.engine import checkpoints
 from aimcore.engine.distributed import barrier
 from aimcore.engine.errors import TrainingDiverged
+from aimcore.engine.finding import newest
 from aimcore.engine.interruption import Interruption
 from aimcore.engine.metrics import mean_losses, read_metrics
 from aimcore.engine.progress import Progress, progress_for
@@ -46,35 +47,57 @@ class TrainingResult:
         return self.engine.module
 
 
-def train(experiment: Experiment, folder: Path, *, resume: bool = False, progress: bool = True) -> TrainingResult:
+def train(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    keep_steps: Collection[int] = (),
+) -> TrainingResult:
     """Train ``experiment`` in ``folder``: ``metrics.jsonl`` and ``checkpoints/`` are written there.
 
     Ctrl-C or SIGTERM saves a checkpoint after the step at hand and returns with status "interrupted". Every rank calls
-    this, with one file system among them.
+    this, with one file system among them. A branch begins with the checkpoint of the run it leaves, in the folder
+    beside ``folder``, unless it has one of its own to resume from.
 
     Args:
         experiment: what to train.
         folder: the run's folder; ``recipe.json`` in it, if any, is shown to trackers.
         resume: go on from the newest complete checkpoint, where there is one.
         progress: show how far it is (rank 0 only).
+        keep_steps: steps whose checkpoints are kept besides the newest, for other runs to begin with.
 
     Raises:
         TrainingDiverged: a loss or the gradient is not finite.
-        CheckpointDamaged, CheckpointMismatch: the checkpoint to resume from cannot be used.
+        NothingToBeginWith: it is a branch, and the other run has no such checkpoint.
+        CheckpointDamaged, CheckpointMismatch: the checkpoint to begin or go on with cannot be used.
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as on_error:
         engine = on_error.enter_context(TrainingEngine(experiment))
-        manifest = checkpoints.resume(engine, folder) if resume else None
-        if manifest:
-            logger.info("{}: going on from step {}", experiment.name, manifest.step)
-        run = _Run(engine, folder, started - (manifest.seconds if manifest else 0.0), progress=progress)
+        earlier = _begin(engine, folder, resume=resume)
+        run = _Run(engine, folder, started - earlier, progress=progress, keep_steps=keep_steps)
         status = run.steps()
         on_error.pop_all()
     barrier()  # rank 0 has written its last line
     losses = mean_losses(read_metrics(folder))
     return TrainingResult(status, engine.step_number, losses, run.patches_per_second, run.seconds, engine)
+
+
+def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
+    """Load what the run goes on from, if anything; gives the seconds it has been trained for."""
+    experiment = engine.experiment
+    manifest = checkpoints.resume(engine, folder) if resume else None
+    if manifest:
+        logger.info("{}: going on from step {}", experiment.name, manifest.step)
+        return manifest.seconds
+    branch = experiment.branch
+    if branch is not None:
+        checkpoints.begin_branch(engine, folder, branch)
+        logger.info("{}: branching from {} at step {}", experiment.name, branch.experiment, branch.step)
+    return 0.0
 
 
 class _Rate:
@@ -104,8 +127,11 @@ class _Rate:
 class _Run:
     """The steps of one process, from where the engine stands to the end."""
 
-    def __init__(self, engine: TrainingEngine, folder: Path, started: float, *, progress: bool) -> None:
+    def __init__(
+        self, engine: TrainingEngine, folder: Path, started: float, *, progress: bool, keep_steps: Collection[int]
+    ) -> None:
         self.engine = engine
+        self.keep_steps = keep_steps
         self.experiment = engine.experiment
         self.folder = folder
         self.started = started
@@ -152,7 +178,7 @@ class _Run:
         try:
             result = self.engine.step(micro_batches, lambda: interruption.requested)
         except TrainingDiverged as error:
-            last = checkpoints.newest(self.folder)
+            last = newest(self.folder)
             saved = str(last) if last else None
             raise TrainingDiverged(error.step, error.losses, error.gradient_norm, saved) from None
         seconds = time.perf_counter() - begun
@@ -165,7 +191,7 @@ class _Run:
         every, done = self.experiment.checkpoint_every, self.engine.step_number
         is_final = done == self.experiment.num_steps
         if is_last or is_final or (every and done % every == 0):
-            checkpoints.save(self.engine, self.folder, seconds=self.seconds, final=is_final)
+            checkpoints.save(self.engine, self.folder, seconds=self.seconds, final=is_final, keep_steps=self.keep_steps)
 
     def _progress(self, first: int) -> Progress:
         experiment = self.experiment

@@ -35,6 +35,10 @@ class Manifest:
         """Write it into ``folder``, last of all: a checkpoint without a manifest is incomplete."""
         write_atomically(folder / MANIFEST, json.dumps(attrs.asdict(self), indent=1))
 
+    def only(self, name: str) -> Manifest:
+        """The manifest of one file alone; a checkpoint without it is damaged."""
+        return attrs.evolve(self, files={name: self.files.get(name, {"bytes": -1})})
+
     def check(self, folder: Path, older: str | None) -> None:
         """Compare every file with its size and hash.
 

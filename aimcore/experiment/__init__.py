@@ -3,7 +3,7 @@
 from aimcore.experiment.beginnings import Branch, Weights
 from aimcore.experiment.data import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Data, NativeResolution
 from aimcore.experiment.run import Experiment
-from aimcore.experiment.study import SCALES, Scale, Study
+from aimcore.experiment.study import SCALES, Scale, Scaling, Study
 from aimcore.experiment.training import Engine, Optimizer, Precision, Schedule
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Optimizer",
     "Precision",
     "Scale",
+    "Scaling",
     "Schedule",
     "Study",
     "Weights",

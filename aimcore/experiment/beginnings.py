@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from aimcore.component import Checked, Problem, at_least, settings
+from aimcore.experiment.names import name_problems
 
 
 @settings
@@ -31,6 +32,8 @@ class Weights(Checked):
         """A file or an experiment is needed, and a hash is one."""
         if not self.url and not self.experiment:
             yield Problem("url", f"must name a safetensors file (or experiment an earlier one), got {self.url!r}")
+        if self.experiment is not None:
+            yield from name_problems("experiment", self.experiment)
         if self.url and self.experiment:
             yield Problem("experiment", f"give a file or an experiment, got {self.url!r} and {self.experiment!r}")
         if self.experiment and self.sha256:
@@ -53,7 +56,6 @@ class Branch(Checked):
     """Updates done before the branch; the other run has a checkpoint there."""
 
     def problems(self) -> Iterable[Problem]:
-        """There is something to begin with."""
-        if not self.experiment:
-            yield Problem("experiment", "must name an earlier experiment of the study, got ''")
+        """The other run has a name, and has begun."""
+        yield from name_problems("experiment", self.experiment)
         yield from at_least("step", self.step, 1)

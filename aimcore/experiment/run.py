@@ -8,6 +8,8 @@ from typing import Literal
 from aimcore.component import Checked, Problem, at_least, settings
 from aimcore.experiment.beginnings import Branch, Weights
 from aimcore.experiment.data import Data
+from aimcore.experiment.names import name_problems
+from aimcore.experiment.sizes import size_problems
 from aimcore.experiment.training import Engine, Optimizer, Schedule
 from aimcore.roles import Evaluation, Objective, Probe, Tracker, Trunk
 
@@ -28,9 +30,11 @@ class Experiment(Checked):
     probe_attention: Literal["bidirectional", "causal"] = "bidirectional"
     """Attention of the frozen trunk while it is probed (arXiv:2401.08541, Table 3d)."""
     probe_image_sizes: tuple[int, ...] = ()
-    """Further image sizes to probe at, in pixels, besides ``data.image_size`` (arXiv:2411.14402, Table 6)."""
+    """Further image sizes to probe at, in pixels, besides ``data.image_size`` (arXiv:2411.14402, Table 6); their scores
+    are called ``linear@448`` and the like."""
     probe_native_area: int | None = None
-    """Probe also at the images' own aspect ratios, each resized to fit in so many patches."""
+    """Probe also at the images' own aspect ratios, each resized to fit in so many patches; the scores are called
+    ``linear@native`` and the like."""
     evaluations: tuple[Evaluation, ...] = ()
     trackers: tuple[Tracker, ...] = ()
     checkpoint_every: int | None = None
@@ -49,19 +53,31 @@ class Experiment(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """The parts must fit each other: abilities, grid, batch size."""
-        if not self.name or set(self.name) - _NAME_CHARACTERS:
-            yield Problem("name", f"must be letters, digits, '-', '_' or '.', got {self.name!r}")
-        if self.name == "report":
-            yield Problem("name", "'report' is taken: the study's figures go into a folder of that name")
+        yield from name_problems("name", self.name)
         yield from at_least("num_steps", self.num_steps, 1)
         yield from at_least("log_every", self.log_every, 1)
         if self.checkpoint_every is not None:
             yield from at_least("checkpoint_every", self.checkpoint_every, 1)
         for path, message in self.schedule.problems_in(self.num_steps, self.optimizer.peak_lr):
             yield Problem(f"schedule.{path}", message)
-        if self.data.batch_size % self.engine.accumulation_steps:
+        if self.data.native is None and self.data.batch_size % self.engine.accumulation_steps:
             yield Problem("engine.accumulation_steps", f"must divide data.batch_size ({self.data.batch_size})")
+        yield from self._beginning_problems()
         yield from self._misfits()
+
+    def _beginning_problems(self) -> Iterable[Problem]:
+        if self.branch is None:
+            return
+        if self.initial_weights is not None:
+            yield Problem("branch", "goes without initial_weights: a run begins with the one or the other")
+        if self.branch.step >= self.num_steps:
+            yield Problem(
+                "branch.step",
+                f"must be below num_steps ({self.num_steps}), which counts the steps before the branch too; got "
+                f"{self.branch.step}",
+            )
+        if self.branch.experiment == self.name:
+            yield Problem("branch.experiment", "must be another experiment than this one")
 
     def _misfits(self) -> Iterable[Problem]:
         missing = self.objective.needs - self.trunk.can
@@ -79,15 +95,4 @@ class Experiment(Checked):
             )
         if self.probes and self.probe_attention == "causal" and "causal" not in self.trunk.can:
             yield Problem("probe_attention", f"trunk {self.trunk.name!r} cannot attend causally")
-        size, patch = self.data.image_size, self.trunk.patch_size
-        if size % patch:
-            yield Problem("data.image_size", f"must be a multiple of the trunk's patch size {patch}, got {size}")
-            return
-        from aimcore.values import PatchGrid  # here, because it loads torch
-
-        grid = PatchGrid(size // patch, size // patch)
-        yield from (Problem("trunk", text) for text in self.trunk.problems_with(grid))
-        yield from (Problem("objective", text) for text in self.objective.problems_with(grid))
-
-
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+        yield from size_problems(self)

@@ -16,6 +16,32 @@ SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 
 
 @settings
+class Scaling(Checked):
+    """Runs that tell how a loss falls with samples, size and compute (arXiv:2411.14402, Figure 2)."""
+
+    curves: Mapping[str, Sequence[str]]
+    """Curve, usually a size of the trunk, to the experiments that are its points: each trained to its own end."""
+    others: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+    """Curve to experiments that are shown beside it but are no points of it, such as a run that never cooled down."""
+    loss: str | None = None
+    """Name of the validation loss that is compared; None takes the weighted total."""
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """All experiments that are named."""
+        return tuple(name for part in (self.curves, self.others) for names in part.values() for name in names)
+
+    def problems(self) -> Iterable[Problem]:
+        """There are curves, and every experiment is at one place."""
+        if not self.curves:
+            yield Problem("curves", "must name the experiments of at least one curve")
+        for curve in sorted(set(self.others) - set(self.curves)):
+            yield Problem("others", f"no curve is called {curve!r}; there are {list(self.curves)}")
+        for name in sorted({name for name in self.points if self.points.count(name) > 1}):
+            yield Problem("curves", f"{name!r} is named more than once")
+
+
+@settings
 class Study(Checked):
     """Experiments that belong together, usually one table or figure of a paper."""
 
@@ -25,13 +51,21 @@ class Study(Checked):
     """Where the comparison comes from, e.g. ``"arXiv:2401.08541, Table 3b"``."""
     paper: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
     """The paper's scores (fractions) per experiment name and probe name."""
+    left_out: Sequence[Experiment] = attrs.field(factory=tuple, converter=tuple)
+    """Experiments of the study that are not to be run now (``--only``); others may begin with what they left, or need
+    what they began with."""
+    scaling: Scaling | None = None
+    """Which experiments are the points of which curve, where the study is one of scaling."""
 
     def problems(self) -> Iterable[Problem]:
-        """Names must be unique, and the paper's rows must belong to experiments."""
-        names = [experiment.name for experiment in self.experiments]
-        if not names:
+        """Names must be unique, and what is said of experiments must belong to some."""
+        names = [experiment.name for experiment in (*self.experiments, *self.left_out)]
+        if not self.experiments:
             yield Problem("experiments", "a study needs at least one experiment")
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Problem("experiments", f"two experiments are called {name!r}")
         for name in sorted(set(self.paper) - set(names)):
             yield Problem("paper", f"no experiment is called {name!r}; there are {names}")
+        points = self.scaling.points if self.scaling is not None else ()
+        for name in sorted(set(points) - set(names)):
+            yield Problem("scaling.curves", f"no experiment is called {name!r}; there are {names}")
