@@ -3,7 +3,9 @@
 from aimcore.evaluation.cache import CacheNotShared, FeatureCache
 from aimcore.evaluation.evaluating import evaluate
 from aimcore.evaluation.features import extract_all, extract_features
+from aimcore.evaluation.generation import Caption, NeverStops, Sampling, generate, learns_to_stop
 from aimcore.evaluation.intervals import share, wilson_interval
+from aimcore.evaluation.matching import chance_of_hits, hits, similarities
 from aimcore.evaluation.material import Captioned, Material
 from aimcore.evaluation.probing import Outcome, ProbeScore, check_probes, probe_experiment
 from aimcore.evaluation.ranks import TooFewBatches
@@ -13,25 +15,33 @@ from aimcore.evaluation.validation import NonFiniteLoss, Validation, ValidationL
 
 __all__ = [
     "CacheNotShared",
+    "Caption",
     "Captioned",
     "FeatureCache",
     "FeatureKind",
     "FeatureTable",
     "Material",
+    "NeverStops",
     "NonFiniteLoss",
     "Outcome",
     "ProbeScore",
+    "Sampling",
     "TooFewBatches",
     "Validation",
     "ValidationLoss",
+    "chance_of_hits",
     "check_probes",
     "evaluate",
     "extract_all",
     "extract_features",
+    "generate",
+    "hits",
+    "learns_to_stop",
     "loss_by_chunk",
     "probe_experiment",
     "raw_pixel_features",
     "share",
+    "similarities",
     "validate",
     "wilson_interval",
 ]

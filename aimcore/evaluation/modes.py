@@ -22,13 +22,19 @@ def frozen(module: nn.Module, precision: Precision = "fp32") -> Iterator[torch.d
     Yields:
         The device its first parameter lives on (the CPU if it has none): where batches must go.
     """
+    with held(module) as device, torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"):
+        yield device
+
+
+@contextmanager
+def held(module: nn.Module) -> Iterator[torch.device]:
+    """As :func:`frozen`, in whatever precision is set around it."""
     modes = [(part, part.training) for part in module.modules()]
     parameter = next(module.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
     module.eval()
     try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"):
-            yield device
+        with torch.no_grad():
+            yield torch.device("cpu") if parameter is None else parameter.device
     finally:
         for part, training in modes:
             part.training = training

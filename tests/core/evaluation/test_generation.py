@@ -1,0 +1,182 @@
+"""Captions are those that reading everything anew at each step would give, whatever batch they are written in."""
+
+from __future__ import annotations
+
+import warnings
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from aimcore import Images, InvalidValue, ObjectiveModule, Text
+from aimcore.evaluation import NeverStops, Sampling, generate, learns_to_stop
+from aimcore.evaluation.generation import drawn_tokens
+from aimcore.testing.material import draw_nonzero, random_images
+from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.requirements import seeded
+from aimcore_decoders import CrossAttentionDecoder, JointDecoder, SeparateDecoder
+from aimcore_objectives import CapPa, Captioning, Multimodal
+from aimcore_tokenizers import Bytes
+
+CONTEXT, TOKENIZER = 9, Bytes(supervise_end=True)
+SMALL = {"width": 16, "depth": 2, "num_heads": 2}
+SAME = {"tokenizer": TOKENIZER, "context_length": CONTEXT}
+OBJECTIVES = (
+    Captioning(decoder=JointDecoder(**SMALL), **SAME),
+    Captioning(decoder=SeparateDecoder(**SMALL), **SAME),
+    CapPa(decoder=CrossAttentionDecoder(**SMALL), **SAME),
+    Multimodal(decoder=JointDecoder(**SMALL), prefix=2, **SAME),
+)
+IMAGES = random_images(number=6)
+
+
+def built(objective) -> ObjectiveModule:
+    with seeded(3):
+        module = objective.build(StandInTrunk().build()).double()
+    draw_nonzero(module)
+    return module.eval()
+
+
+def part(images: Images, *numbers: int) -> Images:
+    chosen = list(numbers)
+    return attrs.evolve(
+        images, patches_BNF=images.patches_BNF[chosen], grids=tuple(images.grids[number] for number in chosen)
+    )
+
+
+@torch.no_grad()
+def decoded_anew(module, images: Images) -> list[list[int]]:
+    """Greedy captions by whole forwards, each over all that was written: no keys or values are kept."""
+    ids_BT = torch.full((len(images.grids), CONTEXT), TOKENIZER.padding_id)
+    for position in range(CONTEXT):
+        text = Text(ids_BT=ids_BT, valid_BT=torch.ones_like(ids_BT, dtype=torch.bool))
+        logits_BV = logits(module, images, text)[:, position]
+        logits_BV[:, TOKENIZER.padding_id] = -torch.inf
+        ids_BT[:, position] = logits_BV.argmax(-1)
+    rows = ids_BT.tolist()
+    return [row[: row.index(TOKENIZER.end_id) + 1] if TOKENIZER.end_id in row else row for row in rows]
+
+
+def logits(module, images: Images, text: Text) -> Tensor:
+    reading = module.evaluation_reading(images)
+    where_M = torch.arange(text.ids_BT.numel())
+    decoded = module.decoder(module.trunk(images, reading), reading.attention, text, None, where_M)
+    return decoded.logits_MV.reshape(*text.ids_BT.shape, -1)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda one: f"{one.name}-{one.decoder.name}")
+def test_greedy_captions_are_those_of_whole_forwards(objective) -> None:
+    module = built(objective)
+    captions = generate(module, IMAGES, TOKENIZER, CONTEXT)
+    assert [list(caption.ids) for caption in captions] == decoded_anew(module, IMAGES)
+    assert len({caption.ids for caption in captions}) > 1
+
+
+def test_a_drawn_caption_depends_on_its_key_and_not_on_its_batch() -> None:
+    module, sampling = built(OBJECTIVES[0]), Sampling(temperature=2.0, seed=5)
+    together = generate(module, IMAGES, TOKENIZER, CONTEXT, sampling, keys=range(10, 16))
+    apart = generate(module, part(IMAGES, 4, 1), TOKENIZER, CONTEXT, sampling, keys=(14, 11))
+    assert apart == [together[4], together[1]]
+    other = generate(module, IMAGES, TOKENIZER, CONTEXT, sampling, keys=range(10, 16), draw=1)
+    assert other != together
+
+
+class Scripted(ObjectiveModule):
+    """Writes given tokens: one row per image, told by its first pixel."""
+
+    def __init__(self, rows: list[list[int]]) -> None:
+        super().__init__()
+        self.rows = torch.tensor(rows)
+        self.num_steps = 0
+
+    def counts(self, batch): ...
+    def forward(self, batch): ...
+
+    def start_caption(self, images):
+        rows_BT = self.rows[images.patches_BNF[:, 0, 0].long()]
+        return self._logits(rows_BT), rows_BT
+
+    def next_token(self, ids_B, state):
+        self.num_steps += 1
+        return self._logits(state[:, 1:]), state[:, 1:]
+
+    def _logits(self, rows_BT):
+        return torch.nn.functional.one_hot(rows_BT[:, 0], TOKENIZER.vocabulary_size).float()
+
+
+def of_letters(text: str) -> list[int]:
+    return [ord(letter) + 3 for letter in text]
+
+
+def numbered(*numbers: int) -> Images:
+    images = random_images(number=len(numbers))
+    return attrs.evolve(images, patches_BNF=torch.tensor(numbers).float()[:, None, None].expand(-1, 12, 48))
+
+
+def test_each_row_stops_at_its_own_end() -> None:
+    end = TOKENIZER.end_id
+    module = Scripted([[*of_letters("ab"), end, *of_letters("xxx")], [*of_letters("abcd"), end, end]])
+    captions = generate(module, numbered(0, 1), TOKENIZER, 6)
+    assert [(caption.text, caption.ended) for caption in captions] == [("ab", True), ("abcd", True)]
+    assert captions[0].ids == (*of_letters("ab"), end)
+    assert module.num_steps == 4
+
+
+def test_a_caption_that_does_not_end_is_cut() -> None:
+    module = Scripted([of_letters("abcdefgh")])
+    (whole,) = generate(module, numbered(0), TOKENIZER, 6)
+    (cut,) = generate(module, numbered(0), TOKENIZER, 6, max_tokens=2)
+    assert (whole.text, whole.ended, cut.text, cut.ended) == ("abcdef", False, "ab", False)
+
+
+def test_padding_is_never_written() -> None:
+    (caption,) = generate(
+        Scripted([[TOKENIZER.padding_id, *of_letters("b"), TOKENIZER.end_id]]), numbered(0), TOKENIZER, 5
+    )
+    assert TOKENIZER.padding_id not in caption.ids
+
+
+def test_one_is_warned_that_a_model_never_learnt_to_stop() -> None:
+    module = Scripted([of_letters("abcdef")])
+    with pytest.warns(NeverStops, match="'bytes' does not supervise its end, so the model never learnt"):
+        generate(module, numbered(0), Bytes(), 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generate(module, numbered(0), TOKENIZER, 6)
+    assert learns_to_stop(TOKENIZER, 6)
+    assert not learns_to_stop(Bytes(), 6)
+
+
+def test_the_module_is_in_the_mode_it_was_in() -> None:
+    module = built(OBJECTIVES[0]).train()
+    generate(module, IMAGES, TOKENIZER, CONTEXT)
+    assert all(part.training for part in module.modules())
+
+
+# Probabilities 0.5, 0.25, 0.125, 0.125 of the tokens 2, 0, 1, 3.
+LOGITS = (
+    torch.log2(torch.tensor([[0.25, 0.125, 0.5, 0.125]], dtype=torch.float64)) * torch.log(torch.tensor(2.0)).double()
+)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "places", "tokens"),
+    [
+        (Sampling(), (0.0, 0.49, 0.51, 0.74, 0.76, 0.99), (2, 2, 0, 0, 1, 3)),
+        (Sampling(top_k=2), (0.0, 0.66, 0.67, 0.99), (2, 2, 0, 0)),
+        (Sampling(top_p=0.6), (0.0, 0.66, 0.67, 0.99), (2, 2, 0, 0)),
+        (Sampling(top_p=0.5), (0.0, 0.99), (2, 2)),
+        (Sampling(temperature=1e-3), (0.0, 0.999), (2, 2)),
+        (Sampling(top_k=99), (0.99,), (3,)),
+    ],
+)
+def test_tokens_are_drawn_by_their_probabilities(sampling: Sampling, places: tuple, tokens: tuple) -> None:
+    drawn = drawn_tokens(LOGITS.expand(len(places), -1), sampling, torch.tensor(places, dtype=torch.float64))
+    assert tuple(drawn.tolist()) == tokens
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_sampling_must_leave_something_to_draw_from(wrong: dict) -> None:
+    with pytest.raises(InvalidValue, match=f"Sampling: {next(iter(wrong))}: must"):
+        Sampling(**wrong)

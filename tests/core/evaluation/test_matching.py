@@ -1,0 +1,124 @@
+"""Recall by hand: ties, duplicates, chance; and log-likelihoods of all pairs as of each alone."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+import torch
+
+from aimcore import Experiment
+from aimcore.evaluation import Material, chance_of_hits, hits, similarities
+from aimcore.evaluation.matching import NonFiniteSimilarity, caption_likelihoods
+from aimcore.experiment import Data
+from aimcore.testing.material import batch_of, draw_nonzero, random_images
+from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.requirements import seeded
+from aimcore.testing.speaking import StandInCaptioned, StandInSpeaker
+from aimcore_decoders import CrossAttentionDecoder, JointDecoder
+from aimcore_objectives import CapPa, Captioning
+from aimcore_tokenizers import Bytes
+
+TOKENIZER = Bytes(supervise_end=True)
+TEXTS = ("a", "a longer one", "red shoes", "bag", "a", "")
+
+
+def found(scores: list[list[float]], right: list[list[int]], k: int) -> list[bool]:
+    return hits(torch.tensor(scores), torch.tensor(right).bool(), k).tolist()
+
+
+def test_a_hit_is_a_right_candidate_among_the_first_k() -> None:
+    scores, right = [[0.9, 0.5, 0.1], [0.9, 0.5, 0.1]], [[0, 1, 0], [0, 0, 1]]
+    assert [found(scores, right, k) for k in (1, 2, 3)] == [[False, False], [True, False], [True, True]]
+
+
+def test_any_right_candidate_is_a_hit() -> None:
+    assert found([[0.1, 0.5, 0.9]], [[1, 0, 1]], 1) == [True]
+    assert found([[0.9, 0.5, 0.1]], [[0, 1, 1]], 1) == [False]
+
+
+def test_ties_count_against_it() -> None:
+    assert found([[0.5, 0.5, 0.5]], [[0, 1, 0]], 2) == [False]
+    assert found([[0.5, 0.5, 0.1]], [[0, 1, 0]], 2) == [True]
+    assert found([[0.5, 0.5, 0.1]], [[1, 1, 0]], 1) == [True]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 9])
+def test_chance_is_the_mean_over_all_orders(k: int) -> None:
+    right = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 1, 0]]).bool()
+    orders = list(permutations(range(5)))
+    brute = [[bool(row[list(order)[:k]].any()) for order in orders] for row in right]
+    expected = sum(map(sum, brute)) / (len(brute) * len(orders))
+    assert chance_of_hits(right, k) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 2**15])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Captioning(decoder=JointDecoder(width=16, depth=2, num_heads=2), tokenizer=TOKENIZER, context_length=16),
+        CapPa(decoder=CrossAttentionDecoder(width=16, depth=2, num_heads=2), tokenizer=TOKENIZER, context_length=16),
+    ],
+    ids=["joint", "cross"],
+)
+@torch.no_grad()
+def test_pairs_are_judged_as_each_alone(objective, tokens: int) -> None:
+    with seeded():
+        module = objective.build(StandInTrunk().build()).double().eval()
+    draw_nonzero(module)
+    images, text = random_images(number=3), TOKENIZER.encode(TEXTS, 16)
+    matrix = caption_likelihoods(module, batch_of(images), text, tokens=tokens)
+    alone = [
+        module.caption_log_likelihoods(module.start_caption(images), TOKENIZER.encode([one] * 3, 16)) for one in TEXTS
+    ]
+    torch.testing.assert_close(matrix, torch.stack(alone, dim=1))
+    assert torch.equal(matrix[:, 0], matrix[:, 4])
+
+
+def speaking(*skills: str) -> tuple[Material, torch.nn.Module]:
+    source = StandInCaptioned()
+    experiment = Experiment(
+        name="speaking",
+        data=Data(train=source, validation=source, batch_size=4, image_size=8),
+        trunk=StandInTrunk(),
+        objective=StandInSpeaker(skills=frozenset(skills)),
+        num_steps=1,
+    )
+    with seeded():
+        return Material.of(experiment), experiment.objective.build(experiment.trunk.build()).eval()
+
+
+@torch.no_grad()
+def test_embeddings_are_compared_by_cosine() -> None:
+    material, module = speaking("embed", "caption")
+    numbers, found_nC = similarities(module, material, material.validation, TEXTS[:3], [7, 2])
+    assert numbers.tolist() == [2, 7]
+    (batch,) = material.batches(material.validation, [7])
+    expected = module.embed_images(batch.images) @ module.embed_texts(material.encode(TEXTS[:3])).T
+    torch.testing.assert_close(found_nC[1:], expected.double())
+
+
+@torch.no_grad()
+def test_captioners_compare_by_log_likelihood() -> None:
+    material, module = speaking("caption")
+    _, found_nC = similarities(module, material, material.validation, TEXTS[:3], [4])
+    assert bool((found_nC < 0).all())
+
+
+@torch.no_grad()
+def test_similarities_that_are_no_numbers_are_an_error() -> None:
+    material, module = speaking("embed")
+    module.embedding.weight.fill_(torch.nan)
+    with pytest.raises(NonFiniteSimilarity, match="training has diverged"):
+        similarities(module, material, material.validation, TEXTS[:3], [4])
+
+
+def test_images_are_chosen_by_hash_and_once_per_group() -> None:
+    material, _ = speaking("embed")
+    few, more = (material.captioned(material.validation, most, kind=None, group_by=None) for most in (3, 6))
+    assert len(few) == 3
+    assert set(few) < set(more)
+    groups = material.captioned(material.validation, 99, kind="name", group_by="word")
+    assert len(groups) == 4
+    assert len({one.index % 4 for one in groups}) == 4
+    assert material.captioned(material.validation, 99, kind="other", group_by=None) == []
