@@ -76,6 +76,17 @@ def check_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     _require_hash(weights)
 
 
+def check_fit(experiment: Experiment, module: ObjectiveModule, state: State) -> None:
+    """See whether ``module`` could take ``state``, another run's; both may be on the meta device.
+
+    Raises:
+        WeightsMismatch: it could not.
+    """
+    weights = experiment.initial_weights
+    assert weights is not None
+    _fitting(state, experiment, _part(weights, module))
+
+
 def _state(url: str) -> State:
     try:
         return _with_file(url, _entries)
@@ -120,8 +131,9 @@ def _require_hash(weights: Weights) -> None:
 
 
 def _url(weights: Weights) -> str:
-    """Where the file is; an earlier experiment's is known by the time that weights are read."""
-    assert weights.url is not None
+    """Where the file is; an earlier experiment's is known once its study has come to this one."""
+    if weights.url is None:
+        raise WeightsNotFound(f"experiment {weights.experiment!r}", "it is found only where a study is run")
     return weights.url
 
 
@@ -142,14 +154,35 @@ def _fitting(state: State, experiment: Experiment, part: nn.Module) -> dict[str,
     remarks: list[str] = []
     attempts = []
     for layout in _layouts(state, experiment, remarks):
-        entries = {name: value for name, value in layout.items() if not _is_fresh(name, weights)}
-        attempts.append((list(_differences(wanted, entries)), entries))
-        if not attempts[-1][0]:
-            return entries
-    problems, entries = min(attempts, key=lambda attempt: sum(len(names) for _, names in attempt[0]))
+        entries: State = {name: value for name, value in layout.items() if not _is_fresh(name, weights)}
+        why_not = ""
+        if weights.resize:
+            entries, why_not = _resized(entries, experiment)
+        problems = list(_differences(wanted, entries))
+        if not problems:
+            return dict(entries)
+        attempts.append((problems, entries, why_not))
+    problems, entries, why_not = min(attempts, key=lambda attempt: sum(len(names) for _, names in attempt[0]))
+    told = [_told(*problem) for problem in problems] + ([why_not] if why_not else [])
     # A file with some of the names is meant to be in this layout: what others say of it only confuses.
-    told = [_told(*problem) for problem in problems] + ([] if wanted.keys() & entries.keys() else remarks)
+    told += [] if wanted.keys() & entries.keys() else remarks
+    if not weights.resize and not list(_differences(wanted, _resized(entries, experiment)[0])):
+        told.append("once resized they would fit: set initial_weights.resize, if they were fitted at another size")
     raise WeightsMismatch(_url(weights), told)
+
+
+def _resized(entries: State, experiment: Experiment) -> tuple[State, str]:
+    """The entries with those of the trunk resized for this one; as they are, and why, where they cannot be."""
+    weights = experiment.initial_weights
+    assert weights is not None
+    prefix = _TRUNK if weights.part == "all" else ""
+    of_trunk = {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
+    try:
+        resized = experiment.trunk.resized(of_trunk)
+    except (NotImplementedError, AimcoreError) as error:
+        return entries, f"and they cannot be resized: {error}"
+    beside = {name: value for name, value in entries.items() if not name.startswith(prefix)}
+    return beside | {prefix + name: value for name, value in resized.items()}, ""
 
 
 def _layouts(state: State, experiment: Experiment, remarks: list[str]) -> Iterator[State]:
