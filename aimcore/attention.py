@@ -50,7 +50,8 @@ def mask_of(attention: Attention, num_tokens: int, device: torch.device) -> Mask
 
 def attend(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask) -> Tensor:
     """Scaled dot-product attention, ``[B, H, N, E]``, scaled by 1 / sqrt(E)."""
-    if query_BHNE.device.type == "cpu" and query_BHNE.dtype == torch.bfloat16:
+    is_differentiated = any(tensor.requires_grad for tensor in (query_BHNE, key_BHNE, value_BHNE))
+    if is_differentiated and query_BHNE.device.type == "cpu" and query_BHNE.dtype == torch.bfloat16:
         return _attend_explicitly(query_BHNE, key_BHNE, value_BHNE, mask)
     allowed = None if mask.is_causal else mask.allowed
     return functional.scaled_dot_product_attention(
@@ -67,6 +68,7 @@ def attention_probabilities(query_BHNE: Tensor, key_BHNE: Tensor, mask: Mask) ->
 
 
 def _attend_explicitly(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask) -> Tensor:
-    # On CPUs the fused kernel gains nothing from bfloat16, while plain matrix products do: 2 to 9 times faster here
-    # (benchmarks/attention.py). Scores and probabilities are rounded to bfloat16; softmax adds up in float32.
+    # On CPUs the fused kernel's backward gains nothing from bfloat16, while plain matrix products do: forward and
+    # backward are 1.2 to 6 times faster here, forward alone 1.4 to 2 times slower (benchmarks/attention.py). Scores
+    # and probabilities are rounded to bfloat16; softmax adds up in float32.
     return attention_probabilities(query_BHNE, key_BHNE, mask) @ value_BHNE

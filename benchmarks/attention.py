@@ -1,19 +1,22 @@
-"""Attention, forward and backward: the fused kernel beside the explicit form, by shape and type.
+"""Attention, forward alone and with backward: the fused kernel beside the explicit form, by shape and type.
 
     python benchmarks/attention.py
 
-aimcore uses the explicit form for bfloat16 on CPUs and the fused kernel everywhere else (aimcore/attention.py).
+aimcore uses the explicit form for bfloat16 on CPUs where gradients are wanted, and the fused kernel everywhere else
+(aimcore/attention.py).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from machine import describe, milliseconds
 from torch import Tensor
 from torch.nn import functional
 
+Form = Callable[..., Tensor]
 SHAPES = [(64, 4, 49, 32), (8, 8, 64, 16), (8, 3, 256, 128), (16, 8, 256, 64)]
 
 
@@ -29,19 +32,29 @@ def explicit(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tens
 
 
 def main() -> None:
-    """Print one row per shape and type."""
+    """Print one row per shape, type and whether gradients are taken."""
     print(describe())
-    print(f"{'batch, heads, tokens, head width':34} {'type':9} {'fused ms':>9} {'explicit ms':>12} {'ratio':>6}")
+    columns = f"{'batch, heads, tokens, head width':34} {'type':9} {'backward':9}"
+    print(f"{columns} {'fused ms':>9} {'explicit ms':>12} {'ratio':>6}")
     for shape in SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
-            inputs = [torch.randn(shape).to(dtype).requires_grad_() for _ in range(3)]
-            allowed = torch.ones(shape[0], 1, shape[2], shape[2]).tril().bool()
-            times = [
-                milliseconds(lambda form=form, inputs=inputs, allowed=allowed: form(*inputs, allowed).sum().backward())
-                for form in (fused, explicit)
-            ]
-            name = str(dtype).removeprefix("torch.")
-            print(f"{shape!s:34} {name:9} {times[0]:9.2f} {times[1]:12.2f} {times[0] / times[1]:6.1f}")
+            for backward in (False, True):
+                times = [_time(form, shape, dtype, backward) for form in (fused, explicit)]
+                name = str(dtype).removeprefix("torch.")
+                row = f"{shape!s:34} {name:9} {'with' if backward else 'without':9} {times[0]:9.2f} {times[1]:12.2f}"
+                print(f"{row} {times[0] / times[1]:6.1f}")
+
+
+def _time(form: Form, shape: tuple[int, ...], dtype: torch.dtype, backward: bool) -> float:
+    inputs = [torch.randn(shape).to(dtype).requires_grad_(backward) for _ in range(3)]
+    allowed = torch.ones(shape[0], 1, shape[2], shape[2]).tril().bool()
+
+    def run() -> None:
+        result = form(*inputs, allowed)
+        if backward:
+            result.sum().backward()
+
+    return milliseconds(run)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def test_attention_is_the_softmax_average_in_float32_and_bfloat16(attention: Att
         scores = scores.masked_fill(~mask.allowed, -torch.inf)
     expected = scores.softmax(-1) @ value
     torch.testing.assert_close(attend(query, key, value, mask), expected, rtol=1e-5, atol=1e-5)
-    in_bfloat16 = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), mask)
-    # bfloat16 keeps 8 bits: 2^-8 of values up to about 3.
-    torch.testing.assert_close(in_bfloat16.float(), expected, rtol=0, atol=3e-2)
+    for differentiated in (False, True):
+        given = [tensor.bfloat16().requires_grad_(differentiated) for tensor in (query, key, value)]
+        # bfloat16 keeps 8 bits: 2^-8 of values up to about 3.
+        torch.testing.assert_close(attend(*given, mask).float().detach(), expected, rtol=0, atol=3e-2)
