@@ -79,7 +79,7 @@ def probe_experiment(
     trained_trunk: TrunkModule,
     untrained_trunk: TrunkModule,
     *,
-    batch_size: int = 256,
+    batch_size: int = 128,
     raw_pixels: MutableMapping[str, Outcome] | None = None,
     cache_url: str | None = None,
 ) -> dict[str, ProbeScore]:

@@ -121,13 +121,19 @@ def _train(module: GridModule, train: Samples, how: GridProbe, generator: Genera
 def _optimizer(parameters: Sequence[nn.Parameter], how: GridProbe) -> torch.optim.AdamW:
     """AdamW over views of each setting's slice, so that each has its own rate; vectors are not decayed."""
     groups = []
-    for parameter in parameters:
-        for setting, (rate, decay) in enumerate(how.grid):
-            part = nn.Parameter(parameter.detach()[setting])
-            part.grad = parameter.grad[setting]  # type: ignore[index]
-            decayed = decay if part.dim() > 1 else 0.0
-            groups.append({"params": [part], "peak_lr": rate, "weight_decay": decayed})
-    return torch.optim.AdamW(groups, betas=how.betas, fused=True)
+    for setting, (rate, decay) in enumerate(how.grid):
+        parts = [_slice(parameter, setting) for parameter in parameters]
+        # A step of so few weights is mostly the optimiser's own loop: as few groups as can be.
+        for decayed, is_vector in ((decay, False), (0.0, True)):
+            kept = [part for part in parts if (part.dim() < 2) == is_vector]
+            groups.append({"params": kept, "peak_lr": rate, "weight_decay": decayed})
+    return torch.optim.AdamW([group for group in groups if group["params"]], betas=how.betas, fused=True)
+
+
+def _slice(parameter: nn.Parameter, setting: int) -> nn.Parameter:
+    part = nn.Parameter(parameter.detach()[setting])
+    part.grad = parameter.grad[setting]  # type: ignore[index]
+    return part
 
 
 def _epochs(train: Samples, epochs: int, batch_size: int, generator: Generator) -> Iterator[Batch]:
