@@ -14,7 +14,7 @@ import zarr
 
 from aimcore import InvalidValue, OpenSource, Sample, UnreadableSample
 from aimcore.errors import DataNotFound, TooManyUnreadable
-from aimcore_sources import BundledFashionMNIST, ZarrImages, write_zarr, zarr_writing
+from aimcore_sources import BundledEmoji, BundledFashionMNIST, ZarrImages, write_zarr, zarr_writing
 from aimcore_sources.zarr_writing import PlaceTaken
 
 
@@ -35,7 +35,7 @@ class Few(OpenSource):
         return Sample(
             image=torch.randint(0, 256, self.shapes[index], dtype=torch.uint8, generator=generator),
             identifier=f"few/{index}",
-            captions={"alt": (f"number {index}",), "synthetic": ()},
+            captions={"alt": (f"number {index}", "läßt – 数 \n"), "synthetic": ()} if index != 2 else {},
             label=index % 2 if self.labelled else None,
         )
 
@@ -83,6 +83,14 @@ def test_the_bundled_source_comes_back_from_an_object_store() -> None:
     found = opened("memory://zarr/test.zarr")
     assert (len(found), found.class_names) == (3000, source.class_names)
     assert all(same(found.read(index), source.read(index)) for index in (0, 1500, 2999))
+
+
+def test_every_caption_of_every_sample_comes_back() -> None:
+    source = BundledEmoji(split="test").open()
+    write_zarr("memory://zarr/emoji.zarr", source)
+    found = opened("memory://zarr/emoji.zarr")
+    assert all(same(found.read(index), source.read(index)) for index in range(len(source)))
+    assert {kind for index in range(len(found)) for kind in found.read(index).captions} == {"name", "short"}
 
 
 def test_it_travels_to_data_workers(tmp_path: Path) -> None:
