@@ -274,7 +274,10 @@ class Loss(NamedTuple):
 
 @attrs.frozen(eq=False)
 class LabelledFeatures:
-    """Frozen features for a probe: ``[n, D]`` pooled or ``[n, N, D]`` tokens, with ``labels [n]``."""
+    """Frozen features for a probe: ``[n, D]`` pooled or ``[n, N, D]`` tokens, with ``labels [n]``.
+
+    Tokens of padding that is masked are NaN in all their values (see ``Probe.reads_padding``).
+    """
 
     features: Tensor
     labels: Tensor

@@ -12,7 +12,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.errors import InvalidValue
 from aimcore.evaluation.modes import frozen
 from aimcore.evaluation.sinks import MemorySink, Sink, T_co, fill
 from aimcore.evaluation.tables import FeatureKind, FeatureTable, Reads
@@ -68,7 +67,7 @@ def extract_all(
         precision: anything but ``"fp32"`` runs under bfloat16 autocast.
 
     Raises:
-        InvalidValue: a batch has no labels, there is no batch, or tokens of differing grids are asked for.
+        InvalidValue: a batch has no labels, or there is no batch.
     """
     sinks = [MemorySink(kind, num_classes) for kind in dict.fromkeys(kinds)]
     tables = read_trunk(trunk, batches, sinks, objective=objective, attention=attention, precision=precision)
@@ -119,13 +118,14 @@ def _averaged(features: Features, layers: tuple[int, ...], chosen: tuple[int, ..
 
 
 def _read_as(reads: Reads, features: Features, reading: Reading) -> Tensor:
-    """``features`` in raster order, or their mean."""
+    """``features`` in raster order, where tokens of padding are NaN, or their mean without padding."""
     is_whole = bool(features.valid_BN.all())
     if reads == "pooled":
         return features.tokens_BND.mean(1) if is_whole else _mean_over_valid(features.tokens_BND, features.valid_BN)
-    if not is_whole:
-        raise InvalidValue("probe", [("reads", "a probe of tokens needs images of one size; use a pooled one")])
-    return (features if reading.order_BN is None else features.raster()).tokens_BND
+    in_raster = features if reading.order_BN is None else features.raster()
+    if is_whole:
+        return in_raster.tokens_BND
+    return in_raster.tokens_BND.masked_fill(~in_raster.valid_BN[..., None], torch.nan)
 
 
 def _mean_over_valid(tokens_BND: Tensor, valid_BN: Tensor) -> Tensor:

@@ -74,18 +74,12 @@ class Obtaining:
         return dict(zip(sinks, origin.read(batches, list(sinks.values())), strict=True))
 
     def _description(self, source: Source, num_images: int, wanted: Wanted) -> Description:
-        data = self.images.experiment.data
+        experiment = self.images.experiment
         return {
             "source": described(source),
             "num_images": num_images,
             "most_images": wanted.most,
-            "transform": {
-                "image_size": data.image_size,
-                "eval_crop": data.eval_crop,
-                "mean": list(data.mean),
-                "std": list(data.std),
-                "patch_size": self.images.experiment.trunk.patch_size,
-            },
+            "transform": self.images.size.description(experiment.data, experiment.trunk.patch_size),
             "reads": wanted.kind.reads,
             "layers": list(wanted.kind.layers),
         }

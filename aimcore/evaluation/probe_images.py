@@ -12,6 +12,7 @@ from torch import Tensor
 from aimcore.component import Problem
 from aimcore.data import evaluation_batches
 from aimcore.errors import InvalidValue, UnreadableSample
+from aimcore.evaluation.probe_sizes import ProbeSize
 from aimcore.evaluation.ranks import rank_and_world_size
 from aimcore.experiment import Experiment
 from aimcore.randomness import keyed_bits
@@ -26,6 +27,7 @@ class ProbeImages:
     experiment: Experiment
     train: OpenSource
     test: OpenSource
+    size: ProbeSize
 
     @property
     def num_classes(self) -> int:
@@ -36,7 +38,7 @@ class ProbeImages:
         """This process's share of ``source``, or of its images ``only``, by the evaluation transform, not augmented."""
         rank, world_size = rank_and_world_size()
         return evaluation_batches(
-            self.experiment.data,
+            self.size.data(self.experiment.data),
             source,
             patch_size=self.experiment.trunk.patch_size,
             views=(),
@@ -44,7 +46,12 @@ class ProbeImages:
             rank=rank,
             world_size=world_size,
             indices=None if only is None else only.numpy(),
+            native_area=self.size.native_area,
         )
+
+    def at(self, size: ProbeSize) -> ProbeImages:
+        """The same images in another size."""
+        return attrs.evolve(self, size=size)
 
 
 def chosen_numbers(num_images: int, most: int | None) -> Tensor | None:
@@ -66,7 +73,7 @@ def probe_sources(experiment: Experiment) -> tuple[Source, Source]:
 
 
 def open_probe_images(experiment: Experiment) -> ProbeImages:
-    """Open the probes' sources and see whether they can be probed on.
+    """Open the probes' sources, at the experiment's own image size, and see whether they can be probed on.
 
     Raises:
         InvalidValue: no labels or no class names, a test source of other classes than the training source, or two
@@ -74,7 +81,8 @@ def open_probe_images(experiment: Experiment) -> ProbeImages:
         AimcoreError: a source is not there.
     """
     train_source, test_source = probe_sources(experiment)
-    images = ProbeImages(experiment, train_source.open(), test_source.open())
+    own = ProbeSize(experiment.data.image_size)
+    images = ProbeImages(experiment, train_source.open(), test_source.open(), own)
     data = experiment.data
     train_path = "data.train" if data.probe_train is None else "data.probe_train"
     test_path = "data.validation" if data.probe_test is None else "data.probe_test"

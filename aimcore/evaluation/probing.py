@@ -15,6 +15,7 @@ from aimcore.evaluation.intervals import wilson_interval
 from aimcore.evaluation.obtaining import Obtaining, Wanted
 from aimcore.evaluation.origins import FrozenTrunk, Origin, RawPixels
 from aimcore.evaluation.probe_images import ProbeImages, open_probe_images, probe_sources
+from aimcore.evaluation.probe_sizes import probe_sizes
 from aimcore.evaluation.protocol import HELD_OUT, protocol_card
 from aimcore.evaluation.tables import FeatureKind, Table
 from aimcore.experiment import Experiment
@@ -44,11 +45,11 @@ class ProbeScore:
     top1: float
     ci95: tuple[float, float]
     """Ends of Wilson's 95 % interval of ``top1``."""
-    untrained_top1: float
-    """The same probe on the trunk before training."""
-    raw_pixels_top1: float
+    untrained_top1: float | None
+    """The same probe on the trunk before training; None at further sizes, as they would double what probing costs."""
+    raw_pixels_top1: float | None
     """The same probe on the normalised pixels: flattened for a pooled probe, patches with positions for one of
-    tokens."""
+    tokens; None at further sizes."""
     learning_rate: float | None
     """The rate chosen; None for a probe that chooses none."""
     layers: tuple[int, ...]
@@ -83,7 +84,7 @@ def probe_experiment(
     raw_pixels: MutableMapping[str, Outcome] | None = None,
     cache_url: str | None = None,
 ) -> dict[str, ProbeScore]:
-    """Score every probe of ``experiment``.
+    """Score every probe of ``experiment``, at its own image size and at the further ones it names.
 
     Each trunk reads the images once for all probes. Every process of a distributed run must call this: each reads a
     share of the images, and all fit the same probes and get the same scores.
@@ -99,7 +100,8 @@ def probe_experiment(
             features too many for memory are then streamed from it. None keeps features in memory, and drops them.
 
     Returns:
-        A score per probe name; empty if the experiment has no probes.
+        A score per probe name, ``"linear"`` at the experiment's own size and ``"linear@448"`` or ``"linear@native"`` at
+        further ones; empty if the experiment has no probes.
 
     Raises:
         InvalidValue: as :func:`check_probes`, or the URL cannot be used.
@@ -107,29 +109,29 @@ def probe_experiment(
     if not experiment.probes:
         return {}
     cache = None if cache_url is None else FeatureCache(cache_url)
-    job = _Job(Obtaining(open_probe_images(experiment), batch_size, cache))
-    trunks = {
-        "trained": FrozenTrunk(trained_trunk, experiment),
-        "untrained": FrozenTrunk(untrained_trunk, experiment),
-    }
+    images, trained = open_probe_images(experiment), FrozenTrunk(trained_trunk, experiment)
     kinds = {p.name: FeatureKind(reads=p.reads, layers=p.layers_of(trained_trunk.depth)) for p in experiment.probes}
-    by_origin = {name: job.on_trunk(trunk, kinds) for name, trunk in trunks.items()}
-    by_origin["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels, trunks["trained"].device)
-    return {
-        probe.name: _score(
-            job.images, probe, kinds[probe.name], {name: scores[probe.name] for name, scores in by_origin.items()}
-        )
-        for probe in experiment.probes
-    }
+    scores: dict[str, ProbeScore] = {}
+    for size in probe_sizes(experiment):
+        job = _Job(Obtaining(images.at(size), batch_size, cache))
+        by_origin = {"trained": job.on_trunk(trained, kinds)}
+        if size.is_own:
+            by_origin["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds)
+            by_origin["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels, trained.device)
+        for probe in experiment.probes:
+            outcomes = {name: found[probe.name] for name, found in by_origin.items()}
+            scores[probe.name + size.suffix] = _score(job.images, probe, kinds[probe.name], outcomes)
+    return scores
 
 
 def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mapping[str, Outcome]) -> ProbeScore:
-    trained = outcomes["trained"]
+    trained, untrained, pixels = (outcomes.get(name) for name in ("trained", "untrained", "raw_pixels"))
+    assert trained is not None
     return ProbeScore(
         top1=trained.top1,
         ci95=wilson_interval(trained.num_correct, trained.sizes["test"]),
-        untrained_top1=outcomes["untrained"].top1,
-        raw_pixels_top1=outcomes["raw_pixels"].top1,
+        untrained_top1=None if untrained is None else untrained.top1,
+        raw_pixels_top1=None if pixels is None else pixels.top1,
         learning_rate=trained.choice.get("learning_rate"),
         layers=kind.layers,
         card=protocol_card(

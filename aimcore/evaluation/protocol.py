@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Any
 
 import attrs
 
 from aimcore.evaluation.probe_images import ProbeImages, probe_sources
+from aimcore.evaluation.probe_sizes import ProbeSize
 from aimcore.evaluation.raw_pixels import DESCRIPTIONS
 from aimcore.evaluation.tables import FeatureKind
-from aimcore.experiment import Data, Experiment
+from aimcore.experiment import Experiment
 from aimcore.roles import Objective, Ordering, Probe
 
 HELD_OUT = 0.1
 """Share of the training images that settings are chosen on."""
 HELD_OUT_RULE = f"{HELD_OUT:.0%} of each training class, by hash of the image's number"
+_AT_OWN_SIZE = "not measured here: probed at the experiment's own image size only"
 SELECTION = "chosen on held-out train; the papers report the best of the grid and describe no held-out choice"
 
 
@@ -51,10 +52,12 @@ def protocol_card(
         "reads": kind.reads,
         "layers": list(kind.layers),
         "layer_outputs": "raw, averaged" if kind.layers else "the trunk's own output, after its final norm",
-        "raw_pixels": DESCRIPTIONS[kind.reads],
+        "raw_pixels": DESCRIPTIONS[kind.reads] if images.size.is_own else _AT_OWN_SIZE,
+        "untrained": "the same trunk with fresh weights" if images.size.is_own else _AT_OWN_SIZE,
+        "size": _size(images.size),
         "attention": experiment.probe_attention,
         "order": _order(experiment.objective),
-        "transform": _transform(experiment.data),
+        "transform": images.size.transform(experiment.data),
         "augmentation": "none: probes train on features of the evaluation transform (the papers augment)",
         "precision": experiment.engine.precision,
         "seed": experiment.seed,
@@ -81,9 +84,5 @@ def _order(objective: Objective) -> str:
     return ", ".join(part.name for part in parts if isinstance(part, Ordering)) or "raster"
 
 
-def _transform(data: Data) -> str:
-    short_side = ceil(data.image_size / data.eval_crop)
-    return (
-        f"short side to {short_side} px (bicubic), centre crop to {data.image_size} px, "
-        f"mean {list(data.mean)}, std {list(data.std)}"
-    )
+def _size(size: ProbeSize) -> str:
+    return f"{size.image_size} px" if size.native_area is None else f"native, up to {size.native_area} patches"

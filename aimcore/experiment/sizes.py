@@ -24,6 +24,7 @@ def size_problems(experiment: Experiment) -> Iterable[Problem]:
     if experiment.probe_native_area is not None:
         yield from at_least("probe_native_area", experiment.probe_native_area, 1)
         yield from _needs_native(experiment, "probe_native_area")
+        yield from _blind_probes(experiment)
 
 
 def _square(experiment: Experiment, path: str, size: int, *, trains: bool) -> Iterable[Problem]:
@@ -59,6 +60,17 @@ def _native(experiment: Experiment) -> Iterable[Problem]:
     smallest = PatchGrid(1, native.smallest_length)
     found = experiment.objective.problems_with(smallest)
     yield from (Problem("data.native.log2_area", f"at the smallest area, {text}") for text in found)
+
+
+def _blind_probes(experiment: Experiment) -> Iterable[Problem]:
+    """Where padding is masked, probes of tokens must know it from an image."""
+    if experiment.data.native is None or experiment.data.native.padding == "image":
+        return
+    for probe in experiment.probes:
+        if probe.reads == "tokens" and not probe.reads_padding:
+            yield Problem(
+                "probe_native_area", f"probe {probe.name!r} reads tokens, and cannot tell masked padding from an image"
+            )
 
 
 def _needs_native(experiment: Experiment, path: str) -> Iterable[Problem]:

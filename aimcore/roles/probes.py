@@ -56,6 +56,9 @@ class Probe(Component, ABC):
     __slots__ = ()
     role: ClassVar[str] = "probes"
     reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    reads_padding: ClassVar[bool] = False
+    """Whether a probe of tokens leaves out those of padding, whose values are all NaN. Only images of native resolution
+    with masked padding have any; other probes of tokens are refused there."""
     holds_out: ClassVar[bool] = True
     """Whether it chooses between settings. One that does not gets all images to train on, and no held-out ones."""
 

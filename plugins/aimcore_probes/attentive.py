@@ -28,6 +28,7 @@ class AttentiveProbe(GridProbe):
     """
 
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
+    reads_padding: ClassVar[bool] = True
     weight_decays: tuple[float, ...] = (0.1,)
     """Each is tried with every rate; arXiv:2411.14402 has 0.05 and 0.1."""
     num_heads: int | None = None

@@ -38,20 +38,30 @@ class AttentiveGrid(GridModule):
         self.classifier_GCD = _linear(num_classes, width, num_settings, generator)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[b, G, C]`` logits for tokens ``[b, N, D]``."""
-        tokens_bND = self.norm(features.flatten(0, 1)).view_as(features)
-        pooled_GbD = self._values(self._mean_tokens(tokens_bND))
+        """``[b, G, C]`` logits for tokens ``[b, N, D]``; those of padding are NaN, and neither counted nor seen."""
+        seen_bN = ~features[..., 0].isnan()
+        if bool(seen_bN.all()):
+            tokens_bND = self.norm(features.flatten(0, 1)).view_as(features)
+            mean_bAD = self._mean_tokens(tokens_bND)
+        else:
+            tokens_bND = torch.zeros_like(features)
+            tokens_bND[seen_bN] = self.norm(features[seen_bN])
+            mean_bAD = self._mean_tokens(tokens_bND, seen_bN)
+        pooled_GbD = self._values(mean_bAD)
         # Samples last in memory, as the loss likes it.
         logits_GCb = self.classifier_GCD @ pooled_GbD.transpose(1, 2)
         return logits_GCb.permute(2, 0, 1)
 
-    def _mean_tokens(self, tokens_bND: Tensor) -> Tensor:
+    def _mean_tokens(self, tokens_bND: Tensor, seen_bN: Tensor | None = None) -> Tensor:
         """``[b, G H, D]``: for every head, the tokens averaged with its attention as weights."""
         settings, width = self.query_GD.shape
         query_GH1E = self.query_GD.reshape(settings, self.num_heads, 1, -1)
         key_GHED = self.key_GDD.reshape(settings, self.num_heads, -1, width)
         folded_AD = (query_GH1E @ key_GHED).reshape(-1, width) * (width // self.num_heads) ** -0.5
-        weight_bNA = (tokens_bND @ folded_AD.T).softmax(1)
+        score_bNA = tokens_bND @ folded_AD.T
+        if seen_bN is not None:
+            score_bNA = score_bNA.masked_fill(~seen_bN[..., None], -torch.inf)
+        weight_bNA = score_bNA.softmax(1)
         mean_bAD: Tensor = weight_bNA.transpose(1, 2) @ tokens_bND
         return mean_bAD
 

@@ -85,12 +85,13 @@ def test_padding_is_left_out_of_the_mean_and_hidden_from_attention() -> None:
     assert valid_BN.tolist() == [[True] * 4, [True, True, False, False]]
 
 
-def test_tokens_of_padded_images_are_refused() -> None:
+def test_tokens_of_padding_are_no_numbers() -> None:
     grids = (PatchGrid(2, 2), PatchGrid(1, 2))
     images = Images(patches_BNF=torch.ones(2, 4, 12), grids=grids, patch_size=2)
     batch = Batch(images=images, sample_numbers_B=torch.tensor([0, 1]), labels_B=torch.tensor([0, 1]))
-    with pytest.raises(InvalidValue, match="tokens needs images of one size"):
-        _extract([batch])
+    found = _extract([batch], layers=(0,)).features
+    assert found.isnan().all(2).tolist() == [[False] * 4, [False, False, True, True]]
+    assert found.isnan().any(2).tolist() == [[False] * 4, [False, False, True, True]]
 
 
 def test_all_kinds_come_from_one_reading() -> None:

@@ -175,3 +175,17 @@ def test_a_setting_that_cannot_work_is_refused_by_name(field: str, value: object
     with pytest.raises(InvalidValue) as caught:
         AttentiveProbe(**{field: value})  # type: ignore[arg-type]
     assert field in [path for path, _ in caught.value.problems]
+
+
+def test_padded_tokens_are_neither_seen_nor_counted() -> None:
+    """Tokens of NaN behind an image's own give the logits, gradients and statistics of the tokens without them."""
+    torch.manual_seed(0)
+    tokens_bND = torch.randn(6, 5, 8)
+    padded_bND = torch.cat([tokens_bND, torch.full((6, 3, 8), torch.nan)], dim=1)
+    found = []
+    for features in (tokens_bND, padded_bND):
+        probe = AttentiveGrid(8, 3, 2, 2, torch.Generator().manual_seed(1))
+        logits_bGC = probe(features)
+        logits_bGC.square().sum().backward()
+        found.append((logits_bGC, probe.key_GDD.grad, probe.norm.running_var))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
