@@ -35,7 +35,7 @@ def run_command(options: argparse.Namespace) -> int:
     study = pinned_study(study)
     out = options.out or default_folder(study, scale)
     check_folder(study, out, resume=options.resume)
-    check_study(study, world_size=world_size())
+    check_study(study, world_size=world_size(), out=out)
     summary = run_study(study, out, scale=scale, resume=options.resume, features_cache=options.features_cache)
     if rank() == 0:
         from aimcore.commands.report import draw_after_run

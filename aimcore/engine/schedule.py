@@ -24,7 +24,7 @@ def learning_rate(step: int, *, peak_lr: float, schedule: Schedule, num_steps: i
         num_steps: updates in the whole run.
     """
     start = num_steps - schedule.cooldown_steps
-    if step <= start:
+    if step <= start or not schedule.cooldown_steps:
         return _rate(step, peak_lr, schedule, num_steps)
     reached = _rate(start, peak_lr, schedule, num_steps)
     return reached + (schedule.cooldown_lr - reached) * (step - start) / schedule.cooldown_steps

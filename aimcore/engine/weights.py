@@ -168,7 +168,7 @@ def _fitting(state: State, experiment: Experiment, part: nn.Module) -> dict[str,
     told += [] if wanted.keys() & entries.keys() else remarks
     if not weights.resize and not list(_differences(wanted, _resized(entries, experiment)[0])):
         told.append("once resized they would fit: set initial_weights.resize, if they were fitted at another size")
-    raise WeightsMismatch(_url(weights), told)
+    raise WeightsMismatch(weights.url or f"what experiment {weights.experiment!r} ends with", told)
 
 
 def _resized(entries: State, experiment: Experiment) -> tuple[State, str]:

@@ -37,6 +37,9 @@ _count: Any = validators.and_(validators.instance_of(int), _not_bool, validators
 _fraction: Any = validators.and_(_number, validators.ge(0), validators.le(1))
 _text: Any = validators.instance_of(str)
 _mapping: Any = validators.instance_of(cast(type, Mapping))
+_lists_of_names: Any = validators.deep_mapping(
+    _text, validators.deep_iterable(_text, validators.instance_of(tuple)), _mapping
+)
 
 
 def _optional(validator: Any) -> Any:
@@ -67,6 +70,18 @@ def _each(kind: type[Any], entries: object) -> Any:
     if not isinstance(entries, Mapping):
         return entries
     return {key: _structure(kind, value, key) for key, value in entries.items()}
+
+
+def _budget(entry: object) -> Any:
+    return entry if entry is None else _structure(BudgetSummary, entry, "budget")
+
+
+def _scaling(entry: object) -> Any:
+    return entry if entry is None else _structure(ScalingSummary, entry, "scaling")
+
+
+def _named_lists(entries: object) -> Any:
+    return {key: _tuple(value) for key, value in entries.items()} if isinstance(entries, Mapping) else entries
 
 
 def _experiments(entries: object) -> Any:
@@ -103,6 +118,28 @@ class ProbeSummary:
 
 
 @attrs.frozen(kw_only=True)
+class BudgetSummary:
+    """What a trained model has had: its size and samples, and the compute that follows from them."""
+
+    trunk_parameters: int = attrs.field(validator=_count)
+    parameters: int = attrs.field(validator=_count)
+    """Of the trunk and of all that was trained with it."""
+    samples: int = attrs.field(validator=_count)
+    """Samples seen from the very beginning, also where the run is a branch."""
+    flops: int = attrs.field(validator=_count)
+    """Training FLOPs from the very beginning, as ``aimcore.cost`` counts them."""
+
+
+@attrs.frozen(kw_only=True)
+class ScalingSummary:
+    """Which experiments are the points of which curve: see :class:`aimcore.Scaling`."""
+
+    curves: Mapping[str, tuple[str, ...]] = attrs.field(converter=_named_lists, validator=_lists_of_names)
+    others: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, converter=_named_lists, validator=_lists_of_names)
+    loss: str | None = _optional(_text)
+
+
+@attrs.frozen(kw_only=True)
 class ExperimentSummary:
     """One experiment of a study."""
 
@@ -114,6 +151,8 @@ class ExperimentSummary:
     losses: Mapping[str, LossSummary] | None = attrs.field(
         default=None, converter=_losses, validator=validators.optional(_mapping)
     )
+    validation_total: float | None = _optional(_number)
+    """Weighted sum of the validation losses, as training adds them up; absent where one of them had no target."""
     validation_prefix: int | None = _optional(_count)
     """Prefix length of every validation loss; null where the objective has no prefix."""
     validation_loss_by_chunk: tuple[float | None, ...] | None = attrs.field(
@@ -130,8 +169,12 @@ class ExperimentSummary:
     patches_per_second: float | None = _optional(_number)
     seconds: float | None = _optional(_number)
     """Wall time of training."""
+    budget: BudgetSummary | None = attrs.field(
+        default=None, converter=_budget, validator=validators.optional(validators.instance_of(BudgetSummary))
+    )
+    """What went into training; told in studies of scaling."""
     extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
-    """Protocols of the probes, and what went wrong."""
+    """Protocols of the probes, what it began with, and what went wrong."""
     recipe: str = attrs.field(validator=_text)
     """Path of the recipe, relative to the summary's folder."""
 
@@ -145,6 +188,10 @@ class Summary:
     scale: str | None = _optional(_text)
     """Absent for a recipe, which does not know its scale."""
     machine: Mapping[str, Any] = attrs.field(validator=_mapping)
+    scaling: ScalingSummary | None = attrs.field(
+        default=None, converter=_scaling, validator=validators.optional(validators.instance_of(ScalingSummary))
+    )
+    """Present in studies of scaling."""
     experiments: tuple[ExperimentSummary, ...] = attrs.field(
         default=(), converter=_experiments, validator=validators.instance_of(tuple)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
@@ -11,19 +12,21 @@ from aimcore.component import Problem
 from aimcore.errors import AimcoreError, InvalidValue
 from aimcore.experiment import Data, Experiment, Study
 from aimcore.roles import OpenSource, Source
+from aimcore.running.beginnings import beginning_problems
 
 
-def check_study(study: Study, *, world_size: int = 1, with_data: bool = True) -> None:
+def check_study(study: Study, *, world_size: int = 1, with_data: bool = True, out: Path | None = None) -> None:
     """Check every experiment of ``study``.
 
     Its recipe must make the experiment again, its batch must divide over the processes, its sources must open and hold
-    what its objective reads, its initial weights must fit, and its probes need labels. (That the parts fit each other,
-    an experiment has checked when it was made.)
+    what its objective reads, its initial weights must fit, the run it branches from must be one that it may leave, and
+    its probes need labels. (That the parts fit each other, an experiment has checked when it was made.)
 
     Args:
         study: what is about to run.
         world_size: number of processes.
         with_data: whether to open the sources and initial weights; a dry run does not.
+        out: the folder it is to run in, which may hold what some experiments begin with; None does not look.
 
     Raises:
         InvalidValue: all that is wrong, each problem with its path.
@@ -32,7 +35,10 @@ def check_study(study: Study, *, world_size: int = 1, with_data: bool = True) ->
     problems = [
         Problem(f"{experiment.name}.{problem.path}" if problem.path else experiment.name, problem.message)
         for experiment in study.experiments
-        for problem in _problems_of(experiment, world_size, sources if with_data else None)
+        for problem in (
+            *_problems_of(experiment, world_size, sources if with_data else None),
+            *beginning_problems(experiment, study, out),
+        )
     ]
     if problems:
         raise InvalidValue(f"study {study.name!r}", problems)
@@ -50,10 +56,27 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
         require_even_batches(experiment.data, world_size, experiment.engine.accumulation_steps)
     except InvalidValue as error:
         yield from (Problem(f"data.{path}", message) for path, message in error.problems)
+    yield from _schedule_problems(experiment)
     yield from _text_problems(experiment)
     yield from _weight_problems(experiment, with_files=sources is not None)
     if sources is not None:
         yield from _data_problems(experiment, sources)
+
+
+def _schedule_problems(experiment: Experiment) -> Iterator[Problem]:
+    """A cooldown must not heat up."""
+    from aimcore.engine.schedule import learning_rate
+
+    schedule, peak, num_steps = experiment.schedule, experiment.optimizer.peak_lr, experiment.num_steps
+    if not schedule.cooldown_steps:
+        return
+    start = num_steps - schedule.cooldown_steps
+    reached = learning_rate(start, peak_lr=peak, schedule=schedule, num_steps=num_steps)
+    if schedule.cooldown_lr > reached:
+        yield Problem(
+            "schedule.cooldown_lr",
+            f"must not be above the rate that step {start} has, {reached:g}, got {schedule.cooldown_lr:g}",
+        )
 
 
 def _text_problems(experiment: Experiment) -> Iterator[Problem]:
@@ -78,7 +101,7 @@ def _weight_problems(experiment: Experiment, *, with_files: bool) -> Iterator[Pr
     with torch.device("meta"):
         module = experiment.objective.build(experiment.trunk.build())
     yield from problems_of(module, experiment.frozen)
-    if with_files and experiment.initial_weights is not None:
+    if with_files and experiment.initial_weights is not None and experiment.initial_weights.url is not None:
         try:
             check_weights(experiment, module)
         except AimcoreError as error:

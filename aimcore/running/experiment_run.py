@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from loguru import logger
 
 from aimcore.experiment import Experiment
 from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
+from aimcore.running.beginnings import located, require_branch
 from aimcore.running.failures import Supervised
 from aimcore.running.pinning import pinned
 from aimcore.running.processes import rank, world_size
@@ -38,6 +39,8 @@ class Measured:
     training: TrainingResult | None = None
     validation: Validation | None = None
     scores: Mapping[str, ProbeScore] | None = None
+    begun_with: Mapping[str, Any] | None = None
+    """What another run of the study left, where training began with that."""
 
 
 @attrs.frozen
@@ -57,6 +60,7 @@ def run_experiment(
     resume: bool = False,
     paper: Mapping[str, float] | None = None,
     sharing: Sharing | None = None,
+    keep_steps: Collection[int] = (),
 ) -> ExperimentSummary:
     """Train, validate and probe ``experiment`` in ``out/<its name>``.
 
@@ -69,12 +73,17 @@ def run_experiment(
         resume: go on from the last checkpoint, where there is one.
         paper: the paper's score per probe.
         sharing: what the experiments of a study have in common.
+        keep_steps: steps whose checkpoints are kept for others to begin with.
     """
     folder = out / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     measured = Measured()
     with Supervised(folder) as supervised:
-        _measure(experiment, folder, measured, resume=resume, sharing=sharing or Sharing())
+        experiment = _begun(experiment, out, measured)
+        measured.training = _train(experiment, folder, resume=resume, keep_steps=keep_steps)
+        with measured.training.engine:
+            if measured.training.status == "finished":
+                _evaluate(experiment, folder, measured, measured.training.module, sharing or Sharing())
     return summary_of(experiment, measured, supervised.status, error=supervised.error, paper=paper)
 
 
@@ -93,12 +102,15 @@ def summary_of(
     extra: dict[str, Any] = {} if error is None else {"error": error}
     if scores:
         extra["protocols"] = {name: dict(score.card) for name, score in scores.items()}
+    if measured.begun_with is not None:
+        extra["begun_with"] = dict(measured.begun_with)
     return ExperimentSummary(
         name=experiment.name,
         status=status,
         seed=experiment.seed,
         num_steps=None if training is None else training.num_steps,
         losses=_losses(measured),
+        validation_total=None if measured.validation is None else measured.validation.total,
         validation_prefix=experiment.objective.validation_prefix,
         validation_loss_by_chunk=_by_chunk(measured.validation),
         probes={name: _probe(score) for name, score in scores.items()} if scores else None,
@@ -110,24 +122,27 @@ def summary_of(
     )
 
 
-def _measure(
-    experiment: Experiment,
-    folder: Path,
-    measured: Measured,
-    *,
-    resume: bool,
-    sharing: Sharing,
-) -> None:
+def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
+    """Write the recipe; then find what another run of the study has left for this one to begin with."""
     from aimcore import recipe
-    from aimcore.engine import train
 
     experiment = pinned(experiment)
     if rank() == 0:
-        recipe.save(folder / RECIPE_FILE, experiment)
-    measured.training = train(experiment, folder, resume=resume)
-    with measured.training.engine:
-        if measured.training.status == "finished":
-            _evaluate(experiment, folder, measured, measured.training.module, sharing)
+        recipe.save(out / experiment.name / RECIPE_FILE, experiment)
+    require_branch(experiment, out)
+    found = located(experiment, out)
+    branch, weights = experiment.branch, found.initial_weights
+    if branch is not None:
+        measured.begun_with = {"experiment": branch.experiment, "step": branch.step}
+    elif found is not experiment and weights is not None and experiment.initial_weights is not None:
+        measured.begun_with = {"experiment": experiment.initial_weights.experiment, "sha256": weights.sha256}
+    return found
+
+
+def _train(experiment: Experiment, folder: Path, *, resume: bool, keep_steps: Collection[int]) -> TrainingResult:
+    from aimcore.engine import train
+
+    return train(experiment, folder, resume=resume, keep_steps=keep_steps)
 
 
 def _evaluate(

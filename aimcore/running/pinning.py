@@ -17,8 +17,8 @@ def pinned(experiment: Experiment) -> Experiment:
         WeightsNotFound: the file cannot be read.
     """
     weights: Any = experiment.initial_weights
-    if weights is None or weights.sha256 is not None:
-        return experiment
+    if weights is None or weights.sha256 is not None or weights.url is None:
+        return experiment  # what another experiment ends with is not there yet
     url = weights.url
     found = first_process_says(lambda: _hash_or_error(url))
     if isinstance(found, ValueError):

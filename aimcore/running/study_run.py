@@ -11,7 +11,9 @@ from loguru import logger
 
 from aimcore.errors import AimcoreError, RunFolderError
 from aimcore.experiment import Experiment, Study
-from aimcore.report.summary import ExperimentSummary, Summary, read_summary, write_summary
+from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
+from aimcore.running.beginnings import steps_to_keep
+from aimcore.running.budgets import budgets_of
 from aimcore.running.experiment_run import RECIPE_FILE, Sharing, run_experiment
 from aimcore.running.pinning import pinned_study
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank
@@ -42,13 +44,21 @@ def run_study(
     """
     study = pinned_study(study)
     summary = _prepared(study, out, scale, resume)
-    sharing = Sharing(features_cache=features_cache)
+    sharing, budgets = Sharing(features_cache=features_cache), budgets_of(study)
     for experiment in study.experiments:
         if _is_finished(summary, experiment.name):
             logger.info("{}: finished already", experiment.name)
             continue
         logger.info("{}: {} steps in {}", experiment.name, experiment.num_steps, out / experiment.name)
-        entry = run_experiment(experiment, out, resume=resume, paper=study.paper.get(experiment.name), sharing=sharing)
+        entry = run_experiment(
+            experiment,
+            out,
+            resume=resume,
+            paper=study.paper.get(experiment.name),
+            sharing=sharing,
+            keep_steps=steps_to_keep(study, experiment),
+        )
+        entry = attrs.evolve(entry, budget=budgets.get(experiment.name))
         summary = _with_entry(summary, entry, study)
         if rank() == 0:
             write_summary(summary, out / SUMMARY_FILE)
@@ -124,7 +134,12 @@ def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summa
     out.mkdir(parents=True, exist_ok=True)
     path = out / SUMMARY_FILE
     kept = read_summary(path).experiments if resume and path.exists() else ()
-    return Summary(study=study.name, scale=scale, machine=machine(), experiments=kept)
+    return Summary(study=study.name, scale=scale, machine=machine(), scaling=_scaling(study), experiments=kept)
+
+
+def _scaling(study: Study) -> ScalingSummary | None:
+    asked = study.scaling
+    return None if asked is None else ScalingSummary(curves=asked.curves, others=asked.others, loss=asked.loss)
 
 
 def _is_finished(summary: Summary, name: str) -> bool:

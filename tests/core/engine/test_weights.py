@@ -166,3 +166,16 @@ def test_fine_tuning_begins_where_pre_training_ended(tmp_path: Path) -> None:
     run = next_patch(0, "fp32", objective=Classification(num_classes=2), initial_weights=Weights(url=str(path)))
     trunk = initial_module(run).trunk.state_dict()
     assert all(torch.equal(value, state[f"trunk.{name}"]) for name, value in trunk.items())
+
+
+def test_weights_of_an_experiment_are_found_only_where_its_study_is_run() -> None:
+    run = experiment(initial_weights=Weights(experiment="other"))
+    with pytest.raises(WeightsNotFound, match="cannot read experiment 'other': it is found only where a study is run"):
+        initial_module(run)
+
+
+def test_what_a_run_begins_with_is_a_file_or_an_experiment() -> None:
+    with pytest.raises(InvalidValue, match="experiment: give a file or an experiment"):
+        Weights(url="model.safetensors", experiment="other")
+    with pytest.raises(InvalidValue, match="experiment: must be letters"):
+        Weights(experiment="../other")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,9 +83,22 @@ class FakeTraining:
     behaviours: dict[str, Behaviour] = attrs.field(factory=dict)
     statuses: dict[str, str] = attrs.field(factory=dict)
     calls: list[tuple[str, bool]] = attrs.field(factory=list)
+    kept: dict[str, set[int]] = attrs.field(factory=dict)
+    """Steps whose checkpoints each experiment was asked to keep."""
+    begun: list[Experiment] = attrs.field(factory=list)
 
-    def __call__(self, given: Experiment, folder: Path, *, resume: bool = False, progress: bool = True) -> FakeResult:
+    def __call__(
+        self,
+        given: Experiment,
+        folder: Path,
+        *,
+        resume: bool = False,
+        progress: bool = True,
+        keep_steps: Collection[int] = (),
+    ) -> FakeResult:
         self.calls.append((given.name, resume))
+        self.kept[given.name] = set(keep_steps)
+        self.begun.append(given)
         self.behaviours.get(given.name, lambda: None)()
         return FakeResult(status=self.statuses.get(given.name, "finished"))
 

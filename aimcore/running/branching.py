@@ -1,0 +1,84 @@
+"""When a run may leave another one: if that one is what it would have been itself, up to there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import attrs
+
+from aimcore.component import Problem
+from aimcore.experiment import Branch, Experiment
+
+OF_ITS_OWN = frozenset(
+    {
+        "name", "num_steps", "schedule", "branch", "initial_weights", "checkpoint_every", "log_every", "trackers",
+        "probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations",
+    }
+)  # fmt: skip
+"""In what a branch may differ from the run it leaves. (Initial weights: a branch has none, the other run may.)"""
+
+
+def branch_problems(experiment: Experiment, branch: Branch, other: Experiment) -> Iterator[Problem]:
+    """Why ``experiment`` is not what ``other`` would have become: other settings, rates, or no checkpoint there."""
+    differing = ", ".join(_differing(other, experiment))
+    if differing:
+        yield Problem(
+            "branch", f"must be equal to {other.name!r} but for its schedule and length; differs in {differing}"
+        )
+    step, every = branch.step, other.checkpoint_every
+    if step > other.num_steps:
+        yield Problem("branch.step", f"{other.name!r} ends at step {other.num_steps}, before step {step}")
+    elif step < other.num_steps and (every is None or step % every):
+        saves = "at its end" if every is None else f"every {every} steps and at its end ({other.num_steps})"
+        yield Problem("branch.step", f"{other.name!r} has no checkpoint at step {step}: it saves {saves}")
+    if other.branch is not None and step <= other.branch.step:
+        yield Problem("branch.step", f"{other.name!r} is a branch itself, and begins at step {other.branch.step}")
+    rates = _first_difference(experiment, other, min(step, other.num_steps))
+    if rates is not None:
+        yield Problem(
+            "schedule",
+            f"must give the rates of {other.name!r} up to step {step}; at step {rates[0]} it gives {rates[1]:g}, not "
+            f"{rates[2]:g} (set decay_steps to {other.schedule.decay_steps or other.num_steps}, and keep the rest)",
+        )
+
+
+def _differing(other: Experiment, experiment: Experiment) -> Iterator[str]:
+    """Where the two differ although they must not, each with both values."""
+    fields = [field.name for field in attrs.fields(cast(Any, Experiment)) if field.name not in OF_ITS_OWN]
+    if all(getattr(other, name) == getattr(experiment, name) for name in fields):
+        return
+    from aimcore import recipe
+    from aimcore.recipe.difference import differences_between
+
+    for found in differences_between(recipe.to_recipe(other), recipe.to_recipe(experiment)):
+        if found.path.partition(".")[0] in fields:
+            yield f"{found.path} ({found.left!r}, here {found.right!r})"
+
+
+def _first_difference(experiment: Experiment, other: Experiment, step: int) -> tuple[int, float, float] | None:
+    """The first step before ``step`` at which the rates differ, with both; None where they are all equal."""
+    from aimcore.engine.schedule import learning_rate
+
+    if _base(experiment) == _base(other) and step <= min(_cooldown_start(experiment), _cooldown_start(other)):
+        return None  # by the formula: a long run has millions of steps
+    for number in range(step):
+        mine, theirs = (
+            learning_rate(number, peak_lr=one.optimizer.peak_lr, schedule=one.schedule, num_steps=one.num_steps)
+            for one in (experiment, other)
+        )
+        if mine != theirs:
+            return number, mine, theirs
+    return None
+
+
+def _base(experiment: Experiment) -> tuple[Any, ...]:
+    """All that the rates before a cooldown depend on."""
+    schedule: Any = experiment.schedule
+    end = schedule.decay_steps or experiment.num_steps
+    alike = attrs.evolve(schedule, decay_steps=end, cooldown_steps=0, cooldown_lr=0.0)
+    return experiment.optimizer.peak_lr, alike
+
+
+def _cooldown_start(experiment: Experiment) -> int:
+    return experiment.num_steps - experiment.schedule.cooldown_steps
