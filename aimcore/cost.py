@@ -14,11 +14,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from aimcore.data.native import NativeSteps
 from aimcore.engine.freezing import freeze
 from aimcore.experiment import Engine, Experiment
 from aimcore.modules import ObjectiveModule
@@ -50,13 +53,17 @@ class Cost:
     objective_parameters: int
     """Everything beside the trunk: heads, decoders, towers."""
     flops_per_image: int
-    """Forward and backward, for one image, averaged over prefix lengths."""
+    """Forward and backward, for one image, averaged over prefix lengths, and at native resolution over the images."""
     forward_flops_per_image: int
     flops_per_run: int
+    num_images: int
+    """Images that the run trains on, each as often as it is seen."""
     patches_per_image: int
+    """At native resolution, the mean, padding included: images of large areas are fewer."""
     state: StateMemory
     activation_bytes_per_image: int
-    """What is kept for the backward pass of one image; the size of a micro-batch multiplies it."""
+    """What is kept for the backward pass of one image; the size of a micro-batch multiplies it. At native resolution,
+    this and ``micro_batch`` are those of the largest area."""
     micro_batch: int
     """Images per process and backward pass."""
 
@@ -78,20 +85,22 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
     freeze(module, experiment.frozen)
     if experiment.engine.precision == "bf16":
         module.to(torch.bfloat16)
-    forward, step = _flops(experiment, module)
     trunk = _num_parameters(module.trunk)
     total = _num_parameters(module)
-    grid = _grid(experiment)
+    seen = _seen(experiment)
+    flops = [_flops(experiment, module, grid) for grid in seen.grids]
+    forward, step = (_run_total(seen, one) for one in zip(*flops, strict=True))
     return Cost(
         trunk_parameters=trunk,
         objective_parameters=total - trunk,
-        flops_per_image=step // NUM_IMAGES,
-        forward_flops_per_image=forward // NUM_IMAGES,
-        flops_per_run=step * experiment.data.batch_size * experiment.num_steps // NUM_IMAGES,
-        patches_per_image=grid.num_patches,
+        flops_per_image=step // (NUM_IMAGES * seen.num_images),
+        forward_flops_per_image=forward // (NUM_IMAGES * seen.num_images),
+        flops_per_run=step // NUM_IMAGES,
+        num_images=seen.num_images,
+        patches_per_image=seen.num_patches // seen.num_images,
         state=state_memory(total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)),
-        activation_bytes_per_image=_activation_bytes(experiment, module),
-        micro_batch=max(1, experiment.data.batch_size // (world_size * experiment.engine.accumulation_steps)),
+        activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1]),
+        micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )
 
 
@@ -123,14 +132,52 @@ def _num_parameters(module: nn.Module, *, trained: bool = False) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trained)
 
 
-def _grid(experiment: Experiment) -> PatchGrid:
-    side = experiment.data.image_size // experiment.trunk.patch_size
-    return PatchGrid(side, side)
+class _Seen(NamedTuple):
+    """The images of a run: how many of each number of patches."""
+
+    grids: tuple[PatchGrid, ...]
+    """What the cost is counted at, the largest last: the one grid, or three of the areas."""
+    patches_S: npt.NDArray[np.int64]
+    """Patches per image, of each step or of all together."""
+    num_images_S: npt.NDArray[np.int64]
+    batch_size: int
+    """Images of a step, where there are most patches per image."""
+
+    @property
+    def num_images(self) -> int:
+        """Of the whole run."""
+        return int(self.num_images_S.sum())
+
+    @property
+    def num_patches(self) -> int:
+        """Of the whole run."""
+        return int((self.patches_S * self.num_images_S).sum())
 
 
-def _meta_batch(experiment: Experiment, num_images: int, num_channels: int) -> Batch:
+def _seen(experiment: Experiment) -> _Seen:
+    data = experiment.data
+    if data.native is None:
+        side = data.image_size // experiment.trunk.patch_size
+        images_S, patches_S = np.array([data.batch_size * experiment.num_steps]), np.array([side**2])
+        return _Seen((PatchGrid(side, side),), patches_S, images_S, data.batch_size)
+    steps = NativeSteps.of(data.native, experiment.seed, experiment.num_steps)
+    low, high = int(steps.area_S.min()), int(steps.area_S.max())
+    counted = tuple(PatchGrid(1, area) for area in sorted({low, (low + high) // 2, high}))
+    return _Seen(counted, steps.area_S, steps.num_images_S, int(steps.num_images_S.min()))
+
+
+def _run_total(seen: _Seen, flops: Sequence[int]) -> int:
+    """FLOPs of all images, from those of ``seen.grids``: a transformer's are a square function of the patches."""
+    if len(flops) == 1:
+        return flops[0] * seen.num_images
+    areas = [grid.num_patches for grid in seen.grids]
+    per_image_S = np.polyval(np.polyfit(areas, flops, len(areas) - 1), seen.patches_S)
+    return round(float((per_image_S * seen.num_images_S).sum()))
+
+
+def _meta_batch(experiment: Experiment, grid: PatchGrid, num_images: int, num_channels: int) -> Batch:
     """Images without pixels; the sample numbers are real, because prefixes and masks are drawn from them."""
-    grid, patch_size = _grid(experiment), experiment.trunk.patch_size
+    patch_size = experiment.trunk.patch_size
     patches_BNF = torch.empty(num_images, grid.num_patches, patch_size**2 * num_channels, device="meta")
     sides = {view.key: (grid.rows * view.pixels_per_patch, grid.columns * view.pixels_per_patch)
              for view in experiment.objective.views}  # fmt: skip
@@ -152,30 +199,30 @@ def _full_text(experiment: Experiment, num_images: int) -> Text | None:
     return Text(ids_BT=ids_BT, valid_BT=torch.ones_like(ids_BT, dtype=torch.bool))
 
 
-def _loss(experiment: Experiment, module: ObjectiveModule, num_images: int) -> Tensor:
-    batch = _meta_batch(experiment, num_images, module.trunk.num_channels)
+def _loss(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int) -> Tensor:
+    batch = _meta_batch(experiment, grid, num_images, module.trunk.num_channels)
     with _LowPrecision(enabled=experiment.engine.precision != "fp32"):
         losses = module(batch)
     return torch.stack([loss.sum.float() for loss in losses.values()]).sum()
 
 
-def _flops(experiment: Experiment, module: ObjectiveModule) -> tuple[int, int]:
+def _flops(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> tuple[int, int]:
     """FLOPs of the forward pass, and of forward and backward, for ``NUM_IMAGES`` images."""
     with FlopCounterMode(display=False) as counter:
-        loss = _loss(experiment, module, NUM_IMAGES)
+        loss = _loss(experiment, module, grid, NUM_IMAGES)
         forward = counter.get_total_flops()
         loss.backward()  # type: ignore[no-untyped-call]
     module.zero_grad(set_to_none=True)
     return forward, counter.get_total_flops()
 
 
-def _activation_bytes(experiment: Experiment, module: ObjectiveModule) -> int:
+def _activation_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> int:
     """Bytes kept for backward, per image: the difference of two batches, so that casts of weights do not count."""
-    few, many = (_saved_bytes(experiment, module, size) for size in (NUM_IMAGES // 2, NUM_IMAGES))
+    few, many = (_saved_bytes(experiment, module, grid, size) for size in (NUM_IMAGES // 2, NUM_IMAGES))
     return (many - few) // (NUM_IMAGES - NUM_IMAGES // 2)
 
 
-def _saved_bytes(experiment: Experiment, module: ObjectiveModule, num_images: int) -> int:
+def _saved_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int) -> int:
     storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -185,7 +232,7 @@ def _saved_bytes(experiment: Experiment, module: ObjectiveModule, num_images: in
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _loss(experiment, module, num_images)
+        _loss(experiment, module, grid, num_images)
     return sum(storage.nbytes() for storage in storages.values() if storage.device.type == "meta")
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aimcore.cost import Cost
-from aimcore.experiment import Experiment, Study
+from aimcore.experiment import Experiment, NativeResolution, Study
 
 CONVENTIONS = (
     "FLOPs: a multiply-add is two; products, convolutions and attention, forward and backward; a causal mask is not "
@@ -39,17 +39,17 @@ def cost_table(experiments: Sequence[Experiment], cost: Cost, world_size: int) -
 
 
 def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple[str, str, str]]:
-    data, engine, schedule = experiment.data, experiment.engine, experiment.schedule
-    images = data.batch_size * experiment.num_steps
+    native, engine, schedule = experiment.data.native, experiment.engine, experiment.schedule
+    step = f"{experiment.data.batch_size:,} images" if native is None else f"up to {native.patches_per_step:,} patches"
     yield "parameters, trunk", f"{cost.trunk_parameters:,}", experiment.trunk.name
     yield "parameters, beside it", f"{cost.objective_parameters:,}", f"{experiment.objective.name}: heads and the like"
     yield "parameters, total", f"{cost.parameters:,}", ""
-    yield "training", f"{experiment.num_steps:,} steps", f"of {data.batch_size:,} images; {images:,} in all"
+    yield "training", f"{experiment.num_steps:,} steps", f"of {step}; {cost.num_images:,} images in all"
     yield "warm-up", f"{schedule.warmup_steps:,} steps", f"peak learning rate {experiment.optimizer.peak_lr:g}"
     yield "then", *_decay(experiment)
     if schedule.cooldown_steps:
         yield "cooldown", f"{schedule.cooldown_steps:,} steps", f"linearly to {schedule.cooldown_lr:g}"
-    yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches"
+    yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches{_mean(native)}"
     yield "  of which forward", _scaled(cost.forward_flops_per_image, "FLOP"), ""
     yield "FLOPs per run", _scaled(cost.flops_per_run, "FLOP"), f"{cost.flops_per_run:.3g}"
     zero = f"ZeRO stage {engine.zero_stage}, {engine.precision}, {world_size} process{'es' if world_size > 1 else ''}"
@@ -57,8 +57,13 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "memory, gradients", _scaled(cost.state.gradients, "B"), ""
     yield "memory, optimiser", _scaled(cost.state.optimizer, "B"), ""
     activations = cost.activation_bytes_per_image
-    yield "memory, activations", _scaled(activations, "B"), f"per image; micro-batch of {cost.micro_batch:,}"
+    of_what = "image" if native is None else "image of the largest area"
+    yield "memory, activations", _scaled(activations, "B"), f"per {of_what}; micro-batch of {cost.micro_batch:,}"
     yield "memory, total", _scaled(cost.memory, "B"), "per process; fewer per micro-batch: accumulation, processes"
+
+
+def _mean(native: NativeResolution | None) -> str:
+    return "" if native is None else " in the mean, padding included"
 
 
 def _decay(experiment: Experiment) -> tuple[str, str]:

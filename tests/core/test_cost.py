@@ -1,12 +1,15 @@
 """What a run costs, against counts made by hand."""
 
+import math
+
 import attrs
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from aimcore import Batch, Data, Engine, Experiment
+from aimcore import Batch, Data, Engine, Experiment, NativeResolution
 from aimcore.cost import cost_of, state_memory
+from aimcore.data.native import NativeSteps
 from aimcore.patches import images_of
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
@@ -131,3 +134,29 @@ def _bytes_kept(one: Experiment, module: torch.nn.Module, num_images: int) -> in
     with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         module(Batch(images=images, sample_numbers_B=torch.arange(num_images)))
     return sum(storage.nbytes() for address, storage in kept.items() if address not in parameters)
+
+
+def native(low: float, high: float) -> Experiment:
+    one = experiment(precision="fp32")
+    resolution = NativeResolution(patches_per_step=64, log2_area=(low, high), images_multiple_of=2)
+    return attrs.evolve(one, data=attrs.evolve(one.data, native=resolution))
+
+
+def test_a_native_run_of_one_area_costs_what_square_images_do() -> None:
+    cost, square = cost_of(native(2, 2)), cost_of(experiment(precision="fp32"))
+    assert (cost.flops_per_image, cost.patches_per_image) == (square.flops_per_image, TOKENS)
+    assert (cost.num_images, cost.micro_batch) == (10 * 16, 16)
+
+
+def test_a_native_run_costs_the_sum_of_its_steps() -> None:
+    mixed = native(2, 5)
+    assert mixed.data.native is not None
+    steps = NativeSteps.of(mixed.data.native, mixed.seed, mixed.num_steps)
+    cost = cost_of(mixed)
+    expected = sum(
+        cost_of(native(math.log2(area + 0.5), math.log2(area + 0.5))).flops_per_image * number
+        for area, number in zip(steps.area_S.tolist(), steps.num_images_S.tolist(), strict=True)
+    )
+    assert cost.flops_per_run == pytest.approx(expected, rel=1e-3)
+    assert cost.num_images == steps.num_images_S.sum()
+    assert cost.micro_batch == steps.num_images_S.min()

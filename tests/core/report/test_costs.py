@@ -1,11 +1,15 @@
 """What a dry run says of a run's schedule."""
 
+import attrs
 import pytest
 from core.engine.toys import experiment
 
-from aimcore import Experiment, Optimizer, Schedule
+from aimcore import Experiment, NativeResolution, Optimizer, Schedule
 from aimcore.cost import cost_of
 from aimcore.report.costs import cost_table
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_trunks import ViT
 
 
 def rows(made: Experiment) -> dict[str, tuple[str, str]]:
@@ -33,3 +37,13 @@ def test_a_cooldown_is_told_where_there_is_one() -> None:
     with_one = experiment(schedule=Schedule(cooldown_steps=2, cooldown_lr=1e-6))
     assert rows(with_one)["cooldown"] == ("2 steps", "linearly to 1e-06")
     assert "cooldown" not in rows(experiment())
+
+
+def test_a_native_run_is_told_by_its_budget_of_patches() -> None:
+    native = NativeResolution(patches_per_step=64, log2_area=(2, 3))
+    data = attrs.evolve(experiment().data, native=native)
+    trunk = ViT(width=8, depth=1, num_heads=2, patch_size=4)
+    found = rows(experiment(data=data, trunk=trunk, objective=NextPatch(head=LinearHead())))
+    assert found["training"][1].startswith("of up to 64 patches; ")
+    assert found["FLOPs per image"][1].endswith("patches in the mean, padding included")
+    assert found["memory, activations"][1].startswith("per image of the largest area")
