@@ -1,4 +1,4 @@
-"""The command: ``python -m aimcore.run STUDY_OR_RECIPE``, and ``aimcore run``, ``runs``, ``diff``, ``describe``, ....
+"""The command: ``python -m aimcore.run STUDY_OR_RECIPE``, and ``aimcore run``, ``caption``, ``runs``, ....
 
 Only this module adds log sinks. Nothing heavy is imported before it is needed: help is quick.
 """
@@ -110,6 +110,30 @@ def _add_records(commands: Any) -> None:
         diff.add_argument(side, metavar=side.upper(), help="a recipe, a run's folder, or STUDY.py:[SCALE:]NAME")
     diff.add_argument("--json", action="store_true", help="print a list of objects with path, left and right")
     diff.set_defaults(function=_diff)
+    _add_caption(commands)
+
+
+def _add_caption(commands: Any) -> None:
+    caption = commands.add_parser(
+        "caption", help="what a trained run writes of pictures",
+        description="Print captions of pictures: the likeliest word after word, or drawn ones. "
+        "Exit status: 0, or 1 where some picture could not be read.",
+    )  # fmt: skip
+    caption.add_argument("run", type=Path, metavar="RUN", help="folder of a run that came to its end")
+    caption.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of files, or a URL")
+    caption.add_argument("--sample", action="store_true", help="draw captions; the next five options imply it")
+    caption.add_argument(
+        "--temperature", type=float, metavar="T", help="below 1 likely words get likelier (default: 1)"
+    )
+    caption.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
+    caption.add_argument(
+        "--top-p", type=float, metavar="P", help="draw from the likeliest tokens of joint probability P"
+    )
+    caption.add_argument("--seed", type=int, help="other seeds draw other captions (default: 0)")
+    caption.add_argument("--num", type=int, default=1, metavar="N", help="captions of each picture (default: 1)")
+    caption.add_argument("--max-tokens", type=int, metavar="N", help="cut captions there (default: as in training)")
+    caption.add_argument("--json", action="store_true", help="print a list of objects with file and captions")
+    caption.set_defaults(function=_caption)
 
 
 def _add_checks(properties: Any) -> None:
@@ -157,6 +181,15 @@ def _diff(options: argparse.Namespace) -> int:
     from aimcore.commands.diff import diff_command
 
     return diff_command(options.left, options.right, as_json=options.json)
+
+
+def _caption(options: argparse.Namespace) -> int:
+    from aimcore.commands.caption import CaptionOptions, caption_command
+
+    given = {name: getattr(options, name) for name in ("sample", "temperature", "top_k", "top_p", "seed", "num")}
+    return caption_command(
+        options.run, options.images, CaptionOptions(**given, max_tokens=options.max_tokens, as_json=options.json)
+    )
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -1,0 +1,195 @@
+"""``aimcore caption RUN IMAGE...``: what a trained run writes of pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aimcore.errors import AimcoreError, InvalidValue, UnreadableSample
+from aimcore.experiment import Experiment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimcore.evaluation.generation import Caption, Sampling
+    from aimcore.roles import Objective
+    from aimcore.running.trained import Trained
+
+_BATCH = 32
+
+
+class CannotCaption(AimcoreError):
+    """A run's objective writes no captions, or no picture can be read."""
+
+
+@attrs.frozen(kw_only=True)
+class CaptionOptions:
+    """What is written, and how it is shown."""
+
+    sample: bool = False
+    """Draw tokens; the four fields below, or several captions, say so too."""
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    num: int = 1
+    """Captions of each picture."""
+    max_tokens: int | None = None
+    as_json: bool = False
+
+    def sampling(self) -> Sampling | None:
+        """How tokens are drawn; None takes the likeliest.
+
+        Raises:
+            InvalidValue: a number is out of its range.
+        """
+        from aimcore.evaluation.generation import Sampling
+
+        wrong = [(name, f"must be at least 1, got {value}") for name, value in self._counts() if value < 1]
+        if wrong:
+            raise InvalidValue("caption", wrong)
+        given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "seed": self.seed}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Sampling(**changes) if self.sample or changes or self.num > 1 else None
+
+    def _counts(self) -> Iterator[tuple[str, int]]:
+        yield "num", self.num
+        if self.max_tokens is not None:
+            yield "max_tokens", self.max_tokens
+
+
+@attrs.frozen(eq=False)
+class _Picture:
+    """A picture that was read."""
+
+    file: str
+    pixels_CHW: Tensor
+    key: int
+    """From the file's content, so that what is drawn of it depends on nothing else."""
+
+
+def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -> int:
+    """Print captions of pictures.
+
+    Args:
+        run: the folder of a run that came to its end.
+        places: paths, folders or URLs of pictures.
+        options: see :class:`CaptionOptions`.
+
+    Returns:
+        0; 1 where some picture could not be read.
+
+    Raises:
+        CannotCaption: the objective writes no captions, or there is no picture that can be read.
+        RunFolderError, CheckpointDamaged, RecipeError: the run cannot be used.
+    """
+    from aimcore.running.trained import experiment_of, load_trained
+
+    sampling = options.sampling()
+    experiment = experiment_of(run)
+    _require_captions(run, experiment)
+    trained = load_trained(run, experiment)
+    console, skipped = Console(), list[UnreadableSample]()
+    pictures = list(_read(places, skipped))
+    for failure in skipped:
+        Console(stderr=True).print(f"skipped {failure}", highlight=False, markup=False, soft_wrap=True)
+    if not pictures:
+        raise CannotCaption(f"there is no picture that can be read in {', '.join(places)}")
+    captions = _captions(trained, pictures, sampling, options)
+    if options.as_json:
+        console.print_json(data=[_record(*one) for one in zip(pictures, captions, strict=True)])
+    else:
+        console.print(captions_table(trained, [picture.file for picture in pictures], captions))
+    return int(bool(skipped))
+
+
+def _require_captions(run: Path, experiment: Experiment) -> None:
+    if "caption" not in experiment.objective.can:
+        raise CannotCaption(
+            f"{run} was trained with objective {experiment.objective.name!r}, which writes no captions; those that do: "
+            f"{', '.join(_captioners())}"
+        )
+
+
+def _captioners() -> list[str]:
+    from aimcore.plugins import installed
+
+    known = installed().registries["objectives"].items()
+    examples = {name: cast("Sequence[Objective]", kind.examples()) for name, kind in known}
+    return [name for name, some in examples.items() if any("caption" in one.can for one in some)]
+
+
+def _read(places: Sequence[str], skipped: list[UnreadableSample]) -> Iterator[_Picture]:
+    from aimcore.data.pictures import find_pictures, read_picture
+
+    for file in find_pictures(places):
+        try:
+            content, pixels_CHW = read_picture(file)
+        except UnreadableSample as failure:
+            skipped.append(failure)
+            continue
+        yield _Picture(file, pixels_CHW, int.from_bytes(hashlib.sha256(content).digest()[:7]))
+
+
+def _captions(
+    trained: Trained, pictures: Sequence[_Picture], sampling: Sampling | None, options: CaptionOptions
+) -> list[list[Caption]]:
+    """The captions of each picture."""
+    from aimcore.data.pictures import render_pictures
+    from aimcore.evaluation.generation import generate
+
+    experiment = trained.experiment
+    assert experiment.objective.text is not None
+    written: list[list[Caption]] = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("once")
+        for first in range(0, len(pictures), _BATCH):
+            batch = pictures[first : first + _BATCH]
+            images = render_pictures([one.pixels_CHW for one in batch], experiment.data, experiment.trunk.patch_size)
+            draws = [
+                generate(
+                    trained.module,
+                    images,
+                    *experiment.objective.text,
+                    sampling,
+                    keys=[one.key for one in batch],
+                    draw=draw,
+                    max_tokens=options.max_tokens,
+                )
+                for draw in range(options.num)
+            ]
+            written += [list(one) for one in zip(*draws, strict=True)]
+    for note in dict.fromkeys(str(one.message) for one in told):
+        Console(stderr=True).print(f"note: {note}", highlight=False, markup=False)
+    return written
+
+
+def captions_table(trained: Trained, files: Sequence[str], captions: Sequence[Sequence[Caption]]) -> Table:
+    """A row per caption; one that was cut ends in dots."""
+    title = f"{trained.experiment.name} ({trained.experiment.objective.name}, {trained.step} steps)"
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column("file", overflow="fold", ratio=1)
+    table.add_column("caption", overflow="fold", ratio=2)
+    for file, of_file in zip(files, captions, strict=True):
+        for number, caption in enumerate(of_file):
+            shown = _printable(caption.text) + ("" if caption.ended else " ...")
+            table.add_row("" if number else escape(_printable(file)), escape(shown))
+    return table
+
+
+def _printable(text: str) -> str:
+    """Text with what a terminal would obey written as escapes: a model may write any sign."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def _record(picture: _Picture, captions: Sequence[Caption]) -> dict[str, Any]:
+    return {"file": picture.file, "captions": [{"text": one.text, "ended": one.ended} for one in captions]}

@@ -1,0 +1,70 @@
+"""Pictures that are no part of a source: found by path, folder or URL, decoded, and rendered as in evaluation."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+import fsspec
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from aimcore.data.transforms import normalize, render_evaluation, to_channels, to_unit
+from aimcore.errors import UnreadableSample
+from aimcore.experiment import Data
+from aimcore.patches import images_of
+from aimcore.values import Images
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Files of a folder that are taken for pictures."""
+# What file systems and Pillow raise for what is missing or damaged; a lacking package is an ImportError.
+_UNREADABLE = (OSError, ValueError, SyntaxError, ImportError, IndexError, EOFError, Image.DecompressionBombError)
+
+
+def find_pictures(places: Sequence[str]) -> Iterator[str]:
+    """Each place in turn; of a folder, the pictures that are in it, by name.
+
+    Args:
+        places: paths, folders, or URLs that fsspec knows.
+    """
+    for place in places:
+        try:
+            filesystem, path = fsspec.core.url_to_fs(place)
+            inside = filesystem.ls(path, detail=False) if filesystem.isdir(path) else None
+        except _UNREADABLE:
+            inside = None  # reading it tells why
+        if inside is None:
+            yield place
+        else:
+            names = sorted(PurePosixPath(name).name for name in inside)
+            yield from (
+                f"{place.rstrip('/')}/{name}" for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES
+            )
+
+
+def read_picture(place: str) -> tuple[bytes, Tensor]:
+    """A picture's file, and its pixels as RGB ``uint8 [3, H, W]``, upright as its EXIF orientation says.
+
+    Raises:
+        UnreadableSample: it is not there, no picture, or damaged.
+    """
+    try:
+        filesystem, path = fsspec.core.url_to_fs(place)
+        content: bytes = filesystem.cat_file(path)
+        with Image.open(io.BytesIO(content)) as opened:
+            pixels_HWC = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+    except UnidentifiedImageError as cause:
+        raise UnreadableSample(place, "it is no picture that Pillow knows") from cause
+    except _UNREADABLE as cause:
+        raise UnreadableSample(place, f"{type(cause).__name__}: {cause}") from cause
+    return content, torch.from_numpy(pixels_HWC).permute(2, 0, 1).contiguous()
+
+
+def render_pictures(pictures: Sequence[Tensor], data: Data, patch_size: int) -> Images:
+    """Pictures as validation renders its images: resized, cropped at the centre, normalised."""
+    channels = [to_channels(picture, len(data.mean)) for picture in pictures]
+    unit_BCHW = to_unit([render_evaluation(picture, data.image_size, data.eval_crop) for picture in channels])
+    return images_of(normalize(unit_BCHW, data.mean, data.std), patch_size)

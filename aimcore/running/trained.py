@@ -1,0 +1,70 @@
+"""A trained module from its run's folder: the recipe, and the weights of the last checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from aimcore.errors import RunFolderError
+from aimcore.experiment import Experiment
+from aimcore.modules import ObjectiveModule
+
+RECIPE_FILE = "recipe.json"
+
+
+@attrs.frozen(eq=False)
+class Trained:
+    """What a run came to."""
+
+    experiment: Experiment
+    module: ObjectiveModule
+    """In float32, on the CPU, in evaluation mode."""
+    step: int
+    """Updates done."""
+
+
+def experiment_of(run: Path) -> Experiment:
+    """What was run in the folder ``run``.
+
+    Raises:
+        RunFolderError: it is no run's folder.
+        RecipeError: the recipe cannot be read.
+    """
+    from aimcore import recipe
+
+    if not (run / RECIPE_FILE).is_file():
+        inside = sorted(path.parent.name for path in run.glob(f"*/{RECIPE_FILE}"))
+        hint = f"; give one of the runs in it: {', '.join(inside)}" if inside else ""
+        raise RunFolderError(f"{run} is no run's folder, it has no {RECIPE_FILE}{hint}")
+    return recipe.load(run / RECIPE_FILE)
+
+
+def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
+    """The module of ``run`` with the weights that it ended with, their file's hash compared; nothing is unpickled.
+
+    Args:
+        run: the run's folder.
+        experiment: what :func:`experiment_of` gave, where that is known.
+
+    Raises:
+        RunFolderError: it is no run's folder, or training has not come to its end.
+        CheckpointDamaged: the weights are not as they were saved.
+        RecipeError: the recipe cannot be read.
+    """
+    from safetensors.torch import load_file
+
+    from aimcore.engine.finding import WEIGHTS, newest, step_of
+    from aimcore.engine.manifest import read_manifest
+
+    experiment = experiment or experiment_of(run)
+    last = newest(run)
+    if last is None or not (last / WEIGHTS).is_file():
+        raise RunFolderError(
+            f"{run} has no weights yet: they are written when training has come to its end "
+            f"({'no checkpoint is there' if last is None else f'its last checkpoint is {last.name}'})"
+        )
+    read_manifest(last).only(WEIGHTS).check(last, None)
+    module = experiment.objective.build(experiment.trunk.build())
+    module.load_state_dict(load_file(last / WEIGHTS))
+    return Trained(experiment, module.eval(), step_of(last))

@@ -1,0 +1,112 @@
+"""``aimcore caption`` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from trained_runs import captioning_experiment, write_run
+
+from aimcore.run import command
+from aimcore_decoders import JointDecoder
+from aimcore_objectives import Captioning, Contrastive
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    write_run(tmp_path / "run", captioning_experiment(), step=2)
+    return str(tmp_path / "run")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        Image.new("RGB", (40, 32), colour).save(folder / f"{name}.png")
+    return folder
+
+
+def written(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
+    assert command(["caption", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_table_names_files_and_captions(run: str, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["caption", run, str(pictures)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "tiny (captioning, 2 steps)"
+    assert all(any(name in line for line in lines) for name in ("blue.png", "red.png"))
+    assert max(map(len, lines)) <= 80
+
+
+def test_captions_do_not_depend_on_what_else_is_captioned(
+    run: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = ("--num", "2", "--temperature", "2")
+    together = written(capsys, run, str(pictures), *drawn)
+    alone = written(capsys, run, str(pictures / "red.png"), *drawn)
+    assert alone == together[1:]
+    assert len({caption["text"] for caption in alone[0]["captions"]}) == 2
+
+
+def test_another_seed_draws_other_captions_and_none_draws_none(
+    run: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(pictures / "red.png")
+    first, second = (written(capsys, run, file, "--seed", seed) for seed in ("1", "2"))
+    assert first != second
+    assert written(capsys, run, file) == written(capsys, run, file)
+    (one,) = written(capsys, run, file, "--max-tokens", "2")
+    assert len(one["captions"][0]["text"]) <= 2
+
+
+def test_unreadable_pictures_are_named_and_skipped(
+    run: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "broken.png").write_text("no picture")
+    assert command(["caption", run, str(pictures)]) == 1
+    told = capsys.readouterr()
+    assert "skipped cannot read" in told.err
+    assert "broken.png: it is no picture" in told.err
+    assert "blue.png" in told.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.png"], "there is no picture that can be read in nowhere.png"),
+        (["x.png", "--num", "0"], "num: must be at least 1, got 0"),
+        (["x.png", "--temperature", "0"], "temperature: must be positive"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    run: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["caption", run, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_objective_without_captions_is_told_with_those_that_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, captioning_experiment(Contrastive.examples()[0]), step=2)
+    assert command(["caption", str(tmp_path), "x.png"]) == 2
+    said = capsys.readouterr().err
+    assert "objective 'contrastive', which writes no captions; those that do: cappa, captioning, multimodal" in said
+
+
+def test_a_model_that_never_learnt_to_stop_is_told(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = Captioning(decoder=JointDecoder(width=16, depth=1, num_heads=2), context_length=8)
+    write_run(tmp_path / "run", captioning_experiment(endless), step=2)
+    assert command(["caption", str(tmp_path / "run"), str(pictures)]) == 0
+    assert "never learnt" in capsys.readouterr().err
