@@ -54,7 +54,10 @@ class Component(Checked):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Small instances for the conformance kit to check; override it where defaults are large or absent."""
+        """Small instances for the conformance kit to check; override it where defaults are large or absent.
+
+        None, ``()``, where it needs data from outside, such as a file of the user's.
+        """
         return (cls(),)
 
 

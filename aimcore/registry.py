@@ -116,6 +116,8 @@ class Registry(Generic[C]):
 
 def _fault(component: object, role: type[Component]) -> str:
     """Why ``component`` cannot be listed under ``role``; empty if it can."""
+    if isinstance(component, role):
+        return f"it is an instance: give the class, {type(component).__name__}, without parentheses"
     if not isinstance(component, type) or not issubclass(component, role):
         return f"it is not a subclass of {role.__name__}"
     if "name" not in vars(component) or not attrs.has(component):

@@ -21,7 +21,8 @@ def make_study(out: Path, names: Sequence[str], probes: Sequence[str] = ("linear
     entries = tuple(entry(name, f"{number}/recipe.json", number, probes) for number, name in enumerate(names))
     out.mkdir(parents=True, exist_ok=True)
     machine = {"platform": "a machine", "num_cores": 2, "gpus": []}
-    write_summary(Summary(study="made-up", scale="smoke", machine=machine, experiments=entries), out / "summary.json")
+    summary = Summary(study="made-up", source="arXiv:0, Table 9", scale="smoke", machine=machine, experiments=entries)
+    write_summary(summary, out / "summary.json")
     for number, name in enumerate(names):
         make_run(out / str(number), name, number)
     return out

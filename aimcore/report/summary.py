@@ -185,6 +185,8 @@ class Summary:
 
     schema_version: int = attrs.field(default=SCHEMA_VERSION, validator=validators.in_((SCHEMA_VERSION,)))
     study: str = attrs.field(validator=_text)
+    source: str | None = _optional(_text)
+    """Where the comparison comes from, e.g. ``"arXiv:2401.08541, Table 3b"``."""
     scale: str | None = _optional(_text)
     """Absent for a recipe, which does not know its scale."""
     machine: Mapping[str, Any] = attrs.field(validator=_mapping)

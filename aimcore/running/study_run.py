@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import attrs
 from loguru import logger
 
 from aimcore.errors import AimcoreError, RunFolderError
-from aimcore.experiment import Experiment, Study
+from aimcore.experiment import Study
 from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
@@ -109,6 +108,7 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
 def _differing(study: Study, out: Path) -> Iterator[str]:
     """Say for each experiment how it differs from the one that ``out`` holds under its name."""
     from aimcore import recipe
+    from aimcore.recipe.difference import differences_between, in_words
 
     for experiment in study.experiments:
         path = out / experiment.name / RECIPE_FILE
@@ -120,12 +120,9 @@ def _differing(study: Study, out: Path) -> Iterator[str]:
             yield f"{path} cannot be read ({error})"
             continue
         if recorded != experiment:
-            yield f"{experiment.name} differs in {', '.join(_differing_fields(recorded, experiment))}"
-
-
-def _differing_fields(one: Experiment, other: Experiment) -> list[str]:
-    names = (field.name for field in attrs.fields(cast(Any, Experiment)))
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
+            places = differences_between(recipe.to_recipe(recorded), recipe.to_recipe(experiment))
+            told = [f"{place.path} ({in_words(place.left)} there, {in_words(place.right)} here)" for place in places]
+            yield f"{experiment.name} differs in {', '.join(told)}"
 
 
 def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
@@ -134,7 +131,14 @@ def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summa
     out.mkdir(parents=True, exist_ok=True)
     path = out / SUMMARY_FILE
     kept = read_summary(path).experiments if resume and path.exists() else ()
-    return Summary(study=study.name, scale=scale, machine=machine(), scaling=_scaling(study), experiments=kept)
+    return Summary(
+        study=study.name,
+        source=study.source or None,
+        scale=scale,
+        machine=machine(),
+        scaling=_scaling(study),
+        experiments=kept,
+    )
 
 
 def _scaling(study: Study) -> ScalingSummary | None:

@@ -77,9 +77,14 @@ def test_a_component_of_another_role_is_refused():
         registry().add(ToyHead, TWO)
 
 
+def test_an_instance_in_place_of_its_class_is_refused():
+    with pytest.raises(NotAComponent, match="it is an instance: give the class, Rows, without parentheses"):
+        registry().add(Rows(), TWO)
+
+
 def test_what_is_no_class_is_refused():
     with pytest.raises(NotAComponent, match="it is not a subclass of Ordering"):
-        registry().add(Rows(), TWO)
+        registry().add("raster", TWO)
 
 
 def test_a_class_that_inherits_its_name_is_refused():

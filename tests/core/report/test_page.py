@@ -67,6 +67,10 @@ def test_scores_stand_beside_the_untrained_trunk_raw_pixels_and_the_paper(tmp_pa
     assert "Raw pixels win against the trained trunk: raster, linear (90.0 % against 80.0 %)" in page.text
 
 
+def test_the_header_says_where_the_comparison_comes_from(tmp_path: Path) -> None:
+    assert "After arXiv:0, Table 9." in page_of(make_study(tmp_path / "out", ["raster"])).text
+
+
 def test_every_figure_is_there_with_a_text_for_those_who_cannot_see_it(tmp_path: Path) -> None:
     page = page_of(make_study(tmp_path / "out", ["raster", "spiral"]))
     assert len(page.labels) == 3 + 2 * 3

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from aimcore import recipe
@@ -25,10 +26,10 @@ def statuses(out: Path) -> dict[str, str]:
 
 
 def test_every_experiment_is_in_the_summary_with_what_was_measured(make_study: Any, tmp_path: Path) -> None:
-    run_study(make_study("one", "two"), tmp_path / "out", scale="smoke")
+    run_study(attrs.evolve(make_study("one", "two"), source="Table 9"), tmp_path / "out", scale="smoke")
     summary = read_summary(tmp_path / "out" / "summary.json")
     one = summary.experiments[0]
-    assert (summary.study, summary.scale, len(summary.experiments)) == ("table", "smoke", 2)
+    assert (summary.study, summary.source, summary.scale) == ("table", "Table 9", "smoke")
     assert (one.num_steps, one.patches_per_second, one.seconds, one.paper) == (2, 100.0, 1.0, {"linear": 0.5})
 
 
@@ -116,7 +117,7 @@ def test_another_recipe_is_not_resumed_and_the_difference_named(
 ) -> None:
     run_study(make_study("one"), tmp_path, scale="smoke")
     recipe.save(tmp_path / "one" / "recipe.json", make_experiment("one", num_steps=9, seed=1))
-    with pytest.raises(RunFolderError, match="one differs in num_steps, seed"):
+    with pytest.raises(RunFolderError, match=r"one differs in num_steps \(9 there, 2 here\), seed \(1 there, 0 here\)"):
         check_folder(make_study("one"), tmp_path, resume=True)
 
 
