@@ -21,6 +21,8 @@ Labels = Literal["category", "subcategory"]
 SIZE = 32
 """Side of a picture, in pixels."""
 _TEST_SHARE = 0.2
+_WHITE = 250
+"""What is as bright in all channels is margin: the sheets' compression leaves traces."""
 _ASSETS = resources.files("aimcore_sources") / "assets"
 
 
@@ -45,6 +47,8 @@ class BundledEmoji(Source):
     """Whether the five skin tones of people and hands are there besides the yellow one (half of all pictures)."""
     labels: Labels = "category"
     """What is the label: one of 9 categories, or of 98 subcategories."""
+    trim: bool = False
+    """Whether the white margin is cut off, so that pictures have many aspect ratios (for native resolution)."""
 
     def problems(self) -> Iterable[Problem]:
         """Each style once, and at least one."""
@@ -98,6 +102,15 @@ def _pictures(style: Style) -> npt.NDArray[np.uint8]:
     return tiles.reshape(-1, 3, SIZE, SIZE)
 
 
+def trimmed(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The smallest rectangle of a picture ``[3, H, W]`` with all that is not white, but for traces; or all of it."""
+    drawn = (picture < _WHITE).any(0)
+    rows, columns = (np.flatnonzero(drawn.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return picture
+    return picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
 class OpenEmoji(OpenSource):
     """Drawings in memory: all styles of one emoji, then the next one."""
 
@@ -125,12 +138,16 @@ class OpenEmoji(OpenSource):
         toned = {kind: tuple(_with_tone(text, tile.tone) for text in texts) for kind, texts in captions.items()}
         known = {key: tile.row[key] for key in ("category", "subcategory", "concept")}
         return Sample(
-            image=torch.from_numpy(self._pictures[style][number].copy()),
+            image=torch.from_numpy(self._picture(style, number).copy()),
             identifier=f"{style}/{tile.code}",
             captions={kind: texts for kind, texts in toned.items() if texts},
             label=self.label(index),
             extras={**known, "style": style, "skin_tone": tile.tone},
         )
+
+    def _picture(self, style: Style, number: int) -> npt.NDArray[np.uint8]:
+        picture = self._pictures[style][number]
+        return trimmed(picture) if self._source.trim else picture
 
     def label(self, index: int) -> int:
         """The category or subcategory."""

@@ -11,6 +11,7 @@ from aimcore import InvalidValue
 from aimcore.roles import OpenSource
 from aimcore_sources import BundledEmoji
 from aimcore_sources.emoji import is_test
+from aimcore_sources.emoji import trimmed as cut_off
 
 ASSETS = resources.files("aimcore_sources") / "assets"
 PIXELS = {
@@ -145,3 +146,20 @@ def test_licences_and_the_script_stand_beside_the_pictures_and_they_are_small() 
         sum(len((ASSETS / name).read_bytes()) for name in ("emoji.json", "emoji_google.webp", "emoji_twitter.webp"))
         < 5e6
     )
+
+
+def test_trimmed_pictures_have_many_aspect_ratios_and_lose_nothing_but_white(test: OpenSource) -> None:
+    trimmed = BundledEmoji(split="test", trim=True).open()
+    shapes = {tuple(trimmed.read(index).image.shape[1:]) for index in range(0, len(trimmed), 5)}
+    assert len(shapes) > 30
+    assert max(max(shape) for shape in shapes) <= 32
+    for index in range(40):
+        whole, cut = test.read(index).image, trimmed.read(index).image
+        assert (whole < 250).any(0).sum() == (cut < 250).any(0).sum()
+
+
+def test_an_empty_picture_is_left_as_it_is() -> None:
+    white = np.full((3, 8, 8), 255, dtype=np.uint8)
+    assert cut_off(white) is white
+    white[:, 2:4, 3:7] = 0
+    assert cut_off(white).shape == (3, 2, 4)
