@@ -105,7 +105,7 @@ def _pictures(style: Style) -> npt.NDArray[np.uint8]:
 def trimmed(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The smallest rectangle of a picture ``[3, H, W]`` with all that is not white, but for traces; or all of it."""
     drawn = (picture < _WHITE).any(0)
-    rows, columns = (np.flatnonzero(drawn.any(axis)) for axis in (1, 0))
+    rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
     if not len(rows):
         return picture
     return picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
