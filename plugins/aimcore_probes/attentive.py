@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from aimcore import FittedProbe, Problem, at_least, component
-from aimcore.roles import FeatureStream
+from aimcore import Problem, at_least, component
 from aimcore_probes.grid_probe import GridProbe
 
 if TYPE_CHECKING:
-    from aimcore import LabelledFeatures
+    from torch import Generator
+
+    from aimcore_probes.grid import GridModule
 
 HEAD_WIDTH = 128
 """Width of a head in every released encoder."""
@@ -75,34 +76,12 @@ class AttentiveProbe(GridProbe):
         wanted = self.num_heads or -(-width // HEAD_WIDTH)
         return next(heads for heads in range(min(wanted, width), 0, -1) if width % heads == 0)
 
-    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
-        """Train every setting on ``train [n, N, D]`` and keep the best on ``held_out``.
+    def settled(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """The number of heads that the width allows."""
+        return {"num_heads": self.heads_of(shape[-1])}
 
-        ``seed`` draws the weights and shuffles the samples. The same seed gives the same probe on the same machine.
-
-        Raises:
-            InvalidValue: too few samples, or labels that are no classes.
-        """
-        return self._fit(train, held_out, seed)
-
-    def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
-        """As :meth:`fit`, with a bounded number of features in memory; the samples are shuffled piece by piece."""
-        return self._fit(train, held_out, seed)
-
-    def _fit(
-        self, train: LabelledFeatures | FeatureStream, held_out: LabelledFeatures | FeatureStream, seed: int
-    ) -> FittedProbe:
-        import torch
-
+    def module(self, shape: tuple[int, ...], num_classes: int, generator: Generator) -> GridModule:
+        """Queries, keys, values and classifiers for tokens ``[N, D]``; ``generator`` draws the weights."""
         from aimcore_probes.attentive_module import AttentiveGrid
-        from aimcore_probes.grid import fit_grid
-        from aimcore_probes.samples import samples_of
 
-        generator = torch.Generator().manual_seed(seed)
-        samples = samples_of(train)
-        width = samples.shape[1]
-        heads = self.heads_of(width)
-        module = AttentiveGrid(width, train.num_classes, len(self.grid), heads, generator)
-        fitted = fit_grid(self, module, samples, samples_of(held_out), generator)
-        fitted.choice["num_heads"] = heads
-        return fitted
+        return AttentiveGrid(shape[-1], num_classes, len(self.grid), self.heads_of(shape[-1]), generator)

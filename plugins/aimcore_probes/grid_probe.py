@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from aimcore import Probe, Problem, at_least, settings
+from aimcore import FeatureStream, FittedProbe, Probe, Problem, at_least, settings
 from aimcore_probes.layers import chosen_layers, problems_with_layers
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+    from aimcore import LabelledFeatures
+    from aimcore_probes.grid import GridModule
 
 COMMON_DEPARTURES = (
     "the setting is chosen on held-out training images; the papers report the best of the grid and describe no "
@@ -50,6 +57,14 @@ class GridProbe(Probe):
     def published(cls) -> Mapping[str, GridProbe]:
         """The published protocols, by the table that has each."""
 
+    @abstractmethod
+    def module(self, shape: tuple[int, ...], num_classes: int, generator: Generator) -> GridModule:
+        """One fresh classifier per setting, for features of which one sample's have this ``shape``."""
+
+    def settled(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """What follows from the features' shape, for the protocol card."""
+        return {}
+
     @property
     def grid(self) -> tuple[tuple[float, float], ...]:
         """(peak rate, weight decay) of every classifier."""
@@ -74,6 +89,36 @@ class GridProbe(Probe):
     def layers_of(self, depth: int) -> tuple[int, ...]:
         """``layers``, or the last six blocks, or all of a shallower trunk."""
         return chosen_layers(self.layers, depth)
+
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        """Train every setting on ``train`` and keep the best on ``held_out``.
+
+        ``seed`` draws the weights, where any are drawn, and shuffles the samples. The same seed gives the same probe on
+        the same machine.
+
+        Raises:
+            InvalidValue: too few samples, or labels that are no classes.
+        """
+        return self._fit(train, held_out, seed)
+
+    def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
+        """As :meth:`fit`, with a bounded number of features in memory; the samples are shuffled piece by piece."""
+        return self._fit(train, held_out, seed)
+
+    def _fit(
+        self, train: LabelledFeatures | FeatureStream, held_out: LabelledFeatures | FeatureStream, seed: int
+    ) -> FittedProbe:
+        import torch
+
+        from aimcore_probes.grid import fit_grid
+        from aimcore_probes.samples import samples_of
+
+        generator = torch.Generator().manual_seed(seed)
+        samples = samples_of(train)
+        module = self.module(samples.shape, train.num_classes, generator)
+        fitted = fit_grid(self, module, samples, samples_of(held_out), generator)
+        fitted.choice.update(self.settled(samples.shape))
+        return fitted
 
     def departures(self) -> Iterable[str]:
         """What every such probe does otherwise, and each field that differs from the nearest published protocol."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from aimcore import FittedProbe, Problem, at_least, component
-from aimcore.roles import FeatureStream
+from aimcore import Problem, at_least, component
 from aimcore_probes.grid_probe import GridProbe
 
 if TYPE_CHECKING:
-    from aimcore import LabelledFeatures
+    from torch import Generator
+
+    from aimcore_probes.grid import GridModule
 
 
 @component("linear", paper="arXiv:2401.08541, Table 11")
@@ -44,30 +45,8 @@ class LinearProbe(GridProbe):
         yield from super().problems()
         yield from at_least("weight_decay", self.weight_decay, 0)
 
-    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
-        """Train one classifier per learning rate on ``train [n, D]`` and keep the best on ``held_out``.
-
-        ``seed`` shuffles the samples. The same seed gives the same probe on the same machine.
-
-        Raises:
-            InvalidValue: too few samples, or labels that are no classes.
-        """
-        return self._fit(train, held_out, seed)
-
-    def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
-        """As :meth:`fit`, with a bounded number of features in memory; the samples are shuffled piece by piece."""
-        return self._fit(train, held_out, seed)
-
-    def _fit(
-        self, train: LabelledFeatures | FeatureStream, held_out: LabelledFeatures | FeatureStream, seed: int
-    ) -> FittedProbe:
-        import torch
-
-        from aimcore_probes.grid import fit_grid
+    def module(self, shape: tuple[int, ...], num_classes: int, generator: Generator) -> GridModule:
+        """Classifiers of features ``[D]``, all of them zero."""
         from aimcore_probes.linear_module import LinearGrid
-        from aimcore_probes.samples import samples_of
 
-        generator = torch.Generator().manual_seed(seed)
-        samples = samples_of(train)
-        module = LinearGrid(samples.shape[0], train.num_classes, len(self.grid))
-        return fit_grid(self, module, samples, samples_of(held_out), generator)
+        return LinearGrid(shape[0], num_classes, len(self.grid))
