@@ -104,7 +104,7 @@ def _pictures(style: Style) -> npt.NDArray[np.uint8]:
 
 def trimmed(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The smallest rectangle of a picture ``[3, H, W]`` with all that is not white, but for traces; or all of it."""
-    drawn = (picture < _WHITE).any(0)
+    drawn = np.any(picture < _WHITE, axis=0)
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
     if not len(rows):
         return picture

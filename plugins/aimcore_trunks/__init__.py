@@ -16,7 +16,7 @@ from aimcore_trunks.recipes import (
     aimv2_schedule,
 )
 from aimcore_trunks.released import from_released
-from aimcore_trunks.sizes import aim, aimv2
+from aimcore_trunks.sizes import AIMSize, AIMv2Size, aim, aimv2
 from aimcore_trunks.vit import ViT
 
 
@@ -31,6 +31,8 @@ __all__ = [
     "AIMV2_NUM_STEPS",
     "AIM_BATCH_SIZE",
     "AIM_NUM_STEPS",
+    "AIMSize",
+    "AIMv2Size",
     "ViT",
     "aim",
     "aim_optimizer",
