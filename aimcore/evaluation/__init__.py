@@ -5,8 +5,8 @@ from aimcore.evaluation.evaluating import evaluate
 from aimcore.evaluation.features import extract_all, extract_features
 from aimcore.evaluation.generation import Caption, NeverStops, Sampling, generate, learns_to_stop
 from aimcore.evaluation.intervals import share, wilson_interval
-from aimcore.evaluation.matching import chance_of_hits, hits, similarities
-from aimcore.evaluation.material import Captioned, Material
+from aimcore.evaluation.matching import chance_of_hits, compared, embedded_texts, hits, similarities
+from aimcore.evaluation.material import Captioned, Material, Split, shuffled
 from aimcore.evaluation.probing import Outcome, ProbeScore, check_probes, probe_experiment
 from aimcore.evaluation.ranks import TooFewBatches
 from aimcore.evaluation.raw_pixels import raw_pixel_features
@@ -26,11 +26,14 @@ __all__ = [
     "Outcome",
     "ProbeScore",
     "Sampling",
+    "Split",
     "TooFewBatches",
     "Validation",
     "ValidationLoss",
     "chance_of_hits",
     "check_probes",
+    "compared",
+    "embedded_texts",
     "evaluate",
     "extract_all",
     "extract_features",
@@ -41,6 +44,7 @@ __all__ = [
     "probe_experiment",
     "raw_pixel_features",
     "share",
+    "shuffled",
     "similarities",
     "validate",
     "wilson_interval",

@@ -53,20 +53,39 @@ def similarities(
     Raises:
         NonFiniteSimilarity: some are NaN or infinite.
     """
-    text = material.encode(texts)
     if "embed" in material.experiment.objective.can:
-        numbers_n, image_nE = material.rows(lambda batch: module.embed_images(batch.images), source, indices)
-        found = image_nE.double() @ _embedded(module, text, material.batch_size).cpu().double().T
-    else:
-        numbers_n, found = material.rows(lambda batch: caption_likelihoods(module, batch, text), source, indices)
-    if not bool(found.isfinite().all()):
+        return compared(module, material, source, embedded_texts(module, material, texts), indices)
+    text = material.encode(texts)
+    return _finite(*material.rows(lambda batch: caption_likelihoods(module, batch, text), source, indices))
+
+
+def compared(
+    module: ObjectiveModule,
+    material: Material,
+    source: OpenSource,
+    embedded_CE: Tensor,
+    indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`similarities`, with the embeddings ``[C, E]`` of texts: ``[n, C]`` products with those of images.
+
+    Raises:
+        NonFiniteSimilarity: some are NaN or infinite.
+    """
+    numbers_n, image_nE = material.rows(lambda batch: module.embed_images(batch.images), source, indices)
+    return _finite(numbers_n, image_nE.double() @ embedded_CE.T)
+
+
+def embedded_texts(module: ObjectiveModule, material: Material, texts: Sequence[str]) -> Tensor:
+    """``[len(texts), E]`` of unit length, in float64 on the CPU."""
+    text = material.encode(texts)
+    blocks = _blocks(torch.arange(len(texts)), material.batch_size)
+    return torch.cat([module.embed_texts(_rows(text, part)) for part in blocks]).double().cpu()
+
+
+def _finite(numbers_n: Tensor, found_nC: Tensor) -> tuple[Tensor, Tensor]:
+    if not bool(found_nC.isfinite().all()):
         raise NonFiniteSimilarity("some similarities of images and texts are no finite numbers: training has diverged")
-    return numbers_n, found
-
-
-def _embedded(module: ObjectiveModule, text: Text, batch_size: int) -> Tensor:
-    places = torch.arange(len(text.ids_BT))
-    return torch.cat([module.embed_texts(_rows(text, part)) for part in _blocks(places, batch_size)])
+    return numbers_n, found_nC
 
 
 def caption_likelihoods(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aimcore.data import evaluation_batches
-from aimcore.data.captions import wanted_captions
+from aimcore.data.captions import has_captions, wanted_captions
 from aimcore.errors import UnreadableSample
 from aimcore.evaluation.ranks import gather_rows, in_step, rank_and_world_size
 from aimcore.evaluation.sinks import no_images
@@ -136,10 +136,10 @@ class Material:
             kind: the kind of captions; None takes all kinds that the experiment trains on.
             group_by: a key of ``Sample.extras``: only the first image of each value of it is taken.
         """
-        weights = self.experiment.data.caption_weights if kind is None else {kind: 1.0}
+        weights = self._weights(kind)
         found: list[Captioned] = []
         groups: set[object] = set()
-        for index in np.argsort(keyed_bits(0, "evaluated images", np.arange(len(source))), kind="stable").tolist():
+        for index in shuffled(len(source)):
             if len(found) == most:
                 break
             try:
@@ -152,3 +152,24 @@ class Material:
                 groups.add(group)
                 found.append(Captioned(index, captions))
         return sorted(found, key=lambda one: one.index)
+
+    def lacks(self, source: OpenSource, *, kind: str | None, group_by: str | None) -> Iterator[str]:
+        """Yield why :meth:`captioned` would find nothing, as far as the first samples tell."""
+        if not has_captions(source, self._weights(kind)):
+            yield f"the first samples have no caption{'' if kind is None else f' of kind {kind!r}'}"
+        if group_by is not None:
+            known = [set(source.read(index).extras) for index in range(min(len(source), 4))]
+            if not any(group_by in keys for keys in known):
+                yield f"the first samples have nothing called {group_by!r} (they have {sorted(set().union(*known))})"
+
+    def _weights(self, kind: str | None) -> Mapping[str, float] | None:
+        return self.experiment.data.caption_weights if kind is None else {kind: 1.0}
+
+
+def shuffled(num: int) -> list[int]:
+    """Numbers below ``num`` in an order that neither seed nor run has a part in: by their hashes.
+
+    Of the first so many, those below another ``num`` stand in the same order there.
+    """
+    order: list[int] = np.argsort(keyed_bits(0, "evaluated images", np.arange(num)), kind="stable").tolist()
+    return order

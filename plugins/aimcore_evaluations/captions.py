@@ -1,0 +1,100 @@
+"""Captions that are written, compared with those that are known.
+
+Shape suffixes: B batch, T text tokens; lower-case n is the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from aimcore import (
+    AimcoreError,
+    Batch,
+    Evaluation,
+    Objective,
+    ObjectiveModule,
+    Problem,
+    Score,
+    TextTokenizer,
+    at_least,
+    component,
+)
+from aimcore.evaluation import Captioned, Material, Split, generate, learns_to_stop, share
+
+
+@component("captions")
+class Captions(Evaluation):
+    """The share of images whose greedy caption is a known one, letter by letter (``exact``).
+
+    Any wanted caption of an image will do, as the tokenizer gives it back: cleaned, in lower case, and cut.
+    """
+
+    split: Split = "train"
+    num_images: int = 64
+    """So many images, chosen by hash."""
+    kind: str | None = None
+    """The kind of captions compared with; by default all kinds that are trained on."""
+    group_by: str | None = None
+    """A key of the samples' extras: one image is taken per value of it, such as per ``"concept"``."""
+
+    @property
+    def title(self) -> str:
+        """Where the images are from."""
+        return f"{self.name}/{self.split}"
+
+    def problems(self) -> Iterable[Problem]:
+        """There is something to caption."""
+        return at_least("num_images", self.num_images, 1)
+
+    def problems_with(self, objective: Objective) -> Iterator[str]:
+        """It must write captions, and have learnt where they end."""
+        if "caption" not in objective.can or objective.text is None:
+            yield f"objective {objective.name!r} writes no captions"
+            return
+        try:
+            stops = learns_to_stop(*objective.text)
+        except AimcoreError:
+            return  # its vocabulary is not there, which is told where the tokenizer stands
+        if not stops:
+            yield (
+                f"tokenizer {objective.text[0].name!r} does not supervise its end, so that captions never end and "
+                "equal none: set supervise_end"
+            )
+
+    def problems_with_data(self, material: Material) -> Iterable[str]:
+        """There must be captions, and groups where they are asked for."""
+        for text in material.lacks(material.source(self.split), kind=self.kind, group_by=self.group_by):
+            yield f"captions need captioned images in data.{self.split} to be compared with: {text}"
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        """The share of captions that are right."""
+        assert material.tokenizer is not None
+        tokenizer, context_length = material.tokenizer
+        source = material.source(self.split)
+        chosen = material.captioned(source, self.num_images, kind=self.kind, group_by=self.group_by)
+
+        def ids_of(batch: Batch) -> Tensor:
+            written = [caption.ids for caption in generate(module, batch.images, tokenizer, context_length)]
+            padded = [[*ids, *[tokenizer.padding_id] * (context_length - len(ids))] for ids in written]
+            return torch.tensor(padded)
+
+        _, ids_nT = material.rows(ids_of, source, [one.index for one in chosen])
+        right = [
+            tokenizer.decode(ids) in _references(one, tokenizer, context_length)
+            for ids, one in zip(ids_nT.tolist(), chosen, strict=True)
+        ]
+        return {"exact": share(torch.tensor(right))}
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Of what was trained on, and of what was not."""
+        return cls(), cls(split="validation", num_images=3)
+
+
+def _references(image: Captioned, tokenizer: TextTokenizer, context_length: int) -> set[str]:
+    ids_BT = tokenizer.encode(image.captions, context_length).ids_BT
+    return {tokenizer.decode(ids) for ids in ids_BT.tolist()}

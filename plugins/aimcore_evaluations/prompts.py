@@ -1,0 +1,33 @@
+"""Prompts for zero-shot classification, and which objectives can be prompted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aimcore import Objective
+
+PROMPTS = (
+    "{}",
+    "a photo of a {}",
+    "a photo of the {}",
+    "a picture of one {}",
+    "a photo of several {}s",
+    "a close-up of a {}",
+    "a bright photo of a {}",
+    "a dark photo of a {}",
+    "a blurred photo of a {}",
+    "a cropped photo of a {}",
+    "a photo of a small {}",
+    "a photo of a large {}",
+    "a drawing of a {}",
+    "a painting of a {}",
+    "an icon of a {}",
+    "a {} on a plain background",
+)
+"""Sentences in the manner of those that arXiv:2103.00020, section 3.1.4, averages over; the wording is our own."""
+
+
+def cannot_compare(objective: Objective) -> Iterator[str]:
+    """Yield why images and texts cannot be compared by modules of ``objective``."""
+    if not {"embed", "caption"} & objective.can:
+        yield f"objective {objective.name!r} neither embeds texts nor writes captions: it compares none with images"

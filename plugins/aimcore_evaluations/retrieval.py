@@ -1,0 +1,89 @@
+"""Retrieval: the caption of each image among those of others, and the image of each caption.
+
+Shape suffixes: lower-case n is the number of images, and of their captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component
+from aimcore.evaluation import Captioned, Material, Split, chance_of_hits, hits, share, similarities
+from aimcore_evaluations.prompts import cannot_compare
+
+
+@component("retrieval", paper="arXiv:2103.00020, section 3.1")
+class Retrieval(Evaluation):
+    """Recall at k: ``image_to_text@k`` and ``text_to_image@k``, each image with its first caption.
+
+    Objectives that embed rank by cosine, those that write captions by log(caption | image). Several images may have the
+    same caption, or captions that are cut to the same: each of them is a hit. Chance is exact for that: a query with h
+    hits among n has one among the first k of a random order with probability 1 - C(n - h, k) / C(n, k).
+    """
+
+    split: Split = "validation"
+    max_images: int = 1000
+    """At most so many images, chosen by hash."""
+    kind: str | None = None
+    """The kind of captions; by default the first kind that is trained on."""
+    group_by: str | None = None
+    """A key of the samples' extras: one image is taken per value of it, such as per ``"concept"``."""
+    subtract_mean: bool = False
+    """Subtract each caption's mean log-likelihood over the images, an estimate of how likely it is whatever the image
+    shows: else short and frequent captions suit every image. It changes nothing in the ranks of images for a caption,
+    and nothing where captions are not ranked by likelihood. An option of this project's."""
+    recall_at: tuple[int, ...] = (1, 5, 10)
+
+    @property
+    def title(self) -> str:
+        """Where it is measured, and how, if not in the usual way."""
+        parts = [self.name, *([self.split] if self.split != "validation" else [])]
+        return "/".join([*parts, *(["mean_subtracted"] if self.subtract_mean else [])])
+
+    def problems(self) -> Iterable[Problem]:
+        """Something must be found among others."""
+        yield from at_least("max_images", self.max_images, 2)
+        if not self.recall_at or min(self.recall_at) < 1:
+            yield Problem("recall_at", f"must be ranks of at least 1, got {self.recall_at}")
+
+    def problems_with(self, objective: Objective) -> Iterable[str]:
+        """Images and texts must be comparable."""
+        return cannot_compare(objective)
+
+    def problems_with_data(self, material: Material) -> Iterable[str]:
+        """There must be captions, and groups where they are asked for."""
+        for text in material.lacks(material.source(self.split), kind=self.kind, group_by=self.group_by):
+            yield f"retrieval needs captioned images in data.{self.split}: {text}"
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        """Recall in both directions."""
+        source = material.source(self.split)
+        chosen = material.captioned(source, self.max_images, kind=self.kind, group_by=self.group_by)
+        texts = [one.captions[0] for one in chosen]
+        _, likeness_nn = similarities(module, material, source, texts, [one.index for one in chosen])
+        if self.subtract_mean and "embed" not in material.experiment.objective.can:
+            likeness_nn = likeness_nn - likeness_nn.mean(0)
+        same_nn = _same(material, chosen)
+        both = {"image_to_text": likeness_nn, "text_to_image": likeness_nn.T}
+        return {
+            f"{direction}@{k}": share(hits(found_nn, same_nn, k), chance=chance_of_hits(same_nn, k))
+            for direction, found_nn in both.items()
+            for k in self.recall_at
+        }
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """As usual; with an image per group's own value, on what was trained on."""
+        return cls(), cls(split="train", max_images=5, subtract_mean=True, recall_at=(1, 2))
+
+
+def _same(material: Material, chosen: Sequence[Captioned]) -> Tensor:
+    """``[n, n]``: whether two captions are the same as the module reads them."""
+    rows = [tuple(row) for row in material.encode([one.captions[0] for one in chosen]).ids_BT.tolist()]
+    numbers = {row: number for number, row in enumerate(rows)}
+    which_n = torch.tensor([numbers[row] for row in rows])
+    return which_n[:, None] == which_n
