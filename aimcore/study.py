@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -80,8 +81,19 @@ def _import_file(path: Path) -> ModuleType:
     with _importable(path.resolve().parent):
         # attrs and pickle look a class's module up by name.
         sys.modules[name] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except ModuleNotFoundError as error:
+            if not _is_raised_in(path, error):
+                raise
+            raise InvalidStudy(f"{path} imports {error.name}, which is not installed: install what has it") from error
     return module
+
+
+def _is_raised_in(path: Path, error: BaseException) -> bool:
+    """Whether the last of the lines that raised ``error`` stands in the file at ``path``."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return Path(frame.f_code.co_filename) == path
 
 
 @contextmanager

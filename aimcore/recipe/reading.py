@@ -196,7 +196,9 @@ def _lookup(kind: type[Component], given: Any, plugins: Plugins, hints: Mapping[
         cls = registry.get(name)
     except UnknownComponent as error:
         hint = hints.get(f"{kind.role}/{name}")
-        raise ValueError(f"{error}; {hint}" if hint else str(error)) from error
+        # What helps comes before the list of all there is.
+        asked, *known = str(error).split("; ", 1)
+        raise ValueError("; ".join((asked, *([hint] if hint else []), *known))) from error
     if not issubclass(cls, kind):
         raise ValueError(f"takes {_article(kind)}, but {name!r} is none; there are {fitting}")
     return cls

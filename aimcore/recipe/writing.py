@@ -76,4 +76,7 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[Problem]:
         for name in below:
             yield from differences(below[name], back[name], join(path, name))
     else:
-        yield Problem(path, f"is {before!r}, but its recipe gives {after!r} back: write it so")
+        cure = "write it so"
+        if type(before) is list and type(after) is tuple:
+            cure = "write a tuple, in round brackets" + (" and with a comma" if len(after) == 1 else "")
+        yield Problem(path, f"is {before!r}, but its recipe gives {after!r} back: {cure}")

@@ -241,7 +241,8 @@ def test_checking_finds_values_of_another_type_than_declared_with_their_paths():
 
 
 def test_checking_finds_a_list_where_a_tuple_is_declared():
-    with pytest.raises(RecipeError, match=r"^experiment: probes: is \[ToyProbe.*\], but its recipe gives \(ToyProbe"):
+    said = r"^experiment: probes: is \[ToyProbe.*\], but its recipe gives \(ToyProbe.*\) back: write a tuple.* comma"
+    with pytest.raises(RecipeError, match=said):
         checked(toy_experiment(probes=[ToyProbe()]), TOYS)
 
 

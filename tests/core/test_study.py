@@ -77,6 +77,19 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         load_study(tmp_path / "notes.txt", "small")
 
 
+def test_a_file_that_imports_what_is_not_installed_says_so(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text("from aimcore_hilbert import Hilbert\n")
+    with pytest.raises(InvalidStudy, match=r"study\.py imports aimcore_hilbert, which is not installed: install what"):
+        load_study(tmp_path / "study.py", "smoke")
+
+
+def test_a_failure_in_what_a_file_imports_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "neighbour.py").write_text("import no_such_module\n")
+    (tmp_path / "study.py").write_text("import neighbour\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        load_study(tmp_path / "study.py", "smoke")
+
+
 def test_a_file_without_a_study_function_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("study = 3")
     with pytest.raises(InvalidStudy, match=r"empty\.py defines no function study\(scale\) -> Study"):
