@@ -2,6 +2,7 @@
 
 from aimcore.report.summary import (
     SCHEMA_VERSION,
+    EvaluationSummary,
     ExperimentSummary,
     LossSummary,
     ProbeSummary,
@@ -13,6 +14,7 @@ from aimcore.report.summary import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "EvaluationSummary",
     "ExperimentSummary",
     "LossSummary",
     "ProbeSummary",

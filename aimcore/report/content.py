@@ -15,8 +15,9 @@ from aimcore.report.comparing import Difference, differences, shared_and_own
 from aimcore.report.files import Absent, RunFiles
 from aimcore.report.samples import Samples
 from aimcore.report.sampling import FAILURES, samples_of
+from aimcore.report.scaling_content import ScalingShown, scaling_shown
 from aimcore.report.style import Drawn, Series, slugs
-from aimcore.report.summary import ExperimentSummary, ProbeSummary, Summary
+from aimcore.report.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 from aimcore.report.table import remarks
 
 T = TypeVar("T")
@@ -61,6 +62,8 @@ class Content:
     scores: tuple[Drawn, ...]
     training: Shown
     chunks: Shown
+    scaling: ScalingShown | None
+    """None for a study of anything else."""
     orders: Shown
     reconstructions: Shown
     attention: Shown
@@ -101,6 +104,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         scores=tuple(_scores(summary, series, images)),
         training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
         chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
+        scaling=scaling_shown(summary, images),
         orders=_pictures("order", "order_N", pictures.draw_order, samples, files, images),
         reconstructions=_pictures("predictions", "predicted_BHWC", pictures.draw_predictions, samples, files, images),
         attention=_pictures("attention", "attention_BQN", pictures.draw_attention, samples, files, images),
@@ -208,6 +212,6 @@ def _versions(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: ", ".join(versions) for name, versions in found.items()}
 
 
-def half_interval(probe: ProbeSummary) -> float | None:
+def half_interval(score: ProbeSummary | EvaluationSummary) -> float | None:
     """Half the 95 % interval of a score; None where there is none."""
-    return None if probe.ci95 is None else (probe.ci95[1] - probe.ci95[0]) / 2
+    return None if score.ci95 is None else (score.ci95[1] - score.ci95[0]) / 2

@@ -66,6 +66,10 @@ def _probes(entries: object) -> Any:
     return _each(ProbeSummary, entries)
 
 
+def _evaluations(entries: object) -> Any:
+    return _each(EvaluationSummary, entries)
+
+
 def _each(kind: type[Any], entries: object) -> Any:
     if not isinstance(entries, Mapping):
         return entries
@@ -118,6 +122,21 @@ class ProbeSummary:
 
 
 @attrs.frozen(kw_only=True)
+class EvaluationSummary:
+    """A score of the trained objective, such as a recall: see :class:`aimcore.Score`."""
+
+    value: float = attrs.field(validator=_fraction)
+    num: int = attrs.field(validator=_count)
+    """How many things were judged."""
+    chance: float | None = _optional(_fraction)
+    """What guessing would give."""
+    ci95: tuple[float, ...] | None = attrs.field(
+        default=None, converter=_tuple, validator=validators.optional([_list_of(_fraction), _exactly(2)])
+    )
+    """Ends of the 95 % interval."""
+
+
+@attrs.frozen(kw_only=True)
 class BudgetSummary:
     """What a trained model has had: its size and samples, and the compute that follows from them."""
 
@@ -164,8 +183,11 @@ class ExperimentSummary:
     probes: Mapping[str, ProbeSummary] | None = attrs.field(
         default=None, converter=_probes, validator=validators.optional(_mapping)
     )
+    evaluations: Mapping[str, EvaluationSummary] | None = attrs.field(
+        default=None, converter=_evaluations, validator=validators.optional(_mapping)
+    )
     paper: Mapping[str, float] | None = _optional(validators.deep_mapping(_text, _fraction, _mapping))
-    """The paper's score per probe."""
+    """The paper's score per probe, per score of an evaluation, and of what was not run."""
     patches_per_second: float | None = _optional(_number)
     seconds: float | None = _optional(_number)
     """Wall time of training."""
@@ -177,6 +199,12 @@ class ExperimentSummary:
     """Protocols of the probes, what it began with, and what went wrong."""
     recipe: str = attrs.field(validator=_text)
     """Path of the recipe, relative to the summary's folder."""
+
+    @property
+    def not_run(self) -> tuple[str, ...]:
+        """What the paper has a score of and this experiment, once finished, has none: neither probe nor evaluation."""
+        measured = {*(self.probes or {}), *(self.evaluations or {})}
+        return tuple(name for name in self.paper or {} if name not in measured) if self.status == "finished" else ()
 
 
 @attrs.frozen(kw_only=True)

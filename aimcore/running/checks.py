@@ -13,14 +13,16 @@ from aimcore.errors import AimcoreError, InvalidValue
 from aimcore.experiment import Data, Experiment, Study
 from aimcore.roles import OpenSource, Source
 from aimcore.running.beginnings import beginning_problems
+from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations
 
 
 def check_study(study: Study, *, world_size: int = 1, with_data: bool = True, out: Path | None = None) -> None:
     """Check every experiment of ``study``.
 
     Its recipe must make the experiment again, its batch must divide over the processes, its sources must open and hold
-    what its objective reads, its initial weights must fit, the run it branches from must be one that it may leave, and
-    its probes need labels. (That the parts fit each other, an experiment has checked when it was made.)
+    what its objective reads, its initial weights must fit, the run it branches from must be one that it may leave, its
+    evaluations must be possible, and its probes need labels. (That the parts fit each other, an experiment has checked
+    when it was made.)
 
     Args:
         study: what is about to run.
@@ -59,6 +61,7 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
     yield from _schedule_problems(experiment)
     yield from _text_problems(experiment)
     yield from _weight_problems(experiment, with_files=sources is not None)
+    yield from problems_of_evaluations(experiment)
     if sources is not None:
         yield from _data_problems(experiment, sources)
 
@@ -123,6 +126,8 @@ def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Proble
         if experiment.objective.text is not None:
             yield from _caption_problems(experiment.data)
         yield from _misfits(experiment, sources)
+        opened = sources.opened(experiment.data.train), sources.opened(experiment.data.validation)
+        yield from problems_of_evaluation_data(experiment, *opened)
         try:
             check_probes(experiment)
         except InvalidValue as error:

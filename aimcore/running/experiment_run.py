@@ -13,6 +13,7 @@ from loguru import logger
 from aimcore.experiment import Experiment
 from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 from aimcore.running.beginnings import located, require_branch
+from aimcore.running.evaluations import evaluate_trained, summaries_of
 from aimcore.running.failures import Supervised
 from aimcore.running.pinning import pinned
 from aimcore.running.processes import rank, world_size
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from aimcore.engine import TrainingResult
     from aimcore.evaluation.probing import ProbeScore
     from aimcore.evaluation.validation import Validation
-    from aimcore.modules import ObjectiveModule
-    from aimcore.values import Batch
+    from aimcore.values import Batch, Score
 
 RECIPE_FILE = "recipe.json"
 VALIDATION_FILE = "validation.json"
@@ -38,6 +38,7 @@ class Measured:
 
     training: TrainingResult | None = None
     validation: Validation | None = None
+    evaluations: Mapping[str, Score] | None = None
     scores: Mapping[str, ProbeScore] | None = None
     begun_with: Mapping[str, Any] | None = None
     """What another run of the study left, where training began with that."""
@@ -62,7 +63,7 @@ def run_experiment(
     sharing: Sharing | None = None,
     keep_steps: Collection[int] = (),
 ) -> ExperimentSummary:
-    """Train, validate and probe ``experiment`` in ``out/<its name>``.
+    """Train, validate, evaluate and probe ``experiment`` in ``out/<its name>``.
 
     Whatever happens is in the summary that comes back: an error makes it ``failed``, Ctrl-C ``interrupted``, and what
     was measured before is kept.
@@ -71,7 +72,7 @@ def run_experiment(
         experiment: what to run.
         out: the study's folder.
         resume: go on from the last checkpoint, where there is one.
-        paper: the paper's score per probe.
+        paper: the paper's score per probe and per score of an evaluation.
         sharing: what the experiments of a study have in common.
         keep_steps: steps whose checkpoints are kept for others to begin with.
     """
@@ -83,7 +84,7 @@ def run_experiment(
         measured.training = _train(experiment, folder, resume=resume, keep_steps=keep_steps)
         with measured.training.engine:
             if measured.training.status == "finished":
-                _evaluate(experiment, folder, measured, measured.training.module, sharing or Sharing())
+                _evaluate(experiment, folder, measured, measured.training, sharing or Sharing())
     return summary_of(experiment, measured, supervised.status, error=supervised.error, paper=paper)
 
 
@@ -114,6 +115,7 @@ def summary_of(
         validation_prefix=experiment.objective.validation_prefix,
         validation_loss_by_chunk=_by_chunk(measured.validation),
         probes={name: _probe(score) for name, score in scores.items()} if scores else None,
+        evaluations=summaries_of(measured.evaluations),
         paper=paper,
         patches_per_second=None if training is None else training.patches_per_second,
         seconds=None if training is None else training.seconds,
@@ -149,18 +151,21 @@ def _evaluate(
     experiment: Experiment,
     folder: Path,
     measured: Measured,
-    module: ObjectiveModule,
+    training: TrainingResult,
     sharing: Sharing,
 ) -> None:
     from aimcore.engine import build_module
     from aimcore.evaluation.probing import probe_experiment
     from aimcore.evaluation.validation import validate
 
-    precision = experiment.engine.precision
+    module, precision = training.module, experiment.engine.precision
     measured.validation = validate(module, _validation_batches(experiment), precision=precision)
     if rank() == 0:
         record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
         (folder / VALIDATION_FILE).write_text(record + "\n", encoding="utf-8")
+    if experiment.evaluations:
+        logger.info("{}: evaluating what the objective can do", experiment.name)
+        measured.evaluations = evaluate_trained(experiment, training.engine)
     if experiment.probes:
         logger.info("{}: probing the frozen trunk", experiment.name)
         # Untrained means fresh weights of the same seed, also where training began with fitted ones.

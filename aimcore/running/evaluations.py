@@ -1,0 +1,65 @@
+"""An experiment's evaluations, run on what the engine has trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from aimcore.component import Problem
+from aimcore.experiment import Experiment
+from aimcore.report.summary import EvaluationSummary
+from aimcore.roles import OpenSource
+
+if TYPE_CHECKING:
+    from aimcore.engine import TrainingEngine
+    from aimcore.modules import ObjectiveModule
+    from aimcore.values import Score
+
+
+def evaluate_trained(experiment: Experiment, engine: TrainingEngine) -> Mapping[str, Score]:
+    """The scores of ``experiment`` on the module of ``engine``; every process calls it, and gets them all."""
+    from aimcore.evaluation.evaluating import evaluate
+
+    return evaluate(experiment, whole_module(experiment, engine))
+
+
+def whole_module(experiment: Experiment, engine: TrainingEngine) -> ObjectiveModule:
+    """The trained module with all its parameters: the engine's own, or at ZeRO stage 3 a copy that is not partitioned.
+
+    Evaluations use parameters outside of a module's own forward, to write captions a token at a time, and stage 3 has
+    them there only. The copy is float32, whatever the weights were trained in, and lies beside the engine in memory.
+    """
+    from aimcore.engine import build_module
+
+    if experiment.engine.zero_stage < 3:
+        return engine.module
+    module = build_module(experiment)
+    module.load_state_dict(engine.full_state_dict())
+    return module.to(engine.world.device)
+
+
+def problems_of_evaluations(experiment: Experiment) -> Iterator[Problem]:
+    """Yield why evaluations do not fit the objective, or each other."""
+    if experiment.evaluations:
+        from aimcore.evaluation.evaluating import evaluation_problems
+
+        yield from evaluation_problems(experiment)
+
+
+def problems_of_evaluation_data(experiment: Experiment, train: OpenSource, validation: OpenSource) -> Iterator[Problem]:
+    """Yield why evaluations do not fit the data."""
+    if experiment.evaluations:
+        from aimcore.evaluation.evaluating import evaluation_data_problems
+        from aimcore.evaluation.material import Material
+
+        yield from evaluation_data_problems(Material(experiment, train, validation))
+
+
+def summaries_of(scores: Mapping[str, Score] | None) -> Mapping[str, EvaluationSummary] | None:
+    """Scores as the summary holds them; None where there are none."""
+    if not scores:
+        return None
+    return {
+        name: EvaluationSummary(value=score.value, num=score.num, chance=score.chance, ci95=score.ci95)
+        for name, score in scores.items()
+    }
