@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 import attrs
 
-from aimcore.errors import InvalidValue
+from aimcore.errors import InvalidValue, NoExamples
 
 C = TypeVar("C", bound=type[Any])
 
@@ -57,7 +57,17 @@ class Component(Checked):
         """Small instances for the conformance kit to check; override it where defaults are large or absent.
 
         None, ``()``, where it needs data from outside, such as a file of the user's.
+
+        Raises:
+            NoExamples: it is not overridden, and a field has no default.
         """
+        fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)  # type: ignore[arg-type]  # @component makes it so
+        without = [field.name for field in fields if field.default is attrs.NOTHING]
+        if without:
+            raise NoExamples(
+                f"{cls.__name__} has no default for {', '.join(without)}, so there is no example of it to check: "
+                "override its class method examples() to return small instances, or () where it needs data from outside"
+            )
         return (cls(),)
 
 

@@ -110,3 +110,7 @@ class InvalidSamples(AimcoreError):
 
 class ReportError(AimcoreError):
     """There is nothing to report on where it was looked for."""
+
+
+class NoExamples(AimcoreError):
+    """A component cannot be made from its defaults, and does not say what the kit should check instead."""

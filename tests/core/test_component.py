@@ -6,6 +6,7 @@ from toy_plugins import ToyHead
 
 from aimcore import Head, InvalidValue, Ordering, Problem, at_least, component, settings, within
 from aimcore.component import Checked
+from aimcore.errors import NoExamples
 
 
 @component("stairs", paper="arXiv:2401.08541, Table 3b")
@@ -130,3 +131,13 @@ def test_settings_are_frozen_keyword_only_and_checked():
 
 def test_the_default_is_the_only_example_of_a_component_with_defaults():
     assert ToyHead.examples() == (ToyHead(),)
+
+
+def test_a_component_without_defaults_must_give_examples():
+    @component("tower")
+    class Tower(Stairs):
+        floors: int
+        doors: int
+
+    with pytest.raises(NoExamples, match=r"Tower has no default for floors, doors, .*: override .*examples\(\)"):
+        Tower.examples()
