@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import methodcaller
 
 import attrs
 import numpy as np
@@ -72,7 +73,9 @@ def probe_sources(experiment: Experiment) -> tuple[Source, Source]:
     return data.probe_train or data.train, data.probe_test or data.validation
 
 
-def open_probe_images(experiment: Experiment) -> ProbeImages:
+def open_probe_images(
+    experiment: Experiment, opened: Callable[[Source], OpenSource] = methodcaller("open")
+) -> ProbeImages:
     """Open the probes' sources, at the experiment's own image size, and see whether they can be probed on.
 
     Raises:
@@ -82,7 +85,7 @@ def open_probe_images(experiment: Experiment) -> ProbeImages:
     """
     train_source, test_source = probe_sources(experiment)
     own = ProbeSize(experiment.data.image_size)
-    images = ProbeImages(experiment, train_source.open(), test_source.open(), own)
+    images = ProbeImages(experiment, opened(train_source), opened(test_source), own)
     data = experiment.data
     train_path = "data.train" if data.probe_train is None else "data.probe_train"
     test_path = "data.validation" if data.probe_test is None else "data.probe_test"

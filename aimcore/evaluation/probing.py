@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from operator import methodcaller
 from typing import Any
 
 import attrs
@@ -20,7 +21,7 @@ from aimcore.evaluation.protocol import HELD_OUT, protocol_card
 from aimcore.evaluation.tables import FeatureKind, Table
 from aimcore.experiment import Experiment
 from aimcore.modules import TrunkModule
-from aimcore.roles import Probe
+from aimcore.roles import OpenSource, Probe, Source
 
 
 @attrs.frozen
@@ -58,8 +59,12 @@ class ProbeScore:
     """The protocol as plain values: splits, grid, choices, layers, transform, attention, order, held-out rule."""
 
 
-def check_probes(experiment: Experiment) -> None:
+def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] = methodcaller("open")) -> None:
     """See whether the experiment's probes can be fitted and tested, before time is spent.
+
+    Args:
+        experiment: whose probes.
+        opened: opens a source, or knows that it is open.
 
     Raises:
         InvalidValue: no labels, no class names, or other classes in the test source than in the training source; two
@@ -68,7 +73,7 @@ def check_probes(experiment: Experiment) -> None:
     """
     if not experiment.probes:
         return
-    open_probe_images(experiment)
+    open_probe_images(experiment, opened)
     with torch.device("meta"):  # for its depth: nothing is computed or held
         depth = experiment.trunk.build().depth
     for probe in experiment.probes:

@@ -124,12 +124,12 @@ def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Proble
     yield from problems
     if not problems:
         if experiment.objective.text is not None:
-            yield from _caption_problems(experiment.data)
+            yield from _caption_problems(experiment.data, sources)
         yield from _misfits(experiment, sources)
         opened = sources.opened(experiment.data.train), sources.opened(experiment.data.validation)
         yield from problems_of_evaluation_data(experiment, *opened)
         try:
-            check_probes(experiment)
+            check_probes(experiment, sources.opened)
         except InvalidValue as error:
             yield from (Problem(path, message) for path, message in error.problems)
 
@@ -142,12 +142,12 @@ def _misfits(experiment: Experiment, sources: _Sources) -> Iterator[Problem]:
         yield from (Problem(f"data.{field}", text) for text in found)
 
 
-def _caption_problems(data: Data) -> Iterator[Problem]:
+def _caption_problems(data: Data, sources: _Sources) -> Iterator[Problem]:
     """What is trained on and validated with needs captions; a few samples tell whether there are any."""
     from aimcore.data.captions import has_captions
 
     for field, source in (("train", data.train), ("validation", data.validation)):
-        if not has_captions(source.open(), data.caption_weights):
+        if not has_captions(sources.opened(source), data.caption_weights):
             kinds = "" if data.caption_weights is None else f" of {' or '.join(map(repr, data.caption_weights))}"
             yield Problem(
                 f"data.{field}",

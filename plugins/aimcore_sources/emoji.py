@@ -56,11 +56,10 @@ class BundledEmoji(Source):
             yield Problem("styles", f"name 'google', 'twitter' or both, each once, got {self.styles}")
 
     def open(self) -> OpenSource:
-        """Read the drawings into memory."""
-        tiles = [tile for tile in _tiles() if self._takes(tile)]
-        names = tuple(sorted({tile.row[self.labels] for tile in _tiles()}))
-        places = [tile.place for tile in tiles]
-        return OpenEmoji(self, {style: _pictures(style)[places] for style in self.styles}, tiles, names)
+        """Find the drawings; they are read into memory with the first of them."""
+        every = list(_tiles())
+        names = tuple(sorted({tile.row[self.labels] for tile in every}))
+        return OpenEmoji(self, [tile for tile in every if self._takes(tile)], names)
 
     def _takes(self, tile: Tile) -> bool:
         wanted = self.split == "all" or is_test(tile.row["concept"]) == (self.split == "test")
@@ -114,16 +113,10 @@ def trimmed(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 class OpenEmoji(OpenSource):
     """Drawings in memory: all styles of one emoji, then the next one."""
 
-    def __init__(
-        self,
-        source: BundledEmoji,
-        pictures: dict[Style, npt.NDArray[np.uint8]],
-        tiles: list[Tile],
-        class_names: tuple[str, ...],
-    ) -> None:
+    def __init__(self, source: BundledEmoji, tiles: list[Tile], class_names: tuple[str, ...]) -> None:
         self._source = source
-        self._pictures = pictures
         self._tiles = tiles
+        self._sheets: dict[Style, npt.NDArray[np.uint8]] = {}
         self.class_names = class_names
 
     def __len__(self) -> int:
@@ -146,7 +139,9 @@ class OpenEmoji(OpenSource):
         )
 
     def _picture(self, style: Style, number: int) -> npt.NDArray[np.uint8]:
-        picture = self._pictures[style][number]
+        if style not in self._sheets:
+            self._sheets[style] = _pictures(style)[[tile.place for tile in self._tiles]]
+        picture = self._sheets[style][number]
         return trimmed(picture) if self._source.trim else picture
 
     def label(self, index: int) -> int:
