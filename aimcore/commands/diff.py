@@ -82,6 +82,8 @@ def _side(given: str) -> _Side:
         return _side(str(_recipe_in(path)))
     if ".py" in given and path.suffix.lower() not in (".json", ".yaml", ".yml"):
         return _Side(_of_study(given), None)
+    if not path.suffix and not path.exists():
+        raise InvalidStudy(f"there is no {given}: give a recipe, a run's folder, or STUDY.py:NAME")
     written = read(given)
     try:
         with warnings.catch_warnings():
