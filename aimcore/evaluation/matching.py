@@ -6,6 +6,7 @@ Shape suffixes: B batch, T text tokens, E embedding width, Q queries, C candidat
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from math import comb
 
 import attrs
@@ -150,5 +151,5 @@ def chance_of_hits(right_QC: Tensor, k: int) -> float:
     """
     num = right_QC.shape[1]
     k = min(k, num)
-    found = [1 - comb(num - int(right), k) / comb(num, k) for right in right_QC.sum(1).tolist()]
-    return sum(found) / len(found)
+    found = [1 - Fraction(comb(num - int(right), k), comb(num, k)) for right in right_QC.sum(1).tolist()]
+    return float(sum(found) / len(found))

@@ -42,7 +42,7 @@ class Retrieval(Evaluation):
     def title(self) -> str:
         """Where it is measured, and how, if not in the usual way."""
         parts = [self.name, *([self.split] if self.split != "validation" else [])]
-        return "/".join([*parts, *(["mean_subtracted"] if self.subtract_mean else [])])
+        return "/".join([*parts, *(["centred"] if self.subtract_mean else [])])
 
     def problems(self) -> Iterable[Problem]:
         """Something must be found among others."""

@@ -21,10 +21,10 @@ WIDTHS = "const root = page.documentElement; return [root.scrollWidth, root.clie
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight experiments and several probes, with names that are hard to place; one has lost its files."""
+    """Eight experiments, probes and evaluations, with names that are hard to place; one has lost its files."""
     out = tmp_path_factory.mktemp("report") / "out"
     names = [HOSTILE, LONG, LONG.replace("-", " "), "raster", "spiral", "e", "f", "g"]
-    make_study(out, names, probes=["linear", "attentive", LONG])
+    make_study(out, names, probes=["linear", "attentive", LONG], evaluations=["zero_shot/top1", HOSTILE, LONG])
     (out / "1" / "metrics.jsonl").unlink()
     (out / "0" / "recipe.json").write_text(json.dumps({"experiment": {"x" * 300: ["y" * 300] * 5}}))
     return draw_report(out)
@@ -52,7 +52,7 @@ def test_a_message_on_the_console_is_noticed(measure: Measure, tmp_path: Path) -
 def test_tables_too_wide_for_a_phone_scroll_in_their_own_box(report: Path, measure: Measure) -> None:
     script = "return [...page.querySelectorAll('.box')].map(box => [box.scrollWidth, box.clientWidth]);"
     boxes = measure(report, script)
-    assert len(boxes) == 3
+    assert len(boxes) == 4
     assert all(inner > outer for inner, outer in boxes)
 
 

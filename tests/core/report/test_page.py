@@ -208,3 +208,15 @@ def test_a_damaged_summary_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{")
     with pytest.raises(InvalidSummary, match="is no JSON"):
         draw_report(tmp_path)
+
+
+def test_evaluations_stand_beside_chance_and_the_paper_and_what_was_not_run_says_so(tmp_path: Path) -> None:
+    scores = ["zero_shot/top1", "zero_shot/top5", "retrieval/image_to_text@5"]
+    page = page_of(make_study(tmp_path / "out", ["cap"], evaluations=scores))
+    assert page.row("zero_shot/top5") == ["zero_shot/top5", "25.0 ± 6.0", "30.0", "200", "–"]
+    assert page.row("retrieval/image_to_text@5") == ["retrieval/image_to_text@5", "25.0 ± 6.0", "30.0", "200", "90.0"]
+    assert page.row("vqav2") == ["vqav2", "not run", "–", "–", "90.0"]
+
+
+def test_a_study_without_evaluations_has_no_table_of_them(tmp_path: Path) -> None:
+    assert "objective can do" not in page_of(make_study(tmp_path / "out", ["raster"])).text

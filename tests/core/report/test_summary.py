@@ -4,10 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from aimcore.errors import InvalidSummary
-from aimcore.report import ExperimentSummary, LossSummary, ProbeSummary, Summary, read_summary, write_summary
+from aimcore.report import (
+    EvaluationSummary,
+    ExperimentSummary,
+    LossSummary,
+    ProbeSummary,
+    Summary,
+    read_summary,
+    write_summary,
+)
 from aimcore.report.summary import summary_to_json
 
 
@@ -24,7 +33,8 @@ def full() -> Summary:
         validation_prefix=None,
         validation_loss_by_chunk=(0.5,) * 16,
         probes={"linear": probe},
-        paper={"linear": 0.695},
+        evaluations={"retrieval/image_to_text@5": EvaluationSummary(value=0.5, num=4, chance=0.25, ci95=(0.2, 0.8))},
+        paper={"linear": 0.695, "vqav2": 0.7},
         patches_per_second=1e4,
         seconds=12.5,
         recipe="raster/recipe.json",
@@ -49,7 +59,7 @@ def test_a_summary_has_exactly_the_keys_of_the_schema() -> None:
     assert set(entry) == {"schema_version", "study", "scale", "machine", "experiments"}
     assert set(entry["experiments"][0]) == {
         "name", "status", "seed", "num_steps", "losses", "validation_prefix", "validation_loss_by_chunk", "probes",
-        "paper", "patches_per_second", "seconds", "extra", "recipe",
+        "evaluations", "paper", "patches_per_second", "seconds", "extra", "recipe",
     }  # fmt: skip
 
 
@@ -105,3 +115,15 @@ def test_an_old_summary_survives_a_writer_that_fails(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_summary(broken, path)
     assert read_summary(path) == full()
+
+
+def test_what_only_the_paper_has_was_not_run() -> None:
+    (experiment,) = full().experiments
+    assert experiment.not_run == ("vqav2",)
+    assert attrs.evolve(experiment, status="failed").not_run == ()
+
+
+def test_a_score_of_an_evaluation_is_a_share(tmp_path: Path) -> None:
+    wrong = {"retrieval/image_to_text@5": {"value": 50.0, "num": 4}}
+    with pytest.raises(InvalidSummary, match=r"experiments\[0\]\.retrieval/image_to_text@5"):
+        read(written(evaluations=wrong), tmp_path)

@@ -5,7 +5,7 @@ import io
 import attrs
 from rich.console import Console
 
-from aimcore.report import ExperimentSummary, LossSummary, ProbeSummary, Summary
+from aimcore.report import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Summary
 from aimcore.report.table import print_summary, remarks
 
 
@@ -83,3 +83,28 @@ def test_nothing_is_held_against_a_trunk_that_wins() -> None:
 def test_an_interrupted_run_says_how_to_go_on() -> None:
     said = list(remarks(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), status="interrupted"))))
     assert said[0] == "raster was interrupted: go on with --resume."
+
+
+def evaluated(value: float) -> ExperimentSummary:
+    found = {"zero_shot/top1": EvaluationSummary(value=value, num=100, chance=0.25, ci95=(value - 0.1, value + 0.1))}
+    paper = {"zero_shot/top1": 0.771, "vqav2": 0.8}
+    return attrs.evolve(probed("cap", 0.8, 0.7, 0.75), evaluations=found, paper=paper)
+
+
+def test_evaluations_stand_beside_chance_and_the_paper() -> None:
+    lines = printed(summary(evaluated(0.5))).splitlines()
+    (row,) = [line.split() for line in lines if "zero_shot" in line]
+    assert row == ["cap", "zero_shot/top1", "50.0", "±", "10.0", "25.0", "77.1"]
+
+
+def test_what_only_the_paper_has_says_that_it_was_not_run() -> None:
+    lines = printed(summary(evaluated(0.5))).splitlines()
+    (row,) = [line.split() for line in lines if "vqav2" in line]
+    assert row == ["cap", "vqav2", "not", "run", "-", "80.0"]
+
+
+def test_a_score_no_better_than_guessing_is_said_in_words() -> None:
+    assert next(remarks(summary(evaluated(0.2)))) == (
+        "No better than guessing: cap, zero_shot/top1 (25.0 % against 20.0 %)."
+    )
+    assert not any("guessing" in line for line in remarks(summary(evaluated(0.5))))

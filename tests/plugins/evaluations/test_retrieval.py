@@ -45,8 +45,8 @@ def test_subtracting_the_mean_helps_texts_that_are_unlikely_for_all() -> None:
     plain = measured(source, Retrieval(recall_at=(1,)), module, can="caption")
     subtracted = measured(source, Retrieval(recall_at=(1,), subtract_mean=True), module, can="caption")
     assert plain["retrieval/image_to_text@1"].value == 0.5
-    assert subtracted["retrieval/mean_subtracted/image_to_text@1"].value == 1.0
-    both = plain["retrieval/text_to_image@1"], subtracted["retrieval/mean_subtracted/text_to_image@1"]
+    assert subtracted["retrieval/centred/image_to_text@1"].value == 1.0
+    both = plain["retrieval/text_to_image@1"], subtracted["retrieval/centred/text_to_image@1"]
     assert both[0] == both[1]
 
 
