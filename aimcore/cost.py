@@ -56,6 +56,9 @@ class Cost:
     """Forward and backward, for one image, averaged over prefix lengths, and at native resolution over the images."""
     forward_flops_per_image: int
     flops_per_run: int
+    """From the very beginning, also where the run is a branch; see :attr:`own_flops`."""
+    own_share: float = 1.0
+    """Share of the steps that are the run's own: a branch takes up another run's."""
     num_images: int
     """Images that the run trains on, each as often as it is seen."""
     patches_per_image: int
@@ -71,6 +74,11 @@ class Cost:
     def parameters(self) -> int:
         """All trained and fixed parameters."""
         return self.trunk_parameters + self.objective_parameters
+
+    @property
+    def own_flops(self) -> float:
+        """FLOPs of the run's own steps."""
+        return self.own_share * self.flops_per_run
 
     @property
     def memory(self) -> int:
@@ -96,12 +104,41 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         flops_per_image=step // (NUM_IMAGES * seen.num_images),
         forward_flops_per_image=forward // (NUM_IMAGES * seen.num_images),
         flops_per_run=step // NUM_IMAGES,
+        own_share=_own_share(experiment),
         num_images=seen.num_images,
         patches_per_image=seen.num_patches // seen.num_images,
         state=state_memory(total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)),
         activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1]),
         micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )
+
+
+def costs_of(experiments: Sequence[Experiment], world_size: int = 1) -> dict[str, Cost]:
+    """:func:`cost_of` for each of ``experiments``, by name; those that differ in length alone are counted once."""
+    known: list[tuple[Experiment, Cost]] = []
+    for experiment in experiments:
+        alike = next((pair for pair in known if _differ_in_length_alone(experiment, pair[0])), None)
+        cost = cost_of(experiment, world_size) if alike is None else _of_length(experiment, *alike)
+        known.append((experiment, cost))
+    return {experiment.name: cost for experiment, cost in known}
+
+
+def _differ_in_length_alone(one: Experiment, other: Experiment) -> bool:
+    """Whether an image costs the same in both; at native resolution that depends on the areas that are drawn."""
+    fields = ("trunk", "objective", "data", "engine", "frozen", "seed")
+    return one.data.native is None and all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def _of_length(experiment: Experiment, other: Experiment, cost: Cost) -> Cost:
+    """The cost of ``experiment`` where ``other``, which differs in length alone, has ``cost``."""
+    num_images = experiment.data.batch_size * experiment.num_steps
+    flops = cost.flops_per_run * experiment.num_steps // other.num_steps
+    return attrs.evolve(cost, num_images=num_images, flops_per_run=flops, own_share=_own_share(experiment))
+
+
+def _own_share(experiment: Experiment) -> float:
+    before = 0 if experiment.branch is None else experiment.branch.step
+    return 1 - before / experiment.num_steps
 
 
 def state_memory(

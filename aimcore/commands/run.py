@@ -63,10 +63,9 @@ def _study(options: argparse.Namespace) -> tuple[Study, str | None]:
 
 
 def _dry_run(study: Study) -> int:
-    from aimcore.cost import cost_of
+    from aimcore.cost import costs_of
     from aimcore.report.costs import print_costs
 
     if rank() == 0:
-        costs = {experiment.name: cost_of(experiment, world_size()) for experiment in study.experiments}
-        print_costs(study, costs, world_size(), Console())
+        print_costs(study, costs_of(study.experiments, world_size()), world_size(), Console())
     return 0

@@ -22,6 +22,9 @@ def print_costs(study: Study, costs: Mapping[str, Cost], world_size: int, consol
     console.print(f"{study.name} ({study.source})" if study.source else study.name, highlight=False)
     for experiments in _alike(study.experiments, costs):
         console.print(cost_table(experiments, costs[experiments[0].name], world_size))
+    if len(costs) > 1:
+        total = sum(cost.own_flops for cost in costs.values())
+        console.print(f"All {len(costs)} experiments: {_scaled(total, 'FLOP')} ({total:.3g}).", highlight=False)
     console.print(CONVENTIONS, highlight=False)
 
 
@@ -52,6 +55,9 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches{_mean(native)}"
     yield "  of which forward", _scaled(cost.forward_flops_per_image, "FLOP"), ""
     yield "FLOPs per run", _scaled(cost.flops_per_run, "FLOP"), f"{cost.flops_per_run:.3g}"
+    if experiment.branch is not None:
+        told = f"after step {experiment.branch.step:,} of {experiment.branch.experiment}"
+        yield "  of which its own", _scaled(cost.own_flops, "FLOP"), told
     zero = f"ZeRO stage {engine.zero_stage}, {engine.precision}, {world_size} process{'es' if world_size > 1 else ''}"
     yield "memory, weights", _scaled(cost.state.weights, "B"), zero
     yield "memory, gradients", _scaled(cost.state.gradients, "B"), ""

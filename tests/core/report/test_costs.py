@@ -1,12 +1,15 @@
 """What a dry run says of a run's schedule."""
 
+import io
+
 import attrs
 import pytest
 from core.engine.toys import experiment
+from rich.console import Console
 
-from aimcore import Experiment, NativeResolution, Optimizer, Schedule
-from aimcore.cost import cost_of
-from aimcore.report.costs import cost_table
+from aimcore import Branch, Experiment, NativeResolution, Optimizer, Schedule, Study
+from aimcore.cost import cost_of, costs_of
+from aimcore.report.costs import cost_table, print_costs
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_trunks import ViT
@@ -47,3 +50,20 @@ def test_a_native_run_is_told_by_its_budget_of_patches() -> None:
     assert found["training"][1].startswith("of up to 64 patches; ")
     assert found["FLOPs per image"][1].endswith("patches in the mean, padding included")
     assert found["memory, activations"][1].startswith("per image of the largest area")
+
+
+def test_a_branch_costs_only_the_steps_after_it_and_the_study_the_sum() -> None:
+    long = experiment(name="long")
+    branch = experiment(name="branch", num_steps=8, branch=Branch(experiment="long", step=6))
+    assert cost_of(branch).own_flops == pytest.approx(cost_of(branch).flops_per_run / 4)
+    assert rows(branch)["  of which its own"][1] == "after step 6 of long"
+    buffer, per_step = io.StringIO(), cost_of(long).flops_per_run / 6
+    print_costs(
+        Study(name="both", experiments=[long, branch]), costs_of([long, branch]), 1, Console(file=buffer, width=200)
+    )
+    assert f"({8 * per_step:.3g})" in buffer.getvalue()
+
+
+def test_runs_that_differ_in_length_alone_cost_what_they_would_alone() -> None:
+    made = [experiment(name="short"), experiment(name="long", num_steps=60), experiment(name="wide", batch_size=16)]
+    assert costs_of(made) == {one.name: cost_of(one) for one in made}
