@@ -75,15 +75,29 @@ def check_padding_changes_nothing(trunk: Trunk) -> None:
     padded_BNF = torch.zeros(2, large.num_patches, few.patches_BNF.shape[2], dtype=torch.float64)
     padded_BNF[0, : small.num_patches] = few.patches_BNF[0]
     padded_BNF[1] = many.patches_BNF[0]
+    mixed_images = Images(patches_BNF=padded_BNF, grids=(small, large), patch_size=few.patch_size)
     with explained("cannot read images of two grids, though 'native' is among what it can"):
-        mixed = forward(module, Images(patches_BNF=padded_BNF, grids=(small, large), patch_size=few.patch_size))
+        mixed = forward(module, mixed_images)
     marked = mixed.valid_BN.sum(1).tolist() == [small.num_patches, large.num_patches]
     require(marked, "valid_BN must be False on padding and True elsewhere")
     alone = forward(module, few)
-    require(
-        same(mixed.tokens_BND[:1, : small.num_patches], alone.tokens_BND),
-        "an image's tokens change with the padding behind it: hide padded keys (Attention.valid_BN)",
-    )
+    one_grid = attrs.evolve(mixed_images, patches_BNF=padded_BNF[:1], grids=(small,))
+    with explained("cannot read padded images of one grid, though 'native' is among what it can"):
+        found = {"a larger one": mixed, "none, but padded": forward(module, one_grid)}
+    for beside, features in found.items():
+        require(
+            same(features.tokens_BND[:1, : small.num_patches], alone.tokens_BND),
+            f"an image's tokens change with the padding behind it (beside {beside}): hide padded keys "
+            "(Attention.valid_BN, where Images.is_padded)",
+        )
+    _reads_padding_that_is_image(module, attrs.evolve(one_grid, padding_is_image=True), alone.tokens_BND)
+
+
+def _reads_padding_that_is_image(module: TrunkModule, images: Images, alone_1ND: Tensor) -> None:
+    features = forward(module, images)
+    require(bool(features.valid_BN.all()), "valid_BN must be True where padding is part of the image")
+    seen = differs(features.tokens_BND[:, : alone_1ND.shape[1]], alone_1ND).any()
+    require(bool(seen), "patches that are part of an image are hidden (Images.padding_is_image)")
 
 
 BY_ABILITY: Mapping[Ability, Check] = {
