@@ -19,7 +19,7 @@ from aimcore_trunks import AIMV2_BATCH_SIZE
 def native(scale: Scale) -> NativeResolution:
     """From half to 16 times the usual number of patches; 4 times where emoji are small."""
     if scale == "paper":
-        return NativeResolution(patches_per_step=AIMV2_BATCH_SIZE * 256, log2_area=(7, 12), images_multiple_of=512)
+        return NativeResolution(patches_per_step=AIMV2_BATCH_SIZE * 256, log2_area=(7, 12), images_multiple_of=64)
     return NativeResolution(patches_per_step=1024 if scale == "small" else 512, log2_area=(3, 6))
 
 
