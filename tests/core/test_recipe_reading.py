@@ -104,7 +104,8 @@ def test_items_of_lists_and_mappings_have_paths():
 def test_an_unknown_field_is_answered_with_the_nearest_and_all():
     assert problems_of(with_value("experiment.optimizer.peek_lr", 1)) == {
         "optimizer.peek_lr": (
-            "unknown field (did you mean 'peak_lr'?); there are peak_lr, weight_decay, decay, betas, eps, gradient_clipping"
+            "unknown field (did you mean 'peak_lr'?); there are peak_lr, weight_decay, decay, betas, eps, "
+            "gradient_clipping"
         )
     }
 
