@@ -50,6 +50,12 @@ class Curve:
                 return math.exp((1 - share) * math.log(one.loss) + share * math.log(other.loss))
         return next((point.loss for point in self.points if point.flops == flops), None)
 
+    def best_within(self, flops: float) -> float | None:
+        """The lowest loss that a budget buys: at it, or at a point that takes less; None below the first point."""
+        losses = [point.loss for point in self.points if point.flops <= flops]
+        at_it = self.loss_at(flops)
+        return min([*losses, at_it] if at_it is not None else losses, default=None)
+
 
 @attrs.frozen
 class Scaled:
@@ -146,7 +152,7 @@ class Best:
 
 
 def best_sizes(curves: Sequence[Curve]) -> tuple[Best, ...]:
-    """The best size for every budget, among those that were trained on about as much; nothing is extrapolated."""
+    """The best size for every budget; what a size has at its last point counts for all larger budgets too."""
     flops = [point.flops for curve in curves for point in curve.points]
     if len(flops) < 2 or min(flops) == max(flops):
         return ()
@@ -158,5 +164,5 @@ def best_sizes(curves: Sequence[Curve]) -> tuple[Best, ...]:
 
 
 def _best_at(curves: Sequence[Curve], budget: float) -> str | None:
-    losses = {curve.name: loss for curve in curves if (loss := curve.loss_at(budget)) is not None}
+    losses = {curve.name: loss for curve in curves if (loss := curve.best_within(budget)) is not None}
     return min(losses, key=lambda name: losses[name], default=None)

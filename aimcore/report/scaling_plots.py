@@ -91,8 +91,9 @@ def _draw_best(axes: Axes, curves: Sequence[Curve], best: Sequence[Best]) -> Non
     for part in best:
         series, curve = by_name[part.curve]
         budgets = np.geomspace(part.low, part.high, 30)
-        found = [(budget, loss) for budget in budgets if (loss := curve.loss_at(float(budget))) is not None]
-        axes.plot(*zip(*found, strict=True), color=series.colour, linewidth=7, alpha=0.25, solid_capstyle="butt")
+        reached = [(budget, loss) for budget in budgets if (loss := curve.loss_at(float(budget))) is not None]
+        places, losses = [budget for budget, _ in reached], [loss for _, loss in reached]
+        axes.plot(places, losses, color=series.colour, linewidth=7, alpha=0.25, solid_capstyle="butt")
 
 
 def _finish_axes(axes: Axes, label: str, told: Callable[[float], str]) -> None:

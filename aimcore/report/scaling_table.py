@@ -54,7 +54,7 @@ def best_lines(found: Scaled) -> Iterator[str]:
     best = best_sizes(found.curves)
     if best:
         told = ", ".join(f"{part.curve} from {part.low:.2g}" for part in best)
-        yield f"Best size by budget in FLOP (between each size's own points): {told}."
+        yield f"Best size by budget in FLOP (beyond its last point, a size keeps what it has there): {told}."
 
 
 def fit_lines(found: Fit | str) -> Iterator[str]:

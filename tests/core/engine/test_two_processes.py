@@ -105,3 +105,17 @@ def test_every_process_gets_the_whole_state_at_stage_3(ranks: list[dict[str, Any
 def test_processes_share_the_cores(ranks: list[dict[str, Any]]) -> None:
     cores = len(os.sched_getaffinity(0))
     assert [rank["threads"] for rank in ranks] == [max(1, cores // 2)] * 2
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_branch_of_two_processes_equals_the_same_run_from_its_beginning(
+    place: int, ranks: list[dict[str, Any]]
+) -> None:
+    branch, whole, _ = ranks[0]["branched"][place]
+    assert branch == whole
+    assert len(branch) == 2
+
+
+def test_both_processes_are_told_that_there_is_nothing_to_branch_from(ranks: list[dict[str, Any]]) -> None:
+    refusals = [rank["branched"][0][2] for rank in ranks]
+    assert all("holds no checkpoint of step 2 to branch from (of these steps: none)" in told for told in refusals)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from core.engine.toys import Signalling, experiment, parts, whole_batch
 
-from aimcore import Batch, Engine, Experiment, Objective
-from aimcore.engine import CheckpointMismatch, TrainingEngine, checkpoints, train
+from aimcore import Batch, Branch, Engine, Experiment, Objective, Optimizer, Schedule
+from aimcore.engine import CheckpointMismatch, NothingToBeginWith, TrainingEngine, checkpoints, read_metrics, train
 from aimcore.patches import images_of
 from aimcore.plugins import installed
 from aimcore.testing.material import as_float32, batch_for, part_of, random_images
@@ -110,6 +110,34 @@ def interrupted(folder: Path, rank: int) -> tuple[str, int, str, int]:
     return first.status, first.num_steps, second.status, second.num_steps
 
 
+def branched(folder: Path, stage: int) -> tuple[list[Any], list[Any], str]:
+    """Lines of a cooldown that left a long run, those of the same run from its beginning, and a refusal."""
+    study, decoupled = folder / f"branched-{stage}", Optimizer(decay="decoupled")
+    long = Schedule(decay="linear")
+    cooled = Schedule(decay="linear", decay_steps=6, cooldown_steps=2)
+    runs = {
+        "long": experiment(stage, name="long", optimizer=decoupled, schedule=long, checkpoint_every=2),
+        "whole": experiment(stage, name="whole", optimizer=decoupled, schedule=cooled, num_steps=4),
+        "branch": experiment(
+            stage,
+            name="branch",
+            optimizer=decoupled,
+            schedule=cooled,
+            num_steps=4,
+            branch=Branch(experiment="long", step=2),
+        ),
+    }
+    for name, run in runs.items():
+        train(run, study / name, progress=False, keep_steps=(2,)).engine.close()
+    try:
+        train(runs["branch"], study / "elsewhere" / "branch", progress=False)
+    except NothingToBeginWith as error:
+        refusal = str(error)
+    torch.distributed.barrier()
+    lines = {name: [(line["losses"], line["lr"]) for line in read_metrics(study / name)] for name in runs}
+    return lines["branch"], lines["whole"][2:], refusal
+
+
 def gathered(rank: int) -> bool:
     """Whether every rank of stage 3 gets the whole state."""
     with TrainingEngine(experiment(3)) as engine:
@@ -138,6 +166,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "toy accumulated": [toy_losses(stage, rank, 2, accumulation_steps=2) for stage in range(4)],
         "resumed": [resumed(folder, stage) for stage in (0, 2)],
         "interrupted": interrupted(folder, rank),
+        "branched": [branched(folder, stage) for stage in (0, 1)],
         "gathered": gathered(rank),
         "threads": shared_threads(),
         "objectives": {name: objective_losses(one, rank, 2) for name, one in installed_objectives().items()},

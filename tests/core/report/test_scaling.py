@@ -61,6 +61,12 @@ def test_the_best_size_changes_where_the_curves_cross() -> None:
     assert second.low / first.high == pytest.approx(100 ** (1 / 199))
 
 
+def test_a_size_that_costs_more_and_has_a_higher_loss_is_never_the_best() -> None:
+    small, large = curve("small", {100: 4.0, 1000: 2.0}), curve("large", {150: 5.0, 1500: 2.1})
+    assert [part.curve for part in best_sizes([small, large])] == ["small"]
+    assert (small.best_within(1500), small.best_within(99)) == (2.0, None)
+
+
 def law(flops: float, floor: float = 0.5, scale: float = 2.0, exponent: float = 0.3) -> float:
     return float(floor + scale * (flops / 1000) ** -exponent)
 
@@ -211,7 +217,7 @@ def test_the_terminal_tells_points_best_sizes_and_the_law() -> None:
     told = printed(summary(FALLING, "image"))
     words = " ".join(told.split())
     assert "Scaling: validation loss (image)" in words
-    assert "Best size by budget in FLOP (between each size's own points): small from 1e+02." in words
+    assert "(beyond its last point, a size keeps what it has there): small from 1e+02." in words
     assert "Fitted to the 6 points of the lower envelope (least squares of log L): L(C) = 0.5" in words
     assert "of 500 bootstrap resamples of each size's trained models, fixed seed" in words
     assert max(map(len, told.splitlines())) <= 80
