@@ -85,7 +85,9 @@ def trunk(scale: Scale, size: AIMv2Size, pixels: int | None) -> ViT:
     """AIMv2's encoder with learned positions for ``pixels``, which it interpolates for others; None: fixed ones."""
     if scale == "paper":
         return aimv2(size, image_size=pixels, interpolate=pixels is not None)
-    width, depth = (32, 1) if scale == "smoke" else {"L": (96, 4), "H": (128, 4), "1B": (160, 4), "3B": (192, 4)}[size]
+    smoke = {"L": (32, 1), "H": (48, 1), "1B": (64, 1), "3B": (80, 1)}
+    small = {"L": (96, 4), "H": (128, 4), "1B": (160, 4), "3B": (192, 4)}
+    width, depth = (smoke if scale == "smoke" else small)[size]
     learned = {} if pixels is None else {"positions": "learned", "grid": (pixels // 8,) * 2, "interpolate": True}
     return ViT(
         width=width, depth=depth, num_heads=4, patch_size=8, norm="rms_norm", norm_eps=1e-5, ffn="swiglu", **learned
