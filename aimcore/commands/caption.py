@@ -147,8 +147,12 @@ def _captions(
     from aimcore.data.pictures import render_pictures
     from aimcore.evaluation.generation import generate
 
+    import torch
+
     experiment = trained.experiment
     assert experiment.objective.text is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained.module.to(device)
     written: list[list[Caption]] = []
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("once")
@@ -158,7 +162,7 @@ def _captions(
             draws = [
                 generate(
                     trained.module,
-                    images,
+                    images.to(device),
                     *experiment.objective.text,
                     sampling,
                     keys=[one.key for one in batch],

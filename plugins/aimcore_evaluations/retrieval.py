@@ -33,16 +33,15 @@ class Retrieval(Evaluation):
     group_by: str | None = None
     """A key of the samples' extras: one image is taken per value of it, such as per ``"concept"``."""
     subtract_mean: bool = False
-    """Subtract each caption's mean log-likelihood over the images, an estimate of how likely it is whatever the image
-    shows: else short and frequent captions suit every image. It changes nothing in the ranks of images for a caption,
-    and nothing where captions are not ranked by likelihood. An option of this project's."""
+    """Give ``image_to_text_centred@k`` too: each caption's mean log-likelihood over the images, an estimate of how likely
+    it is whatever an image shows, is subtracted first; else short and frequent captions suit every image. The ranks of
+    images for a caption stay as they are, and nothing is given where likelihoods rank nothing. An option of our own."""
     recall_at: tuple[int, ...] = (1, 5, 10)
 
     @property
     def title(self) -> str:
-        """Where it is measured, and how, if not in the usual way."""
-        parts = [self.name, *([self.split] if self.split != "validation" else [])]
-        return "/".join([*parts, *(["centred"] if self.subtract_mean else [])])
+        """Where it is measured, if not on validation images."""
+        return self.name if self.split == "validation" else f"{self.name}/{self.split}"
 
     def problems(self) -> Iterable[Problem]:
         """Something must be found among others."""
@@ -65,13 +64,13 @@ class Retrieval(Evaluation):
         chosen = material.captioned(source, self.max_images, kind=self.kind, group_by=self.group_by)
         texts = [one.captions[0] for one in chosen]
         _, likeness_nn = similarities(module, material, source, texts, [one.index for one in chosen])
-        if self.subtract_mean and "embed" not in material.experiment.objective.can:
-            likeness_nn = likeness_nn - likeness_nn.mean(0)
         same_nn = _same(material, chosen)
-        both = {"image_to_text": likeness_nn, "text_to_image": likeness_nn.T}
+        ranked = {"image_to_text": likeness_nn, "text_to_image": likeness_nn.T}
+        if self.subtract_mean and "embed" not in material.experiment.objective.can:
+            ranked["image_to_text_centred"] = likeness_nn - likeness_nn.mean(0)
         return {
             f"{direction}@{k}": share(hits(found_nn, same_nn, k), chance=chance_of_hits(same_nn, k))
-            for direction, found_nn in both.items()
+            for direction, found_nn in ranked.items()
             for k in self.recall_at
         }
 

@@ -24,7 +24,7 @@ from aimcore_evaluations import Captions, Retrieval, ZeroShot
 def scores(skill: str) -> dict[str, object]:
     """Every evaluation of an objective that embeds or captions, with weights that a seed gives."""
     source = StandInCaptioned()
-    evaluations = (ZeroShot(), Retrieval(), Retrieval(subtract_mean=True, group_by="word"))
+    evaluations = (ZeroShot(), Retrieval(), Retrieval(split="train", subtract_mean=True, group_by="word"))
     experiment = Experiment(
         name="shared",
         data=Data(train=source, validation=source, batch_size=4, image_size=8),

@@ -38,4 +38,4 @@ def test_two_processes_find_what_one_does(skill: str, ranks: list[dict]) -> None
 
 def test_scores_are_called_after_their_evaluations() -> None:
     assert list(scores("caption"))[-1] == "captions/train/exact"
-    assert "retrieval/centred/text_to_image@10" in scores("caption")
+    assert "retrieval/train/image_to_text_centred@10" in scores("caption")
