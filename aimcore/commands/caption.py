@@ -144,10 +144,10 @@ def _captions(
     trained: Trained, pictures: Sequence[_Picture], sampling: Sampling | None, options: CaptionOptions
 ) -> list[list[Caption]]:
     """The captions of each picture."""
+    import torch
+
     from aimcore.data.pictures import render_pictures
     from aimcore.evaluation.generation import generate
-
-    import torch
 
     experiment = trained.experiment
     assert experiment.objective.text is not None

@@ -33,9 +33,9 @@ class Retrieval(Evaluation):
     group_by: str | None = None
     """A key of the samples' extras: one image is taken per value of it, such as per ``"concept"``."""
     subtract_mean: bool = False
-    """Give ``image_to_text_centred@k`` too: each caption's mean log-likelihood over the images, an estimate of how likely
-    it is whatever an image shows, is subtracted first; else short and frequent captions suit every image. The ranks of
-    images for a caption stay as they are, and nothing is given where likelihoods rank nothing. An option of our own."""
+    """Give ``image_to_text_centred@k`` too: each caption's mean log-likelihood over the images, an estimate of how
+    likely it is whatever an image shows, is subtracted first; else short and frequent captions suit every image. The
+    ranks of images for a caption stay as they are; of embeddings nothing more is given. An option of our own."""
     recall_at: tuple[int, ...] = (1, 5, 10)
 
     @property
