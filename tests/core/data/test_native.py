@@ -13,6 +13,7 @@ import torch
 from aimcore import Augmentation, Batch, Data, InvalidValue, NativeResolution, OpenSource, PatchGrid, Sample
 from aimcore.data import evaluation_batches, train_steps
 from aimcore.data.native import NativeSteps, areas, fitted_size, pack
+from aimcore_sources import ImageFolder
 
 MakeData = Callable[..., Data]
 Same = Callable[[Batch, Batch], bool]
@@ -190,3 +191,12 @@ def test_impossible_settings_are_refused(changes: dict[str, object], match: str)
 def test_images_that_do_not_divide_over_processes_are_refused_at_once(data: MakeData) -> None:
     with pytest.raises(InvalidValue, match=r"native.images_multiple_of: .* over 3 ranks x 2 .* use a multiple of 6"):
         train_steps(data(native=SMALL), Shapes(), patch_size=4, seed=0, num_steps=1, world_size=3, accumulation_steps=2)
+
+
+def test_data_processes_load_the_same_steps(data: MakeData, same: Same, folder: ImageFolder) -> None:
+    alone, helped = (
+        list(train_steps(settings, folder.open(), patch_size=4, seed=1, first_step=2, num_steps=2))
+        for settings in (data(native=SMALL, num_workers=number) for number in (0, 1))
+    )
+    assert all(same(one, other) for (one,), (other,) in zip(alone, helped, strict=True))
+    assert [batch.images.grids for (batch,) in alone] == [batch.images.grids for (batch,) in helped]
