@@ -16,10 +16,9 @@ losses. The paper gives neither the steps of its checkpoints nor warm-up and bat
 """
 
 from math import gcd
-from pathlib import Path
 from typing import NamedTuple
 
-from aimv2_settings import PAIRS, VOCABULARY, pairs
+from aimv2_settings import PAIRS, pairs, tokenizer
 
 from aimcore import (
     Augmentation,
@@ -33,13 +32,11 @@ from aimcore import (
     Scaling,
     Schedule,
     Study,
-    TextTokenizer,
     Trunk,
 )
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import Multimodal
 from aimcore_sources import BundledEmoji, WebDataset
-from aimcore_tokenizers import Bytes, SentencePiece
 from aimcore_trunks import (
     AIMV2_BATCH_SIZE,
     AIMv2Size,
@@ -136,7 +133,7 @@ def paper() -> Plan:
     names: tuple[AIMv2Size, ...] = ("L", "H", "1B", "3B")
     return Plan(
         sizes=tuple(Size(name, aimv2(name), aimv2_optimizer(name)) for name in names),
-        objective=Multimodal(tokenizer=tokenizer()),
+        objective=Multimodal(tokenizer=tokenizer("paper")),
         data=Data(
             train=pairs(),
             validation=WebDataset(url=f"{PAIRS}/validation/*.tar"),
@@ -151,11 +148,6 @@ def paper() -> Plan:
         engine=Engine(zero_stage=1, precision="bf16"),
         loss=None,
     )
-
-
-def tokenizer() -> TextTokenizer:
-    """SigLIP's vocabulary, where its file is; or else bytes, so that costs can be told without it."""
-    return SentencePiece.from_file(VOCABULARY) if Path(VOCABULARY).is_file() else Bytes()
 
 
 def long_run(size: Size, plan: Plan) -> Experiment:
@@ -203,5 +195,4 @@ def study(scale: Scale) -> Study:
     source = "arXiv:2411.14402, section 3.1 and Figure 2"
     if scale == "paper":
         source += "; steps of the branches, warm-up and batch are ASSUMPTIONS"
-        source += "" if Path(VOCABULARY).is_file() else f"; there is no {VOCABULARY}: captions are bytes, not SigLIP's"
     return Study(name="aimv2-scaling", source=source, experiments=experiments, scaling=scaling)

@@ -38,7 +38,11 @@ from aimcore.roles import ROLES
 from aimcore.study import load_study
 
 TOYS = toy_plugins()
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+EXAMPLES = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+    if "\ndef study(" in path.read_text(encoding="utf-8")
+]
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -103,7 +107,7 @@ def with_component(experiment: Experiment, part: Component) -> Experiment:
             trunk = next(example for _, cls in installed().registries["trunks"].items() for example in cls.examples())
             size = 8 * trunk.patch_size
             return evolve(experiment, objective=part, trunk=trunk, data=evolve(experiment.data, image_size=size))
-        case "probes" | "trackers":
+        case "probes" | "trackers" | "evaluations":
             return evolve(experiment, **{part.role: (part,)})
         case "tokenizers":
             return evolve(experiment, objective=evolve(experiment.objective, any_tokenizer=part))
