@@ -14,6 +14,7 @@ from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.cases import Case
 from aimcore.testing.causality import leaks_of
 from aimcore.testing.checks import Check, modules
+from aimcore.testing.checks.skills import check_it_can_what_it_says
 from aimcore.testing.material import (
     GRID,
     batch_for,
@@ -209,6 +210,7 @@ CHECKS: tuple[Check, ...] = (
     check_every_grid_is_trained_on_or_refused,
     check_its_reading_is_an_order_of_the_patches,
     check_pictures_are_patches_or_refused,
+    check_it_can_what_it_says,
     check_weights_follow_torchs_seed,
     check_its_parts_return_tensors,
     check_the_batch_is_left_as_it_was,

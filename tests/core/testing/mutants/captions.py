@@ -9,7 +9,20 @@ from core.testing.mutants.tokenizers import Bytes
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore import Batch, Loss, Objective, ObjectiveModule, Reading, TextTokenizer, TrunkModule, component
+from aimcore import (
+    Batch,
+    Images,
+    Loss,
+    Objective,
+    ObjectiveModule,
+    Reading,
+    Text,
+    TextTokenizer,
+    TrunkModule,
+    component,
+)
+from aimcore.modules import CaptionStart, DecoderState
+from aimcore.roles import Skill
 from aimcore.testing.checks import objectives as checks
 
 
@@ -83,8 +96,76 @@ class Blind(Sound):
         return BlindModule(trunk, Bytes().vocabulary_size)
 
 
-SOUND = (Sound(),)
+class SpeakingModule(CaptionModule):
+    def embed_images(self, images: Images) -> Tensor:
+        return functional.normalize(self.trunk(images, Reading()).tokens_BND.mean(1), dim=-1)
+
+    def embed_texts(self, text: Text) -> Tensor:
+        return functional.normalize(self.embed(text.ids_BT).mean(1), dim=-1)
+
+    def start_caption(self, images: Images) -> CaptionStart:
+        read_BD = self.trunk(images, Reading()).tokens_BND.mean(1)
+        seen_BL = torch.ones(len(read_BD), 1, dtype=torch.bool)
+        return CaptionStart(self.out(read_BD), DecoderState((), seen_BL, 1, read_BD[:, None]))
+
+    def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        assert state.context_BND is not None
+        read_BD = state.context_BND[:, 0] + self.embed(ids_B)
+        return self.out(read_BD), state._replace(context_BND=read_BD[:, None])
+
+
+@component("sound_speaker")
+class Speaking(Sound):
+    """Embeds and captions."""
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        return frozenset({"embed", "caption"})
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return SpeakingModule(trunk, Bytes().vocabulary_size)
+
+
+@component("mutant")
+class Boastful(Sound):
+    """Says that it captions, and does not."""
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        return frozenset({"caption"})
+
+
+class LongModule(SpeakingModule):
+    def embed_texts(self, text: Text) -> Tensor:
+        return 2 * super().embed_texts(text)
+
+
+@component("mutant")
+class Long(Speaking):
+    """Embeds texts as vectors of length 2."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return LongModule(trunk, Bytes().vocabulary_size)
+
+
+class MeanModule(SpeakingModule):
+    def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
+        return super().caption_log_likelihoods(start, text) / text.valid_BT.sum(1)
+
+
+@component("mutant")
+class Mean(Speaking):
+    """Gives the mean log-probability of a caption's tokens in place of their sum."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return MeanModule(trunk, Bytes().vocabulary_size)
+
+
+SOUND = (Sound(), Speaking())
 MUTANTS = (
     (checks.check_nothing_scored_reads_its_own_answer, Bidirectional()),
     (checks.check_nothing_scored_reads_its_own_answer, Blind()),
+    (checks.check_it_can_what_it_says, Boastful()),
+    (checks.check_it_can_what_it_says, Long()),
+    (checks.check_it_can_what_it_says, Mean()),
 )

@@ -1,0 +1,65 @@
+"""What objectives say their modules can do once trained: embed, and caption."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aimcore.modules import ObjectiveModule
+from aimcore.roles import Objective
+from aimcore.testing.cases import Case
+from aimcore.testing.material import GRID
+from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.requirements import explained, require, shape_of
+from aimcore.testing.watching import Watched
+from aimcore.values import Batch
+
+_SKILLS = frozenset({"embed", "caption"})
+
+
+def check_it_can_what_it_says(objective: Objective) -> None:
+    """It ``can`` embed: unit vectors of one width for images and texts; caption: the same likelihoods in every way."""
+    unknown = sorted(objective.can - _SKILLS)
+    require(not unknown, f"can names {unknown}; known are {sorted(_SKILLS)}")
+    if not objective.can:
+        return
+    watched = Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))
+    module, batch = watched.module.eval(), watched.batch
+    require(batch.text is not None, f"it can {sorted(objective.can)}, and reads no text: give its tokenizer in text")
+    watched.trunk.patches_BNF = None
+    for skill, check in (("embed", _embeds), ("caption", _captions)):
+        if skill in objective.can:
+            with explained(f"it says that it can {skill}, and fails to"), torch.no_grad():
+                check(module, batch)
+
+
+def _embeds(module: ObjectiveModule, batch: Batch) -> None:
+    assert batch.text is not None
+    image_BE, text_BE = module.embed_images(batch.images), module.embed_texts(batch.text)
+    good = image_BE.dim() == 2 and image_BE.shape == text_BE.shape and len(image_BE) == len(batch.images.grids)
+    require(good, f"embeddings must be [B, E], images' and texts' alike, got {shape_of(image_BE)}, {shape_of(text_BE)}")
+    for embedded_BE, what in ((image_BE, "images"), (text_BE, "texts")):
+        norm_B = embedded_BE.double().norm(dim=-1)
+        require(
+            bool((norm_B - 1).abs().max() < 1e-5), f"embeddings of {what} must have length 1, got {norm_B.tolist()}"
+        )
+
+
+def _captions(module: ObjectiveModule, batch: Batch) -> None:
+    assert batch.text is not None
+    start = module.start_caption(batch.images)
+    found_B = module.caption_log_likelihoods(start, batch.text)
+    stepwise_B = ObjectiveModule.caption_log_likelihoods(module, start, batch.text)
+    require(
+        _near(found_B, stepwise_B),
+        f"caption_log_likelihoods are {found_B.tolist()}, and the tokens' log-probabilities by start_caption and "
+        f"next_token add up to {stepwise_B.tolist()}",
+    )
+    last = torch.tensor([len(batch.images.grids) - 1])
+    text = type(batch.text)(ids_BT=batch.text.ids_BT[last], valid_BT=batch.text.valid_BT[last])
+    alone_B = module.caption_log_likelihoods(start.at(last), text)
+    require(_near(alone_B, found_B[last]), "the likelihood of a caption depends on the other rows of the batch")
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one.double() - other.double()).abs().max() < 1e-5)
