@@ -14,6 +14,7 @@ from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.checks import check_study
 from aimcore.study import load_study
 
+pytestmark = pytest.mark.usefixtures("vocabulary")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "aimv2_scaling.py"
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from vocabularies import write_sentencepiece
 
 from aimcore import Experiment, Scale, Study
 from aimcore.cost import cost_of
@@ -18,6 +16,7 @@ from aimcore.running.checks import check_study
 from aimcore.study import load_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = pytest.mark.usefixtures("vocabulary")
 NAMES = ("resolution", "high_resolution")
 
 
@@ -27,13 +26,6 @@ def study(name: str, scale: Scale) -> Study:
 
 def by_name(found: Study) -> dict[str, Experiment]:
     return {one.name: one for one in found.experiments}
-
-
-@pytest.fixture(autouse=True)
-def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study("resolution", "smoke")  # the settings are there to be changed once a study is
-    path = write_sentencepiece(tmp_path, ["a red square", "two green circles", "nothing at all"])
-    monkeypatch.setattr(sys.modules["aimv2_settings"], "VOCABULARY", path)
 
 
 @pytest.mark.parametrize("name", NAMES)

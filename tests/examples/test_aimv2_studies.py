@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from vocabularies import write_sentencepiece
 
 from aimcore import Scale, Study
 from aimcore.cost import cost_of
@@ -36,13 +34,6 @@ ROWS = {
 
 def study(name: str, scale: Scale) -> Study:
     return load_study(EXAMPLES / f"aimv2_{name}.py", scale)
-
-
-@pytest.fixture
-def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study("objectives", "smoke")  # the settings are there to be changed once a study is
-    path = write_sentencepiece(tmp_path, ["a red square", "two green circles", "nothing at all"])
-    monkeypatch.setattr(sys.modules["aimv2_settings"], "VOCABULARY", path)
 
 
 @pytest.mark.parametrize("name", ROWS)

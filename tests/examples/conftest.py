@@ -1,0 +1,21 @@
+"""What tests of the AIMv2 studies share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from vocabularies import write_sentencepiece
+
+from aimcore.study import load_study
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small SentencePiece file where the paper's scale looks for SigLIP's."""
+    load_study(EXAMPLES / "aimv2_objectives.py", "smoke")  # the settings are there to be changed once a study is
+    path = write_sentencepiece(tmp_path, ["a red square", "two green circles", "nothing at all"])
+    monkeypatch.setattr(sys.modules["aimv2_settings"], "VOCABULARY", path)
