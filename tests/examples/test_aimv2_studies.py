@@ -52,7 +52,8 @@ def test_the_scales_that_run_here_pass_every_check(name: str, scale: Scale) -> N
 def test_the_papers_scale_can_be_costed_without_data(name: str) -> None:
     paper = study(name, "paper")
     check_study(paper, with_data=False)
-    assert {cost_of(one).trunk_parameters for one in paper.experiments} >= {309_197_824}
+    large = next(one for one in paper.experiments if one.trunk.width == 1024)  # type: ignore[attr-defined]
+    assert cost_of(large).trunk_parameters == 309_197_824
 
 
 @pytest.mark.parametrize("name", ["objectives", "image_weight", "decoder"])
