@@ -1,6 +1,6 @@
 """How does AIMv2's loss fall with samples, size and compute? AIMv2, arXiv:2411.14402, section 3.1 and Figure 2.
 
-    python -m aimcore.run examples/aimv2_scaling.py                     # two cores, a few minutes: runs, plots, fit
+    python -m aimcore.run examples/aimv2_scaling.py                     # two cores, five minutes: runs, plots, fit
     python -m aimcore.run examples/aimv2_scaling.py --scale paper --dry-run
 
 One long run per size, with a half-cosine that ends at half the peak rate. From its checkpoints branch cooldowns to
@@ -10,9 +10,13 @@ is shown but not fitted.
 
 ``small`` has widths of 16 to 128 and five branches each, on the bundled emoji at 32 px. It compares the *image* loss:
 names of concepts that were never seen cannot be known from 1,350 others, so that after a few passes the text loss on
-held-out concepts rises in every size. ``paper`` is the four sizes of AIMv2, compared by the weighted total of both
-losses. The paper gives neither the steps of its checkpoints nor warm-up and batch of this study: ours are ASSUMPTIONS
-(Table A1's, and steps evenly spaced in the logarithm), and so is that a cooldown's fifth is one of the steps before it.
+held-out concepts rises in every size. What Figure 2 shows is there in little: the best width grows with the budget, and
+with the most samples a larger width has a lower loss; with few samples, larger widths are undertrained. Each model has
+one seed, so expect noise of a percent or so.
+
+``paper`` is the four sizes of AIMv2, compared by the weighted total of both losses. The paper gives neither the steps
+of its checkpoints nor warm-up and batch of this study: ours are ASSUMPTIONS (Table A1's, and steps evenly spaced in the
+logarithm), and so is that a cooldown's fifth is one of the steps before it.
 """
 
 from math import gcd
