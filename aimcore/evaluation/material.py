@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from typing import Literal
 
 import attrs
@@ -18,7 +19,7 @@ from aimcore.evaluation.ranks import gather_rows, in_step, rank_and_world_size
 from aimcore.evaluation.sinks import no_images
 from aimcore.experiment import Experiment
 from aimcore.randomness import keyed_bits
-from aimcore.roles import OpenSource, TextTokenizer
+from aimcore.roles import OpenSource, Source, TextTokenizer
 from aimcore.values import Batch, Text
 
 Split = Literal["train", "validation"]
@@ -40,20 +41,34 @@ class Material:
     experiment: Experiment
     train: OpenSource
     validation: OpenSource
+    labelled: OpenSource
+    """Whose classes are told: ``data.probe_test`` where that is given, else ``data.validation``."""
     batch_size: int = 256
     """Images per process and forward."""
     device: torch.device = attrs.field(factory=lambda: torch.device("cpu"))
     """Where the module is, and batches go."""
 
     @classmethod
-    def of(cls, experiment: Experiment, device: torch.device | None = None) -> Material:
+    def of(
+        cls,
+        experiment: Experiment,
+        device: torch.device | None = None,
+        opened: Callable[[Source], OpenSource] = methodcaller("open"),
+    ) -> Material:
         """Open the sources of ``experiment``.
+
+        Args:
+            experiment: whose.
+            device: where the module is; by default the CPU.
+            opened: opens a source, or knows that it is open.
 
         Raises:
             AimcoreError: a source is not there.
         """
-        device = device or torch.device("cpu")
-        return cls(experiment, experiment.data.train.open(), experiment.data.validation.open(), device=device)
+        data = experiment.data
+        validation = opened(data.validation)
+        labelled = validation if data.probe_test is None else opened(data.probe_test)
+        return cls(experiment, opened(data.train), validation, labelled, device=device or torch.device("cpu"))
 
     @property
     def tokenizer(self) -> tuple[TextTokenizer, int] | None:

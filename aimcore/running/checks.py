@@ -126,8 +126,7 @@ def _data_problems(experiment: Experiment, sources: _Sources) -> Iterator[Proble
         if experiment.objective.text is not None:
             yield from _caption_problems(experiment.data, sources)
         yield from _misfits(experiment, sources)
-        opened = sources.opened(experiment.data.train), sources.opened(experiment.data.validation)
-        yield from problems_of_evaluation_data(experiment, *opened)
+        yield from problems_of_evaluation_data(experiment, sources.opened)
         try:
             check_probes(experiment, sources.opened)
         except InvalidValue as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from aimcore.component import Problem
 from aimcore.experiment import Experiment
 from aimcore.report.summary import EvaluationSummary
-from aimcore.roles import OpenSource
+from aimcore.roles import OpenSource, Source
 
 if TYPE_CHECKING:
     from aimcore.engine import TrainingEngine
@@ -46,13 +46,13 @@ def problems_of_evaluations(experiment: Experiment) -> Iterator[Problem]:
         yield from evaluation_problems(experiment)
 
 
-def problems_of_evaluation_data(experiment: Experiment, train: OpenSource, validation: OpenSource) -> Iterator[Problem]:
-    """Yield why evaluations do not fit the data."""
+def problems_of_evaluation_data(experiment: Experiment, opened: Callable[[Source], OpenSource]) -> Iterator[Problem]:
+    """Yield why evaluations do not fit the data, whose sources ``opened`` opens."""
     if experiment.evaluations:
         from aimcore.evaluation.evaluating import evaluation_data_problems
         from aimcore.evaluation.material import Material
 
-        yield from evaluation_data_problems(Material(experiment, train, validation))
+        yield from evaluation_data_problems(Material.of(experiment, opened=opened))
 
 
 def summaries_of(scores: Mapping[str, Score] | None) -> Mapping[str, EvaluationSummary] | None:

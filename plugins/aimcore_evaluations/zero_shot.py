@@ -17,10 +17,12 @@ from aimcore.errors import UnreadableSample
 from aimcore.evaluation import Material, compared, embedded_texts, hits, share, shuffled, similarities
 from aimcore_evaluations.prompts import PROMPTS, cannot_compare
 
+_WHERE = "data.probe_test (or data.validation, where that is not given)"
+
 
 @component("zero_shot", paper="arXiv:2103.00020, section 3.1; arXiv:2411.14402, Table 5")
 class ZeroShot(Evaluation):
-    """Classes of the validation images told by their names alone: ``top1``, and ``top5`` of more than five classes.
+    """Classes of the probes' test images told by their names alone: ``top1``, and ``top5`` of more than five classes.
 
     With an objective that embeds, a class is the normalised mean of its prompts' embeddings (as CLIP's). With one that
     writes captions, it is the mean over prompts of the log-likelihood of the prompt given the image; names of several
@@ -48,14 +50,14 @@ class ZeroShot(Evaluation):
 
     def problems_with_data(self, material: Material) -> Iterable[str]:
         """There must be classes to choose from, and labels."""
-        if len(material.validation.class_names) < 2:
-            yield "zero-shot classification needs at least two class names, and data.validation has none, or one"
-        elif not self._labels(material.validation, 1):
-            yield "zero-shot classification needs labels, and the images of data.validation have none"
+        if len(material.labelled.class_names) < 2:
+            yield f"zero-shot classification needs at least two class names, and {_WHERE} names none, or one"
+        elif not self._labels(material.labelled, 1):
+            yield f"zero-shot classification needs labels, and the images of {_WHERE} have none"
 
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
         """The shares of images whose class is the best, or among the five best."""
-        labels = self._labels(material.validation, self.max_images)
+        labels = self._labels(material.labelled, self.max_images)
         numbers_n, scores_nC = self._class_scores(module, material, sorted(labels))
         num_classes = scores_nC.shape[1]
         right_nC = functional.one_hot(
@@ -69,7 +71,7 @@ class ZeroShot(Evaluation):
 
     def _class_scores(self, module: ObjectiveModule, material: Material, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Places in the source ``[n]``, and scores ``[n, C]``."""
-        source = material.validation
+        source = material.labelled
         prompts = [template.format(name) for name in source.class_names for template in self.templates]
         shape = len(source.class_names), len(self.templates)
         if "embed" in material.experiment.objective.can:
