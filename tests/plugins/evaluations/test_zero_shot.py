@@ -71,6 +71,12 @@ def test_images_without_labels_are_left_out_and_so_many_are_chosen() -> None:
     assert measured(source, ZeroShot(max_images=2), module)["zero_shot/top1"].num == 2
 
 
+def test_the_probes_test_images_are_classified_where_they_are_given() -> None:
+    unlabelled = Grey(captions=("a",) * 2)
+    scores = measured(unlabelled, ZeroShot(), KnownModule(images=[(1, 0)] * 4, texts=AXES), probe_test=FOUR)
+    assert (scores["zero_shot/top1"].value, scores["zero_shot/top1"].num) == (0.5, 4)
+
+
 def test_what_does_not_fit_is_told() -> None:
     assert "neither embeds texts nor writes captions" in misfits(FOUR, ZeroShot(), can="nothing")[0]
     assert "at least two class names" in misfits(Grey(captions=("a",)), ZeroShot())[0]
