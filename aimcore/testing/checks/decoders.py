@@ -25,7 +25,8 @@ def check_predictions_are_one_row_per_position(decoder: Decoder) -> None:
     """Patch predictions are ``[M, K]`` and token logits ``[M, V]``, at the positions asked for, in their order."""
     module, features, text = _built(decoder), random_features(_WIDTH), _text()
     tokens_M = torch.tensor([7, 2])
-    logits_MV = module(features, CAUSAL, text, None, tokens_M).logits_MV
+    with seeded():
+        logits_MV = module(features, CAUSAL, text, None, tokens_M).logits_MV
     good = logits_MV is not None and logits_MV.shape == (2, _VOCABULARY)
     require(good, f"token logits must be [2, {_VOCABULARY}], got {shape_of(logits_MV)}")
     same = not differs(logits_MV, _logits(module, decoder, features, text).flatten(0, 1)[tokens_M]).any()
