@@ -19,7 +19,7 @@ DIRECTIVES = re.findall(
     r"^::: ([\w.]+)$", "\n".join(path.read_text(encoding="utf-8") for path in DOCS.glob("api/*.md")), flags=re.MULTILINE
 )
 PUBLIC = ["experiment", "component", "errors", "roles", "hookspecs", "modules", "values", "layers", "attention"]
-PUBLIC += ["patches", "randomness", "testing"]
+PUBLIC += ["patches", "randomness", "testing", "evaluation"]
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
