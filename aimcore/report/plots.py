@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +124,8 @@ def draw_scores(
         axes.set_xlabel("top-1 accuracy, %")
         axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         axes.grid(visible=False, axis="y")
-        _legend_of_marks(drawn)
+        known = {series.name for series in scores} & set(paper)
+        _legend_of_marks(drawn, scores.values(), with_paper=bool(known))
         told = ", ".join(f"{series.name} {100 * score.top1:.1f} %" for series, score in scores.items())
         alt = f"Accuracy of the probe {probe} on the trained trunk: {told}."
         return finished(drawn, name, alt=alt, folder=folder, title=f"Probe: {probe}")
@@ -149,14 +150,15 @@ def _mark(shape: str, score: float | None = None, row: int | None = None, label:
     )
 
 
-def _legend_of_marks(drawn: Figure) -> None:
-    """What the marks mean, below the rows."""
+def _legend_of_marks(drawn: Figure, scores: Collection[ProbeSummary], *, with_paper: bool) -> None:
+    """What the marks mean, below the rows; nothing of what is not there."""
+    known = {
+        (_UNTRAINED, "untrained"): any(score.untrained_top1 is not None for score in scores),
+        (_RAW_PIXELS, "raw pixels"): any(score.raw_pixels_top1 is not None for score in scores),
+        (_PAPER, "paper"): with_paper,
+    }
     marks = [Line2D([], [], marker="o", color=LIGHT["muted"], markersize=7, label="trained")]
-    marks += [
-        _mark(_UNTRAINED, label="untrained"),
-        _mark(_RAW_PIXELS, label="raw pixels"),
-        _mark(_PAPER, label="paper"),
-    ]
+    marks += [_mark(shape, label=label) for (shape, label), is_there in known.items() if is_there]
     drawn.legend(handles=marks, loc="outside lower left", ncols=4, fontsize=10, handletextpad=0.2, columnspacing=0.9)
 
 
