@@ -47,7 +47,15 @@ def study(scale: Scale) -> Study:
     """The run that names what it has seen, and three seeds of each objective for what it has not."""
     objectives = {"aimv2": multimodal(scale), "clip": contrastive(scale)}
     experiments = [
-        experiment(f"{name}-seed-{seed}", objective, scale, evaluations=retrieval(scale), probed=False, seed=seed)
+        experiment(
+            f"{name}-seed-{seed}",
+            objective,
+            scale,
+            share_of_steps=2.0,
+            evaluations=retrieval(scale),
+            probed=False,
+            seed=seed,
+        )
         for name, objective in objectives.items()
         for seed in SEEDS
     ]

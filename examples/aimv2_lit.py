@@ -34,7 +34,6 @@ def study(scale: Scale) -> Study:
                 contrastive(scale),
                 scale,
                 num_pairs=LIT_PAIRS,
-                share_of_steps=0.5,
                 initial_weights=Weights(experiment=name),
                 frozen=("trunk",),
                 evaluations=(*zero_shot(scale), *retrieval(scale)),
