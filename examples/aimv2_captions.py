@@ -1,6 +1,6 @@
 """Captions and retrieval: what is learnt of the bundled emoji, with the objectives of AIMv2 (arXiv:2411.14402).
 
-    python -m aimcore.run examples/aimv2_captions.py                    # two cores, about ten minutes
+    python -m aimcore.run examples/aimv2_captions.py                    # two cores, about a quarter of an hour
     aimcore caption runs/aimv2-captions-small/captions PICTURE.png
 
 Two questions that the paper leaves to larger models. Does a decoder learn its captions? One run reads the drawings of
