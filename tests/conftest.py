@@ -1,8 +1,20 @@
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 # Before torch loads OpenMP: spinning threads of one process starve those of another (see aimcore/run.py).
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def memory_is_forgotten() -> Iterator[None]:
+    """fsspec keeps what is written to ``memory://`` for the whole process: another test must not find it."""
+    yield
+    if memory := sys.modules.get("fsspec.implementations.memory"):
+        memory.MemoryFileSystem.store.clear()
+        memory.MemoryFileSystem.pseudo_dirs[:] = [""]
