@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 import fsspec
-import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from aimcore.data.decoding import decode
 from aimcore.data.transforms import normalize, render_evaluation, to_channels, to_unit
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
@@ -20,8 +17,8 @@ from aimcore.values import Images
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Files of a folder that are taken for pictures."""
-# What file systems and Pillow raise for what is missing or damaged; a lacking package is an ImportError.
-_UNREADABLE = (OSError, ValueError, SyntaxError, ImportError, IndexError, EOFError, Image.DecompressionBombError)
+# What file systems raise for what is missing; a lacking package is an ImportError.
+_UNREADABLE = (OSError, ValueError, ImportError)
 
 
 def find_pictures(places: Sequence[str]) -> Iterator[str]:
@@ -54,13 +51,9 @@ def read_picture(place: str) -> tuple[bytes, Tensor]:
     try:
         filesystem, path = fsspec.core.url_to_fs(place)
         content: bytes = filesystem.cat_file(path)
-        with Image.open(io.BytesIO(content)) as opened:
-            pixels_HWC = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
-    except UnidentifiedImageError as cause:
-        raise UnreadableSample(place, "it is no picture that Pillow knows") from cause
     except _UNREADABLE as cause:
         raise UnreadableSample(place, f"{type(cause).__name__}: {cause}") from cause
-    return content, torch.from_numpy(pixels_HWC).permute(2, 0, 1).contiguous()
+    return content, decode(content, place)
 
 
 def render_pictures(pictures: Sequence[Tensor], data: Data, patch_size: int) -> Images:

@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
 
 from aimcore import InvalidValue, OpenSource, Sample, Source, component
+from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
-from aimcore_sources.decoding import connect, decode, printable, read_file
+from aimcore_sources.decoding import connect, printable, read_file
 
 _MAX_FAULTS = 5
 

@@ -7,8 +7,9 @@ from pathlib import PurePosixPath
 from typing import Self
 
 from aimcore import InvalidValue, OpenSource, Sample, Source, component
+from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
-from aimcore_sources.decoding import connect, decode, read_file
+from aimcore_sources.decoding import connect, read_file
 
 
 @component("image_folder")

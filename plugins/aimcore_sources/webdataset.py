@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
+from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
-from aimcore_sources.decoding import connect, decode, printable
+from aimcore_sources.decoding import connect, printable
 from aimcore_sources.webdataset_index import Member, ShardError, expand, members_of
 
 MAX_TEXT = 1_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -45,9 +46,14 @@ def test_a_picture_may_lie_behind_a_url() -> None:
     assert int(read_picture("memory://pictures/one.png")[1][0, 0, 0]) == 9
 
 
+def test_grey_of_16_bits_keeps_its_high_byte(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 3), 0x4000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert read_picture(str(tmp_path / "deep.png"))[1].unique().tolist() == [0x40]
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no picture")
-    with pytest.raises(UnreadableSample, match=r"broken.png: it is no picture that Pillow knows"):
+    with pytest.raises(UnreadableSample, match=r"broken.png: UnidentifiedImageError: it is no picture"):
         read_picture(str(tmp_path / "broken.png"))
     for place in (str(tmp_path / "nothing.png"), "nosuchprotocol://x.png"):
         with pytest.raises(UnreadableSample, match="cannot read"):

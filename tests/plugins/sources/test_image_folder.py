@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from aimcore import InvalidValue, UnreadableSample
+from aimcore.data import decoding
 from aimcore.errors import DataNotFound
-from aimcore_sources import ImageFolder, decoding
+from aimcore_sources import ImageFolder
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
