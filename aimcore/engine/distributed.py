@@ -5,8 +5,12 @@ The process group stays up until the process ends, so that several experiments c
 
 from __future__ import annotations
 
+import atexit
+import gc
+import inspect
 import logging
 import os
+import sys
 import warnings
 from types import ModuleType
 from typing import TypeVar
@@ -52,6 +56,7 @@ def start(num_threads: int | None = None) -> World:
         if "MASTER_ADDR" not in os.environ:
             dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
         deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+        atexit.register(_leave)
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
@@ -89,12 +94,18 @@ def load_deepspeed() -> ModuleType:
 
 
 def forget_modules() -> None:
-    """Empty DeepSpeed's global list of running modules, which keeps every model ever trained at stage 3 in memory."""
+    """Empty DeepSpeed's global list and cache of modules, which keep every model ever trained at stage 3 in memory."""
     from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator as Coordinator
 
     running = getattr(parameter_offload, "FWD_MODULE_STACK", None)
     if isinstance(running, list):
         running.clear()
+    # A cached method under a decorator that hides the cache; neither is documented, so either may be gone.
+    releasing = getattr(Coordinator, f"_{Coordinator.__name__}__params_to_release", None)
+    if inspect.isfunction(releasing):
+        cached = inspect.getclosurevars(releasing).nonlocals.get("func", releasing)
+        getattr(cached, "cache_clear", lambda: None)()
 
 
 def add_over_ranks(values: Tensor) -> Tensor:
@@ -119,6 +130,19 @@ def from_first(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0, device=_device())
     return box[0]
+
+
+def _leave() -> None:
+    """Take the process group down while Python still runs.
+
+    gloo's threads free tensors, for which they need Python: one that still does so when Python ends aborts a process
+    that had finished well (pytorch/pytorch#179291). After an error other ranks may be waiting for this one, and an
+    orderly end would wait for them; then the process just ends.
+    """
+    if not dist.is_initialized() or hasattr(sys, "last_value"):
+        return
+    load_deepspeed().comm.destroy_process_group()
+    gc.collect()  # the threads end with the last reference to the group
 
 
 def _device() -> torch.device:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 from aimcore import (
@@ -164,5 +163,26 @@ def _from_all(embeddings_BE: Tensor, gather: bool) -> tuple[Tensor, int]:
     """Embeddings of all ranks, through which gradients pass, and where this rank's begin."""
     if not gather or not dist.is_initialized() or dist.get_world_size() == 1:
         return embeddings_BE, 0
-    everyone: tuple[Tensor, ...] = all_gather(embeddings_BE)  # type: ignore[no-untyped-call]
-    return torch.cat(everyone), dist.get_rank() * len(embeddings_BE)
+    everyone_AE: Tensor = _Gathered.apply(embeddings_BE)
+    return everyone_AE, dist.get_rank() * len(embeddings_BE)
+
+
+class _Gathered(torch.autograd.Function):
+    """Embeddings of all ranks, in their order; each rank's gradient is the sum of what all ranks ask of it.
+
+    torch's own differentiable gathers are deprecated in one place and private in the other.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embeddings_BE: Tensor) -> Tensor:
+        everyone = [torch.empty_like(embeddings_BE) for _ in range(dist.get_world_size())]
+        dist.all_gather(everyone, embeddings_BE.contiguous())
+        ctx.number = len(embeddings_BE)
+        return torch.cat(everyone)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (total_AE,) = gradients
+        total_AE = total_AE.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total_AE)
+        return total_AE[dist.get_rank() * ctx.number :][: ctx.number]

@@ -46,3 +46,45 @@ def test_a_lone_process_trains_quietly_without_launcher_compiler_or_ninja(tmp_pa
         [sys.executable, "-c", ONE_STEP], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+LEAVING = """
+import atexit, os
+
+def threads_of_gloo():
+    names = [open(f"/proc/self/task/{thread}/comm").read() for thread in os.listdir("/proc/self/task")]
+    return sum("gloo" in name for name in names)
+
+# Registered before the engine's, and so run after it.
+atexit.register(lambda: print(threads_of_gloo()))
+from core.engine.toys import experiment, whole_batch
+from aimcore.engine import TrainingEngine
+
+def trained(stage):
+    with TrainingEngine(experiment(stage)) as engine:
+        for step in range(2):
+            engine.step([whole_batch(step)])
+
+for stage in (0, 3):
+    trained(stage)
+print(threads_of_gloo() > 0)
+"""
+
+
+def run_alone(code: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads have names under Linux")
+def test_no_thread_of_the_process_group_outlives_python() -> None:
+    done = run_alone(LEAVING)
+    assert done.stdout.split() == ["True", "0"], done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads have names under Linux")
+def test_after_an_error_nobody_is_waited_for() -> None:
+    done = run_alone(LEAVING + "\nraise ValueError('on purpose')")
+    assert int(done.stdout.split()[-1]) > 0
+    assert "on purpose" in done.stderr
