@@ -53,7 +53,7 @@ def entry(
         probes=dict.fromkeys(probes, score) or None,
         evaluations=dict.fromkeys(evaluations, recall) or None,
         paper={**dict.fromkeys(probes, 0.695), **dict.fromkeys(others, 0.9)} or None,
-        extra={"protocols": dict.fromkeys(probes, card)},
+        extra={"protocols": dict.fromkeys(probes, card), "evaluation_protocols": dict.fromkeys(evaluations, card)},
         recipe=recipe,
     )
 

@@ -1,7 +1,7 @@
 """What a trained run is worth: validation losses, frozen features, and the probes on them."""
 
 from aimcore.evaluation.cache import CacheNotShared, FeatureCache
-from aimcore.evaluation.evaluating import evaluate
+from aimcore.evaluation.evaluating import Evaluated, evaluate
 from aimcore.evaluation.features import extract_all, extract_features
 from aimcore.evaluation.generation import Caption, NeverStops, Sampling, generate, learns_to_stop
 from aimcore.evaluation.intervals import share, wilson_interval
@@ -17,6 +17,7 @@ __all__ = [
     "CacheNotShared",
     "Caption",
     "Captioned",
+    "Evaluated",
     "FeatureCache",
     "FeatureKind",
     "FeatureTable",

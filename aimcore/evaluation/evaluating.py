@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
 
 from aimcore.component import Problem
 from aimcore.evaluation.material import Material
 from aimcore.evaluation.modes import frozen
+from aimcore.evaluation.protocol import evaluation_card
 from aimcore.experiment import Experiment
 from aimcore.modules import ObjectiveModule
 from aimcore.roles import Evaluation
 from aimcore.values import Score
+
+
+@attrs.frozen
+class Evaluated:
+    """What the evaluations of an experiment gave."""
+
+    scores: Mapping[str, Score] = attrs.field(factory=dict)
+    """By ``<title>/<score>``."""
+    cards: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    """How each was measured, by its title: plain values for a JSON file."""
 
 
 def evaluation_problems(experiment: Experiment) -> Iterator[Problem]:
@@ -29,8 +43,8 @@ def evaluation_data_problems(material: Material) -> Iterator[Problem]:
         yield from (Problem(f"evaluations.{number}", text) for text in evaluation.problems_with_data(material))
 
 
-def evaluate(experiment: Experiment, module: ObjectiveModule, material: Material | None = None) -> dict[str, Score]:
-    """Every score of every evaluation of ``experiment``, by ``<title>/<score>``.
+def evaluate(experiment: Experiment, module: ObjectiveModule, material: Material | None = None) -> Evaluated:
+    """Every score of every evaluation of ``experiment``, and the protocol card of each.
 
     Every process of a distributed run must call it, and all get the same. ``module`` is whole: at ZeRO stage 3 give a
     copy with all parameters, because captions are written with parameters outside of the forwards that stage 3 knows.
@@ -41,14 +55,17 @@ def evaluate(experiment: Experiment, module: ObjectiveModule, material: Material
         module: the trained module.
         material: the experiment's data where that is open already.
     """
-    scores: dict[str, Score] = {}
     if not experiment.evaluations:
-        return scores
+        return Evaluated()
+    scores: dict[str, Score] = {}
+    cards: dict[str, Mapping[str, Any]] = {}
     with frozen(module, experiment.engine.precision) as device:
         material = material or Material.of(experiment, device)
         for evaluation in experiment.evaluations:
-            scores |= titled(evaluation, evaluation.scores(module, material))
-    return scores
+            found = evaluation.scores(module, material)
+            scores |= titled(evaluation, found)
+            cards[evaluation.title] = evaluation_card(material, evaluation, found)
+    return Evaluated(scores, cards)
 
 
 def titled(evaluation: Evaluation, scores: Mapping[str, Score]) -> dict[str, Score]:

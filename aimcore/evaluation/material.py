@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import methodcaller
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -78,6 +78,15 @@ class Material:
     def source(self, split: Split) -> OpenSource:
         """What is trained on, or validated with."""
         return self.train if split == "train" else self.validation
+
+    def described(self, split: Split, *, kind: str | None, group_by: str | None) -> dict[str, Any]:
+        """Which images :meth:`captioned` takes of ``split``, and with which captions, for the protocol card."""
+        data = self.experiment.data
+        return {
+            "source": (data.train if split == "train" else data.validation).name,
+            "chosen": "by hash of the image's number" + ("" if group_by is None else f", one per {group_by!r}"),
+            "captions": "of all kinds that are trained on" if kind is None else kind,
+        }
 
     def batches(
         self, source: OpenSource, indices: Sequence[int] | npt.NDArray[np.int64] | None = None, *, text: bool = False

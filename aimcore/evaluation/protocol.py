@@ -1,4 +1,4 @@
-"""The protocol card: what a reader must know to compare a probe's score with another's."""
+"""Protocol cards: what a reader must know to compare a score with another's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import attrs
 
+from aimcore.evaluation.material import Material
 from aimcore.evaluation.probe_images import ProbeImages, probe_sources
-from aimcore.evaluation.probe_sizes import ProbeSize
+from aimcore.evaluation.probe_sizes import ProbeSize, probe_sizes
 from aimcore.evaluation.raw_pixels import DESCRIPTIONS
 from aimcore.evaluation.tables import FeatureKind
 from aimcore.experiment import Experiment
-from aimcore.roles import Objective, Ordering, Probe
+from aimcore.roles import Evaluation, Objective, Ordering, Probe
+from aimcore.values import Score
 
 HELD_OUT = 0.1
 """Share of the training images that settings are chosen on."""
@@ -62,6 +64,28 @@ def protocol_card(
         "precision": experiment.engine.precision,
         "seed": experiment.seed,
         "choices": {name: dict(choice) for name, choice in choices.items()},
+    }
+
+
+def evaluation_card(material: Material, evaluation: Evaluation, scores: Mapping[str, Score]) -> dict[str, Any]:
+    """How ``scores`` were measured, as plain values for a JSON file.
+
+    Args:
+        material: what was measured on.
+        evaluation: the evaluation, whose settings are written out in full.
+        scores: what it gave.
+    """
+    experiment, text = material.experiment, material.tokenizer
+    return {
+        "evaluation": evaluation.name,
+        "paper": evaluation.paper,
+        "settings": attrs.asdict(evaluation),  # type: ignore[arg-type]  # components are attrs classes
+        "judged": {name: score.num for name, score in scores.items()},
+        **evaluation.protocol(material),
+        "text": None if text is None else {"tokenizer": text[0].name, "context_length": text[1]},
+        "order": _order(experiment.objective),
+        "transform": next(probe_sizes(experiment)).transform(experiment.data),
+        "precision": experiment.engine.precision,
     }
 
 

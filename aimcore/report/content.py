@@ -34,11 +34,16 @@ class Shown:
     """The experiments in the figures, where they share one."""
 
 
+_PROTOCOLS = {"Probe": "protocols", "Evaluation": "evaluation_protocols"}
+"""Where an experiment's summary has the cards of each kind."""
+
+
 @attrs.frozen(eq=False)
 class Card:
-    """A probe's protocol: what is alike for all experiments, and what is each one's own."""
+    """The protocol of a probe or an evaluation: what is alike for all experiments, and what is each one's own."""
 
-    probe: str
+    kind: str
+    name: str
     shared: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
 
@@ -110,7 +115,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         attention=_pictures("attention", "attention_BQN", pictures.draw_attention, samples, files, images),
         attention_kinds=tuple(dict.fromkeys(one.attention_kind for one in drawn if one.attention_kind)),
         uses_truth=any(one.uses_truth for one in drawn),
-        cards=tuple(_cards(summary.experiments)),
+        cards=tuple(card for kind in _PROTOCOLS for card in _cards(kind, summary.experiments)),
         recipes=recipes,
         differences=tuple(differences([_without_name(one) for one in known] if len(known) == len(recipes) else ())),
         errors={run.name: error for run in runs if (error := run.error()) is not None},
@@ -180,16 +185,16 @@ def _samples(run: RunFiles) -> Samples | Absent:
         return Absent(f"{type(error).__name__}: {error}")
 
 
-def _cards(experiments: Sequence[ExperimentSummary]) -> Iterator[Card]:
+def _cards(kind: str, experiments: Sequence[ExperimentSummary]) -> Iterator[Card]:
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for entry in experiments:
-        protocols = entry.extra.get("protocols")
-        for probe, card in protocols.items() if isinstance(protocols, Mapping) else ():
+        protocols = entry.extra.get(_PROTOCOLS[kind])
+        for measure, card in protocols.items() if isinstance(protocols, Mapping) else ():
             if isinstance(card, Mapping):
-                found.setdefault(str(probe), {})[entry.name] = card
-    for probe, cards in found.items():
+                found.setdefault(str(measure), {})[entry.name] = card
+    for measure, cards in found.items():
         shared, own = shared_and_own(cards)
-        yield Card(probe, shared, {name: values for name, values in own.items() if values})
+        yield Card(kind, measure, shared, {name: values for name, values in own.items() if values})
 
 
 def _without_name(recipe: Mapping[str, Any]) -> Any:

@@ -196,7 +196,7 @@ class ExperimentSummary:
     )
     """What went into training; told in studies of scaling."""
     extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
-    """Protocols of the probes, what it began with, and what went wrong."""
+    """Protocols of the probes and evaluations, what it began with, and what went wrong."""
     recipe: str = attrs.field(validator=_text)
     """Path of the recipe, relative to the summary's folder."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimcore.component import Component
 
@@ -36,6 +36,13 @@ class Evaluation(Component, ABC):
     def problems_with_data(self, material: Material) -> Iterable[str]:
         """Yield why it cannot be measured on this data (no class names, say)."""
         return ()
+
+    def protocol(self, material: Material) -> Mapping[str, Any]:
+        """What a reader must know to compare its scores with others', besides the settings; plain values.
+
+        Such as which images and how many candidates there are, and how they are compared.
+        """
+        return {}
 
     @abstractmethod
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:

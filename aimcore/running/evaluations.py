@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aimcore.component import Problem
@@ -12,11 +12,11 @@ from aimcore.roles import OpenSource, Source
 
 if TYPE_CHECKING:
     from aimcore.engine import TrainingEngine
+    from aimcore.evaluation.evaluating import Evaluated
     from aimcore.modules import ObjectiveModule
-    from aimcore.values import Score
 
 
-def evaluate_trained(experiment: Experiment, engine: TrainingEngine) -> Mapping[str, Score]:
+def evaluate_trained(experiment: Experiment, engine: TrainingEngine) -> Evaluated:
     """The scores of ``experiment`` on the module of ``engine``; every process calls it, and gets them all."""
     from aimcore.evaluation.evaluating import evaluate
 
@@ -55,11 +55,11 @@ def problems_of_evaluation_data(experiment: Experiment, opened: Callable[[Source
         yield from evaluation_data_problems(Material.of(experiment, opened=opened))
 
 
-def summaries_of(scores: Mapping[str, Score] | None) -> Mapping[str, EvaluationSummary] | None:
+def summaries_of(evaluated: Evaluated | None) -> dict[str, EvaluationSummary] | None:
     """Scores as the summary holds them; None where there are none."""
-    if not scores:
+    if evaluated is None or not evaluated.scores:
         return None
     return {
         name: EvaluationSummary(value=score.value, num=score.num, chance=score.chance, ci95=score.ci95)
-        for name, score in scores.items()
+        for name, score in evaluated.scores.items()
     }

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aimcore.engine import TrainingResult
+    from aimcore.evaluation.evaluating import Evaluated
     from aimcore.evaluation.probing import ProbeScore
     from aimcore.evaluation.validation import Validation
-    from aimcore.values import Batch, Score
+    from aimcore.values import Batch
 
 RECIPE_FILE = "recipe.json"
 VALIDATION_FILE = "validation.json"
@@ -38,7 +39,7 @@ class Measured:
 
     training: TrainingResult | None = None
     validation: Validation | None = None
-    evaluations: Mapping[str, Score] | None = None
+    evaluations: Evaluated | None = None
     scores: Mapping[str, ProbeScore] | None = None
     begun_with: Mapping[str, Any] | None = None
     """What another run of the study left, where training began with that."""
@@ -103,6 +104,8 @@ def summary_of(
     extra: dict[str, Any] = {} if error is None else {"error": error}
     if scores:
         extra["protocols"] = {name: dict(score.card) for name, score in scores.items()}
+    if measured.evaluations is not None:
+        extra["evaluation_protocols"] = {name: dict(card) for name, card in measured.evaluations.cards.items()}
     if measured.begun_with is not None:
         extra["begun_with"] = dict(measured.begun_with)
     return ExperimentSummary(

@@ -6,7 +6,7 @@ Shape suffixes: B batch, T text tokens; lower-case n is the number of images.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -69,6 +69,11 @@ class Captions(Evaluation):
         """There must be captions, and groups where they are asked for."""
         for text in material.lacks(material.source(self.split), kind=self.kind, group_by=self.group_by):
             yield f"captions need captioned images in data.{self.split} to be compared with: {text}"
+
+    def protocol(self, material: Material) -> Mapping[str, Any]:
+        """Which images, and how their captions are written."""
+        described = material.described(self.split, kind=self.kind, group_by=self.group_by)
+        return {**described, "written": "greedily", "counted": "equal to one of the image's captions"}
 
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
         """The share of captions that are right."""

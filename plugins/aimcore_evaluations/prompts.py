@@ -27,6 +27,11 @@ PROMPTS = (
 """Sentences in the manner of those that arXiv:2103.00020, section 3.1.4, averages over; the wording is our own."""
 
 
+def compared_by(objective: Objective) -> str:
+    """What says how well an image and a text go together, for the protocol card."""
+    return "cosine of embeddings" if "embed" in objective.can else "log-likelihood of the text given the image"
+
+
 def cannot_compare(objective: Objective) -> Iterator[str]:
     """Yield why images and texts cannot be compared by modules of ``objective``."""
     if not {"embed", "caption"} & objective.can:

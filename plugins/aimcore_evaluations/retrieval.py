@@ -6,14 +6,14 @@ Shape suffixes: lower-case n is the number of images, and of their captions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component
 from aimcore.evaluation import Captioned, Material, Split, chance_of_hits, hits, share, similarities
-from aimcore_evaluations.prompts import cannot_compare
+from aimcore_evaluations.prompts import cannot_compare, compared_by
 
 
 @component("retrieval", paper="arXiv:2103.00020, section 3.1")
@@ -57,6 +57,12 @@ class Retrieval(Evaluation):
         """There must be captions, and groups where they are asked for."""
         for text in material.lacks(material.source(self.split), kind=self.kind, group_by=self.group_by):
             yield f"retrieval needs captioned images in data.{self.split}: {text}"
+
+    def protocol(self, material: Material) -> Mapping[str, Any]:
+        """Which images and captions, and how they are compared."""
+        described = material.described(self.split, kind=self.kind, group_by=self.group_by)
+        candidates = "all of these images, and the first caption of each"
+        return {**described, "candidates": candidates, "compared_by": compared_by(material.experiment.objective)}
 
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
         """Recall in both directions."""

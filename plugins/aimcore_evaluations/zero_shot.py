@@ -6,7 +6,7 @@ Shape suffixes: C classes, P prompts per class, E embedding width; lower-case n 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.nn import functional
 from aimcore import Evaluation, Objective, ObjectiveModule, OpenSource, Problem, Score, at_least, component
 from aimcore.errors import UnreadableSample
 from aimcore.evaluation import Material, compared, embedded_texts, hits, share, shuffled, similarities
-from aimcore_evaluations.prompts import PROMPTS, cannot_compare
+from aimcore_evaluations.prompts import PROMPTS, cannot_compare, compared_by
 
 _WHERE = "data.probe_test (or data.validation, where that is not given)"
 
@@ -54,6 +54,16 @@ class ZeroShot(Evaluation):
             yield f"zero-shot classification needs at least two class names, and {_WHERE} names none, or one"
         elif not self._labels(material.labelled, 1):
             yield f"zero-shot classification needs labels, and the images of {_WHERE} have none"
+
+    def protocol(self, material: Material) -> Mapping[str, Any]:
+        """Which images and classes, and how they are compared."""
+        data = material.experiment.data
+        return {
+            "source": (data.probe_test or data.validation).name,
+            "chosen": "all" if self.max_images is None else "by hash of the image's number",
+            "num_classes": len(material.labelled.class_names),
+            "compared_by": compared_by(material.experiment.objective),
+        }
 
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
         """The shares of images whose class is the best, or among the five best."""

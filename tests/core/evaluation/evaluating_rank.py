@@ -36,7 +36,7 @@ def scores(skill: str) -> dict[str, object]:
     )
     with seeded():
         module = experiment.objective.build(experiment.trunk.build())
-    return {name: attrs.asdict(score) for name, score in evaluate(experiment, module).items()}
+    return {name: attrs.asdict(score) for name, score in evaluate(experiment, module).scores.items()}
 
 
 def main(rank: int, rendezvous: str) -> None:

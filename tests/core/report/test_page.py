@@ -186,6 +186,12 @@ def test_a_card_says_what_is_shared_once_and_each_experiment_s_own_apart(tmp_pat
     assert "Only raster order raster Only spiral order spiral" in text
 
 
+def test_evaluations_have_cards_too(tmp_path: Path) -> None:
+    text = page_of(make_study(tmp_path / "out", ["raster"], evaluations=["retrieval"])).text
+    assert "Probe: linear" in text
+    assert "Evaluation: retrieval" in text
+
+
 @pytest.mark.parametrize("uses_truth", [True, False])
 def test_a_leak_of_mean_and_variance_into_the_pictures_is_told(uses_truth: bool, tmp_path: Path) -> None:
     out = make_study(tmp_path / "out", ["raster"])

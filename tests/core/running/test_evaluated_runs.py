@@ -46,6 +46,18 @@ def test_scores_are_in_the_summary_with_chance_and_interval(stages: dict[int, Ex
     assert stages[0].not_run == ("vqav2",)
 
 
+def test_every_evaluation_has_a_card_of_how_it_was_measured(stages: dict[int, ExperimentSummary]) -> None:
+    cards = stages[0].extra["evaluation_protocols"]
+    assert list(cards) == ["retrieval", "captions/train", "zero_shot"]
+    retrieval = cards["retrieval"]
+    assert retrieval["judged"] == dict.fromkeys(retrieval["judged"], 12)
+    assert retrieval["settings"]["max_images"] == 12
+    assert retrieval["compared_by"] == "log-likelihood of the text given the image"
+    assert (retrieval["source"], retrieval["text"]["tokenizer"]) == ("bundled_emoji", "bytes")
+    assert cards["zero_shot"]["num_classes"] == len(BundledEmoji(split="test").open().class_names)
+    assert "centre crop to 32 px" in cards["zero_shot"]["transform"]
+
+
 def test_a_partitioned_module_is_evaluated_as_a_whole_one(stages: dict[int, ExperimentSummary]) -> None:
     assert stages[3].status == "finished"
     assert stages[3].evaluations == stages[0].evaluations

@@ -140,7 +140,7 @@ def experiment(source: Source, evaluation, *, can: str = "embed", supervise_end:
 
 def measured(source: Source, evaluation, module: ObjectiveModule, *, can: str = "embed", **data) -> dict:
     """Scores by their names."""
-    return evaluate(experiment(source, evaluation, can=can, **data), module)
+    return dict(evaluate(experiment(source, evaluation, can=can, **data), module).scores)
 
 
 def misfits(source: Source, evaluation, *, can: str = "embed", **data) -> list[str]:
