@@ -32,7 +32,7 @@ from aimcore_objectives import CapPa, Captioning, Contrastive, Multimodal, NextP
 from aimcore_objectives.towers import TextTower
 from aimcore_probes import AttentiveProbe
 from aimcore_sources import BundledEmoji, ImageFolder, Mixture, WebDataset
-from aimcore_tokenizers import Bytes, SentencePiece
+from aimcore_tokenizers import Bytes, ClipBPE, SentencePiece
 from aimcore_trunks import AIMV2_BATCH_SIZE, AIMv2Size, ViT, aimv2, aimv2_optimizer, aimv2_schedule
 
 IMAGENET = os.environ.get("IMAGENET", "file:///data/imagenet")
@@ -42,6 +42,8 @@ PAIRS = os.environ.get("PAIRS", "file:///data/pairs")
 VOCABULARY = os.environ.get("SIGLIP_VOCABULARY", "/data/siglip/sentencepiece.model")
 """SigLIP's SentencePiece model (32,000 pieces), which the paper tokenizes captions with. The paper's scale cannot be
 costed without it, as the vocabulary is part of every decoder."""
+CLIP_VOCABULARY = os.environ.get("CLIP_VOCABULARY", "/data/clip/bpe_simple_vocab_16e6.txt.gz")
+"""CLIP's file of merges (49,408 ids), which the text tower of the released LiT model reads."""
 
 ABLATION_PAIRS = 2_000_000_000
 """Samples of every run of Table 9 and Figure 4 (arXiv:2411.14402, sections 3.2 and 5)."""
@@ -191,6 +193,16 @@ def tokenizer(scale: Scale) -> TextTokenizer:
         return SentencePiece(path=VOCABULARY, sha256="0" * 64)
 
 
+def text_tower_tokenizer(scale: Scale) -> TextTokenizer:
+    """CLIP's vocabulary, as the released LiT model's text tower has it; bytes at smaller scales."""
+    if scale != "paper":
+        return tokenizer(scale)
+    try:
+        return ClipBPE.from_file(CLIP_VOCABULARY)
+    except DataNotFound:  # as above
+        return ClipBPE(path=CLIP_VOCABULARY, sha256="0" * 64)
+
+
 def context_length(scale: Scale) -> int:
     """77 tokens; emoji names have at most 40 bytes that matter."""
     return 77 if scale == "paper" else 40
@@ -236,18 +248,19 @@ def cappa(scale: Scale) -> CapPa:
     return CapPa(decoder=decoder, tokenizer=tokenizer(scale), context_length=context_length(scale))
 
 
-def contrastive(scale: Scale) -> Contrastive:
-    """CLIP with AIMv2's architecture; its text tower is that of the released LiT model."""
+def contrastive(scale: Scale, loss: Literal["softmax", "sigmoid"] = "softmax") -> Contrastive:
+    """CLIP with AIMv2's architecture; its text tower is that of the released LiT model. Or SigLIP, by its loss."""
     towers = {"smoke": (32, 1), "small": (128, 3)}
     if scale == "paper":
-        return Contrastive(tokenizer=tokenizer(scale), context_length=context_length(scale))
+        return Contrastive(tokenizer=text_tower_tokenizer(scale), context_length=context_length(scale), loss=loss)
     width, depth = towers[scale]
     return Contrastive(
         text_tower=TextTower(width=width, depth=depth, num_heads=4),
-        tokenizer=tokenizer(scale),
+        tokenizer=text_tower_tokenizer(scale),
         context_length=context_length(scale),
         embedding_width=width,
         num_pool_heads=4,
+        loss=loss,
     )
 
 

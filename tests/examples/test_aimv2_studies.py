@@ -28,7 +28,9 @@ ROWS = {
         "aimv2-data-0.25", "cap-data-0.25", "aimv2-data-0.5", "cap-data-0.5", "aimv2-data-1", "cap-data-1",
     ],
     "captions": ["captions", *(f"{name}-seed-{seed}" for name in ("aimv2", "clip") for seed in range(3))],
-    "lit": ["cap", "cap-lit", "aimv2", "aimv2-lit", "cappa", "cappa-lit"],
+    "lit": [
+        "cap", "cap-lit", "aimv2", "aimv2-lit", "cappa", "cappa-lit", "aimv2-long", "aimv2-long-lit", "clip", "siglip",
+    ],
 }  # fmt: skip
 
 
@@ -111,6 +113,41 @@ def test_an_ablation_sees_two_billion_pairs_in_the_proportions_of_table_2() -> N
 def test_without_the_papers_vocabulary_its_scale_says_which_file_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(EXAMPLES / "aimv2_objectives.py"), "--scale", "paper", "--dry-run"]) == 2
     assert "cannot read the tokenizer's file /data/siglip/sentencepiece.model" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("vocabulary")
+@pytest.mark.parametrize(
+    ("row", "score", "billions", "tuning"),
+    [
+        ("cap", 0.750, 2, 3), ("aimv2", 0.753, 2, 3), ("cappa", 0.764, 9, 3), ("aimv2-long", 0.770, 12, 3),
+        ("clip", 0.755, 13, None), ("siglip", 0.804, 40, None),
+    ],
+)  # fmt: skip
+def test_every_column_of_table_5_has_its_score_and_its_pairs(
+    row: str, score: float, billions: float, tuning: float | None
+) -> None:
+    paper = study("lit", "paper")
+    seen = {one.name: round(one.num_steps * one.data.batch_size / 1e9, 3) for one in paper.experiments}
+    assert (seen[row], seen.get(f"{row}-lit")) == (billions, tuning)
+    assert paper.paper[f"{row}-lit" if tuning else row] == {"zero_shot/top1": score}
+
+
+@pytest.mark.usefixtures("vocabulary")
+def test_the_text_tower_reads_clips_vocabulary_and_decoders_siglips() -> None:
+    experiments: Any = {one.name: one.objective for one in study("lit", "paper").experiments}
+    assert experiments["aimv2-lit"].tokenizer.name == "clip_bpe"
+    assert experiments["aimv2-lit"].tokenizer.vocabulary_size == 49_408
+    assert experiments["aimv2"].tokenizer.name == "sentencepiece"
+
+
+def test_what_the_paper_does_not_say_of_the_tuning_is_called_an_assumption() -> None:
+    assert "ASSUMPTION" in study("lit", "small").source
+
+
+def test_without_clips_vocabulary_its_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--scale", "paper", "--dry-run", "--only", "clip"]
+    assert main([str(EXAMPLES / "aimv2_lit.py"), *options]) == 2
+    assert "cannot read the tokenizer's file /data/clip/bpe_simple_vocab_16e6.txt.gz" in capsys.readouterr().err
 
 
 def test_locked_encoders_are_those_that_were_trained_before(tmp_path: Path) -> None:
