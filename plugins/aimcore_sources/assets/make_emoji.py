@@ -32,7 +32,8 @@ TILES_PER_ROW = 60
 
 JOINER, VARIATION = "200d", "fe0f"
 GENDERS = {"2640", "2642"}
-FACING_RIGHT = "27a1"
+DIRECTIONS = {"27a1", "2194", "2195"}
+"""Facing right; shaking the head to the sides, or up and down."""
 ADULTS = {"1f468", "1f469", "1f9d1"}
 PEOPLE = ADULTS | {"1f466", "1f467", "1f9d2"}
 TONES = {
@@ -43,7 +44,7 @@ TONES = {
     "1f3ff": "dark",
 }
 ALIKE = {
-    "adult": ADULTS,
+    "adult": ADULTS | {"1f471"},  # fair hair, which Twitter's style gives to one woman who is not said to have it
     "child": {"1f466", "1f467", "1f9d2"},
     "older adult": {"1f9d3", "1f474", "1f475"},
     "holding hands": {"1f46b", "1f46c", "1f46d"},
@@ -57,13 +58,26 @@ ALIKE = {
     "dancing": {"1f483", "1f57a"},
 }
 """Emoji that differ in gender or age group only, though their codes do not say so."""
-CONCEPTS = {code: concept for concept, codes in ALIKE.items() for code in codes}
+SAME_DRAWING = (
+    ("1f1e6-1f1fa", "1f1ed-1f1f2"),  # flags of Australia, Heard and McDonald Islands
+    ("1f1ea-1f1e6", "1f1ea-1f1f8"),  # Ceuta and Melilla, Spain
+    ("1f1eb-1f1f7", "1f1e8-1f1f5", "1f1f2-1f1eb"),  # France, Clipperton Island, St Martin
+    ("1f1ee-1f1f4", "1f1e9-1f1ec"),  # British Indian Ocean Territory, Diego Garcia
+    ("1f1f8-1f1e6", "1f1e8-1f1f6"),  # Saudi Arabia, and what Google's pictures have for Sark
+    ("1f1f8-1f1ef", "1f1e7-1f1fb", "1f1f3-1f1f4"),  # Svalbard and Jan Mayen, Bouvet Island, Norway
+    ("1f1fa-1f1f8", "1f1fa-1f1f2"),  # United States, their outlying islands
+    ("1f64e", "1f64d"),  # pouting, frowning: Twitter's style all but draws the same
+)
+"""Emoji with (nearly) equal pictures in one style at least. The first names the concept, and so decides the side."""
+CONCEPTS = {code: concept for concept, codes in ALIKE.items() for code in codes} | {
+    code: codes[0] for codes in SAME_DRAWING for code in codes
+}
 
 
 def concept_of(unified: str) -> str:
     """What is drawn, whatever its gender and direction: codes of one concept stay on one side of the split."""
     parts = unified.lower().replace(f"-{VARIATION}", "").split(f"-{JOINER}-")
-    first, rest = parts[0], [part for part in parts[1:] if part not in GENDERS | {FACING_RIGHT}]
+    first, rest = parts[0], [part for part in parts[1:] if part not in GENDERS | DIRECTIONS]
     if not rest:
         return CONCEPTS.get(first, first)
     if "1f48b" in rest:
