@@ -18,6 +18,10 @@ from aimcore.study import load_study
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.usefixtures("vocabulary")
 NAMES = ("resolution", "high_resolution")
+COLUMNS = (
+    "iNAT-18", "CIFAR-10", "CIFAR-100", "Food101", "DTD", "Pets", "Cars", "CAM17", "PCAM", "RxRx1", "EuroSAT", "fMoW",
+    "Infographic",
+)  # fmt: skip
 
 
 def study(name: str, scale: Scale) -> Study:
@@ -68,7 +72,28 @@ def test_the_papers_scale_has_all_sizes_at_all_resolutions() -> None:
     shapes = {name: (one.trunk.width, one.data.image_size) for name, one in found.items()}  # type: ignore[attr-defined]
     assert shapes["L-1x"] == (1024, 224)
     assert shapes["3B-2x"] == (3072, 448)
-    assert study("high_resolution", "paper").paper["3B-2x"] == {"attentive": 0.895}
+    assert study("high_resolution", "paper").paper["3B-2x"]["attentive"] == 0.895
+
+
+@pytest.mark.parametrize(
+    ("row", "percentages"),
+    [
+        ("L-1x", (86.6, 76.0, 99.1, 92.2, 95.7, 87.9, 96.3, 96.3, 93.7, 89.3, 5.6, 98.4, 60.7, 69.0)),
+        ("H-1x", (87.5, 77.9, 99.3, 93.5, 96.3, 88.2, 96.6, 96.4, 93.3, 89.3, 5.8, 98.5, 62.2, 70.4)),
+        ("1B-1.5x", (88.7, 82.7, 99.4, 93.9, 97.1, 88.9, 96.9, 96.5, 94.2, 89.5, 8.4, 98.9, 65.1, 73.7)),
+        ("L-2x", (87.9, 81.3, 99.1, 92.4, 96.6, 88.9, 96.5, 96.6, 94.1, 89.6, 7.4, 98.6, 62.8, 72.7)),
+        ("3B-2x", (89.5, 85.9, 99.5, 94.5, 97.4, 89.0, 97.4, 96.7, 93.4, 89.9, 9.5, 98.9, 66.1, 74.8)),
+    ],
+)
+def test_the_papers_scores_are_the_rows_of_table_b2(row: str, percentages: tuple[float, ...]) -> None:
+    scores = study("high_resolution", "paper").paper[row]
+    assert tuple(scores) == ("attentive", *COLUMNS)
+    assert tuple(scores.values()) == tuple(round(value / 100, 3) for value in percentages)
+
+
+def test_columns_that_no_probe_here_gives_are_not_run_at_any_scale() -> None:
+    found = study("high_resolution", "small")
+    assert set(found.paper["H-2x"]) - {probe.name for probe in found.experiments[0].probes} == set(COLUMNS)
 
 
 def test_larger_images_of_the_paper_come_without_synthetic_captions() -> None:
