@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from aimcore import (
@@ -27,11 +28,11 @@ from aimcore import (
     component,
 )
 from aimcore.roles import Skill
+from aimcore_objectives.logit_scale import LogitScale
+from aimcore_objectives.steps import at_least_float32
 from aimcore_objectives.texts import text_of
 from aimcore_objectives.towers import ImageTowerModule, TextTower, TextTowerModule
 from aimcore_tokenizers import Bytes
-
-_LARGEST_LOG_SCALE = math.log(100)
 
 
 @component("contrastive", paper="arXiv:2103.00020; arXiv:2303.15343 (sigmoid); arXiv:2411.14402, Tables 5 and 9b")
@@ -39,8 +40,9 @@ class Contrastive(Objective):
     """Images and captions that belong together are alike, and those that do not are not, over the global batch.
 
     ``softmax`` is CLIP's loss: the mean of picking the caption of each image and the image of each caption, with a
-    temperature that starts at 0.07 and whose inverse stays in [1, 100]. ``sigmoid`` (SigLIP's, arXiv:2303.15343) judges
-    every pair by itself, with scale 10 and bias -10 at first; as a trained objective it is an extra of this project.
+    temperature that starts at 0.07 and whose inverse stays in [1, 100]; beyond a bound it is still trained, but only
+    back. ``sigmoid`` (SigLIP's, arXiv:2303.15343) judges every pair by itself, with scale 10 and bias -10 at first; as
+    a trained objective it is an extra of this project. Similarities and logits are float32 whatever the precision.
     Gradients pass through the embeddings of all ranks. LiT is this objective with the trunk frozen.
 
     Validation contrasts the images of one process's batch with each other, so its loss depends on the batch's size.
@@ -88,22 +90,6 @@ class Contrastive(Objective):
         )
 
 
-class LogitScale(nn.Module):
-    """A learned scale of the similarities, and for the sigmoid loss a bias."""
-
-    no_weight_decay = frozenset({"log_scale", "bias"})
-
-    def __init__(self, log_scale: float, bias: float | None) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor([log_scale]))
-        self.bias = None if bias is None else nn.Parameter(torch.tensor([bias]))
-
-    def forward(self, similarities: Tensor) -> Tensor:
-        """The logits; the scale is kept in [1, 100]."""
-        logits = similarities * self.log_scale.clamp(0, _LARGEST_LOG_SCALE).exp()
-        return logits if self.bias is None else logits + self.bias
-
-
 class ContrastiveModule(ObjectiveModule):
     """The module of :class:`Contrastive`."""
 
@@ -145,18 +131,32 @@ def _softmax_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gathe
     """Half the cross-entropy of each image's caption and of each caption's image, summed over this rank's."""
     (all_images_AE, first), (all_texts_AE, _) = _from_all(image_BE, gather), _from_all(text_BE, gather)
     own_B = first + torch.arange(len(image_BE), device=image_BE.device)
-    of_images = functional.cross_entropy(scale(image_BE @ all_texts_AE.T), own_B, reduction="sum")
-    of_texts = functional.cross_entropy(scale(text_BE @ all_images_AE.T), own_B, reduction="sum")
-    return (of_images + of_texts) / 2
+    # Both directions at once, so that the scale has one gradient, of which it is told whether it leads out of bounds.
+    asking_2BE, answers_2AE = torch.stack([image_BE, text_BE]), torch.stack([all_texts_AE, all_images_AE])
+    logits_2BA = scale(_similarities(asking_2BE, answers_2AE))
+    return functional.cross_entropy(logits_2BA.flatten(0, 1), own_B.repeat(2), reduction="sum") / 2
 
 
 def _sigmoid_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:
     """The log-loss of every pair of this rank's images and all captions."""
     all_texts_AE, first = _from_all(text_BE, gather)
-    logits_BA = scale(image_BE @ all_texts_AE.T)
+    logits_BA = scale(_similarities(image_BE, all_texts_AE))
     sign_BA = torch.full_like(logits_BA, -1)
     sign_BA[torch.arange(len(image_BE)), first + torch.arange(len(image_BE))] = 1
     return -functional.logsigmoid(sign_BA * logits_BA).sum()
+
+
+def _similarities(asking_BE: Tensor, answers_AE: Tensor) -> Tensor:
+    """``[..., B, A]`` in float32 or better: autocast would round them to bfloat16, and the scale enlarges that."""
+    with _without_autocast(asking_BE.device.type):
+        return at_least_float32(asking_BE) @ at_least_float32(answers_AE).mT
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[None]:
+    # There is none on the meta device, where a dry run counts, and asking to leave it out is an error.
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _from_all(embeddings_BE: Tensor, gather: bool) -> tuple[Tensor, int]:

@@ -16,6 +16,7 @@ from aimcore.attention import mask_of
 from aimcore.component import Checked
 from aimcore.layers import TransformerBlock, init_linears, make_norm, swiglu_width
 from aimcore_decoders.joint import size_problems
+from aimcore_objectives.steps import at_least_float32
 
 
 @settings
@@ -65,14 +66,14 @@ class TextTowerModule(nn.Module):
         init_linears(self)
 
     def forward(self, text: Text) -> Tensor:
-        """``[B, E]`` of unit length, in float32."""
+        """``[B, E]`` of unit length, in float32 or better."""
         device = self.positions.device
         tokens_BTD = self.embedding(text.ids_BT.to(device)) + self.positions[: text.ids_BT.shape[1]]
         mask = mask_of(CAUSAL, tokens_BTD.shape[1], device)
         for block in self.blocks:
             tokens_BTD = block(tokens_BTD, mask)
         last_BD = self.norm(tokens_BTD[torch.arange(len(tokens_BTD)), self._last(text).to(device)])
-        return functional.normalize(self.project(last_BD).float(), dim=-1)
+        return functional.normalize(at_least_float32(self.project(last_BD)), dim=-1)
 
     def _last(self, text: Text) -> Tensor:
         """The first end token of each caption; where there is none, its last token."""
@@ -100,13 +101,13 @@ class ImageTowerModule(nn.Module):
         init_linears(self)
 
     def forward(self, features: Features) -> Tensor:
-        """``[B, E]`` of unit length, in float32."""
+        """``[B, E]`` of unit length, in float32 or better."""
         key_BHNE, value_BHNE = (self._heads(part(features.tokens_BND)) for part in (self.key, self.value))
         query_H1E = self.query.to(key_BHNE.dtype).reshape(self.num_heads, 1, -1)
         scores_BH1N = query_H1E @ key_BHNE.transpose(-2, -1) / query_H1E.shape[-1] ** 0.5
         scores_BH1N = scores_BH1N.masked_fill(~features.valid_BN[:, None, None], -torch.inf)
         pooled_BD = (scores_BH1N.softmax(-1) @ value_BHNE).flatten(1)
-        return functional.normalize(self.project(self.linear(pooled_BD)).float(), dim=-1)
+        return functional.normalize(at_least_float32(self.project(self.linear(pooled_BD))), dim=-1)
 
     def _heads(self, tokens_BND: Tensor) -> Tensor:
         return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
