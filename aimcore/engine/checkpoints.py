@@ -23,6 +23,7 @@ from aimcore.engine.files import to_disk, write_atomically
 from aimcore.engine.finding import FOLDER, PARTIAL, WEIGHTS, complete, newest, sound, step_of, to_branch_from
 from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, identity
 from aimcore.engine.training_engine import TrainingEngine
+from aimcore.engine.vocabularies import vocabulary
 from aimcore.errors import AimcoreError
 from aimcore.experiment import Branch
 
@@ -59,7 +60,7 @@ def save(
     barrier()
     if engine.world.is_first:
         if final:
-            save_file(weights, partial / WEIGHTS)
+            save_file(weights, partial / WEIGHTS, metadata=vocabulary(engine.experiment))
         saved_by = identity(engine.experiment, engine.module, engine.world.size)
         Manifest(engine.step_number, seconds, saved_by, describe_files(partial)).write(partial)
         _publish(partial, folder / tag)

@@ -14,6 +14,7 @@ import torch
 
 from aimcore.engine.errors import CheckpointDamaged, CheckpointMismatch, NothingToBeginWith
 from aimcore.engine.manifest import MANIFEST, Manifest, read_manifest
+from aimcore.errors import RunFolderError
 from aimcore.experiment import Branch
 
 FOLDER = "checkpoints"
@@ -34,6 +35,19 @@ def complete(run: Path) -> list[Path]:
     """A run's complete checkpoints, newest first."""
     found = [path for path in (run / FOLDER).glob("step_*") if _NAME.fullmatch(path.name)]
     return sorted((path for path in found if (path / MANIFEST).is_file()), key=step_of, reverse=True)
+
+
+def require_new(run: Path) -> None:
+    """See that a run may begin in ``run``: what is saved there would get mixed with what it saves.
+
+    Raises:
+        RunFolderError: there are checkpoints already.
+    """
+    last = newest(run)
+    if last is not None:
+        raise RunFolderError(
+            f"{run} holds a run already, with a checkpoint of step {step_of(last)}: resume it, or choose another folder"
+        )
 
 
 def newest(run: Path) -> Path | None:

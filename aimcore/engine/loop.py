@@ -15,7 +15,7 @@ from aimcore.data import train_steps
 from aimcore.engine import checkpoints
 from aimcore.engine.distributed import barrier
 from aimcore.engine.errors import TrainingDiverged
-from aimcore.engine.finding import newest
+from aimcore.engine.finding import newest, require_new
 from aimcore.engine.interruption import Interruption
 from aimcore.engine.metrics import mean_losses, read_metrics
 from aimcore.engine.progress import Progress, progress_for
@@ -64,11 +64,13 @@ def train(
     Args:
         experiment: what to train.
         folder: the run's folder; ``recipe.json`` in it, if any, is shown to trackers.
-        resume: go on from the newest complete checkpoint, where there is one.
+        resume: go on from the newest complete checkpoint, where there is one; without, a folder with checkpoints is
+            refused.
         progress: show how far it is (rank 0 only).
         keep_steps: steps whose checkpoints are kept besides the newest, for other runs to begin with.
 
     Raises:
+        RunFolderError: there are checkpoints, and they are not to be resumed from.
         TrainingDiverged: a loss or the gradient is not finite.
         NothingToBeginWith: it is a branch, and the other run has no such checkpoint.
         CheckpointDamaged, CheckpointMismatch: the checkpoint to begin or go on with cannot be used.
@@ -89,6 +91,8 @@ def train(
 def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
     """Load what the run goes on from, if anything; gives the seconds it has been trained for."""
     experiment = engine.experiment
+    if not resume:
+        require_new(folder)
     manifest = checkpoints.resume(engine, folder) if resume else None
     if manifest:
         logger.info("{}: going on from step {}", experiment.name, manifest.step)

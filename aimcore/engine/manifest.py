@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
 from aimcore.engine.errors import CheckpointDamaged
 from aimcore.engine.files import sha256_of, to_disk, write_atomically
-from aimcore.experiment import Experiment
+from aimcore.engine.vocabularies import vocabulary
+from aimcore.experiment import Experiment, Optimizer
 from aimcore.modules import ObjectiveModule
 
 MANIFEST = "manifest.json"
@@ -82,8 +83,8 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
     """What a run must have in common with a checkpoint to continue it.
 
     At ZeRO stage 0 nothing is partitioned, and any number of processes can go on; at stages 1 to 3 each process has its
-    own share. ``parameters`` is a hash of all names and shapes; ``vocabulary`` names the tokenizer and
-    its file, where text is read.
+    own share. ``parameters`` is a hash of all names and shapes; ``vocabulary`` names the tokenizer and its
+    file, where text is read.
     """
     stage = experiment.engine.zero_stage
     shapes = [(name, tuple(getattr(p, "ds_shape", p.shape))) for name, p in module.named_parameters()]
@@ -92,14 +93,12 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
         "precision": experiment.engine.precision,
         "processes": world_size if stage else "any",
         "seed": experiment.seed,
+        **_optimizer(experiment.optimizer),
         "parameters": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
-        **_vocabulary(experiment),
+        **vocabulary(experiment),
     }
 
 
-def _vocabulary(experiment: Experiment) -> dict[str, str]:
-    """What ids of text mean; another vocabulary of the same size would fit all shapes."""
-    if experiment.objective.text is None:
-        return {}
-    tokenizer, _ = experiment.objective.text
-    return {"vocabulary": f"{tokenizer.name}, {tokenizer.vocabulary_size} ids, {(tokenizer.sha256 or 'no file')[:16]}"}
+def _optimizer(optimizer: Optimizer) -> dict[str, str]:
+    """Its settings: a checkpoint brings rates and decays of its own, which would be used whatever the recipe says."""
+    return {f"optimizer.{name}": str(value) for name, value in attrs.asdict(cast(Any, optimizer)).items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import fsspec
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from aimcore.engine.errors import WeightsChanged, WeightsMismatch, WeightsNotFound
 from aimcore.engine.freezing import is_in
+from aimcore.engine.vocabularies import require_vocabulary
 from aimcore.errors import AimcoreError
 from aimcore.experiment import Experiment, Weights
 from aimcore.modules import ObjectiveModule
@@ -30,6 +31,7 @@ _BLOCK = 2**22
 _LARGEST_HEADER = 100_000_000
 """What the format allows, in bytes."""
 _TRUNK = "trunk."
+_METADATA = "__metadata__"
 
 
 def hash_of(url: str) -> str:
@@ -59,6 +61,8 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     weights = experiment.initial_weights
     assert weights is not None
     _require_hash(weights)
+    header = _with_file(_url(weights), lambda file: _header(_url(weights), file))
+    require_vocabulary(experiment, header.get(_METADATA, {}))
     part = _part(weights, module)
     part.load_state_dict(_fitting(_state(_url(weights)), experiment, part), strict=False)  # it lacks what is fresh
 
@@ -71,8 +75,9 @@ def check_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     """
     weights = experiment.initial_weights
     assert weights is not None
-    state = _with_file(_url(weights), lambda file: _shapes(_url(weights), file))
-    _fitting(state, experiment, _part(weights, module))
+    header = _with_file(_url(weights), lambda file: _header(_url(weights), file))
+    _fitting(_shapes(_url(weights), header), experiment, _part(weights, module))
+    require_vocabulary(experiment, header.get(_METADATA, {}))
     _require_hash(weights)
 
 
@@ -109,15 +114,25 @@ def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
         raise WeightsNotFound(url, f"{type(error).__name__}: {error}") from error
 
 
-def _shapes(url: str, file: IO[bytes]) -> dict[str, Tensor]:
-    """The entries of a safetensors file as tensors without values; the file begins with their names and shapes."""
+def _header(url: str, file: IO[bytes]) -> dict[str, Any]:
+    """What a safetensors file begins with: names, shapes and types of its entries, and texts about it."""
     length = int.from_bytes(file.read(8), "little")
     content = file.read(length) if 2 <= length <= _LARGEST_HEADER else b""
     try:
-        entries = json.loads(content)
-        shapes = {name: entry["shape"] for name, entry in entries.items() if name != "__metadata__"}
+        header = json.loads(content)
+    except ValueError as error:
+        raise WeightsNotFound(url, "it is no safetensors file") from error
+    if not isinstance(header, dict):
+        raise WeightsNotFound(url, "it is no safetensors file")
+    return header
+
+
+def _shapes(url: str, header: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The entries of a safetensors file as tensors without values."""
+    try:
+        shapes = {name: entry["shape"] for name, entry in header.items() if name != _METADATA}
         return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    except (ValueError, AttributeError, LookupError, TypeError, RuntimeError) as error:
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
         raise WeightsNotFound(url, "it is no safetensors file") from error
 
 
@@ -193,7 +208,9 @@ def _layouts(state: State, experiment: Experiment, remarks: list[str]) -> Iterat
         yield state
         return
     in_objective = {name.removeprefix(_TRUNK): state[name] for name in state if name.startswith(_TRUNK)}
-    yield from (layout for layout in (in_objective, state) if layout)
+    if in_objective:
+        yield in_objective
+    yield state
     try:
         yield experiment.trunk.convert(state)
     except NotImplementedError:

@@ -13,8 +13,7 @@ from aimcore.errors import AimcoreError, InvalidValue
 from aimcore.experiment import Branch, Experiment, Study, Weights
 from aimcore.running.branching import branch_problems
 from aimcore.running.processes import first_process_says
-
-RECIPE_FILE = "recipe.json"
+from aimcore.running.recorded import RECIPE_FILE
 
 
 def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
@@ -100,12 +99,14 @@ def _misfits(experiment: Experiment, other: Experiment) -> Iterator[Problem]:
     """Weights that the other run will have, and this one cannot take: told without any weights in memory."""
     import torch
 
+    from aimcore.engine.vocabularies import require_vocabulary, vocabulary
     from aimcore.engine.weights import check_fit
 
     with torch.device("meta"):
         mine, theirs = (one.objective.build(one.trunk.build()) for one in (experiment, other))
     try:
         check_fit(experiment, mine, theirs.state_dict())
+        require_vocabulary(experiment, vocabulary(other))
     except AimcoreError as error:
         yield Problem("initial_weights", str(error))
 

@@ -17,6 +17,7 @@ from aimcore.running.evaluations import evaluate_trained, summaries_of
 from aimcore.running.failures import Supervised
 from aimcore.running.pinning import pinned
 from aimcore.running.processes import rank, world_size
+from aimcore.running.recorded import RECIPE_FILE, require_same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from aimcore.evaluation.validation import Validation
     from aimcore.values import Batch
 
-RECIPE_FILE = "recipe.json"
 VALIDATION_FILE = "validation.json"
 EVALUATION_BATCH = 256
 """Images per process and forward pass when nothing is trained."""
@@ -72,7 +72,8 @@ def run_experiment(
     Args:
         experiment: what to run.
         out: the study's folder.
-        resume: go on from the last checkpoint, where there is one.
+        resume: go on from the last checkpoint, where there is one; the folder must hold this very experiment. Without,
+            a folder that has checkpoints is refused.
         paper: the paper's score per probe and per score of an evaluation.
         sharing: what the experiments of a study have in common.
         keep_steps: steps whose checkpoints are kept for others to begin with.
@@ -81,7 +82,7 @@ def run_experiment(
     folder.mkdir(parents=True, exist_ok=True)
     measured = Measured()
     with Supervised(folder) as supervised:
-        experiment = _begun(experiment, out, measured)
+        experiment = _begun(experiment, out, measured, resume=resume)
         measured.training = _train(experiment, folder, resume=resume, keep_steps=keep_steps)
         with measured.training.engine:
             if measured.training.status == "finished":
@@ -127,11 +128,16 @@ def summary_of(
     )
 
 
-def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
+def _begun(experiment: Experiment, out: Path, measured: Measured, *, resume: bool) -> Experiment:
     """Write the recipe; then find what another run of the study has left for this one to begin with."""
     from aimcore import recipe
+    from aimcore.engine.finding import require_new
 
     experiment = pinned(experiment)
+    if resume:
+        require_same(experiment, out / experiment.name)
+    else:
+        require_new(out / experiment.name)
     if rank() == 0:
         recipe.save(out / experiment.name / RECIPE_FILE, experiment)
     require_branch(experiment, out)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 from loguru import logger
 
-from aimcore.errors import AimcoreError, RunFolderError
+from aimcore.errors import RunFolderError
 from aimcore.experiment import Study
 from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
-from aimcore.running.experiment_run import RECIPE_FILE, Sharing, run_experiment
+from aimcore.running.experiment_run import Sharing, run_experiment
 from aimcore.running.pinning import pinned_study
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank
+from aimcore.running.recorded import difference_from_recorded
 
 SUMMARY_FILE = "summary.json"
 
@@ -96,33 +96,14 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
         return None
     if not resume:
         return f"{out} holds a run already: go on with it by --resume, or choose another folder by --out DIR"
-    differing = list(_differing(study, out))
+    found = [difference_from_recorded(experiment, out / experiment.name) for experiment in study.experiments]
+    differing = [one for one in found if one is not None]
     if not differing:
         return None
     return (
         f"{out} holds runs of other recipes, which cannot be resumed: {'; '.join(differing)}. "
         "Run with the same study, scale and --set, or choose another folder by --out DIR"
     )
-
-
-def _differing(study: Study, out: Path) -> Iterator[str]:
-    """Say for each experiment how it differs from the one that ``out`` holds under its name."""
-    from aimcore import recipe
-    from aimcore.recipe.difference import differences_between, in_words
-
-    for experiment in study.experiments:
-        path = out / experiment.name / RECIPE_FILE
-        if not path.exists():
-            continue
-        try:
-            recorded = recipe.load(path)
-        except AimcoreError as error:
-            yield f"{path} cannot be read ({error})"
-            continue
-        if recorded != experiment:
-            places = differences_between(recipe.to_recipe(recorded), recipe.to_recipe(experiment))
-            told = [f"{place.path} ({in_words(place.left)} there, {in_words(place.right)} here)" for place in places]
-            yield f"{experiment.name} differs in {', '.join(told)}"
 
 
 def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:

@@ -9,8 +9,7 @@ import attrs
 from aimcore.errors import RunFolderError
 from aimcore.experiment import Experiment
 from aimcore.modules import ObjectiveModule
-
-RECIPE_FILE = "recipe.json"
+from aimcore.running.recorded import RECIPE_FILE
 
 
 @attrs.frozen(eq=False)

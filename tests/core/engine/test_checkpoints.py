@@ -189,6 +189,7 @@ def test_a_pickle_that_names_anything_strange_is_not_loaded(tmp_path: Path, monk
         (experiment(1), "zero_stage was 0, now 1; processes was any, now 1"),
         (experiment(0, "autocast"), "precision was fp32, now autocast"),
         (experiment(seed=7), "seed was 0, now 7"),
+        (experiment(optimizer=Optimizer(peak_lr=1e-2)), "optimizer.peak_lr was 0.001, now 0.01"),
         (experiment(trunk=ToyTrunk(width=8)), "parameters was"),
     ],
 )

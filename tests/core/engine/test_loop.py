@@ -14,6 +14,7 @@ from core.engine.toys import Signalling, ToyObjective, ToyTrunk, experiment, who
 
 from aimcore import Experiment
 from aimcore.engine import TrainingDiverged, TrainingEngine, TrainingResult, read_metrics, train
+from aimcore.errors import RunFolderError
 from aimcore_trackers import JSONLines
 
 TESTS = Path(__file__).parents[2]
@@ -77,6 +78,14 @@ def test_resuming_a_finished_run_trains_nothing(undisturbed: tuple[Path, Trainin
     assert again.losses == before.losses
 
 
+def test_a_folder_with_checkpoints_is_only_resumed(undisturbed: tuple[Path, TrainingResult]) -> None:
+    folder, _ = undisturbed
+    before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*"))
+    with pytest.raises(RunFolderError, match="holds a run already, with a checkpoint of step 6: resume it, or choose"):
+        run(experiment(trunk=DROPPING), folder)
+    assert sorted(path.stat().st_mtime_ns for path in folder.rglob("*")) == before
+
+
 def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, undisturbed: tuple[Path, TrainingResult]) -> None:
     result = run(experiment(trunk=DROPPING, trackers=(Signalling(step=1),)), tmp_path)
     # The signal of step 1 comes after its update; the next step notices.
@@ -131,7 +140,7 @@ def test_trackers_get_what_metrics_jsonl_gets(tmp_path: Path) -> None:
 
 
 def test_experiments_can_follow_each_other_in_one_process(tmp_path: Path) -> None:
-    found = [run(experiment(stage, num_steps=2), tmp_path / str(stage)).losses for stage in (0, 3, 1, 0)]
+    found = [run(experiment(stage, num_steps=2), tmp_path / str(n)).losses for n, stage in enumerate((0, 3, 1, 0))]
     assert found[0] == found[3]
     assert found[1] == pytest.approx(found[0], rel=1e-6)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import attrs
 import pytest
 
-from aimcore import Data, Engine, Experiment
-from aimcore.engine import CheckpointMismatch, read_metrics, train
+from aimcore import Data, Engine, Experiment, Study, Weights
+from aimcore.engine import CheckpointMismatch, WeightsMismatch, read_metrics, train
+from aimcore.errors import InvalidValue
+from aimcore.running.checks import check_study
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import Captioning
 from aimcore_sources import BundledEmoji, Mixture
@@ -65,3 +68,25 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(tokenizer: BPE, tmp_path:
     match = rf"vocabulary was bpe, 270 ids, {tokenizer.sha256[:16]}, now bpe, 270 ids, {other.sha256[:16]}"
     with pytest.raises(CheckpointMismatch, match=match):
         run(captioning(other), tmp_path / "run", resume=True)
+
+
+def test_weights_of_another_vocabulary_are_refused(tokenizer: BPE, tmp_path: Path) -> None:
+    run(captioning(tokenizer), tmp_path / "run")
+    weights = tmp_path / "run" / "checkpoints" / "step_00000004" / "model.safetensors"
+    other = BPE.train([text[::-1] for text in TEXTS], tmp_path / "other.json", vocabulary_size=270)
+    assert other.vocabulary_size == tokenizer.vocabulary_size
+    begun = attrs.evolve(captioning(tokenizer), initial_weights=Weights(url=str(weights), part="all"))  # type: ignore[misc]
+    changed = attrs.evolve(begun, objective=captioning(other).objective)  # type: ignore[misc]
+    train(begun, tmp_path / "begun", progress=False).engine.close()
+    with pytest.raises(WeightsMismatch, match=r"another vocabulary \(bpe, 270 ids, .* there, bpe, 270 ids, .* here\)"):
+        train(changed, tmp_path / "changed", progress=False)
+    the_trunk = attrs.evolve(changed, initial_weights=Weights(url=str(weights)))  # type: ignore[misc]
+    train(the_trunk, tmp_path / "the-trunk", progress=False).engine.close()
+
+
+def test_weights_of_another_vocabulary_are_told_before_the_study_runs(tokenizer: BPE, tmp_path: Path) -> None:
+    other = BPE.train([text[::-1] for text in TEXTS], tmp_path / "other.json", vocabulary_size=270)
+    begins = Weights(experiment="captions", part="all")
+    second = attrs.evolve(captioning(other), name="second", initial_weights=begins)  # type: ignore[misc]
+    with pytest.raises(InvalidValue, match="another vocabulary"):
+        check_study(Study(name="two", experiments=[captioning(tokenizer), second]), with_data=False)

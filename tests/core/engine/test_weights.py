@@ -129,6 +129,12 @@ def test_another_file_than_the_recipe_names_is_refused(fitted: Path) -> None:
         initial_module(beginning(fitted, sha256="0" * 64))
 
 
+def test_a_file_without_weights_is_told(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "empty.safetensors")
+    with pytest.raises(WeightsMismatch, match="missing: "):
+        initial_module(beginning(tmp_path / "empty.safetensors"))
+
+
 @pytest.mark.parametrize(
     "content", [pickle.dumps({"a": 1}), b"", b"\x08\0\0\0\0\0\0\0notjson!", b"\x02\0\0\0\0\0\0\0[]"]
 )

@@ -6,9 +6,10 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore import recipe
+from aimcore import Optimizer, recipe
 from aimcore.errors import RunFolderError
 from aimcore.report import read_summary
+from aimcore.running.experiment_run import run_experiment
 from aimcore.running.study_run import check_folder, default_folder, run_study
 
 pytestmark = pytest.mark.usefixtures("training")
@@ -119,6 +120,15 @@ def test_another_recipe_is_not_resumed_and_the_difference_named(
     recipe.save(tmp_path / "one" / "recipe.json", make_experiment("one", num_steps=9, seed=1))
     with pytest.raises(RunFolderError, match=r"one differs in num_steps \(9 there, 2 here\), seed \(1 there, 0 here\)"):
         check_folder(make_study("one"), tmp_path, resume=True)
+
+
+def test_a_run_from_python_is_not_resumed_by_another_recipe(make_experiment: Any, tmp_path: Path) -> None:
+    run_experiment(make_experiment("one"), tmp_path)
+    recorded = (tmp_path / "one" / "recipe.json").read_text()
+    entry = run_experiment(make_experiment("one", optimizer=Optimizer(peak_lr=0.5)), tmp_path, resume=True)
+    assert entry.status == "failed"
+    assert "one differs in optimizer.peak_lr (0.001 there, 0.5 here)" in entry.extra["error"]
+    assert (tmp_path / "one" / "recipe.json").read_text() == recorded
 
 
 def test_a_file_in_place_of_the_folder_is_refused(make_study: Any, tmp_path: Path) -> None:
