@@ -77,8 +77,8 @@ def generate(
 ) -> list[Caption]:
     """Write a caption of each image.
 
-    Each ends at its first end token, or is cut at the context's length. Padding is never written. The module is held in
-    evaluation mode, without gradients, and left as it was.
+    Each ends at its first end token, or is cut at the context's length. Padding is never written, but where a token of
+    texts has its id too. The module is held in evaluation mode, without gradients, and left as it was.
 
     Args:
         module: a module whose objective can ``"caption"``; whole, not partitioned by ZeRO stage 3.
@@ -144,7 +144,7 @@ def _written(module: ObjectiveModule, images: Images, tokenizer: TextTokenizer, 
     end, padding = tokenizer.end_id, tokenizer.padding_id
     logits_BV, state = module.start_caption(images)
     ended_B = torch.zeros(len(logits_BV), dtype=torch.bool, device=logits_BV.device)
-    never = torch.tensor([] if padding == end else [padding], dtype=torch.int64, device=logits_BV.device)
+    never = torch.tensor(_never_written(tokenizer), dtype=torch.int64, device=logits_BV.device)
     written: list[Tensor] = []
     while True:
         written.append(torch.where(ended_B, padding, choose(logits_BV.index_fill(1, never, -torch.inf), len(written))))
@@ -152,6 +152,15 @@ def _written(module: ObjectiveModule, images: Images, tokenizer: TextTokenizer, 
         if len(written) == most or bool(ended_B.all()):
             return torch.stack(written, dim=1)
         logits_BV, state = module.next_token(written[-1], state)
+
+
+def _never_written(tokenizer: TextTokenizer) -> list[int]:
+    """The padding's id, unless it is the end's, or that of a token of texts too: then it decodes to some text.
+
+    CLIP's padding has the id of the exclamation mark within a word.
+    """
+    padding = tokenizer.padding_id
+    return [] if padding == tokenizer.end_id or tokenizer.decode([padding]) else [padding]
 
 
 def _caption(ids: list[int], tokenizer: TextTokenizer) -> Caption:

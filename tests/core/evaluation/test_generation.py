@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
 import pytest
 import torch
 from torch import Tensor
+from vocabularies import write_clip_merges, write_sentencepiece
 
-from aimcore import Images, InvalidValue, ObjectiveModule, Text
+from aimcore import Images, InvalidValue, ObjectiveModule, Text, TextTokenizer, component
 from aimcore.evaluation import NeverStops, Sampling, generate, learns_to_stop
 from aimcore.evaluation.generation import drawn_tokens
 from aimcore.testing.material import draw_nonzero, random_images
@@ -17,7 +20,7 @@ from aimcore.testing.parts import StandInTrunk
 from aimcore.testing.requirements import seeded
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder, SeparateDecoder
 from aimcore_objectives import CapPa, Captioning, Multimodal
-from aimcore_tokenizers import Bytes
+from aimcore_tokenizers import BPE, Bytes, ClipBPE, SentencePiece
 
 CONTEXT, TOKENIZER = 9, Bytes(supervise_end=True)
 SMALL = {"width": 16, "depth": 2, "num_heads": 2}
@@ -85,9 +88,10 @@ def test_a_drawn_caption_depends_on_its_key_and_not_on_its_batch() -> None:
 class Scripted(ObjectiveModule):
     """Writes given tokens: one row per image, told by its first pixel."""
 
-    def __init__(self, rows: list[list[int]]) -> None:
+    def __init__(self, rows: list[list[int]], vocabulary_size: int = TOKENIZER.vocabulary_size) -> None:
         super().__init__()
         self.rows = torch.tensor(rows)
+        self.vocabulary_size = vocabulary_size
         self.num_steps = 0
 
     def counts(self, batch): ...
@@ -102,7 +106,7 @@ class Scripted(ObjectiveModule):
         return self._logits(state[:, 1:]), state[:, 1:]
 
     def _logits(self, rows_BT):
-        return torch.nn.functional.one_hot(rows_BT[:, 0], TOKENIZER.vocabulary_size).float()
+        return torch.nn.functional.one_hot(rows_BT[:, 0], self.vocabulary_size).float()
 
 
 def of_letters(text: str) -> list[int]:
@@ -135,6 +139,55 @@ def test_padding_is_never_written() -> None:
         Scripted([[TOKENIZER.padding_id, *of_letters("b"), TOKENIZER.end_id]]), numbered(0), TOKENIZER, 5
     )
     assert TOKENIZER.padding_id not in caption.ids
+
+
+@component("pads_with_a_letter")
+class PadsWithALetter(Bytes):
+    """Bytes whose padding has the id of the letter a, so that it is told by its place behind the end."""
+
+    @property
+    def padding_id(self) -> int:
+        return of_letters("a")[0]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.text_of(ids[: ids.index(self.end_id)] if self.end_id in ids else ids)
+
+
+def test_padding_that_is_a_token_of_texts_too_is_written() -> None:
+    tokenizer = PadsWithALetter(supervise_end=True)
+    rows = tokenizer.encode(["banana", "b"], 8).ids_BT.tolist()
+    captions = generate(Scripted(rows), numbered(0, 1), tokenizer, 8)
+    assert [caption.text for caption in captions] == ["banana", "b"]
+    assert captions[1].ids == (*of_letters("b"), tokenizer.end_id)
+
+
+def test_clip_writes_exclamation_marks(tmp_path: Path) -> None:
+    tokenizer = ClipBPE.from_file(write_clip_merges(tmp_path), begin=False)
+    tokenizer = attrs.evolve(tokenizer, supervise_end=True)
+    row = tokenizer.encode(["wow!!"], 12).ids_BT[0].tolist()
+    assert tokenizer.padding_id in row[: row.index(tokenizer.end_id)]
+    (caption,) = generate(Scripted([row], tokenizer.vocabulary_size), numbered(0), tokenizer, 12)
+    assert (caption.text, list(caption.ids)) == ("wow !!", row[: len(caption.ids)])
+
+
+def specials_written(tokenizer: TextTokenizer) -> tuple[bool, bool]:
+    """Whether a model that writes padding, then the end, gets its padding, and its end."""
+    script = Scripted([[tokenizer.padding_id, tokenizer.end_id, tokenizer.end_id]], tokenizer.vocabulary_size)
+    (caption,) = generate(script, numbered(0), tokenizer, 3)
+    return tokenizer.padding_id in caption.ids, tokenizer.end_id in caption.ids
+
+
+def test_of_all_tokenizers_clips_alone_may_write_its_padding(tmp_path: Path) -> None:
+    texts = ["a red shoe", "two blue bags"]
+    bpe = BPE.train(texts, tmp_path / "tokenizer.json", vocabulary_size=270)
+    piece = SentencePiece.from_file(write_sentencepiece(tmp_path, texts))
+    clip = ClipBPE.from_file(write_clip_merges(tmp_path))
+    own = (bpe, attrs.evolve(piece, pads_with="padding"), TOKENIZER)
+    learned = [attrs.evolve(one, supervise_end=True) for one in (*own, clip)]
+    assert [specials_written(one) for one in learned] == [(False, True)] * 3 + [(True, True)]
+    # Where the end pads as well, it ends the caption.
+    (caption,) = generate(Scripted([[1, 5, 5]]), numbered(0), attrs.evolve(piece, supervise_end=True), 3)
+    assert (caption.ids, caption.ended) == ((1,), True)
 
 
 def test_one_is_warned_that_a_model_never_learnt_to_stop() -> None:
