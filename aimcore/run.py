@@ -132,6 +132,11 @@ def _add_caption(commands: Any) -> None:
     caption.add_argument("--seed", type=int, help="other seeds draw other captions (default: 0)")
     caption.add_argument("--num", type=int, default=1, metavar="N", help="captions of each picture (default: 1)")
     caption.add_argument("--max-tokens", type=int, metavar="N", help="cut captions there (default: as in training)")
+    caption.add_argument(
+        "--area", type=int, metavar="PATCHES",
+        help="fit each picture, in its own aspect ratio, in so many patches (default: as validation cuts squares; for "
+        "a run at native resolution, the median of its areas)",
+    )  # fmt: skip
     caption.add_argument("--json", action="store_true", help="print a list of objects with file and captions")
     caption.set_defaults(function=_caption)
 
@@ -186,10 +191,9 @@ def _diff(options: argparse.Namespace) -> int:
 def _caption(options: argparse.Namespace) -> int:
     from aimcore.commands.caption import CaptionOptions, caption_command
 
-    given = {name: getattr(options, name) for name in ("sample", "temperature", "top_k", "top_p", "seed", "num")}
-    return caption_command(
-        options.run, options.images, CaptionOptions(**given, max_tokens=options.max_tokens, as_json=options.json)
-    )
+    names = ("sample", "temperature", "top_k", "top_p", "seed", "num", "max_tokens", "area")
+    given = {name: getattr(options, name) for name in names}
+    return caption_command(options.run, options.images, CaptionOptions(**given, as_json=options.json))
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ _BATCH = 32
 
 
 class CannotCaption(AimcoreError):
-    """A run's objective writes no captions, or no picture can be read."""
+    """A run's objective writes no captions, or it cannot read pictures so, or no picture can be read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +44,9 @@ class CaptionOptions:
     num: int = 1
     """Captions of each picture."""
     max_tokens: int | None = None
+    area: int | None = None
+    """Patches that each picture is fitted in, its aspect ratio kept; by default the median of the areas of a run at
+    native resolution, and squares as in validation for any other run."""
     as_json: bool = False
 
     def sampling(self) -> Sampling | None:
@@ -65,6 +68,8 @@ class CaptionOptions:
         yield "num", self.num
         if self.max_tokens is not None:
             yield "max_tokens", self.max_tokens
+        if self.area is not None:
+            yield "area", self.area
 
 
 @attrs.frozen(eq=False)
@@ -89,7 +94,8 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
         0; 1 where some picture could not be read.
 
     Raises:
-        CannotCaption: the objective writes no captions, or there is no picture that can be read.
+        CannotCaption: the objective writes no captions, the trunk does not take pictures of any shape and shall, or
+            there is no picture that can be read.
         RunFolderError, CheckpointDamaged, RecipeError: the run cannot be used.
     """
     from aimcore.running.trained import experiment_of, load_trained
@@ -97,6 +103,7 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
     sampling = options.sampling()
     experiment = experiment_of(run)
     _require_captions(run, experiment)
+    area = _area(run, experiment, options)
     trained = load_trained(run, experiment)
     console, skipped = Console(), list[UnreadableSample]()
     pictures = list(_read(places, skipped))
@@ -104,7 +111,7 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
         Console(stderr=True).print(f"skipped {failure}", highlight=False, markup=False, soft_wrap=True)
     if not pictures:
         raise CannotCaption(f"there is no picture that can be read in {', '.join(places)}")
-    captions = _captions(trained, pictures, sampling, options)
+    captions = _captions(trained, pictures, sampling, attrs.evolve(options, area=area))
     if options.as_json:
         console.print_json(data=[_record(*one) for one in zip(pictures, captions, strict=True)])
     else:
@@ -118,6 +125,17 @@ def _require_captions(run: Path, experiment: Experiment) -> None:
             f"{run} was trained with objective {experiment.objective.name!r}, which writes no captions; those that do: "
             f"{', '.join(_captioners())}"
         )
+
+
+def _area(run: Path, experiment: Experiment, options: CaptionOptions) -> int | None:
+    """The area that pictures are fitted in; None cuts squares out of them."""
+    native = experiment.data.native
+    if options.area is not None and "native" not in experiment.trunk.can:
+        raise CannotCaption(
+            f"{run} reads squares of {experiment.data.image_size} px only, so --area cannot be given: its trunk "
+            f"{experiment.trunk.name!r} has positions for them alone"
+        )
+    return options.area or (None if native is None else native.typical_area)
 
 
 def _captioners() -> list[str]:
@@ -158,7 +176,8 @@ def _captions(
         warnings.simplefilter("once")
         for first in range(0, len(pictures), _BATCH):
             batch = pictures[first : first + _BATCH]
-            images = render_pictures([one.pixels_CHW for one in batch], experiment.data, experiment.trunk.patch_size)
+            pixels = [one.pixels_CHW for one in batch]
+            images = render_pictures(pixels, experiment.data, experiment.trunk.patch_size, options.area)
             draws = [
                 generate(
                     trained.module,

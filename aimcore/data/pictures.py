@@ -9,6 +9,7 @@ import fsspec
 from torch import Tensor
 
 from aimcore.data.decoding import decode
+from aimcore.data.rendering import Native
 from aimcore.data.transforms import normalize, render_evaluation, to_channels, to_unit
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
@@ -56,8 +57,19 @@ def read_picture(place: str) -> tuple[bytes, Tensor]:
     return content, decode(content, place)
 
 
-def render_pictures(pictures: Sequence[Tensor], data: Data, patch_size: int) -> Images:
-    """Pictures as validation renders its images: resized, cropped at the centre, normalised."""
+def render_pictures(pictures: Sequence[Tensor], data: Data, patch_size: int, area: int | None = None) -> Images:
+    """Pictures as validation renders its images: resized, cropped at the centre, normalised.
+
+    Args:
+        pictures: RGB ``uint8 [3, H, W]``.
+        data: gives size and statistics.
+        patch_size: in pixels.
+        area: keep each one's aspect ratio instead, crop nothing, and fit it in so many patches, filled up as in
+            training at native resolution.
+    """
     channels = [to_channels(picture, len(data.mean)) for picture in pictures]
+    if area is not None:
+        rendering = Native(data, patch_size, data.native is None or data.native.padding == "image")
+        return rendering.fitted(channels, area).images
     unit_BCHW = to_unit([render_evaluation(picture, data.image_size, data.eval_crop) for picture in channels])
     return images_of(normalize(unit_BCHW, data.mean, data.std), patch_size)

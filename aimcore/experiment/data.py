@@ -61,6 +61,11 @@ class NativeResolution(Checked):
     patches of padding that no real patch sees, and that are never predicted (an option of this project's)."""
 
     @property
+    def typical_area(self) -> int:
+        """The median of the areas that steps have, in patches."""
+        return floor(2 ** (sum(self.log2_area) / 2))
+
+    @property
     def smallest_length(self) -> int:
         """The fewest patches that an image has in any step, without what is masked.
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 from PIL import Image
 from trained_runs import captioning_experiment, write_run
 
+from aimcore import Images, NativeResolution
 from aimcore.run import command
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import Captioning, Contrastive
+from aimcore_objectives.captioner import CaptionerModule
+from aimcore_trunks import ViT
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +70,35 @@ def test_another_seed_draws_other_captions_and_none_draws_none(
     assert written(capsys, run, file) == written(capsys, run, file)
     (one,) = written(capsys, run, file, "--max-tokens", "2")
     assert len(one["captions"][0]["text"]) <= 2
+
+
+def test_a_run_at_native_resolution_sees_the_whole_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Images] = []
+    build = CaptionerModule.start_caption
+    monkeypatch.setattr(
+        CaptionerModule, "start_caption", lambda self, images: (seen.append(images), build(self, images))[1]
+    )
+    squares = captioning_experiment(trunk=ViT(width=16, depth=1, num_heads=2, patch_size=16, positions="sincos"))
+    native = NativeResolution(patches_per_step=64, images_multiple_of=1, log2_area=(2.0, 6.0))
+    own_shape = attrs.evolve(squares, data=attrs.evolve(squares.data, native=native))
+    write_run(tmp_path / "run", own_shape, step=2)
+    Image.new("RGB", (160, 40), (255, 0, 0)).save(tmp_path / "wide.png")
+    run, file = str(tmp_path / "run"), str(tmp_path / "wide.png")
+    written(capsys, run, file)
+    written(capsys, run, file, "--area", "4")
+    # The median of 2^2 to 2^6 is 16 patches: two rows of eight for a picture four times as wide as high.
+    assert [(images.grids[0].rows, images.grids[0].columns) for images in seen] == [(2, 8), (1, 4)]
+
+
+def test_a_run_on_squares_cannot_take_other_shapes(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trunk = ViT(width=16, depth=1, num_heads=2, patch_size=16, positions="learned", grid=(2, 2))
+    write_run(tmp_path / "run", captioning_experiment(trunk=trunk), step=2)
+    assert command(["caption", str(tmp_path / "run"), str(pictures), "--area", "4"]) == 2
+    assert "reads squares of 32 px only, so --area cannot be given" in " ".join(capsys.readouterr().err.split())
 
 
 def test_unreadable_pictures_are_named_and_skipped(
