@@ -12,11 +12,13 @@ from aimcore import (
     Attention,
     Batch,
     Decoder,
+    Features,
     Images,
     Loss,
     Objective,
     Ordering,
     PatchGrid,
+    PredictedPatches,
     Problem,
     Reading,
     Target,
@@ -32,6 +34,8 @@ from aimcore_decoders import JointDecoder, SeparateDecoder
 from aimcore_objectives.captioner import CaptionerModule
 from aimcore_objectives.steps import (
     Prefix,
+    Steps,
+    drawn_patches,
     nothing_left,
     num_scored,
     patch_loss,
@@ -141,10 +145,8 @@ class MultimodalModule(CaptionerModule):
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """The losses of captions and patches."""
         config, text = self.config, text_of(batch)
-        steps = steps_of(batch, config.ordering, config.prefix, training=self.training)
-        features = self.trunk(batch.images, Reading(attention=steps.attention, order_BN=steps.order_BN))
+        features, steps = self._read(batch)
         tokens_M = scored_tokens(text)
-        # The output at step t - 1 predicts the patch of step t.
         patches_MK, logits_MV = self.decoder(
             features, steps.attention, text, steps.target_M - 1, tokens_M.to(steps.target_M.device)
         )
@@ -152,6 +154,20 @@ class MultimodalModule(CaptionerModule):
             "text": text_loss(text, tokens_M, logits_MV),
             "image": patch_loss(config.target, batch, steps, patches_MK, weight=config.image_weight),
         }
+
+    def predicted_patches(self, batch: Batch) -> PredictedPatches:
+        """Each patch behind the prefix as predicted from the true patches before it, in raster order.
+
+        No patch sees the caption, and the batch may lack it.
+        """
+        features, steps = self._read(batch)
+        patches_MK, _ = self.decoder(features, steps.attention, batch.text, steps.target_M - 1, None)
+        return drawn_patches(self.config.target, batch, steps, patches_MK)
+
+    def _read(self, batch: Batch) -> tuple[Features, Steps]:
+        """Features in reading order; what the decoder makes of step t - 1 predicts the patch of step t."""
+        steps = steps_of(batch, self.config.ordering, self.config.prefix, training=self.training)
+        return self.trunk(batch.images, Reading(attention=steps.attention, order_BN=steps.order_BN)), steps
 
     def evaluation_reading(self, images: Images) -> Reading:
         """In this objective's order; all patches see all, unless the prefix was fixed or none in training."""
