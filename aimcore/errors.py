@@ -92,7 +92,7 @@ class DataNotFound(AimcoreError):
 
 
 class TooManyUnreadable(AimcoreError):
-    """More samples are unreadable than ``data.max_unreadable`` allows, or nothing readable is left."""
+    """More samples are unreadable than ``data.max_unreadable`` and its share allow, or nothing readable is left."""
 
 
 class UnknownCheck(AimcoreError):
@@ -110,6 +110,10 @@ class InvalidSamples(AimcoreError):
 
 class ReportError(AimcoreError):
     """There is nothing to report on where it was looked for."""
+
+
+class NoCaption(UnreadableSample):
+    """A sample has no caption of a wanted kind; it counts as unreadable."""
 
 
 class NoExamples(AimcoreError):

@@ -92,14 +92,15 @@ class TrainingLoader:
         return examples
 
     def _read_one(self, number: int, index: int, failures: list[UnreadableSample]) -> Example | None:
-        """The sample at ``index``, or the first readable one of those drawn in its place; None if there is none."""
+        """The sample at ``index``, or the first readable one of its part drawn in its place; None if none is."""
+        part = self.source.part_of(index)
         for attempt in range(MAX_REPLACEMENTS):
             try:
                 sample = self.source.read(index)
                 return Example(sample, self.captions.drawn(sample, self.seed, number) if self.captions else None)
             except UnreadableSample as failure:
                 failures.append(failure)
-                index = int(keyed_integers(self.seed, f"replacement {attempt}", number, 0, len(self.source)))
+                index = int(keyed_integers(self.seed, f"replacement {attempt}", number, part.start, part.stop))
         return None
 
 

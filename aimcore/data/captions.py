@@ -8,7 +8,7 @@ from itertools import islice
 import attrs
 import numpy as np
 
-from aimcore.errors import UnreadableSample
+from aimcore.errors import NoCaption, UnreadableSample
 from aimcore.randomness import keyed_integers, keyed_uniform
 from aimcore.roles import OpenSource, TextTokenizer
 from aimcore.values import Sample, Text
@@ -64,7 +64,7 @@ class Captions:
         """A caption drawn for sample ``number``: first the kind by its weight, then one of that kind.
 
         Raises:
-            UnreadableSample: there is none.
+            NoCaption: there is none.
         """
         wanted = self._wanted(sample)
         kinds = sorted(wanted)  # another order of the same captions draws the same
@@ -77,7 +77,7 @@ class Captions:
         """The first caption of the source's first wanted kind.
 
         Raises:
-            UnreadableSample: there is none.
+            NoCaption: there is none.
         """
         return next(iter(self._wanted(sample).values()))[0]
 
@@ -89,5 +89,5 @@ class Captions:
         found = wanted_captions(sample, self.weights)
         if not found:
             kinds = "of any kind" if self.weights is None else f"of {' or '.join(map(repr, self.weights))}"
-            raise UnreadableSample(sample.identifier, f"it has no caption {kinds} (it has {sorted(sample.captions)})")
+            raise NoCaption(sample.identifier, f"it has no caption {kinds} (it has {sorted(sample.captions)})")
         return found

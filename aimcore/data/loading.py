@@ -10,7 +10,6 @@ from contextlib import closing
 
 import numpy as np
 import numpy.typing as npt
-from loguru import logger
 
 from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, TrainingLoader
 from aimcore.data.captions import Captions, TextRequest
@@ -18,6 +17,7 @@ from aimcore.data.native import NativeSteps
 from aimcore.data.rendering import Native, Square
 from aimcore.data.sampling import require_even_batches
 from aimcore.data.streaming import stream
+from aimcore.data.unreadable import Unreadable
 from aimcore.errors import DataNotFound, TooManyUnreadable
 from aimcore.experiment import Data
 from aimcore.roles import OpenSource
@@ -44,7 +44,8 @@ def train_steps(
     live as long as the generator; else a thread does. Both start at the first ``next`` and end when the generator is
     closed. The time a caller waits in ``next`` is what training loses to data.
 
-    An unreadable image is replaced by one drawn from (seed, sample number, attempt); it is named in one warning.
+    An unreadable image is replaced by one of the same part of the source, drawn from (seed, sample number, attempt);
+    it is named in one warning.
 
     Args:
         data: batch size, image size, augmentation, mean and std, workers, the limit on unreadable images.
@@ -163,17 +164,9 @@ def _batches(loader: EvaluationLoader, numbers: range) -> Generator[Batch]:
 
 
 def _readable(stream_of_loaded: Iterator[Loaded], data: Data) -> Iterator[Batch | None]:
-    """Name every unreadable sample once, and stop beyond the limit."""
-    seen: dict[str, str] = {}
+    """Name unreadable samples, and stop beyond the limits."""
+    unreadable = Unreadable(data)
     for loaded in stream_of_loaded:
-        for failure in loaded.failures:
-            if failure.identifier not in seen:
-                seen[failure.identifier] = failure.cause
-                logger.warning("{}; {} of at most {} unreadable", failure, len(seen), data.max_unreadable)
-            if len(seen) > data.max_unreadable:
-                first = "; ".join(f"{name} ({cause})" for name, cause in list(seen.items())[:3])
-                raise TooManyUnreadable(
-                    f"{len(seen)} images could not be read, more than data.max_unreadable = {data.max_unreadable} "
-                    f"allows. The first: {first}. Repair the data, or raise data.max_unreadable"
-                )
+        num_readable = 0 if loaded.batch is None else len(loaded.batch.sample_numbers_B)
+        unreadable.add(num_readable, loaded.failures)
         yield loaded.batch

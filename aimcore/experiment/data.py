@@ -118,7 +118,10 @@ class Data(Checked):
     num_workers: int = 0
     """Data processes per rank; 0 loads in a thread of the training process."""
     max_unreadable: int = 100
-    """A run stops when more images than this cannot be read."""
+    """So many unreadable images never stop a run."""
+    max_unreadable_share: float = 0.01
+    """More of them stop it where they are a larger share than this of all images read, which each process counts from
+    its start on; a sample that lacks a caption of the wanted kinds is unreadable too."""
 
     def problems(self) -> Iterable[Problem]:
         """Counts must be positive, mean and std of one length."""
@@ -127,6 +130,7 @@ class Data(Checked):
         yield from within("eval_crop", self.eval_crop, 0.01, 1)
         yield from at_least("num_workers", self.num_workers, 0)
         yield from at_least("max_unreadable", self.max_unreadable, 0)
+        yield from within("max_unreadable_share", self.max_unreadable_share, 0, 1)
         weights = {} if self.caption_weights is None else self.caption_weights
         if self.caption_weights is not None and not (all(v >= 0 for v in weights.values()) and any(weights.values())):
             yield Problem("caption_weights", f"must be null or weights of 0 and more, not all 0, got {dict(weights)}")

@@ -137,6 +137,12 @@ class OpenMixture(OpenSource):
             indices[here] = first + source.indices_of(drawn.ordinal[here], _seed_of(seed, f"source {number}"))
         return indices
 
+    def part_of(self, index: int) -> range:
+        """The source that ``index`` belongs to, or its part where it has parts itself."""
+        number, place = self._at(index)
+        part, first = self._sources[number].part_of(place), index - place
+        return range(first + part.start, first + part.stop)
+
     def _at(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} samples, no number {index}")

@@ -133,6 +133,12 @@ def test_more_than_the_limit_without_a_caption_stop_the_run(data: MakeData) -> N
         list(train_steps(settings, Captioned(8), patch_size=4, text=TEXT, seed=0, num_steps=1))
 
 
+def test_the_error_says_how_many_lack_a_caption(data: MakeData) -> None:
+    source = Captioned(8, without=(2, 5, 6), broken=(1,))
+    with pytest.raises(TooManyUnreadable, match=r"^4 of 8 images read could not be read \(3 have no wanted caption\),"):
+        list(evaluation_batches(data(max_unreadable=3), source, patch_size=4, text=TEXT, batch_size=8))
+
+
 def test_whether_a_source_has_captions_is_told_from_its_first_samples() -> None:
     assert has_captions(Captioned(50, without=tuple(range(15))), None)
     assert not has_captions(Captioned(50, without=tuple(range(50)), broken=(0, 1)), None)

@@ -1,9 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
+import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 
-from aimcore import Batch, Data
+from aimcore import Batch, Data, InvalidValue, OpenSource, Sample, UnreadableSample
 from aimcore.data import evaluation_batches, train_steps
 from aimcore.errors import TooManyUnreadable
 from aimcore_sources import ImageFolder
@@ -65,8 +69,9 @@ def test_too_many_stop_the_run_and_the_first_are_named(data: MakeData, folder: I
     settings = data(max_unreadable=4, num_workers=num_workers)
     with pytest.raises(
         TooManyUnreadable,
-        match=r"5 images .* data.max_unreadable = 4 allows. The first: class_0/00.png \(UnidentifiedImageError: .*"
-        r"class_0/02.png .*class_0/04.png .*raise data.max_unreadable",
+        match=r"5 of 6 images read could not be read, more than data.max_unreadable = 4 and "
+        r"data.max_unreadable_share = 0.01 allow. The first: class_0/00.png \(UnidentifiedImageError: .*"
+        r"class_0/02.png .*class_0/04.png .*raise the limits",
     ):
         list(evaluation_batches(settings, folder.open(), patch_size=4, batch_size=2))
 
@@ -75,6 +80,69 @@ def test_as_many_as_allowed_do_not_stop_the_run(data: MakeData, folder: ImageFol
     damage(folder, range(4))
     batches = list(evaluation_batches(data(max_unreadable=4), folder.open(), patch_size=4, batch_size=8))
     assert len(names(batches)) == 16
+
+
+class Sparse(OpenSource):
+    """Black pictures, of which every ``period``-th cannot be read, from ``first`` on."""
+
+    def __init__(self, size: int, period: int, first: int = 0) -> None:
+        self.size, self.period, self.first = size, period, first
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, index: int) -> Sample:
+        if index >= self.first and index % self.period == 0:
+            raise UnreadableSample(f"{index}", "broken")
+        return Sample(image=torch.zeros(3, 8, 8, dtype=torch.uint8), identifier=f"{index}")
+
+
+def test_more_than_the_number_do_not_stop_the_run_while_their_share_is_small(data: MakeData) -> None:
+    source = Sparse(400, period=20)
+    settings = data(max_unreadable=4, max_unreadable_share=0.05)
+    assert len(names(list(evaluation_batches(settings, source, patch_size=4, batch_size=20)))) == 380
+    with pytest.raises(TooManyUnreadable, match=r"5 of 100 images read .* data.max_unreadable_share = 0.04 allow"):
+        list(evaluation_batches(attrs.evolve(settings, max_unreadable_share=0.04), source, patch_size=4, batch_size=20))
+
+
+def test_a_share_that_grows_later_stops_the_run_where_it_passes_the_limit(data: MakeData) -> None:
+    settings = data(max_unreadable=2, max_unreadable_share=0.1)
+    # Every second one from 80 on: 10 of the first 100 are as many as allowed; of the first 120, 13 are one too many.
+    batches = evaluation_batches(settings, Sparse(400, period=2, first=80), patch_size=4, batch_size=20)
+    assert [len(next(batches).sample_numbers_B) for _ in range(5)] == [20, 20, 20, 20, 10]
+    with pytest.raises(TooManyUnreadable, match="13 of 120 images read"):
+        next(batches)
+
+
+def test_the_share_is_a_share(data: MakeData) -> None:
+    with pytest.raises(InvalidValue, match=r"max_unreadable_share: must .*1\.5"):
+        data(max_unreadable_share=1.5)
+
+
+def test_beyond_the_number_they_are_counted_and_no_longer_named(data: MakeData, warnings: list[str]) -> None:
+    settings = data(max_unreadable=2, max_unreadable_share=1.0)
+    list(evaluation_batches(settings, Sparse(40, period=4), patch_size=4, batch_size=8))
+    assert [line.split(":")[0] for line in warnings] == ["cannot read 0", "cannot read 4", "cannot read 8"]
+    assert warnings[-1].endswith("3 unreadable: others are counted, and not named")
+
+
+def test_a_replacement_comes_from_the_same_part_of_a_mixture(data: MakeData) -> None:
+    class Halves(Sparse):
+        """Ten pictures, of which few are readable, and many others."""
+
+        def part_of(self, index: int) -> range:
+            return range(10) if index < 10 else range(10, len(self))
+
+        def indices_of(self, sample_numbers: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+            return sample_numbers % 10
+
+        def read(self, index: int) -> Sample:
+            if index < 8:
+                raise UnreadableSample(f"{index}", "broken")
+            return super().read(index)
+
+    steps = train_steps(data(batch_size=20), Halves(1000, 2000, 1), patch_size=4, seed=0, num_steps=5)
+    assert set(names([batch for step in steps for batch in step])) == {"8", "9"}
 
 
 def test_a_source_of_nothing_but_damaged_images_stops_training(data: MakeData, folder: ImageFolder) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_plugins import ToySource
 
-from aimcore import Data, InvalidValue, OpenSource, Sample
+from aimcore import Data, InvalidValue, OpenSource, Sample, UnreadableSample
 from aimcore.data import index_of, train_steps
 from aimcore_sources import BundledFashionMNIST, Mixture
 from aimcore_sources.mixture import OpenMixture, quotas
@@ -100,6 +100,31 @@ def test_a_mixture_within_a_mixture_keeps_its_shares() -> None:
     mixture = OpenMixture((inner, Named("z", 5)), (4, 1))
     counts = Counter(name.split("/")[-1][0] for name in read(mixture, range(500)))
     assert counts == {"a": 200, "b": 200, "z": 100}
+
+
+def test_a_part_is_the_innermost_source_that_an_index_belongs_to() -> None:
+    inner = OpenMixture(sources(10, 1000), (1, 1))
+    mixture = OpenMixture((Named("z", 5), inner), (1, 4))
+    assert [mixture.part_of(index) for index in (0, 4, 5, 14, 15, 1014)] == [
+        range(5), range(5), range(5, 15), range(5, 15), range(15, 1015), range(15, 1015),
+    ]  # fmt: skip
+    assert sources(7)[0].part_of(3) == range(7)
+
+
+def test_unreadable_samples_do_not_change_the_shares() -> None:
+    class Half(Named):
+        """Every second sample cannot be read."""
+
+        def read(self, index: int) -> Sample:
+            if index % 2:
+                raise UnreadableSample(f"{self.name}{index}", "broken")
+            return super().read(index)
+
+    mixture = OpenMixture((Half("a", 40), Named("b", 100_000)), (1, 1))
+    settings = Data(train=ToySource(), validation=ToySource(), batch_size=10, image_size=8)
+    steps = train_steps(settings, mixture, patch_size=4, seed=1, num_steps=8)
+    counts = Counter(name[0] for step in steps for batch in step for name in batch.extras["identifiers"])
+    assert counts == {"0": 40, "1": 40}
 
 
 def test_by_index_it_is_one_source_after_another(table_2: OpenMixture) -> None:
