@@ -19,6 +19,7 @@ from aimcore.evaluation.ranks import gather_rows, in_step, rank_and_world_size
 from aimcore.evaluation.sinks import no_images
 from aimcore.experiment import Experiment
 from aimcore.randomness import keyed_bits
+from aimcore.recipe.writing import plain
 from aimcore.roles import OpenSource, Source, TextTokenizer
 from aimcore.values import Batch, Text
 
@@ -79,11 +80,16 @@ class Material:
         """What is trained on, or validated with."""
         return self.train if split == "train" else self.validation
 
+    def origin(self, which: Split | Literal["labelled"]) -> Any:
+        """Where its images are from, as plain values for the protocol card."""
+        data = self.experiment.data
+        labelled = data.validation if data.probe_test is None else data.probe_test
+        return plain({"train": data.train, "validation": data.validation, "labelled": labelled}[which])
+
     def described(self, split: Split, *, kind: str | None, group_by: str | None) -> dict[str, Any]:
         """Which images :meth:`captioned` takes of ``split``, and with which captions, for the protocol card."""
-        data = self.experiment.data
         return {
-            "source": (data.train if split == "train" else data.validation).name,
+            "source": self.origin(split),
             "chosen": "by hash of the image's number" + ("" if group_by is None else f", one per {group_by!r}"),
             "captions": "of all kinds that are trained on" if kind is None else kind,
         }

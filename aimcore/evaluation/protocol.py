@@ -13,6 +13,7 @@ from aimcore.evaluation.probe_sizes import ProbeSize, probe_sizes
 from aimcore.evaluation.raw_pixels import DESCRIPTIONS
 from aimcore.evaluation.tables import FeatureKind
 from aimcore.experiment import Experiment
+from aimcore.recipe.writing import plain
 from aimcore.roles import Evaluation, Objective, Ordering, Probe
 from aimcore.values import Score
 
@@ -90,8 +91,9 @@ def evaluation_card(material: Material, evaluation: Evaluation, scores: Mapping[
 
 
 def _splits(experiment: Experiment, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Where each split's images are from, and how many; held-out ones are taken from the training source."""
     train, test = probe_sources(experiment)
-    sources = {"train": train.name, "held_out": train.name, "test": test.name}
+    sources = {"train": plain(train), "held_out": "as train", "test": plain(test)}
     return {split: {"source": sources[split], "num_images": size} for split, size in sizes.items()}
 
 

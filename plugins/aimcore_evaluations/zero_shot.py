@@ -57,9 +57,8 @@ class ZeroShot(Evaluation):
 
     def protocol(self, material: Material) -> Mapping[str, Any]:
         """Which images and classes, and how they are compared."""
-        data = material.experiment.data
         return {
-            "source": (data.probe_test or data.validation).name,
+            "source": material.origin("labelled"),
             "chosen": "all" if self.max_images is None else "by hash of the image's number",
             "num_classes": len(material.labelled.class_names),
             "compared_by": compared_by(material.experiment.objective),

@@ -53,7 +53,8 @@ def test_every_evaluation_has_a_card_of_how_it_was_measured(stages: dict[int, Ex
     assert retrieval["judged"] == dict.fromkeys(retrieval["judged"], 12)
     assert retrieval["settings"]["max_images"] == 12
     assert retrieval["compared_by"] == "log-likelihood of the text given the image"
-    assert (retrieval["source"], retrieval["text"]["tokenizer"]) == ("bundled_emoji", "bytes")
+    assert (retrieval["source"]["name"], retrieval["source"]["split"]) == ("bundled_emoji", "test")
+    assert retrieval["text"] == {"tokenizer": "bytes", "context_length": 8}
     assert cards["zero_shot"]["num_classes"] == len(BundledEmoji(split="test").open().class_names)
     assert "centre crop to 32 px" in cards["zero_shot"]["transform"]
 
