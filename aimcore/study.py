@@ -93,7 +93,7 @@ def _import_file(path: Path) -> ModuleType:
 def _is_raised_in(path: Path, error: BaseException) -> bool:
     """Whether the last of the lines that raised ``error`` stands in the file at ``path``."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return Path(frame.f_code.co_filename) == path
+    return Path(frame.f_code.co_filename).resolve() == path.resolve()
 
 
 @contextmanager

@@ -83,6 +83,13 @@ def test_a_file_that_imports_what_is_not_installed_says_so(tmp_path: Path) -> No
         load_study(tmp_path / "study.py", "smoke")
 
 
+def test_a_file_at_a_relative_path_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study.py").write_text("import aimcore_hilbert\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidStudy, match=r"^study\.py imports aimcore_hilbert, which is not installed"):
+        load_study(Path("study.py"), "smoke")
+
+
 def test_a_failure_in_what_a_file_imports_keeps_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "neighbour.py").write_text("import no_such_module\n")
     (tmp_path / "study.py").write_text("import neighbour\n")
