@@ -61,4 +61,4 @@ def study(scale: Scale) -> Study:
     ]
     if scale != "paper":
         experiments.insert(0, captions(scale))
-    return Study(name="aimv2-captions", source="after arXiv:2411.14402", experiments=experiments)
+    return Study(name="aimv2-captions", source="arXiv:2411.14402", experiments=experiments)

@@ -17,7 +17,12 @@ HOSTILE = "<script>alert(1)</script>&\"'$x_1$</svg>"
 
 
 def make_study(
-    out: Path, names: Sequence[str], probes: Sequence[str] = ("linear",), evaluations: Sequence[str] = ()
+    out: Path,
+    names: Sequence[str],
+    probes: Sequence[str] = ("linear",),
+    evaluations: Sequence[str] = (),
+    *,
+    only_seeds_differ: bool = False,
 ) -> Path:
     """A finished study of experiments called ``names``, whose files lie in folders ``0``, ``1``, ..."""
     entries = tuple(
@@ -28,7 +33,7 @@ def make_study(
     summary = Summary(study="made-up", source="arXiv:0, Table 9", scale="smoke", machine=machine, experiments=entries)
     write_summary(summary, out / "summary.json")
     for number, name in enumerate(names):
-        make_run(out / str(number), name, number)
+        make_run(out / str(number), name, number, ordering="raster" if only_seeds_differ else name)
     return out
 
 
@@ -47,7 +52,7 @@ def entry(
     return ExperimentSummary(
         name=name,
         status="finished",
-        seed=0,
+        seed=number,
         num_steps=100,
         losses={"next_patch": LossSummary(train_last_100=0.5, validation=0.4)},
         probes=dict.fromkeys(probes, score) or None,
@@ -58,7 +63,7 @@ def entry(
     )
 
 
-def make_run(folder: Path, name: str, number: int) -> None:
+def make_run(folder: Path, name: str, number: int, ordering: str = "raster") -> None:
     """The files of one experiment."""
     folder.mkdir(parents=True)
     steps = np.arange(100)
@@ -69,13 +74,14 @@ def make_run(folder: Path, name: str, number: int) -> None:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     by_chunk = [None, *(0.5 - 0.01 * chunk for chunk in range(15))]
     (folder / "validation.json").write_text(json.dumps({"losses": {"next_patch": {"by_chunk": by_chunk}}}))
-    (folder / "recipe.json").write_text(json.dumps(recipe(name, seed=number)))
+    (folder / "recipe.json").write_text(json.dumps(recipe(name, number, ordering)))
     save_samples(samples(), folder / SAMPLES_FILE)
 
 
-def recipe(name: str, seed: int) -> dict[str, Any]:
+def recipe(name: str, seed: int, ordering: str) -> dict[str, Any]:
     """The outline of a recipe."""
-    experiment = {"name": name, "num_steps": 100, "objective": {"name": "next_patch"}, "seed": seed}
+    objective = {"name": "next_patch", "ordering": ordering}
+    experiment = {"name": name, "num_steps": 100, "objective": objective, "seed": seed}
     return {"aimcore": "0.1.0", "plugins": {"aimcore": {"version": "0.1.0"}}, "experiment": experiment}
 
 

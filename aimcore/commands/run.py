@@ -41,7 +41,7 @@ def run_command(options: argparse.Namespace) -> int:
         from aimcore.commands.report import draw_after_run
         from aimcore.report.table import print_summary
 
-        print_summary(summary, Console())
+        print_summary(summary, Console(), out)
         draw_after_run(out)
         logger.info("everything is in {}", out)
     wanted = {experiment.name for experiment in study.experiments}

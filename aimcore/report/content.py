@@ -13,12 +13,13 @@ from aimcore.errors import AimcoreError
 from aimcore.report import pictures, plots
 from aimcore.report.comparing import Difference, differences, shared_and_own
 from aimcore.report.files import Absent, RunFiles
+from aimcore.report.remarks import remarks
 from aimcore.report.samples import Samples
 from aimcore.report.sampling import FAILURES, samples_of
 from aimcore.report.scaling_content import ScalingShown, scaling_shown
+from aimcore.report.seeds import SeedGroup, seed_groups
 from aimcore.report.style import Drawn, Series, slugs
 from aimcore.report.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
-from aimcore.report.table import remarks
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class Content:
     series: tuple[Series, ...]
     remarks: tuple[str, ...]
     scores: tuple[Drawn, ...]
+    groups: tuple[SeedGroup, ...]
+    """Runs that differ in their seed alone."""
     training: Shown
     chunks: Shown
     scaling: ScalingShown | None
@@ -107,6 +110,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         series=series,
         remarks=tuple(remarks(summary)),
         scores=tuple(_scores(summary, series, images)),
+        groups=seed_groups(summary, out),
         training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
         chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
         scaling=scaling_shown(summary, images),

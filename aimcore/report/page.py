@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from aimcore.errors import ReportError
 from aimcore.report.content import Content, content_of, half_interval
 from aimcore.report.files import Absent, files_of
+from aimcore.report.remarks import is_guessed
 from aimcore.report.style import DARK, LIGHT
 from aimcore.report.summary import read_summary
 
@@ -63,8 +65,16 @@ def html_of(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "loss": _loss, "whole": _whole, "json": _json, "number": _number}
+    environment.filters |= {
+        "percent": _percent,
+        "loss": _loss,
+        "whole": _whole,
+        "json": _json,
+        "number": _number,
+        "words": _words,
+    }
     environment.tests["absent"] = lambda value: isinstance(value, Absent)
+    environment.tests["guessed"] = is_guessed
     template = environment.get_template("report.html")
     return template.render(
         content=content, summary=content.summary, half_interval=half_interval, svg=Markup, light=LIGHT, dark=DARK
@@ -102,6 +112,11 @@ def _loss(value: float | None) -> str:
 
 def _whole(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
+
+
+def _words(name: str) -> Markup:
+    """A name that may be broken behind what joins its words."""
+    return Markup("<wbr>").join(re.findall(r"[^/_]*[/_]|[^/_]+", name))
 
 
 def _json(value: Any) -> str:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from aimcore.report.remarks import remarks
+from aimcore.report.seeds import SeedGroup, SeedScore, seed_groups
 from aimcore.report.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
 _ABSENT = "-"
-_NOT_RUN = "not run"
+_WIDTH = 80
+_SEPARATOR = 3
+"""Columns between two cells."""
+_NUMBERS = 37
+"""Columns that evaluations take beside names; so many are left to the names of runs and scores."""
+_SEEDS_NUMBERS = 42
+"""The same beside the names of runs that differ in their seed."""
 
 
-def print_summary(summary: Summary, console: Console) -> None:
-    """Print losses, scores of probes and evaluations, and in words what the scores must not hide."""
+def print_summary(summary: Summary, console: Console, out: Path | None = None) -> None:
+    """Print losses, scores of probes and evaluations, and in words what the scores must not hide.
+
+    Args:
+        summary: of the study.
+        console: where to.
+        out: the study's folder, whose recipes tell which runs differ in their seed alone; None does not look.
+    """
     console.print(losses_table(summary))
-    for table in (probes_table(summary), evaluations_table(summary)):
+    groups = () if out is None else seed_groups(summary, out)
+    width = console.width
+    tables = (
+        probes_table(summary),
+        evaluations_table(summary, width),
+        *not_run_tables(summary, width),
+        seeds_table(groups, width),
+    )
+    for table in tables:
         if table.row_count:
             console.print(table)
     for remark in remarks(summary):
@@ -65,61 +89,69 @@ def probes_table(summary: Summary) -> Table:
     return table
 
 
-def evaluations_table(summary: Summary) -> Table:
-    """One row per score of an evaluation, with chance and the paper's; and one per score that is the paper's alone."""
+def evaluations_table(summary: Summary, width: int = _WIDTH) -> Table:
+    """One row per score of an evaluation, with chance and the paper's; long names are broken where words end."""
     table = _table("What the objective can do, % (± half the 95 % interval)")
     table.add_column("experiment", overflow="fold")
     table.add_column("score", overflow="fold")
     for heading in ("ours", "chance", "paper"):
         table.add_column(heading, justify="right")
-    for experiment, name, found in _evaluations(summary):
-        table.add_row(
-            experiment.name,
-            name,
-            _NOT_RUN if found is None else _percent(found.value) + _half_interval(found),
-            _percent(None if found is None else found.chance),
-            _percent((experiment.paper or {}).get(name)),
-        )
+    entries = list(_evaluations(summary))
+    fitted = _fitting([(experiment.name, name) for experiment, name, _ in entries], width - _NUMBERS)
+    for names, (experiment, name, found) in zip(fitted, entries, strict=True):
+        ours = _percent(found.value) + _half_interval(found)
+        table.add_row(*names, ours, _percent(found.chance), _percent((experiment.paper or {}).get(name)))
     return table
 
 
-def remarks(summary: Summary) -> Iterator[str]:
-    """Yield in words where training did not help, where raw pixels or guessing win, and what did not finish."""
-    probed = list(_probes(summary))
-    evaluated = [(one, name, found) for one, name, found in _evaluations(summary) if found is not None]
-    yield from _remark(
-        "The trained trunk does not beat the untrained one",
-        [(one, name, probe.top1, probe.untrained_top1) for one, name, probe in probed],
-    )
-    yield from _remark(
-        "Raw pixels win against the trained trunk",
-        [(one, name, probe.top1, probe.raw_pixels_top1) for one, name, probe in probed if not _is_tie(probe)],
-    )
-    yield from _remark(
-        "No better than guessing", [(one, name, found.value, found.chance) for one, name, found in evaluated]
-    )
-    for experiment in summary.experiments:
-        if experiment.status == "failed":
-            yield f"{experiment.name} failed: {experiment.extra.get('error', 'see its error.txt')}"
-        elif experiment.status == "interrupted":
-            yield f"{experiment.name} was interrupted: go on with --resume."
-    if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
-        yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
+def not_run_tables(summary: Summary, width: int = _WIDTH) -> Iterator[Table]:
+    """What the paper has scores of and nothing here measures: a row per experiment, as many tables as columns need."""
+    entries = [experiment for experiment in summary.experiments if experiment.not_run]
+    left = list(dict.fromkeys(name for experiment in entries for name in experiment.not_run))
+    title: str | None = "Not run: the paper's scores, %"
+    while left:
+        room = width - max(len(experiment.name) for experiment in entries) - 2
+        columns = [left.pop(0)]
+        while left and sum(_SEPARATOR + max(len(name), 5) for name in (*columns, left[0])) <= room:
+            columns.append(left.pop(0))
+        table = _table(title)
+        table.add_column("experiment", overflow="fold")
+        for name in columns:
+            table.add_column(name, justify="right", overflow="fold")
+        for experiment in entries:
+            table.add_row(experiment.name, *(_percent((experiment.paper or {}).get(name)) for name in columns))
+        yield table
+        title = None
 
 
-def _remark(said: str, scores: Sequence[tuple[ExperimentSummary, str, float, float | None]]) -> Iterator[str]:
-    """Yield one line for all measures whose score is not above the other score that is given with it."""
-    beaten = [
-        f"{experiment.name}, {name} ({_percent(other)} % against {_percent(top1)} %)"
-        for experiment, name, top1, other in scores
-        if other is not None and top1 <= other
-    ]
-    if beaten:
-        yield f"{said}: {'; '.join(beaten)}."
+def seeds_table(groups: Sequence[SeedGroup], width: int = _WIDTH) -> Table:
+    """One row per score of runs that differ in their seed alone."""
+    table = _table("Mean and range over n seeds, %")
+    table.add_column("experiments", overflow="fold")
+    table.add_column("score", overflow="fold")
+    for heading in ("n", "mean", "range", "x chance"):
+        table.add_column(heading, justify="right")
+    entries = [(group, score) for group in groups for score in group.scores]
+    fitted = _fitting([(group.name, score.name) for group, score in entries], width - _SEEDS_NUMBERS)
+    for names, (_, score) in zip(fitted, entries, strict=True):
+        table.add_row(*names, str(len(score.values)), _percent(score.mean), _range(score), _times(score))
+    return table
 
 
-def _is_tie(probe: ProbeSummary) -> bool:
-    return probe.raw_pixels_top1 == probe.top1
+def _fitting(names: Sequence[tuple[str, str]], room: int) -> Iterator[tuple[str, str]]:
+    """Names of runs and of their scores for two columns that have ``room`` together; runs get up to a half."""
+    run = min(max((len(one) for one, _ in names), default=0), room // 2)
+    return ((broken(one, run), broken(other, room - run)) for one, other in names)
+
+
+def broken(name: str, width: int) -> str:
+    """``name`` in lines of at most ``width`` characters that end with ``/``, ``_``, ``-`` or a space where they can."""
+    lines = [""]
+    for part in re.findall(r"[^/_\- ]*[/_\- ]|[^/_\- ]+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _probes(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, ProbeSummary]]:
@@ -128,14 +160,12 @@ def _probes(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, ProbeSum
             yield experiment, name, probe
 
 
-def _evaluations(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, EvaluationSummary | None]]:
-    """Scores, and None for what is the paper's alone."""
+def _evaluations(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, EvaluationSummary]]:
     for experiment in summary.experiments:
         yield from ((experiment, name, found) for name, found in (experiment.evaluations or {}).items())
-        yield from ((experiment, name, None) for name in experiment.not_run)
 
 
-def _table(title: str) -> Table:
+def _table(title: str | None) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
 
 
@@ -149,3 +179,11 @@ def _percent(value: float | None) -> str:
 
 def _half_interval(score: ProbeSummary | EvaluationSummary) -> str:
     return "" if score.ci95 is None else f" ± {50 * (score.ci95[1] - score.ci95[0]):.1f}"
+
+
+def _range(score: SeedScore) -> str:
+    return f"{_percent(min(score.values))}–{_percent(max(score.values))}"
+
+
+def _times(score: SeedScore) -> str:
+    return _ABSENT if score.times_chance is None else f"{score.times_chance:.1f}"

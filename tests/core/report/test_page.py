@@ -221,7 +221,24 @@ def test_evaluations_stand_beside_chance_and_the_paper_and_what_was_not_run_says
     page = page_of(make_study(tmp_path / "out", ["cap"], evaluations=scores))
     assert page.row("zero_shot/top5") == ["zero_shot/top5", "25.0 ± 6.0", "30.0", "200", "–"]
     assert page.row("retrieval/image_to_text@5") == ["retrieval/image_to_text@5", "25.0 ± 6.0", "30.0", "200", "90.0"]
-    assert page.row("vqav2") == ["vqav2", "not run", "–", "–", "90.0"]
+    assert page.row("not run") == ["not run", "vqav2"]
+    assert "The paper's scores of what is not run here" in page.source
+
+
+def test_names_of_scores_may_be_broken_where_words_end_and_nowhere_else(tmp_path: Path) -> None:
+    source = page_of(make_study(tmp_path / "out", ["cap"], evaluations=["<i>/image_to@1"])).source
+    assert "&lt;i&gt;/<wbr>image_<wbr>to@1</span>" in source
+
+
+def test_runs_that_differ_in_their_seed_alone_have_a_row_per_score(tmp_path: Path) -> None:
+    names = ["cap-seed-0", "cap-seed-1"]
+    page = page_of(make_study(tmp_path / "out", names, evaluations=["recall"], only_seeds_differ=True))
+    assert page.row("cap-seed-*") == ["cap-seed-*", "linear", "2", "79.5", "79.0–80.0", "–"]
+    assert "recall 2 25.0 25.0–25.0 0.8 x chance" in page.text
+
+
+def test_runs_of_which_each_has_its_own_recipe_are_no_seeds(tmp_path: Path) -> None:
+    assert "x chance" not in page_of(make_study(tmp_path / "out", ["raster", "spiral"], evaluations=["recall"])).text
 
 
 def test_a_study_without_evaluations_has_no_table_of_them(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 import io
 
 import attrs
+import pytest
 from rich.console import Console
 
 from aimcore.report import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Summary
-from aimcore.report.table import print_summary, remarks
+from aimcore.report.seeds import SeedGroup, SeedScore
+from aimcore.report.table import broken, print_summary, seeds_table
 
 
 def probed(name: str, top1: float, untrained: float, raw: float) -> ExperimentSummary:
@@ -52,17 +54,6 @@ def test_nothing_is_wider_than_80_columns_or_coloured() -> None:
     assert "\x1b" not in text
 
 
-def test_raw_pixels_that_win_are_said_in_words() -> None:
-    said = list(remarks(summary(probed("raster", 0.7, 0.6, 0.75))))
-    assert said[0] == "Raw pixels win against the trained trunk: raster, linear (75.0 % against 70.0 %)."
-    assert not any("untrained" in line for line in said)
-
-
-def test_a_trunk_that_learned_nothing_is_said_in_words() -> None:
-    said = list(remarks(summary(probed("raster", 0.7, 0.7, 0.7))))
-    assert said[0] == "The trained trunk does not beat the untrained one: raster, linear (70.0 % against 70.0 %)."
-
-
 def test_a_failure_shows_its_error_and_no_numbers() -> None:
     failed = ExperimentSummary(name="a", status="failed", seed=0, extra={"error": "OSError: gone"}, recipe="a/r.json")
     text = printed(summary(failed))
@@ -73,16 +64,6 @@ def test_a_failure_shows_its_error_and_no_numbers() -> None:
 def test_brackets_in_an_error_are_printed_as_they_are() -> None:
     failed = ExperimentSummary(name="a", status="failed", seed=0, extra={"error": "no [bold] here"}, recipe="a/r.json")
     assert "no [bold] here" in printed(summary(failed))
-
-
-def test_nothing_is_held_against_a_trunk_that_wins() -> None:
-    said = list(remarks(summary(probed("raster", 0.8, 0.7, 0.75))))
-    assert said == ["The paper's numbers are for its own models and data: compare how the rows rank, not the scores."]
-
-
-def test_an_interrupted_run_says_how_to_go_on() -> None:
-    said = list(remarks(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), status="interrupted"))))
-    assert said[0] == "raster was interrupted: go on with --resume."
 
 
 def evaluated(value: float) -> ExperimentSummary:
@@ -98,13 +79,46 @@ def test_evaluations_stand_beside_chance_and_the_paper() -> None:
 
 
 def test_what_only_the_paper_has_says_that_it_was_not_run() -> None:
-    lines = printed(summary(evaluated(0.5))).splitlines()
-    (row,) = [line.split() for line in lines if "vqav2" in line]
-    assert row == ["cap", "vqav2", "not", "run", "-", "80.0"]
+    others = {"textvqa": 0.3, "a-data-set-of-many-words": 0.5, "another-data-set-of-many-words": 0.6}
+    rich = attrs.evolve(evaluated(0.5), name="aimv2", paper={"vqav2": 0.8, **others})
+    text = printed(summary(evaluated(0.5), rich))
+    below = text[text.index("Not run: the paper's scores, %") :].splitlines()
+    rows = [line.split() for line in below if line.split()[:1] in (["cap"], ["aimv2"])]
+    assert rows == [["cap", "80.0", "-", "-"], ["aimv2", "80.0", "30.0", "50.0"], ["cap", "-"], ["aimv2", "60.0"]]
+    assert max(map(len, below)) <= 80
 
 
-def test_a_score_no_better_than_guessing_is_said_in_words() -> None:
-    assert next(remarks(summary(evaluated(0.2)))) == (
-        "No better than guessing: cap, zero_shot/top1 (25.0 % against 20.0 %)."
+def test_names_of_scores_are_broken_where_words_end() -> None:
+    name = "retrieval/image_to_text_centred@10"
+    scores = {name: EvaluationSummary(value=1.0, num=100, chance=0.05, ci95=(0.8, 1.0))}
+    text = printed(summary(attrs.evolve(evaluated(0.5), name="aimv2-seed-of-17", evaluations=scores)))
+    assert [part for line in text.splitlines() for part in line.split() if part in name] == [
+        "retrieval/image_to_text_",
+        "centred@10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (30, ["zero_shot/top1"]),
+        (10, ["zero_shot/", "top1"]),
+        (6, ["zero_", "shot/", "top1"]),
+        (2, ["zero_", "shot/", "top1"]),
+    ],
+)
+def test_a_name_is_broken_after_a_mark_only(width: int, lines: list[str]) -> None:
+    assert broken("zero_shot/top1", width).split("\n") == lines
+
+
+def test_seeds_are_told_by_their_mean_and_range_and_by_chance() -> None:
+    scores = (
+        SeedScore("retrieval/image_to_text_centred@5", (0.25, 0.5, 0.75), chance=0.1),
+        SeedScore("linear", (0.5, 0.6)),
     )
-    assert not any("guessing" in line for line in remarks(summary(evaluated(0.5))))
+    buffer = io.StringIO()
+    Console(file=buffer, width=80).print(seeds_table([SeedGroup("aimv2-seed-*", ("a", "b", "c"), scores)]))
+    rows = [line.split() for line in buffer.getvalue().splitlines() if "aimv2-seed" in line]
+    assert rows[0][2:] == ["3", "50.0", "25.0–75.0", "5.0"]
+    assert rows[1][1:] == ["linear", "2", "55.0", "50.0–60.0", "-"]
+    assert max(map(len, buffer.getvalue().splitlines())) <= 80

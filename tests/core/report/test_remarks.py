@@ -1,0 +1,64 @@
+"""What is said of scores in words."""
+
+import attrs
+
+from aimcore.report import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
+from aimcore.report.remarks import remarks
+
+
+def probed(name: str, top1: float, untrained: float, raw: float) -> ExperimentSummary:
+    probe = ProbeSummary(top1=top1, untrained_top1=untrained, raw_pixels_top1=raw)
+    paper = {"linear": 0.7}
+    return ExperimentSummary(
+        name=name, status="finished", seed=0, probes={"linear": probe}, paper=paper, recipe=f"{name}/recipe.json"
+    )
+
+
+def evaluated(name: str, **scores: tuple[float, float]) -> ExperimentSummary:
+    """A run with scores and what chance would give."""
+    found = {score: EvaluationSummary(value=value, num=100, chance=chance) for score, (value, chance) in scores.items()}
+    return ExperimentSummary(name=name, status="finished", seed=0, evaluations=found, recipe=f"{name}/recipe.json")
+
+
+def summary(*experiments: ExperimentSummary) -> Summary:
+    return Summary(study="ablation", scale="small", machine={}, experiments=experiments)
+
+
+def test_raw_pixels_that_win_are_said_in_words() -> None:
+    said = list(remarks(summary(probed("raster", 0.7, 0.6, 0.75))))
+    assert said[0] == "Raw pixels win against the trained trunk: raster, linear (75.0 % against 70.0 %)."
+    assert not any("untrained" in line for line in said)
+
+
+def test_a_trunk_that_learned_nothing_is_said_in_words() -> None:
+    said = list(remarks(summary(probed("raster", 0.7, 0.7, 0.7))))
+    assert said[0] == "The trained trunk does not beat the untrained one: raster, linear (70.0 % against 70.0 %)."
+
+
+def test_nothing_is_held_against_a_trunk_that_wins() -> None:
+    said = list(remarks(summary(probed("raster", 0.8, 0.7, 0.75))))
+    assert said == ["The paper's numbers are for its own models and data: compare how the rows rank, not the scores."]
+
+
+def test_an_interrupted_run_says_how_to_go_on() -> None:
+    said = list(remarks(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), status="interrupted"))))
+    assert said[0] == "raster was interrupted: go on with --resume."
+
+
+def test_a_score_no_better_than_guessing_is_said_in_words() -> None:
+    assert list(remarks(summary(evaluated("cap", top1=(0.2, 0.25), top5=(0.9, 0.5))))) == [
+        "No better than guessing, ours against chance: cap, top1 (20.0 % against 25.0 %)."
+    ]
+    assert list(remarks(summary(evaluated("cap", top1=(0.5, 0.25))))) == []
+
+
+def test_of_many_guessed_scores_a_run_tells_the_worst() -> None:
+    runs = (evaluated("a", top1=(0.2, 0.25), top5=(0.25, 0.5), top7=(0.7, 0.7)), evaluated("b", top1=(0.25, 0.25)))
+    assert list(remarks(summary(*runs))) == [
+        "No better than guessing, ours against chance: a, 3 scores, the worst top5 (25.0 % against 50.0 %); "
+        "b, top1 (25.0 % against 25.0 %)."
+    ]
+
+
+def test_what_guessing_cannot_miss_is_not_held_against_a_run() -> None:
+    assert list(remarks(summary(evaluated("a", top10=(1.0, 1.0))))) == []
