@@ -66,16 +66,24 @@ def check_patches_see_no_text_and_no_later_patch(decoder: Decoder) -> None:
 
 
 def check_captions_read_their_own_image(decoder: Decoder) -> None:
-    """Logits depend on the features of their image and of no other."""
+    """Logits depend on the features of their image."""
     module, features, text = _built(decoder), random_features(_WIDTH), _text()
-    tokens_BND = features.tokens_BND.clone()
-    tokens_BND[0] += 1 + tokens_BND[0].square()
-    changed = differs(
-        _logits(module, decoder, features, text),
-        _logits(module, decoder, features._replace(tokens_BND=tokens_BND), text),
-    )
-    require(bool(changed[0].any()), "logits do not depend on the image")
-    require(not changed[1:].any(), "logits depend on another image of the batch")
+    before_BTV = _logits(module, decoder, features, text)
+    after_BTV = _logits(module, decoder, _with_another_image(features, 0), text)
+    require(bool(differs(before_BTV, after_BTV)[0].any()), "logits do not depend on the image")
+
+
+def check_samples_never_mix(decoder: Decoder) -> None:
+    """What is predicted of a sample depends on no other's image or caption: in training, and a step or more at once."""
+    module, features, text = _built(decoder), random_features(_WIDTH), _text()
+    # The one in the middle: whoever looks at the sample before, or behind, is found out.
+    ids_BT = text.ids_BT.clone()
+    ids_BT[1] = (ids_BT[1] + 1) % _VOCABULARY
+    other = (_with_another_image(features, 1), attrs.evolve(text, ids_BT=ids_BT))
+    before, after = _all_predictions(module, decoder, features, text), _all_predictions(module, decoder, *other)
+    for name in before:
+        changed_B = differs(before[name], after[name]).flatten(1).any(1)
+        require(not changed_B[[0, 2]].any(), f"{name} of a sample change with another sample's image and caption")
 
 
 def check_generation_agrees_with_training(decoder: Decoder) -> None:
@@ -109,6 +117,7 @@ CHECKS: tuple[Check, ...] = (
     check_no_token_sees_itself_or_a_later_one,
     check_patches_see_no_text_and_no_later_patch,
     check_captions_read_their_own_image,
+    check_samples_never_mix,
     check_generation_agrees_with_training,
     check_weights_follow_torchs_seed,
     check_nothing_is_random_in_evaluation,
@@ -144,6 +153,36 @@ def _patches(module: DecoderModule, decoder: Decoder, features: Features, text: 
     patches_MK = _decoded(module, decoder, features, text).patches_MK
     assert patches_MK is not None
     return patches_MK.reshape(NUM_IMAGES, GRID.num_patches, -1)
+
+
+def _all_predictions(module: DecoderModule, decoder: Decoder, features: Features, text: Text) -> dict[str, Tensor]:
+    """By what a message calls them; all begin with the axis of samples."""
+    found = {"token logits": _logits(module, decoder, features, text)}
+    if decoder.predicts_patches:
+        found["patch predictions"] = _patches(module, decoder, features, text)
+    return found | _generated(module, features, text)
+
+
+@torch.no_grad()
+def _generated(module: DecoderModule, features: Features, text: Text) -> dict[str, Tensor]:
+    """Logits token by token, and of all tokens behind the first at once; nothing where the decoder writes no text."""
+    with seeded():
+        try:
+            logits_BV, state = module.start(features, CAUSAL)
+        except NotImplementedError:
+            return {}
+        follow_BMV = module.follow(text.ids_BT[:, :-1], state)
+        found = [logits_BV]
+        for ids_B in text.ids_BT[:, :-1].unbind(1):
+            logits_BV, state = module.step(ids_B, state)
+            found.append(logits_BV)
+    return {"logits of start and step": torch.stack(found, dim=1), "logits of follow": follow_BMV}
+
+
+def _with_another_image(features: Features, sample: int) -> Features:
+    tokens_BND = features.tokens_BND.clone()
+    tokens_BND[sample] += 1 + tokens_BND[sample].square()
+    return features._replace(tokens_BND=tokens_BND)
 
 
 def _changed(features: Features, step: int) -> Features:

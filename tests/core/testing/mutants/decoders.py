@@ -138,6 +138,19 @@ class Cheating(Sound):
         return CheatingModule
 
 
+class BlindModule(SilentModule):
+    def image(self, features: Features) -> Tensor:
+        return 0 * super().image(features)
+
+
+@component("mutant")
+class Blind(Sound):
+    """Captions do not see their image."""
+
+    def module(self) -> Callable[[int, int, int], DecoderModule]:
+        return BlindModule
+
+
 class MixingModule(SilentModule):
     def image(self, features: Features) -> Tensor:
         image_BD = super().image(features)
@@ -150,6 +163,53 @@ class Mixing(Sound):
 
     def module(self) -> Callable[[int, int, int], DecoderModule]:
         return MixingModule
+
+
+class NeighbourlyModule(SoundModule):
+    def before(self, text: Text) -> Tensor:
+        before_BTD = super().before(text)
+        return before_BTD + before_BTD.roll(1, dims=0)
+
+    def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        assert state.context_BND is not None
+        neighbour_B1D = self.embedding(ids_B.roll(1, dims=0))[:, None]
+        return super().step(ids_B, state._replace(context_BND=state.context_BND + neighbour_B1D))
+
+
+@component("mutant")
+class Neighbourly(Sound):
+    """Adds to each caption's tokens those of the caption before it in the batch, in training and step by step."""
+
+    def module(self) -> Callable[[int, int, int], DecoderModule]:
+        return NeighbourlyModule
+
+
+class OverheardModule(SoundModule):
+    def patches(self, features: Features, text: Text) -> Tensor:
+        tokens_BND = features.tokens_BND
+        return self.out((tokens_BND + tokens_BND.roll(-1, dims=0)).flatten(0, 1))  # type: ignore[no-any-return]
+
+
+@component("mutant")
+class Overheard(Sound):
+    """Patches see the same patch of the next image in the batch."""
+
+    def module(self) -> Callable[[int, int, int], DecoderModule]:
+        return OverheardModule
+
+
+class FollowingModule(SoundModule):
+    def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
+        logits_BMV = super().follow(ids_BM, state)
+        return logits_BMV + logits_BMV.mean(0)
+
+
+@component("mutant")
+class Following(Sound):
+    """Mixes the captions of a batch where it reads several tokens at once."""
+
+    def module(self) -> Callable[[int, int, int], DecoderModule]:
+        return FollowingModule
 
 
 class ForgetfulModule(SoundModule):
@@ -184,7 +244,11 @@ MUTANTS = (
     (checks.check_predictions_are_one_row_per_position, OneTooMany()),
     (checks.check_no_token_sees_itself_or_a_later_one, Unshifted()),
     (checks.check_patches_see_no_text_and_no_later_patch, Cheating()),
-    (checks.check_captions_read_their_own_image, Mixing()),
+    (checks.check_captions_read_their_own_image, Blind()),
+    (checks.check_samples_never_mix, Mixing()),
+    (checks.check_samples_never_mix, Neighbourly()),
+    (checks.check_samples_never_mix, Overheard()),
+    (checks.check_samples_never_mix, Following()),
     (checks.check_generation_agrees_with_training, Forgetful()),
     (checks.check_weights_follow_torchs_seed, Reseeding()),
     (checks.check_nothing_is_random_in_evaluation, Random()),
