@@ -50,11 +50,16 @@ def write_zarr(
         The number of samples written.
 
     Raises:
+        TypeError: the place is no text, or the source is not open.
         PlaceTaken: something stands there already.
         TooManyUnreadable: more samples than allowed cannot be read.
     """
     import zarr  # here, because it takes a while to load
 
+    if not isinstance(url, str) or not isinstance(samples, OpenSource):
+        raise TypeError(
+            f"write_zarr takes a URL and an open source, got {url!r} and {samples!r}: write_zarr(url, s.open())"
+        )
     _require_free(url, overwrite)
     group = zarr.open_group(place_of(url)[2], mode="w")
     group.attrs.update({"format": FORMAT, "class_names": list(samples.class_names)})

@@ -15,7 +15,7 @@ class Block(NamedTuple):
     """Something to copy from a page."""
 
     section: str
-    """The heading it stands below."""
+    """The heading it stands below; empty above the first."""
     language: str
     title: str
     code: str
@@ -27,7 +27,7 @@ def blocks_of(name: str) -> list[Block]:
     headings = [(found.start(), found.group(1)) for found in _HEADING.finditer(_without_code(text))]
     return [
         Block(
-            section=[title for start, title in headings if start < found.start()][-1],
+            section=["", *(title for start, title in headings if start < found.start())][-1],
             language=found.group(1),
             title=found.group(2) or "",
             code=found.group(3),

@@ -226,3 +226,8 @@ def test_a_group_that_is_not_there_is_told(url: str) -> None:
 def test_a_place_is_needed() -> None:
     with pytest.raises(InvalidValue, match="url: must name a zarr group, got ''"):
         ZarrImages(url="")
+
+
+def test_a_source_that_is_not_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"takes a URL and an open source.*write_zarr\(url, s.open\(\)\)"):
+        write_zarr(str(tmp_path / "images.zarr"), BundledFashionMNIST())  # type: ignore[arg-type]
