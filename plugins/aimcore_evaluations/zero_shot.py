@@ -5,6 +5,7 @@ Shape suffixes: C classes, P prompts per class, E embedding width; lower-case n 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from aimcore.errors import UnreadableSample
 from aimcore.evaluation import Material, compared, embedded_texts, hits, share, shuffled, similarities
 from aimcore_evaluations.prompts import PROMPTS, cannot_compare, compared_by
 
+_WORDNET_ID = re.compile(r"n\d{8}")
 _WHERE = "data.probe_test (or data.validation, where that is not given)"
 
 
@@ -49,9 +51,16 @@ class ZeroShot(Evaluation):
         return cannot_compare(objective)
 
     def problems_with_data(self, material: Material) -> Iterable[str]:
-        """There must be classes to choose from, and labels."""
-        if len(material.labelled.class_names) < 2:
+        """There must be classes to choose from, with names that are words, and labels."""
+        names = material.labelled.class_names
+        ids = [name for name in names if _WORDNET_ID.fullmatch(name)]
+        if len(names) < 2:
             yield f"zero-shot classification needs at least two class names, and {_WHERE} names none, or one"
+        elif 2 * len(ids) > len(names):
+            yield (
+                f"zero-shot classification needs names that are words, and {len(ids)} of {len(names)} class names of "
+                f"{_WHERE} are WordNet ids, such as {ids[0]!r}: give the classes names (image_folder: by `names`)"
+            )
         elif not self._labels(material.labelled, 1):
             yield f"zero-shot classification needs labels, and the images of {_WHERE} have none"
 

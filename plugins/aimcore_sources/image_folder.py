@@ -9,6 +9,7 @@ from typing import Self
 from aimcore import InvalidValue, OpenSource, Sample, Source, component
 from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
+from aimcore_sources.class_names import names_of
 from aimcore_sources.decoding import connect, read_file
 
 
@@ -25,13 +26,16 @@ class ImageFolder(Source):
     """A path, or a URL like ``s3://bucket/imagenet/train``."""
     extensions: tuple[str, ...] = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
     """Endings of image files, in lower case; files are compared in lower case too."""
+    names: str | None = None
+    """A file, by path or URL, with readable names of the class folders: a JSON object, or lines like ``n01440764 tench,
+    Tinca tinca``, of whose names the first is taken. None names the classes by their folders."""
 
     def open(self) -> OpenSource:
         """List the folder, once.
 
         Raises:
-            DataNotFound: there is no such place, or no image in it.
-            InvalidValue: some images lie in class folders and some do not.
+            DataNotFound: there is no such place, or no image in it; or no file ``names``.
+            InvalidValue: some images lie in class folders and some do not; or a folder has no name in ``names``.
         """
         filesystem, root = connect(self.url, "ImageFolder")
         root = root.rstrip("/")
@@ -42,18 +46,27 @@ class ImageFolder(Source):
                 f"ImageFolder: no image in {self.url} (looked for files ending in {', '.join(self.extensions)}): check "
                 "the path, or set extensions"
             )
-        return OpenImageFolder(self.url, tuple(names), _classes(self.url, names))
+        folders = _folders(self.url, names)
+        return OpenImageFolder(self.url, tuple(names), folders, self._class_names(folders))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """None: the folder is the user's."""
         return ()
 
+    def _class_names(self, folders: tuple[str, ...]) -> tuple[str, ...]:
+        if self.names is None:
+            return folders
+        if not folders:
+            message = f"there are no class folders in {self.url} that could have names: leave it out"
+            raise InvalidValue("ImageFolder", [("names", message)])
+        return names_of(folders, self.names, "ImageFolder")
+
     def _is_image(self, path: PurePosixPath) -> bool:
         return path.suffix.lower() in self.extensions and not any(part.startswith(".") for part in path.parts)
 
 
-def _classes(url: str, names: list[str]) -> tuple[str, ...]:
+def _folders(url: str, names: list[str]) -> tuple[str, ...]:
     loose = [name for name in names if "/" not in name]
     if loose and len(loose) < len(names):
         message = (
@@ -67,10 +80,12 @@ def _classes(url: str, names: list[str]) -> tuple[str, ...]:
 class OpenImageFolder(OpenSource):
     """A listed folder. It holds no connection, so that it travels to data workers."""
 
-    def __init__(self, url: str, names: tuple[str, ...], class_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, url: str, names: tuple[str, ...], folders: tuple[str, ...], class_names: tuple[str, ...]
+    ) -> None:
         self._url = url
         self._names = names
-        self._labels = {name: label for label, name in enumerate(class_names)}
+        self._labels = {folder: label for label, folder in enumerate(folders)}
         self.class_names = class_names
 
     def __len__(self) -> int:

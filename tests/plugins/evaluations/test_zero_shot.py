@@ -84,6 +84,15 @@ def test_what_does_not_fit_is_told() -> None:
     assert misfits(FOUR, ZeroShot()) == []
 
 
+def test_names_of_classes_that_are_wordnet_ids_are_refused() -> None:
+    ids = Grey(captions=("a",) * 3, labels=(0, 1, 2), classes=("n01440764", "n01443537", "shark"))
+    (message,) = misfits(ids, ZeroShot())
+    assert "2 of 3 class names" in message
+    assert "such as 'n01440764': give the classes names (image_folder: by `names`)" in message
+    few = Grey(captions=("a",) * 2, labels=(0, 1), classes=("n01440764", "shark"))
+    assert misfits(few, ZeroShot()) == []
+
+
 @pytest.mark.parametrize("templates", [(), ("a cat",), ("{} and {}",)])
 def test_templates_have_a_place_for_the_name(templates: tuple[str, ...]) -> None:
     with pytest.raises(InvalidValue, match=r"must be texts with one \{\} each"):

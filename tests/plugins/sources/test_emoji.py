@@ -82,6 +82,9 @@ def test_tones_genders_and_styles_of_an_emoji_are_one_concept(everything: OpenSo
     assert {"google/1f9d1-200d-1f33e", "twitter/1f469-1f3ff-200d-1f33e"} <= found["person 1f33e"]
     # Runners, to the right or left.
     assert len(found["1f3c3"]) == 6 * 2 * 6
+    # Shaking the head, to the sides or up and down, and not; flags with one drawing.
+    assert len(found["1f642"]) == 3 * 2
+    assert {"google/1f1eb-1f1f7", "google/1f1e8-1f1f5", "google/1f1f2-1f1eb"} <= found["1f1eb-1f1f7"]
     # Families without tones; breast-feeding, and three people feeding a baby; princess, prince and crowned person.
     assert [len(found[concept]) for concept in ("family", "person 1f37c", "royalty")] == [30 * 2, 4 * 12, 3 * 12]
 

@@ -143,3 +143,55 @@ def test_images_beside_class_folders_are_an_error(folder: Path) -> None:
         InvalidValue, match=r"url: 1 images lie directly in .* \(such as loose.png\), 3 in class folders"
     ):
         ImageFolder(url=str(folder)).open()
+
+
+NAMES = {
+    "lines": "cat\ttabby cat, moggy\n\ndog  hound\nzebra horse\n",
+    "byte order mark": "\ufeffcat tabby cat, moggy\r\ndog hound\r\n",
+    "json": '{"dog": "hound", "zebra": "horse", "cat": "tabby cat, moggy"}',
+}
+
+
+@pytest.mark.parametrize("content", NAMES.values(), ids=NAMES)
+def test_classes_are_called_as_a_file_says(folder: Path, content: str) -> None:
+    (folder / "names.txt").write_text(content, encoding="utf-8", newline="")
+    source = ImageFolder(url=str(folder), names=f"file://{folder}/names.txt").open()
+    assert source.class_names == ("tabby cat", "hound")
+    assert [pickle.loads(pickle.dumps(source)).label(index) for index in range(3)] == [0, 0, 1]
+
+
+def test_two_classes_may_have_one_name_and_the_order_is_that_of_the_folders(folder: Path) -> None:
+    (folder / "names.json").write_text('{"cat": "crane", "dog": "crane"}')
+    source = ImageFolder(url=str(folder), names=str(folder / "names.json")).open()
+    assert source.class_names == ("crane", "crane")
+    assert [source.label(index) for index in range(3)] == [0, 0, 1]
+
+
+def test_folders_without_a_name_are_listed(folder: Path) -> None:
+    (folder / "names.txt").write_text("hen bird")
+    with pytest.raises(InvalidValue, match=r"names: .*names\.txt has no name for 2 of 2 class folders: 'cat', 'dog'"):
+        ImageFolder(url=str(folder), names=str(folder / "names.txt")).open()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"cat tabby\ndog\n", r"names\.txt: line 2 must be a folder and its name, got 'dog'"),
+        (b"cat tabby\ndog ,hound\n", r"names\.txt: line 2 must be a folder and its name, got 'dog ,hound'"),
+        (b"cat tabby\ncat moggy\n", r"names\.txt: 'cat' stands there twice"),
+        (b'{"cat": 3}', r"names\.txt: 'cat' must have a text as its name, got 3"),
+        (b'{"cat": ', r"names\.txt is neither text nor JSON: JSONDecodeError"),
+        (b"\xff\xfe", r"names\.txt is neither text nor JSON: UnicodeDecodeError"),
+    ],
+)
+def test_a_file_of_names_that_is_none_is_an_error(folder: Path, content: bytes, message: str) -> None:
+    (folder / "names.txt").write_bytes(content)
+    with pytest.raises(InvalidValue, match=message):
+        ImageFolder(url=str(folder), names=str(folder / "names.txt")).open()
+
+
+def test_names_need_a_file_and_class_folders(folder: Path) -> None:
+    with pytest.raises(DataNotFound, match=r"cannot read the names of classes .*gone\.txt: FileNotFoundError"):
+        ImageFolder(url=str(folder), names=str(folder / "gone.txt")).open()
+    with pytest.raises(InvalidValue, match=r"names: there are no class folders in .*deep that could have names"):
+        ImageFolder(url=str(folder / "cat" / "deep"), names="unused.txt").open()
