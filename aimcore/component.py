@@ -6,11 +6,14 @@ made by its ``build`` method.
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 import attrs
 
 from aimcore.errors import InvalidValue, NoExamples
+from aimcore.fitting import fit_fields
+from aimcore.wording import unknown_field
 
 C = TypeVar("C", bound=type[Any])
 
@@ -30,12 +33,12 @@ class Checked:
     def problems(self) -> Iterable[Problem]:
         """Yield everything wrong with this value; override it to add checks.
 
-        Types are right by the time this runs in a recipe; across fields, check only what can be judged.
+        Types are right by the time this runs; across fields, check only what can be judged.
         """
         return ()
 
     def __attrs_post_init__(self) -> None:
-        found = tuple(self.problems())
+        found = tuple(Problem(*misfit) for misfit in fit_fields(self)) or tuple(self.problems())
         if found:
             raise InvalidValue(type(self).__name__, found)
 
@@ -71,13 +74,33 @@ class Component(Checked):
         return (cls(),)
 
 
-_DEFINE = attrs.define(frozen=True, kw_only=True, slots=True)
+def _define(cls: C) -> C:
+    made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
+    made.__init__ = _telling_unknown_fields(made.__init__)
+    return made
+
+
+def _telling_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that says of a field that does not exist which ones do."""
+
+    @wraps(init)
+    def telling(self: Any, *args: Any, **fields: Any) -> None:
+        try:
+            init(self, *args, **fields)
+        except TypeError:
+            known = [field.alias for field in attrs.fields(type(self)) if field.init]
+            problems = [Problem(name, unknown_field(name, known)) for name in fields if name not in known]
+            if not problems:
+                raise
+            raise InvalidValue(type(self).__name__, problems) from None
+
+    return telling
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
 def settings(cls: C) -> C:
     """Make ``cls`` a frozen, keyword-only attrs class: a value that is no registry entry."""
-    return _DEFINE(cls)
+    return _define(cls)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
@@ -97,7 +120,7 @@ def component(name: str, *, paper: str = "") -> Callable[[C], C]:
             raise TypeError(f"{cls.__name__} must subclass one of aimcore's roles (Ordering, Target, Head, ...)")
         if "name" in inspect.get_annotations(cls):
             raise TypeError(f"{cls.__name__} has a field called 'name', which recipes reserve: give it another name")
-        made = _DEFINE(cls)
+        made = _define(cls)
         made.name = name
         made.paper = paper
         return made

@@ -16,8 +16,8 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
+from aimcore.declared import field_types, is_component, is_literal, is_union, members
 from aimcore.plugins import Plugins, installed
-from aimcore.recipe.types import field_types, is_component, is_literal, is_union, members
 from aimcore.recipe.writing import plain
 
 

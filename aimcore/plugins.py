@@ -20,8 +20,9 @@ from packaging.utils import canonicalize_name
 from aimcore import hookspecs
 from aimcore.component import Component
 from aimcore.errors import NameClash, PluginError, UnknownBlock
-from aimcore.registry import Registry, Supplier, did_you_mean
+from aimcore.registry import Registry, Supplier
 from aimcore.roles import ROLES
+from aimcore.wording import did_you_mean
 
 BLOCK = "AIMCORE_BLOCK"
 """Environment variable: plugins to leave out, by entry-point or distribution name, separated by commas."""

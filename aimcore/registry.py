@@ -1,14 +1,14 @@
 """Registries: the components of one role by name, and who supplied each."""
 
 import inspect
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
 from aimcore.component import Component
 from aimcore.errors import NameClash, NotAComponent, UnknownComponent
+from aimcore.wording import did_you_mean
 
 C = TypeVar("C", bound=Component)
 
@@ -125,9 +125,3 @@ def _fault(component: object, role: type[Component]) -> str:
     if inspect.isabstract(component):
         return f"it lacks {', '.join(sorted(component.__abstractmethods__))}"
     return ""
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'raster'?)``, with up to three of ``known`` that resemble ``word``; empty if none does."""
-    near = get_close_matches(word, known, n=3)
-    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""

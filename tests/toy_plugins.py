@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
@@ -161,6 +161,7 @@ class ToySource(Source):
 @component("toy")
 class ToyTracker(Tracker):
     project: str = ""
+    notes: Any = None
 
     def open(self, folder, recipe, resume_step): ...
 

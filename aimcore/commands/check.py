@@ -92,7 +92,7 @@ def check_plugin_command(name: str) -> int:
 def _suppliers_called(name: str, plugins: Plugins) -> list[Supplier]:
     from packaging.utils import canonicalize_name
 
-    from aimcore.registry import did_you_mean
+    from aimcore.wording import did_you_mean
 
     wanted = canonicalize_name(name)
     found = [one for one in plugins.suppliers if wanted in map(canonicalize_name, (one.plugin, one.distribution))]

@@ -9,7 +9,7 @@ from torch import nn
 
 from aimcore.component import Problem
 from aimcore.errors import InvalidValue
-from aimcore.registry import did_you_mean
+from aimcore.wording import did_you_mean
 
 
 def is_in(name: str, part: str) -> bool:

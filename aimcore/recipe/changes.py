@@ -7,13 +7,14 @@ from typing import Any, NoReturn
 import attrs
 
 from aimcore.component import Component
+from aimcore.declared import field_types, is_component, is_mapping, is_sequence, item_types, members
 from aimcore.errors import RecipeError, UnknownComponent
 from aimcore.experiment import Experiment
 from aimcore.plugins import Plugins, installed
 from aimcore.recipe.document import from_recipe, to_recipe
-from aimcore.recipe.reading import join, unknown_field
-from aimcore.recipe.types import field_types, is_component, is_mapping, is_sequence, item_types, members
+from aimcore.recipe.reading import join
 from aimcore.recipe.writing import plain
+from aimcore.wording import unknown_field
 
 
 def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Plugins | None = None) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from aimcore.component import Component, Problem
 from aimcore.errors import NewerVersion, RecipeError
 from aimcore.experiment import Experiment
 from aimcore.plugins import Plugins, installed
-from aimcore.recipe.reading import structured, unknown_field
+from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
+from aimcore.wording import unknown_field
 
 SCHEMA_VERSION = 1
 _KEYS = ["schema_version", "aimcore", "plugins", "experiment"]

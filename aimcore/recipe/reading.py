@@ -18,21 +18,23 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from aimcore.component import Component, Problem
-from aimcore.errors import InvalidValue, RecipeError, UnknownComponent
-from aimcore.plugins import Plugins
-from aimcore.recipe.types import (
+from aimcore.declared import (
     NUMBERS_AND_TEXT,
     describe,
     is_component,
     is_literal,
+    is_literal_value,
     is_mapping,
     is_sequence,
     is_union,
     item_types,
     members,
     resolve,
+    with_article,
 )
-from aimcore.registry import did_you_mean
+from aimcore.errors import InvalidValue, RecipeError, UnknownComponent
+from aimcore.plugins import Plugins
+from aimcore.wording import unknown_field
 
 Hook = Callable[[Any, Any], Any]
 
@@ -87,8 +89,7 @@ def _number_or_text(value: Any, kind: type[Any]) -> Any:
 
 
 def _literal(value: Any, kind: Any) -> Any:
-    # True == 1, hence the types.
-    if not any(type(value) is type(known) and value == known for known in get_args(kind)):
+    if not is_literal_value(value, kind):
         _refuse(value, kind)
     return value
 
@@ -200,12 +201,8 @@ def _lookup(kind: type[Component], given: Any, plugins: Plugins, hints: Mapping[
         asked, *known = str(error).split("; ", 1)
         raise ValueError("; ".join((asked, *([hint] if hint else []), *known))) from error
     if not issubclass(cls, kind):
-        raise ValueError(f"takes {_article(kind)}, but {name!r} is none; there are {fitting}")
+        raise ValueError(f"takes {with_article(kind)}, but {name!r} is none; there are {fitting}")
     return cls
-
-
-def _article(kind: type[Any]) -> str:
-    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
 def problems_in(error: BaseException, path: str = "") -> Iterator[Problem]:
@@ -235,11 +232,6 @@ def _place(error: BaseException) -> tuple[Any, ...]:
         for note in notes
         if isinstance(note, AttributeValidationNote | IterableValidationNote)
     )
-
-
-def unknown_field(name: object, known: list[str]) -> str:
-    """What to say about a field that does not exist."""
-    return f"unknown field{did_you_mean(str(name), known)}; there are {', '.join(known) or 'none'}"
 
 
 def join(*parts: object) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 import attrs
 
 from aimcore.component import Component, Problem
+from aimcore.declared import is_plain
 from aimcore.plugins import Plugins
 from aimcore.recipe.reading import join
-from aimcore.recipe.types import is_plain
 
 Node = tuple[str, Any]
 
@@ -76,7 +76,4 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[Problem]:
         for name in below:
             yield from differences(below[name], back[name], join(path, name))
     else:
-        cure = "write it so"
-        if type(before) is list and type(after) is tuple:
-            cure = "write a tuple, in round brackets" + (" and with a comma" if len(after) == 1 else "")
-        yield Problem(path, f"is {before!r}, but its recipe gives {after!r} back: {cure}")
+        yield Problem(path, f"is {before!r}, but its recipe gives {after!r} back: write it so")

@@ -8,8 +8,8 @@ from typing import Any, cast
 import attrs
 
 from aimcore.component import Component
+from aimcore.declared import field_types, is_component, members
 from aimcore.plugins import installed
-from aimcore.recipe.types import field_types, is_component, members
 from aimcore.roles import Objective, Trunk
 from aimcore.testing.changes import changed_or_refused
 from aimcore.values import PatchGrid

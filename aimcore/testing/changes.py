@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 import attrs
 
 from aimcore.component import Component
+from aimcore.declared import field_types, members
 from aimcore.errors import InvalidValue
-from aimcore.recipe.types import field_types, members
 from aimcore.testing.requirements import FAULTS
 
 C = TypeVar("C", bound=Component)

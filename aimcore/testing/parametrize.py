@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from aimcore.component import Component
 from aimcore.errors import NotAComponent, UnknownCheck
-from aimcore.registry import did_you_mean
 from aimcore.testing.checks import Check
 from aimcore.testing.conformance import checks_for, labels_of
+from aimcore.wording import did_you_mean
 
 if TYPE_CHECKING:
     import pytest

@@ -6,19 +6,21 @@ import math
 import sys
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from aimcore.component import Component
+if TYPE_CHECKING:
+    from aimcore.component import Component
 
 NUMBERS_AND_TEXT = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
 """The plain values a recipe is made of, in a reader's words."""
 
 
-def is_component(kind: Any) -> TypeGuard[type[Component]]:
+def is_component(kind: Any) -> TypeGuard["type[Component]"]:
     """Whether a declared type is a role, or a component class."""
-    return isinstance(kind, type) and issubclass(kind, Component) and hasattr(kind, "role")
+    # By what they have: this module is below the one of their base class.
+    return isinstance(kind, type) and hasattr(kind, "role") and hasattr(kind, "examples")
 
 
 def is_union(kind: Any) -> bool:
@@ -29,6 +31,12 @@ def is_union(kind: Any) -> bool:
 def is_literal(kind: Any) -> bool:
     """Whether a declared type lists its values."""
     return get_origin(kind) is Literal
+
+
+def is_literal_value(value: Any, kind: Any) -> bool:
+    """Whether ``value`` is one of those that a ``Literal`` lists."""
+    # True == 1, hence the types.
+    return any(type(value) is type(known) and value == known for known in get_args(kind))
 
 
 def is_mapping(kind: Any) -> bool:
@@ -56,12 +64,29 @@ def item_types(kind: Any, length: int) -> tuple[Any, ...]:
     return (declared[0],) * length
 
 
-def field_types(cls: type[Any]) -> dict[str, Any]:
+_UNRESOLVED = (NameError, AttributeError, KeyError, TypeError, SyntaxError)
+"""What reading an annotation raises where it names what is not there, such as what only type checkers import."""
+
+
+def field_types(cls: type[Any], unresolved: Any = None) -> dict[str, Any]:
     """The declared type of each field of an attrs class that its constructor takes.
 
     Only the fields are looked at: class variables may be annotated with names that only type checkers import.
+
+    Args:
+        cls: the class.
+        unresolved: what stands for a type whose name is not there when the program runs; None makes that an error.
     """
-    return {field.name: _resolved(cls, field) for field in attrs.fields(cls) if field.init}
+    types = {}
+    for field in attrs.fields(cls):
+        if field.init:
+            try:
+                types[field.name] = _resolved(cls, field)
+            except _UNRESOLVED:
+                if unresolved is None:
+                    raise
+                types[field.name] = unresolved
+    return types
 
 
 def _resolved(cls: type[Any], field: "attrs.Attribute[Any]") -> Any:
@@ -81,19 +106,28 @@ def resolve(cls: type[Any]) -> None:
             object.__setattr__(field, "type", declared[field.name])
 
 
-def describe(kind: Any) -> str:
-    """A declared type in a reader's words."""
+def describe(kind: Any, *, in_python: bool = False) -> str:
+    """A declared type in the words of a recipe's reader, or in those of a reader of Python."""
     if is_union(kind):
-        return " or ".join(map(describe, get_args(kind)))
+        return " or ".join(describe(member, in_python=in_python) for member in get_args(kind))
     if is_literal(kind):
-        return " or ".join(json.dumps(value) for value in get_args(kind))
+        return " or ".join((repr if in_python else json.dumps)(value) for value in get_args(kind))
     if is_component(kind):
         return f"a component ({kind.__name__})"
     if is_sequence(kind):
-        return "a list"
+        return "a tuple" if in_python and (get_origin(kind) or kind) is tuple else "a list"
+    if isinstance(kind, type) and attrs.has(kind) and in_python:
+        return with_article(kind)
     if is_mapping(kind) or attrs.has(kind):
         return "a mapping"
+    if in_python and kind in (bool, None, type(None)):
+        return "True or False" if kind is bool else "None"
     return NUMBERS_AND_TEXT.get(kind, str(kind))
+
+
+def with_article(kind: type[Any]) -> str:
+    """``"an Ordering"``."""
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
 def is_plain(value: Any) -> bool:
