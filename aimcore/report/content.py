@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from aimcore.errors import AimcoreError
 from aimcore.report import pictures, plots
 from aimcore.report.comparing import Difference, differences, shared_and_own
 from aimcore.report.files import Absent, RunFiles
+from aimcore.report.native import NativeShown, native_shown
 from aimcore.report.remarks import remarks
 from aimcore.report.samples import Samples
 from aimcore.report.sampling import FAILURES, samples_of
@@ -20,6 +22,9 @@ from aimcore.report.scaling_content import ScalingShown, scaling_shown
 from aimcore.report.seeds import SeedGroup, seed_groups
 from aimcore.report.style import Drawn, Series, slugs
 from aimcore.report.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
+
+MAX_PICTURED = 8
+"""Experiments, the first ones of a study, of which there are pictures: each takes the loading of a model."""
 
 T = TypeVar("T")
 
@@ -31,6 +36,8 @@ class Shown:
     figures: tuple[Drawn, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     """Experiment and reason."""
+    left_out: tuple[str, ...] = ()
+    """Experiments beyond those that are drawn."""
     series: tuple[Series, ...] = ()
     """The experiments in the figures, where they share one."""
 
@@ -72,6 +79,8 @@ class Content:
     chunks: Shown
     scaling: ScalingShown | None
     """None for a study of anything else."""
+    native: NativeShown | None
+    """None where no experiment is trained at native resolution."""
     orders: Shown
     reconstructions: Shown
     attention: Shown
@@ -99,8 +108,10 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
     """
     series = tuple(Series(run.name, number) for number, run in enumerate(runs))
     paired = tuple(zip(series, runs, strict=True))
-    samples = {run.name: _samples(run) for run in runs}
+    samples = {run.name: _samples(run) for run in runs[:MAX_PICTURED]}
+    left_out = tuple(run.name for run in runs[MAX_PICTURED:])
     files = slugs([run.name for run in runs])
+    pictured = partial(_pictures, samples=samples, left_out=left_out, files=files, images=images)
     recipes = tuple(Recipe(run.name, run.recipe()) for run in runs)
     known = [one.values for one in recipes if isinstance(one.values, Mapping)]
     drawn = [one for one in samples.values() if isinstance(one, Samples)]
@@ -114,9 +125,10 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
         chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
         scaling=scaling_shown(summary, images),
-        orders=_pictures("order", "order_N", pictures.draw_order, samples, files, images),
-        reconstructions=_pictures("predictions", "predicted_BHWC", pictures.draw_predictions, samples, files, images),
-        attention=_pictures("attention", "attention_BQN", pictures.draw_attention, samples, files, images),
+        native=native_shown(dict(paired), files, images),
+        orders=pictured("order", "order_N", pictures.draw_order),
+        reconstructions=pictured("predictions", "predicted_BHWC", pictures.draw_predictions),
+        attention=pictured("attention", "attention_BQN", pictures.draw_attention),
         attention_kinds=tuple(dict.fromkeys(one.attention_kind for one in drawn if one.attention_kind)),
         uses_truth=any(one.uses_truth for one in drawn),
         cards=tuple(card for kind in _PROTOCOLS for card in _cards(kind, summary.experiments)),
@@ -154,14 +166,16 @@ def _by_loss(
     names = slugs(list(by_loss))
     figures = tuple(draw(loss, values, f"{kind}-{names[loss]}", images) for loss, values in by_loss.items())
     shown = {one: None for values in by_loss.values() for one in values}
-    return Shown(figures, tuple(missing), tuple(shown))
+    return Shown(figures, tuple(missing), series=tuple(shown))
 
 
 def _pictures(
     part: str,
     field: str,
     draw: Callable[[Samples, str, str, Path], Drawn],
+    *,
     samples: Mapping[str, Samples | Absent],
+    left_out: tuple[str, ...],
     files: Mapping[str, str],
     images: Path,
 ) -> Shown:
@@ -174,7 +188,7 @@ def _pictures(
             missing.append((name, one.absent.get(part, "samples.npz does not hold it")))
         else:
             figures.append(draw(one, name, f"{part}-{files[name]}", images))
-    return Shown(tuple(figures), tuple(missing))
+    return Shown(tuple(figures), tuple(missing), left_out)
 
 
 def _samples(run: RunFiles) -> Samples | Absent:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import attrs
 import numpy as np
@@ -52,18 +52,27 @@ class RunFiles:
         """``recipe.json`` as plain values."""
         return self._json(Path(self.entry.recipe).name)
 
-    def curves(self) -> Mapping[str, Curve] | Absent:
-        """Each loss as it was logged; lines that cannot be read are left out."""
+    def metrics(self) -> Sequence[Mapping[str, Any]] | Absent:
+        """What was logged of each step; lines that cannot be read are left out."""
         path = self._path(METRICS_FILE)
         if isinstance(path, Absent):
             return path
-        found: dict[str, list[tuple[float, float]]] = {}
         with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                for name, step, value in _losses_in(line):
-                    found.setdefault(name, []).append((step, value))
+            return [entry for line in file if (entry := _entry_in(line)) is not None]
+
+    def curves(self) -> Mapping[str, Curve] | Absent:
+        """Each loss as it was logged."""
+        entries = self.metrics()
+        if isinstance(entries, Absent):
+            return entries
+        found: dict[str, list[tuple[float, float]]] = {}
+        for entry in entries:
+            losses = entry.get("losses")
+            for name, value in losses.items() if isinstance(losses, Mapping) else ():
+                if is_number(value):
+                    found.setdefault(name, []).append((float(entry["step"]), float(value)))
         if not found:
-            return Absent(f"{self._name_of(path)} holds no losses")
+            return Absent(self.told(METRICS_FILE, "holds no losses"))
         return {name: Curve(*np.array(points, dtype=np.float64).T) for name, points in found.items()}
 
     def chunks(self) -> Mapping[str, Floats] | Absent:
@@ -81,6 +90,10 @@ class RunFiles:
         """The traceback of a run that failed."""
         path = self._path(ERROR_FILE)
         return None if isinstance(path, Absent) else path.read_text(encoding="utf-8", errors="replace")
+
+    def told(self, name: str, problem: str) -> str:
+        """A sentence about one of its files."""
+        return problem if isinstance(self.folder, Absent) else f"{self.folder.name}/{name} {problem}"
 
     def _json(self, name: str) -> Mapping[str, Any] | Absent:
         path = self._path(name)
@@ -112,27 +125,23 @@ def files_of(entry: ExperimentSummary, out: Path) -> RunFiles:
     return RunFiles(entry, folder if inside else outside)
 
 
-def _losses_in(line: str) -> Iterator[tuple[str, float, float]]:
-    """Name, step and value of the losses in a line of metrics that are finite numbers."""
+def _entry_in(line: str) -> Mapping[str, Any] | None:
+    """A line of metrics that has a step."""
     try:
         entry = json.loads(line)
     except (json.JSONDecodeError, RecursionError):  # a crash cut it short
-        return
-    if not isinstance(entry, Mapping) or not _is_number(entry.get("step")):
-        return
-    losses = entry.get("losses")
-    for name, value in losses.items() if isinstance(losses, Mapping) else ():
-        if _is_number(value):
-            yield name, float(entry["step"]), float(value)
+        return None
+    return entry if isinstance(entry, Mapping) and is_number(entry.get("step")) else None
 
 
 def _numbers(values: object) -> Floats | None:
     """A list of numbers with NaN for null; None for anything else, and where there is no number."""
-    if not isinstance(values, list) or not all(value is None or _is_number(value) for value in values):
+    if not isinstance(values, list) or not all(value is None or is_number(value) for value in values):
         return None
     numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
     return None if np.isnan(numbers).all() else numbers
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of a file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -22,7 +22,7 @@ from aimcore.report.summary import read_summary
 REPORT_FILE = "report.html"
 IMAGES_FOLDER = "report"
 SUMMARY_FILE = "summary.json"
-FIGURE_KINDS = ("scores", "training", "chunks", "scaling", "order", "predictions", "attention")
+FIGURE_KINDS = ("scores", "training", "chunks", "scaling", "areas", "order", "predictions", "attention")
 """What the names of figures begin with."""
 
 
@@ -84,7 +84,8 @@ def html_of(content: Content) -> str:
 def _figure_names(content: Content) -> list[str]:
     shown = (content.training, content.chunks, content.orders, content.reconstructions, content.attention)
     scaling = content.scaling.figures if content.scaling is not None else ()
-    return [one.name for one in (*content.scores, *scaling, *(one for part in shown for one in part.figures))]
+    areas = content.native.figures if content.native is not None else ()
+    return [one.name for one in (*content.scores, *scaling, *areas, *(one for part in shown for one in part.figures))]
 
 
 def _remove_outdated(images: Path, names: Sequence[str]) -> None:

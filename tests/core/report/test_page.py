@@ -14,6 +14,7 @@ from report_material import HOSTILE, make_study, samples
 
 from aimcore.errors import InvalidSummary, ReportError
 from aimcore.report import ExperimentSummary, Summary, read_summary, write_summary
+from aimcore.report.content import MAX_PICTURED
 from aimcore.report.page import draw_report
 from aimcore.report.samples import save_samples
 
@@ -243,3 +244,18 @@ def test_runs_of_which_each_has_its_own_recipe_are_no_seeds(tmp_path: Path) -> N
 
 def test_a_study_without_evaluations_has_no_table_of_them(tmp_path: Path) -> None:
     assert "objective can do" not in page_of(make_study(tmp_path / "out", ["raster"])).text
+
+
+def test_pictures_are_of_the_first_experiments_and_the_others_are_named(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", [f"run-{number}" for number in range(MAX_PICTURED + 2)])
+    text = page_of(out).text
+    told = "of 2 more, as only the first 8 experiments are drawn: run-8, run-9."
+    assert all(f"No {what} {told}" in text for what in ("reading order", "reconstruction", "attention map"))
+    assert len(list((out / "report").glob("predictions-*.png"))) == MAX_PICTURED
+
+
+def test_curves_of_several_losses_say_which_is_which(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    assert "Training loss: next_patch" not in page_of(out).text
+    (out / "0" / "metrics.jsonl").write_text(json.dumps({"step": 0, "losses": {"text": 1.0, "image": 2.0}}) + "\n")
+    assert "Training loss: text" in page_of(out).text
