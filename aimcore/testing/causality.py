@@ -59,7 +59,7 @@ def findings_of(case: Case, *, seed: int = 0) -> list[str]:
 
 def leaks_of(watched: Watched) -> Iterator[str]:
     """Scored steps that read what they must not, or nothing, or of which it cannot be told."""
-    needs = watched.case.objective.needs
+    needs = set(watched.case.objective.needs)
     for name, loss in watched.losses().items():
         if loss.per_position_BN is None:
             if {"causal", "prefix", "hide"} & needs and _may_be_read(watched, name):

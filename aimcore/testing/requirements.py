@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,6 +27,19 @@ def require(holds: bool | Tensor, message: str) -> None:
     __tracebackhide__ = True
     if not holds:
         raise AssertionError(message)
+
+
+def require_names(field: str, given: object, known: Iterable[str], what: str) -> None:
+    """Fail a check unless ``given`` is a frozenset of names that are ``known``.
+
+    Raises:
+        AssertionError: it is something else, which sets cannot be compared with, or holds other names.
+    """
+    __tracebackhide__ = True
+    names = sorted(known)
+    require(isinstance(given, frozenset), f"{field} must be a frozenset, got {given!r}: write frozenset({{...}})")
+    unknown = sorted(given - set(names)) if isinstance(given, frozenset) else []
+    require(not unknown, f"{field} names {unknown}; {what} are {names}")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from aimcore.testing.material import (
     some_grids,
 )
 from aimcore.testing.parts import ABILITIES, StandInTrunk
-from aimcore.testing.requirements import explained, require, seeded, shape_of
+from aimcore.testing.requirements import explained, require, require_names, seeded, shape_of
 from aimcore.testing.training import trains_alike_at_stages_0_and_3
 from aimcore.testing.watching import Watched
 from aimcore.values import Batch
@@ -34,9 +34,8 @@ _RELATIVE = 1e-9
 
 
 def check_its_needs_are_known(objective: Objective) -> None:
-    """``needs`` names abilities that trunks may have."""
-    unknown = sorted(set(objective.needs) - ABILITIES)
-    require(not unknown, f"needs names {unknown}; the abilities are {sorted(ABILITIES)}")
+    """``needs`` is a frozenset of abilities that trunks may have."""
+    require_names("needs", objective.needs, ABILITIES, "the abilities")
 
 
 def check_counts_are_known_before_any_forward(objective: Objective) -> None:
@@ -221,7 +220,7 @@ CHECKS: tuple[Check, ...] = (
 
 def _hides_something(objective: Objective) -> bool:
     """Whether it predicts patches from the rest of their image; others (contrast, classification) may mix all."""
-    return bool({"causal", "prefix", "hide"} & objective.needs)
+    return bool({"causal", "prefix", "hide"} & set(objective.needs))
 
 
 def _watched(objective: Objective) -> Watched:

@@ -10,7 +10,7 @@ from aimcore.roles import Objective
 from aimcore.testing.cases import Case
 from aimcore.testing.material import GRID
 from aimcore.testing.parts import StandInTrunk
-from aimcore.testing.requirements import explained, require, shape_of
+from aimcore.testing.requirements import explained, require, require_names, shape_of
 from aimcore.testing.watching import Watched
 from aimcore.values import Batch
 
@@ -19,8 +19,7 @@ _SKILLS = frozenset({"embed", "caption"})
 
 def check_it_can_what_it_says(objective: Objective) -> None:
     """It ``can`` embed: unit vectors of one width for images and texts; caption: the same likelihoods in every way."""
-    unknown = sorted(objective.can - _SKILLS)
-    require(not unknown, f"can names {unknown}; known are {sorted(_SKILLS)}")
+    require_names("can", objective.can, _SKILLS, "the skills")
     if not objective.can:
         return
     watched = Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))

@@ -1,4 +1,4 @@
-"""What a trunk can do beyond the default reading, one check per ability.
+"""What a trunk can do beyond the default reading, by ability.
 
 Shape suffixes: B batch, N patches in raster order, S steps of the reading order, D width.
 """
@@ -41,6 +41,16 @@ def check_it_reads_in_the_order_asked_for(trunk: Trunk) -> None:
 def check_causal_attention_sees_nothing_later(trunk: Trunk) -> None:
     """With ``causal``, a step's token depends on no patch read after it."""
     _sees_only_what_is_allowed(trunk, CAUSAL)
+
+
+def check_it_looks_ahead_unless_told_not_to(trunk: Trunk) -> None:
+    """With ``causal``, the default reading is another one: some token depends on a patch read after it."""
+    module = build(trunk)
+    seen_BSS = _seen(module, images_for(trunk, module), Reading())
+    require(
+        bool(seen_BSS.triu(1).any()),
+        "no token depends on a later patch though the reading is not causal: look at reading.attention.causal",
+    )
 
 
 def check_prefix_attention_sees_the_prefix_and_nothing_later(trunk: Trunk) -> None:
@@ -100,12 +110,12 @@ def _reads_padding_that_is_image(module: TrunkModule, images: Images, alone_1ND:
     require(bool(seen), "patches that are part of an image are hidden (Images.padding_is_image)")
 
 
-BY_ABILITY: Mapping[Ability, Check] = {
-    "order": check_it_reads_in_the_order_asked_for,
-    "causal": check_causal_attention_sees_nothing_later,
-    "prefix": check_prefix_attention_sees_the_prefix_and_nothing_later,
-    "hide": check_a_hidden_patch_cannot_be_seen,
-    "native": check_padding_changes_nothing,
+BY_ABILITY: Mapping[Ability, tuple[Check, ...]] = {
+    "order": (check_it_reads_in_the_order_asked_for,),
+    "causal": (check_causal_attention_sees_nothing_later, check_it_looks_ahead_unless_told_not_to),
+    "prefix": (check_prefix_attention_sees_the_prefix_and_nothing_later,),
+    "hide": (check_a_hidden_patch_cannot_be_seen,),
+    "native": (check_padding_changes_nothing,),
 }
 
 

@@ -16,7 +16,7 @@ from aimcore.testing.checks.trunk_abilities import BY_ABILITY
 from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for
 from aimcore.testing.material import NUM_IMAGES, batch_of, changed_patch, on_meta, some_grids
 from aimcore.testing.parts import ABILITIES, StandInHeadModule, StandInObjectiveModule
-from aimcore.testing.requirements import explained, require, same, shape_of
+from aimcore.testing.requirements import explained, require, require_names, same, shape_of
 from aimcore.testing.training import trains_alike_at_stages_0_and_3
 from aimcore.values import Reading
 
@@ -25,9 +25,8 @@ _SHARES = 1e-4
 
 
 def check_its_abilities_are_known(trunk: Trunk) -> None:
-    """``can`` names abilities that objectives may ask for."""
-    unknown = sorted(set(trunk.can) - ABILITIES)
-    require(not unknown, f"can names {unknown}; the abilities are {sorted(ABILITIES)}")
+    """``can`` is a frozenset of abilities that objectives may ask for."""
+    require_names("can", trunk.can, ABILITIES, "the abilities")
 
 
 def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
@@ -210,13 +209,13 @@ ALWAYS: tuple[Check, ...] = (
     check_a_dry_run_can_count_it,
     check_it_trains_alike_at_zero_stages_0_and_3,
 )
-CHECKS: tuple[Check, ...] = (*ALWAYS, *BY_ABILITY.values())
+CHECKS: tuple[Check, ...] = (*ALWAYS, *(check for checks in BY_ABILITY.values() for check in checks))
 
 
 def checks_of(trunk: Trunk) -> Iterator[Check]:
     """Those that always apply, and those of what ``trunk`` says it can do."""
     yield from ALWAYS
-    yield from (check for ability, check in BY_ABILITY.items() if ability in trunk.can)
+    yield from (check for ability, checks in BY_ABILITY.items() if ability in trunk.can for check in checks)
 
 
 def _plainest(trunk: Trunk) -> Reading:

@@ -148,6 +148,15 @@ class Long(Speaking):
         return LongModule(trunk, Bytes().vocabulary_size)
 
 
+@component("mutant")
+class Listing(Speaking):
+    """Says what it can by a tuple, which has no differences with sets."""
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        return ("embed", "caption")  # type: ignore[return-value]
+
+
 class MeanModule(SpeakingModule):
     def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
         return super().caption_log_likelihoods(start, text) / text.valid_BT.sum(1)
@@ -166,6 +175,7 @@ MUTANTS = (
     (checks.check_nothing_scored_reads_its_own_answer, Bidirectional()),
     (checks.check_nothing_scored_reads_its_own_answer, Blind()),
     (checks.check_it_can_what_it_says, Boastful()),
+    (checks.check_it_can_what_it_says, Listing()),
     (checks.check_it_can_what_it_says, Long()),
     (checks.check_it_can_what_it_says, Mean()),
 )

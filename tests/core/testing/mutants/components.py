@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -75,10 +76,10 @@ class Unresolvable(Sound):
 
 
 @component("mutant")
-class Mistyped(Sound):
-    """Has a whole number that is none."""
+class Located(Sound):
+    """Has a path where recipes hold text."""
 
-    steps: int = 1.5  # type: ignore[assignment]
+    folder: Path = Path("images")
 
 
 @component("mutant")
@@ -123,7 +124,7 @@ MUTANTS = (
     (checks.check_it_is_a_frozen_value, Mutable()),
     (checks.check_its_recipe_holds_every_field, Remembering()),
     (checks.check_its_recipe_gives_it_back, Unresolvable()),
-    (checks.check_its_recipe_gives_it_back, Mistyped()),
+    (checks.check_its_recipe_gives_it_back, Located()),
     (checks.check_bad_numbers_raise_no_other_error_than_invalid_value, Dividing()),
     (checks.check_its_problems_name_its_fields, Misnaming()),
     (checks.check_its_problems_are_told_together, Hasty()),

@@ -14,6 +14,7 @@ from aimcore import (
     Ability,
     Batch,
     Features,
+    Head,
     HeadModule,
     Images,
     Loss,
@@ -36,7 +37,7 @@ LINEAR = LinearHead()
 class Sound(NextPatch):
     """Next patch, without a prefix unless one is asked for."""
 
-    head: LinearHead = LINEAR
+    head: Head = LINEAR
     prefix: int | str | None = None
 
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
@@ -50,6 +51,15 @@ class Unknown(Sound):
     @property
     def needs(self) -> frozenset[Ability]:
         return frozenset({"casual"})  # type: ignore[arg-type]
+
+
+@component("mutant")
+class Listing(Sound):
+    """Says what it needs by a list, which has no differences with sets."""
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        return ["causal", "order"]  # type: ignore[return-value]
 
 
 class ChangedModule(NextPatchModule):
@@ -308,6 +318,7 @@ class Reaching(Sound):
 SOUND = (Sound(), Sound(prefix="uniform"), Sound(prefix=3))
 MUTANTS = (
     (checks.check_its_needs_are_known, Unknown()),
+    (checks.check_its_needs_are_known, Listing()),
     (checks.check_counts_are_known_before_any_forward, Miscounting()),
     (checks.check_losses_per_step_add_up, Doubling()),
     (checks.check_nothing_scored_reads_its_own_answer, Unshifted()),

@@ -8,7 +8,7 @@ from core.testing.mutants.heads import Wrapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore import Ability, Attention, Features, Images, Reading, Trunk, TrunkModule, component
+from aimcore import CAUSAL, Ability, Attention, Features, Images, Reading, Trunk, TrunkModule, component
 from aimcore.patches import reorder
 from aimcore.testing.checks import trunk_abilities
 from aimcore.testing.checks import trunks as checks
@@ -246,6 +246,28 @@ class Reaching(Sound):
         return ReachingModule()
 
 
+@component("mutant")
+class Listing(Sound):
+    """Says what it can by a tuple, which has no differences with sets."""
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        return ("causal",)  # type: ignore[return-value]
+
+
+class AlwaysCausalModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        return super().forward(images, attrs.evolve(reading, attention=CAUSAL))
+
+
+@component("mutant")
+class AlwaysCausal(Sound):
+    """Reads causally, whatever is asked of it."""
+
+    def build(self) -> TrunkModule:
+        return AlwaysCausalModule()
+
+
 class DeafModule(PlainModule):
     def forward(self, images: Images, reading: Reading) -> Features:
         raster = super().forward(images, attrs.evolve(reading, order_BN=None))
@@ -319,6 +341,7 @@ class Padded(Sound):
 SOUND = (StandInTrunk(),)
 MUTANTS = (
     (checks.check_its_abilities_are_known, Sound(abilities=("casual",))),
+    (checks.check_its_abilities_are_known, Listing()),
     (checks.check_features_have_the_declared_shapes, WrongSize()),
     (checks.check_places_are_row_and_column_of_each_token, Swapping()),
     (checks.check_tokens_depend_on_the_pixels, Blinkered()),
@@ -336,6 +359,7 @@ MUTANTS = (
     (checks.check_it_trains_alike_at_zero_stages_0_and_3, Reaching()),
     (trunk_abilities.check_it_reads_in_the_order_asked_for, Deaf(abilities=("order",))),
     (trunk_abilities.check_causal_attention_sees_nothing_later, Peeking(abilities=("causal",))),
+    (trunk_abilities.check_it_looks_ahead_unless_told_not_to, AlwaysCausal(abilities=("causal",))),
     (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Peeking(abilities=("prefix",))),
     (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Strict(abilities=("prefix",))),
     (trunk_abilities.check_a_hidden_patch_cannot_be_seen, Sheer(abilities=("hide",))),
