@@ -37,6 +37,9 @@ from aimcore_trunks import AIMV2_BATCH_SIZE, AIMv2Size, ViT, aimv2, aimv2_optimi
 
 IMAGENET = os.environ.get("IMAGENET", "file:///data/imagenet")
 """Where ImageNet lies, with folders train/ and val/; any fsspec URL."""
+IMAGENET_NAMES = os.environ.get("IMAGENET_NAMES", f"{IMAGENET}/LOC_synset_mapping.txt")
+"""What ImageNet's classes, whose folders are WordNet ids, are called: a line or a JSON entry per folder (see
+``ImageFolder.names``). Zero-shot classification needs it."""
 PAIRS = os.environ.get("PAIRS", "file:///data/pairs")
 """Where the captioned shards of Table 2 lie, in folders dfn/, coyo/, hqitp/ and validation/; any fsspec URL."""
 VOCABULARY = os.environ.get("SIGLIP_VOCABULARY", "/data/siglip/sentencepiece.model")
@@ -96,7 +99,7 @@ def experiment(
     num_steps = max(1, round(usual * (1 if scale == "paper" else share_of_steps) / batch_factor))
     return Experiment(
         name=name,
-        data=data(scale, batch_size),
+        data=data(scale, batch_size, named=any(isinstance(one, ZeroShot) for one in evaluations)),
         trunk=trunk(scale, size),
         objective=objective,
         num_steps=num_steps,
@@ -116,8 +119,14 @@ SMALL_STEPS = 300
 """Seven passes over the emoji: with more, what is learnt of their names no longer helps with other names."""
 
 
-def data(scale: Scale, batch_size: int) -> Data:
-    """Emoji with their Unicode names; or the pairs of Table 2, with ImageNet to probe on."""
+def data(scale: Scale, batch_size: int, *, named: bool = False) -> Data:
+    """Emoji with their Unicode names; or the pairs of Table 2, with ImageNet to probe on.
+
+    Args:
+        scale: how large.
+        batch_size: of all processes together.
+        named: whether ImageNet's classes need names that are words; those of emoji are.
+    """
     if scale != "paper":
         return Data(
             train=BundledEmoji(split="train", skin_tones=False),
@@ -129,11 +138,12 @@ def data(scale: Scale, batch_size: int) -> Data:
             augmentation=Augmentation(crop_scale=(0.8, 1.0), flip_probability=0.0),
             caption_weights={"name": 1.0},
         )
+    names = IMAGENET_NAMES if named else None
     return Data(
         train=pairs(),
         validation=WebDataset(url=f"{PAIRS}/validation/*.tar"),
-        probe_train=ImageFolder(url=f"{IMAGENET}/train"),
-        probe_test=ImageFolder(url=f"{IMAGENET}/val"),
+        probe_train=ImageFolder(url=f"{IMAGENET}/train", names=names),
+        probe_test=ImageFolder(url=f"{IMAGENET}/val", names=names),
         batch_size=batch_size,
         image_size=224,
         num_workers=8,

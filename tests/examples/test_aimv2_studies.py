@@ -140,6 +140,17 @@ def test_the_text_tower_reads_clips_vocabulary_and_decoders_siglips() -> None:
     assert experiments["aimv2"].tokenizer.name == "sentencepiece"
 
 
+@pytest.mark.usefixtures("vocabulary")
+def test_what_is_told_by_its_name_has_readable_class_names_and_nothing_else_needs_them() -> None:
+    named = {one.name: _class_names(one.data) for one in study("lit", "paper").experiments}
+    assert named["aimv2-lit"] == named["siglip"] == {"file:///data/imagenet/LOC_synset_mapping.txt"}
+    assert named["aimv2"] == _class_names(study("vs_clip", "paper").experiments[0].data) == {None}
+
+
+def _class_names(data: Any) -> set[str | None]:
+    return {data.probe_train.names, data.probe_test.names}
+
+
 def test_what_the_paper_does_not_say_of_the_tuning_is_called_an_assumption() -> None:
     assert "ASSUMPTION" in study("lit", "small").source
 
