@@ -118,3 +118,7 @@ class NoCaption(UnreadableSample):
 
 class NoExamples(AimcoreError):
     """A component cannot be made from its defaults, and does not say what the kit should check instead."""
+
+
+class RunFailed(UserWarning):
+    """An error ended an experiment; its summary and ``error.txt`` say which."""

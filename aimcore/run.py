@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from aimcore.errors import AimcoreError
+from aimcore.errors import AimcoreError, RunFailed
 from aimcore.experiment import SCALES
 
 EXIT_FAILED = 1
@@ -232,6 +233,7 @@ def _set_up_log() -> None:
     level, who = ("INFO", "") if rank() == 0 else ("ERROR", f"rank {rank()} ")
     logger.add(sys.stderr, level=level, format="{time:HH:mm:ss} " + who + "{level.name: <7} {message}")
     logger.enable("aimcore")
+    warnings.simplefilter("ignore", RunFailed)  # the log tells it
 
 
 if __name__ == "__main__":

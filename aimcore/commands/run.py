@@ -25,17 +25,13 @@ def run_command(options: argparse.Namespace) -> int:
         AimcoreError: nothing could be started.
     """
     from aimcore.running.checks import check_study
-    from aimcore.running.pinning import pinned_study
-    from aimcore.running.study_run import check_folder, default_folder, run_study
+    from aimcore.running.study_run import default_folder, run_study
 
     study, scale = _study(options)
     if options.dry_run:
-        check_study(study, world_size=world_size(), with_data=False)
+        check_study(study, world_size=world_size(), with_data=False, features_cache=options.features_cache)
         return _dry_run(study)
-    study = pinned_study(study)
     out = options.out or default_folder(study, scale)
-    check_folder(study, out, resume=options.resume)
-    check_study(study, world_size=world_size(), out=out)
     summary = run_study(study, out, scale=scale, resume=options.resume, features_cache=options.features_cache)
     if rank() == 0:
         from aimcore.commands.report import draw_after_run

@@ -16,7 +16,14 @@ from aimcore.running.beginnings import beginning_problems
 from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations
 
 
-def check_study(study: Study, *, world_size: int = 1, with_data: bool = True, out: Path | None = None) -> None:
+def check_study(
+    study: Study,
+    *,
+    world_size: int = 1,
+    with_data: bool = True,
+    out: Path | None = None,
+    features_cache: str | None = None,
+) -> None:
     """Check every experiment of ``study``.
 
     Its recipe must make the experiment again, its batch must divide over the processes, its sources must open and hold
@@ -27,23 +34,52 @@ def check_study(study: Study, *, world_size: int = 1, with_data: bool = True, ou
     Args:
         study: what is about to run.
         world_size: number of processes.
-        with_data: whether to open the sources and initial weights; a dry run does not.
+        with_data: whether to open the sources; a dry run does not.
         out: the folder it is to run in, which may hold what some experiments begin with; None does not look.
+        features_cache: fsspec URL where features are to be kept.
 
     Raises:
         InvalidValue: all that is wrong, each problem with its path.
     """
-    sources = _Sources()
+    sources = _Sources() if with_data else None
     problems = [
         Problem(f"{experiment.name}.{problem.path}" if problem.path else experiment.name, problem.message)
         for experiment in study.experiments
         for problem in (
-            *_problems_of(experiment, world_size, sources if with_data else None),
+            *_problems_of(experiment, world_size, sources),
             *beginning_problems(experiment, study, out),
         )
     ]
+    problems += _cache_problems(features_cache)
     if problems:
         raise InvalidValue(f"study {study.name!r}", problems)
+
+
+def check_experiment(experiment: Experiment, *, world_size: int, out: Path, features_cache: str | None = None) -> None:
+    """Check an experiment that runs alone, as :func:`check_study` does.
+
+    Raises:
+        InvalidValue: all that is wrong, each problem with its path.
+    """
+    alone = Study(name=experiment.name, experiments=[experiment])
+    problems = [
+        *_problems_of(experiment, world_size, _Sources()),
+        *beginning_problems(experiment, alone, out),
+        *_cache_problems(features_cache),
+    ]
+    if problems:
+        raise InvalidValue(f"experiment {experiment.name!r}", problems)
+
+
+def _cache_problems(url: str | None) -> Iterator[Problem]:
+    """Features are kept after training: that they can be must be known before."""
+    if url is not None:
+        from aimcore.evaluation.cache import FeatureCache
+
+        try:
+            FeatureCache(url)
+        except InvalidValue as error:
+            yield from (Problem("features_cache", message) for _, message in error.problems)
 
 
 def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | None) -> Iterator[Problem]:
@@ -60,7 +96,7 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
         yield from (Problem(f"data.{path}", message) for path, message in error.problems)
     yield from _schedule_problems(experiment)
     yield from _text_problems(experiment)
-    yield from _weight_problems(experiment, with_files=sources is not None)
+    yield from _weight_problems(experiment)
     yield from problems_of_evaluations(experiment)
     if sources is not None:
         yield from _data_problems(experiment, sources)
@@ -92,7 +128,7 @@ def _text_problems(experiment: Experiment) -> Iterator[Problem]:
             yield Problem("objective.tokenizer", str(error))
 
 
-def _weight_problems(experiment: Experiment, *, with_files: bool) -> Iterator[Problem]:
+def _weight_problems(experiment: Experiment) -> Iterator[Problem]:
     """What is frozen must be there, and initial weights must fit: told without any weights in memory."""
     if not experiment.frozen and experiment.initial_weights is None:
         return
@@ -104,7 +140,7 @@ def _weight_problems(experiment: Experiment, *, with_files: bool) -> Iterator[Pr
     with torch.device("meta"):
         module = experiment.objective.build(experiment.trunk.build())
     yield from problems_of(module, experiment.frozen)
-    if with_files and experiment.initial_weights is not None and experiment.initial_weights.url is not None:
+    if experiment.initial_weights is not None and experiment.initial_weights.url is not None:
         try:
             check_weights(experiment, module)
         except AimcoreError as error:

@@ -61,32 +61,64 @@ def run_experiment(
     *,
     resume: bool = False,
     paper: Mapping[str, float] | None = None,
-    sharing: Sharing | None = None,
+    features_cache: str | None = None,
     keep_steps: Collection[int] = (),
 ) -> ExperimentSummary:
-    """Train, validate, evaluate and probe ``experiment`` in ``out/<its name>``.
+    """Check ``experiment``; then train, validate, evaluate and probe it in ``out/<its name>``.
 
-    Whatever happens is in the summary that comes back: an error makes it ``failed``, Ctrl-C ``interrupted``, and what
-    was measured before is kept.
+    What can be known to fail is an error before anything is written. Whatever happens after that is in the summary
+    that comes back: an error makes it ``failed``, with a warning, Ctrl-C ``interrupted``, and what was measured before
+    is kept.
 
     Args:
         experiment: what to run.
-        out: the study's folder.
+        out: the folder that gets the run's folder; what it begins with, if that is another run, is there too.
         resume: go on from the last checkpoint, where there is one; the folder must hold this very experiment. Without,
             a folder that has checkpoints is refused.
         paper: the paper's score per probe and per score of an evaluation.
-        sharing: what the experiments of a study have in common.
+        features_cache: fsspec URL where features of frozen trunks are kept and found again; None keeps none.
         keep_steps: steps whose checkpoints are kept for others to begin with.
+
+    Raises:
+        InvalidValue: it cannot run; all problems, each with its path.
+        RunFolderError: the folder holds a run, which is not to be resumed, or of another experiment.
+        WeightsNotFound: initial weights cannot be read.
+
+    Warns:
+        RunFailed: an error ended the run.
     """
+    from aimcore.engine.finding import require_new
+    from aimcore.running.checks import check_experiment
+
+    experiment = pinned(experiment)
+    if resume:
+        require_same(experiment, out / experiment.name)
+    else:
+        require_new(out / experiment.name)
+    check_experiment(experiment, world_size=world_size(), out=out, features_cache=features_cache)
+    sharing = Sharing(features_cache=features_cache)
+    return run_checked(experiment, out, resume=resume, paper=paper, sharing=sharing, keep_steps=keep_steps)
+
+
+def run_checked(
+    experiment: Experiment,
+    out: Path,
+    *,
+    resume: bool,
+    paper: Mapping[str, float] | None,
+    sharing: Sharing,
+    keep_steps: Collection[int],
+) -> ExperimentSummary:
+    """Run an experiment that is pinned and checked, as is the folder; all else is as :func:`run_experiment` has it."""
     folder = out / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     measured = Measured()
     with Supervised(folder) as supervised:
-        experiment = _begun(experiment, out, measured, resume=resume)
+        experiment = _begun(experiment, out, measured)
         measured.training = _train(experiment, folder, resume=resume, keep_steps=keep_steps)
         with measured.training.engine:
             if measured.training.status == "finished":
-                _evaluate(experiment, folder, measured, measured.training, sharing or Sharing())
+                _evaluate(experiment, folder, measured, measured.training, sharing)
     return summary_of(experiment, measured, supervised.status, error=supervised.error, paper=paper)
 
 
@@ -128,16 +160,10 @@ def summary_of(
     )
 
 
-def _begun(experiment: Experiment, out: Path, measured: Measured, *, resume: bool) -> Experiment:
+def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
     """Write the recipe; then find what another run of the study has left for this one to begin with."""
     from aimcore import recipe
-    from aimcore.engine.finding import require_new
 
-    experiment = pinned(experiment)
-    if resume:
-        require_same(experiment, out / experiment.name)
-    else:
-        require_new(out / experiment.name)
     if rank() == 0:
         recipe.save(out / experiment.name / RECIPE_FILE, experiment)
     require_branch(experiment, out)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from loguru import logger
 
+from aimcore.errors import RunFailed
 from aimcore.report.summary import Status
 from aimcore.running.processes import rank
 
@@ -52,3 +54,5 @@ class Supervised:
         if rank() == 0:
             path.write_text(text, encoding="utf-8")
             logger.error("{}: the whole traceback is in {}", self.folder.name, path)
+            # For those who call from Python: the log is silent there.
+            warnings.warn(f"{self.folder.name} failed: {self.error}; see {path}", RunFailed, stacklevel=5)

@@ -12,9 +12,10 @@ from aimcore.experiment import Study
 from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
-from aimcore.running.experiment_run import Sharing, run_experiment
+from aimcore.running.checks import check_study
+from aimcore.running.experiment_run import Sharing, run_checked
 from aimcore.running.pinning import pinned_study
-from aimcore.running.processes import all_failed_together, first_process_says, machine, rank
+from aimcore.running.processes import all_failed_together, first_process_says, machine, rank, world_size
 from aimcore.running.recorded import difference_from_recorded
 
 SUMMARY_FILE = "summary.json"
@@ -23,13 +24,14 @@ SUMMARY_FILE = "summary.json"
 def run_study(
     study: Study, out: Path, *, scale: str | None, resume: bool = False, features_cache: str | None = None
 ) -> Summary:
-    """Run the experiments of ``study`` in ``out``, and write ``out/summary.json`` after each.
+    """Check ``study``; then run its experiments in ``out``, and write ``out/summary.json`` after each.
 
-    One that fails is recorded, and the others go on; one that is interrupted ends the study. With several processes,
-    the others go on only after a failure that all processes share.
+    What can be known to fail is an error before anything is written. An experiment that fails after that is recorded,
+    with a warning, and the others go on; one that is interrupted ends the study. With several processes, the others go
+    on only after a failure that all processes share.
 
     Args:
-        study: what to run; see :func:`aimcore.running.checks.check_study`.
+        study: what to run.
         out: the folder of results.
         scale: the study's scale, for the record; None for a recipe.
         resume: skip what ``out`` holds as finished, and go on with the rest.
@@ -40,8 +42,15 @@ def run_study(
 
     Raises:
         RunFolderError: ``out`` is not empty and nothing is to be resumed, or it holds runs of other recipes.
+        InvalidValue: some experiment cannot run; all problems, each with its path.
+        WeightsNotFound: initial weights cannot be read.
+
+    Warns:
+        RunFailed: an error ended an experiment.
     """
     study = pinned_study(study)
+    check_folder(study, out, resume=resume)
+    check_study(study, world_size=world_size(), out=out, features_cache=features_cache)
     summary = _prepared(study, out, scale, resume)
     sharing, budgets = Sharing(features_cache=features_cache), budgets_of(study)
     for experiment in study.experiments:
@@ -49,7 +58,7 @@ def run_study(
             logger.info("{}: finished already", experiment.name)
             continue
         logger.info("{}: {} steps in {}", experiment.name, experiment.num_steps, out / experiment.name)
-        entry = run_experiment(
+        entry = run_checked(
             experiment,
             out,
             resume=resume,
@@ -108,7 +117,6 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
 
 def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
     """Make the folder, and say what it holds."""
-    check_folder(study, out, resume=resume)
     out.mkdir(parents=True, exist_ok=True)
     path = out / SUMMARY_FILE
     kept = read_summary(path).experiments if resume and path.exists() else ()

@@ -104,7 +104,7 @@ def test_errors_are_told_without_a_traceback(study_file: str, capsys: pytest.Cap
 def test_a_taken_folder_is_told_before_the_checks_that_take_time(
     study_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimcore.running.checks.check_study", lambda *_, **__: pytest.fail("checked too early"))
+    monkeypatch.setattr("aimcore.running.study_run.check_study", lambda *_, **__: pytest.fail("checked too early"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summary.json").write_text("{}")
     assert run.main([study_file, "--out", str(tmp_path / "out")]) == 2
@@ -120,6 +120,23 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(
     assert "FLOPs per run" in told
     assert not runs
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["table.py"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--set", 'initial_weights={"url": "/nowhere.safetensors"}'],
+            "one.initial_weights: initial weights: cannot read /nowhere",
+        ),
+        (["--features-cache", "bogus://x"], "features_cache: 'bogus://x' cannot be used"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    options: list[str], message: str, study_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([study_file, "--dry-run", *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_recipe_has_no_scale(study_file: str, runs: list[dict[str, Any]], tmp_path: Path) -> None:

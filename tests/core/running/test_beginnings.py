@@ -246,17 +246,16 @@ def test_a_branchs_recipe_alone_has_nothing_to_begin_with(out: Path, tmp_path: P
     alone = load_study(out / "cooled" / "recipe.json", "small")
     with pytest.raises(InvalidValue, match=r"branch\.experiment: no experiment called 'long' is earlier in the study"):
         check_study(alone, with_data=False, out=tmp_path / "new")
-    entry = run_experiment(alone.experiments[0], tmp_path / "new")
-    assert entry.status == "failed"
-    assert "there is no run of 'long' in" in entry.extra["error"]
+    with pytest.raises(InvalidValue, match=r"^experiment 'cooled': branch\.experiment: no experiment called 'long'"):
+        run_experiment(alone.experiments[0], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_that_was_changed_since_is_not_branched_from(out: Path) -> None:
     recipe.save(out / "long" / "recipe.json", attrs.evolve(recorded(out, "long"), seed=3))  # type: ignore[misc]
     shutil.rmtree(out / "cooled" / "checkpoints")
-    entry = run_experiment(recorded(out, "cooled"), out)
-    assert entry.status == "failed"
-    assert "differs in seed (3, here 0)" in entry.extra["error"]
+    with pytest.raises(InvalidValue, match=r"differs in seed \(3, here 0\)"):
+        run_experiment(recorded(out, "cooled"), out)
 
 
 def test_weights_of_a_run_that_did_not_come_to_its_end_are_told(out: Path) -> None:

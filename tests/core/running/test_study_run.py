@@ -6,11 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore import Optimizer, recipe
-from aimcore.errors import RunFolderError
+from aimcore import InvalidValue, Optimizer, Study, recipe
+from aimcore.errors import RunFailed, RunFolderError
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.study_run import check_folder, default_folder, run_study
+from aimcore_objectives import Classification
 
 pytestmark = pytest.mark.usefixtures("training")
 
@@ -53,7 +54,8 @@ def test_the_recipe_beside_the_numbers_repeats_the_experiment(make_study: Any, t
 
 def test_a_failure_is_recorded_and_the_others_go_on(make_study: Any, training: Any, tmp_path: Path) -> None:
     training.behaviours["one"] = raising(RuntimeError("no such luck"))
-    summary = run_study(make_study("one", "two"), tmp_path, scale="smoke")
+    with pytest.warns(RunFailed, match="^one failed: RuntimeError: no such luck; see .*one/error.txt$"):
+        summary = run_study(make_study("one", "two"), tmp_path, scale="smoke")
     assert statuses(tmp_path) == {"one": "failed", "two": "finished"}
     assert summary.experiments[0].extra == {"error": "RuntimeError: no such luck"}
     assert "raise error" in (tmp_path / "one" / "error.txt").read_text()
@@ -63,7 +65,8 @@ def test_what_was_measured_before_a_failure_is_kept(
     make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aimcore.evaluation.validation.validate", lambda *_, **__: raising(OSError("gone"))())
-    (one,) = run_study(make_study("one"), tmp_path, scale="smoke").experiments
+    with pytest.warns(RunFailed, match="OSError: gone"):
+        (one,) = run_study(make_study("one"), tmp_path, scale="smoke").experiments
     assert (one.status, one.num_steps) == ("failed", 2)
     assert (one.losses or {})["next_patch"].train_last_100 == 0.5
 
@@ -94,7 +97,8 @@ def test_resuming_skips_what_is_finished_and_goes_on_with_the_rest(
 
 def test_resuming_a_failure_removes_its_error(make_study: Any, training: Any, tmp_path: Path) -> None:
     training.behaviours["one"] = raising(RuntimeError("once"))
-    run_study(make_study("one"), tmp_path, scale="smoke")
+    with pytest.warns(RunFailed, match="once"):
+        run_study(make_study("one"), tmp_path, scale="smoke")
     training.behaviours.clear()
     run_study(make_study("one"), tmp_path, scale="smoke", resume=True)
     assert statuses(tmp_path) == {"one": "finished"}
@@ -125,10 +129,51 @@ def test_another_recipe_is_not_resumed_and_the_difference_named(
 def test_a_run_from_python_is_not_resumed_by_another_recipe(make_experiment: Any, tmp_path: Path) -> None:
     run_experiment(make_experiment("one"), tmp_path)
     recorded = (tmp_path / "one" / "recipe.json").read_text()
-    entry = run_experiment(make_experiment("one", optimizer=Optimizer(peak_lr=0.5)), tmp_path, resume=True)
-    assert entry.status == "failed"
-    assert "one differs in optimizer.peak_lr (0.001 there, 0.5 here)" in entry.extra["error"]
+    with pytest.raises(RunFolderError, match=r"one differs in optimizer\.peak_lr \(0\.001 there, 0\.5 here\)"):
+        run_experiment(make_experiment("one", optimizer=Optimizer(peak_lr=0.5)), tmp_path, resume=True)
     assert (tmp_path / "one" / "recipe.json").read_text() == recorded
+
+
+def test_a_run_from_python_does_not_begin_where_one_is(
+    make_experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aimcore.engine.finding.newest", lambda _: Path("step_00000002"))
+    with pytest.raises(RunFolderError, match="one holds a run already, with a checkpoint of step 2: resume it, or"):
+        run_experiment(make_experiment("one"), tmp_path)
+
+
+def test_what_cannot_run_is_an_error_from_python_too_before_anything_is_written(
+    make_experiment: Any, training: Any, tmp_path: Path
+) -> None:
+    one = make_experiment("one", objective=Classification(num_classes=7))
+    with pytest.raises(InvalidValue, match=r"^experiment 'one':\s+data\.train: its images are of 10 classes"):
+        run_experiment(one, tmp_path / "out")
+    with pytest.raises(InvalidValue, match=r"^study 'table':\s+one\.data\.train: its images are of 10 classes"):
+        run_study(Study(name="table", experiments=[one]), tmp_path / "out", scale=None)
+    assert (training.calls, (tmp_path / "out").exists()) == ([], False)
+
+
+def test_a_failure_is_a_warning_from_python(make_experiment: Any, training: Any, tmp_path: Path) -> None:
+    training.behaviours["one"] = raising(RuntimeError("no such luck"))
+    with pytest.warns(RunFailed, match="^one failed: RuntimeError: no such luck; see .*one/error.txt$") as told:
+        entry = run_experiment(make_experiment("one"), tmp_path)
+    assert (entry.status, entry.extra["error"]) == ("failed", "RuntimeError: no such luck")
+    assert told[0].filename == __file__
+
+
+def test_an_experiment_is_checked_once(make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr("aimcore.running.checks._problems_of", lambda one, *_: checked.append(one.name) or ())
+    run_study(make_study("one", "two"), tmp_path, scale="smoke")
+    assert checked == ["one", "two"]
+
+
+def test_features_that_cannot_be_kept_are_told_before_anything_is_written(
+    make_study: Any, training: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidValue, match=r"features_cache: 'bogus://x' cannot be used: Protocol not known: bogus"):
+        run_study(make_study("one"), tmp_path / "out", scale=None, features_cache="bogus://x")
+    assert (training.calls, (tmp_path / "out").exists()) == ([], False)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(make_study: Any, tmp_path: Path) -> None:
