@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ from aimcore.report.samples import SAMPLES_FILE, Samples, save_samples
 
 HOSTILE = "<script>alert(1)</script>&\"'$x_1$</svg>"
 """A name that breaks out of everything that does not escape it: HTML, attributes, SVG, mathematical text."""
+
+NATIVE_LINES = (
+    {"step": 0, "losses": {"image": 1.0}, "area": 8, "num_images": 8, "num_patches": 64, "padding_share": 0.1},
+    {"step": 1, "losses": {"image": 1.0}, "area": 30, "num_images": 2, "num_patches": 60, "padding_share": 0.3},
+)
+"""Metrics of two steps at native resolution."""
 
 
 def make_study(
@@ -71,11 +77,25 @@ def make_run(folder: Path, name: str, number: int, ordering: str = "raster") -> 
     lines = [
         {"step": int(step), "losses": {"next_patch": float(loss)}} for step, loss in zip(steps, losses, strict=True)
     ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_metrics(folder, lines)
     by_chunk = [None, *(0.5 - 0.01 * chunk for chunk in range(15))]
     (folder / "validation.json").write_text(json.dumps({"losses": {"next_patch": {"by_chunk": by_chunk}}}))
     (folder / "recipe.json").write_text(json.dumps(recipe(name, number, ordering)))
     save_samples(samples(), folder / SAMPLES_FILE)
+
+
+def make_native(folder: Path) -> None:
+    """Let the run in ``folder`` be one at native resolution: two steps of at most 64 patches."""
+    path = folder / "recipe.json"
+    values = json.loads(path.read_text())
+    values["experiment"]["data"] = {"native": {"patches_per_step": 64}}
+    path.write_text(json.dumps(values))
+    write_metrics(folder, NATIVE_LINES)
+
+
+def write_metrics(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """What a run logged."""
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def recipe(name: str, seed: int, ordering: str) -> dict[str, Any]:

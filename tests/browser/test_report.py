@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_material import HOSTILE, make_study
+from report_material import HOSTILE, make_native, make_study
 
 from aimcore.report.page import draw_report
 from aimcore.report.style import DARK, LIGHT
@@ -50,10 +50,22 @@ def test_a_message_on_the_console_is_noticed(measure: Measure, tmp_path: Path) -
 
 
 def test_tables_too_wide_for_a_phone_scroll_in_their_own_box(report: Path, measure: Measure) -> None:
-    script = "return [...page.querySelectorAll('.box')].map(box => [box.scrollWidth, box.clientWidth]);"
-    boxes = measure(report, script)
-    assert len(boxes) == 4
-    assert all(inner > outer for inner, outer in boxes)
+    script = """return [...page.querySelectorAll('.box')].filter(box => box.scrollWidth > box.clientWidth)
+        .map(box => box.ariaLabel);"""
+    assert measure(report, script) == [
+        "Probe scores", "Scores of what the objective can do", "Losses", "Differences between the recipes",
+    ]  # fmt: skip
+
+
+def test_tables_of_seeds_and_of_native_steps_fit_too(measure: Measure, tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", [f"{LONG}-{seed}" for seed in range(2)], only_seeds_differ=True)
+    make_native(out / "0")
+    make_native(out / "1")
+    script = """return [...page.querySelectorAll('.box')].map(box => box.ariaLabel).concat(
+        page.documentElement.scrollWidth <= page.documentElement.clientWidth);"""
+    *labels, fits = measure(draw_report(out), script)
+    assert {"Scores over seeds", "Sizes of steps at native resolution"} <= set(labels)
+    assert fits
 
 
 def test_figures_are_as_wide_as_a_phone_and_their_text_is_legible(report: Path, measure: Measure) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from report_material import make_study
+from report_material import NATIVE_LINES, make_native, make_study, write_metrics
 
 from aimcore.report.files import Absent, RunFiles, files_of
 from aimcore.report.native import NativeSteps, draw_areas, native_steps
@@ -17,25 +16,11 @@ from aimcore.report.page import draw_report
 from aimcore.report.style import Series
 from aimcore.report.summary import read_summary
 
-LINES = [
-    {"step": 0, "losses": {"image": 1.0}, "area": 8, "num_images": 8, "num_patches": 64, "padding_share": 0.1},
-    {"step": 1, "losses": {"image": 1.0}, "area": 30, "num_images": 2, "num_patches": 60, "padding_share": 0.3},
-]
-
 
 def native_study(out: Path) -> Path:
     """A study of two runs, of which the second is trained at native resolution."""
-    make_study(out, ["usual", "native"])
-    path = out / "1" / "recipe.json"
-    recipe = json.loads(path.read_text())
-    recipe["experiment"]["data"] = {"native": {"patches_per_step": 64}}
-    path.write_text(json.dumps(recipe))
-    write(out, LINES)
+    make_native(make_study(out, ["usual", "native"]) / "1")
     return out
-
-
-def write(out: Path, lines: list[dict[str, Any]]) -> None:
-    (out / "1" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def runs(out: Path) -> list[RunFiles]:
@@ -52,7 +37,9 @@ def test_sizes_of_steps_are_those_that_were_logged(tmp_path: Path) -> None:
 
 def test_lines_without_sizes_are_left_out(tmp_path: Path) -> None:
     out = native_study(tmp_path / "out")
-    write(out, [LINES[0], {"step": 1, "area": "8", "num_patches": 64, "padding_share": 0.1}, {"step": 2}])
+    write_metrics(
+        out / "1", [NATIVE_LINES[0], {"step": 1, "area": "8", "num_patches": 64, "padding_share": 0.1}, {"step": 2}]
+    )
     steps = native_steps(runs(out)[1])
     assert isinstance(steps, NativeSteps)
     assert steps.padding_S.tolist() == [0.1]
@@ -74,7 +61,7 @@ def test_without_its_metrics_the_reason_is_told(lines: list[Any] | None, told: s
     if lines is None:
         (out / "1" / "metrics.jsonl").unlink()
     else:
-        write(out, lines)
+        write_metrics(out / "1", lines)
     assert native_steps(runs(out)[1]) == Absent(told)
 
 
