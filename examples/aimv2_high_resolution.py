@@ -4,8 +4,8 @@
     python -m aimcore.run examples/aimv2_high_resolution.py --scale paper --dry-run
 
 Each size is pre-trained at 224 px, and from there adapted to 336 and to 448 px. ``small`` has two widths at 32, 48 and
-64 px; see ``aimv2_sizes.py``, also for what of the adaptation is an ASSUMPTION.
-Of the table's 14 data sets one is probed, ImageNet; what the paper has for the others reads "not run".
+64 px; see ``aimv2_sizes.py``, also for what of the adaptation is an ASSUMPTION. Of the table's 14 data sets one is
+probed, ImageNet; what the paper has for the others reads "not run".
 """
 
 from aimv2_sizes import adapted, pretrained

@@ -51,7 +51,7 @@ class Study(Checked):
     """Where the comparison comes from, e.g. ``"arXiv:2401.08541, Table 3b"``."""
     paper: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
     """The paper's scores (fractions) per experiment name, and name of a probe or of an evaluation's score (such as
-    ``"retrieval/image_to_text@5"``); one that is the name of neither is shown beside the words "not run"."""
+    ``"retrieval/image_to_text@5"``); what is the name of neither is shown in a table of its own, as "not run"."""
     left_out: Sequence[Experiment] = attrs.field(factory=tuple, converter=tuple)
     """Experiments of the study that are not to be run now (``--only``); others may begin with what they left, or need
     what they began with."""
