@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from aimcore import hookspecs
 from aimcore.component import Component
 from aimcore.errors import NameClash, PluginError, UnknownBlock
-from aimcore.registry import Registry, Supplier
+from aimcore.registry import NotLoaded, Registry, Supplier
 from aimcore.roles import ROLES
 from aimcore.wording import did_you_mean
 
@@ -93,11 +93,14 @@ class Plugins:
             raise PluginError(f"no role is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
         return self.registries[name]
 
+    @property
+    def not_loaded(self) -> tuple[NotLoaded, ...]:
+        """Every plugin that was found and is not loaded, with its reason."""
+        return _not_loaded(self.quarantined, self.missing_extras, self.blocked)
+
     def version_of(self, distribution: str) -> str | None:
         """The version of a distribution that has plugins here, loaded or not; None if it has none."""
-        failed = [plugin.supplier for plugin in self.quarantined]
-        lacking = [plugin.supplier for plugin in self.missing_extras]
-        every = (*self.suppliers, *self.blocked, *failed, *lacking)
+        every = (*self.suppliers, *(plugin.supplier for plugin in self.not_loaded))
         return {supplier.distribution: supplier.version for supplier in every}.get(distribution)
 
     def require_all(self) -> None:
@@ -143,9 +146,8 @@ def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *,
     absent = {lack.supplier for lack in missing}
     supplied, quarantined = _load([plugin for plugin in kept if plugin.supplier not in absent])
     left_out = tuple(plugin.supplier for plugin in found if plugin not in kept)
-    refused = [f"{supplier} is blocked by {BLOCK}" for supplier in left_out]
     plugins = Plugins(
-        registries=_registries(supplied, [*map(str, quarantined), *map(str, missing), *refused]),
+        registries=_registries(supplied, _not_loaded(quarantined, missing, left_out)),
         suppliers=tuple(supplied),
         quarantined=quarantined,
         blocked=left_out,
@@ -252,12 +254,23 @@ def _refuse_misspelt(manager: pluggy.PluginManager, found: Sequence[FoundPlugin]
         raise PluginError(f"{supplier}: {error}. The hooks are {', '.join(known)}") from error
 
 
-def _registries(supplied: Mapping[Supplier, Supplied], notes: Sequence[str]) -> Mapping[str, Registry[Any]]:
+def _not_loaded(
+    quarantined: Iterable[Quarantined], missing: Iterable[MissingExtra], blocked: Iterable[Supplier]
+) -> tuple[NotLoaded, ...]:
+    """Every plugin that was found and is not loaded, with its reason."""
+    return (
+        *(NotLoaded(plugin.supplier, str(plugin)) for plugin in quarantined),
+        *(NotLoaded(plugin.supplier, str(plugin)) for plugin in missing),
+        *(NotLoaded(supplier, f"{supplier} is blocked by {BLOCK}") for supplier in blocked),
+    )
+
+
+def _registries(supplied: Mapping[Supplier, Supplied], absent: Sequence[NotLoaded]) -> Mapping[str, Registry[Any]]:
     registries: dict[str, Registry[Any]] = {role.role: Registry(role) for role in ROLES}
     for supplier, components in supplied.items():
         for role, classes in components.items():
             for component in classes:
                 registries[role].add(component, supplier)
     for registry in registries.values():
-        registry.freeze(notes)
+        registry.freeze(absent)
     return MappingProxyType(registries)

@@ -1,7 +1,7 @@
 """Registries: the components of one role by name, and who supplied each."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import attrs
@@ -26,6 +26,25 @@ class Supplier(NamedTuple):
         return f"plugin {self.plugin!r} of {self.distribution} {self.version}"
 
 
+class NotLoaded(NamedTuple):
+    """A plugin that is installed and cannot be used."""
+
+    supplier: Supplier
+    why: str
+    """A sentence that names it, and says what to do."""
+
+    def resembles(self, name: str) -> bool:
+        """Whether ``name`` may be something of this plugin: a name like its own, or its distribution's."""
+        distribution = self.supplier.distribution
+        return bool(did_you_mean(name, [self.supplier.plugin, distribution, distribution.rpartition("-")[2]]))
+
+
+def relevant(not_loaded: Iterable[NotLoaded], name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Why plugins are absent that may have had ``name``: those like it, or all where none of ``known`` is like it."""
+    is_near = bool(did_you_mean(name, known))
+    return tuple(plugin.why for plugin in not_loaded if not is_near or plugin.resembles(name))
+
+
 class Registry(Generic[C]):
     """The components of one role. Filled once while plugins load, then frozen."""
 
@@ -34,7 +53,7 @@ class Registry(Generic[C]):
         self._components: dict[str, type[C]] = {}
         self._suppliers: dict[str, Supplier] = {}
         self._frozen = False
-        self._not_loaded: tuple[str, ...] = ()
+        self._not_loaded: tuple[NotLoaded, ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,8 +82,8 @@ class Registry(Generic[C]):
         self._components[component.name] = component
         self._suppliers[component.name] = supplier
 
-    def freeze(self, not_loaded: Iterable[str] = ()) -> None:
-        """Allow no more changes. ``not_loaded`` says which plugins are absent and why, for errors."""
+    def freeze(self, not_loaded: Iterable[NotLoaded] = ()) -> None:
+        """Allow no more changes. ``not_loaded`` are plugins that might have had what is asked for, for errors."""
         self._not_loaded = tuple(not_loaded)
         self._frozen = True
 
@@ -109,8 +128,9 @@ class Registry(Generic[C]):
             said.append("there are " + ", ".join(f"{known} ({self._suppliers[known][0]})" for known in self.names()))
         else:
             said.append(f"no installed plugin supplies {self.name}; for aimcore's own, run pip install -e .")
-        if self._not_loaded:
-            said.append("not loaded: " + ", ".join(self._not_loaded))
+        absent = relevant(self._not_loaded, name, self.names())
+        if absent:
+            said.append("not loaded: " + ", ".join(absent))
         return "; ".join(said)
 
 

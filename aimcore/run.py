@@ -6,6 +6,7 @@ Only this module adds log sinks. Nothing heavy is imported before it is needed: 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import warnings
@@ -21,6 +22,8 @@ from aimcore.experiment import SCALES
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+_SHORTEST_WATCH = 0.1
 
 _EXAMPLES = """\
 examples:
@@ -94,12 +97,23 @@ def command(arguments: Sequence[str] | None = None) -> int:
     return _guarded(options.function, options)
 
 
+def _seconds(text: str) -> float:
+    """A time between two looks: never so short that looking is all that is done."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _SHORTEST_WATCH <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, at least {_SHORTEST_WATCH}, got {text!r}")
+    return seconds
+
+
 def _add_records(commands: Any) -> None:
     runs = commands.add_parser("runs", help="list runs: state, step, loss, rate, time left")
     runs.add_argument("root", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     how = runs.add_mutually_exclusive_group()
     how.add_argument(
-        "--watch", nargs="?", type=float, const=2.0, metavar="SECONDS", help="look again and again (every 2 s)"
+        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="look again and again (every 2 s)"
     )
     how.add_argument("--json", action="store_true", help="print a list of values")
     runs.set_defaults(function=_runs)

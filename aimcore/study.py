@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import attrs
 
 from aimcore.errors import AimcoreError, InvalidStudy
-from aimcore.experiment import Experiment, Scale, Study
+from aimcore.experiment import SCALES, Experiment, Scale, Study
+from aimcore.wording import did_you_mean
 
 RECIPE_SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -37,8 +38,10 @@ def load_study(path: Path, scale: Scale) -> Study:
         InvalidStudy: there is no such file, it defines no ``study``, ``study`` gave something else than a study, or
             the scale is unknown.
     """
-    if scale not in get_args(Scale):
-        raise InvalidStudy(f"unknown scale {scale!r}; there are {', '.join(get_args(Scale))}")
+    if scale not in SCALES:
+        raise InvalidStudy(f"unknown scale {scale!r}{did_you_mean(scale, SCALES)}; there are {', '.join(SCALES)}")
+    if path.is_dir():
+        raise InvalidStudy(f"{path} is a folder{_recipes_in(path)}. Give a study (.py) or a recipe (.json, .yaml)")
     if not path.is_file():
         raise InvalidStudy(f"no such file: {path}{_similar(path)}. Give a study (.py) or a recipe (.json, .yaml)")
     if is_recipe(path):
@@ -55,6 +58,13 @@ def _similar(path: Path) -> str:
     known = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
     near = get_close_matches(path.name, known, n=1)
     return f" (did you mean {path.parent / near[0]}?)" if near else ""
+
+
+def _recipes_in(folder: Path) -> str:
+    from aimcore.running.recorded import RECIPE_FILE
+
+    found = sorted((*folder.glob(RECIPE_FILE), *folder.glob(f"*/{RECIPE_FILE}")))
+    return f"; to run what was run there again, give {' or '.join(map(str, found))}" if found else ""
 
 
 def _study_of_recipe(path: Path) -> Study:
@@ -116,7 +126,8 @@ def selected(study: Study, names: Sequence[str]) -> Study:
     known = [experiment.name for experiment in study.experiments]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise InvalidStudy(f"no experiment of {study.name!r} is called {', '.join(unknown)}; there are {known}")
+        asked = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in unknown)
+        raise InvalidStudy(f"no experiment of {study.name!r} is called {asked}; there are {', '.join(known)}")
     if not names:
         return study
     left_out = [*study.left_out, *(experiment for experiment in study.experiments if experiment.name not in names)]

@@ -92,19 +92,28 @@ def check_plugin_command(name: str) -> int:
 def _suppliers_called(name: str, plugins: Plugins) -> list[Supplier]:
     from packaging.utils import canonicalize_name
 
+    from aimcore.registry import relevant
     from aimcore.wording import did_you_mean
 
     wanted = canonicalize_name(name)
-    found = [one for one in plugins.suppliers if wanted in map(canonicalize_name, (one.plugin, one.distribution))]
+    found = [one for one in plugins.suppliers if wanted in _names_of(one)]
     if found:
         return found
-    absent = [str(left_out) for left_out in (*plugins.quarantined, *plugins.missing_extras)]
-    absent += [f"{supplier} is blocked" for supplier in plugins.blocked]
+    absent = [plugin.why for plugin in plugins.not_loaded if wanted in _names_of(plugin.supplier)]
+    if absent:
+        raise PluginError(f"not loaded: {', '.join(absent)}")
     known = sorted({each for one in plugins.suppliers for each in (one.plugin, one.distribution)})
-    not_loaded = f"; not loaded: {', '.join(absent)}" if absent else ""
+    why = relevant(plugins.not_loaded, name, known)
+    not_loaded = f"; not loaded: {', '.join(why)}" if why else ""
     raise PluginError(
         f"no plugin is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}{not_loaded}"
     )
+
+
+def _names_of(supplier: Supplier) -> tuple[str, str]:
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(supplier.plugin), canonicalize_name(supplier.distribution)
 
 
 def _forgotten(supplier: Supplier, plugins: Plugins) -> Iterator[str]:

@@ -111,10 +111,12 @@ def _of_study(given: str) -> dict[str, Any]:
     from aimcore.study import load_study, selected
 
     file, *rest = given.split(":")
-    scale = rest.pop(0) if rest and rest[0] in SCALES else _DEFAULT_SCALE
+    scale = rest.pop(0) if len(rest) > 1 or (rest and rest[0] in SCALES) else _DEFAULT_SCALE
     study = load_study(Path(file), cast(Scale, scale))
     names = [experiment.name for experiment in study.experiments]
     if len(rest) > 1 or (not rest and len(names) > 1):
-        raise InvalidStudy(f"{given} must name one experiment, {file}:NAME or {file}:SCALE:NAME; there are {names}")
+        raise InvalidStudy(
+            f"{given} must name one experiment, {file}:NAME or {file}:SCALE:NAME; there are {', '.join(names)}"
+        )
     (experiment,) = selected(study, rest).experiments
     return to_recipe(experiment)

@@ -3,7 +3,7 @@ from toy_plugins import ToyHead, ToyOrdering
 
 from aimcore import AimcoreError, Ordering, component
 from aimcore.errors import NameClash, NotAComponent, UnknownComponent
-from aimcore.registry import Registry, Supplier
+from aimcore.registry import NotLoaded, Registry, Supplier, relevant
 
 ONE = Supplier("aimcore-one", "1.0", "one")
 TWO = Supplier("aimcore-two", "2.1", "two")
@@ -48,11 +48,32 @@ def test_an_unknown_name_is_answered_with_the_nearest_the_suppliers_and_the_path
     )
 
 
-def test_an_unknown_name_mentions_plugins_that_are_not_loaded():
+HILBERT = NotLoaded(Supplier("aimcore-hilbert", "1.0", "curves"), "plugin 'curves' of aimcore-hilbert 1.0 failed")
+MISSING = NotLoaded(Supplier("aimcore", "0.1", "wandb"), "plugin 'wandb' of aimcore 0.1 needs wandb")
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("peano", [HILBERT, MISSING]),  # nothing is near: it may be of any
+        ("rastr", []),
+        ("wnadb", [MISSING]),
+        ("curve", [HILBERT]),
+        ("hilberd", [HILBERT]),
+    ],
+)
+def test_plugins_that_are_not_loaded_are_mentioned_where_they_may_have_what_is_asked_for(name, absent):
+    known = ("raster", "curved", "hilbers", "wandbs")
+    assert relevant([HILBERT, MISSING], name, known) == tuple(plugin.why for plugin in absent)
+
+
+def test_the_reason_why_a_plugin_is_not_loaded_stands_last():
     made = registry(Rows)
-    made.freeze(["plugin 'hilbert' of aimcore-hilbert 1.0 failed to load (ImportError: no sea)"])
-    with pytest.raises(AimcoreError, match=r"not loaded: plugin 'hilbert' of aimcore-hilbert 1\.0 failed to load"):
+    made.freeze([HILBERT])
+    with pytest.raises(AimcoreError, match=r"; not loaded: plugin 'curves' of aimcore-hilbert 1\.0 failed$"):
         made.get("hilbert")
+    with pytest.raises(AimcoreError, match=r"there are raster \(aimcore-one\)$"):
+        made.get("rastr")
 
 
 def test_an_empty_registry_says_how_to_install_plugins():

@@ -98,7 +98,7 @@ def test_failures_and_interruptions_have_their_exit_status(study_file: str, num_
 def test_errors_are_told_without_a_traceback(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main([study_file, "--only", "three"]) == 2
     told = capsys.readouterr().err
-    assert told == "error: no experiment of 'table' is called three; there are ['one', 'two']\n"
+    assert told == "error: no experiment of 'table' is called 'three'; there are one, two\n"
 
 
 def test_a_taken_folder_is_told_before_the_checks_that_take_time(

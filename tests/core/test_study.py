@@ -71,6 +71,19 @@ def test_a_missing_file_is_named_with_its_nearest_neighbour(tmp_path: Path) -> N
         load_study(tmp_path / "ablation_patern.py", "small")
 
 
+def test_a_folder_is_answered_with_the_recipes_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("raster", "spiral"):
+        (tmp_path / "smoke" / name).mkdir(parents=True)
+        recipe.save(tmp_path / "smoke" / name / "recipe.json", experiment(name))
+    with pytest.raises(InvalidStudy, match=r"^smoke is a folder; .* give smoke/raster/recipe.json or smoke/spiral/rec"):
+        load_study(Path("smoke"), "small")
+    with pytest.raises(
+        InvalidStudy, match=r"smoke/raster is a folder; .* again, give smoke/raster/recipe\.json\. Give"
+    ):
+        load_study(Path("smoke/raster"), "small")
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InvalidStudy, match=r"notes\.txt is neither a study \(\.py\) nor a recipe"):
@@ -121,8 +134,10 @@ def test_only_keeps_the_named_experiments_and_their_row_of_the_paper() -> None:
 
 
 def test_only_refuses_a_name_that_no_experiment_has() -> None:
-    with pytest.raises(InvalidStudy, match=r"no experiment of 'both' is called three; there are \['one', 'two'\]"):
-        selected(two(), ["one", "three"])
+    with pytest.raises(
+        InvalidStudy, match=r"no experiment of 'both' is called 'tow' \(did you mean 'two'\?\); there are one, two$"
+    ):
+        selected(two(), ["one", "tow"])
 
 
 def test_a_change_reaches_every_experiment() -> None:

@@ -83,3 +83,10 @@ def test_a_folder_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[st
 )
 def test_durations_are_told_in_their_largest_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("seconds", ["-3", "nan", "inf", "0", "0.05", "often"])
+def test_watching_takes_a_time_between_looks(seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run.command(["runs", str(tmp_path), "--watch", seconds])
+    assert f"argument --watch: must be a number of seconds, at least 0.1, got '{seconds}'" in capsys.readouterr().err

@@ -82,6 +82,23 @@ def test_an_unknown_plugin_is_answered_with_those_there_are(supply: Supply, caps
     )
 
 
+def test_a_plugin_that_is_not_loaded_says_so_at_once_and_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = ToyDistribution("aimcore-absent", "0.2", {"absent": "no_such_module"})
+    sound = ToyDistribution("aimcore-sound", "0.1", {"sound": "collections"})
+    plugins = load_plugins([*points_of(absent), *points_of(sound)])
+    monkeypatch.setattr("aimcore.plugins.installed", lambda: plugins)
+    for name in ("absent", "Aimcore_Absent"):
+        assert run.command(["check", "plugin", name]) == 2
+        assert capsys.readouterr().err == (
+            "error: not loaded: plugin 'absent' of aimcore-absent 0.2 failed to load (ModuleNotFoundError: No module "
+            "named 'no_such_module')\n"
+        )
+    assert run.command(["check", "plugin", "sonud"]) == 2
+    assert "not loaded" not in capsys.readouterr().err
+
+
 def test_a_plugin_that_supplies_nothing_is_told_what_it_lacks(
     supply: Supply, capsys: pytest.CaptureFixture[str]
 ) -> None:
