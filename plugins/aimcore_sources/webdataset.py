@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
 from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
 from aimcore_sources.decoding import connect, printable
-from aimcore_sources.webdataset_index import Member, ShardError, expand, members_of
+from aimcore_sources.webdataset_index import Place
+from aimcore_sources.webdataset_samples import Samples
+from aimcore_sources.webdataset_shards import ShardError, expand
 
 MAX_TEXT = 1_000_000
 """A longer caption or JSON member, in bytes, is not read."""
@@ -37,9 +37,11 @@ class Field(NamedTuple):
 class WebDataset(Source):
     """Shards of WebDataset's layout: members of one sample share the name up to the first dot of the file name.
 
-    The shards' headers are scanned once and kept in a small index, so that every sample can be read by number and a
-    resumed run goes on exactly. A sample without an image is left out; one without a caption of a kind has none of
-    that kind. Nothing is ever unpacked: a member's name is a name and never a path.
+    The shards' headers are scanned once and kept in small index files, so that every sample can be read by number and a
+    resumed run goes on exactly. Samples are looked up in these files, of some 70 bytes each, so that billions of them
+    take no memory; sources that read other captions of the same shards share the files. A sample without an image is
+    left out; one without a caption of a kind has none of that kind. Nothing is ever unpacked: a member's name is a name
+    and never a path.
     """
 
     url: str
@@ -54,7 +56,8 @@ class WebDataset(Source):
     class_names: tuple[str, ...] = ()
     """Names of the labels."""
     cache_folder: str | None = None
-    """Where indices are kept; None keeps each beside its shard, and none of remote shards."""
+    """Where indices are kept. None keeps each beside its shard, and those of remote shards in memory, made anew in each
+    run: give a folder where these are many."""
 
     def problems(self) -> Iterable[Problem]:
         """Images need an extension, and every field too."""
@@ -72,15 +75,11 @@ class WebDataset(Source):
             ShardError: a shard is damaged, or holds a member twice.
         """
         shards = expand(self.url)
-        fields = [Field.of(written).extension for written in (*self.captions.values(), self.label or "")]
-        wanted = list(dict.fromkeys(field for field in fields if field))
-        found = _Found(tuple(extension.lower() for extension in self.images), tuple(wanted))
-        for number, shard in enumerate(shards):
-            found.add(shard, number, members_of(shard, self.cache_folder))
-        if not found.names:
+        samples = Samples(shards, tuple(extension.lower() for extension in self.images), self.cache_folder)
+        if not len(samples):
             looked = f"{len(shards)} shards of {self.url}" if len(shards) > 1 else self.url
             raise DataNotFound(f"WebDataset: no image in {looked} (looked for members ending in {self.images})")
-        return OpenWebDataset(self, shards, found)
+        return OpenWebDataset(self, samples)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -88,64 +87,30 @@ class WebDataset(Source):
         return ()
 
 
-class _Found:
-    """Samples as they are found: names, shards, and where the image and each wanted member lie."""
+class _Sample(NamedTuple):
+    """Where a sample lies, and what it is called."""
 
-    def __init__(self, images: tuple[str, ...], wanted: tuple[str, ...]) -> None:
-        self.images, self.wanted = images, wanted
-        self.names: list[str] = []
-        self.shards: list[int] = []
-        self.places: list[list[tuple[int, int]]] = []
-
-    def add(self, shard: str, number: int, members: Iterable[Member]) -> None:
-        """The samples of a shard, in the order of their first members.
-
-        Raises:
-            ShardError: a member stands twice.
-        """
-        samples: dict[str, dict[str, Member]] = {}
-        for member in members:
-            key, extension = _split(member.name)
-            if not extension:
-                continue
-            if samples.setdefault(key, {}).setdefault(extension, member) is not member:
-                raise ShardError(f"{shard} holds {printable(member.name)!r} twice: write it again with unique names")
-        for key, parts in samples.items():
-            image = next((parts[extension] for extension in self.images if extension in parts), None)
-            if image is not None:
-                self.names.append(key)
-                self.shards.append(number)
-                self.places.append([image[1:], *(_place(parts.get(extension)) for extension in self.wanted)])
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Key and extension: ``a/b.seg.png`` is the member ``seg.png`` of the sample ``a/b``. Hidden files have neither."""
-    folder, slash, file = name.rpartition("/")
-    stem, _, extension = file.partition(".")
-    return (folder + slash + stem, extension.lower()) if stem else ("", "")
-
-
-def _place(member: Member | None) -> tuple[int, int]:
-    return (-1, 0) if member is None else (member.offset, member.size)
+    shard: str
+    name: str
+    members: Mapping[str, Place]
 
 
 class OpenWebDataset(OpenSource):
     """Samples whose places in the shards are known. It holds no open file, so that it travels to data workers."""
 
-    def __init__(self, config: WebDataset, shards: tuple[str, ...], found: _Found) -> None:
+    def __init__(self, config: WebDataset, samples: Samples) -> None:
         self._config = config
-        self._shards = shards
-        self._wanted = found.wanted
-        self._names = found.names
-        self._shards_n = np.asarray(found.shards, dtype=np.int32)
-        self._places_nM2: npt.NDArray[np.int64] = np.asarray(found.places, dtype=np.int64)
+        self._samples = samples
+        fields = [Field.of(written).extension for written in (*config.captions.values(), config.label or "")]
+        self._wanted = tuple(dict.fromkeys(field for field in fields if field))
+        self._images = tuple(extension.lower() for extension in config.images)
         # Names of samples leave out the folder of the shards, unless there are several.
-        folders = {shard.rpartition("/")[0] for shard in shards}
+        folders = {shard.rpartition("/")[0] for shard in samples.shards}
         self._common = len(min(folders)) if len(folders) == 1 else 0
         self.class_names = config.class_names
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._samples)
 
     def read(self, index: int) -> Sample:
         """The image as RGB with its captions; named by shard and key.
@@ -153,10 +118,12 @@ class OpenWebDataset(OpenSource):
         Raises:
             UnreadableSample: a member is damaged or too long, or the shard has changed since it was scanned.
         """
-        name, texts = self._name(index), self._texts(index)
+        sample = self._at(index)
+        texts, name = self._texts(sample), sample.name
         captions = {kind: self._values(texts, written, name) for kind, written in self._config.captions.items()}
+        image = next(sample.members[extension] for extension in self._images if extension in sample.members)
         return Sample(
-            image=decode(self._bytes(index, 0, name), name),
+            image=decode(_bytes(sample, image), name),
             identifier=name,
             captions={kind: values for kind, values in captions.items() if values},
             label=self._label(texts, name),
@@ -164,34 +131,27 @@ class OpenWebDataset(OpenSource):
 
     def label(self, index: int) -> int | None:
         """The label, without decoding the image."""
-        return None if self._config.label is None else self._label(self._texts(index), self._name(index))
+        if self._config.label is None:
+            return None
+        sample = self._at(index)
+        return self._label(self._texts(sample), sample.name)
 
-    def _name(self, index: int) -> str:
-        shard = self._shards[self._shards_n[index]][self._common :].lstrip("/")
-        return printable(f"{shard}/{self._names[index]}")
-
-    def _texts(self, index: int) -> dict[str, bytes]:
-        """The wanted members that the sample has, by extension."""
-        name = self._name(index)
-        return {
-            extension: self._bytes(index, 1 + place, name, limit=MAX_TEXT)
-            for place, extension in enumerate(self._wanted)
-            if self._places_nM2[index, 1 + place, 0] >= 0
-        }
-
-    def _bytes(self, index: int, member: int, name: str, limit: int | None = None) -> bytes:
-        start, size = self._places_nM2[index, member].tolist()
-        if limit is not None and size > limit:
-            raise UnreadableSample(name, f"a text of {size:,} bytes is longer than {limit:,}")
-        shard = self._shards[self._shards_n[index]]
-        filesystem, path = connect(shard, "WebDataset")
+    def _at(self, index: int) -> _Sample:
+        shard = self._samples.shards[self._samples.shard_of(index)]
+        name = shard[self._common :].lstrip("/")
         try:
-            content: bytes = filesystem.cat_file(path, start=start, end=start + size) if size else b""
-        except (OSError, ValueError) as cause:
-            raise UnreadableSample(name, f"{type(cause).__name__}: {cause}") from cause
-        if len(content) != size:
-            raise UnreadableSample(name, "its shard is shorter than when it was scanned: start the run anew")
-        return content
+            found = self._samples.at(index)
+        except (DataNotFound, ShardError) as cause:
+            raise UnreadableSample(printable(name), str(cause)) from cause
+        return _Sample(shard, printable(f"{name}/{found.key}"), found.members)
+
+    def _texts(self, sample: _Sample) -> dict[str, bytes]:
+        """The wanted members that the sample has, by extension."""
+        return {
+            extension: _bytes(sample, sample.members[extension], limit=MAX_TEXT)
+            for extension in self._wanted
+            if extension in sample.members
+        }
 
     def _values(self, texts: Mapping[str, bytes], written: str, name: str) -> tuple[str, ...]:
         """The texts of a field; none where the sample lacks it."""
@@ -215,6 +175,21 @@ class OpenWebDataset(OpenSource):
             known = f"one of {list(names)}" if names else "a number from 0 on (or set class_names)"
             raise UnreadableSample(name, f"{self._config.label!r} must hold a label, {known}, got {found!r:.80}")
         return label
+
+
+def _bytes(sample: _Sample, place: Place, limit: int | None = None) -> bytes:
+    """A member's content."""
+    start, size = place
+    if limit is not None and size > limit:
+        raise UnreadableSample(sample.name, f"a text of {size:,} bytes is longer than {limit:,}")
+    filesystem, path = connect(sample.shard, "WebDataset")
+    try:
+        content: bytes = filesystem.cat_file(path, start=start, end=start + size) if size else b""
+    except (OSError, ValueError) as cause:
+        raise UnreadableSample(sample.name, f"{type(cause).__name__}: {cause}") from cause
+    if len(content) != size:
+        raise UnreadableSample(sample.name, "its shard is shorter than when it was scanned: start the run anew")
+    return content
 
 
 def _value(texts: Mapping[str, bytes], field: Field, name: str) -> Any:

@@ -3,17 +3,21 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
+from unittest.mock import Mock
 
 import fsspec
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
 from shards import captioned_shard, picture, write_shard
 
 from aimcore import InvalidValue, UnreadableSample
 from aimcore.errors import DataNotFound
 from aimcore_sources import WebDataset, webdataset, webdataset_index
-from aimcore_sources.webdataset_index import ShardError, expand
+from aimcore_sources.webdataset_shards import ShardError, expand
 
 BOTH = {"alt": "txt", "synthetic": "json#synthetic"}
 
@@ -80,7 +84,7 @@ def test_any_file_system_will_do_and_remote_shards_leave_nothing_behind(tmp_path
 
 def test_the_index_is_kept_beside_the_shard_and_used_again(two: str, tmp_path: Path, monkeypatch) -> None:
     first = WebDataset(url=two).open()
-    assert (tmp_path / "d-00000.tar.index.json").is_file()
+    assert (tmp_path / "d-00000.tar.index.safetensors").is_file()
     monkeypatch.setattr(webdataset_index, "_scanned", lambda shard: pytest.fail(f"{shard} is scanned again"))
     assert WebDataset(url=two, captions=BOTH).open().read(0).identifier == first.read(0).identifier
 
@@ -104,13 +108,84 @@ def test_a_shard_of_the_same_size_but_another_time_is_scanned_again(tmp_path: Pa
     assert WebDataset(url=url).open().read(0).identifier == "x.tar/s005"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "no json", '{"format": 1, "shard": null, "members": 3}'])
-def test_a_damaged_index_is_made_anew(tmp_path: Path, content: str) -> None:
-    url = captioned_shard(tmp_path / "x.tar", 0, 2)
-    cache = tmp_path / "x.tar.index.json"
-    cache.write_text(content)
+def head_of(cache: Path) -> dict:
+    with safe_open(cache, framework="np") as file:
+        return json.loads(file.metadata()["index"])
+
+
+@pytest.mark.parametrize("length", [0, 7, 100, -1])
+def test_a_damaged_index_is_made_anew(tmp_path: Path, length: int) -> None:
+    url, cache = captioned_shard(tmp_path / "x.tar", 0, 2), tmp_path / "x.tar.index.safetensors"
+    WebDataset(url=url).open()
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[:length])
     assert WebDataset(url=url).open().read(1).captions == {"alt": ("caption 1",)}
-    assert len(json.loads(cache.read_text())["members"]) == 6
+    assert cache.read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", [{"format": 3}, {"shard": ["1", "2"]}, {"counts": None}, {"counts": [3]}])
+def test_an_index_that_does_not_fit_is_made_anew(tmp_path: Path, change: dict) -> None:
+    url, cache = captioned_shard(tmp_path / "x.tar", 0, 2), tmp_path / "x.tar.index.safetensors"
+    WebDataset(url=url).open()
+    head = head_of(cache)
+    arrays = load_file(cache)
+    # A whole file whose offsets are wrong: used if nothing else were looked at.
+    cache.write_bytes(save(arrays | {"places_m2": arrays["places_m2"] + 1}, {"index": json.dumps(head | change)}))
+    assert WebDataset(url=url).open().read(1).captions == {"alt": ("caption 1",)}
+    assert head_of(cache) == head
+
+
+def test_neither_memory_nor_what_travels_to_workers_grows_with_the_samples(tmp_path: Path) -> None:
+    few, many = (
+        write_shard(
+            tmp_path / f"{count}.tar",
+            {f"{number:04}.{kind}": b"x" for number in range(count) for kind in ("png", "txt")},
+        )
+        for count in (2, 3000)
+    )
+    sent = [pickle.dumps(WebDataset(url=url, captions=BOTH).open()) for url in (few, many)]
+    assert abs(len(sent[0]) - len(sent[1])) < 20
+    tracemalloc.start()
+    source = WebDataset(url=many).open()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Where a sample and its caption lie takes 44 bytes, and its key more: not half of that is held, not for a moment.
+    assert (len(source), peak < 20 * 3000) == (3000, True)
+
+
+def test_samples_without_an_image_are_left_out_in_every_shard(tmp_path: Path) -> None:
+    for number, names in enumerate((["a.png", "b.txt", "c.webp"], ["d.txt"], ["e.png", "f.png"], ["g.txt", "h.png"])):
+        write_shard(tmp_path / f"{number}.tar", {name: picture() for name in names})
+    source = pickle.loads(pickle.dumps(WebDataset(url=str(tmp_path / "*.tar"), captions={}).open()))
+    names = [source.read(index).identifier for index in range(len(source))]
+    assert names == ["0.tar/a", "0.tar/c", "2.tar/e", "2.tar/f", "3.tar/h"]
+    assert len(WebDataset(url=str(tmp_path / "*.tar"), images=("webp",)).open()) == 1
+    for index in (-1, 5):
+        with pytest.raises(IndexError, match=f"there are 5 samples, no number {index}"):
+            source.read(index)
+
+
+def test_an_interrupted_scan_leaves_no_index(two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        WebDataset(url=two).open()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d-00000.tar", "d-00001.tar"]
+
+
+def test_an_index_that_is_lost_is_made_again_where_the_shard_is_the_same(two: str, tmp_path: Path) -> None:
+    sent = pickle.dumps(WebDataset(url=two).open())
+    for cache in tmp_path.glob("*.index.safetensors"):
+        cache.unlink()
+    os.utime(tmp_path / "d-00001.tar", (0, 0))
+    assert pickle.loads(sent).read(4).captions == {"alt": ("caption 4",)}
+
+
+def test_a_shard_that_becomes_another_one_while_it_is_used_is_told(two: str, tmp_path: Path) -> None:
+    sent = pickle.dumps(WebDataset(url=two).open())
+    write_shard(tmp_path / "d-00001.tar", {f"{name}.png": picture() for name in "abc"})
+    assert len(WebDataset(url=two).open()) == 6
+    with pytest.raises(UnreadableSample, match=r"read d-00001\.tar: .* is another one than when it was scanned: start"):
+        pickle.loads(sent).read(4)
 
 
 def test_indices_may_be_kept_elsewhere_or_nowhere(tmp_path: Path) -> None:
@@ -118,8 +193,9 @@ def test_indices_may_be_kept_elsewhere_or_nowhere(tmp_path: Path) -> None:
     assert len(WebDataset(url=url, cache_folder=str(tmp_path / "cache")).open()) == 1
     assert [path.name[:6] for path in (tmp_path / "cache").iterdir()] == ["x.tar."]
     (tmp_path / "file").write_text("no folder")
-    assert len(WebDataset(url=url, cache_folder=str(tmp_path / "file")).open()) == 1
-    assert not Path(f"{url}.index.json").exists()
+    held = WebDataset(url=url, cache_folder=str(tmp_path / "file")).open()
+    assert pickle.loads(pickle.dumps(held)).read(0).captions == {"alt": ("caption 0",)}
+    assert not Path(f"{url}.index.safetensors").exists()
 
 
 def test_equal_shards_in_two_folders_share_neither_names_nor_indices(tmp_path: Path) -> None:
@@ -182,7 +258,7 @@ def test_hostile_names_are_names_and_nothing_is_written(tmp_path: Path) -> None:
     assert found[:5] == [
         "x.tar/../../up", "x.tar//etc/passwd", "x.tar/line\\nbreak", "x.tar/esc\\x1b[31m", "x.tar/\\udce9",
     ]  # fmt: skip
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["x.tar", "x.tar.index.json"]
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["x.tar", "x.tar.index.safetensors"]
     assert WebDataset(url=url).open().read(4).identifier == found[4]
 
 

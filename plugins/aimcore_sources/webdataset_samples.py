@@ -1,0 +1,99 @@
+"""The samples of many tar shards by number, whose indices are opened when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aimcore_sources.webdataset_index import Place, ShardIndex, index_of, kept_index_of
+
+_MAX_OPENED = 1024
+"""Indices that a process keeps open; each is a memory map, of which Linux allows 65,530."""
+
+
+class Found(NamedTuple):
+    """Where a sample lies."""
+
+    shard: int
+    key: str
+    members: dict[str, Place]
+    """By extension, in lower case."""
+
+
+class _Opened(NamedTuple):
+    shard: ShardIndex
+    chosen_k: npt.NDArray[np.int64] | None
+    """Samples with an image, where not all have one."""
+
+
+class Samples:
+    """Those samples of shards that have an image: one shard after another, each in the order of its first members.
+
+    A process holds 16 bytes per shard, beside its name, and opens the indices of the shards that it reads: they are
+    files, but for those that could not be written, which are held. It travels to data workers without them.
+    """
+
+    def __init__(self, shards: Sequence[str], images: Sequence[str], cache_folder: str | None) -> None:
+        """Scan those shards that have not been scanned yet.
+
+        Raises:
+            DataNotFound: a shard is missing.
+            ShardError: a shard is damaged, or holds a member twice.
+        """
+        self.shards = tuple(shards)
+        self._images, self._cache_folder = tuple(images), cache_folder
+        self._digests = np.zeros(len(shards), dtype=np.uint64)
+        self._held: dict[int, ShardIndex] = {}
+        counts = np.zeros(len(shards), dtype=np.int64)
+        for number, shard in enumerate(shards):
+            index = index_of(shard, cache_folder)
+            self._digests[number], counts[number] = index.digest, index.count_with(images)
+            if not index.is_kept:
+                self._held[number] = index
+        self._ends = np.cumsum(counts)
+        self._opened = lru_cache(_MAX_OPENED)(self._open)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def shard_of(self, number: int) -> int:
+        """Which shard the sample ``number`` lies in.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"there are {len(self)} samples, no number {number}")
+        return int(np.searchsorted(self._ends, number, side="right"))
+
+    def at(self, number: int) -> Found:
+        """Where the sample ``number`` lies.
+
+        Raises:
+            IndexError: there is no such sample.
+            DataNotFound: the shard is gone, and its index too.
+            ShardError: the shard is another one than when it was scanned, and so is its index.
+        """
+        shard = self.shard_of(number)
+        opened, chosen_k = self._opened(shard)
+        place = number - (int(self._ends[shard - 1]) if shard else 0)
+        sample = place if chosen_k is None else int(chosen_k[place])
+        return Found(shard, opened.key(sample), opened.members(sample))
+
+    def _open(self, shard: int) -> _Opened:
+        index = self._held.get(shard)
+        if index is None:
+            index = kept_index_of(self.shards[shard], self._cache_folder, int(self._digests[shard]))
+        return _Opened(index, index.samples_with(self._images))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what is open."""
+        return {key: value for key, value in vars(self).items() if key != "_opened"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._opened = lru_cache(_MAX_OPENED)(self._open)
