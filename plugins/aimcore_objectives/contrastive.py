@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,6 +27,7 @@ from aimcore import (
     component,
 )
 from aimcore.roles import Skill
+from aimcore_objectives.gathering import from_all
 from aimcore_objectives.logit_scale import LogitScale
 from aimcore_objectives.steps import at_least_float32
 from aimcore_objectives.texts import text_of
@@ -129,18 +129,18 @@ class ContrastiveModule(ObjectiveModule):
 
 def _softmax_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:
     """Half the cross-entropy of each image's caption and of each caption's image, summed over this rank's."""
-    (all_images_AE, first), (all_texts_AE, _) = _from_all(image_BE, gather), _from_all(text_BE, gather)
+    (all_images_AE, first), (all_texts_AE, _) = from_all(image_BE, gather), from_all(text_BE, gather)
     own_B = first + torch.arange(len(image_BE), device=image_BE.device)
     # Both directions at once, so that the scale has one gradient, of which it is told whether it leads out of bounds.
     asking_2BE, answers_2AE = torch.stack([image_BE, text_BE]), torch.stack([all_texts_AE, all_images_AE])
-    logits_2BA = scale(_similarities(asking_2BE, answers_2AE))
+    logits_2BA = scale(_similarities(asking_2BE, answers_2AE), gather=gather)
     return functional.cross_entropy(logits_2BA.flatten(0, 1), own_B.repeat(2), reduction="sum") / 2
 
 
 def _sigmoid_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:
     """The log-loss of every pair of this rank's images and all captions."""
-    all_texts_AE, first = _from_all(text_BE, gather)
-    logits_BA = scale(_similarities(image_BE, all_texts_AE))
+    all_texts_AE, first = from_all(text_BE, gather)
+    logits_BA = scale(_similarities(image_BE, all_texts_AE), gather=gather)
     sign_BA = torch.full_like(logits_BA, -1)
     sign_BA[torch.arange(len(image_BE)), first + torch.arange(len(image_BE))] = 1
     return -functional.logsigmoid(sign_BA * logits_BA).sum()
@@ -157,32 +157,3 @@ def _without_autocast(device_type: str) -> AbstractContextManager[None]:
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)
-
-
-def _from_all(embeddings_BE: Tensor, gather: bool) -> tuple[Tensor, int]:
-    """Embeddings of all ranks, through which gradients pass, and where this rank's begin."""
-    if not gather or not dist.is_initialized() or dist.get_world_size() == 1:
-        return embeddings_BE, 0
-    everyone_AE: Tensor = _Gathered.apply(embeddings_BE)
-    return everyone_AE, dist.get_rank() * len(embeddings_BE)
-
-
-class _Gathered(torch.autograd.Function):
-    """Embeddings of all ranks, in their order; each rank's gradient is the sum of what all ranks ask of it.
-
-    torch's own differentiable gathers are deprecated in one place and private in the other.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, embeddings_BE: Tensor) -> Tensor:
-        everyone = [torch.empty_like(embeddings_BE) for _ in range(dist.get_world_size())]
-        dist.all_gather(everyone, embeddings_BE.contiguous())
-        ctx.number = len(embeddings_BE)
-        return torch.cat(everyone)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (total_AE,) = gradients
-        total_AE = total_AE.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total_AE)
-        return total_AE[dist.get_rank() * ctx.number :][: ctx.number]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aimcore_objectives.gathering import sum_over_ranks
 from aimcore_objectives.steps import at_least_float32
 
 _LARGEST_SCALE = 100
@@ -22,9 +23,14 @@ class LogitScale(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor([log_scale]))
         self.bias = None if bias is None else nn.Parameter(torch.tensor([bias]))
 
-    def forward(self, similarities: Tensor) -> Tensor:
-        """The logits, in float32 or better; the scale is kept in [1, 100]."""
-        scale: Tensor = _BoundedScale.apply(at_least_float32(self.log_scale))
+    def forward(self, similarities: Tensor, *, gather: bool = False) -> Tensor:
+        """The logits, in float32 or better; the scale is kept in [1, 100].
+
+        Args:
+            similarities: of any shape.
+            gather: whether all ranks take part in one loss, and so judge its gradient together.
+        """
+        scale: Tensor = _BoundedScale.apply(at_least_float32(self.log_scale), gather)
         logits = at_least_float32(similarities) * scale
         return logits if self.bias is None else logits + at_least_float32(self.bias)
 
@@ -33,20 +39,22 @@ class _BoundedScale(torch.autograd.Function):
     """``exp(log_scale)`` in [1, 100]; at and beyond a bound, only the gradients that lead back pass.
 
     torch's clamp lets none pass there: one step too far would fix the temperature for the rest of the run. The weight
-    itself is left alone, because ZeRO trains a copy of it. Each rank decides by its own gradient.
+    itself is left alone, because ZeRO trains a copy of it.
     """
 
     @staticmethod
-    def forward(ctx: Any, log_scale: Tensor) -> Tensor:
+    def forward(ctx: Any, log_scale: Tensor, gather: bool) -> Tensor:
         # Bounded behind the exponential: in float32, exp(log(100)) is a little more than 100.
         scale = log_scale.exp().clamp(1, _LARGEST_SCALE)
         ctx.save_for_backward(scale)
+        ctx.gather = gather
         return scale
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,), (scale,) = gradients, ctx.saved_tensors
+        # What counts is the gradient of the whole batch, or two processes would not train as one does.
+        total = sum_over_ranks(gradient) if ctx.gather else gradient
         # A step goes against the gradient: a negative one wants the scale larger.
-        leads_out = ((scale >= _LARGEST_SCALE) & (gradient < 0)) | ((scale <= 1) & (gradient > 0))
-        led_back: Tensor = (gradient * scale).masked_fill(leads_out, 0)
-        return led_back
+        leads_out = ((scale >= _LARGEST_SCALE) & (total < 0)) | ((scale <= 1) & (total > 0))
+        return (gradient * scale).masked_fill(leads_out, 0), None

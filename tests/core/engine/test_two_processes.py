@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 from core.engine.toys import experiment, whole_batch
-from core.engine.two_processes import aim_losses, installed_objectives, objective_losses, toy_losses
+from core.engine.two_processes import (
+    aim_losses,
+    installed_objectives,
+    objective_losses,
+    pull_on_a_temperature_at_its_bound,
+    toy_losses,
+)
 
 from aimcore.engine import TrainingEngine, checkpoints
 
@@ -64,6 +70,12 @@ def test_every_installed_objective_trains_on_two_processes_as_on_one(name: str, 
     for (losses, norm), (expected_losses, expected_norm) in zip(ranks[0]["objectives"][name], expected, strict=True):
         assert losses == pytest.approx(expected_losses, rel=1e-6)
         assert norm == pytest.approx(expected_norm, rel=1e-5)
+
+
+def test_ranks_judge_together_whether_a_temperature_at_its_bound_is_led_back(ranks: list[dict[str, Any]]) -> None:
+    # 3 - 1 wants it smaller, 1 - 2 larger, and so does -3 - 1: every rank lets its own part pass, or none does.
+    assert ranks[0]["pulls"] == [pytest.approx([300, -100]), [0, 0], [0, 0]]
+    assert pull_on_a_temperature_at_its_bound(2, gather=False) == pytest.approx(200)
 
 
 def test_accumulated_micro_batches_train_as_one_does(one_process: list[tuple[float, float]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from aimcore.plugins import installed
 from aimcore.testing.material import as_float32, batch_for, part_of, random_images
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
+from aimcore_objectives.logit_scale import LogitScale
 from aimcore_orderings import Spiral
 from aimcore_trunks import ViT
 
@@ -78,6 +80,22 @@ def objective_losses(objective: Objective, rank: int, world_size: int) -> list[t
             result = engine.step([as_float32(part_of(whole, rank * share, (rank + 1) * share))])
             found.append((dict(result.losses), result.gradient_norm))
     return found
+
+
+def pull_on_a_temperature_at_its_bound(pull: float, gather: bool) -> float:
+    """The gradient of a scale that stands a little above 100, which a rank's loss pulls at."""
+    scale = LogitScale(math.log(100) + 1e-4, None)
+    (scale(torch.ones(1), gather=gather) * pull).sum().backward()
+    assert scale.log_scale.grad is not None
+    return float(scale.log_scale.grad)
+
+
+def pulls(rank: int) -> list[list[float]]:
+    """What both ranks let pass, for each pair of pulls."""
+    mine = [pull_on_a_temperature_at_its_bound(both[rank], gather=True) for both in ((3, -1), (1, -2), (-3, -1))]
+    everyone: list[Any] = [None, None]
+    torch.distributed.all_gather_object(everyone, mine)
+    return [list(both) for both in zip(*everyone, strict=True)]
 
 
 def toy_losses(stage: int, rank: int, world_size: int, accumulation_steps: int = 1) -> list[dict[str, float]]:
@@ -167,6 +185,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "resumed": [resumed(folder, stage) for stage in (0, 2)],
         "interrupted": interrupted(folder, rank),
         "branched": [branched(folder, stage) for stage in (0, 1)],
+        "pulls": pulls(rank),
         "gathered": gathered(rank),
         "threads": shared_threads(),
         "objectives": {name: objective_losses(one, rank, 2) for name, one in installed_objectives().items()},
