@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin
 import attrs
 
 from aimcore.declared import field_types, is_component, is_literal, is_union, members
+from aimcore.errors import AimcoreError
 from aimcore.plugins import Plugins, installed
 from aimcore.recipe.writing import plain
 
@@ -65,6 +66,10 @@ class Description:
     """Its class, as Python names it."""
     source: Location | None
     fields: tuple[Field, ...]
+    abilities: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    """What it ``can``, and what it ``needs`` others to, where its role has that; settings may change it."""
+    instance: str = ""
+    """Of what value the abilities are: with its defaults, or as an example of its own."""
 
 
 def describe_component(role: str, name: str, plugins: Plugins | None = None) -> Description:
@@ -97,7 +102,32 @@ def _description(
         python=f"{cls.__module__}.{cls.__qualname__}",
         source=location_of(cls),
         fields=tuple(_fields(cls, plugins)),
+        **_abilities(cls),
     )
+
+
+def _abilities(cls: type[Any]) -> dict[str, Any]:
+    asked = [name for name in ("can", "needs") if is_component(cls) and hasattr(cls, name)]
+    instance = _instance(cls) if asked else None
+    if instance is None:
+        return {}
+    given = ", ".join(f"{name}={getattr(instance, name)!r}" for name in _required(cls))
+    return {
+        "abilities": {name: tuple(sorted(getattr(instance, name))) for name in asked},
+        "instance": f"with {given}" if given else "by default",
+    }
+
+
+def _instance(cls: type[Any]) -> Any:
+    """The component with its defaults, or else its first example; None where it has none."""
+    try:
+        return next(iter(cls.examples()), None) if _required(cls) else cls()
+    except AimcoreError:
+        return None
+
+
+def _required(cls: type[Any]) -> list[str]:
+    return [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
 
 
 def _fields(cls: type[Any], plugins: Plugins, values: Any = None, prefix: str = "") -> Iterator[Field]:

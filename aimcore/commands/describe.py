@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -14,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from aimcore.describing import Description, Field, describe_component, describe_settings, paragraphs_of
+from aimcore.errors import PluginError
 from aimcore.experiment import Experiment
 from aimcore.plugins import installed
 from aimcore.recipe.difference import in_words
 from aimcore.registry import Registry
+from aimcore.wording import did_you_mean
 
 EXPERIMENT = "experiment"
 """What describes an experiment itself: every path that ``--set`` takes."""
@@ -41,11 +44,27 @@ def describe_command(what: str | None, *, as_json: bool = False) -> int:
     role, _, name = what.partition("/")
     if what == EXPERIMENT:
         _show(console, describe_settings(EXPERIMENT, Experiment), as_json, _print_description)
-    elif name:
+        return 0
+    _require_role(role, name or role)
+    if name:
         _show(console, describe_component(role, name), as_json, _print_description)
     else:
         _show(console, _role(installed().registry(role)), as_json, _print_role)
     return 0
+
+
+def _require_role(role: str, component: str) -> None:
+    """See that there is such a role; a component's name in its place, or below another word, is answered with both."""
+    registries = installed().registries
+    is_misspelt = role == component and did_you_mean(role, tuple(registries))
+    if role in registries or is_misspelt:
+        return
+    names = {name for registry in registries.values() for name in registry.names()}
+    near = [component] if component in names else get_close_matches(component, names, n=1)
+    meant = [f"{registry.name}/{name}" for name in near for registry in registries.values() if name in registry]
+    if meant:
+        known = ", ".join(sorted(registries))
+        raise PluginError(f"no role is called {role!r} (did you mean {' or '.join(meant)}?); there are {known}")
 
 
 def _show(console: Console, value: Any, as_json: bool, print_text: Any) -> None:
@@ -96,6 +115,9 @@ def _print_description(described: Description, console: Console) -> None:
 
 
 def _origins(described: Description) -> Iterator[tuple[str, str]]:
+    for heading, abilities in described.abilities.items():
+        if abilities:
+            yield heading, f"{', '.join(abilities)} ({described.instance})"
     if described.paper:
         yield "paper", described.paper
     distribution = f"{described.distribution} {described.version}"

@@ -58,3 +58,38 @@ def test_values_are_given_to_programs(capsys: pytest.CaptureFixture[str]) -> Non
     role = json.loads(told(capsys, "orderings", "--json"))
     assert {"name": "raster", "distribution": "aimcore"}.items() <= role["components"][-3].items()
     assert role["role"] in {one["role"] for one in json.loads(told(capsys, "--json"))}
+
+
+@pytest.mark.parametrize(
+    ("what", "meant"),
+    [
+        ("spiral", "orderings/spiral"),
+        ("order/spiral", "orderings/spiral"),
+        ("spirla", "orderings/spiral"),
+        ("linear", "heads/linear or probes/linear"),
+    ],
+)
+def test_a_component_without_its_role_is_answered_with_it(
+    what: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.command(["describe", what]) == 2
+    role = what.partition("/")[0]
+    assert f"no role is called {role!r} (did you mean {meant}?); there are decoders" in capsys.readouterr().err
+
+
+def test_a_misspelt_role_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.command(["describe", "ordering"]) == 2
+    assert "no role is called 'ordering' (did you mean 'orderings'?)" in capsys.readouterr().err
+
+
+def test_abilities_are_those_of_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    trunk, objective = told(capsys, "trunks/vit"), told(capsys, "objectives/next_patch")
+    assert "can     causal, native, order, prefix (with width=16, depth=2, num_heads=2)" in trunk
+    assert "needs   order, prefix (by default)" in objective
+    assert "can   " not in told(capsys, "orderings/spiral")
+
+
+def test_abilities_are_values_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    described = json.loads(told(capsys, "objectives/next_patch", "--json"))
+    assert described["abilities"] == {"can": [], "needs": ["order", "prefix"]}
+    assert json.loads(told(capsys, "heads/mlp", "--json"))["abilities"] == {}

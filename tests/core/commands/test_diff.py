@@ -106,7 +106,10 @@ def test_a_recipe_of_absent_plugins_is_compared_as_written(
         (STUDY, "ablation_pattern.py:SCALE:NAME; there are raster, spiral, checkerboard, fixed_random"),
         (f"{STUDY}:nothing", "no experiment of 'ablation-pattern' is called 'nothing'; there are raster, spiral,"),
         (f"{STUDY}:smoke:rastr", "is called 'rastr' (did you mean 'raster'?); there are raster, spiral, checkerboard"),
-        (f"{STUDY}:smol:raster", "unknown scale 'smol' (did you mean 'smoke' or 'small'?); there are smoke, small, paper"),
+        (
+            f"{STUDY}:smol:raster",
+            "unknown scale 'smol' (did you mean 'smoke' or 'small'?); there are smoke,",
+        ),
         ("out", f"it holds the runs out{os.sep}one: give one of them"),
         ("empty", "is no run's folder"),
         ("missing.json", "there is no file"),
