@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from aimcore.component import Checked, Problem, at_least, settings
+from aimcore.experiment.abilities import ability_problems
 from aimcore.experiment.beginnings import Branch, Weights
 from aimcore.experiment.data import Data
 from aimcore.experiment.names import name_problems
@@ -80,19 +81,11 @@ class Experiment(Checked):
             yield Problem("branch.experiment", "must be another experiment than this one")
 
     def _misfits(self) -> Iterable[Problem]:
-        missing = self.objective.needs - self.trunk.can
-        if missing:
-            yield Problem(
-                "objective",
-                f"{self.objective.name!r} needs a trunk that can {sorted(missing)}; "
-                f"{self.trunk.name!r} can {sorted(self.trunk.can)}",
-            )
+        yield from ability_problems(self)
         if self.engine.accumulation_steps > 1 and not self.objective.is_separable:
             yield Problem(
                 "engine.accumulation_steps",
                 f"must be 1: {self.objective.name!r} contrasts the samples of a batch, and micro-batches would be "
                 "smaller contrasts; use more processes instead",
             )
-        if self.probes and self.probe_attention == "causal" and "causal" not in self.trunk.can:
-            yield Problem("probe_attention", f"trunk {self.trunk.name!r} cannot attend causally")
         yield from size_problems(self)

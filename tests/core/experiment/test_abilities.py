@@ -1,0 +1,67 @@
+"""What an objective needs of a trunk is compared when an experiment is made, with a cure where a setting is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core.engine.toys import experiment
+
+from aimcore import Experiment, InvalidValue, Trunk, component
+from aimcore_heads import LinearHead
+from aimcore_objectives import Classification, NextPatch
+
+
+@component("stranger")
+class Stranger(Trunk):
+    """Says what it can as it likes."""
+
+    abilities: tuple[str, ...] = ()
+    flips: bool = False
+
+    @property
+    def can(self) -> Any:
+        return [*self.abilities, "prefix"] if self.flips else self.abilities
+
+    @property
+    def patch_size(self) -> int:
+        return 4
+
+    def build(self) -> Any: ...
+
+
+def make(trunk: Trunk, *, attention: Any = "bidirectional", **changes: Any) -> Experiment:
+    objective = NextPatch(head=LinearHead(), prefix="uniform")
+    return experiment(**{"trunk": trunk, "objective": objective, "probe_attention": attention, **changes})
+
+
+def message(*abilities: str, **changes: Any) -> str:
+    with pytest.raises(InvalidValue) as caught:
+        make(Stranger(abilities=abilities), **changes)
+    ((path, text),) = caught.value.problems
+    assert path == "objective"
+    return text
+
+
+def test_any_collection_of_abilities_will_do() -> None:
+    assert make(Stranger(abilities=("prefix", "order"))).trunk.can == ("prefix", "order")
+    assert make(Stranger(abilities=("order",), flips=True)).trunk.can == ["order", "prefix"]
+
+
+def test_what_is_lacking_is_told() -> None:
+    assert message() == "'next_patch' needs a trunk that can 'order' and 'prefix'; 'stranger' can nothing of that kind"
+
+
+def test_settings_that_help_are_named_for_either_part() -> None:
+    assert message("order", "causal") == (
+        "'next_patch' needs a trunk that can 'prefix'; 'stranger' can 'causal', 'order': set trunk.flips=True or "
+        "objective.prefix=None, or use another trunk"
+    )
+
+
+def test_settings_that_do_not_help_are_not_named() -> None:
+    objective = Classification(num_classes=10, attention="causal")
+    assert message("prefix", objective=objective) == (
+        "'classification' needs a trunk that can 'causal'; 'stranger' can 'prefix': set "
+        "objective.attention='bidirectional', or use another trunk"
+    )
