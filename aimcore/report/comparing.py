@@ -23,14 +23,21 @@ class Difference:
 def shared_and_own(records: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What all ``records`` say alike, and what is left of each; nested mappings are compared part by part.
 
-    One record alone shares everything with itself.
+    What is nested deeper belongs together, such as all that a probe chose, and is shared as a whole or not at all. One
+    record alone shares everything with itself.
     """
+    return _split(records, nested=True)
+
+
+def _split(
+    records: Mapping[str, Mapping[str, Any]], *, nested: bool
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     shared: dict[str, Any] = {}
     own: dict[str, dict[str, Any]] = {name: {} for name in records}
     for key in _keys(records.values()):
         values = {name: record[key] for name, record in records.items() if key in record}
-        if len(values) == len(records) and all(isinstance(value, Mapping) for value in values.values()):
-            inner, rest = shared_and_own(values)
+        if nested and len(values) == len(records) and all(isinstance(value, Mapping) for value in values.values()):
+            inner, rest = _split(values, nested=False)
             if inner or not any(rest.values()):
                 shared[key] = inner
             values = {name: part for name, part in rest.items() if part}

@@ -52,6 +52,8 @@ class Card:
 
     kind: str
     name: str
+    anchor: str
+    """Where links to it lead."""
     shared: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
 
@@ -95,6 +97,12 @@ class Content:
     def series_of(self, name: str) -> Series:
         """How the experiment called ``name`` looks."""
         return next(one for one in self.series if one.name == name)
+
+    def anchor_of(self, kind: str, score: str) -> str | None:
+        """Where the protocol card of a probe, or of the evaluation that gave a score, stands on the page."""
+        of_kind = [card for card in self.cards if card.kind == kind]
+        found = [card.anchor for card in of_kind if score == card.name or score.startswith(f"{card.name}/")]
+        return found[-1] if found else None
 
 
 def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Path) -> Content:
@@ -210,9 +218,11 @@ def _cards(kind: str, experiments: Sequence[ExperimentSummary]) -> Iterator[Card
         for measure, card in protocols.items() if isinstance(protocols, Mapping) else ():
             if isinstance(card, Mapping):
                 found.setdefault(str(measure), {})[entry.name] = card
+    anchors = slugs(list(found))
     for measure, cards in found.items():
         shared, own = shared_and_own(cards)
-        yield Card(kind, measure, shared, {name: values for name, values in own.items() if values})
+        anchor = f"{kind.lower()}-{anchors[measure]}"
+        yield Card(kind, measure, anchor, shared, {name: values for name, values in own.items() if values})
 
 
 def _without_name(recipe: Mapping[str, Any]) -> Any:

@@ -75,6 +75,7 @@ def html_of(content: Content) -> str:
     }
     environment.tests["absent"] = lambda value: isinstance(value, Absent)
     environment.tests["guessed"] = is_guessed
+    environment.tests["sentences"] = _are_sentences
     template = environment.get_template("report.html")
     return template.render(
         content=content, summary=content.summary, half_interval=half_interval, svg=Markup, light=LIGHT, dark=DARK
@@ -120,6 +121,11 @@ def _words(name: str) -> Markup:
     return Markup("<wbr>").join(re.findall(r"[^/_]*[/_]|[^/_]+", name))
 
 
+def _are_sentences(value: Any) -> bool:
+    """Whether commas between these texts would be lost among their own."""
+    return isinstance(value, list | tuple) and any(isinstance(item, str) and re.search("[,;] ", item) for item in value)
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
@@ -127,7 +133,7 @@ def _json(value: Any) -> str:
 def _number(value: Any) -> str:
     """A plain value as a reader writes it: no quotes, four digits, yes and no."""
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
+        return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, list | tuple | Mapping):
         return ", ".join(map(_number, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

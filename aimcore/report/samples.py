@@ -80,7 +80,9 @@ def read_samples(path: Path) -> Samples:
             arrays = {name: archive[name] for name in archive.files}
         samples = _structured(arrays)
     except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidSamples(path.name, f"cannot be read: {error}") from error
+        # numpy's own words for what it does not know recommend to unpickle it.
+        told = "it is damaged, or holds pickled objects, which are never read" if "pickle" in str(error) else error
+        raise InvalidSamples(path.name, f"cannot be read: {told}") from error
     problem = _problem(samples)
     if problem:
         raise InvalidSamples(path.name, problem)

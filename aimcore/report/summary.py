@@ -241,6 +241,9 @@ def _structure(kind: type[T], entry: object, path: str) -> T:
     unknown = sorted(set(entry) - set(known))
     if unknown:
         raise InvalidSummary(path, f"unknown keys {unknown}; known are {sorted(known)}")
+    lacking = [name for name, field in known.items() if field.default is attrs.NOTHING and name not in entry]
+    if lacking:
+        raise InvalidSummary(path, f"lacks {', '.join(lacking)}")
     try:
         return kind(**entry)
     except InvalidSummary as error:

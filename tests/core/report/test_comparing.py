@@ -9,6 +9,13 @@ def test_nested_records_are_split_part_by_part() -> None:
     assert own == {"a": {"grid": {"y": 2}}, "b": {"grid": {"y": 3}}}
 
 
+def test_what_is_nested_deeper_is_shared_as_a_whole_or_not_at_all() -> None:
+    one, other = ({"choices": {"trained": {"rate": rate, "decay": 0}, "pixels": {"rate": 1}}} for rate in (1, 2))
+    shared, own = shared_and_own({"a": one, "b": other})
+    assert shared == {"choices": {"pixels": {"rate": 1}}}
+    assert own["b"] == {"choices": {"trained": {"rate": 2, "decay": 0}}}
+
+
 def test_what_one_record_lacks_is_the_others_own() -> None:
     assert shared_and_own({"a": {"lr": 1}, "b": {}}) == ({}, {"a": {"lr": 1}, "b": {}})
 

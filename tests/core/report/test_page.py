@@ -187,6 +187,13 @@ def test_a_card_says_what_is_shared_once_and_each_experiment_s_own_apart(tmp_pat
     assert "Only raster order raster Only spiral order spiral" in text
 
 
+def test_scores_lead_to_their_cards(tmp_path: Path) -> None:
+    source = page_of(make_study(tmp_path / "out", ["raster"], evaluations=["retrieval"])).source
+    links = re.findall(r'href="#((?:probe|evaluation)-[^"]+)"', source)
+    assert links == ["probe-linear", "evaluation-retrieval"]
+    assert all(f'<h3 id="{link}">' in source for link in links)
+
+
 def test_evaluations_have_cards_too(tmp_path: Path) -> None:
     text = page_of(make_study(tmp_path / "out", ["raster"], evaluations=["retrieval"])).text
     assert "Probe: linear" in text
@@ -228,7 +235,7 @@ def test_evaluations_stand_beside_chance_and_the_paper_and_what_was_not_run_says
 
 def test_names_of_scores_may_be_broken_where_words_end_and_nowhere_else(tmp_path: Path) -> None:
     source = page_of(make_study(tmp_path / "out", ["cap"], evaluations=["<i>/image_to@1"])).source
-    assert "&lt;i&gt;/<wbr>image_<wbr>to@1</span>" in source
+    assert "&lt;i&gt;/<wbr>image_<wbr>to@1</a>" in source
 
 
 def test_runs_that_differ_in_their_seed_alone_have_a_row_per_score(tmp_path: Path) -> None:

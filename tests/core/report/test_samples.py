@@ -62,8 +62,9 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "samples.npz"
     np.savez(path, rows=np.array([print], dtype=object))
-    with pytest.raises(InvalidSamples, match="allow_pickle"):
+    with pytest.raises(InvalidSamples, match="holds pickled objects, which are never read") as caught:
         read_samples(path)
+    assert "allow_pickle" not in str(caught.value)
 
 
 def test_fields_that_nobody_knows_are_refused(tmp_path: Path) -> None:

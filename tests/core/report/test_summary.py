@@ -97,6 +97,13 @@ def test_what_does_not_follow_the_schema_is_refused_with_its_path(
         read(written(**changes), tmp_path)
 
 
+def test_what_a_summary_lacks_is_named(tmp_path: Path) -> None:
+    entry = written()
+    del entry["experiments"][0]["name"], entry["experiments"][0]["seed"]
+    with pytest.raises(InvalidSummary, match=r"experiments\[0\]: lacks name, seed$"):
+        read(entry, tmp_path)
+
+
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSummary, match="schema_version"):
         read(written() | {"schema_version": 2}, tmp_path)
