@@ -6,7 +6,7 @@
 Two questions that the paper leaves to larger models. Does a decoder learn its captions? One run reads the drawings of
 one style until it can name them; its greedy captions of 64 training pictures are compared with their names, letter by
 letter. Does what is learnt carry over? Three seeds each of AIMv2 and CLIP are ranked by their recall among pictures of
-336 concepts that were held out in every style, told by the mean and range over seeds and as a multiple of chance. At
+335 concepts that were held out in every style, told by the mean and range over seeds and as a multiple of chance. At
 the paper's scale there is no first run: SigLIP's vocabulary supervises no end, so that captions would never stop.
 """
 

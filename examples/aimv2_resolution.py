@@ -5,9 +5,11 @@
 
 AIMv2-L as pre-trained at 224 px, adapted to 448 px, and adapted to native resolution (section 2.4). Each is probed at
 both sizes: learned positions are interpolated where the size is not the encoder's own (how the paper did it is not
-published). The native one is probed at the images' own aspect ratios too. ``small`` has 32 and 64 px for 224 and 448:
-see ``aimv2_sizes.py``, also for what of the paper's adaptation is an ASSUMPTION. Of the native one nothing is published
-but the areas: that it begins with the pre-trained encoder, and has as many patches per step as that, are two more.
+published). The native one is probed at the images' own aspect ratios too, each resized, up as well as down, to the
+largest area that is trained on: the paper's last column has images in their own resolution, so that is another measure
+(attentive probes read equally many tokens of every image here). ``small`` has 32 and 64 px for 224 and 448: see
+``aimv2_sizes.py``, also for what of the paper's adaptation is an ASSUMPTION. Of the native one nothing is published but
+the areas: that it begins with the pre-trained encoder, and has as many patches per step as that, are two more.
 """
 
 from aimv2_sizes import adapted, image_size, pretrained
@@ -50,5 +52,8 @@ def study(scale: Scale) -> Study:
             probe_native_area=int(2 ** native(scale).log2_area[1]),
         ),
     ]
-    source = "arXiv:2411.14402, Table 6; length and rates of the adaptations, and C, are ASSUMPTIONS"
+    source = (
+        "arXiv:2411.14402, Table 6; length and rates of the adaptations, and C, are ASSUMPTIONS; @native resizes every "
+        "image to one area, the paper does not"
+    )
     return Study(name="aimv2-resolution", source=source, experiments=experiments, paper=paper(scale))

@@ -9,7 +9,7 @@ seven points of a size cost half as much as if each were trained alone. The long
 is shown but not fitted.
 
 ``small`` has widths of 16 to 128 and five branches each, on the bundled emoji at 32 px. It compares the *image* loss:
-names of concepts that were never seen cannot be known from 1,350 others, so that after a few passes the text loss on
+names of concepts that were never seen cannot be known from 1,338 others, so that after a few passes the text loss on
 held-out concepts rises in every size. What Figure 2 shows is there in little: the best width grows with the budget, and
 with the most samples a larger width has a lower loss; with few samples, larger widths are undertrained. Each model has
 one seed, so expect noise of a percent or so.
