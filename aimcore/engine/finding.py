@@ -46,7 +46,8 @@ def require_new(run: Path) -> None:
     last = newest(run)
     if last is not None:
         raise RunFolderError(
-            f"{run} holds a run already, with a checkpoint of step {step_of(last)}: resume it, or choose another folder"
+            f"{run} holds a run already, with a checkpoint of step {step_of(last)}: resume it (--resume, or "
+            "resume=True in Python), or choose another folder"
         )
 
 

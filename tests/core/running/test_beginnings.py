@@ -143,7 +143,7 @@ def test_the_other_run_must_come_before(make: Make, branch: Make) -> None:
 
 def test_a_run_that_is_nowhere_is_told(branch: Make, tmp_path: Path) -> None:
     told = problems(branch(), out=tmp_path)["cooled.branch.experiment"]
-    assert told.startswith("no experiment called 'long' is earlier in the study ['cooled'], nor was one run in")
+    assert told.startswith("no experiment called 'long' is earlier in the study (cooled), nor was one run in")
     assert told.endswith("run the whole study, or give the folder it was run in, by --out DIR --resume")
 
 
@@ -238,7 +238,7 @@ def test_a_branch_of_a_step_that_was_not_kept_is_told(out: Path) -> None:
     long = attrs.evolve(recorded(out, "long"), checkpoint_every=1)  # type: ignore[misc]
     recipe.save(out / "long" / "recipe.json", long)
     told = problems(long, late, out=out)["late.branch.step"]
-    assert "long holds no checkpoint of step 3 (of these steps: [2, 4, 6])" in told
+    assert "long holds no checkpoint of step 3 (of these steps: 2, 4, 6)" in told
     assert told.endswith("run it again in another --out")
 
 
