@@ -62,8 +62,8 @@ def _other(name: str, experiment: Experiment, study: Study, out: Path | None) ->
     if name in left_out:
         return f"{out} holds no run of {name!r}: run it too (--only {name}), or --resume where it was run"
     return (
-        f"no experiment called {name!r} is earlier in the study ({', '.join(names)}), nor was one run in {out or 'its folder'}: run "
-        "the whole study, or give the folder it was run in, by --out DIR --resume"
+        f"no experiment called {name!r} is earlier in the study ({', '.join(names)}), nor was one run in "
+        f"{out or 'its folder'}: run the whole study, or give the folder it was run in, by --out DIR --resume"
     )
 
 
@@ -85,12 +85,13 @@ def _lost(branch: Branch, study: Study, out: Path | None) -> Iterator[Problem]:
     from aimcore.engine.finding import complete, step_of
 
     steps = sorted(map(step_of, complete(out / branch.experiment)))
+    there = ", ".join(map(str, steps)) or "none"
     is_run = any(one.name == branch.experiment for one in study.experiments)
     if branch.step not in steps and (not is_run or (steps and steps[-1] > branch.step)):
         yield Problem(
             "branch.step",
-            f"{out / branch.experiment} holds no checkpoint of step {branch.step} (of these steps: {', '.join(map(str, steps)) or 'none'}): it was "
-            "saved before a branch needed it, or has not come so far; "
+            f"{out / branch.experiment} holds no checkpoint of step {branch.step} (of these steps: {there}): it was saved "
+            "before a branch needed it, or has not come so far; "
             + ("run it again in another --out" if is_run else f"run it too (--only {branch.experiment})"),
         )
 
