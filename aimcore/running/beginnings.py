@@ -90,8 +90,8 @@ def _lost(branch: Branch, study: Study, out: Path | None) -> Iterator[Problem]:
     if branch.step not in steps and (not is_run or (steps and steps[-1] > branch.step)):
         yield Problem(
             "branch.step",
-            f"{out / branch.experiment} holds no checkpoint of step {branch.step} (of these steps: {there}): it was saved "
-            "before a branch needed it, or has not come so far; "
+            f"{out / branch.experiment} holds no checkpoint of step {branch.step} (of these steps: {there}): it was "
+            "saved before a branch needed it, or has not come so far; "
             + ("run it again in another --out" if is_run else f"run it too (--only {branch.experiment})"),
         )
 

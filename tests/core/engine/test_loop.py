@@ -81,7 +81,7 @@ def test_resuming_a_finished_run_trains_nothing(undisturbed: tuple[Path, Trainin
 def test_a_folder_with_checkpoints_is_only_resumed(undisturbed: tuple[Path, TrainingResult]) -> None:
     folder, _ = undisturbed
     before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*"))
-    with pytest.raises(RunFolderError, match="holds a run already, with a checkpoint of step 6: resume it .*, or choose"):
+    with pytest.raises(RunFolderError, match=r"with a checkpoint of step 6: resume it .*, or choose"):
         run(experiment(trunk=DROPPING), folder)
     assert sorted(path.stat().st_mtime_ns for path in folder.rglob("*")) == before
 
