@@ -117,6 +117,11 @@ def add_over_ranks(values: Tensor) -> Tensor:
     return total.cpu()
 
 
+def any_rank(flag: bool) -> bool:
+    """Whether any rank says so; every rank must ask."""
+    return bool(add_over_ranks(torch.tensor([float(flag)], dtype=torch.float64)) > 0)
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if dist.get_world_size() > 1:

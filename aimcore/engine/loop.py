@@ -13,7 +13,7 @@ from loguru import logger
 
 from aimcore.data import train_steps
 from aimcore.engine import checkpoints
-from aimcore.engine.distributed import barrier
+from aimcore.engine.distributed import any_rank, barrier
 from aimcore.engine.errors import TrainingDiverged
 from aimcore.engine.finding import newest, require_new
 from aimcore.engine.interruption import Interruption
@@ -31,6 +31,7 @@ class TrainingResult:
     """How training ended. ``engine`` still holds the trained module, for evaluation; close it afterwards."""
 
     status: Literal["finished", "interrupted"]
+    """A run that was interrupted in its last step has done all of them, and saved its weights."""
     num_steps: int
     """Updates done, those before a resumption included."""
     losses: Mapping[str, float]
@@ -165,10 +166,11 @@ class _Run:
             batches = stack.enter_context(closing(self._batches(first)))
             while self.engine.step_number < self.experiment.num_steps and not interrupted:
                 interrupted = self._step(batches, interruption, recorder, shown).interrupted
-                interrupted = interrupted and self.engine.step_number < self.experiment.num_steps
                 if interrupted:
                     logger.warning("{}: interrupted, saving; Ctrl-C again aborts at once", self.experiment.name)
                 self._save(is_last=interrupted)
+            # It may have come while the last checkpoint was written, and ends the study all the same.
+            interrupted = interrupted or any_rank(interruption.requested)
             recorder.status = "interrupted" if interrupted else "finished"
         return "interrupted" if interrupted else "finished"
 

@@ -96,6 +96,17 @@ def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, undisturbe
     assert losses(tmp_path) == losses(undisturbed[0])
 
 
+def test_ctrl_c_in_the_last_step_ends_the_study_and_loses_nothing(
+    tmp_path: Path, undisturbed: tuple[Path, TrainingResult]
+) -> None:
+    result = run(experiment(trunk=DROPPING, trackers=(Signalling(step=5),)), tmp_path)
+    assert (result.status, result.num_steps) == ("interrupted", 6)
+    assert (tmp_path / "checkpoints" / "step_00000006" / "model.safetensors").is_file()
+    finished = run(experiment(trunk=DROPPING), tmp_path, resume=True)
+    assert (finished.status, finished.num_steps) == ("finished", 6)
+    assert losses(tmp_path) == losses(undisturbed[0])
+
+
 KILLED = """
 from pathlib import Path
 import sys

@@ -138,7 +138,7 @@ def test_a_run_from_python_does_not_begin_where_one_is(
     make_experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aimcore.engine.finding.newest", lambda _: Path("step_00000002"))
-    with pytest.raises(RunFolderError, match="one holds a run already, with a checkpoint of step 2: resume it, or"):
+    with pytest.raises(RunFolderError, match="one holds a run already, with a checkpoint of step 2: resume it "):
         run_experiment(make_experiment("one"), tmp_path)
 
 
