@@ -1,6 +1,6 @@
 """Zero-shot classification after locked-image tuning. AIMv2, arXiv:2411.14402, section 4.1 and Table 5.
 
-    python -m aimcore.run examples/aimv2_lit.py                         # two cores, several minutes
+    python -m aimcore.run examples/aimv2_lit.py                         # two cores, about ten minutes
     python -m aimcore.run examples/aimv2_lit.py --scale paper --dry-run
 
 Encoders are trained first, with captions alone, with CapPa or as AIMv2; then each is frozen, and a text tower and an
