@@ -16,6 +16,7 @@ from aimcore.engine.config import deepspeed_config
 from aimcore.engine.distributed import add_over_ranks, forget_modules, load_deepspeed, start
 from aimcore.engine.errors import TrainingDiverged
 from aimcore.engine.parameters import parameter_groups
+from aimcore.engine.pickling import pickle_stages_by_value
 from aimcore.engine.schedule import learning_rate
 from aimcore.experiment import Experiment
 from aimcore.modules import ObjectiveModule
@@ -177,6 +178,7 @@ class TrainingEngine:
 
     def save_shards(self, folder: Path, tag: str) -> None:
         """Write DeepSpeed's files into ``folder/tag``; see :mod:`aimcore.engine.checkpoints`, which makes it safe."""
+        pickle_stages_by_value()
         self._engine.save_checkpoint(str(folder), tag=tag, client_state={}, save_latest=False)
 
     def load_shards(self, folder: Path, tag: str, step: int) -> None:

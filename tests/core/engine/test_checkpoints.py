@@ -183,6 +183,14 @@ def test_a_pickle_that_names_anything_strange_is_not_loaded(tmp_path: Path, monk
     assert not (tmp_path / "broken-in").exists()
 
 
+def test_a_checkpoint_of_an_older_python_can_be_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # How members were pickled before Python 3.11.4.
+    stages = "deepspeed.runtime.zero.config.ZeroStageEnum"
+    monkeypatch.setattr(f"{stages}.__reduce_ex__", lambda stage, _: (getattr, (type(stage), stage.name)))
+    train(experiment(1), tmp_path, 2)
+    assert len(train(experiment(1), tmp_path, 2)) == 2
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
