@@ -52,7 +52,12 @@ def entry(
     """
     top1 = 0.8 - 0.01 * number
     score = ProbeSummary(top1=top1, ci95=(top1 - 0.01, top1 + 0.01), untrained_top1=0.5, raw_pixels_top1=0.9)
-    card = {"paper": "Table 11", "order": name, "settings": {"epochs": 100, "learning_rates": [1e-4, 1e-3]}}
+    card: dict[str, Any] = {
+        "paper": "Table 11",
+        "order": name,
+        "settings": {"epochs": 100, "learning_rates": [1e-4, 1e-3]},
+    }
+    card["splits"] = {"train": {"source": {"name": "bundled_fashion_mnist", "split": "train"}, "num_images": 10800}}
     recall = EvaluationSummary(value=0.25, num=200, chance=0.3, ci95=(0.19, 0.31))
     others = [*evaluations[-1:], "vqav2"] if evaluations else []
     return ExperimentSummary(

@@ -30,7 +30,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_report(out)
 
 
-@pytest.mark.parametrize("width", [320, 375, 768, 1300])
+@pytest.mark.parametrize("width", [320, 375, 500, 768, 1300])
 def test_nothing_is_wider_than_the_screen(width: int, report: Path, measure: Measure) -> None:
     scroll_width, client_width = measure(report, WIDTHS, width)
     assert scroll_width <= client_width
