@@ -89,11 +89,11 @@ def _from_processes(loader: Loader[T], numbers: Sequence[int], num_workers: int)
 
 
 def _context() -> BaseContext:
-    """Processes forked from a small server that has imported this room once, never from the threaded parent."""
+    """Processes forked from a small server that has imported what they need once, never from the threaded parent."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aimcore.data.loading"])
+    context.set_forkserver_preload(["aimcore.data.loading", "torchvision.transforms.v2"])
     return context
 
 

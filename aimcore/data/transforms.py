@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
 from aimcore.errors import InvalidValue
 from aimcore.experiment import Augmentation
@@ -26,6 +25,13 @@ from aimcore.randomness import keyed_bits, keyed_uniform
 
 # torchvision's RandomResizedCrop tries as often before it falls back to a central crop.
 _ATTEMPTS = 10
+
+
+def _torchvision() -> Any:
+    """The functions of torchvision, imported with the first image: it loads torch's compiler, which takes a second."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
 
 
 @attrs.frozen
@@ -139,9 +145,10 @@ def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int]) -> T
 
     One number is the side of a square, two are height and width.
     """
+    tv = _torchvision()
     sides = [size, size] if isinstance(size, int) else list(size)
     cut: Tensor = tv.resized_crop(
-        image_CHW, crop.top, crop.left, crop.height, crop.width, sides, InterpolationMode.BICUBIC, antialias=True
+        image_CHW, crop.top, crop.left, crop.height, crop.width, sides, tv.InterpolationMode.BICUBIC, antialias=True
     )
     if crop.flip:
         cut = tv.horizontal_flip(cut)
@@ -149,6 +156,7 @@ def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int]) -> T
 
 
 def _jittered(image_CHW: Tensor, jitter: Jitter) -> Tensor:
+    tv = _torchvision()
     changes = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
     for which in jitter.order:
         # Saturation and hue mean nothing in a picture of one channel.
@@ -162,8 +170,9 @@ def render_evaluation(image_CHW: Tensor, size: int, eval_crop: float) -> Tensor:
 
     Renderings in several sizes show the same centre up to the rounding of that side.
     """
+    tv = _torchvision()
     short_side = math.ceil(size / eval_crop)
-    resized = tv.resize(image_CHW, [short_side], InterpolationMode.BICUBIC, antialias=True)
+    resized = tv.resize(image_CHW, [short_side], tv.InterpolationMode.BICUBIC, antialias=True)
     cut: Tensor = tv.center_crop(resized, [size, size])
     return cut
 
@@ -185,7 +194,7 @@ def to_channels(image_CHW: Tensor, num_channels: int) -> Tensor:
     if channels == 1 and num_channels == 3:
         return image_CHW.expand(3, -1, -1)
     if channels == 3 and num_channels == 1:
-        grey: Tensor = tv.rgb_to_grayscale(image_CHW)
+        grey: Tensor = _torchvision().rgb_to_grayscale(image_CHW)
         return grey
     if channels != num_channels:
         message = (

@@ -13,16 +13,14 @@ Lower-case n is the number of samples.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import numpy as np
 import numpy.typing as npt
 import torch
-import zarr
 from loguru import logger
 from torch import Tensor
-from zarr.codecs import Crc32cCodec
 
 from aimcore.errors import AimcoreError, InvalidValue
 from aimcore.evaluation.fingerprints import Description, key_of
@@ -30,6 +28,9 @@ from aimcore.evaluation.ranks import largest_over_ranks, rank_and_world_size
 from aimcore.evaluation.sinks import Sink, no_images
 from aimcore.evaluation.stored import StoredTable
 from aimcore.evaluation.tables import FeatureKind, Rows
+
+if TYPE_CHECKING:
+    import zarr
 
 CHUNK_BYTES = 8 * 2**20
 """Size of a chunk: small enough to hold dozens at a time, large enough for an object store."""
@@ -81,6 +82,8 @@ class FeatureCache:
         return f"{self._path if self._is_local else self.url}/{key_of(description)}.zarr"
 
     def _open(self, description: Description, *, verify: bool) -> StoredTable | None:
+        import zarr  # here, because it takes a while to load
+
         where = self.location(description)
         try:
             group = zarr.open_group(where, mode="r")
@@ -145,6 +148,8 @@ class _Writer:
     """A group that grows by whole chunks."""
 
     def __init__(self, where: str) -> None:
+        import zarr
+
         # Writing begins by removing what was there, the mark of completeness first of all.
         self._group = zarr.open_group(where, mode="w")
         self._array: zarr.Array[Any] | None = None
@@ -178,6 +183,9 @@ class _Writer:
 
 def _new_array(group: zarr.Group, name: str, like: Tensor) -> zarr.Array[Any]:
     """An array of rows like these, with none yet. Floats hardly compress, so they only get a checksum."""
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
     shape, dtype = tuple(like.shape[1:]), like.numpy().dtype
     rows = max(1, CHUNK_BYTES // (like[0].numel() * like.element_size()))
     # Chunks of nothing but zeros are written too: a chunk that is not there is damage.
@@ -207,6 +215,8 @@ def _tensor(array: zarr.Array[Any]) -> Tensor:
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    import zarr
+
     array = group[name]
     if not isinstance(array, zarr.Array):
         raise ValueError(f"{name} is no array")

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import zarr
 from torch import Generator, Tensor
 
 from aimcore.evaluation.tables import FeatureTable, Table
 from aimcore.roles import FeatureStream, FittedProbe, Probe
 from aimcore.values import LabelledFeatures
+
+if TYPE_CHECKING:
+    import zarr
 
 PIECE_BYTES = 512 * 2**20
 """Chunks of together about so many bytes are read, and shuffled among each other; memory holds a few times that."""

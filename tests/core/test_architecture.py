@@ -50,6 +50,13 @@ def test_importing_loads_neither_torch_nor_deepspeed(module):
     assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
+def test_describe_loads_only_what_it_shows():
+    heavy = {"deepspeed", "matplotlib", "scipy", "torchvision", "zarr", "torch._dynamo", "tokenizers", "sentencepiece"}
+    code = f"import sys, aimcore.run as r; r.command(['describe']); print(sorted({heavy} & set(sys.modules)))"
+    done = run("-c", code)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+
+
 def test_the_core_never_names_a_plugin_package():
     pattern = re.compile("|".join(rf"\b{name}\b" for name in PLUGIN_PACKAGES))
     naming = [path for path in CORE if pattern.search(path.read_text(encoding="utf-8"))]
