@@ -19,13 +19,13 @@ from loguru import logger
 from safetensors.torch import save_file
 
 from aimcore.engine.distributed import barrier, from_first
-from aimcore.engine.files import to_disk, write_atomically
 from aimcore.engine.finding import FOLDER, PARTIAL, WEIGHTS, complete, newest, sound, step_of, to_branch_from
 from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, identity
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
 from aimcore.errors import AimcoreError
 from aimcore.experiment import Branch
+from aimcore.files import to_disk, write_atomically
 
 
 def save(

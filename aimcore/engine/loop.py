@@ -22,6 +22,7 @@ from aimcore.engine.progress import Progress, progress_for
 from aimcore.engine.recording import Recorder
 from aimcore.engine.training_engine import StepResult, TrainingEngine
 from aimcore.experiment import Experiment
+from aimcore.files import make_folder
 from aimcore.modules import ObjectiveModule
 from aimcore.values import Batch
 
@@ -77,7 +78,7 @@ def train(
         CheckpointDamaged, CheckpointMismatch: the checkpoint to begin or go on with cannot be used.
     """
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with ExitStack() as on_error:
         engine = on_error.enter_context(TrainingEngine(experiment))
         earlier = _begin(engine, folder, resume=resume)

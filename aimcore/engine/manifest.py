@@ -11,9 +11,9 @@ from typing import Any, cast
 import attrs
 
 from aimcore.engine.errors import CheckpointDamaged
-from aimcore.engine.files import sha256_of, to_disk, write_atomically
 from aimcore.engine.vocabularies import vocabulary
 from aimcore.experiment import Experiment, Optimizer
+from aimcore.files import sha256_of, to_disk, write_atomically
 from aimcore.modules import ObjectiveModule
 
 MANIFEST = "manifest.json"

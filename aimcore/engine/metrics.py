@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from aimcore.engine.files import write_atomically
+from aimcore.files import write_atomically
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -1,7 +1,6 @@
 """Recipes as text and as files."""
 
 import json
-import os
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 
 from aimcore.errors import RecipeError
 from aimcore.experiment import Experiment
+from aimcore.files import write_atomically
 from aimcore.plugins import Plugins
 from aimcore.recipe.document import from_recipe, to_recipe
 
@@ -92,7 +92,7 @@ def save(path: str | Path, experiment: Experiment, plugins: Plugins | None = Non
         with fsspec.open(str(path), "w", encoding="utf-8") as file:
             file.write(text)
     else:
-        _replace(Path(path), text)
+        write_atomically(Path(path), text)
 
 
 def load(path: str | Path, plugins: Plugins | None = None) -> Experiment:
@@ -157,12 +157,3 @@ def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
             raise RecipeError([("", f"the key {key!r} stands twice in one mapping")])
         made[key] = value
     return made
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

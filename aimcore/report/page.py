@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aimcore.errors import ReportError
+from aimcore.files import make_folder, write_atomically
 from aimcore.report.content import Content, content_of, half_interval
 from aimcore.report.files import Absent, files_of
 from aimcore.report.remarks import is_guessed
@@ -46,7 +46,7 @@ def draw_report(out: Path) -> Path:
     summary = read_summary(path)
     runs = [files_of(entry, out) for entry in summary.experiments]
     images = out / IMAGES_FOLDER
-    images.mkdir(exist_ok=True)
+    make_folder(images)
     content = content_of(summary, runs, out, images)
     _remove_outdated(images, _figure_names(content))
     return _write(html_of(content), out / REPORT_FILE)
@@ -97,10 +97,8 @@ def _remove_outdated(images: Path, names: Sequence[str]) -> None:
 
 
 def _write(text: str, path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # A lone surrogate, which JSON may hold, is no text that a file can.
-    temporary.write_text(text, encoding="utf-8", errors="replace")
-    temporary.replace(path)
+    write_atomically(path, text.encode(errors="replace"))
     return path
 
 

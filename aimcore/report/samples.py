@@ -6,7 +6,6 @@ Q queries.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimcore.errors import InvalidSamples
+from aimcore.files import replacing
 
 SAMPLES_FILE = "samples.npz"
 
@@ -62,10 +62,8 @@ def save_samples(samples: Samples, path: Path) -> None:
     absent = values.pop("absent")
     arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
     arrays |= {f"absent.{name}": np.asarray(reason) for name, reason in absent.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
 
 
 def read_samples(path: Path) -> Samples:

@@ -21,6 +21,8 @@ import attrs
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from aimcore.files import replacing
+
 LIGHT: Mapping[str, str] = MappingProxyType(
     {
         "ink": "#1d2126",
@@ -160,7 +162,8 @@ def finished(
         drawn.suptitle(shortened(title, 60), fontsize=12)
     if before_png is not None:
         before_png()
-    drawn.savefig(folder / f"{name}.png", dpi=200, facecolor=LIGHT["page"])
+    with replacing(folder / f"{name}.png") as partial:
+        drawn.savefig(partial, format="png", dpi=200, facecolor=LIGHT["page"])
     return Drawn(name, svg, alt, title)
 
 

@@ -7,7 +7,6 @@ intervals are fractions.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -16,6 +15,7 @@ import attrs
 from attrs import validators
 
 from aimcore.errors import InvalidSummary
+from aimcore.files import write_atomically
 
 SCHEMA_VERSION = 1
 NUM_CHUNKS = 16
@@ -264,13 +264,7 @@ def summary_to_json(summary: Summary) -> dict[str, Any]:
 
 def write_summary(summary: Summary, path: Path) -> None:
     """Write ``summary`` so that a reader finds the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(summary_to_json(summary), file, indent=2, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomically(path, json.dumps(summary_to_json(summary), indent=2, allow_nan=False) + "\n")
 
 
 def read_summary(path: Path) -> Summary:

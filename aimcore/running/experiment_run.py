@@ -11,6 +11,7 @@ import attrs
 from loguru import logger
 
 from aimcore.experiment import Experiment
+from aimcore.files import make_folder, write_atomically
 from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
@@ -111,7 +112,7 @@ def run_checked(
 ) -> ExperimentSummary:
     """Run an experiment that is pinned and checked, as is the folder; all else is as :func:`run_experiment` has it."""
     folder = out / experiment.name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     measured = Measured()
     with Supervised(folder) as supervised:
         experiment = _begun(experiment, out, measured)
@@ -197,7 +198,7 @@ def _evaluate(
     measured.validation = validate(module, _validation_batches(experiment), precision=precision)
     if rank() == 0:
         record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
-        (folder / VALIDATION_FILE).write_text(record + "\n", encoding="utf-8")
+        write_atomically(folder / VALIDATION_FILE, record + "\n")
     if experiment.evaluations:
         logger.info("{}: evaluating what the objective can do", experiment.name)
         measured.evaluations = evaluate_trained(experiment, training.engine)

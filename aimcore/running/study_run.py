@@ -9,6 +9,7 @@ from loguru import logger
 
 from aimcore.errors import RunFolderError
 from aimcore.experiment import Study
+from aimcore.files import make_folder
 from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
@@ -117,7 +118,7 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
 
 def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
     """Make the folder, and say what it holds."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     path = out / SUMMARY_FILE
     kept = read_summary(path).experiments if resume and path.exists() else ()
     return Summary(

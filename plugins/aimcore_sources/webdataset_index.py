@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from aimcore.errors import DataNotFound
+from aimcore.files import CannotWrite, make_folder, write_atomically
 from aimcore_sources.decoding import connect, printable
 from aimcore_sources.webdataset_shards import ShardError, members_of
 
@@ -194,14 +194,9 @@ def _index(head: str, arrays: Mapping[str, Any], *, is_kept: bool) -> tuple[list
 
 def _keep(cache: Path, head: str, arrays: dict[str, npt.NDArray[Any]]) -> bool:
     """Write the index at once or not at all: several processes may do so at the same time."""
-    part = cache.with_name(f"{cache.name}.{os.getpid()}.part")
     # A folder that cannot be written costs time and memory only.
-    with suppress(OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(save(arrays, {"index": head}))
-            part.replace(cache)
-            return True
-        finally:
-            part.unlink(missing_ok=True)
+    with suppress(CannotWrite):
+        make_folder(cache.parent)
+        write_atomically(cache, save(arrays, {"index": head}))
+        return True
     return False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from aimcore import InvalidValue, Problem, component
+from aimcore.files import make_folder, write_atomically
 from aimcore_tokenizers.files import TokenizerFileError, hash_of, hash_problems, library, read_file
 from aimcore_tokenizers.sequences import SequenceTokenizer, cleaned
 
@@ -84,7 +84,8 @@ class BPE(SequenceTokenizer):
         corpus = (cleaned(text, lower_case=lower_case, clean_whitespace=True) for text in texts)
         model.train_from_iterator(corpus, trainer)
         content = model.to_str(pretty=True).encode()
-        _replace(path, content)
+        make_folder(path.parent)
+        write_atomically(path, content)
         return cls(path=str(path), sha256=hashlib.sha256(content).hexdigest(), lower_case=lower_case)
 
     @property
@@ -152,10 +153,3 @@ def _checked(content: bytes, path: str) -> str:
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         raise TokenizerFileError(f"{path} is no tokenizer.json: it has no 'model'")
     return text
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from aimcore import AimcoreError, Problem, Tracker, TrackerRun, component, hookimpl
+from aimcore.files import write_atomically
 
 ID_FILE = "wandb_id.txt"
 """In the run's folder: the id under which the run goes on when it is resumed."""
@@ -86,7 +87,7 @@ class WandbRun(TrackerRun):
             raise TrackerUnavailable(
                 f"wandb: {error}. Log in by 'wandb login', or keep everything here: set the tracker's mode to 'offline'"
             ) from error
-        path.write_text(f"{self._run.id}\n", encoding="utf-8")
+        write_atomically(path, f"{self._run.id}\n")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add a point to every curve, unless this step has one already."""

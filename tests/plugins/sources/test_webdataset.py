@@ -166,7 +166,7 @@ def test_samples_without_an_image_are_left_out_in_every_shard(tmp_path: Path) ->
 
 
 def test_an_interrupted_scan_leaves_no_index(two: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(os, "replace", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         WebDataset(url=two).open()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d-00000.tar", "d-00001.tar"]

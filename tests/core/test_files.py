@@ -1,0 +1,112 @@
+"""Files that are written completely or not at all."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from aimcore.files import CannotWrite, free_space, make_folder, replacing, sha256_of, write_atomically, writing
+
+
+def _fail_after(*_: object) -> None:
+    raise RecursionError
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sync of a file says that the disk is full."""
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+
+
+def test_text_and_bytes_replace_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "grün\n")
+    assert path.read_bytes() == b"gr\xc3\xbcn\n"
+    write_atomically(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path: Path) -> None:
+    write_atomically(tmp_path / ("n" * 255), "text")
+    assert (tmp_path / ("n" * 255)).read_text() == "text"
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(CannotWrite) as raised:
+        write_atomically(path, "new", safe="The last checkpoint is step 3")
+    assert str(raised.value) == (
+        f"cannot write {path}: No space left on device ({free_space(path)}); free some space, or choose another "
+        "folder. The last checkpoint is step 3"
+    )
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_its_own_error(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RecursionError), replacing(path) as partial:
+        _fail_after(partial.write_text("new"))
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CannotWrite, match=r"cannot write .*; a part of the path is a file, not a folder"):
+            make_folder(path)
+    with pytest.raises(CannotWrite, match=r"File name too long .*choose a shorter name"):
+        make_folder(tmp_path / ("n" * 256))
+
+
+def test_a_folder_that_vanished_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CannotWrite, match="the folder does not exist, or was removed in the meantime"):
+        write_atomically(tmp_path / "gone" / "file", "text")
+
+
+def test_errors_that_are_not_the_systems_pass_unchanged() -> None:
+    with pytest.raises(RecursionError), writing("file"):
+        _fail_after()
+
+
+def test_the_error_survives_the_way_to_another_process() -> None:
+    error = CannotWrite.because("file", OSError(errno.EROFS, "read-only"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.path) == (CannotWrite, str(error), "file")
+
+
+def test_free_space_is_that_of_the_nearest_folder_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {str(tmp_path): (4096, 366_210_938, 10), "/dev/full": (1, 999, 10), "/no/inodes": (4096, 5, 0)}
+
+    def statvfs(path: os.PathLike[str]) -> os.statvfs_result:
+        if str(path) not in known:
+            raise FileNotFoundError
+        size, free, entries = known[str(path)]
+        return os.statvfs_result((size, size, 0, free, free, 10, entries, entries, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    # 366210938 * 4096 bytes
+    assert free_space(tmp_path / "not" / "there") == "1.5 TB free"
+    assert free_space("/dev/full") == "999 bytes free"
+    assert free_space("/no/inodes") == "no file entries (inodes) free"
+
+
+def test_the_hash_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_files_are_written_without_torch() -> None:
+    code = "import sys; import aimcore.files; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
