@@ -191,26 +191,27 @@ def probe(scale: Scale) -> Probe:
 
 
 def tokenizer(scale: Scale) -> TextTokenizer:
-    """SigLIP's vocabulary as in the paper; bytes, whose end is supervised so that captions end, at smaller scales.
+    """SigLIP's vocabulary and canonical form; bytes, whose end is supervised so that captions end, at smaller scales.
 
-    Where its file is not (or not yet), a recipe can still be written; whoever runs it is told which file is missing.
+    Captions are repaired and lose their punctuation before they are tokenized, as in the authors' training code. A
+    recipe can be written before the vocabulary's file exists; running it then reports the missing file.
     """
     if scale != "paper":
         return Bytes(supervise_end=True)
     try:
-        return SentencePiece.from_file(VOCABULARY)
+        return SentencePiece.from_file(VOCABULARY, repair_text=True, delete_punctuation=True)
     except DataNotFound:
-        return SentencePiece(path=VOCABULARY, sha256="0" * 64)
+        return SentencePiece(path=VOCABULARY, sha256="0" * 64, repair_text=True, delete_punctuation=True)
 
 
 def text_tower_tokenizer(scale: Scale) -> TextTokenizer:
-    """CLIP's vocabulary, as the released LiT model's text tower has it; bytes at smaller scales."""
+    """CLIP's vocabulary, as in the released LiT model's text tower, on repaired captions; bytes at smaller scales."""
     if scale != "paper":
         return tokenizer(scale)
     try:
-        return ClipBPE.from_file(CLIP_VOCABULARY)
+        return ClipBPE.from_file(CLIP_VOCABULARY, repair_text=True)
     except DataNotFound:  # as above
-        return ClipBPE(path=CLIP_VOCABULARY, sha256="0" * 64)
+        return ClipBPE(path=CLIP_VOCABULARY, sha256="0" * 64, repair_text=True)
 
 
 def context_length(scale: Scale) -> int:

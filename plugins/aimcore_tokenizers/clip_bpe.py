@@ -27,8 +27,8 @@ _PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 class ClipBPE(SequenceTokenizer):
     """49,408 ids: CLIP's, given its ``bpe_simple_vocab_16e6.txt.gz`` (open-clip-torch ships it).
 
-    CLIP's code also repairs mis-decoded text (ftfy) and HTML entities; that is left to whoever prepares captions. A
-    special token that a caption spells out is text here. Needs the extra ``text``.
+    CLIP's code also repairs wrongly decoded text and HTML entities: turn ``repair_text`` on. A special token that a
+    caption spells out is text here. Needs the extra ``text``.
     """
 
     path: str
@@ -43,13 +43,13 @@ class ClipBPE(SequenceTokenizer):
         return hash_problems(self.sha256)
 
     @classmethod
-    def from_file(cls, path: str, *, begin: bool = True) -> Self:
+    def from_file(cls, path: str, *, begin: bool = True, repair_text: bool = False) -> Self:
         """The tokenizer of a file as it is now.
 
         Raises:
             DataNotFound: the file cannot be read.
         """
-        return cls(path=path, sha256=hash_of(path), begin=begin)
+        return cls(path=path, sha256=hash_of(path), begin=begin, repair_text=repair_text)
 
     @property
     def vocabulary_size(self) -> int:

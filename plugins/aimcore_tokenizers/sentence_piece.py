@@ -13,9 +13,11 @@ from aimcore_tokenizers.sequences import SequenceTokenizer
 
 @component("sentencepiece", paper="arXiv:1808.06226; arXiv:2411.14402")
 class SentencePiece(SequenceTokenizer):
-    """The vocabulary of a SentencePiece ``.model`` file; AIMv2 takes SigLIP's of 32,000 pieces.
+    """The vocabulary of a SentencePiece ``.model`` file; AIMv2 uses SigLIP's of 32,000 pieces.
 
-    Needs the extra ``text``.
+    AIMv2's training code repairs captions and reads them with SigLIP's own tokenizer class. ``repair_text`` and
+    ``delete_punctuation`` give the same ids, with one exception: a caption that spells a special token, such as
+    ``</s>``, is text here and that token there. Needs the extra ``text``.
     """
 
     path: str
@@ -30,13 +32,32 @@ class SentencePiece(SequenceTokenizer):
         return hash_problems(self.sha256)
 
     @classmethod
-    def from_file(cls, path: str, *, pads_with: Literal["end", "padding"] = "end") -> Self:
+    def from_file(
+        cls,
+        path: str,
+        *,
+        pads_with: Literal["end", "padding"] = "end",
+        repair_text: bool = False,
+        delete_punctuation: bool = False,
+    ) -> Self:
         """The tokenizer of a file as it is now.
+
+        Args:
+            path: the ``.model`` file.
+            pads_with: see the field.
+            repair_text: see the field; on in AIMv2.
+            delete_punctuation: see the field; on in AIMv2.
 
         Raises:
             DataNotFound: the file cannot be read.
         """
-        return cls(path=path, sha256=hash_of(path), pads_with=pads_with)
+        return cls(
+            path=path,
+            sha256=hash_of(path),
+            pads_with=pads_with,
+            repair_text=repair_text,
+            delete_punctuation=delete_punctuation,
+        )
 
     @property
     def vocabulary_size(self) -> int:

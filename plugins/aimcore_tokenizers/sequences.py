@@ -5,12 +5,17 @@ Shape suffixes: B batch, T text tokens.
 
 from __future__ import annotations
 
+import html
+import string
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 
 from aimcore import InvalidValue, Text, TextTokenizer, settings
+from aimcore_tokenizers.files import library
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def cleaned(text: str, *, lower_case: bool, clean_whitespace: bool) -> str:
@@ -35,6 +40,12 @@ class SequenceTokenizer(TextTokenizer):
     """Captions in lower case (arXiv:2411.14402, the authors' training code)."""
     clean_whitespace: bool = True
     """One space for each run of white space, none at the ends."""
+    repair_text: bool = False
+    """Whether ftfy repairs wrongly decoded text and HTML is unescaped twice, as in the training code of CLIP and AIMv2.
+    Needs the extra ``text``."""
+    delete_punctuation: bool = False
+    """Whether all of Python's ``string.punctuation`` is deleted, after ``repair_text`` and ``lower_case``, as SigLIP's
+    tokenizer class does: "Blue-green" becomes "bluegreen". The white space that is left is cleaned."""
     supervise_end: bool = False
     """Whether the end token is scored. The paper's tokenizer (SigLIP's) pads with its end token, and padding is not
     scored: the end is never learnt, and a model that generates never stops. Off is faithful; turn it on to generate."""
@@ -73,8 +84,15 @@ class SequenceTokenizer(TextTokenizer):
         return self.text_of([token for token in ids if token not in (self.begin_id, self.padding_id)])
 
     def cleaned(self, text: str) -> str:
-        """The text as it is tokenized."""
-        return cleaned(text, lower_case=self.lower_case, clean_whitespace=self.clean_whitespace)
+        """The text as it is tokenized.
+
+        Raises:
+            MissingLibrary: ``repair_text`` needs ftfy, and it is not installed.
+        """
+        if self.repair_text:
+            text = html.unescape(html.unescape(library("ftfy", self.name).fix_text(text)))
+        text = cleaned(text, lower_case=self.lower_case, clean_whitespace=self.clean_whitespace)
+        return " ".join(text.translate(_NO_PUNCTUATION).split()) if self.delete_punctuation else text
 
     def _framed(self, tokens: Sequence[int], room: int) -> tuple[list[int], int]:
         """A row without its padding, and how much of it is scored."""

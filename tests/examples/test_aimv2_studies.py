@@ -138,6 +138,11 @@ def test_the_text_tower_reads_clips_vocabulary_and_decoders_siglips() -> None:
     assert experiments["aimv2-lit"].tokenizer.name == "clip_bpe"
     assert experiments["aimv2-lit"].tokenizer.vocabulary_size == 49_408
     assert experiments["aimv2"].tokenizer.name == "sentencepiece"
+    caption = "the dogâ€™s Blue-green &amp;amp; (small) car."
+    assert experiments["aimv2"].tokenizer.cleaned(caption) == "the dogs bluegreen small car"  # as SigLIP's class
+    assert (
+        experiments["aimv2-lit"].tokenizer.cleaned(caption) == "the dog's blue-green & (small) car."
+    )  # as CLIP's code
 
 
 @pytest.mark.usefixtures("vocabulary")

@@ -1,10 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 from vocabularies import write_sentencepiece
 
-from aimcore_tokenizers import SentencePiece
-from aimcore_tokenizers.files import TokenizerFileError
+from aimcore_tokenizers import Bytes, ClipBPE, SentencePiece
+from aimcore_tokenizers.files import MissingLibrary, TokenizerFileError
 
 CORPUS = ["a red shoe", "a red bag", "two red shoes", "blue shoes", "a coat and a bag"] * 20
 
@@ -53,3 +54,47 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.model").write_text("hello")
     with pytest.raises(TokenizerFileError, match="is no SentencePiece model"):
         _ = SentencePiece.from_file(str(tmp_path / "text.model")).vocabulary_size
+
+
+# Derived by hand from what AIMv2's training code does: ftfy.fix_text, html.unescape twice, white space, lower case,
+# str.translate without string.punctuation, white space again. ftfy itself unescapes only where there is no "<".
+@pytest.mark.parametrize(
+    ("caption", "canonical"),
+    [
+        ("a photo of the dog's red car, in the (small) house.", "a photo of the dogs red car in the small house"),
+        ("Blue-green", "bluegreen"),
+        ("snake_case - a  [dog]", "snakecase a dog"),
+        ("Fish &amp;amp; chips", "fish chips"),
+        ("&amp;lt;b&amp;gt;Bold", "bbold"),
+        ("< &amp;amp;amp; dog", "amp dog"),  # twice and no more: "&amp;" is left, and loses its punctuation
+        ("I donâ€™t know", "i dont know"),  # UTF-8 read as Windows-1252
+        ("the dog’s bone", "the dogs bone"),  # ftfy makes curly quotes straight,
+        ("<i>the dog&rsquo;s", "ithe dog’s"),  # but this one appears after ftfy, and is not in string.punctuation
+        ("an em—dash…", "an em—dash…"),
+        ("\tCafé\nau\u00a0 lait ", "café au lait"),
+        ("?!", ""),
+        ("", ""),
+    ],
+)
+def test_captions_take_siglips_canonical_form(path: str, caption: str, canonical: str) -> None:
+    tokenizer = SentencePiece.from_file(path, repair_text=True, delete_punctuation=True)
+    assert tokenizer.cleaned(caption) == canonical
+    assert (
+        tokenizer.encode([caption], 64).ids_BT.tolist()
+        == SentencePiece.from_file(path).encode([canonical], 64).ids_BT.tolist()
+    )
+
+
+def test_captions_stay_as_they_are_in_older_recipes(path: str) -> None:
+    assert SentencePiece.from_file(path).cleaned("The dog&#39;s Blue-green") == "the dog&#39;s blue-green"
+
+
+def test_repaired_captions_keep_their_punctuation() -> None:
+    assert Bytes(repair_text=True).cleaned("Dogâ€™s &amp;quot;house&amp;quot;") == 'dog\'s "house"'
+
+
+def test_without_ftfy_the_first_text_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    clip = ClipBPE(path="nowhere", sha256="0" * 64, repair_text=True)
+    with pytest.raises(MissingLibrary, match=r"'clip_bpe' needs the package ftfy .* pip install 'aimcore\[text\]'"):
+        clip.encode([""], 9)
