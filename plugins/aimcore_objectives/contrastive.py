@@ -41,9 +41,10 @@ class Contrastive(Objective):
 
     ``softmax`` is CLIP's loss: the mean of picking the caption of each image and the image of each caption, with a
     temperature that starts at 0.07 and whose inverse stays in [1, 100]; beyond a bound it is still trained, but only
-    back. ``sigmoid`` (SigLIP's, arXiv:2303.15343) judges every pair by itself, with scale 10 and bias -10 at first; as
-    a trained objective it is an extra of this project. Similarities and logits are float32 whatever the precision.
-    Gradients pass through the embeddings of all ranks. LiT is this objective with the trunk frozen.
+    back. ``sigmoid`` (SigLIP's, arXiv:2303.15343) judges every pair by itself, with scale 10 and bias -10 at first and
+    no bound on the scale; as a trained objective it is an extra of this project. Similarities and logits are float32
+    whatever the precision. Gradients pass through the embeddings of all ranks. LiT is this objective with the trunk
+    frozen.
 
     Validation contrasts the images of one process's batch with each other, so its loss depends on the batch's size.
     """
@@ -102,7 +103,9 @@ class ContrastiveModule(ObjectiveModule):
             config.text_tower, config.tokenizer, config.context_length, config.embedding_width
         )
         softmax = config.loss == "softmax"
-        self.scale = LogitScale(math.log(1 / 0.07) if softmax else math.log(10), None if softmax else -10.0)
+        self.scale = (
+            LogitScale(math.log(1 / 0.07), bounded=True) if softmax else LogitScale(math.log(10), -10.0, bounded=False)
+        )
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Number of images."""

@@ -14,23 +14,28 @@ _LARGEST_SCALE = 100
 
 
 class LogitScale(nn.Module):
-    """A learned scale of the similarities, and for the sigmoid loss a bias."""
+    """A learned scale of the similarities, and for the sigmoid loss a bias.
+
+    ``bounded`` keeps the scale in [1, 100] as CLIP does. SigLIP has no bound: released models end at a scale of 112.
+    """
 
     no_weight_decay = frozenset({"log_scale", "bias"})
 
-    def __init__(self, log_scale: float, bias: float | None) -> None:
+    def __init__(self, log_scale: float, bias: float | None = None, *, bounded: bool) -> None:
         super().__init__()
+        self.bounded = bounded
         self.log_scale = nn.Parameter(torch.tensor([log_scale]))
         self.bias = None if bias is None else nn.Parameter(torch.tensor([bias]))
 
     def forward(self, similarities: Tensor, *, gather: bool = False) -> Tensor:
-        """The logits, in float32 or better; the scale is kept in [1, 100].
+        """The logits, in float32 or better.
 
         Args:
             similarities: of any shape.
             gather: whether all ranks take part in one loss, and so judge its gradient together.
         """
-        scale: Tensor = _BoundedScale.apply(at_least_float32(self.log_scale), gather)
+        log_scale = at_least_float32(self.log_scale)
+        scale: Tensor = _BoundedScale.apply(log_scale, gather) if self.bounded else log_scale.exp()
         logits = at_least_float32(similarities) * scale
         return logits if self.bias is None else logits + at_least_float32(self.bias)
 
