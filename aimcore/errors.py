@@ -21,6 +21,10 @@ class InvalidValue(AimcoreError):
         return type(self), (self.owner, self.problems)
 
 
+class LocationError(AimcoreError):
+    """A URL's protocol is refused, unknown or lacks a package, or its host cannot be reached."""
+
+
 class UnreadableSample(AimcoreError):
     """A sample is damaged or missing; the loader goes on without it, within a limit."""
 

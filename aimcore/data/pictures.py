@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-import fsspec
 from torch import Tensor
 
 from aimcore.data.decoding import decode
@@ -13,6 +12,7 @@ from aimcore.data.rendering import Native
 from aimcore.data.transforms import normalize, render_evaluation, to_channels, to_unit
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
+from aimcore.locations import file_system
 from aimcore.patches import images_of
 from aimcore.values import Images
 
@@ -30,8 +30,8 @@ def find_pictures(places: Sequence[str]) -> Iterator[str]:
     """
     for place in places:
         try:
-            filesystem, path = fsspec.core.url_to_fs(place)
-            inside = filesystem.ls(path, detail=False) if filesystem.isdir(path) else None
+            files, path = file_system(place)
+            inside = files.ls(path, detail=False) if files.isdir(path) else None
         except _UNREADABLE:
             inside = None  # reading it tells why
         if inside is None:
@@ -50,8 +50,8 @@ def read_picture(place: str) -> tuple[bytes, Tensor]:
         UnreadableSample: it is not there, no picture, or damaged.
     """
     try:
-        filesystem, path = fsspec.core.url_to_fs(place)
-        content: bytes = filesystem.cat_file(path)
+        files, path = file_system(place)
+        content: bytes = files.cat_file(path)
     except _UNREADABLE as cause:
         raise UnreadableSample(place, f"{type(cause).__name__}: {cause}") from cause
     return content, decode(content, place)

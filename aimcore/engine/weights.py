@@ -10,9 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, TypeVar
 
-import fsspec
 import torch
-from fsspec.implementations.local import LocalFileOpener
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
@@ -20,8 +18,9 @@ from torch import Tensor, nn
 from aimcore.engine.errors import WeightsChanged, WeightsMismatch, WeightsNotFound
 from aimcore.engine.freezing import is_in
 from aimcore.engine.vocabularies import require_vocabulary
-from aimcore.errors import AimcoreError
+from aimcore.errors import AimcoreError, LocationError
 from aimcore.experiment import Experiment, Weights
+from aimcore.locations import local_path, open_location
 from aimcore.modules import ObjectiveModule
 
 T = TypeVar("T")
@@ -94,20 +93,23 @@ def check_fit(experiment: Experiment, module: ObjectiveModule, state: State) -> 
 
 def _state(url: str) -> State:
     try:
-        return _with_file(url, _entries)
+        return _with_file(url, lambda file: _entries(url, file))
     except SafetensorError as error:
         raise WeightsNotFound(url, f"it is no safetensors file ({error})") from error
 
 
-def _entries(file: IO[bytes]) -> State:
+def _entries(url: str, file: IO[bytes]) -> State:
     # A local file is mapped into memory, and only what is copied out of it is read.
-    return load_file(file.path) if isinstance(file, LocalFileOpener) else load(file.read())
+    path = local_path(url)
+    return load(file.read()) if path is None else load_file(path)
 
 
 def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
     try:
-        with fsspec.open(url, "rb") as file:
+        with open_location(url) as file:
             return use(file)
+    except LocationError as error:
+        raise WeightsNotFound(url, str(error)) from error
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, AimcoreError):
             raise

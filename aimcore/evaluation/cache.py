@@ -13,21 +13,22 @@ Lower-case n is the number of samples.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from loguru import logger
 from torch import Tensor
 
-from aimcore.errors import AimcoreError, InvalidValue
+from aimcore.errors import AimcoreError, InvalidValue, LocationError
 from aimcore.evaluation.fingerprints import Description, key_of
 from aimcore.evaluation.ranks import largest_over_ranks, rank_and_world_size
 from aimcore.evaluation.sinks import Sink, no_images
 from aimcore.evaluation.stored import StoredTable
 from aimcore.evaluation.tables import FeatureKind, Rows
+from aimcore.locations import zarr_location
 
 if TYPE_CHECKING:
     import zarr
@@ -53,15 +54,13 @@ class FeatureCache:
             url: a folder, e.g. ``/data/features``, ``s3://bucket/features``, or ``memory://features`` (this process).
 
         Raises:
-            InvalidValue: fsspec does not know the protocol, or lacks a package for it.
+            InvalidValue: the URL is refused, see :mod:`aimcore.locations`, or its protocol lacks a package.
         """
         self.url = url.rstrip("/")
         try:
-            file_system, self._path = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            message = f"{url!r} cannot be used: {error}. Give a folder or an fsspec URL, such as s3://bucket/features"
-            raise InvalidValue("probe", [("cache_url", message)]) from error
-        self._is_local = "file" in (file_system.protocol, *file_system.protocol)
+            self._root = zarr_location(self.url)
+        except LocationError as error:
+            raise InvalidValue("probe", [("cache_url", str(error))]) from error
 
     def find(self, description: Description, device: torch.device) -> StoredTable | None:
         """The features described, complete and undamaged; None where they must be computed.
@@ -76,10 +75,10 @@ class FeatureCache:
         """Where the features described are to be written."""
         return StoreSink(self, description, kind, num_classes, only)
 
-    def location(self, description: Description) -> str:
+    def location(self, description: Description) -> Path | str:
         """Where the group of these features is."""
-        # A plain path where possible: zarr then writes files itself, each whole or not at all.
-        return f"{self._path if self._is_local else self.url}/{key_of(description)}.zarr"
+        name = f"{key_of(description)}.zarr"
+        return self._root / name if isinstance(self._root, Path) else f"{self._root}/{name}"
 
     def _open(self, description: Description, *, verify: bool) -> StoredTable | None:
         import zarr  # here, because it takes a while to load
@@ -147,7 +146,7 @@ class StoreSink(Sink[StoredTable]):
 class _Writer:
     """A group that grows by whole chunks."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: Path | str) -> None:
         import zarr
 
         # Writing begins by removing what was there, the mark of completeness first of all.

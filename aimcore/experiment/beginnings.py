@@ -7,6 +7,7 @@ from typing import Literal
 
 from aimcore.component import Checked, Problem, at_least, settings
 from aimcore.experiment.names import name_problems
+from aimcore.locations import location_problems
 
 
 @settings
@@ -29,9 +30,11 @@ class Weights(Checked):
     has them. All others must be there, and no others may be."""
 
     def problems(self) -> Iterable[Problem]:
-        """A file or an experiment is needed, and a hash is one."""
+        """A file at an allowed protocol or an experiment is needed, and a hash is one."""
         if not self.url and not self.experiment:
             yield Problem("url", f"must name a safetensors file (or experiment an earlier one), got {self.url!r}")
+        if self.url:
+            yield from location_problems("url", self.url)
         if self.experiment is not None:
             yield from name_problems("experiment", self.experiment)
         if self.url and self.experiment:

@@ -6,12 +6,12 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import yaml
 
 from aimcore.errors import RecipeError
 from aimcore.experiment import Experiment
 from aimcore.files import write_atomically
+from aimcore.locations import open_location
 from aimcore.plugins import Plugins
 from aimcore.recipe.document import from_recipe, to_recipe
 
@@ -84,12 +84,13 @@ def save(path: str | Path, experiment: Experiment, plugins: Plugins | None = Non
 
     Raises:
         RecipeError: the ending is another, or the experiment holds something that no recipe can.
+        LocationError: the URL is refused, see :mod:`aimcore.locations`.
     """
     suffix = _suffix(path)
     recipe = to_recipe(experiment, plugins)
     text = _to_yaml(recipe) if suffix in _YAML else _to_json(recipe)
     if "://" in str(path):
-        with fsspec.open(str(path), "w", encoding="utf-8") as file:
+        with open_location(path, "w", encoding="utf-8") as file:
             file.write(text)
     else:
         write_atomically(Path(path), text)
@@ -112,7 +113,7 @@ def read(path: str | Path) -> Any:
     """
     suffix = _suffix(path)
     try:
-        with fsspec.open(str(path), "r", encoding="utf-8") as file:
+        with open_location(path, "r", encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError as error:
         raise RecipeError([("", f"there is no file {path}")]) from error

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
 
-from aimcore import InvalidValue, OpenSource, Sample, Source, component
+from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
+from aimcore.locations import location_problems
 from aimcore_sources.decoding import connect, printable, read_file
 
 _MAX_FAULTS = 5
@@ -38,6 +39,10 @@ class CaptionedFolder(Source):
     """The folder: a path, or a URL that fsspec knows."""
     listing: str = "captions.jsonl"
     """The listing, in the folder."""
+
+    def problems(self) -> Iterable[Problem]:
+        """The protocol must be allowed."""
+        return location_problems("url", self.url)
 
     def open(self) -> OpenSource:
         """Read the listing.

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import fsspec
-
 from aimcore import UnreadableSample
-from aimcore.errors import DataNotFound
+from aimcore.errors import DataNotFound, LocationError
+from aimcore.locations import file_system
 
 
 def connect(url: str, owner: str) -> tuple[Any, str]:
     """The file system of ``url`` and the path on it.
 
     Raises:
-        DataNotFound: fsspec does not know the protocol, or needs a package for it.
+        DataNotFound: the URL is refused, see :mod:`aimcore.locations`, or its protocol lacks a package.
     """
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as cause:
-        # fsspec says which package a protocol needs, or which protocols it knows.
-        raise DataNotFound(f"{owner}: cannot open {url}: {cause}") from cause
-    return filesystem, str(path)
+        return file_system(url)
+    except LocationError as cause:
+        raise DataNotFound(f"{owner}: {cause}") from cause
 
 
 def read_file(folder: str, name: str) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Self
 
-from aimcore import InvalidValue, OpenSource, Sample, Source, component
+from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
+from aimcore.locations import location_problems
 from aimcore_sources.class_names import names_of
 from aimcore_sources.decoding import connect, read_file
 
@@ -29,6 +30,12 @@ class ImageFolder(Source):
     names: str | None = None
     """A file, by path or URL, with readable names of the class folders: a JSON object, or lines like ``n01440764 tench,
     Tinca tinca``, of whose names the first is taken. None names the classes by their folders."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Protocols must be allowed."""
+        yield from location_problems("url", self.url)
+        if self.names is not None:
+            yield from location_problems("names", self.names)
 
     def open(self) -> OpenSource:
         """List the folder, once.

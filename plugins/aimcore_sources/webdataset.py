@@ -11,10 +11,11 @@ import attrs
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
 from aimcore.data.decoding import decode
 from aimcore.errors import DataNotFound
+from aimcore.locations import location_problems
 from aimcore_sources.decoding import connect, printable
 from aimcore_sources.webdataset_index import Place
 from aimcore_sources.webdataset_samples import Samples
-from aimcore_sources.webdataset_shards import ShardError, expand
+from aimcore_sources.webdataset_shards import ShardError, expand, without_braces
 
 MAX_TEXT = 1_000_000
 """A longer caption or JSON member, in bytes, is not read."""
@@ -60,7 +61,9 @@ class WebDataset(Source):
     run: give a folder where these are many."""
 
     def problems(self) -> Iterable[Problem]:
-        """Images need an extension, and every field too."""
+        """Images need an extension, and every field too; the protocol must be allowed."""
+        # Braces rarely stand for protocols: all shards are looked at when they are opened.
+        yield from location_problems("url", next(without_braces(self.url)))
         if not self.images:
             yield Problem("images", "name at least one extension, such as 'jpg'")
         for kind, written in self.captions.items():

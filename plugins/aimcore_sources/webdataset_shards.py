@@ -7,10 +7,9 @@ import tarfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import fsspec
-
 from aimcore import AimcoreError, InvalidValue
 from aimcore.errors import DataNotFound
+from aimcore.locations import open_location
 from aimcore_sources.decoding import connect, printable
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
@@ -38,7 +37,7 @@ def expand(pattern: str) -> tuple[str, ...]:
         InvalidValue: they are more than a million.
     """
     shards: list[str] = []
-    for url in _without_braces(pattern):
+    for url in without_braces(pattern):
         if len(shards) >= _MAX_SHARDS:
             raise InvalidValue("WebDataset", [("url", f"{pattern} stands for more than {_MAX_SHARDS:,} shards")])
         shards.extend(_matches(url) if "*" in url else [url])
@@ -52,7 +51,7 @@ def members_of(shard: str) -> Iterator[Member]:
         ShardError: it is no tar file, or damaged.
     """
     try:
-        with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with open_location(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             yield from _members(tar)
     except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as cause:
         raise ShardError(
@@ -61,7 +60,8 @@ def members_of(shard: str) -> Iterator[Member]:
         ) from cause
 
 
-def _without_braces(pattern: str) -> Iterator[str]:
+def without_braces(pattern: str) -> Iterator[str]:
+    """Each URL that the braces of ``pattern`` stand for; any ``*`` is kept."""
     found = _BRACES.search(pattern)
     if found is None:
         yield pattern
@@ -73,7 +73,7 @@ def _without_braces(pattern: str) -> Iterator[str]:
     else:
         options = iter(listed.split(","))
     for option in options:
-        yield from _without_braces(pattern[: found.start()] + option + pattern[found.end() :])
+        yield from without_braces(pattern[: found.start()] + option + pattern[found.end() :])
 
 
 def _matches(url: str) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
 from aimcore.errors import DataNotFound
+from aimcore.locations import location_problems
 from aimcore_sources.decoding import printable
 from aimcore_sources.zarr_layout import NO_LABEL, place_of, state_of
 
@@ -33,9 +34,10 @@ class ZarrImages(Source):
     """The group: a path, or a URL like ``s3://bucket/images.zarr``."""
 
     def problems(self) -> Iterable[Problem]:
-        """A place is needed."""
+        """A place is needed, whose protocol is allowed."""
         if not self.url:
             yield Problem("url", "must name a zarr group, got ''")
+        yield from location_problems("url", self.url)
 
     def open(self) -> OpenSource:
         """Open the group and read everything but the images.

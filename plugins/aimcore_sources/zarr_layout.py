@@ -12,24 +12,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from aimcore.locations import file_system, zarr_location
 
 FORMAT = "aimcore images 1"
 NO_LABEL = -1
 
 
-def place_of(url: str) -> tuple[Any, str, str]:
+def place_of(url: str) -> tuple[Any, str, Path | str]:
     """The file system of ``url``, its path there, and what zarr should open.
 
     Raises:
-        ValueError, ImportError: fsspec does not know the protocol, or lacks a package for it.
+        LocationError: the URL is refused, see :mod:`aimcore.locations`, or its protocol lacks a package.
     """
-    files, path = fsspec.core.url_to_fs(url.rstrip("/"))
-    # A plain path where possible: zarr then writes files itself, each whole or not at all.
-    return files, str(path), str(path) if isinstance(files, LocalFileSystem) else url.rstrip("/")
+    where = url.rstrip("/")
+    return *file_system(where), zarr_location(where)
 
 
 def state_of(attributes: Mapping[str, Any]) -> Literal["complete", "incomplete", "other"]:

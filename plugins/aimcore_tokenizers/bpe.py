@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from aimcore import InvalidValue, Problem, component
 from aimcore.files import make_folder, write_atomically
-from aimcore_tokenizers.files import TokenizerFileError, hash_of, hash_problems, library, read_file
+from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
 from aimcore_tokenizers.sequences import SequenceTokenizer, cleaned
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class BPE(SequenceTokenizer):
     """The token behind the end; it may be the end's."""
 
     def problems(self) -> Iterable[Problem]:
-        """The hash must look like one."""
-        return hash_problems(self.sha256)
+        """The file's protocol must be allowed, and the hash must look like one."""
+        return file_problems(self.path, self.sha256)
 
     @classmethod
     def from_file(cls, path: str, *, begin: str | None = None, end: str = END, padding: str = PADDING) -> Self:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from aimcore import Problem, component
-from aimcore_tokenizers.files import TokenizerFileError, hash_of, hash_problems, library, read_file
+from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
 from aimcore_tokenizers.sequences import SequenceTokenizer
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class ClipBPE(SequenceTokenizer):
     """Whether each text starts with the begin token, as in CLIP; decoders with a begin vector need none."""
 
     def problems(self) -> Iterable[Problem]:
-        """The hash must look like one."""
-        return hash_problems(self.sha256)
+        """The file's protocol must be allowed, and the hash must look like one."""
+        return file_problems(self.path, self.sha256)
 
     @classmethod
     def from_file(cls, path: str, *, begin: bool = True, repair_text: bool = False) -> Self:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-import fsspec
-
 from aimcore import AimcoreError, DataNotFound, Problem
+from aimcore.errors import LocationError
+from aimcore.locations import location_problems, open_location
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -45,8 +45,10 @@ def read_file(path: str, sha256: str | None = None) -> bytes:
         TokenizerFileError: its hash is another.
     """
     try:
-        with fsspec.open(path, "rb") as file:
+        with open_location(path) as file:
             content: bytes = file.read()
+    except LocationError as cause:
+        raise DataNotFound(f"cannot read the tokenizer's file: {cause}") from cause
     except (OSError, ImportError, ValueError) as cause:
         raise DataNotFound(f"cannot read the tokenizer's file {path}: {type(cause).__name__}: {cause}") from cause
     found = hashlib.sha256(content).hexdigest()
@@ -67,7 +69,8 @@ def hash_of(path: str) -> str:
     return hashlib.sha256(read_file(path)).hexdigest()
 
 
-def hash_problems(sha256: str) -> Iterable[Problem]:
-    """A recorded hash is 64 hexadecimal digits."""
+def file_problems(path: str, sha256: str) -> Iterable[Problem]:
+    """The protocol of a URL must be allowed, and a recorded hash is 64 hexadecimal digits."""
+    yield from location_problems("path", path)
     if not _SHA256.fullmatch(sha256):
         yield Problem("sha256", f"must be the file's SHA-256 in 64 lower-case hexadecimal digits, got {sha256!r}")

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from aimcore import Problem, component
-from aimcore_tokenizers.files import TokenizerFileError, hash_of, hash_problems, library, read_file
+from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
 from aimcore_tokenizers.sequences import SequenceTokenizer
 
 
@@ -28,8 +28,8 @@ class SentencePiece(SequenceTokenizer):
     """The id that fills a row up: the end's, as SigLIP's tokenizer does, or the file's own padding."""
 
     def problems(self) -> Iterable[Problem]:
-        """The hash must look like one."""
-        return hash_problems(self.sha256)
+        """The file's protocol must be allowed, and the hash must look like one."""
+        return file_problems(self.path, self.sha256)
 
     @classmethod
     def from_file(

@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from aimcore import Problem, Tracker, TrackerRun, component
+from aimcore.locations import file_system, local_path, location_problems
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
 
@@ -28,9 +26,10 @@ class JSONLines(Tracker):
     """Where to, e.g. ``"metrics/{run}.jsonl"`` or ``"s3://bucket/{run}.jsonl"``; ``{run}`` becomes the run's name."""
 
     def problems(self) -> Iterable[Problem]:
-        """A place is needed."""
+        """A place is needed, whose protocol is allowed."""
         if not self.url:
             yield Problem("url", "must name a file, e.g. 'metrics/{run}.jsonl'; got ''")
+        yield from location_problems("url", self.url)
 
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> JSONLinesRun:
         """Begin a file, or go on with the one that is there."""
@@ -47,13 +46,13 @@ class JSONLinesRun(TrackerRun):
     """An open file of :class:`JSONLines`."""
 
     def __init__(self, url: str, resume_step: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._files, self._path = fsspec.core.url_to_fs(url)
+        self._files, self._path = file_system(url)
         self._lines = self._earlier(resume_step)
         self._clock = clock
         self._local = None
         self._written = clock()
         self._write_all()
-        if isinstance(self._files, LocalFileSystem):
+        if local_path(url) is not None:
             self._local = self._files.open(self._path, "ab")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -69,6 +69,7 @@ def test_the_core_never_names_a_plugin_package():
         ("pluggy", ("aimcore/plugins.py", "aimcore/hookspecs.py")),
         ("cattrs", ("aimcore/recipe/",)),
         ("deepspeed", ("aimcore/engine/",)),
+        ("fsspec", ("aimcore/locations.py",)),
     ],
 )
 def test_a_package_is_imported_in_its_room_only(package, rooms):

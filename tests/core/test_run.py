@@ -129,7 +129,14 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(
             ["--set", 'initial_weights={"url": "/nowhere.safetensors"}'],
             "one.initial_weights: initial weights: cannot read /nowhere",
         ),
-        (["--features-cache", "bogus://x"], "features_cache: 'bogus://x' cannot be used"),
+        (["--set", 'initial_weights={"url": "reference://x::data:,{}"}'], "url: 'reference://x::data:,{}' is refused"),
+        (["--set", 'data.train={"name": "image_folder", "url": "zip://a::reference://x"}'], "url: 'zip://a::reference"),
+        (["--set", 'trackers=[{"name": "jsonl", "url": "reference://x"}]'], "url: 'reference://x' is refused"),
+        (["--features-cache", "reference://x::memory://y"], "features_cache: 'reference://x::memory://y' is refused"),
+        (
+            ["--features-cache", "bogus://x"],
+            "features_cache: 'bogus://x' is refused: the protocol 'bogus'",
+        ),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would(

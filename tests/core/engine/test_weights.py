@@ -148,7 +148,7 @@ def test_what_is_no_safetensors_file_is_refused_and_never_unpickled(tmp_path: Pa
         check_weights(run, build_module(run))
 
 
-@pytest.mark.parametrize("url", ["/nowhere/model.safetensors", "unknown://model.safetensors", "memory://nothing"])
+@pytest.mark.parametrize("url", ["/nowhere/model.safetensors", "gs://bucket/model.safetensors", "memory://nothing"])
 def test_a_file_that_is_not_there_is_told(url: str) -> None:
     with pytest.raises(WeightsNotFound, match=f"cannot read {url}: .*Give a safetensors file"):
         check_weights(beginning(url), build_module(experiment()))

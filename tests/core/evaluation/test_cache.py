@@ -146,9 +146,15 @@ def test_damaged_features_are_not_found_and_can_be_written_anew(tmp_path: Path, 
     assert torch.equal(_read(_write(where, [list(range(7))]))[0], _features(torch.arange(7)))
 
 
-@pytest.mark.parametrize("url", ["nosuch://bucket/features", "gs://bucket/features"])
-def test_a_url_that_cannot_be_used_is_refused_with_its_cause(url: str) -> None:
-    with pytest.raises(InvalidValue, match=rf"cache_url: '{url}' cannot be used: .*(Protocol not known|nstall gcsfs)"):
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("nosuch://bucket/features", "is refused: the protocol 'nosuch' is not allowed"),
+        ("gs://bucket/features", "cannot be opened: .*nstall gcsfs"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_with_its_cause(url: str, cause: str) -> None:
+    with pytest.raises(InvalidValue, match=f"cache_url: '{url}' {cause}"):
         FeatureCache(url)
 
 

@@ -132,9 +132,11 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
         ImageFolder(url=str(tmp_path / "nowhere")).open()
 
 
-def test_an_unknown_protocol_is_an_error_that_names_it() -> None:
-    with pytest.raises(DataNotFound, match=r"cannot open nosuch://bucket: .*nosuch"):
-        ImageFolder(url="nosuch://bucket").open()
+def test_a_protocol_that_is_not_allowed_or_lacks_a_package_is_named() -> None:
+    with pytest.raises(InvalidValue, match=r"url: 'nosuch://bucket' is refused: the protocol 'nosuch' is not allowed"):
+        ImageFolder(url="nosuch://bucket")
+    with pytest.raises(DataNotFound, match=r"ImageFolder: 'gs://bucket' cannot be opened: .*gcsfs"):
+        ImageFolder(url="gs://bucket").open()
 
 
 def test_images_beside_class_folders_are_an_error(folder: Path) -> None:
