@@ -20,6 +20,8 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from aimcore.data.decoding import ignore_metadata_warnings
+
 T = TypeVar("T", covariant=True)
 Item = TypeVar("Item")
 
@@ -47,6 +49,7 @@ def stream(loader: Loader[T], numbers: Sequence[int], num_workers: int, ahead: i
 
 
 def _from_thread(loader: Loader[T], numbers: Sequence[int], ahead: int) -> Generator[T]:
+    ignore_metadata_warnings()
     pool = _single_threaded_pool()
     remaining = iter(numbers)
     try:
@@ -107,6 +110,7 @@ def _prepare_worker(_: int) -> None:
     torch's own watch looks at the parent by descent, which here is the server, and that lives as long as its children.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_metadata_warnings()
     sys.excepthook = _report
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 

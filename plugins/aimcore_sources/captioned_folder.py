@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
 
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
-from aimcore.data.decoding import decode
+from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
-from aimcore_sources.decoding import connect, printable, read_file
+from aimcore_sources.decoding import connect, pixel_problems, printable, read_file
 
 _MAX_FAULTS = 5
 
@@ -39,10 +39,13 @@ class CaptionedFolder(Source):
     """The folder: a path, or a URL that fsspec knows."""
     listing: str = "captions.jsonl"
     """The listing, in the folder."""
+    max_pixels: int = MAX_PIXELS
+    """A picture with more pixels is unreadable: it is taken for a decompression bomb."""
 
     def problems(self) -> Iterable[Problem]:
-        """The protocol must be allowed."""
-        return location_problems("url", self.url)
+        """The protocol must be allowed, and the limit on pixels one that Pillow allows."""
+        yield from location_problems("url", self.url)
+        yield from pixel_problems(self.max_pixels)
 
     def open(self) -> OpenSource:
         """Read the listing.
@@ -63,7 +66,7 @@ class CaptionedFolder(Source):
         entries = _entries(lines, self.listing)
         if not entries:
             raise DataNotFound(f"CaptionedFolder: {self.url}/{self.listing} names no image")
-        return OpenCaptionedFolder(self.url, entries, _class_names(entries, self.listing))
+        return OpenCaptionedFolder(self.url, entries, _class_names(entries, self.listing), self.max_pixels)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -140,10 +143,11 @@ def _class_names(entries: Sequence[Entry], listing: str) -> tuple[str, ...]:
 class OpenCaptionedFolder(OpenSource):
     """A listing that was read. It holds no connection, so that it travels to data workers."""
 
-    def __init__(self, url: str, entries: tuple[Entry, ...], class_names: tuple[str, ...]) -> None:
+    def __init__(self, url: str, entries: tuple[Entry, ...], class_names: tuple[str, ...], max_pixels: int) -> None:
         self._url = url
         self._entries = entries
         self._labels = {name: label for label, name in enumerate(class_names)}
+        self._max_pixels = max_pixels
         self.class_names = class_names
 
     def __len__(self) -> int:
@@ -157,7 +161,7 @@ class OpenCaptionedFolder(OpenSource):
         """
         entry = self._entries[index]
         name = printable(entry.file)
-        image = decode(read_file(self._url, entry.file), name)
+        image = decode(read_file(self._url, entry.file), name, self._max_pixels)
         return Sample(image=image, identifier=name, captions=entry.captions, label=self.label(index))
 
     def label(self, index: int) -> int | None:

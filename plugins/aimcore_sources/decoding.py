@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from aimcore import UnreadableSample
+from aimcore import Problem, UnreadableSample, within
+from aimcore.data.decoding import LARGEST_MAX_PIXELS
 from aimcore.errors import DataNotFound, LocationError
 from aimcore.locations import file_system
 
@@ -33,6 +35,11 @@ def read_file(folder: str, name: str) -> bytes:
     except (OSError, ValueError) as cause:
         raise UnreadableSample(printable(name), f"{type(cause).__name__}: {cause}") from cause
     return content
+
+
+def pixel_problems(max_pixels: int) -> Iterable[Problem]:
+    """A limit on the pixels of a picture is positive, and at most what Pillow itself decodes."""
+    return within("max_pixels", max_pixels, 1, LARGEST_MAX_PIXELS)
 
 
 def printable(name: str) -> str:

@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 from typing import Self
 
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
-from aimcore.data.decoding import decode
+from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
 from aimcore_sources.class_names import names_of
-from aimcore_sources.decoding import connect, read_file
+from aimcore_sources.decoding import connect, pixel_problems, read_file
 
 
 @component("image_folder")
@@ -30,9 +30,12 @@ class ImageFolder(Source):
     names: str | None = None
     """A file, by path or URL, with readable names of the class folders: a JSON object, or lines like ``n01440764 tench,
     Tinca tinca``, of whose names the first is taken. None names the classes by their folders."""
+    max_pixels: int = MAX_PIXELS
+    """A picture with more pixels is unreadable: it is taken for a decompression bomb."""
 
     def problems(self) -> Iterable[Problem]:
-        """Protocols must be allowed."""
+        """Protocols must be allowed, and the limit on pixels one that Pillow allows."""
+        yield from pixel_problems(self.max_pixels)
         yield from location_problems("url", self.url)
         if self.names is not None:
             yield from location_problems("names", self.names)
@@ -54,7 +57,7 @@ class ImageFolder(Source):
                 "the path, or set extensions"
             )
         folders = _folders(self.url, names)
-        return OpenImageFolder(self.url, tuple(names), folders, self._class_names(folders))
+        return OpenImageFolder(self.url, tuple(names), folders, self._class_names(folders), self.max_pixels)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -88,11 +91,17 @@ class OpenImageFolder(OpenSource):
     """A listed folder. It holds no connection, so that it travels to data workers."""
 
     def __init__(
-        self, url: str, names: tuple[str, ...], folders: tuple[str, ...], class_names: tuple[str, ...]
+        self,
+        url: str,
+        names: tuple[str, ...],
+        folders: tuple[str, ...],
+        class_names: tuple[str, ...],
+        max_pixels: int,
     ) -> None:
         self._url = url
         self._names = names
         self._labels = {folder: label for label, folder in enumerate(folders)}
+        self._max_pixels = max_pixels
         self.class_names = class_names
 
     def __len__(self) -> int:
@@ -105,7 +114,7 @@ class OpenImageFolder(OpenSource):
             UnreadableSample: the file is missing, truncated, no image, or too large.
         """
         name = self._names[index]
-        image = decode(read_file(self._url, name), name)
+        image = decode(read_file(self._url, name), name, self._max_pixels)
         return Sample(image=image, identifier=name, label=self.label(index))
 
     def label(self, index: int) -> int | None:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Self
 import attrs
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
-from aimcore.data.decoding import decode
+from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
-from aimcore_sources.decoding import connect, printable
+from aimcore_sources.decoding import connect, pixel_problems, printable
 from aimcore_sources.webdataset_index import Place
 from aimcore_sources.webdataset_samples import Samples
 from aimcore_sources.webdataset_shards import ShardError, expand, without_braces
@@ -59,11 +59,14 @@ class WebDataset(Source):
     cache_folder: str | None = None
     """Where indices are kept. None keeps each beside its shard, and those of remote shards in memory, made anew in each
     run: give a folder where these are many."""
+    max_pixels: int = MAX_PIXELS
+    """A picture with more pixels is unreadable: it is taken for a decompression bomb."""
 
     def problems(self) -> Iterable[Problem]:
         """Images need an extension, and every field too; the protocol must be allowed."""
         # Braces rarely stand for protocols: all shards are looked at when they are opened.
         yield from location_problems("url", next(without_braces(self.url)))
+        yield from pixel_problems(self.max_pixels)
         if not self.images:
             yield Problem("images", "name at least one extension, such as 'jpg'")
         for kind, written in self.captions.items():
@@ -126,7 +129,7 @@ class OpenWebDataset(OpenSource):
         captions = {kind: self._values(texts, written, name) for kind, written in self._config.captions.items()}
         image = next(sample.members[extension] for extension in self._images if extension in sample.members)
         return Sample(
-            image=decode(_bytes(sample, image), name),
+            image=decode(_bytes(sample, image), name, self._config.max_pixels),
             identifier=name,
             captions={kind: values for kind, values in captions.items() if values},
             label=self._label(texts, name),

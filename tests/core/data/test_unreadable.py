@@ -1,3 +1,5 @@
+import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,3 +151,17 @@ def test_a_source_of_nothing_but_damaged_images_stops_training(data: MakeData, f
     damage(folder, range(20))
     with pytest.raises(TooManyUnreadable, match="64 images drawn in a row could not be read"):
         list(train_steps(data(), folder.open(), patch_size=4, seed=0, num_steps=1))
+
+
+def test_pillows_warnings_of_odd_metadata_are_not_shown(data: MakeData, tmp_path: Path) -> None:
+    # ImageWidth is given twice, where one number belongs.
+    entries = b"".join(
+        struct.pack("<HHII", tag, 3, 2 if tag == 256 else 1, value)
+        for tag, value in {256: 0x1_0001, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}.items()
+    )
+    (tmp_path / "odd.tif").write_bytes(b"II*\0" + struct.pack("<IH", 8, 9) + entries + bytes(4))
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        source = ImageFolder(url=str(tmp_path)).open()
+        assert len(list(evaluation_batches(data(), source, patch_size=4, batch_size=1))) == 1
+    assert not [str(one.message) for one in shown]

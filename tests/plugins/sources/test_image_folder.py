@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from aimcore import InvalidValue, UnreadableSample
-from aimcore.data import decoding
 from aimcore.errors import DataNotFound
 from aimcore_sources import ImageFolder
 
@@ -118,11 +117,13 @@ def test_a_vanished_file_is_unreadable(folder: Path) -> None:
         source.read(0)
 
 
-def test_a_decompression_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 23)
+def test_a_decompression_bomb_is_not_decoded(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(encoded())
-    with pytest.raises(UnreadableSample, match="6 x 4 px are more than 23 pixels"):
-        ImageFolder(url=str(tmp_path)).open().read(0)
+    with pytest.raises(UnreadableSample, match=r"6 x 4 px are more than 23 pixels \(max_pixels\)"):
+        ImageFolder(url=str(tmp_path), max_pixels=23).open().read(0)
+    assert ImageFolder(url=str(tmp_path), max_pixels=24).open().read(0).image.shape == (3, 4, 6)
+    with pytest.raises(InvalidValue, match="max_pixels: must lie between 1 and 178956970, got 0"):
+        ImageFolder(url=str(tmp_path), max_pixels=0)
 
 
 def test_an_empty_or_missing_folder_is_an_error(tmp_path: Path) -> None:
