@@ -263,13 +263,16 @@ class Loss(NamedTuple):
     ``sum``: scalar, the sum over scored targets. ``num_targets``: scalar, their number. ``weight``: its share in the
     total (total = sum over losses of weight * global sum / global num_targets). ``per_position_BN``: the loss
     of the target at each step of the reading order, NaN where nothing is scored; it adds up to ``sum``. Without it,
-    nothing can be said per step, and causality cannot be checked.
+    nothing can be said per step, and causality cannot be checked. ``place_BN``: raster index of the patch that each
+    step scores, int64 (any number where nothing is scored). Only needed where targets see more than that patch, as the
+    tokens of a teacher do: causality is judged by the place then, otherwise by all that the target depends on.
     """
 
     sum: Tensor
     num_targets: Tensor
     weight: float = 1.0
     per_position_BN: Tensor | None = None
+    place_BN: Tensor | None = None
 
 
 @attrs.frozen(eq=False)

@@ -25,27 +25,29 @@ def check_command(study: Path | None, scale: Scale) -> int:
     """Check causality over the experiments of ``study``, or over everything installed.
 
     Returns:
-        0 where nothing leaks, 1 where something does.
+        0 where nothing leaks, 1 where something does, or cannot be checked.
 
     Raises:
         AimcoreError: the study cannot be loaded.
     """
     from aimcore.study import load_study
     from aimcore.testing.cases import installed_cases
-    from aimcore.testing.causality import case_of, findings_of
+    from aimcore.testing.causality import case_of
+    from aimcore.testing.outcomes import verdict_of
 
     cases = installed_cases() if study is None else [case_of(e) for e in load_study(study, scale).experiments]
-    leaks = 0
+    words = []
     for case in cases:
-        findings = findings_of(case)
-        leaks += bool(findings)
-        print(f"{case.name}: {'LEAKS' if findings else 'causal'}")
+        word, findings = verdict_of(case)
+        words.append(word)
+        print(f"{case.name}: {word}")
         for finding in findings[:_SHOWN]:
             print(f"  {finding}")
         if len(findings) > _SHOWN:
             print(f"  and {len(findings) - _SHOWN} more")
-    print(f"{len(cases)} checked, {leaks or 'none'} leaks")
-    return 1 if leaks else 0
+    leaks, failed = words.count("LEAKS"), words.count("CANNOT BE CHECKED")
+    print(f"{len(words) - failed} checked, {leaks or 'none'} leaks{f', {failed} could not be checked' * bool(failed)}")
+    return 1 if leaks or failed else 0
 
 
 def check_plugin_command(name: str) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
 import torch
 
 from aimcore.testing.requirements import differs
 from aimcore.testing.watching import Watched
+from aimcore.values import Batch
 
 
 def miscounts_of(watched: Watched) -> Iterator[str]:
@@ -34,10 +36,16 @@ def missums_of(watched: Watched) -> Iterator[str]:
 @torch.no_grad()
 def mixtures_of(watched: Watched) -> Iterator[str]:
     """Where one image's loss depends on another image."""
-    patches_BNF = watched.batch.images.patches_BNF.clone()
-    patches_BNF[1:] = patches_BNF[1:].flip(-1) + 1
+    read = watched.read_of(_with_other_images_after_the_first(watched.batch))
     for name, loss in watched.losses().items():
         if loss.per_position_BN is None:
             continue
-        if differs(loss.per_position_BN[0], watched.per_position(name, read_BNF=patches_BNF)[0]).any():
+        if differs(loss.per_position_BN[0], watched.per_position(name, read=read)[0]).any():
             yield f"loss {name!r}: one image's loss depends on another image"
+
+
+def _with_other_images_after_the_first(batch: Batch) -> Batch:
+    patches_BNF = batch.images.patches_BNF.clone()
+    patches_BNF[1:] = patches_BNF[1:].flip(-1) + 1
+    views = {key: torch.cat([view[:1], 1 - view[1:]]) for key, view in batch.views.items()}
+    return attrs.evolve(batch, images=attrs.evolve(batch.images, patches_BNF=patches_BNF), views=views)

@@ -5,6 +5,10 @@ for every scored step, which patches the *target* depends on and which patches t
 by gradients and by perturbing pixels. A prediction that depends on its own target, or, where the objective is
 autoregressive, on the target of a later step, is a leak. One that depends on nothing is blind.
 
+What the prediction depends on is what changes in the trunk's input: an objective that masks pixels before the trunk
+reads them is judged by what it passes on. All other ways from the pixels to the loss count as the target's. Where a
+target sees more than the patch that is scored (a teacher's token does), ``Loss.place_BN`` says which patch that is.
+
 Shape suffixes: B batch, N patches, F values per patch, S steps of the reading order, P patches in raster order.
 """
 
@@ -20,10 +24,10 @@ from torch import Tensor
 from aimcore.experiment import Experiment
 from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.cases import Case, installed_cases
-from aimcore.testing.material import changed_patch, with_changed_patch
-from aimcore.testing.requirements import TOLERANCE, differs
+from aimcore.testing.material import moved_patches, with_changed_patch
+from aimcore.testing.requirements import TOLERANCE, differs, shape_of
 from aimcore.testing.watching import Watched
-from aimcore.values import PatchGrid
+from aimcore.values import Loss, PatchGrid
 
 __all__ = ["Case", "case_of", "findings_of", "installed_cases", "leaks_of"]
 
@@ -33,7 +37,10 @@ class _Dependence(NamedTuple):
 
     scored_BS: Tensor
     target: Tensor
-    by_gradient: Tensor
+    own: Tensor
+    """The patch that is scored, where the loss says so; else all that its target depends on."""
+    by_gradient: Tensor | None
+    """None where the loss has no gradient in any pixel."""
     by_perturbation: Tensor
 
 
@@ -65,12 +72,32 @@ def leaks_of(watched: Watched) -> Iterator[str]:
             if {"causal", "prefix", "hide"} & needs and _may_be_read(watched, name):
                 yield f"loss {name!r} has no per_position_BN: what each step reads cannot be told"
             continue
+        if not watched.read_of(watched.batch):
+            yield f"loss {name!r} calls neither the trunk nor a deepcopy of it: what each step reads cannot be told"
+            continue
+        misplaced = _misplaced(loss, watched.case.grid)
+        if misplaced:
+            yield f"loss {name!r}: {misplaced}"
+            continue
         found = _dependence(watched, name)
         if watched.batch.text is not None and not found.target.any():
             leaks = _leaks_of_text(watched, name, found)
         else:
             leaks = _leaks(found, watched.case.grid, autoregressive=bool({"causal", "prefix"} & needs))
         yield from (f"loss {name!r}: {text}" for text in leaks)
+
+
+def _misplaced(loss: Loss, grid: PatchGrid) -> str:
+    """What is wrong with ``place_BN``; empty if nothing, or if it is not given."""
+    place_BS, per_position_BS = loss.place_BN, loss.per_position_BN
+    assert per_position_BS is not None
+    if place_BS is None:
+        return ""
+    if place_BS.shape != per_position_BS.shape or place_BS.dtype != torch.int64:
+        return f"place_BN must be {list(per_position_BS.shape)} int64, got {shape_of(place_BS)}"
+    places_M = place_BS[~per_position_BS.isnan()]
+    outside = places_M[(places_M < 0) | (places_M >= grid.num_patches)]
+    return f"place_BN holds {int(outside[0])}, and there are {grid.num_patches} patches" if len(outside) else ""
 
 
 @torch.no_grad()
@@ -85,30 +112,38 @@ def _may_be_read(watched: Watched, name: str) -> bool:
 
 
 def _dependence(watched: Watched, name: str) -> _Dependence:
-    batch, patches_BNF = watched.batch, watched.batch.images.patches_BNF
+    batch = watched.batch
+    patches = range(batch.images.patches_BNF.shape[1])
     with torch.no_grad():
-        base_BS = watched.per_position(name)
-        target, read = [], []
-        for patch in range(patches_BNF.shape[1]):
-            target.append(differs(base_BS, watched.per_position(name, with_changed_patch(batch, patch))))
-            read.append(differs(base_BS, watched.per_position(name, read_BNF=changed_patch(patches_BNF, patch))))
+        loss = watched.losses()[name]
+        base_BS = loss.per_position_BN
+        assert base_BS is not None
+        changed = [with_changed_patch(batch, patch) for patch in patches]
+        target = [differs(base_BS, watched.per_position(name, each)) for each in changed]
+        read = [differs(base_BS, watched.per_position(name, read=watched.read_of(each))) for each in changed]
+    scored_BS, target_BSP = ~base_BS.isnan(), torch.stack(target, dim=-1)
     return _Dependence(
-        scored_BS=~base_BS.isnan(),
-        target=torch.stack(target, dim=-1),
+        scored_BS=scored_BS,
+        target=target_BSP,
+        own=target_BSP if loss.place_BN is None else loss.place_BN.unsqueeze(-1) == torch.arange(len(patches)),
         by_gradient=_gradients(watched, name),
         by_perturbation=torch.stack(read, dim=-1),
     )
 
 
-def _gradients(watched: Watched, name: str) -> Tensor:
-    """[B, S, P]: whether the loss at a step has a gradient in any value of a patch that the trunk reads."""
-    leaf_BNF = watched.batch.images.patches_BNF.clone().requires_grad_()
-    per_position_BS = watched.per_position(name, read_BNF=leaf_BNF).nan_to_num()
+def _gradients(watched: Watched, name: str) -> Tensor | None:
+    """[B, S, P]: whether the loss at a step has a gradient in a patch that the trunk reads; None if none has any."""
+    batch, moved_BP = moved_patches(watched.batch)
+    per_position_BS = watched.per_position(name, read=watched.read_of(batch)).nan_to_num()
+    if not per_position_BS.requires_grad:
+        return None
     rows = []
     for step in range(per_position_BS.shape[1]):
-        (gradient_BPF,) = torch.autograd.grad(per_position_BS[:, step].sum(), leaf_BNF, retain_graph=True)
-        rows.append((gradient_BPF.abs() > TOLERANCE).any(-1))
-    return torch.stack(rows, dim=1)
+        loss = per_position_BS[:, step].sum()
+        (gradient_BP,) = torch.autograd.grad(loss, moved_BP, retain_graph=True, materialize_grads=True)
+        rows.append(gradient_BP.abs() > TOLERANCE)
+    gradient_BSP = torch.stack(rows, dim=1)
+    return gradient_BSP if gradient_BSP.any() else None
 
 
 @torch.no_grad()
@@ -130,18 +165,33 @@ def _leaks_of_text(watched: Watched, name: str, found: _Dependence) -> Iterator[
 
 def _leaks(found: _Dependence, grid: PatchGrid, *, autoregressive: bool) -> Iterator[str]:
     for method, read in (("gradient", found.by_gradient), ("perturbation", found.by_perturbation)):
+        if read is not None:
+            yield from (f"{text} (by {method})" for text in _leaks_by(read, found, grid, autoregressive=autoregressive))
+    if found.target.any():  # labels depend on no patch, and nobody can read them
         for image, step in found.scored_BS.nonzero().tolist():
-            own_P, read_P = found.target[image, step], read[image, step]
-            later_P = (found.target[image, step + 1 :] & found.scored_BS[image, step + 1 :, None]).any(0)
-            where = f"image {image}, step {step}"
-            if not own_P.any():
-                yield f"{where}: the target depends on no patch"
-            if (own_P & read_P).any():
-                yield f"{where} reads its own target, patch {_names(own_P & read_P, grid)} (by {method})"
-            if autoregressive and (later_P & read_P).any():
-                yield f"{where} reads targets of later steps, patches {_names(later_P & read_P, grid)} (by {method})"
-            if not read_P.any():
-                yield f"{where} is blind: its prediction depends on no patch (by {method})"
+            absent_P = found.own[image, step] & ~found.target[image, step]
+            if not found.target[image, step].any():
+                yield f"image {image}, step {step}: the target depends on no patch"
+            elif absent_P.any():
+                yield (
+                    f"image {image}, step {step}: the target does not depend on patch {_names(absent_P, grid)}, which "
+                    "place_BN says it scores"
+                )
+
+
+def _leaks_by(read: Tensor, found: _Dependence, grid: PatchGrid, *, autoregressive: bool) -> Iterator[str]:
+    in_a_target = found.target.any()
+    for image, step in found.scored_BS.nonzero().tolist():
+        own_P, read_P = found.own[image, step] & in_a_target, read[image, step]
+        later_P = (found.own[image, step + 1 :] & found.scored_BS[image, step + 1 :, None]).any(0) & in_a_target
+        where = f"image {image}, step {step}"
+        if (own_P & read_P).any():
+            several = f", one of the {int(own_P.sum())} it depends on" if own_P.sum() > 1 else ""
+            yield f"{where} reads its own target, patch {_names(own_P & read_P, grid)}{several}"
+        if autoregressive and (later_P & read_P).any():
+            yield f"{where} reads targets of later steps, patches {_names(later_P & read_P, grid)}"
+        if not read_P.any():
+            yield f"{where} is blind: its prediction depends on no patch"
 
 
 def _names(patches_P: Tensor, grid: PatchGrid) -> str:

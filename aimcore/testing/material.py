@@ -95,6 +95,25 @@ def with_changed_patch(batch: Batch, patch: int) -> Batch:
     )
 
 
+def moved_patches(batch: Batch, *, seed: int = 0) -> tuple[Batch, Tensor]:
+    """The batch with every patch, in images and views, moved by a leaf ``[B, P]`` of zeros in a direction of its own.
+
+    A gradient in the leaf is one in the patch, wherever an objective reads it from.
+    """
+    images, generator = batch.images, torch.Generator().manual_seed(seed)
+    patches_BNF, grid = images.patches_BNF, images.grid
+    moved_BP = patches_BNF.new_zeros(patches_BNF.shape[:2]).requires_grad_()
+    views = {}
+    for key, view in batch.views.items():
+        side = view.shape[-1] // grid.columns
+        moved_B1RK = moved_BP.reshape(-1, 1, grid.rows, grid.columns)
+        moved_BCHW = moved_B1RK.repeat_interleave(side, -2).repeat_interleave(side, -1)
+        views[key] = view + moved_BCHW * torch.randn(view.shape, generator=generator, dtype=view.dtype)
+    direction_BNF = torch.randn(patches_BNF.shape, generator=generator, dtype=patches_BNF.dtype)
+    moved_BNF = patches_BNF + moved_BP.unsqueeze(-1) * direction_BNF
+    return attrs.evolve(batch, images=attrs.evolve(images, patches_BNF=moved_BNF), views=views), moved_BP
+
+
 def _mapped(text: Text, change: Callable[[Tensor], Tensor]) -> Text:
     tensors = attrs.asdict(text, recurse=False)
     changes = {name: change(tensor) for name, tensor in tensors.items() if tensor is not None}

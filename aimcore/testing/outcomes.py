@@ -1,13 +1,15 @@
-"""The checks without pytest: what each says of a component."""
+"""The checks without pytest: what each says of a component, or of a case of causality."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from traceback import walk_tb
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aimcore.component import Component
+from aimcore.testing.cases import Case
+from aimcore.testing.causality import findings_of
 from aimcore.testing.checks import Check
 from aimcore.testing.conformance import checks_for
 
@@ -34,8 +36,29 @@ def fault_of(check: Check, component: Component) -> str:
     except AssertionError as fault:
         return f"{fault}{_line_of(fault.__cause__, component)}"
     except Exception as error:  # noqa: BLE001
-        return f"raised {type(error).__name__}: {error}{_line_of(error, component)}"
+        return _raised(error, component)
     return ""
+
+
+class Verdict(NamedTuple):
+    """What is found of the causality of a case."""
+
+    word: Literal["causal", "LEAKS", "CANNOT BE CHECKED"]
+    findings: Sequence[str]
+    """What is wrong; empty where it is causal."""
+
+
+def verdict_of(case: Case) -> Verdict:
+    """Judge the causality of ``case``; whatever its code raises is a finding, and ends no other case."""
+    try:
+        findings = findings_of(case)
+    except Exception as error:  # noqa: BLE001
+        return Verdict("CANNOT BE CHECKED", [_raised(error, case.objective)])
+    return Verdict("LEAKS" if findings else "causal", findings)
+
+
+def _raised(error: Exception, component: Component) -> str:
+    return f"raised {type(error).__name__}: {error}{_line_of(error, component)}"
 
 
 def _line_of(error: BaseException | None, component: Component) -> str:

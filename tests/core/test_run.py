@@ -11,6 +11,7 @@ from loguru import logger
 
 from aimcore import AimcoreError, Study, run
 from aimcore.report import ExperimentSummary, Summary
+from aimcore.testing import Case
 
 STUDY = """
 from aimcore import Data, Experiment, Study
@@ -209,9 +210,25 @@ def test_causality_is_checked_over_a_study(study_file: str, capsys: pytest.Captu
 def test_a_leak_is_told_with_exit_status_1(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimcore.testing.causality.findings_of", lambda case: ["a leak"] * (case.name == "two"))
+    monkeypatch.setattr("aimcore.testing.outcomes.findings_of", lambda case: ["a leak"] * (case.name == "two"))
     assert run.command(["check", "causality", study_file]) == 1
     assert capsys.readouterr().out == "one: causal\ntwo: LEAKS\n  a leak\n2 checked, 1 leaks\n"
+
+
+def test_an_experiment_that_cannot_be_checked_is_told_and_does_not_end_the_others(
+    study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_on_the_first(case: Case) -> list[str]:
+        if case.name == "one":
+            raise RuntimeError("no such weight")
+        return []
+
+    monkeypatch.setattr("aimcore.testing.outcomes.findings_of", fails_on_the_first)
+    assert run.command(["check", "causality", study_file]) == 1
+    assert capsys.readouterr().out == (
+        "one: CANNOT BE CHECKED\n  raised RuntimeError: no such weight\ntwo: causal\n"
+        "1 checked, none leaks, 1 could not be checked\n"
+    )
 
 
 def test_help_loads_neither_torch_nor_deepspeed() -> None:

@@ -50,14 +50,12 @@ def check_losses_per_step_add_up(objective: Objective) -> None:
 
 def check_nothing_scored_reads_its_own_answer(objective: Objective) -> None:
     """No prediction depends on its target, nor, read step by step, on a later one: by gradients and perturbation."""
-    if _hides_something(objective) or objective.text is not None:
-        _require_none(objective, leaks_of)
+    _require_none(objective, leaks_of)
 
 
 def check_images_do_not_mix(objective: Objective) -> None:
-    """Where something is predicted from the rest of an image, other images have no part in it."""
-    if _hides_something(objective):
-        _require_none(objective, mixtures_of)
+    """Where losses are given per step, other images have no part in an image's losses."""
+    _require_none(objective, mixtures_of)
 
 
 def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
@@ -143,7 +141,6 @@ def check_pictures_are_patches_or_refused(objective: Objective) -> None:
     watched = _watched(objective)
     watched.module.eval()
     patches_BNF = watched.batch.images.patches_BNF
-    watched.trunk.patches_BNF = None
     try:
         drawn = watched.module.predicted_patches(watched.batch)
     except NotImplementedError:
@@ -173,7 +170,7 @@ def check_the_batch_is_left_as_it_was(objective: Objective) -> None:
     """Nothing is changed in place."""
     watched, batch = _watched(objective), batch_for(objective, random_images())
     before = copy_of(batch)
-    watched.losses(batch, read_BNF=batch.images.patches_BNF)
+    watched.losses_of(batch)
     unchanged = all(torch.equal(one, other) for one, other in zip(_tensors(batch), _tensors(before), strict=True))
     require(unchanged, "forward changes the batch in place: work on a copy")
 
@@ -218,11 +215,6 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _hides_something(objective: Objective) -> bool:
-    """Whether it predicts patches from the rest of their image; others (contrast, classification) may mix all."""
-    return bool({"causal", "prefix", "hide"} & set(objective.needs))
-
-
 def _watched(objective: Objective) -> Watched:
     """The objective on a trunk that can do everything."""
     return Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))
@@ -239,13 +231,12 @@ Sums = dict[str, tuple[float, int]]
 
 def _sums(watched: Watched, batch: Batch) -> Sums:
     with torch.no_grad():
-        losses = watched.losses(batch, read_BNF=batch.images.patches_BNF)
+        losses = watched.losses_of(batch)
     return {name: (float(loss.sum), int(loss.num_targets)) for name, loss in losses.items()}
 
 
 def _sums_under(watched: Watched, batch: Batch, *, seed: int) -> Sums:
     """The same, while torch's generator stands at ``seed``."""
-    watched.trunk.patches_BNF = None
     with torch.no_grad(), seeded(seed):
         losses = watched.module(batch)
     return {name: (float(loss.sum), int(loss.num_targets)) for name, loss in losses.items()}

@@ -25,7 +25,6 @@ def check_it_can_what_it_says(objective: Objective) -> None:
     watched = Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))
     module, batch = watched.module.eval(), watched.batch
     require(batch.text is not None, f"it can {sorted(objective.can)}, and reads no text: give its tokenizer in text")
-    watched.trunk.patches_BNF = None
     for skill, check in (("embed", _embeds), ("caption", _captions)):
         if skill in objective.can:
             with explained(f"it says that it can {skill}, and fails to"), torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from core.testing.mutants import masking
 from torch import Tensor
 
 from aimcore import (
@@ -12,6 +13,7 @@ from aimcore import (
     Features,
     Images,
     Loss,
+    Objective,
     ObjectiveModule,
     PatchGrid,
     Reading,
@@ -21,6 +23,7 @@ from aimcore import (
 from aimcore import attention as attention_room
 from aimcore.attention import Mask, mask_of
 from aimcore.testing import Case, findings_of, installed_cases
+from aimcore.testing.parts import StandInTrunk
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_objectives.next_patch import NextPatchModule
@@ -175,6 +178,30 @@ class Meddling(NextPatch):
 def test_losses_that_cannot_be_trusted_are_named(kind: str, finding: str) -> None:
     findings = findings_of(_case(Meddling(head=LinearHead(), prefix=None, kind=kind)))
     assert any(finding in text for text in findings)
+
+
+def _found(objective: Objective) -> list[str]:
+    return findings_of(Case("masked", StandInTrunk(), objective, GRID))
+
+
+@pytest.mark.parametrize("objective", masking.SOUND, ids=lambda objective: type(objective).__name__)
+def test_objectives_that_mask_pixels_before_the_trunk_reads_them_are_judged_by_what_it_reads(
+    objective: Objective,
+) -> None:
+    assert _found(objective) == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "finding"),
+    [
+        (masking.Peeking(), "image 0, step 1 reads its own target, patch (0, 1) (by gradient)"),
+        (masking.PeekingCopy(), "image 0, step 1 reads its own target, patch (0, 1) (by perturbation)"),
+        (masking.Misplaced(), "image 0, step 1 reads its own target, patch (0, 0) (by gradient)"),
+        (masking.Beyond(), "place_BN holds 12, and there are 12 patches"),
+    ],
+)
+def test_what_reads_its_own_answer_is_named_whatever_it_asks_of_the_trunk(objective: Objective, finding: str) -> None:
+    assert any(text.endswith(finding) for text in _found(objective))
 
 
 def test_a_next_patch_objective_on_a_trunk_without_causal_attention_is_no_case() -> None:

@@ -15,6 +15,7 @@ from core.testing.mutants import (
     decoders,
     evaluations,
     heads,
+    masking,
     objectives,
     orderings,
     probes,
@@ -44,7 +45,10 @@ MODULES = {
     "tokenizers": tokenizers,
     "decoders": decoders,
 }
-SOUND: tuple[Component, ...] = (*(sound for module in MODULES.values() for sound in module.SOUND), *captions.SOUND)
+MORE = (("objectives", captions), ("objectives", masking))
+"""Further modules of mutants, with their roles."""
+EVERY = (*MODULES.items(), *MORE)
+SOUND: tuple[Component, ...] = tuple(sound for _, module in EVERY for sound in module.SOUND)
 
 
 class Mutant(NamedTuple):
@@ -60,11 +64,7 @@ class Mutant(NamedTuple):
         return f"{self.role}-{type(self.component).__name__}-{self.check.__name__}"
 
 
-MUTANTS = tuple(
-    Mutant(role, check, component)
-    for role, module in (*MODULES.items(), ("objectives", captions))
-    for check, component in module.MUTANTS
-)
+MUTANTS = tuple(Mutant(role, check, component) for role, module in EVERY for check, component in module.MUTANTS)
 
 _INTRODUCTION = """\
 # What the conformance kit checks
