@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from aimcore.component import Component
@@ -33,6 +35,11 @@ class OpenSource(ABC):
     """A source that is ready to be read. It must survive pickling, for data workers."""
 
     class_names: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """How many things the source found and does not give out, by reason: ``{"files of other kinds (.txt)": 12}``.
+
+    Runs log them at the start, and keep them in their summary and report.
+    """
 
     @abstractmethod
     def __len__(self) -> int:

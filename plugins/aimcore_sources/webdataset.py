@@ -15,7 +15,8 @@ from aimcore.locations import location_problems
 from aimcore_sources.decoding import connect, pixel_problems, printable
 from aimcore_sources.webdataset_index import Place
 from aimcore_sources.webdataset_samples import Samples
-from aimcore_sources.webdataset_shards import ShardError, expand, without_braces
+from aimcore_sources.webdataset_shards import expand, without_braces
+from aimcore_sources.webdataset_tar import ShardError
 
 MAX_TEXT = 1_000_000
 """A longer caption or JSON member, in bytes, is not read."""
@@ -81,11 +82,17 @@ class WebDataset(Source):
             ShardError: a shard is damaged, or holds a member twice.
         """
         shards = expand(self.url)
-        samples = Samples(shards, tuple(extension.lower() for extension in self.images), self.cache_folder)
+        images = tuple(extension.lower() for extension in self.images)
+        samples = Samples(shards, images, self.cache_folder, self._fields())
         if not len(samples):
             looked = f"{len(shards)} shards of {self.url}" if len(shards) > 1 else self.url
             raise DataNotFound(f"WebDataset: no image in {looked} (looked for members ending in {self.images})")
         return OpenWebDataset(self, samples)
+
+    def _fields(self) -> tuple[str, ...]:
+        """Extensions of members that hold captions or labels."""
+        extensions = [Field.of(written).extension for written in (*self.captions.values(), self.label or "")]
+        return tuple(dict.fromkeys(extension for extension in extensions if extension))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -107,8 +114,8 @@ class OpenWebDataset(OpenSource):
     def __init__(self, config: WebDataset, samples: Samples) -> None:
         self._config = config
         self._samples = samples
-        fields = [Field.of(written).extension for written in (*config.captions.values(), config.label or "")]
-        self._wanted = tuple(dict.fromkeys(field for field in fields if field))
+        self._wanted = config._fields()
+        self.left_out = samples.left_out
         self._images = tuple(extension.lower() for extension in config.images)
         # Names of samples leave out the folder of the shards, unless there are several.
         folders = {shard.rpartition("/")[0] for shard in samples.shards}

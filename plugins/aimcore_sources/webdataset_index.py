@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,23 @@ from typing import Any
 import attrs
 import numpy as np
 import numpy.typing as npt
+from loguru import logger
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from aimcore.errors import DataNotFound
 from aimcore.files import CannotWrite, make_folder, write_atomically
 from aimcore_sources.decoding import connect, printable
-from aimcore_sources.webdataset_shards import ShardError, members_of
+from aimcore_sources.left_out import with_ending
+from aimcore_sources.webdataset_tar import ShardError, members_of
 
-_FORMAT = 2
+_FORMAT = 3
+
+_PART = 2**16
+"""Rows of an array that are read at a time where all of it is."""
+_DOTTED = "members with a dot in their key (in photo.1.jpg the key is photo)"
+
+_ARRAYS = ("samples_n3", "places_m2", "keys_b")
 
 Place = tuple[int, int]
 """Where a member begins in its shard, and its size, in bytes."""
@@ -42,6 +51,8 @@ class ShardIndex:
     """Tells this index from those of other shards, and of the same one when it held something else; 64 bits."""
     is_kept: bool
     """Whether it lies in a file, of which only what is looked up is read."""
+    ignored: Mapping[str, int]
+    """How many entries of the shard belong to no sample, by reason."""
     _arrays: Mapping[str, Any]
     """``samples_n3``: kind, first member, first byte of the key, with one row more as the end; ``places_m2``;
     ``keys_b``. They are NumPy's, or slices of a file that give NumPy's."""
@@ -63,6 +74,25 @@ class ShardIndex:
         wanted = set(extensions)
         return sum(count for kind, count in zip(self.kinds, self.counts, strict=True) if wanted & set(kind))
 
+    def left_out(self, images: Collection[str], others: Collection[str]) -> Counter[str]:
+        """What no sample holds if images have the first of the extensions ``images``, and ``others`` are read too."""
+        found = Counter(self.ignored)
+        for kind, count in zip(self.kinds, self.counts, strict=True):
+            num_images = len(set(kind) & set(images))
+            if not num_images:
+                found["samples without an image"] += count
+            elif num_images > 1:
+                found["further images of a sample"] += count * (num_images - 1)
+            for extension in set(kind).difference(images, others):
+                _, dot, ending = extension.rpartition(".")
+                has_dotted_key = bool(dot) and ending in {*images, *others}
+                found[_DOTTED if has_dotted_key else with_ending("members of other kinds", ending)] += count
+        return found
+
+    def is_whole(self) -> bool:
+        """Whether the arrays are those that were written: all of them are read once, a part at a time."""
+        return _digest(self.kinds, self._arrays) == self.digest
+
     def samples_with(self, extensions: Iterable[str]) -> npt.NDArray[np.int64] | None:
         """Which samples have one of ``extensions``; None if all have."""
         wanted = set(extensions)
@@ -72,12 +102,12 @@ class ShardIndex:
         return np.flatnonzero(np.isin(self._arrays["samples_n3"][: sum(self.counts)][:, 0], kinds))
 
 
-def index_of(shard: str, cache_folder: str | None) -> ShardIndex:
-    """The index of ``shard``.
+def index_of(shard: str, cache_folder: str | None, *, is_trusted: bool = True) -> ShardIndex:
+    """The index of ``shard``, of which the head alone is verified.
 
     It is written to ``cache_folder``, or beside a shard on a local disk, and used again while the shard's size and
     time of change stay what they were. Where it cannot be written, the shard is scanned each time, and its index held
-    in memory.
+    in memory. Where the index is not trusted, its arrays are verified too.
 
     Raises:
         DataNotFound: there is no such shard.
@@ -90,15 +120,23 @@ def index_of(shard: str, cache_folder: str | None) -> ShardIndex:
         raise DataNotFound(f"WebDataset: cannot open the shard {shard}: {type(cause).__name__}: {cause}") from cause
     cache = _cache_path(shard, filesystem, path, cache_folder)
     known = None if cache is None else _kept(cache)
-    if known is not None and known[0] == state:
+    if known is not None and known[0] == state and (is_trusted or known[1].is_whole()):
         return known[1]
+    if known is not None or (cache is not None and cache.exists()):
+        logger.info("{} is damaged, or of another version of the shard or of aimcore: it is made anew", cache)
     head, arrays = _scanned(shard, state)
     written = _kept(cache) if cache is not None and _keep(cache, head, arrays) else None
     return written[1] if written is not None else _index(head, arrays, is_kept=False)[1]
 
 
-def kept_index_of(shard: str, cache_folder: str | None, digest: int) -> ShardIndex:
+def kept_index_of(shard: str, cache_folder: str | None, digest: int, *, verify: bool) -> ShardIndex:
     """The index of ``shard`` that was found before, whose digest is known.
+
+    Args:
+        shard: its URL.
+        cache_folder: as for :func:`index_of`.
+        digest: that of the index that was found.
+        verify: read all of the index and compare its digest. A damaged one is made anew.
 
     Raises:
         DataNotFound: index and shard are gone.
@@ -107,7 +145,9 @@ def kept_index_of(shard: str, cache_folder: str | None, digest: int) -> ShardInd
     filesystem, path = connect(shard, "WebDataset")
     cache = _cache_path(shard, filesystem, path, cache_folder)
     known = None if cache is None else _kept(cache)
-    found = known[1] if known is not None and known[1].digest == digest else index_of(shard, cache_folder)
+    if known is not None and known[1].digest == digest and (not verify or known[1].is_whole()):
+        return known[1]
+    found = index_of(shard, cache_folder, is_trusted=False)
     if found.digest != digest:
         raise ShardError(f"{shard} is another one than when it was scanned: start the run anew")
     return found
@@ -116,9 +156,11 @@ def kept_index_of(shard: str, cache_folder: str | None, digest: int) -> ShardInd
 def _scanned(shard: str, state: list[str]) -> tuple[str, dict[str, npt.NDArray[Any]]]:
     """Head and arrays of the index."""
     samples: dict[str, dict[str, Place]] = {}
+    ignored: Counter[str] = Counter()
     for member in members_of(shard):
         key, extension = _split(member.name)
-        if not extension:
+        if not member.is_file or not extension:
+            ignored["hidden members, and members without an extension" if member.is_file else "links and devices"] += 1
             continue
         parts = samples.setdefault(key, {})
         if extension in parts:
@@ -126,11 +168,23 @@ def _scanned(shard: str, state: list[str]) -> tuple[str, dict[str, npt.NDArray[A
         parts[extension] = (member.offset, member.size)
     arrays, kinds = _packed(samples)
     counts = np.bincount(arrays["samples_n3"][:-1, 0], minlength=len(kinds)).tolist()
+    head = {"format": _FORMAT, "shard": state, "kinds": kinds, "counts": counts, "ignored": ignored}
+    return json.dumps(head | {"digest": f"{_digest(kinds, arrays):016x}"}), arrays
+
+
+def _digest(kinds: Sequence[Sequence[str]], arrays: Mapping[str, Any]) -> int:
+    """Of the content of an index, whether its arrays are in memory or in a file."""
     digest = hashlib.blake2b(json.dumps(kinds).encode(), digest_size=8)
-    for array in arrays.values():
-        digest.update(array.tobytes())
-    head = {"format": _FORMAT, "shard": state, "kinds": kinds, "counts": counts, "digest": digest.hexdigest()}
-    return json.dumps(head), arrays
+    for name in _ARRAYS:
+        array = arrays[name]
+        num_rows = len(array) if isinstance(array, np.ndarray) else array.get_shape()[0]
+        for start in range(0, num_rows, _PART):
+            digest.update(array[start : min(start + _PART, num_rows)].tobytes())
+    return int(digest.hexdigest(), 16)
+
+
+def _checksum(head: str) -> str:
+    return hashlib.blake2b(head.encode(), digest_size=8).hexdigest()
 
 
 def _packed(samples: Mapping[str, Mapping[str, Place]]) -> tuple[dict[str, npt.NDArray[Any]], list[tuple[str, ...]]]:
@@ -176,8 +230,12 @@ def _kept(cache: Path) -> tuple[list[str], ShardIndex] | None:
     """The shard's state and the index in a file; None if it is not there, damaged, or of another format."""
     try:
         file: Any = safe_open(cache, framework="np")
-        arrays = {name: file.get_slice(name) for name in ("samples_n3", "places_m2", "keys_b")}
-        state, index = _index(file.metadata()["index"], arrays, is_kept=True)
+        arrays = {name: file.get_slice(name) for name in _ARRAYS}
+        # One entry: safetensors writes several in any order, and equal indices are to be equal files.
+        checksum, _, head = file.metadata()["index"].partition(" ")
+        if checksum != _checksum(head):
+            return None
+        state, index = _index(head, arrays, is_kept=True)
         fits = arrays["samples_n3"].get_shape() == [sum(index.counts) + 1, 3]
         return (state, index) if fits else None
     except (OSError, SafetensorError, ValueError, LookupError, TypeError):
@@ -189,7 +247,8 @@ def _index(head: str, arrays: Mapping[str, Any], *, is_kept: bool) -> tuple[list
     if content["format"] != _FORMAT:
         raise ValueError(f"format {content['format']}")
     kinds, counts = tuple(map(tuple, content["kinds"])), tuple(map(int, content["counts"]))
-    return content["shard"], ShardIndex(kinds, counts, int(content["digest"], 16), is_kept, arrays)
+    ignored = {str(reason): int(count) for reason, count in content["ignored"].items()}
+    return content["shard"], ShardIndex(kinds, counts, int(content["digest"], 16), is_kept, ignored, arrays)
 
 
 def _keep(cache: Path, head: str, arrays: dict[str, npt.NDArray[Any]]) -> bool:
@@ -197,6 +256,6 @@ def _keep(cache: Path, head: str, arrays: dict[str, npt.NDArray[Any]]) -> bool:
     # A folder that cannot be written costs time and memory only.
     with suppress(CannotWrite):
         make_folder(cache.parent)
-        write_atomically(cache, save(arrays, {"index": head}))
+        write_atomically(cache, save(arrays, {"index": f"{_checksum(head)} {head}"}))
         return True
     return False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from aimcore_sources.left_out import summarised
 from aimcore_sources.webdataset_index import Place, ShardIndex, index_of, kept_index_of
 
 _MAX_OPENED = 1024
@@ -33,12 +35,20 @@ class _Opened(NamedTuple):
 class Samples:
     """Those samples of shards that have an image: one shard after another, each in the order of its first members.
 
-    A process holds 16 bytes per shard, beside its name, and opens the indices of the shards that it reads: they are
-    files, but for those that could not be written, which are held. It travels to data workers without them.
+    A process holds 17 bytes per shard, in addition to its name, and opens the indices of the shards that it reads.
+    They are files; those that could not be written are held in memory. Data workers receive no open index.
     """
 
-    def __init__(self, shards: Sequence[str], images: Sequence[str], cache_folder: str | None) -> None:
+    def __init__(
+        self, shards: Sequence[str], images: Sequence[str], cache_folder: str | None, others: Sequence[str] = ()
+    ) -> None:
         """Scan those shards that have not been scanned yet.
+
+        Args:
+            shards: their URLs.
+            images: extensions of images, in lower case.
+            cache_folder: where indices are kept; None keeps them beside their shards.
+            others: extensions of other members that are read, in lower case.
 
         Raises:
             DataNotFound: a shard is missing.
@@ -47,13 +57,19 @@ class Samples:
         self.shards = tuple(shards)
         self._images, self._cache_folder = tuple(images), cache_folder
         self._digests = np.zeros(len(shards), dtype=np.uint64)
+        self._is_verified = np.zeros(len(shards), dtype=bool)
         self._held: dict[int, ShardIndex] = {}
+        left_out: Counter[str] = Counter()
         counts = np.zeros(len(shards), dtype=np.int64)
         for number, shard in enumerate(shards):
             index = index_of(shard, cache_folder)
             self._digests[number], counts[number] = index.digest, index.count_with(images)
+            left_out += index.left_out(images, others)
+            left_out["shards without any member"] += not (index.counts or index.ignored)
             if not index.is_kept:
                 self._held[number] = index
+        self.left_out: Mapping[str, int] = summarised(left_out)
+        """What no sample holds, by reason."""
         self._ends = np.cumsum(counts)
         self._opened = lru_cache(_MAX_OPENED)(self._open)
 
@@ -87,7 +103,9 @@ class Samples:
     def _open(self, shard: int) -> _Opened:
         index = self._held.get(shard)
         if index is None:
-            index = kept_index_of(self.shards[shard], self._cache_folder, int(self._digests[shard]))
+            verify, digest = not self._is_verified[shard], int(self._digests[shard])
+            index = kept_index_of(self.shards[shard], self._cache_folder, digest, verify=verify)
+            self._is_verified[shard] = True
         return _Opened(index, index.samples_with(self._images))
 
     def __getstate__(self) -> dict[str, Any]:

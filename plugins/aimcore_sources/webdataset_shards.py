@@ -1,32 +1,16 @@
-"""Tar shards: which a URL stands for, and what is in one."""
+"""The shards that a URL stands for."""
 
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from aimcore import AimcoreError, InvalidValue
+from aimcore import InvalidValue
 from aimcore.errors import DataNotFound
-from aimcore.locations import open_location
-from aimcore_sources.decoding import connect, printable
+from aimcore_sources.decoding import connect
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _MAX_SHARDS = 1_000_000
-
-
-class ShardError(AimcoreError):
-    """A tar shard is damaged, compressed, changed while it was used, or holds a member twice."""
-
-
-class Member(NamedTuple):
-    """A file in a shard."""
-
-    name: str
-    offset: int
-    """Of its first byte, in the shard."""
-    size: int
 
 
 def expand(pattern: str) -> tuple[str, ...]:
@@ -42,22 +26,6 @@ def expand(pattern: str) -> tuple[str, ...]:
             raise InvalidValue("WebDataset", [("url", f"{pattern} stands for more than {_MAX_SHARDS:,} shards")])
         shards.extend(_matches(url) if "*" in url else [url])
     return tuple(shards)
-
-
-def members_of(shard: str) -> Iterator[Member]:
-    """Every regular file in ``shard``, in its order.
-
-    Raises:
-        ShardError: it is no tar file, or damaged.
-    """
-    try:
-        with open_location(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            yield from _members(tar)
-    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as cause:
-        raise ShardError(
-            f"{shard} cannot be read by index: {type(cause).__name__}: {cause}. Shards must be whole, plain tar files: "
-            "decompress a .tar.gz, and fetch or write a damaged one again"
-        ) from cause
 
 
 def without_braces(pattern: str) -> Iterator[str]:
@@ -82,16 +50,3 @@ def _matches(url: str) -> list[str]:
     if not found:
         raise DataNotFound(f"WebDataset: no shard matches {url}: check the path")
     return found
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[Member]:
-    end = 0
-    while (member := tar.next()) is not None:
-        # A negative size would send the scan back to where it was, for ever.
-        if member.size < 0 or member.offset_data <= end:
-            raise ValueError(f"the header of {printable(member.name)!r} is damaged")
-        end = member.offset_data
-        if member.isreg() and not member.issparse():
-            yield Member(member.name, member.offset_data, member.size)
-        # tarfile keeps every header it has seen; a shard may have a million.
-        tar.members.clear()  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import fsspec
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -17,7 +19,8 @@ from shards import captioned_shard, picture, write_shard
 from aimcore import InvalidValue, UnreadableSample
 from aimcore.errors import DataNotFound
 from aimcore_sources import WebDataset, webdataset, webdataset_index
-from aimcore_sources.webdataset_shards import ShardError, expand
+from aimcore_sources.webdataset_shards import expand
+from aimcore_sources.webdataset_tar import ShardError
 
 BOTH = {"alt": "txt", "synthetic": "json#synthetic"}
 
@@ -110,7 +113,13 @@ def test_a_shard_of_the_same_size_but_another_time_is_scanned_again(tmp_path: Pa
 
 def head_of(cache: Path) -> dict:
     with safe_open(cache, framework="np") as file:
-        return json.loads(file.metadata()["index"])
+        return json.loads(file.metadata()["index"].partition(" ")[2])
+
+
+def write_index(cache: Path, head: dict, **arrays: np.ndarray) -> None:
+    text = json.dumps(head)
+    checksum = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    cache.write_bytes(save(arrays, {"index": f"{checksum} {text}"}))
 
 
 @pytest.mark.parametrize("length", [0, 7, 100, -1])
@@ -123,16 +132,71 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path, length: int) -> None:
     assert cache.read_bytes() == whole
 
 
-@pytest.mark.parametrize("change", [{"format": 3}, {"shard": ["1", "2"]}, {"counts": None}, {"counts": [3]}])
+@pytest.mark.parametrize("change", [{"format": 2}, {"shard": ["1", "2"]}, {"counts": None}, {"counts": [3]}])
 def test_an_index_that_does_not_fit_is_made_anew(tmp_path: Path, change: dict) -> None:
     url, cache = captioned_shard(tmp_path / "x.tar", 0, 2), tmp_path / "x.tar.index.safetensors"
     WebDataset(url=url).open()
     head = head_of(cache)
     arrays = load_file(cache)
     # A whole file whose offsets are wrong: used if nothing else were looked at.
-    cache.write_bytes(save(arrays | {"places_m2": arrays["places_m2"] + 1}, {"index": json.dumps(head | change)}))
+    write_index(cache, head | change, **(arrays | {"places_m2": arrays["places_m2"] + 1}))
     assert WebDataset(url=url).open().read(1).captions == {"alt": ("caption 1",)}
     assert head_of(cache) == head
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_flipped_bit_anywhere_in_an_index_is_noticed(tmp_path: Path, seed: int) -> None:
+    url, cache = captioned_shard(tmp_path / "x.tar", 0, 2), tmp_path / "x.tar.index.safetensors"
+    WebDataset(url=url).open()
+    whole = bytearray(cache.read_bytes())
+    # One in each twelfth of the file, the last of which hold the arrays.
+    whole[len(whole) * seed // 12 + 7] ^= 1 << seed % 8
+    cache.write_bytes(whole)
+    opened = WebDataset(url=url).open()
+    found = [opened.read(index) for index in range(len(opened))]
+    assert [(sample.identifier, sample.captions["alt"]) for sample in found] == [
+        ("x.tar/s000", ("caption 0",)),
+        ("x.tar/s001", ("caption 1",)),
+    ]
+
+
+def test_offsets_that_were_changed_are_noticed_when_they_are_first_used(tmp_path: Path) -> None:
+    url, cache = captioned_shard(tmp_path / "x.tar", 0, 2), tmp_path / "x.tar.index.safetensors"
+    WebDataset(url=url).open()
+    whole, arrays = cache.read_bytes(), load_file(cache)
+    write_index(cache, head_of(cache), **(arrays | {"places_m2": arrays["places_m2"] + 1}))
+    assert WebDataset(url=url).open().read(1).captions == {"alt": ("caption 1",)}
+    assert cache.read_bytes() == whole
+
+
+def test_whatever_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:
+    names = ["photo.png", "photo.1.png", "photo.2.png", "photo.webp", "b.txt", "b.xml", "c.png", "c.xml", "c.json"]
+    write_shard(tmp_path / "0.tar", {name: picture() for name in (*names, "._c.png", "README")})
+    write_shard(tmp_path / "1.tar", {"d.png": picture(), "d.seg.xml": b"<x/>"})
+    opened = WebDataset(url=str(tmp_path / "*.tar"), captions={"alt": "txt"}, label="json#label").open()
+    assert len(opened) == 3
+    assert dict(opened.left_out) == {
+        "members of other kinds (.xml)": 3,
+        "members with a dot in their key (in photo.1.jpg the key is photo)": 2,
+        "hidden members, and members without an extension": 2,
+        "samples without an image": 1,
+        "further images of a sample": 1,
+    }
+    assert pickle.loads(pickle.dumps(opened)).left_out == opened.left_out
+
+
+def test_of_many_endings_the_most_frequent_are_named(tmp_path: Path) -> None:
+    members = {f"{number}.{'abcdefg'[kind]}": b"" for kind in range(7) for number in range(9 - kind)}
+    url = write_shard(tmp_path / "x.tar", members | {"0.png": picture()})
+    assert [*WebDataset(url=url).open().left_out.items()] == [
+        ("members of other kinds (.a)", 9),
+        ("members of other kinds (.b)", 8),
+        ("samples without an image", 8),
+        ("members of other kinds (.c)", 7),
+        ("members of other kinds (.d)", 6),
+        ("members of other kinds (.e)", 5),
+        ("members of other kinds (further endings)", 7),
+    ]
 
 
 def test_neither_memory_nor_what_travels_to_workers_grows_with_the_samples(tmp_path: Path) -> None:
@@ -272,7 +336,8 @@ def test_links_devices_and_folders_are_no_members(tmp_path: Path) -> None:
             header = tarfile.TarInfo(name)
             header.type, header.linkname = kind, "/etc/passwd"
             tar.addfile(header)
-    assert len(WebDataset(url=str(path)).open()) == 1
+    opened = WebDataset(url=str(path)).open()
+    assert (len(opened), opened.left_out) == (1, {"links and devices": 2})
 
 
 def test_a_negative_size_does_not_send_the_scan_round_in_circles(tmp_path: Path) -> None:
