@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimcore.component import Component
@@ -20,6 +20,15 @@ class Evaluation(Component, ABC):
 
     __slots__ = ()
     role: ClassVar[str] = "evaluations"
+
+    @classmethod
+    def objective_examples(cls) -> Sequence[Objective]:
+        """Small objectives that the conformance kit checks it on, besides its own stand-ins, which embed and caption.
+
+        Override it where it measures what only some objectives do. They are built on a small trunk that can do all
+        that trunks can, and given pictures of 4 x 4 patches with captions, with and without labels.
+        """
+        return ()
 
     @property
     def title(self) -> str:

@@ -11,7 +11,7 @@ from aimcore.evaluation.material import Material
 from aimcore.evaluation.modes import frozen
 from aimcore.experiment import Data, Experiment
 from aimcore.modules import ObjectiveModule
-from aimcore.roles import Evaluation
+from aimcore.roles import Evaluation, Objective, Source
 from aimcore.testing.checks import Check
 from aimcore.testing.parts import StandInTrunk
 from aimcore.testing.requirements import FAULTS, explained, require, seeded
@@ -72,7 +72,7 @@ def check_scores_can_be_recorded(evaluation: Evaluation) -> None:
 
 def check_what_does_not_fit_is_told_before_it_fails(evaluation: Evaluation) -> None:
     """Where ``problems_with`` and ``problems_with_data`` say nothing, it can be measured; neither raises anything."""
-    for material in _materials():
+    for material in _materials(evaluation):
         if not _problems(evaluation, material):
             can = sorted(material.experiment.objective.can) or "nothing"
             labels = "with" if material.validation.class_names else "without"
@@ -90,23 +90,25 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _materials() -> Iterator[Material]:
-    """Objectives of every ability, on images with and without labels; the most able first.
+def _materials(evaluation: Evaluation) -> Iterator[Material]:
+    """Its own examples, and objectives of every skill, on images with and without labels; the most able first.
 
     An objective that reads text has captions: a study without is refused whatever its evaluations are.
     """
+    for objective in type(evaluation).objective_examples():
+        for labels in (True, False):
+            yield _material(objective, StandInCaptioned(labels=labels), image_size=16)
     for can in (frozenset({"embed", "caption"}), frozenset({"caption"}), frozenset({"embed"}), frozenset[str]()):
         for labels in (True, False):
             source = StandInCaptioned(captions=bool(can), labels=labels)
-            yield Material.of(
-                Experiment(
-                    name="conformance",
-                    data=Data(train=source, validation=source, batch_size=4, image_size=8),
-                    trunk=StandInTrunk(),
-                    objective=StandInSpeaker(skills=can, reads_text=bool(can)),
-                    num_steps=1,
-                )
-            )
+            yield _material(StandInSpeaker(skills=can, reads_text=bool(can)), source, image_size=8)
+
+
+def _material(objective: Objective, source: Source, *, image_size: int) -> Material:
+    data = Data(train=source, validation=source, batch_size=4, image_size=image_size)
+    return Material.of(
+        Experiment(name="conformance", data=data, trunk=StandInTrunk(), objective=objective, num_steps=1)
+    )
 
 
 def _problems(evaluation: Evaluation, material: Material) -> list[str]:
@@ -117,15 +119,27 @@ def _problems(evaluation: Evaluation, material: Material) -> list[str]:
 
 
 def _fitting(evaluation: Evaluation) -> Material:
-    """The first material that nothing is said against; the most able one where there is none."""
-    materials = list(_materials())
+    """The first material that nothing is said against.
+
+    Raises:
+        AssertionError: there is none.
+    """
+    materials, problems = list(_materials(evaluation)), []
     for material in materials:
         try:
-            if not [*evaluation.problems_with(material.experiment.objective), *evaluation.problems_with_data(material)]:
-                return material
+            found = [*evaluation.problems_with(material.experiment.objective)] or [
+                *evaluation.problems_with_data(material)
+            ]
         except FAULTS:  # the check of misfits tells
-            break
-    return materials[0]
+            return materials[0]
+        if not found:
+            return material
+        problems += found
+    said = "; ".join(dict.fromkeys(problems))
+    raise AssertionError(
+        f"it fits no objective that there is to check it on ({said}): give some in its class method "
+        "objective_examples()"
+    )
 
 
 def _module(material: Material) -> ObjectiveModule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from core.testing.mutants.evaluations import Unfitting
 from core.testing.mutants.table import MUTANTS, PAGE, SOUND, Mutant, page
 
 from aimcore.testing import checks_for, outcomes_of, parametrize_with_checks
@@ -22,6 +23,14 @@ def test_each_mutant_is_caught_by_its_check_alone(mutant: Mutant) -> None:
     faults = {outcome.check: outcome.fault for outcome in outcomes_of(mutant.component) if outcome.fault}
     assert list(faults) == [mutant.check.__name__]
     assert not faults[mutant.check.__name__].startswith("raised ")
+
+
+def test_an_evaluation_that_fits_nothing_is_told_to_bring_an_objective() -> None:
+    faults = {outcome.fault for outcome in outcomes_of(Unfitting()) if outcome.fault}
+    assert faults == {
+        "it fits no objective that there is to check it on (it masks nothing): give some in its class method "
+        "objective_examples()"
+    }
 
 
 @pytest.mark.parametrize("role", all_checks())

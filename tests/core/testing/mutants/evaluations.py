@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import numpy as np
 import torch
+from core.testing.mutants import masking
 
-from aimcore import Evaluation, Objective, ObjectiveModule, Score, component
+from aimcore import Batch, Evaluation, Objective, ObjectiveModule, Score, component
 from aimcore.evaluation import Material, share
 from aimcore.testing.checks import evaluations as checks
 
@@ -24,6 +25,36 @@ class Sound(Evaluation):
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
         _, rows = material.rows(lambda batch: module.embed_images(batch.images)[:, 0] > 0, material.validation)
         return {"positive": share(rows)}
+
+
+@component("sound")
+class Own(Sound):
+    """How many images have a loss below one, for an objective that neither embeds nor captions."""
+
+    @classmethod
+    def objective_examples(cls) -> Sequence[Objective]:
+        return (masking.Sound(),)
+
+    def problems_with(self, objective: Objective) -> Iterable[str]:
+        if not isinstance(objective, masking.Sound):
+            yield "it masks nothing"
+
+    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+        def rows_of(batch: Batch) -> torch.Tensor:
+            per_position_BN = module(batch)["masked"].per_position_BN
+            assert per_position_BN is not None
+            return per_position_BN.nanmean(1) < 1
+
+        return {"low": share(material.rows(rows_of, material.validation)[1])}
+
+
+@component("unfitting")
+class Unfitting(Own):
+    """Fits nothing that the kit has, and brings nothing of its own."""
+
+    @classmethod
+    def objective_examples(cls) -> Sequence[Objective]:
+        return ()
 
 
 def changed(scores: Mapping[str, Score], **changes: object) -> dict[str, Score]:
@@ -100,7 +131,7 @@ class Hopeful(Sound):
         return ()
 
 
-SOUND = (Sound(),)
+SOUND = (Sound(), Own())
 MUTANTS = (
     (checks.check_scores_are_shares_of_something, Percent()),
     (checks.check_scores_are_shares_of_something, Empty()),
