@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import NoneType
+from typing import IO, Any, Self
 
-from aimcore import Problem, Tracker, TrackerRun, component
+from aimcore import AimcoreError, Problem, Tracker, TrackerRun, component
+from aimcore.files import make_folder, write_atomically, writing
 from aimcore.locations import file_system, local_path, location_problems
+from aimcore.wording import shown
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
+_LONGEST_LINE = 2**20
+_SHOWN = 60
+_NUMBERS = (int, float, NoneType)
+_HINT = "Give the tracker a url of its own, or move that file away"
+
+
+class NotATrackerFile(AimcoreError):
+    """What exists at a tracker's URL was not written by the tracker."""
 
 
 @component("jsonl")
@@ -19,7 +30,8 @@ class JSONLines(Tracker):
     """Mirrors a run's metrics to one file: a line of JSON per logged step, ``{"step": ..., "loss/...": ..., ...}``.
 
     A local file grows line by line. Object stores cannot append: there the whole file is written again once a minute,
-    and at the end. When a run is resumed, lines at or beyond the resumed step are dropped.
+    and at the end. When a run is resumed, lines at or beyond the resumed step are dropped. A new run replaces the file
+    of an earlier one; a file that this tracker did not write is never replaced.
     """
 
     url: str
@@ -32,7 +44,12 @@ class JSONLines(Tracker):
         yield from location_problems("url", self.url)
 
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> JSONLinesRun:
-        """Begin a file, or go on with the one that is there."""
+        """Begin a file, or go on with the one that exists.
+
+        Raises:
+            NotATrackerFile: what exists there is something else.
+            CannotWrite: the system refused to write there.
+        """
         run = posixpath.basename(folder.replace("\\", "/").rstrip("/"))
         return JSONLinesRun(self.url.replace("{run}", run), resume_step)
 
@@ -46,41 +63,80 @@ class JSONLinesRun(TrackerRun):
     """An open file of :class:`JSONLines`."""
 
     def __init__(self, url: str, resume_step: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
         self._files, self._path = file_system(url)
-        self._lines = self._earlier(resume_step)
+        self._lines = [line for step, line in self._earlier() if step < resume_step]
         self._clock = clock
-        self._local = None
+        self._local: IO[bytes] | None = None
         self._written = clock()
-        self._write_all()
-        if local_path(url) is not None:
-            self._local = self._files.open(self._path, "ab")
+        path = local_path(url)
+        if path is None:
+            self._upload()
+        else:
+            make_folder(path.parent)
+            write_atomically(path, "".join(self._lines))
+            self._local = path.open("ab")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add a line."""
         line = json.dumps({"step": step, **metrics}) + "\n"
         if self._local is not None:
-            self._local.write(line.encode())
-            self._local.flush()
+            with writing(self._path):
+                self._local.write(line.encode())
+                self._local.flush()
             return
         self._lines.append(line)
         if self._clock() - self._written >= _SECONDS_BETWEEN_UPLOADS:
-            self._write_all()
+            self._upload()
 
     def close(self, status: str) -> None:
         """Write what is left."""
         if self._local is not None:
             self._local.close()
         else:
-            self._write_all()
+            self._upload()
 
-    def _earlier(self, resume_step: int) -> list[str]:
-        if resume_step == 0 or not self._files.exists(self._path):
-            return []
-        lines = self._files.cat_file(self._path).decode().splitlines(keepends=True)
-        # A line that a crash cut short has no end.
-        return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < resume_step]
+    def _earlier(self) -> Iterator[tuple[int, str]]:
+        """Each whole line of the file that exists, with its step.
 
-    def _write_all(self) -> None:
+        Raises:
+            NotATrackerFile: the file holds something else.
+        """
+        if not self._files.exists(self._path):
+            return
+        if not self._files.isfile(self._path):
+            raise NotATrackerFile(f"{self._url} is not a file: {_HINT}")
+        with self._files.open(self._path, "rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
+                step = _step_of(line)
+                if step is not None:
+                    yield step, line.decode()
+                elif line.endswith(b"\n") or not _is_cut(line):
+                    raise NotATrackerFile(
+                        f"{self._url} is not replaced, because it is not a file of this tracker: line {number} is "
+                        f"{shown(line[:_SHOWN])}. {_HINT}"
+                    )
+
+    def _upload(self) -> None:
         self._files.makedirs(posixpath.dirname(self._path), exist_ok=True)
         self._files.pipe_file(self._path, "".join(self._lines).encode())
         self._written = self._clock()
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a line that this tracker wrote; None if it did not, or only in part."""
+    try:
+        metrics = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    # Numbers alone: the lines of a run's own metrics.jsonl hold mappings, and are not the tracker's.
+    if not isinstance(metrics, dict) or not all(type(value) in _NUMBERS for value in metrics.values()):
+        return None
+    step = metrics.get("step")
+    return step if type(step) is int else None
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a crash could have left this part of a line."""
+    begin = b'{"step": '
+    return len(line) < _LONGEST_LINE and (line.startswith(begin) or begin.startswith(line))

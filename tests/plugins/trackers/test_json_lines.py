@@ -8,7 +8,7 @@ import pytest
 
 from aimcore import InvalidValue
 from aimcore_trackers import JSONLines
-from aimcore_trackers.json_lines import JSONLinesRun
+from aimcore_trackers.json_lines import JSONLinesRun, NotATrackerFile
 
 
 def steps(text: str) -> list[int]:
@@ -54,3 +54,44 @@ def test_an_object_store_is_written_once_a_minute_and_at_the_end() -> None:
 def test_a_tracker_without_a_place_is_refused() -> None:
     with pytest.raises(InvalidValue, match="url: must name a file"):
         JSONLines(url="")
+
+
+OTHERS = {
+    "text": b"My thesis.\n",
+    "text without an end": b"My thesis.",
+    "metrics of a run": b'{"step": 0, "losses": {"next_patch": 0.5}, "lr": 0.1}\n',
+    "one of our lines, and another": b'{"step": 0}\nfoo\n',
+    "JSON lines without steps": b'{"loss": 0.5}\n',
+    "steps that are no integers": b'{"step": true}\n',
+    "a list": b"[1, 2]\n",
+    "an integer of 5000 digits": b'{"step": ' + b"9" * 5000 + b"}\n",
+    "deep nesting": b"[" * 100_000 + b"\n",
+    "no line for very long": b'{"step": ' + b" " * 2**21,
+    "bytes": b"\xff\xfe\x00\n",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("resume_step", [0, 2])
+@pytest.mark.parametrize("place", ["{tmp_path}/thesis.txt", "memory://other/thesis.txt"])
+def test_a_file_that_is_not_the_trackers_is_kept(kind: str, resume_step: int, place: str, tmp_path: Path) -> None:
+    url = place.format(tmp_path=tmp_path)
+    files, path = fsspec.core.url_to_fs(url)
+    files.pipe_file(path, OTHERS[kind])
+    with pytest.raises(NotATrackerFile, match=r"thesis\.txt is not replaced.*line [12] is .*Give the tracker a url"):
+        JSONLines(url=url).open("runs/one", {}, resume_step)
+    assert files.cat_file(path) == OTHERS[kind]
+
+
+def test_a_folder_or_device_is_not_the_trackers(tmp_path: Path) -> None:
+    for url in (str(tmp_path), "/dev/zero"):
+        with pytest.raises(NotATrackerFile, match=f"{url} is not a file"):
+            JSONLines(url=url).open("runs/one", {}, 0)
+
+
+@pytest.mark.parametrize("cut", ["", "{", '{"step": 1, "los'])
+def test_a_file_that_a_crash_left_with_half_a_line_is_the_trackers(cut: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0, "gradient_norm": null, "loss": NaN}\n' + cut)
+    JSONLines(url=str(path)).open("runs/one", {}, 1).close("finished")
+    assert path.read_text() == '{"step": 0, "gradient_norm": null, "loss": NaN}\n'
