@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -231,3 +232,27 @@ def test_a_place_is_needed() -> None:
 def test_a_source_that_is_not_open_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"takes a URL and an open source.*write_zarr\(url, s.open\(\)\)"):
         write_zarr(str(tmp_path / "images.zarr"), BundledFashionMNIST())  # type: ignore[arg-type]
+
+
+class Touch:
+    """Pickled bytes of this make a file when they are unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("codecs", [{"compressor": {"id": "pickle"}}, {"filters": [{"id": "pickle"}]}])
+@pytest.mark.parametrize("dtype", ["|u1", "|O"])
+def test_a_group_that_asks_for_pickle_is_never_unpickled(codecs: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+    array = {"zarr_format": 2, "dtype": dtype, "fill_value": 0, "order": "C", "compressor": None, "filters": None}
+    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
+    for name, shape in (("images", [1, 3, 4, 4]), ("labels", [1])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".zarray").write_text(json.dumps({**array, "shape": shape, "chunks": shape, **codecs}))
+        (tmp_path / name / ".".join("0" * len(shape))).write_bytes(pickle.dumps(Touch(tmp_path / "ran")))
+    with pytest.raises((ValueError, RuntimeError)):
+        opened(tmp_path).read(0)
+    assert not (tmp_path / "ran").exists()
