@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
 from aimcore.attention import Mask, attend, mask_of
-from aimcore.layers import FeedForward, KeyValue, SelfAttention, init_linears, make_norm, swiglu_width
+from aimcore.layers import FeedForward, KeyValue, SelfAttention, init_linears, init_output, make_norm, swiglu_width
 from aimcore.modules import Decoded, DecoderState
 from aimcore_decoders.joint import size_problems
 from aimcore_decoders.text_inputs import TextInputs
@@ -20,7 +20,8 @@ from aimcore_decoders.text_inputs import TextInputs
 class CrossAttentionDecoder(Decoder):
     """Self-attention over the caption, cross-attention to the image, feed-forward; text only.
 
-    Blocks have SwiGLU and RMSNorm without biases, because arXiv:2411.14402 compares objectives on one architecture.
+    Blocks have SwiGLU and RMSNorm without biases, because arXiv:2411.14402 compares objectives on one architecture;
+    weights begin as those of the joint decoder for the same reason.
     Attention over the caption is causal but within the prefix of ``text.prefix_length_B``; CapPa's parallel prediction
     makes the whole context that prefix and masks every input.
     """
@@ -111,7 +112,8 @@ class CrossAttentionDecoderModule(DecoderModule):
         )
         self.norm = make_norm("rms_norm", config.width, config.norm_eps)
         self.to_tokens = nn.Linear(config.width, vocabulary_size, bias=False)
-        init_linears(self)
+        init_linears(self.blocks)
+        init_output(self.to_tokens, config.depth)
 
     def forward(
         self,

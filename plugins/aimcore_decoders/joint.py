@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, at_least, component
 from aimcore.attention import Mask, mask_of
-from aimcore.layers import KeyValue, TransformerBlock, init_linears, make_norm, swiglu_width
+from aimcore.layers import KeyValue, TransformerBlock, init_linears, init_output, make_norm, swiglu_width
 from aimcore.modules import Decoded, DecoderState
 from aimcore_decoders.text_inputs import TextInputs
 
@@ -20,7 +20,9 @@ class JointDecoder(Decoder):
     """One causal transformer over image features and caption, with a linear head for each.
 
     Image features, after the encoder's final norm, pass a linear layer (with bias) to the decoder's width and get no
-    positions there. SwiGLU, RMSNorm, no biases in the blocks. The defaults are Table 1's.
+    positions there. SwiGLU, RMSNorm, no biases in the blocks. The defaults are Table 1's. Weights begin as in the
+    authors' training code: the two heads shrink with width and depth (:func:`aimcore.layers.init_output`), blocks are
+    Xavier-uniform, and the linear layer begins as torch begins one, bias included.
     """
 
     width: int = 1024
@@ -65,7 +67,10 @@ class JointDecoderModule(DecoderModule):
         self.norm = make_norm("rms_norm", config.width, config.norm_eps)
         self.to_patches = nn.Linear(config.width, num_outputs, bias=False) if num_outputs else None
         self.to_tokens = nn.Linear(config.width, vocabulary_size, bias=False) if vocabulary_size else None
-        init_linears(self)
+        init_linears(self.blocks)
+        for head in (self.to_patches, self.to_tokens):
+            if head is not None:
+                init_output(head, config.depth)
 
     def forward(
         self,

@@ -23,7 +23,8 @@ from aimcore_objectives.steps import at_least_float32
 class TextTower(Checked):
     """A causal transformer with SwiGLU and RMSNorm, read at the first end token.
 
-    The defaults are the text tower of AIMv2's released LiT model.
+    The defaults are the text tower of AIMv2's released LiT model. The last projection of both towers begins as torch
+    begins a linear layer, as in the authors' training code.
     """
 
     width: int = 768
@@ -63,7 +64,7 @@ class TextTowerModule(nn.Module):
         self.project = nn.Linear(config.width, embedding_width, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
-        init_linears(self)
+        init_linears(self.blocks)
 
     def forward(self, text: Text) -> Tensor:
         """``[B, E]`` of unit length, in float32 or better."""
@@ -98,7 +99,8 @@ class ImageTowerModule(nn.Module):
         self.linear = nn.Linear(width, width)
         self.project = nn.Linear(width, embedding_width, bias=False)
         nn.init.normal_(self.query, std=0.02)
-        init_linears(self)
+        for part in (self.key, self.value, self.linear):
+            init_linears(part)
 
     def forward(self, features: Features) -> Tensor:
         """``[B, E]`` of unit length, in float32 or better."""
