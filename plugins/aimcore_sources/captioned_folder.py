@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple, Self
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
-from aimcore.locations import location_problems
+from aimcore.locations import local_path, location_problems
 from aimcore_sources.decoding import connect, pixel_problems, printable, read_file
+from aimcore_sources.left_out import summarised
+from aimcore_sources.listing import IMAGE_SUFFIXES, listing_of
 
 _MAX_FAULTS = 5
 
@@ -32,7 +35,10 @@ class CaptionedFolder(Source):
         {"file": "b/2.jpg", "captions": {"alt": ["bag", "my bag"], "synthetic": "a blue bag"}, "label": "bag"}
 
     ``caption`` is short for the kind ``"alt"``. Labels are names, of which the classes are made in sorted order, or
-    numbers; every line has one or none has. Files are paths within the folder.
+    numbers; every line has one or none has. Files are paths within the folder, and may be links.
+
+    On a local disk, images that no line names are left out and counted, and so are lines whose image is missing. These
+    remain samples, which cannot be read. A folder elsewhere is not listed, as that may take long.
     """
 
     url: str
@@ -66,7 +72,9 @@ class CaptionedFolder(Source):
         entries = _entries(lines, self.listing)
         if not entries:
             raise DataNotFound(f"CaptionedFolder: {self.url}/{self.listing} names no image")
-        return OpenCaptionedFolder(self.url, entries, _class_names(entries, self.listing), self.max_pixels)
+        opened = OpenCaptionedFolder(self.url, entries, _class_names(entries, self.listing), self.max_pixels)
+        opened.left_out = _left_out(self.url, entries)
+        return opened
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -91,6 +99,20 @@ def _entries(lines: Iterable[str], listing: str) -> tuple[Entry, ...]:
         more = [("", f"and {len(faults) - _MAX_FAULTS} more lines")] if len(faults) > _MAX_FAULTS else []
         raise InvalidValue("CaptionedFolder", faults[:_MAX_FAULTS] + more)
     return tuple(entries)
+
+
+def _left_out(url: str, entries: Sequence[Entry]) -> dict[str, int]:
+    folder = local_path(url)
+    if folder is None:
+        return {}
+    listing = listing_of(url, "CaptionedFolder")
+    files, named = set(listing.files), {posixpath.normpath(entry.file) for entry in entries}
+    found = {
+        "images that no line names": sum(name not in named for name in listing.with_suffix(IMAGE_SUFFIXES)),
+        # Hidden files are not listed, and may be named.
+        "lines whose image is missing": sum(not (folder / name).is_file() for name in named - files),
+    }
+    return summarised(found)
 
 
 def _entry(line: Any) -> Entry:

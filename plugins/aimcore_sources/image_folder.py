@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 from typing import Self
 
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
@@ -11,7 +10,9 @@ from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
 from aimcore_sources.class_names import names_of
-from aimcore_sources.decoding import connect, pixel_problems, read_file
+from aimcore_sources.decoding import pixel_problems, read_file
+from aimcore_sources.left_out import summarised
+from aimcore_sources.listing import IMAGE_SUFFIXES, listing_of
 
 
 @component("image_folder")
@@ -19,13 +20,14 @@ class ImageFolder(Source):
     """Images of a folder: one sub-folder per class, or none and no labels.
 
     The class is the first folder below ``url``; deeper folders only order the files. Classes and files are sorted by
-    name, so that indices and labels depend on the names alone. Hidden files and folders are left out. A split is a
-    folder of its own: give its URL.
+    name, so that indices and labels depend on the names alone. Links to files and folders are followed on local disks.
+    Hidden files and folders, files of other kinds, broken links, and folders without an image are left out and counted.
+    A split is a folder of its own: give its URL.
     """
 
     url: str
     """A path, or a URL like ``s3://bucket/imagenet/train``."""
-    extensions: tuple[str, ...] = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+    extensions: tuple[str, ...] = IMAGE_SUFFIXES
     """Endings of image files, in lower case; files are compared in lower case too."""
     names: str | None = None
     """A file, by path or URL, with readable names of the class folders: a JSON object, or lines like ``n01440764 tench,
@@ -47,17 +49,21 @@ class ImageFolder(Source):
             DataNotFound: there is no such place, or no image in it; or no file ``names``.
             InvalidValue: some images lie in class folders and some do not; or a folder has no name in ``names``.
         """
-        filesystem, root = connect(self.url, "ImageFolder")
-        root = root.rstrip("/")
-        names = sorted(path.removeprefix(root).lstrip("/") for path in filesystem.find(root))
-        names = [name for name in names if self._is_image(PurePosixPath(name))]
+        listing = listing_of(self.url, "ImageFolder")
+        names = listing.with_suffix(self.extensions)
+        left_out = summarised(listing.left_out + listing.of_other_kinds(self.extensions))
         if not names:
+            found = "".join(f"; found {count} {reason}" for reason, count in left_out.items())
             raise DataNotFound(
-                f"ImageFolder: no image in {self.url} (looked for files ending in {', '.join(self.extensions)}): check "
-                "the path, or set extensions"
+                f"ImageFolder: no image in {self.url} (looked for files ending in {', '.join(self.extensions)}"
+                f"{found}): check the path, or set extensions"
             )
         folders = _folders(self.url, names)
-        return OpenImageFolder(self.url, tuple(names), folders, self._class_names(folders), self.max_pixels)
+        if empty := len(set(listing.folders).difference(folders)):
+            left_out["folders without an image"] = empty
+        opened = OpenImageFolder(self.url, tuple(names), folders, self._class_names(folders), self.max_pixels)
+        opened.left_out = left_out
+        return opened
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -71,9 +77,6 @@ class ImageFolder(Source):
             message = f"there are no class folders in {self.url} that could have names: leave it out"
             raise InvalidValue("ImageFolder", [("names", message)])
         return names_of(folders, self.names, "ImageFolder")
-
-    def _is_image(self, path: PurePosixPath) -> bool:
-        return path.suffix.lower() in self.extensions and not any(part.startswith(".") for part in path.parts)
 
 
 def _folders(url: str, names: list[str]) -> tuple[str, ...]:

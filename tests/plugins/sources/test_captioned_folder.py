@@ -27,6 +27,27 @@ def test_samples_come_in_the_order_of_the_listing(tmp_path: Path) -> None:
     assert (second.identifier, second.captions, second.label) == ("deep/two.png", {}, None)
 
 
+def test_images_without_a_line_and_lines_without_an_image_are_counted(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, {"file": "./one.png"}, {"file": "gone.png"}, {"file": "link.png"}, {"file": ".h.png"})
+    (tmp_path / ".h.png").write_bytes(picture(7))
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "more").symlink_to(tmp_path / "deep")
+    opened = source.open()
+    # deep/two.png, more/two.png and three.png; gone.png and the broken link.
+    assert opened.left_out == {"images that no line names": 3, "lines whose image is missing": 2}
+    assert (len(opened), opened.read(3).image[0, 0, 0].item()) == (4, 7)
+    with pytest.raises(UnreadableSample, match=r"link\.png: FileNotFoundError"):
+        opened.read(2)
+
+
+def test_a_line_may_name_an_image_behind_a_link(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, {"file": "more/two.png"})
+    (tmp_path / "more").symlink_to(tmp_path / "deep")
+    opened = source.open()
+    assert opened.read(0).image[0, 0, 0].item() == 1
+    assert opened.left_out == {"images that no line names": 3}
+
+
 def test_captions_may_be_several_of_several_kinds(tmp_path: Path) -> None:
     captions = {"synthetic": ["long", "longer"], "alt": "short", "none": []}
     sample = folder_of(tmp_path, {"file": "one.png", "captions": captions}).open().read(0)

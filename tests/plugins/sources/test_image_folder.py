@@ -1,7 +1,9 @@
 import io
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -50,6 +52,89 @@ def test_sub_folders_are_classes_in_sorted_order(folder: Path) -> None:
     assert [(source.read(i).identifier, source.label(i)) for i in range(len(source))] == [
         ("cat/a.png", 0), ("cat/deep/c.png", 0), ("dog/b.PNG", 1),
     ]  # fmt: skip
+
+
+def names_in(folder: Path) -> list[str]:
+    source = ImageFolder(url=str(folder)).open()
+    return [source.read(index).identifier for index in range(len(source))]
+
+
+def test_a_linked_class_folder_is_a_class(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "deep").mkdir()
+    for name in ("x.png", "deep/y.png"):
+        (elsewhere / name).write_bytes(encoded())
+    (folder / "bird").symlink_to(elsewhere)
+    (folder / "cat" / "more.png").symlink_to(elsewhere / "x.png")
+    source = ImageFolder(url=str(folder)).open()
+    assert source.class_names == ("bird", "cat", "dog")
+    assert names_in(folder)[:3] == ["bird/deep/y.png", "bird/x.png", "cat/a.png"]
+    assert "cat/more.png" in names_in(folder)
+    assert [source.label(index) for index in range(len(source))] == [0, 0, 1, 1, 1, 2]
+
+
+def test_links_in_a_circle_end(folder: Path) -> None:
+    (folder / "cat" / "up").symlink_to(folder)
+    (folder / "cat" / "self").symlink_to(folder / "cat" / "self")
+    (folder / "cat" / "deep" / "back").symlink_to("..")
+    (folder / "dog" / "cats").symlink_to(folder / "cat" / "deep")
+    # The cats are dogs too, below another class; their link back to the cats leads to the same folder once more.
+    assert names_in(folder) == [
+        "cat/a.png", "cat/deep/c.png",
+        "dog/b.PNG", "dog/cats/back/a.png", "dog/cats/c.png",
+    ]  # fmt: skip
+    # Below the cats: up and deep/back; below the dogs: cats/back/deep and cats/back/up.
+    left_out = ImageFolder(url=str(folder)).open().left_out
+    assert (left_out["folders that links lead to again"], left_out["broken links"]) == (4, 2)
+
+
+def test_many_paths_to_one_folder_are_one(folder: Path) -> None:
+    place = folder / "cat"
+    for depth in range(40):
+        (place / f"level{depth}").mkdir()
+        (place / "twin").symlink_to(f"level{depth}")
+        place /= f"level{depth}"
+    (place / "z.png").write_bytes(encoded())
+    assert sum(name.endswith("z.png") for name in names_in(folder)) == 1
+    assert not any("twin" in name for name in names_in(folder))
+
+
+def test_whatever_is_left_out_is_counted_by_reason(folder: Path) -> None:
+    (folder / "cat" / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "empty").mkdir()
+    (folder / "dog" / "README").write_text("no image")
+    source = ImageFolder(url=str(folder)).open()
+    assert dict(source.left_out) == {
+        "hidden files and folders": 2,
+        "files of other kinds (.txt)": 1,
+        "files of other kinds (without ending)": 1,
+        "broken links": 1,
+        "folders without an image": 1,
+    }
+    assert pickle.loads(pickle.dumps(source)).left_out == source.left_out
+
+
+def test_a_folder_that_cannot_be_listed_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def closed(path: str) -> Any:
+        if path.endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert ImageFolder(url=str(folder)).open().left_out["folders that cannot be listed"] == 1
+
+
+def test_elsewhere_what_is_left_out_is_counted_too(in_memory: str) -> None:
+    filesystem = fsspec.filesystem("memory")
+    for name in ("notes/a.txt", "one/.hidden.png"):
+        filesystem.pipe_file(f"/pictures/{name}", b"")
+    assert dict(ImageFolder(url=in_memory).open().left_out) == {
+        "files of other kinds (.txt)": 1,
+        "folders without an image": 1,
+        "hidden files and folders": 1,
+    }
 
 
 def test_an_image_is_rgb_channels_first(folder: Path) -> None:
