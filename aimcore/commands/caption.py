@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,8 +19,7 @@ from aimcore.errors import AimcoreError, InvalidValue, UnreadableSample
 from aimcore.experiment import Experiment
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from aimcore.data.rendering import Renderer, Rendering
     from aimcore.evaluation.generation import Caption, Sampling
     from aimcore.roles import Objective
     from aimcore.running.trained import Trained
@@ -74,10 +74,10 @@ class CaptionOptions:
 
 @attrs.frozen(eq=False)
 class _Picture:
-    """A picture that was read."""
+    """A picture that was read, and rendered at once: a folder of decoded pictures may be too much for memory."""
 
     file: str
-    pixels_CHW: Tensor
+    rendering: Rendering
     key: int
     """From the file's content, so that what is drawn of it depends on nothing else."""
 
@@ -98,6 +98,7 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
             there is no picture that can be read.
         RunFolderError, CheckpointDamaged, RecipeError: the run cannot be used.
     """
+    from aimcore.data.rendering import renderer_of
     from aimcore.running.trained import experiment_of, load_trained
 
     sampling = options.sampling()
@@ -106,12 +107,13 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
     area = _area(run, experiment, options)
     trained = load_trained(run, experiment)
     console, skipped = Console(), list[UnreadableSample]()
-    pictures = list(_read(places, skipped))
+    renderer = renderer_of(experiment.data, experiment.trunk.patch_size, area)
+    pictures = list(_read(places, renderer, skipped))
     for failure in skipped:
         Console(stderr=True).print(f"skipped {failure}", highlight=False, markup=False, soft_wrap=True)
     if not pictures:
         raise CannotCaption(f"there is no picture that can be read in {', '.join(places)}")
-    captions = _captions(trained, pictures, sampling, attrs.evolve(options, area=area))
+    captions = _captions(trained, pictures, renderer, sampling, options)
     if options.as_json:
         console.print_json(data=[_record(*one) for one in zip(pictures, captions, strict=True)])
     else:
@@ -146,25 +148,33 @@ def _captioners() -> list[str]:
     return [name for name, some in examples.items() if any("caption" in one.can for one in some)]
 
 
-def _read(places: Sequence[str], skipped: list[UnreadableSample]) -> Iterator[_Picture]:
-    from aimcore.data.pictures import find_pictures, read_picture
+def _read(places: Sequence[str], renderer: Renderer, skipped: list[UnreadableSample]) -> Iterator[_Picture]:
+    from aimcore.data.pictures import find_pictures
 
     for file in find_pictures(places):
         try:
-            content, pixels_CHW = read_picture(file)
+            yield _picture(file, renderer)
         except UnreadableSample as failure:
-            skipped.append(failure)
-            continue
-        yield _Picture(file, pixels_CHW, int.from_bytes(hashlib.sha256(content).digest()[:7]))
+            skipped.append(copy(failure))  # without its traceback, which would hold the decoded picture
+
+
+def _picture(file: str, renderer: Renderer) -> _Picture:
+    from aimcore.data.pictures import read_picture
+
+    content, pixels_CHW = read_picture(file)
+    return _Picture(file, renderer.for_evaluation(pixels_CHW), int.from_bytes(hashlib.sha256(content).digest()[:7]))
 
 
 def _captions(
-    trained: Trained, pictures: Sequence[_Picture], sampling: Sampling | None, options: CaptionOptions
+    trained: Trained,
+    pictures: Sequence[_Picture],
+    renderer: Renderer,
+    sampling: Sampling | None,
+    options: CaptionOptions,
 ) -> list[list[Caption]]:
     """The captions of each picture."""
     import torch
 
-    from aimcore.data.pictures import render_pictures
     from aimcore.evaluation.generation import generate
 
     experiment = trained.experiment
@@ -176,8 +186,7 @@ def _captions(
         warnings.simplefilter("once")
         for first in range(0, len(pictures), _BATCH):
             batch = pictures[first : first + _BATCH]
-            pixels = [one.pixels_CHW for one in batch]
-            images = render_pictures(pixels, experiment.data, experiment.trunk.patch_size, options.area)
+            images = renderer.together([one.rendering for one in batch]).images
             draws = [
                 generate(
                     trained.module,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
+from functools import partial
 
 import attrs
 import numpy as np
@@ -12,14 +14,16 @@ from torch import Tensor
 
 from aimcore.data.captions import Captions
 from aimcore.data.native import NativeSteps
-from aimcore.data.rendering import Native, Rendered, Square
+from aimcore.data.rendering import Native, Renderer, Rendering, Square
 from aimcore.data.sampling import part_of_step
-from aimcore.data.transforms import draw_crops, draw_whole, to_channels
+from aimcore.data.transforms import CropDraws
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
 from aimcore.randomness import keyed_integers
 from aimcore.roles import OpenSource
-from aimcore.values import Batch, Sample
+from aimcore.values import Batch
+
+Render = Callable[[Tensor], Rendering]
 
 MAX_REPLACEMENTS = 64
 """Images drawn for one sample before it is given up: so many failures mean that next to nothing is readable."""
@@ -35,9 +39,11 @@ class Loaded:
 
 @attrs.frozen(eq=False)
 class Example:
-    """A sample with the caption that was chosen for it, where text is wanted."""
+    """A sample that was read and rendered. Its decoded image is gone: a batch of them may be too much for memory."""
 
-    sample: Sample
+    rendering: Rendering
+    identifier: str
+    label: int | None
     caption: str | None
 
 
@@ -47,7 +53,8 @@ class TrainingLoader:
 
     data: Data
     source: OpenSource
-    rendering: Square | Native
+    square: Square
+    """How images are rendered, unless the run is at native resolution."""
     seed: int
     rank: int
     world_size: int
@@ -58,13 +65,18 @@ class TrainingLoader:
 
     def __getitem__(self, micro_batch: int) -> Loaded:
         step, micro = divmod(micro_batch, self.accumulation_steps)
-        numbers = self._numbers(step, micro)
+        numbers, renderer = self._numbers(step, micro), self._renderer(step)
+        draws = CropDraws.of(self.data.augmentation, self.seed, numbers)
+        examples: list[Example] = []
         failures: list[UnreadableSample] = []
-        examples = self._read(numbers, failures)
-        if examples is None:
-            return Loaded(None, tuple(failures))
-        images = [to_channels(example.sample.image, len(self.data.mean)) for example in examples]
-        return Loaded(_assemble(self, examples, numbers, self._rendered(images, numbers, step)), tuple(failures))
+        indices = self.source.indices_of(numbers, self.seed).tolist()
+        for place, (number, index) in enumerate(zip(numbers.tolist(), indices, strict=True)):
+            render = partial(renderer.for_training, draws=draws, place=place)
+            example = self._readable(index, number, render, failures)
+            if example is None:
+                return Loaded(None, tuple(failures))
+            examples.append(example)
+        return Loaded(_assemble(self, renderer, examples, numbers), tuple(failures))
 
     def _numbers(self, step: int, micro: int) -> npt.NDArray[np.int64]:
         """Sample numbers of this rank's micro-batch."""
@@ -74,76 +86,66 @@ class TrainingLoader:
             return part_of_step(step * size, size // parts, part)
         return part_of_step(int(self.native.first_S[step]), int(self.native.num_images_S[step]) // parts, part)
 
-    def _rendered(self, images: Sequence[Tensor], numbers: npt.NDArray[np.int64], step: int) -> Rendered:
-        draw = draw_crops if self.native is None else draw_whole
-        crops = draw(self.data.augmentation, self.seed, numbers, [(i.shape[1], i.shape[2]) for i in images])
-        if isinstance(self.rendering, Square):
-            return self.rendering.cropped(images, crops)
-        assert self.native is not None
-        return self.rendering.fitted(images, int(self.native.area_S[step]), crops)
+    def _renderer(self, step: int) -> Renderer:
+        if self.native is None:
+            return self.square
+        return Native(self.data, self.square.patch_size, int(self.native.area_S[step]))
 
-    def _read(self, numbers: npt.NDArray[np.int64], failures: list[UnreadableSample]) -> list[Example] | None:
-        examples = []
-        for number, index in zip(numbers.tolist(), self.source.indices_of(numbers, self.seed).tolist(), strict=True):
-            example = self._read_one(number, index, failures)
-            if example is None:
-                return None
-            examples.append(example)
-        return examples
-
-    def _read_one(self, number: int, index: int, failures: list[UnreadableSample]) -> Example | None:
+    def _readable(self, index: int, number: int, render: Render, failures: list[UnreadableSample]) -> Example | None:
         """The sample at ``index``, or the first readable one of its part drawn in its place; None if none is."""
         part = self.source.part_of(index)
         for attempt in range(MAX_REPLACEMENTS):
             try:
-                sample = self.source.read(index)
-                return Example(sample, self.captions.drawn(sample, self.seed, number) if self.captions else None)
+                return self._example(index, number, render)
             except UnreadableSample as failure:
-                failures.append(failure)
+                failures.append(copy(failure))  # without its traceback, which would hold the decoded image
                 index = int(keyed_integers(self.seed, f"replacement {attempt}", number, part.start, part.stop))
         return None
+
+    def _example(self, index: int, number: int, render: Render) -> Example:
+        sample = self.source.read(index)
+        caption = self.captions.drawn(sample, self.seed, number) if self.captions else None
+        return Example(render(sample.image), sample.identifier, sample.label, caption)
 
 
 @attrs.frozen(eq=False)
 class EvaluationLoader:
     """Loads the batches of ``indices`` by number."""
 
-    data: Data
     source: OpenSource
-    rendering: Square | Native
+    renderer: Renderer
     seed: int
     indices: npt.NDArray[np.int64]
     batch_size: int
     captions: Captions | None = None
-    area: int = 0
-    """Patches that images are fitted in, where they keep their aspect ratio."""
 
     def __getitem__(self, number: int) -> Loaded:
         examples, kept, failures = [], [], []
         for index in self.indices[number * self.batch_size : (number + 1) * self.batch_size].tolist():
             try:
-                sample = self.source.read(index)
-                examples.append(Example(sample, self.captions.first(sample) if self.captions else None))
+                examples.append(self._example(index))
                 kept.append(index)
             except UnreadableSample as failure:
-                failures.append(failure)
-        if not examples:
-            return Loaded(None, tuple(failures))
-        images = [to_channels(example.sample.image, len(self.data.mean)) for example in examples]
-        rendering = self.rendering
-        rendered = rendering.centred(images) if isinstance(rendering, Square) else rendering.fitted(images, self.area)
-        return Loaded(_assemble(self, examples, np.asarray(kept), rendered), tuple(failures))
+                failures.append(copy(failure))  # as in training
+        batch = _assemble(self, self.renderer, examples, np.asarray(kept)) if examples else None
+        return Loaded(batch, tuple(failures))
+
+    def _example(self, index: int) -> Example:
+        sample = self.source.read(index)
+        caption = self.captions.first(sample) if self.captions else None
+        return Example(self.renderer.for_evaluation(sample.image), sample.identifier, sample.label, caption)
 
 
 def _assemble(
     loader: TrainingLoader | EvaluationLoader,
+    renderer: Renderer,
     examples: Sequence[Example],
     numbers: npt.NDArray[np.int64],
-    rendered: Rendered,
 ) -> Batch:
-    labels = [example.sample.label for example in examples]
+    rendered = renderer.together([example.rendering for example in examples])
+    labels = [example.label for example in examples]
     captions = tuple(example.caption for example in examples if example.caption is not None)
-    extras = {"identifiers": tuple(example.sample.identifier for example in examples)}
+    extras = {"identifiers": tuple(example.identifier for example in examples)}
     return Batch(
         images=rendered.images,
         sample_numbers_B=torch.from_numpy(numbers),

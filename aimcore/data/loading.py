@@ -14,7 +14,7 @@ import numpy.typing as npt
 from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, TrainingLoader
 from aimcore.data.captions import Captions, TextRequest
 from aimcore.data.native import NativeSteps
-from aimcore.data.rendering import Native, Square
+from aimcore.data.rendering import Square, renderer_of
 from aimcore.data.sampling import require_even_batches
 from aimcore.data.streaming import stream
 from aimcore.data.unreadable import Unreadable
@@ -73,12 +73,9 @@ def train_steps(
     require_even_batches(data, world_size, accumulation_steps)
     _require_samples(source)
     captions, last_step = _captions(data, text), first_step + num_steps
-    rendering: Square | Native = Square.of(data, patch_size, views)
-    steps = None
-    if data.native is not None:
-        rendering = Native(data, patch_size, data.native.padding == "image")
-        steps = NativeSteps.of(data.native, seed, last_step)
-    loader = TrainingLoader(data, source, rendering, seed, rank, world_size, accumulation_steps, captions, steps)
+    square = Square.of(data, patch_size, views)
+    steps = None if data.native is None else NativeSteps.of(data.native, seed, last_step)
+    loader = TrainingLoader(data, source, square, seed, rank, world_size, accumulation_steps, captions, steps)
     first, last = (step * accumulation_steps for step in (first_step, last_step))
     return _steps(loader, range(first, last))
 
@@ -122,12 +119,9 @@ def evaluation_batches(
     """
     _require_samples(source)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
-    rendering: Square | Native = Square.of(data, patch_size, views)
-    if native_area is not None:
-        rendering = Native(data, patch_size, data.native is None or data.native.padding == "image")
-    own, area = wanted[rank::world_size], native_area or 0
-    loader = EvaluationLoader(data, source, rendering, seed, own, batch_size, _captions(data, text), area)
-    return _batches(loader, range(-(-len(loader.indices) // batch_size)))
+    own, renderer = wanted[rank::world_size], renderer_of(data, patch_size, native_area, views)
+    loader = EvaluationLoader(source, renderer, seed, own, batch_size, _captions(data, text))
+    return _batches(loader, range(-(-len(own) // batch_size)), data)
 
 
 def _captions(data: Data, text: TextRequest | None) -> Captions | None:
@@ -156,9 +150,9 @@ def _steps(loader: TrainingLoader, micro_batches: range) -> Generator[list[Batch
                 step = []
 
 
-def _batches(loader: EvaluationLoader, numbers: range) -> Generator[Batch]:
-    with closing(stream(loader, numbers, loader.data.num_workers, ahead=2)) as loaded:
-        for batch in _readable(loaded, loader.data):
+def _batches(loader: EvaluationLoader, numbers: range, data: Data) -> Generator[Batch]:
+    with closing(stream(loader, numbers, data.num_workers, ahead=2)) as loaded:
+        for batch in _readable(loaded, data):
             if batch is not None:
                 yield batch
 

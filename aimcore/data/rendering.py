@@ -1,10 +1,13 @@
 """What is made of the images of a batch: square crops with their views, or images in their own aspect ratio.
 
+Each image is rendered as soon as it is read, and then released: loading a batch holds one decoded image at a time.
+
 Shape suffixes: B batch, C channels, H W pixels.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,10 +15,13 @@ import attrs
 from torch import Tensor
 
 from aimcore.data.native import fitted_size, pack
-from aimcore.data.transforms import Crop, normalize, render_crop, render_evaluation, to_unit
+from aimcore.data.transforms import Crop, CropDraws, normalize, render_crop, render_evaluation, to_channels, to_unit
 from aimcore.experiment import Data
 from aimcore.patches import images_of
 from aimcore.values import Images, View
+
+Rendering = tuple[Tensor, ...]
+"""One image as ``uint8 [C, H, W]``, in each size that is needed."""
 
 
 class Rendered(NamedTuple):
@@ -25,8 +31,40 @@ class Rendered(NamedTuple):
     views: dict[str, Tensor]
 
 
+class Renderer(ABC):
+    """Renders images one by one, and puts the renderings together."""
+
+    data: Data
+
+    def for_training(self, image_CHW: Tensor, draws: CropDraws, place: int) -> Rendering:
+        """The crop that was drawn for sample ``place`` of the batch, of an image ``uint8 [C, H, W]``."""
+        return _owned(self._cropped(self._with_channels(image_CHW), draws, place))
+
+    def for_evaluation(self, image_CHW: Tensor) -> Rendering:
+        """The image as evaluation sees it."""
+        return _owned(self._whole(self._with_channels(image_CHW)))
+
+    @abstractmethod
+    def together(self, renderings: Sequence[Rendering]) -> Rendered:
+        """The batch of some images."""
+
+    @abstractmethod
+    def _cropped(self, image_CHW: Tensor, draws: CropDraws, place: int) -> Rendering: ...
+
+    @abstractmethod
+    def _whole(self, image_CHW: Tensor) -> Rendering: ...
+
+    def _with_channels(self, image_CHW: Tensor) -> Tensor:
+        return to_channels(image_CHW, len(self.data.mean))
+
+
+def _owned(rendering: Rendering) -> Rendering:
+    """Copies, because a view of the decoded image would keep the whole of it in memory."""
+    return tuple(image.clone() for image in rendering)
+
+
 @attrs.frozen
-class Square:
+class Square(Renderer):
     """Square images of one size; views are (key, size in pixels, normalise)."""
 
     data: Data
@@ -39,42 +77,51 @@ class Square:
         patches = data.image_size // patch_size
         return cls(data, patch_size, tuple((v.key, patches * v.pixels_per_patch, v.normalize) for v in views))
 
-    def cropped(self, images: Sequence[Tensor], crops: Sequence[Crop]) -> Rendered:
-        """The crops of ``uint8 [C, H, W]`` images."""
-        pairs = list(zip(images, crops, strict=True))
-        return self._of({size: [render_crop(image, crop, size) for image, crop in pairs] for size in self._sizes})
+    def together(self, renderings: Sequence[Rendering]) -> Rendered:
+        """Images and views, normalised as asked for."""
+        mean, std = self.data.mean, self.data.std
+        unit = {size: to_unit(images) for size, images in zip(self._sizes, zip(*renderings, strict=True), strict=True)}
+        images = images_of(normalize(unit[self.data.image_size], mean, std), self.patch_size)
+        views = {key: normalize(unit[size], mean, std) if normal else unit[size] for key, size, normal in self.views}
+        return Rendered(images, views)
 
-    def centred(self, images: Sequence[Tensor]) -> Rendered:
-        """The centres of ``uint8 [C, H, W]`` images, as evaluation sees them."""
-        crop = self.data.eval_crop
-        return self._of({size: [render_evaluation(image, size, crop) for image in images] for size in self._sizes})
+    def _cropped(self, image_CHW: Tensor, draws: CropDraws, place: int) -> Rendering:
+        crop = draws.crop(place, image_CHW.shape[1], image_CHW.shape[2])
+        return tuple(render_crop(image_CHW, crop, size) for size in self._sizes)
+
+    def _whole(self, image_CHW: Tensor) -> Rendering:
+        return tuple(render_evaluation(image_CHW, size, self.data.eval_crop) for size in self._sizes)
 
     @property
     def _sizes(self) -> tuple[int, ...]:
         """Every size that is needed, once."""
         return tuple(sorted({self.data.image_size, *(size for _, size, _ in self.views)}))
 
-    def _of(self, by_size: dict[int, list[Tensor]]) -> Rendered:
-        mean, std = self.data.mean, self.data.std
-        unit = {size: to_unit(images) for size, images in by_size.items()}
-        images = images_of(normalize(unit[self.data.image_size], mean, std), self.patch_size)
-        views = {key: normalize(unit[size], mean, std) if normal else unit[size] for key, size, normal in self.views}
-        return Rendered(images, views)
-
 
 @attrs.frozen
-class Native:
-    """Images in their own aspect ratio; they have no views."""
+class Native(Renderer):
+    """Images in their own aspect ratio, resized to fit in ``area`` patches and filled up to that, without views."""
 
     data: Data
     patch_size: int
-    padding_is_image: bool
+    area: int
 
-    def fitted(self, images: Sequence[Tensor], area: int, crops: Sequence[Crop] | None = None) -> Rendered:
-        """``uint8 [C, H, W]`` images, or their crops, resized to fit in ``area`` patches and filled up to that."""
-        crops = crops or [Crop(0, 0, image.shape[1], image.shape[2]) for image in images]
-        fitted = [
-            render_crop(image, crop, fitted_size(crop.height, crop.width, self.patch_size, area))
-            for image, crop in zip(images, crops, strict=True)
-        ]
-        return Rendered(pack(fitted, area, self.data, self.patch_size, padding_is_image=self.padding_is_image), {})
+    def together(self, renderings: Sequence[Rendering]) -> Rendered:
+        """Patches up to ``area``: what fills them up is part of the image, unless ``data.native`` masks it."""
+        padding_is_image = self.data.native is None or self.data.native.padding == "image"
+        images = [image for (image,) in renderings]
+        return Rendered(pack(images, self.area, self.data, self.patch_size, padding_is_image=padding_is_image), {})
+
+    def _cropped(self, image_CHW: Tensor, draws: CropDraws, place: int) -> Rendering:
+        return self._fitted(image_CHW, draws.whole(place, image_CHW.shape[1], image_CHW.shape[2]))
+
+    def _whole(self, image_CHW: Tensor) -> Rendering:
+        return self._fitted(image_CHW, Crop(0, 0, image_CHW.shape[1], image_CHW.shape[2]))
+
+    def _fitted(self, image_CHW: Tensor, crop: Crop) -> Rendering:
+        return (render_crop(image_CHW, crop, fitted_size(crop.height, crop.width, self.patch_size, self.area)),)
+
+
+def renderer_of(data: Data, patch_size: int, area: int | None = None, views: Sequence[View] = ()) -> Renderer:
+    """Squares with their views; or with an ``area`` in patches, images in their own aspect ratio."""
+    return Square.of(data, patch_size, views) if area is None else Native(data, patch_size, area)

@@ -25,6 +25,8 @@ from aimcore.randomness import keyed_bits, keyed_uniform
 
 # torchvision's RandomResizedCrop tries as often before it falls back to a central crop.
 _ATTEMPTS = 10
+# A longer image is cut before evaluation resizes it; no common picture comes near.
+_MAX_RATIO = 16
 
 
 def _torchvision() -> Any:
@@ -54,75 +56,70 @@ class Crop:
     jitter: Jitter | None = None
 
 
-def draw_crops(
-    augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike, sizes: Sequence[tuple[int, int]]
-) -> list[Crop]:
-    """The crop of each sample: a pure function of (seed, sample number) and the image's size.
+@attrs.frozen(eq=False)
+class CropDraws:
+    """What is random about the crops of a batch: a pure function of (seed, sample number).
 
-    The distribution is torchvision's RandomResizedCrop (area uniform, log ratio uniform, ten attempts, then a central
-    crop of the nearest allowed ratio), RandomHorizontalFlip and ColorJitter; defaults: arXiv:2401.08541, Table 10.
-
-    Args:
-        augmentation: ranges and probabilities.
-        seed: the run's seed.
-        sample_numbers: ``[B]`` non-negative integers.
-        sizes: (height, width) of each image, in pixels.
+    It is drawn before any image is read. A crop follows from it and the size of its image, so that a batch needs no
+    more than one decoded image at a time. The distribution is torchvision's RandomResizedCrop (area uniform, log ratio
+    uniform, ten attempts, then a central crop of the nearest allowed ratio), RandomHorizontalFlip and ColorJitter;
+    defaults: arXiv:2401.08541, Table 10.
     """
-    numbers_B = np.asarray(sample_numbers, dtype=np.int64)
-    size_B2 = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
-    extent_B2, fits_B = _draw_extents(augmentation, seed, numbers_B, size_B2)
-    shift_B2 = keyed_uniform(seed, "crop place", numbers_B[:, None] * 2 + np.arange(2))
-    corner_B2 = np.floor(shift_B2 * (size_B2 - extent_B2 + 1)).astype(np.int64)
-    corner_B2 = np.where(fits_B[:, None], corner_B2, (size_B2 - extent_B2) // 2)
-    return _crops(augmentation, seed, numbers_B, corner_B2, extent_B2)
+
+    ratio_range: tuple[float, float]
+    area_BA: list[list[float]]
+    """Share of the image's area, for each attempt."""
+    ratio_BA: list[list[float]]
+    """Width / height, for each attempt."""
+    shift_B2: list[list[float]]
+    """Place of the crop in the room that its image leaves: down and to the right, from 0 to 1."""
+    flip_B: list[bool]
+    jitter_B: list[Jitter | None]
+
+    @classmethod
+    def of(cls, augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike) -> CropDraws:
+        """The draws of the samples ``[B]``, which are non-negative integers."""
+        numbers_B = np.asarray(sample_numbers, dtype=np.int64)
+        attempt_BA = numbers_B[:, None] * _ATTEMPTS + np.arange(_ATTEMPTS)
+        low, high = augmentation.crop_scale
+        area_BA = low + (high - low) * keyed_uniform(seed, "crop area", attempt_BA)
+        log_low, log_high = np.log(augmentation.crop_ratio)
+        ratio_BA = np.exp(log_low + (log_high - log_low) * keyed_uniform(seed, "crop ratio", attempt_BA))
+        shift_B2 = keyed_uniform(seed, "crop place", numbers_B[:, None] * 2 + np.arange(2))
+        flip_B = keyed_uniform(seed, "flip", numbers_B) < augmentation.flip_probability
+        jitter_B = _draw_jitters(augmentation, seed, numbers_B)
+        return cls(
+            augmentation.crop_ratio,
+            area_BA=area_BA.tolist(),
+            ratio_BA=ratio_BA.tolist(),
+            shift_B2=shift_B2.tolist(),
+            flip_B=flip_B.tolist(),
+            jitter_B=jitter_B,
+        )
+
+    def crop(self, place: int, height: int, width: int) -> Crop:
+        """The crop of sample ``place`` of the batch, whose image has this size in pixels."""
+        for area, ratio in zip(self.area_BA[place], self.ratio_BA[place], strict=True):
+            pixels = area * (height * width)
+            extent = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
+            if 0 < extent[0] <= height and 0 < extent[1] <= width:
+                down, right = self.shift_B2[place]
+                corner = math.floor(down * (height - extent[0] + 1)), math.floor(right * (width - extent[1] + 1))
+                return self._crop(place, corner, extent)
+        extent = _fallback_extent(height, width, self.ratio_range)
+        return self._crop(place, ((height - extent[0]) // 2, (width - extent[1]) // 2), extent)
+
+    def whole(self, place: int, height: int, width: int) -> Crop:
+        """The whole image as the crop: only flip and colours are drawn."""
+        return self._crop(place, (0, 0), (height, width))
+
+    def _crop(self, place: int, corner: tuple[int, int], extent: tuple[int, int]) -> Crop:
+        return Crop(*corner, *extent, self.flip_B[place], self.jitter_B[place])
 
 
-def draw_whole(
-    augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike, sizes: Sequence[tuple[int, int]]
-) -> list[Crop]:
-    """As :func:`draw_crops`, with whole images as crops: flips and colours alone are drawn."""
-    numbers_B = np.asarray(sample_numbers, dtype=np.int64)
-    size_B2 = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
-    return _crops(augmentation, seed, numbers_B, np.zeros_like(size_B2), size_B2)
-
-
-def _crops(
-    augmentation: Augmentation,
-    seed: int,
-    numbers_B: npt.NDArray[np.int64],
-    corner_B2: npt.NDArray[np.int64],
-    extent_B2: npt.NDArray[np.int64],
-) -> list[Crop]:
-    flip_B = keyed_uniform(seed, "flip", numbers_B) < augmentation.flip_probability
-    jitters = _draw_jitters(augmentation, seed, numbers_B)
-    rows = zip(corner_B2.tolist(), extent_B2.tolist(), flip_B.tolist(), jitters, strict=True)
-    return [Crop(top, left, height, width, *rest) for (top, left), (height, width), *rest in rows]
-
-
-def _draw_extents(
-    augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[np.int64], size_B2: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """(height, width) ``[B, 2]`` of the first attempt that fits, else of the fallback; and whether one did ``[B]``."""
-    attempt_BA = numbers_B[:, None] * _ATTEMPTS + np.arange(_ATTEMPTS)
-    low, high = augmentation.crop_scale
-    area_BA = (low + (high - low) * keyed_uniform(seed, "crop area", attempt_BA)) * size_B2.prod(1, keepdims=True)
-    log_low, log_high = np.log(augmentation.crop_ratio)
-    ratio_BA = np.exp(log_low + (log_high - log_low) * keyed_uniform(seed, "crop ratio", attempt_BA))
-    extent_BA2 = np.rint(np.sqrt(np.stack([area_BA / ratio_BA, area_BA * ratio_BA], axis=2))).astype(np.int64)
-    fits_BA = ((extent_BA2 > 0) & (extent_BA2 <= size_B2[:, None])).all(2)
-    first_B = fits_BA.argmax(1)
-    extent_B2 = extent_BA2[np.arange(len(numbers_B)), first_B]
-    fits_B = fits_BA.any(1)
-    return np.where(fits_B[:, None], extent_B2, _fallback_extents(size_B2, augmentation.crop_ratio)), fits_B
-
-
-def _fallback_extents(size_B2: npt.NDArray[np.int64], ratio: tuple[float, float]) -> npt.NDArray[np.int64]:
+def _fallback_extent(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:
     """The whole image, cut to the nearest allowed ratio (width / height)."""
-    height_B, width_B = size_B2.T
-    narrow_B = np.minimum(height_B, np.rint(width_B / ratio[0]).astype(np.int64))
-    wide_B = np.minimum(width_B, np.rint(height_B * ratio[1]).astype(np.int64))
-    extent_B2: npt.NDArray[np.int64] = np.maximum(np.stack([narrow_B, wide_B], axis=1), 1)
-    return extent_B2
+    return max(1, min(height, round(width / ratio[0]))), max(1, min(width, round(height * ratio[1])))
 
 
 def _draw_jitters(augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[np.int64]) -> list[Jitter | None]:
@@ -168,13 +165,26 @@ def _jittered(image_CHW: Tensor, jitter: Jitter) -> Tensor:
 def render_evaluation(image_CHW: Tensor, size: int, eval_crop: float) -> Tensor:
     """The centre as ``uint8 [C, size, size]``: short side resized to ceil(size / eval_crop), bicubic, then cropped.
 
-    Renderings in several sizes show the same centre up to the rounding of that side.
+    Renderings in several sizes show the same centre up to the rounding of that side. Of an image that is longer than
+    16 times its width (or the other way round), only the middle is resized, up to that ratio: the crop is the same to
+    within a pixel, and an image of 1 x 60,000 px is not enlarged to 256 x 15,360,000.
     """
     tv = _torchvision()
     short_side = math.ceil(size / eval_crop)
-    resized = tv.resize(image_CHW, [short_side], tv.InterpolationMode.BICUBIC, antialias=True)
+    resized = tv.resize(_middle(image_CHW), [short_side], tv.InterpolationMode.BICUBIC, antialias=True)
     cut: Tensor = tv.center_crop(resized, [size, size])
     return cut
+
+
+def _middle(image_CHW: Tensor) -> Tensor:
+    """The image, cut at both ends of its long side to at most ``_MAX_RATIO`` times the short side."""
+    longest = _MAX_RATIO * min(image_CHW.shape[1:])
+    for axis in (1, 2):
+        excess = image_CHW.shape[axis] - longest
+        if excess > 0:
+            # An odd excess would move the centre by half a pixel: one pixel more is kept.
+            image_CHW = image_CHW.narrow(axis, excess // 2, longest + excess % 2)
+    return image_CHW
 
 
 def to_channels(image_CHW: Tensor, num_channels: int) -> Tensor:

@@ -1,3 +1,4 @@
+import weakref
 from collections import Counter
 from collections.abc import Callable
 
@@ -5,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from aimcore import AimcoreError, Batch, Data, InvalidValue, OpenSource, PatchGrid, Sample, View
+from aimcore import (
+    AimcoreError,
+    Batch,
+    Data,
+    InvalidValue,
+    NativeResolution,
+    OpenSource,
+    PatchGrid,
+    Sample,
+    UnreadableSample,
+    View,
+)
 from aimcore.data import evaluation_batches, index_of, train_steps
 from aimcore.errors import DataNotFound
 from aimcore_sources import ImageFolder
@@ -169,3 +181,35 @@ def test_an_empty_source_is_refused_at_once(data: MakeData) -> None:
         train_steps(data(), Noise(0), patch_size=4, seed=0, num_steps=1)
     with pytest.raises(AimcoreError, match="Noise has no samples"):
         evaluation_batches(data(), Noise(0), patch_size=4, batch_size=1)
+
+
+class Tracked(Noise):
+    """Counts the decoded images that are still in memory when the next one is read. Every fifth is unreadable."""
+
+    def __init__(self) -> None:
+        super().__init__(20)
+        self.images: list[weakref.ref[torch.Tensor]] = []
+        self.alive: list[int] = []
+
+    def read(self, index: int) -> Sample:
+        self.alive.append(sum(image() is not None for image in self.images))
+        sample = super().read(index)
+        self.images.append(weakref.ref(sample.image))
+        if index % 5 == 4:
+            raise UnreadableSample(sample.identifier, "found damaged after it was decoded")
+        return sample
+
+
+@pytest.mark.parametrize("native", [None, NativeResolution(patches_per_step=128, log2_area=(3.0, 4.0))])
+def test_an_image_is_rendered_and_released_before_the_next_is_read(
+    data: MakeData, native: NativeResolution | None
+) -> None:
+    source = Tracked()
+    settings = data(native=native)
+    for steps in train_steps(settings, source, patch_size=4, seed=0, num_steps=3):
+        assert len(steps[0].sample_numbers_B) >= 8
+    area = None if native is None else 12
+    (batch,) = evaluation_batches(settings, source, patch_size=4, batch_size=20, native_area=area)
+    assert len(batch.sample_numbers_B) == 16
+    assert len(source.alive) >= 44
+    assert max(source.alive) == 0

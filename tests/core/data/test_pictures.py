@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from aimcore.data import evaluation_batches
-from aimcore.data.pictures import find_pictures, read_picture, render_pictures
+from aimcore.data.pictures import find_pictures, read_picture
+from aimcore.data.rendering import renderer_of
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
 from aimcore_sources import BundledEmoji
@@ -65,6 +66,7 @@ def test_pictures_are_rendered_as_in_validation() -> None:
     data = Data(train=source, validation=source, batch_size=2, image_size=24)
     opened = source.open()
     (batch,) = evaluation_batches(data, opened, patch_size=8, batch_size=2, indices=[0, 5])
-    images = render_pictures([opened.read(index).image for index in (0, 5)], data, 8)
+    renderer = renderer_of(data, patch_size=8)
+    images = renderer.together([renderer.for_evaluation(opened.read(index).image) for index in (0, 5)]).images
     assert torch.equal(images.patches_BNF, batch.images.patches_BNF)
     assert images.grids == batch.images.grids

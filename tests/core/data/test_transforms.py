@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +8,8 @@ from torchvision.transforms import v2
 
 from aimcore.data.transforms import (
     Crop,
+    CropDraws,
     Jitter,
-    draw_crops,
     normalize,
     render_crop,
     render_evaluation,
@@ -18,6 +21,13 @@ from aimcore.experiment import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 
 TABLE_10 = Augmentation()
 JITTER = Augmentation(color_jitter=(0.4, 0.4, 0.2, 0.1))
+
+
+def draw_crops(
+    augmentation: Augmentation, seed: int, sample_numbers: Sequence[int], sizes: Sequence[tuple[int, int]]
+) -> list[Crop]:
+    draws = CropDraws.of(augmentation, seed, sample_numbers)
+    return [draws.crop(place, *size) for place, size in enumerate(sizes)]
 
 
 def gradient(height: int, width: int) -> torch.Tensor:
@@ -122,6 +132,43 @@ def test_evaluation_is_torchvisions_resize_and_centre_crop(shape: tuple[int, int
     # ceil(56 / 0.875) = 64
     theirs = v2.Compose([v2.Resize(64, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(56)])
     assert torch.equal(render_evaluation(image, 56, 0.875), theirs(image))
+
+
+@pytest.mark.parametrize("shape", [(3, 10, 160), (3, 161, 10), (3, 40, 40), (1, 1, 16)])
+def test_evaluation_of_up_to_sixteen_to_one_is_torchvisions(shape: tuple[int, int, int]) -> None:
+    image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    theirs = v2.Compose([v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(28)])
+    assert torch.equal(render_evaluation(image, 28, 0.875), theirs(image))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 400), (3, 400, 4), (3, 1, 512), (3, 37, 1001), (3, 1001, 37), (3, 5, 85)])
+def test_evaluation_of_a_long_image_shows_the_same_middle(shape: tuple[int, int, int]) -> None:
+    image = gradient(*shape[1:])
+    theirs = v2.Compose([v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(28)])
+    ours = render_evaluation(image, 28, 0.875)
+    # One pixel of the resized image is a step of the gradient; rounding to uint8 adds a level.
+    step = 255 / (32 * max(shape) / min(shape[1:]) - 1)
+    assert (ours.int() - theirs(image).int()).abs().max() <= step + 1
+
+
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1), (1, 1)])
+def test_the_longest_images_are_rendered_without_being_enlarged(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resized: list[int] = []
+    resize = v2.functional.resize
+
+    def watched(*args: Any, **options: Any) -> torch.Tensor:
+        resized.append(resize(*args, **options).numel())
+        return resize(*args, **options)
+
+    monkeypatch.setattr(v2.functional, "resize", watched)
+    image = torch.full((3, *shape), 7, dtype=torch.uint8)
+    assert render_evaluation(image, 28, 0.875).unique().tolist() == [7]
+    (crop,) = draw_crops(TABLE_10, 0, [0], [shape])
+    assert render_crop(image, crop, 28).unique().tolist() == [7]
+    # 32 px on the short side, 17 times as many on the long one.
+    assert max(resized) <= 3 * 32 * 17 * 32
 
 
 def test_pixels_are_scaled_and_normalised_as_torchvision_does() -> None:
