@@ -29,17 +29,30 @@ class TrainingDiverged(AimcoreError):
 
 
 class CheckpointDamaged(AimcoreError):
-    """A complete checkpoint has changed since it was written."""
+    """A complete checkpoint is not as it was written, or cannot be loaded.
 
-    def __init__(self, file: str, problem: str, older: str | None) -> None:
+    ``folder`` is the checkpoint's, ``older`` the newest older checkpoint that is sound, if there is one.
+    """
+
+    def __init__(self, file: str, problem: str, folder: str | None = None, older: str | None = None) -> None:
         self.file = file
-        self._given = (file, problem, older)
-        fallback = f"delete that checkpoint to go on from {older}" if older else "there is no older one to go on from"
-        super().__init__(f"checkpoint file {file} {problem}: it is damaged; {fallback}")
+        self.problem = problem
+        self.folder = folder or file
+        self.older = older
+        way_on = (
+            f"move the folder {self.folder} elsewhere and resume again, to go on from {older}"
+            if older
+            else "there is no older sound checkpoint to go on from: restore it from a copy, or run again in another folder"
+        )
+        super().__init__(f"checkpoint file {file} {problem}: it is damaged; {way_on}")
 
-    def __reduce__(self) -> tuple[type[CheckpointDamaged], tuple[str, str, str | None]]:
+    def offering(self, older: str | None) -> CheckpointDamaged:
+        """This error with ``older`` as what is left to go on from."""
+        return CheckpointDamaged(self.file, self.problem, self.folder, older)
+
+    def __reduce__(self) -> tuple[type[CheckpointDamaged], tuple[str, str, str, str | None]]:
         """Survive the way from rank 0 to the others."""
-        return type(self), self._given
+        return type(self), (self.file, self.problem, self.folder, self.older)
 
 
 class CheckpointMismatch(AimcoreError):

@@ -1,40 +1,37 @@
-"""Which checkpoints of a run there are, and whether one is as it was saved.
-
-A checkpoint is sound when it was saved by a run like the one that asks, every file's hash matches the manifest, and its
-pickles name nothing but the few types that DeepSpeed saves. Nothing is unpickled to find that out.
-"""
+"""Which checkpoints of a run exist. Whether one can be loaded is for :mod:`aimcore.engine.soundness` to say."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from aimcore.engine.errors import CheckpointDamaged, CheckpointMismatch, NothingToBeginWith
-from aimcore.engine.manifest import MANIFEST, Manifest, read_manifest
+from aimcore.engine.errors import NothingToBeginWith
+from aimcore.engine.manifest import MANIFEST, tag_of
+from aimcore.engine.soundness import WEIGHTS, sound_weights
 from aimcore.errors import RunFolderError
 from aimcore.experiment import Branch
+from aimcore.files import PARTIAL
 
 FOLDER = "checkpoints"
-WEIGHTS = "model.safetensors"
-PARTIAL = ".partial"
-_NAME = re.compile(r"step_(\d{8,})")
-_SAVED_TYPES = frozenset(
-    {
-        "deepspeed.runtime.fp16.loss_scaler.LossScaler",
-        "deepspeed.runtime.zero.config.ZeroStageEnum",
-        "deepspeed.utils.tensor_fragment.fragment_address",
-    }
-)
-"""All that DeepSpeed pickles at stages 0 to 3 beside what torch itself calls safe."""
+_NAME = re.compile(r"step_([0-9]{8,})")
 
 
 def complete(run: Path) -> list[Path]:
     """A run's complete checkpoints, newest first."""
-    found = [path for path in (run / FOLDER).glob("step_*") if _NAME.fullmatch(path.name)]
-    return sorted((path for path in found if (path / MANIFEST).is_file()), key=step_of, reverse=True)
+    return [path for path in _checkpoints(run) if os.path.lexists(path / MANIFEST)]
+
+
+def leftovers(run: Path) -> list[Path]:
+    """What a crash left of checkpoints that were being written or removed: partial ones, and those without a manifest."""
+    partial = sorted((run / FOLDER).glob(f"step_*{PARTIAL}"))
+    return partial + [path for path in _checkpoints(run) if not os.path.lexists(path / MANIFEST)]
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """All that is called as a checkpoint is, newest first."""
+    found = [(int(name[1]), path) for path in (run / FOLDER).glob("step_*") if (name := _NAME.fullmatch(path.name))]
+    return [path for step, path in sorted(found, reverse=True) if path.name == tag_of(step)]
 
 
 def require_new(run: Path) -> None:
@@ -92,42 +89,10 @@ def end_weights(study: Path, experiment: str) -> Path:
             f"{study / experiment} holds no weights of a run that came to its end: run {experiment} first"
         )
     _require_inside(last / WEIGHTS, study)
-    read_manifest(last).only(WEIGHTS).check(last, None)
-    return last / WEIGHTS
+    return sound_weights(last)
 
 
 def _require_inside(path: Path, study: Path) -> None:
     """Links may lead anywhere; what a run begins with is only read from its study's own folder."""
     if not path.resolve().is_relative_to(study.resolve()):
         raise NothingToBeginWith(f"{path} leads out of the study's folder {study}: nothing is read from there")
-
-
-def sound(checkpoint: Path, asked: Mapping[str, object]) -> Manifest:
-    """The manifest of a checkpoint, which fits what is ``asked`` and is as it was saved.
-
-    Raises:
-        CheckpointMismatch, CheckpointDamaged: it does not, or is not.
-    """
-    manifest = read_manifest(checkpoint)
-    saved_by = manifest.saved_by
-    differences = {name: (saved_by.get(name), value) for name, value in asked.items() if saved_by.get(name) != value}
-    if differences:
-        raise CheckpointMismatch(str(checkpoint), differences)
-    older = _older(checkpoint)
-    manifest.check(checkpoint, older)
-    for path in sorted(checkpoint.rglob("*.pt")):
-        strange = [name for name in _globals_of(path) if name not in _SAVED_TYPES]
-        if strange:
-            raise CheckpointDamaged(str(path), f"would run {', '.join(strange)} when loaded", older)
-    return manifest
-
-
-def _older(checkpoint: Path) -> str | None:
-    """What is left to resume from, should this be the newest checkpoint and damaged."""
-    first, *others = complete(checkpoint.parent.parent)
-    return str(others[0]) if first == checkpoint and others else None
-
-
-def _globals_of(path: Path) -> list[str]:
-    """Names that unpickling ``path`` would look up, read without unpickling it."""
-    return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))

@@ -1,10 +1,16 @@
-"""A checkpoint's manifest: what saved it, and the size and hash of every file in it."""
+"""A checkpoint's manifest: what saved it, and the size and hash of every file in it.
+
+A manifest is only believed as far as it can be checked: by the types of its entries, by a digest of all of them, and by
+the name of its folder. :mod:`aimcore.engine.soundness` checks what it says of the files.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +23,12 @@ from aimcore.files import sha256_of, to_disk, write_atomically
 from aimcore.modules import ObjectiveModule
 
 MANIFEST = "manifest.json"
+_DIGEST = "digest"
+_LARGEST_BYTES = 2**26
+_LARGEST_NUMBER = 2**53
+_LONGEST_VALUE = 1000
+_HASH = re.compile(r"[0-9a-f]{64}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @attrs.frozen
@@ -30,44 +42,35 @@ class Manifest:
     saved_by: Mapping[str, Any]
     """What a run must share to continue: see :func:`identity`."""
     files: Mapping[str, Mapping[str, Any]]
-    """Size in bytes and sha256 of every other file, by its path in the checkpoint."""
+    """Size in bytes and sha256 of every other file, by its name."""
 
     def write(self, folder: Path) -> None:
         """Write it into ``folder``, last of all: a checkpoint without a manifest is incomplete."""
-        write_atomically(folder / MANIFEST, json.dumps(attrs.asdict(self), indent=1))
+        entries = attrs.asdict(self)
+        text = json.dumps({**entries, _DIGEST: _digest_of(entries)}, indent=1, allow_nan=False)
+        write_atomically(folder / MANIFEST, text)
 
-    def only(self, name: str) -> Manifest:
-        """The manifest of one file alone; a checkpoint without it is damaged."""
-        return attrs.evolve(self, files={name: self.files.get(name, {"bytes": -1})})
 
-    def check(self, folder: Path, older: str | None) -> None:
-        """Compare every file with its size and hash.
-
-        Raises:
-            CheckpointDamaged: one is missing or differs; the message names it, and ``older``, what is left instead.
-        """
-        for name, expected in self.files.items():
-            path = folder / name
-            if not path.is_file():
-                raise CheckpointDamaged(str(path), "is missing", older)
-            if path.stat().st_size != expected["bytes"]:
-                problem = f"has {path.stat().st_size} bytes instead of {expected['bytes']}"
-                raise CheckpointDamaged(str(path), problem, older)
-            if sha256_of(path) != expected["sha256"]:
-                raise CheckpointDamaged(str(path), "does not have the hash it was saved with", older)
+def tag_of(step: int) -> str:
+    """The name of the folder of a checkpoint after ``step`` updates."""
+    return f"step_{step:08d}"
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a complete checkpoint.
+    """The manifest of a complete checkpoint. Manifests of earlier versions, without a digest, are read too.
 
     Raises:
-        CheckpointDamaged: it cannot be read.
+        CheckpointDamaged: it cannot be read, or its entries are not those of a manifest of this folder.
     """
     path = folder / MANIFEST
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise CheckpointDamaged(str(path), f"cannot be read ({error})", None) from None
+        entries = _parsed(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointDamaged(str(path), f"cannot be read ({error})", str(folder)) from None
+    problem = next(_problems(entries, folder.name), None)
+    if problem is not None:
+        raise CheckpointDamaged(str(path), problem, str(folder))
+    return Manifest(**{name: value for name, value in entries.items() if name != _DIGEST})
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -75,8 +78,89 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     described = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         to_disk(path)
-        described[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        described[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return described
+
+
+def _parsed(path: Path) -> Any:
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is not a regular file")
+    if found.st_size > _LARGEST_BYTES:
+        raise ValueError(f"it has {found.st_size} bytes")
+    return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("it has an entry twice")
+    return entries
+
+
+def _problems(entries: Any, folder: str) -> Iterator[str]:
+    """What is wrong with the entries, the first thing first; later ones rely on what earlier ones have checked."""
+    if not isinstance(entries, dict):
+        yield f"must hold a JSON object, not {_shown(entries)}"
+        return
+    names = [field.name for field in attrs.fields(Manifest)]
+    missing = [name for name in names if name not in entries]
+    unknown = [name for name in entries if name not in (*names, _DIGEST)]
+    if missing:
+        yield f"lacks {', '.join(missing)}"
+    if unknown:
+        yield f"has the unknown entry {_shown(unknown[0])}"
+    yield from _problems_with_values(entries, folder)
+    if _DIGEST in entries and entries[_DIGEST] != _digest_of({name: entries[name] for name in names}):
+        yield "was changed after it was written: it does not have the digest that is in it"
+
+
+def _problems_with_values(entries: Mapping[str, Any], folder: str) -> Iterator[str]:
+    step, seconds, saved_by, files = (entries[field.name] for field in attrs.fields(Manifest))
+    if not _is_count(step):
+        yield f"has the step {_shown(step)}, not a whole number"
+    if tag_of(step) != folder:
+        yield f"is of step {step}, but its folder is called {folder}"
+    if not (type(seconds) in (int, float) and 0 <= seconds <= _LARGEST_NUMBER):
+        yield f"has {_shown(seconds)} seconds of training"
+    if not isinstance(saved_by, dict):
+        yield f"must describe in saved_by what saved it, not {_shown(saved_by)}"
+    for name, value in saved_by.items():
+        if type(value) not in (str, int) or len(str(value)) > _LONGEST_VALUE:
+            yield f"has {_shown(value)} as {_shown(name)} in saved_by"
+    if not isinstance(files, dict) or not files:
+        yield f"must list the checkpoint's files, not {_shown(files)}"
+    for name, described in files.items():
+        yield from _problems_with_file(name, described)
+
+
+def _problems_with_file(name: str, described: Any) -> Iterator[str]:
+    if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
+        yield f"lists {_shown(name)}, which cannot be a file of a checkpoint"
+    if not isinstance(described, dict) or described.keys() != {"bytes", "sha256"}:
+        yield f"must give bytes and sha256 of {_shown(name)}"
+    if not _is_count(described["bytes"]):
+        yield f"gives {_shown(described['bytes'])} as the bytes of {_shown(name)}"
+    if not (isinstance(described["sha256"], str) and _HASH.fullmatch(described["sha256"])):
+        yield f"gives {_shown(described['sha256'])} as the sha256 of {_shown(name)}"
+
+
+def _is_count(value: Any) -> bool:
+    """Whether it is a whole number; True, which counts as one in Python, is none."""
+    return type(value) is int and 0 <= value <= _LARGEST_NUMBER
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: short, and never a whole list or object."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)} entries"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _digest_of(entries: Mapping[str, Any]) -> str:
+    """The sha256 of the entries, whatever the order and layout of the file."""
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -> dict[str, Any]:
