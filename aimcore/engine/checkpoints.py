@@ -4,7 +4,7 @@ DeepSpeed writes its files under a temporary name; when all ranks are done, the 
 renamed. What a crash leaves behind has no manifest and is skipped.
 
 DeepSpeed's files are pickles, and it loads them without restriction. They are only ever read from the run's own folder,
-or from that of the run it branches from, beside it; and see :mod:`aimcore.engine.finding` for what is asked of them.
+or from that of the run it branches from, beside it; and see :mod:`aimcore.engine.soundness` for what is asked of them.
 Weights to hand on are in ``model.safetensors``, beside the last checkpoint's files.
 """
 
@@ -12,20 +12,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from loguru import logger
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
-from aimcore.engine.distributed import barrier, from_first
-from aimcore.engine.finding import FOLDER, PARTIAL, WEIGHTS, complete, newest, sound, step_of, to_branch_from
-from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, identity
+from aimcore.engine.errors import CheckpointDamaged, CheckpointMismatch
+from aimcore.engine.finding import FOLDER, complete, leftovers, newest, step_of, to_branch_from
+from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, identity, tag_of
+from aimcore.engine.soundness import WEIGHTS, newest_sound, sound
+from aimcore.engine.together import on_first_rank
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
-from aimcore.errors import AimcoreError
 from aimcore.experiment import Branch
-from aimcore.files import to_disk, write_atomically
+from aimcore.files import PARTIAL, CannotWrite, make_folder, to_disk, write_atomically, writing
+
+_SAFE = "Earlier checkpoints are unchanged"
 
 
 def save(
@@ -47,34 +52,71 @@ def save(
         keep: how many of the newest checkpoints stay.
         keep_steps: steps whose checkpoints stay besides, because others begin with them.
     """
-    folder = run / FOLDER
-    tag = f"step_{engine.step_number:08d}"
-    if (folder / tag / MANIFEST).exists():
-        return folder / tag
-    partial = folder / (tag + PARTIAL)
-    if engine.world.is_first:
-        _make_room(folder)
-    barrier()
-    engine.save_shards(folder, partial.name)
-    weights = engine.full_state_dict() if final else {}
-    barrier()
-    if engine.world.is_first:
-        if final:
-            save_file(weights, partial / WEIGHTS, metadata=vocabulary(engine.experiment))
-        saved_by = identity(engine.experiment, engine.module, engine.world.size)
-        Manifest(engine.step_number, seconds, saved_by, describe_files(partial)).write(partial)
-        _publish(partial, folder / tag)
-        for old in complete(run)[keep:]:
-            if step_of(old) not in keep_steps:
-                shutil.rmtree(old)
-    barrier()
-    return folder / tag
+    final_folder = run / FOLDER / tag_of(engine.step_number)
+    partial = _partial(final_folder)
+    if not on_first_rank(lambda: _begin(run, final_folder)):
+        return final_folder
+    engine.save_shards(partial.parent, partial.name)
+    weights = engine.full_state_dict() if final else None
+    saved_by = identity(engine.experiment, engine.module, engine.world.size)
+
+    def complete_and_prune() -> None:
+        with writing(partial, _SAFE):
+            if weights is not None:
+                _save_weights(weights, partial / WEIGHTS, vocabulary(engine.experiment))
+            Manifest(engine.step_number, seconds, saved_by, describe_files(partial)).write(partial)
+            _publish(partial, final_folder)
+        _prune(run, keep, keep_steps)
+
+    on_first_rank(complete_and_prune)
+    return final_folder
 
 
-def _make_room(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"*{PARTIAL}"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+def _save_weights(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file(weights, path, metadata=metadata)
+    except SafetensorError as error:  # also of a full disk
+        raise CannotWrite.because(path, error, _SAFE) from error
+
+
+def _begin(run: Path, final_folder: Path) -> bool:
+    """Make the partial folder, and remove what a crash left of others; False if the checkpoint is there already."""
+    if os.path.lexists(final_folder / MANIFEST):
+        return False
+    partial = _partial(final_folder)
+    for leftover in leftovers(run):
+        _try_to_remove(leftover)
+    make_folder(partial.parent)
+    with writing(partial, _SAFE):
+        partial.mkdir()
+    return True
+
+
+def _prune(run: Path, keep: int, keep_steps: Collection[int]) -> None:
+    """Remove all but the newest checkpoints and those of ``keep_steps``.
+
+    Each is renamed first: if the process ends while it is being removed, the rest is known as a leftover.
+    """
+    for old in complete(run)[keep:]:
+        if step_of(old) not in keep_steps:
+            _try_to_remove(_partial(old))
+            _try_to_remove(old)
+
+
+def _try_to_remove(path: Path) -> None:
+    """Remove a checkpoint or what is left of one, and of a link only the link; a warning if the system refuses."""
+    try:
+        doomed = path if path.name.endswith(PARTIAL) else path.rename(_partial(path))
+        if doomed.is_symlink() or not doomed.is_dir():
+            doomed.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(doomed)
+    except OSError as error:
+        logger.warning("{} cannot be removed ({}): it is not needed any more, remove it yourself", path, error)
+
+
+def _partial(checkpoint: Path) -> Path:
+    return checkpoint.with_name(checkpoint.name + PARTIAL)
 
 
 def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
@@ -84,7 +126,7 @@ def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
         CheckpointDamaged: the newest complete checkpoint has changed since.
         CheckpointMismatch: it is of another stage, precision, seed, model or number of processes.
     """
-    return _load(engine, run / FOLDER, lambda: _to_resume_from(run))
+    return _load(engine, run, lambda: _to_resume_from(run))
 
 
 def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
@@ -96,35 +138,42 @@ def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
         NothingToBeginWith: it is not there.
         CheckpointDamaged, CheckpointMismatch: as for :func:`resume`.
     """
-    folder = run.parent / branch.experiment / FOLDER
-    _load(engine, folder, lambda: to_branch_from(run.parent, branch))
+    _load(engine, run.parent / branch.experiment, lambda: to_branch_from(run.parent, branch))
 
 
-def _load(engine: TrainingEngine, folder: Path, find: Callable[[], Path | None]) -> Manifest | None:
-    """Load the checkpoint in ``folder`` that ``find`` gives, once it is found sound; None where it gives none."""
+def _load(engine: TrainingEngine, run: Path, find: Callable[[], Path | None]) -> Manifest | None:
+    """Load the checkpoint of ``run`` that ``find`` gives, once it is found sound; None where it gives none."""
     asked = identity(engine.experiment, engine.module, engine.world.size)
-    found: tuple[str, Manifest] | AimcoreError | None = None
-    if engine.world.is_first:
-        try:
-            checkpoint = find()
-            found = None if checkpoint is None else (checkpoint.name, sound(checkpoint, asked))
-        except AimcoreError as error:
-            found = error
-    # A problem that only rank 0 has seen must end the others too.
-    found = from_first(found)
-    if isinstance(found, AimcoreError):
-        raise found
-    if found is None:
-        return None
-    tag, manifest = found
-    engine.load_shards(folder, tag, manifest.step)
+
+    def judged() -> tuple[str, Manifest] | None:
+        checkpoint = find()
+        return None if checkpoint is None else (checkpoint.name, sound(checkpoint, asked))
+
+    try:
+        found = on_first_rank(judged)
+        if found is None:
+            return None
+        tag, manifest = found
+        if manifest.step > engine.experiment.num_steps:
+            differences = {"steps": (manifest.step, f"num_steps is {engine.experiment.num_steps}")}
+            raise CheckpointMismatch(str(run / FOLDER / tag), differences)
+        engine.load_shards(run / FOLDER, tag, manifest.step)
+    except CheckpointDamaged as damaged:
+        folder = damaged.folder
+        older = on_first_rank(lambda: _newest_sound_before(folder, run, asked))
+        raise damaged.offering(older) from damaged
     return manifest
+
+
+def _newest_sound_before(damaged: str, run: Path, asked: Mapping[str, object]) -> str | None:
+    """What a run goes on from once the checkpoint ``damaged``, its newest one, is out of the way."""
+    first, *others = complete(run)
+    found = newest_sound(others, asked) if str(first) == damaged else None
+    return None if found is None else str(found)
 
 
 def _publish(partial: Path, final: Path) -> None:
     """Give a complete checkpoint its name, then point ``latest`` to it (DeepSpeed's own tools read that)."""
-    if final.exists():  # without a manifest, hence worthless
-        shutil.rmtree(final)
     to_disk(partial)
     os.replace(partial, final)
     to_disk(final.parent)
@@ -132,6 +181,6 @@ def _publish(partial: Path, final: Path) -> None:
 
 
 def _to_resume_from(run: Path) -> Path | None:
-    for leftover in sorted((run / FOLDER).glob(f"step_*{PARTIAL}")):
+    for leftover in leftovers(run):
         logger.warning("{} was never completed and is left aside", leftover)
     return newest(run)

@@ -39,11 +39,9 @@ class CheckpointDamaged(AimcoreError):
         self.problem = problem
         self.folder = folder or file
         self.older = older
-        way_on = (
-            f"move the folder {self.folder} elsewhere and resume again, to go on from {older}"
-            if older
-            else "there is no older sound checkpoint to go on from: restore it from a copy, or run again in another folder"
-        )
+        way_on = "there is no older sound checkpoint to go on from: restore this one, or run again in another folder"
+        if older:
+            way_on = f"move the folder {self.folder} elsewhere and resume again, to go on from {older}"
         super().__init__(f"checkpoint file {file} {problem}: it is damaged; {way_on}")
 
     def offering(self, older: str | None) -> CheckpointDamaged:

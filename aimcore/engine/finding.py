@@ -23,8 +23,8 @@ def complete(run: Path) -> list[Path]:
 
 
 def leftovers(run: Path) -> list[Path]:
-    """What a crash left of checkpoints that were being written or removed: partial ones, and those without a manifest."""
-    partial = sorted((run / FOLDER).glob(f"step_*{PARTIAL}"))
+    """What a crash left of checkpoints that were written or removed: partial files, and folders without a manifest."""
+    partial = sorted((run / FOLDER).glob(f"*{PARTIAL}"))
     return partial + [path for path in _checkpoints(run) if not os.path.lexists(path / MANIFEST)]
 
 

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from aimcore.engine.building import InPrecision, initial_module, seed_of
 from aimcore.engine.config import deepspeed_config
 from aimcore.engine.distributed import add_over_ranks, forget_modules, load_deepspeed, start
-from aimcore.engine.errors import TrainingDiverged
+from aimcore.engine.errors import CheckpointDamaged, TrainingDiverged
 from aimcore.engine.parameters import parameter_groups
 from aimcore.engine.pickling import pickle_stages_by_value
 from aimcore.engine.schedule import learning_rate
+from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
+from aimcore.engine.soundness import ReportsDamage
+from aimcore.engine.together import on_every_rank
 from aimcore.experiment import Experiment
 from aimcore.modules import ObjectiveModule
 from aimcore.values import Batch, Loss
@@ -57,7 +60,7 @@ class TrainingEngine:
         self.world = start(experiment.engine.num_threads)
         self.step_number = 0
         """Updates done."""
-        objective = module or initial_module(experiment)
+        objective = module or on_every_rank(lambda: initial_module(experiment))
         trained = InPrecision(objective, experiment.engine.precision)
         self._engine: Any = self._initialize(trained)
         self.module = objective
@@ -179,12 +182,29 @@ class TrainingEngine:
     def save_shards(self, folder: Path, tag: str) -> None:
         """Write DeepSpeed's files into ``folder/tag``; see :mod:`aimcore.engine.checkpoints`, which makes it safe."""
         pickle_stages_by_value()
-        self._engine.save_checkpoint(str(folder), tag=tag, client_state={}, save_latest=False)
+        with writes_deferring_errors(self._engine) as writes:
+            self._engine.save_checkpoint(str(folder), tag=tag, client_state={}, save_latest=False)
+        on_every_rank(writes.raise_error)
 
     def load_shards(self, folder: Path, tag: str, step: int) -> None:
-        """Read what :meth:`save_shards` wrote. DeepSpeed unpickles it: only ever from the run's own folder."""
-        self._engine.load_checkpoint(str(folder), tag=tag)
+        """Read what :meth:`save_shards` wrote after ``step`` updates. DeepSpeed unpickles it: check it first.
+
+        Raises:
+            CheckpointDamaged: some rank cannot load it (raised on every rank).
+        """
+        with epilogue_deferred(self._engine.optimizer) as epilogue:
+            on_every_rank(lambda: self._load(folder, tag, step))
+        epilogue()
         self.step_number = step
+
+    def _load(self, folder: Path, tag: str, step: int) -> None:
+        checkpoint = folder / tag
+        with ReportsDamage(checkpoint, checkpoint), loads_naming_files(self._engine, checkpoint):
+            loaded, _ = self._engine.load_checkpoint(str(folder), tag=tag)
+        found = self._engine.global_steps
+        if loaded is None or found != step:
+            problem = f"gives a state of step {found}, and the manifest says {step}" if loaded else "was not found"
+            raise CheckpointDamaged(str(checkpoint), problem, str(checkpoint))
 
     def close(self) -> None:
         """Free DeepSpeed's buffers; the engine cannot be used afterwards."""

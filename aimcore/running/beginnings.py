@@ -133,24 +133,18 @@ def located(experiment: Experiment, out: Path) -> Experiment:
     weights: Any = experiment.initial_weights
     if weights is None or weights.experiment is None:
         return experiment
-    found = first_process_says(lambda: _end_or_error(out, weights.experiment))
-    if isinstance(found, AimcoreError):
-        raise found
-    path, digest = found
+    path, digest = first_process_says(lambda: _end_of(out, weights.experiment))
     evolved = attrs.evolve(weights, experiment=None, url=path, sha256=digest)
     return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=evolved))
 
 
-def _end_or_error(out: Path, name: str) -> tuple[str, str] | AimcoreError:
-    """An error of the first process must end the others too."""
+def _end_of(out: Path, name: str) -> tuple[str, str]:
+    """The path and the hash of the weights that a run ended with."""
     from aimcore.engine.finding import end_weights
     from aimcore.engine.weights import hash_of
 
-    try:
-        path = end_weights(out, name)
-        return str(path), hash_of(str(path))
-    except AimcoreError as error:
-        return error
+    path = str(end_weights(out, name))
+    return path, hash_of(path)
 
 
 def require_branch(experiment: Experiment, out: Path) -> None:

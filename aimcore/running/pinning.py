@@ -20,9 +20,7 @@ def pinned(experiment: Experiment) -> Experiment:
     if weights is None or weights.sha256 is not None or weights.url is None:
         return experiment  # what another experiment ends with is not there yet
     url = weights.url
-    found = first_process_says(lambda: _hash_or_error(url))
-    if isinstance(found, ValueError):
-        raise found
+    found = first_process_says(lambda: _hash_of(url))
     return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=attrs.evolve(weights, sha256=found)))
 
 
@@ -31,12 +29,7 @@ def pinned_study(study: Study) -> Study:
     return cast(Study, attrs.evolve(cast(Any, study), experiments=[pinned(one) for one in study.experiments]))
 
 
-def _hash_or_error(url: str) -> str | ValueError:
-    """An error of the first process must end the others too."""
-    from aimcore.engine.errors import WeightsNotFound
+def _hash_of(url: str) -> str:
     from aimcore.engine.weights import hash_of
 
-    try:
-        return hash_of(url)
-    except WeightsNotFound as error:
-        return error
+    return hash_of(url)

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -44,13 +44,14 @@ def machine() -> dict[str, Any]:
 
 
 def first_process_says(answer: Callable[[], T]) -> T:
-    """What ``answer`` gives on the first process, on every process; the others do not call it."""
+    """What ``answer`` gives on the first process, on every process; its error too. The others do not call it."""
     if world_size() == 1:
         return answer()
-    from aimcore.engine.distributed import from_first, start
+    from aimcore.engine.distributed import start
+    from aimcore.engine.together import on_first_rank
 
     start()
-    return from_first(answer() if rank() == 0 else cast(T, None))
+    return on_first_rank(answer)
 
 
 def all_failed_together(label: str, timeout_seconds: float = 60.0) -> bool:

@@ -53,8 +53,8 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
     """
     from safetensors.torch import load_file
 
-    from aimcore.engine.finding import WEIGHTS, newest, step_of
-    from aimcore.engine.manifest import read_manifest
+    from aimcore.engine.finding import newest, step_of
+    from aimcore.engine.soundness import WEIGHTS, sound_weights
 
     experiment = experiment or experiment_of(run)
     last = newest(run)
@@ -63,7 +63,7 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
             f"{run} has no weights yet: they are written when training has come to its end "
             f"({'no checkpoint is there' if last is None else f'its last checkpoint is {last.name}'})"
         )
-    read_manifest(last).only(WEIGHTS).check(last, None)
+    weights = sound_weights(last)
     module = experiment.objective.build(experiment.trunk.build())
-    module.load_state_dict(load_file(last / WEIGHTS))
+    module.load_state_dict(load_file(weights))
     return Trained(experiment, module.eval(), step_of(last))

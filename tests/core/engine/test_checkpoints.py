@@ -122,6 +122,59 @@ def test_leftovers_go_when_the_next_checkpoint_is_saved(folder: Path) -> None:
     assert not list((folder / "checkpoints").glob("*.partial"))
 
 
+def test_a_folder_that_a_kill_left_without_manifest_is_skipped_and_goes_with_the_next_save(
+    folder: Path, warned: list[str]
+) -> None:
+    (folder / "checkpoints" / "step_00000002" / "manifest.json").unlink()
+    assert resume(folder) == 4
+    assert any("step_00000002 was never completed" in line for line in warned)
+    train(experiment(), folder, 1)
+    assert {path.name for path in (folder / "checkpoints").glob("step_*")} == {"step_00000004", "step_00000005"}
+
+
+def test_a_kill_while_old_checkpoints_are_removed_leaves_none_that_looks_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(experiment(), tmp_path, 1)
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt(str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt, match=r"step_00000001\.partial"):
+            train(experiment(), tmp_path, 1, keep=1)
+    train(experiment(), tmp_path, 1, keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step_*")] == ["step_00000003"]
+
+
+def test_of_a_linked_checkpoint_only_the_link_is_removed(folder: Path) -> None:
+    old, moved = folder / "checkpoints" / "step_00000002", folder / "moved"
+    old.symlink_to(old.rename(moved))
+    train(experiment(), folder, 1)
+    assert not old.is_symlink()
+    assert (moved / "manifest.json").is_file()
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(
+    folder: Path, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    train(experiment(), folder, 1)
+    assert (folder / "checkpoints" / "step_00000005" / "manifest.json").is_file()
+    assert any("cannot be removed" in line and "Permission denied" in line for line in warned)
+
+
+def test_a_name_that_no_checkpoint_has_is_no_checkpoint(folder: Path) -> None:
+    newest = folder / "checkpoints" / "step_00000004"
+    for name in ("step_000000009", "step_٠٠٠٠٠٠٠٩", "step_00000009.old", "step_9"):
+        shutil.copytree(newest, newest.with_name(name))
+    assert resume(folder) == 4
+
+
 def test_nothing_to_resume_from_is_a_new_run(tmp_path: Path) -> None:
     assert resume(tmp_path) == 0
 

@@ -119,6 +119,32 @@ def test_processes_share_the_cores(ranks: list[dict[str, Any]]) -> None:
     assert [rank["threads"] for rank in ranks] == [max(1, cores // 2)] * 2
 
 
+def test_an_error_of_one_process_is_raised_by_all(ranks: list[dict[str, Any]]) -> None:
+    damaged, strange, unpicklable, first, none, value = zip(*(rank["shared errors"] for rank in ranks), strict=True)
+    assert damaged[0] == damaged[1]
+    assert damaged[0].startswith("CheckpointDamaged: checkpoint file file is odd")
+    other = "OtherProcessFailed: process {} failed, and the run cannot go on without it: "
+    assert strange == (other.format(1) + "KeyError: 'strange'", "KeyError: 'strange'")
+    assert unpicklable == ("UnpicklableError: a and b", other.format(0) + "UnpicklableError: a and b")
+    assert first == ("OSError: [Errno 5] Input/output error", other.format(0) + "OSError: [Errno 5] Input/output error")
+    assert none == ("no error", "no error")
+    assert value == ("from rank 0", "from rank 0")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_checkpoint_that_one_process_cannot_load_or_save_is_refused_by_all(
+    place: int, ranks: list[dict[str, Any]]
+) -> None:
+    assert ranks[0]["refused"] == ranks[1]["refused"]
+    unfit, missing, unsaved = ranks[0]["refused"][place]
+    assert unfit.startswith("CheckpointDamaged: ")
+    assert "step_00000002 cannot be loaded" in unfit
+    assert "optim_states.pt is missing" in missing
+    assert unfit.endswith("to go on from " + f"/refused-{(1, 3)[place]}/checkpoints/step_00000001")
+    assert unsaved.startswith("CannotWrite: ")
+    assert "No space left on device" in unsaved
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_branch_of_two_processes_equals_the_same_run_from_its_beginning(
     place: int, ranks: list[dict[str, Any]]

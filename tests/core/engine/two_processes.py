@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from core.engine.toys import Signalling, experiment, parts, whole_batch
 
 from aimcore import Batch, Branch, Engine, Experiment, Objective, Optimizer, Schedule
-from aimcore.engine import CheckpointMismatch, NothingToBeginWith, TrainingEngine, checkpoints, read_metrics, train
+from aimcore.engine import (
+    CheckpointDamaged,
+    CheckpointMismatch,
+    NothingToBeginWith,
+    TrainingEngine,
+    checkpoints,
+    read_metrics,
+    train,
+)
+from aimcore.engine.manifest import describe_files, read_manifest
+from aimcore.engine.together import on_every_rank, on_first_rank
+from aimcore.errors import AimcoreError
 from aimcore.patches import images_of
 from aimcore.plugins import installed
 from aimcore.testing.material import as_float32, batch_for, part_of, random_images
@@ -156,6 +170,89 @@ def branched(folder: Path, stage: int) -> tuple[list[Any], list[Any], str]:
     return lines["branch"], lines["whole"][2:], refusal
 
 
+def shared_errors(rank: int) -> list[str]:
+    """What every rank raises where one alone fails, in many ways."""
+
+    def fail(on: int, error: Exception) -> str:
+        if rank == on:
+            raise error
+        return "no error"
+
+    acts: list[Callable[[], str]] = [
+        lambda: on_every_rank(lambda: fail(1, CheckpointDamaged("file", "is odd"))),
+        lambda: on_every_rank(lambda: fail(1, KeyError("strange"))),
+        lambda: on_every_rank(lambda: fail(0, UnpicklableError("a", "b"))),
+        lambda: on_first_rank(lambda: fail(0, OSError(5, "Input/output error"))),
+        lambda: on_every_rank(lambda: fail(2, KeyError())),
+        lambda: on_first_rank(lambda: f"from rank {rank}"),
+    ]
+    return [told(act) for act in acts]
+
+
+class UnpicklableError(AimcoreError):
+    """An error of a plugin that did not think of other processes."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def told(act: Callable[[], Any]) -> str:
+    """What ``act`` returns, or its error."""
+    try:
+        return str(act())
+    except (ValueError, LookupError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def refused(folder: Path, stage: int, rank: int) -> list[str]:
+    """How a checkpoint is refused that rank 1 alone cannot load, cannot save, and cannot be found whole by rank 0."""
+    run, found = folder / f"refused-{stage}", []
+    with TrainingEngine(experiment(stage)) as engine:
+        for step in range(2):
+            engine.step(parts(whole_batch(step), 2, rank))
+            newest = checkpoints.save(engine, run, seconds=0.0)
+    shard = newest / "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    for change in (misshape, shard_away):
+        if rank == 0:
+            change(shard)
+        torch.distributed.barrier()
+        with TrainingEngine(experiment(stage)) as engine:
+            found.append(told(lambda engine=engine: checkpoints.resume(engine, run)))
+    if rank == 0:
+        shutil.rmtree(newest)
+    torch.distributed.barrier()
+    with TrainingEngine(experiment(stage)) as engine:
+        checkpoints.resume(engine, run)
+        engine.step(parts(whole_batch(1), 2, rank))
+        if rank == 1:
+            engine._engine.checkpoint_engine.save = full_disk
+        found.append(told(lambda: checkpoints.save(engine, run, seconds=0.0)))
+    return [text.replace(str(folder), "") for text in found]
+
+
+def misshape(shard: Path) -> None:
+    """Make tensors of the optimiser too short, in a sound pickle with the hash that the manifest gives."""
+    content = torch.load(shard, weights_only=False)
+    states = content["optimizer_state_dict"]
+    name = "fp32_flat_groups" if "fp32_flat_groups" in states else "base_optimizer_state"
+    states[name] = [torch.ones(3)] if name == "fp32_flat_groups" else None
+    torch.save(content, shard)
+    described = read_manifest(shard.parent)
+    attrs.evolve(described, files={**described.files, shard.name: describe_files(shard.parent)[shard.name]}).write(
+        shard.parent
+    )
+
+
+def shard_away(shard: Path) -> None:
+    """Remove it."""
+    shard.unlink()
+
+
+def full_disk(*_: object, **__: object) -> None:
+    """Write nothing."""
+    raise OSError(28, "No space left on device")
+
+
 def gathered(rank: int) -> bool:
     """Whether every rank of stage 3 gets the whole state."""
     with TrainingEngine(experiment(3)) as engine:
@@ -187,6 +284,8 @@ def everything(folder: Path) -> dict[str, Any]:
         "branched": [branched(folder, stage) for stage in (0, 1)],
         "pulls": pulls(rank),
         "gathered": gathered(rank),
+        "shared errors": shared_errors(rank),
+        "refused": [refused(folder, stage, rank) for stage in (1, 3)],
         "threads": shared_threads(),
         "objectives": {name: objective_losses(one, rank, 2) for name, one in installed_objectives().items()},
     }

@@ -1,0 +1,103 @@
+"""DeepSpeed's saving and loading of its files, so that an error on one rank can be shared with the others.
+
+DeepSpeed has barriers of its own before and after its files are written, and at stage 3 it gathers parameters when they
+are loaded. An error that leaves out one of those would let the other ranks wait. So errors of writing are kept until
+all barriers are over, and parameters are gathered after all ranks have loaded their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aimcore.engine.soundness import ReportsDamage
+from aimcore.engine.together import Attempt
+from aimcore.files import CannotWrite, writing
+
+_SAFE = "Earlier checkpoints are unchanged"
+
+
+class Writes:
+    """DeepSpeed's checkpoint engine, with writes that keep their error for later."""
+
+    def __init__(self, checkpoint_engine: Any) -> None:
+        self._wrapped = checkpoint_engine
+        self._error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def save(self, state_dict: Any, path: str) -> Any:
+        """Write a file, unless an earlier one has failed."""
+        if self._error is not None:
+            return None
+        attempt = Attempt()
+        with attempt, writing(path, _SAFE):
+            return self._wrapped.save(state_dict, path)
+        error = attempt.error
+        # Torch's writer of zip files has no error of its own for what the system refuses.
+        self._error = CannotWrite.because(path, error, _SAFE) if isinstance(error, RuntimeError) else error
+        return None
+
+    def raise_error(self) -> None:
+        """Raise the first error of a write, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+
+class _Loads:
+    """DeepSpeed's checkpoint engine, with errors that name the file they are about."""
+
+    def __init__(self, checkpoint_engine: Any, checkpoint: Path) -> None:
+        self._wrapped = checkpoint_engine
+        self._checkpoint = checkpoint
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """Read a file.
+
+        Raises:
+            CheckpointDamaged: it cannot be read.
+        """
+        with ReportsDamage(Path(path), self._checkpoint):
+            return self._wrapped.load(path, map_location=map_location)
+
+
+@contextmanager
+def writes_deferring_errors(engine: Any) -> Iterator[Writes]:
+    """Have DeepSpeed's ``engine`` write through :class:`Writes`."""
+    own = engine.checkpoint_engine
+    engine.checkpoint_engine = Writes(own)
+    try:
+        yield engine.checkpoint_engine
+    finally:
+        engine.checkpoint_engine = own
+
+
+@contextmanager
+def loads_naming_files(engine: Any, checkpoint: Path) -> Iterator[None]:
+    """Have DeepSpeed's ``engine`` raise errors that name the files they are about."""
+    own = engine.checkpoint_engine
+    engine.checkpoint_engine = _Loads(own, checkpoint)
+    try:
+        yield
+    finally:
+        engine.checkpoint_engine = own
+
+
+@contextmanager
+def epilogue_deferred(optimizer: Any) -> Iterator[Callable[[], None]]:
+    """Have DeepSpeed's ``optimizer`` not gather parameters at the end of loading; yield what does it instead."""
+    epilogue: Callable[[], None] | None = getattr(optimizer, "checkpoint_event_epilogue", None)
+    if epilogue is None:
+        yield lambda: None
+        return
+    optimizer.checkpoint_event_epilogue = lambda: None
+    try:
+        yield epilogue
+    finally:
+        del optimizer.checkpoint_event_epilogue
