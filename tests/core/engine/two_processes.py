@@ -98,7 +98,7 @@ def objective_losses(objective: Objective, rank: int, world_size: int) -> list[t
 
 def pull_on_a_temperature_at_its_bound(pull: float, gather: bool) -> float:
     """The gradient of a scale that stands a little above 100, which a rank's loss pulls at."""
-    scale = LogitScale(math.log(100) + 1e-4, None)
+    scale = LogitScale(math.log(100) + 1e-4, None, bounded=True)
     (scale(torch.ones(1), gather=gather) * pull).sum().backward()
     assert scale.log_scale.grad is not None
     return float(scale.log_scale.grad)
