@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from loguru import logger
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
+from aimcore.data.decoding import LARGEST_MAX_PIXELS
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
 from aimcore_sources.decoding import printable
-from aimcore_sources.zarr_layout import NO_LABEL, place_of, state_of
+from aimcore_sources.zarr_layout import DAMAGE, NO_LABEL, Rows, num_stored, place_of, state_of, stored
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
-"""What zarr, its codecs and file systems raise for data that is damaged or lost."""
+_NAMED = 5
+_LONGEST_RECORD = 2**24
+"""Bytes of a sample's captions and identifier; more are damage."""
 
 
 @component("zarr")
@@ -28,6 +31,10 @@ class ZarrImages(Source):
 
     A group of others is read too if it has an array ``images``, uint8 ``[n, C, H, W]`` or ``[n, H, W, C]``; its array
     ``labels`` and its attribute ``class_names`` are read where they are there. A split is a group of its own.
+
+    Samples and labels that :func:`~aimcore_sources.write_zarr` wrote have checksums, and a lost chunk is an error. In
+    groups of others zarr reads a lost chunk as zeros, as it does a chunk that was left out because it holds nothing
+    else. Such chunks are counted among what is left out, of arrays of up to 100,000 chunks.
     """
 
     url: str
@@ -43,23 +50,21 @@ class ZarrImages(Source):
         """Open the group and read everything but the images.
 
         Raises:
-            DataNotFound: there is no group, it holds no images, or it was never completed.
+            DataNotFound: there is no group, it holds no images, it was never completed, or it is damaged.
         """
-        return OpenUniform(self.url) if "images" in _group(self.url) else OpenZarrImages(self.url)
+        group = _group(self.url)
+        try:
+            is_uniform = "images" in group
+        except DAMAGE as cause:
+            raise _damaged(self.url, cause) from cause
+        opened = OpenUniform(self.url) if is_uniform else OpenZarrImages(self.url)
+        opened.require_every_chunk()
+        return opened
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """None: the group is the user's."""
         return ()
-
-
-class _Arrays(NamedTuple):
-    """What a group holds besides images, in memory."""
-
-    ends: npt.NDArray[np.int64]
-    shapes: npt.NDArray[np.int32]
-    checksums: npt.NDArray[np.uint32]
-    labels: npt.NDArray[np.int64]
 
 
 class OpenZarrImages(OpenSource):
@@ -72,18 +77,36 @@ class OpenZarrImages(OpenSource):
             incomplete = state_of(group.attrs) == "incomplete"
             problem = "was never completed: write it again" if incomplete else "holds no images: write it by write_zarr"
             raise DataNotFound(f"ZarrImages: {url} {problem}")
+        self._group = group
         try:
-            self._arrays = _Arrays(*(np.asarray(group[name][:]) for name in _Arrays._fields))
             self._samples: Any = group["samples"]
             self.class_names = tuple(map(str, group.attrs.get("class_names", ())))
-        except _DAMAGE as cause:
+            self.left_out = {str(reason): int(count) for reason, count in group.attrs.get("left_out", {}).items()}
+            self._rows, self._num_shards = _rows(group), num_stored(self._samples)
+            self._digest = group.attrs.get("digest")
+            if self._digest not in (None, self._rows.digest(self.class_names)):
+                raise ValueError("its labels, or what finds its samples, are not those that were written")
+        except DAMAGE as cause:
             raise _damaged(url, cause) from cause
-        lengths = {len(array) for array in self._arrays}
-        if len(lengths) > 1 or self._samples.shape != (int(self._arrays.ends[-1:].sum()),):
-            raise _damaged(url, "its arrays do not fit each other")
+
+    def require_every_chunk(self) -> None:
+        """Refuse a group that has lost a shard of samples; in groups of earlier versions, count missing chunks.
+
+        Raises:
+            DataNotFound: shards are missing.
+        """
+        if self._digest is None:
+            missing = _missing(self._url, {name: self._group[name] for name in ("samples", *Rows._fields)})
+            self.left_out = {**self.left_out, **missing}
+            return
+        found, number = stored(self._url, "samples", self._samples), self._num_shards
+        lost = [] if found is None else [f"c/{shard}" for shard in range(number) if f"c/{shard}" not in found]
+        if lost:
+            named = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+            raise _damaged(self._url, f"{len(lost)} of {number} shards of the array 'samples' are lost: {named}")
 
     def __len__(self) -> int:
-        return len(self._arrays.ends)
+        return len(self._rows.ends)
 
     def read(self, index: int) -> Sample:
         """The sample as it was written, but for its extras.
@@ -91,28 +114,58 @@ class OpenZarrImages(OpenSource):
         Raises:
             UnreadableSample: its bytes are damaged or lost.
         """
-        end, shape = int(self._arrays.ends[index]), tuple(map(int, self._arrays.shapes[index]))
-        start = int(self._arrays.ends[index - 1]) if index else 0
+        end, shape = int(self._rows.ends[index]), tuple(map(int, self._rows.shapes[index]))
+        start = int(self._rows.ends[index - 1]) if index else 0
         try:
             content = np.asarray(self._samples[start:end])
-            if zlib.crc32(content.tobytes()) != self._arrays.checksums[index]:
+            if zlib.crc32(content.tobytes()) != self._rows.checksums[index]:
                 raise ValueError("its bytes are not those that were written")
             size = math.prod(shape)
             record = json.loads(content[size:].tobytes())
             captions = {kind: tuple(texts) for kind, texts in record["captions"].items()}
             image, identifier = content[:size].reshape(shape), printable(record["identifier"])
-        except _DAMAGE as cause:
+        except DAMAGE as cause:
             raise UnreadableSample(f"{self._url}#{index}", f"{type(cause).__name__}: {cause}") from cause
         return Sample(image=torch.from_numpy(image), identifier=identifier, captions=captions, label=self.label(index))
 
     def label(self, index: int) -> int | None:
         """The label, from memory."""
-        label = int(self._arrays.labels[index])
+        label = int(self._rows.labels[index])
         return None if label == NO_LABEL else label
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        """A data worker opens the group itself."""
-        return type(self), (self._url,)
+    def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
+        """A data worker opens the group itself, and does not list its chunks."""
+        return type(self), (self._url,), {"left_out": self.left_out}
+
+
+def _rows(group: Any) -> Rows:
+    """All arrays but the samples.
+
+    Raises:
+        ValueError: they do not fit each other, or the samples.
+    """
+    arrays, num_bytes = [group[name] for name in Rows._fields], group["samples"].shape
+    lengths = {array.shape[:1] for array in arrays}
+    # Nothing is read whose size cannot be right: metadata of a few bytes could ask for gigabytes.
+    if len(lengths) > 1 or len(num_bytes) != 1 or not all(length <= num_bytes for length in lengths):
+        raise ValueError("its arrays do not fit each other")
+    rows = Rows(*(np.asarray(array[:]) for array in arrays))
+    records = np.diff(rows.ends, prepend=0) - rows.shapes.astype(np.int64).prod(axis=1)
+    if int(rows.ends[-1:].sum()) != num_bytes[0] or not np.all((records >= 0) & (records < _LONGEST_RECORD)):
+        raise ValueError("its arrays do not fit each other")
+    return rows
+
+
+def _missing(url: str, arrays: Mapping[str, Any]) -> dict[str, int]:
+    """How many chunks of each array are not stored, by reason."""
+    found = {}
+    for name, array in arrays.items():
+        keys = stored(url, name, array)
+        if keys is None:
+            logger.info("{}: missing chunks of {!r} are not counted ({:,} chunks)", url, name, num_stored(array))
+        elif (number := num_stored(array) - len(keys)) > 0:
+            found[f"chunks of {name!r} that are missing and read as zeros"] = number
+    return found
 
 
 class OpenUniform(OpenSource):
@@ -122,18 +175,17 @@ class OpenUniform(OpenSource):
         self._url = url
         group = _group(url)
         try:
-            self._images: Any = group["images"]
-            self._labels = np.asarray(group["labels"][:]).astype(np.int64) if "labels" in group else None
+            self._arrays = {name: group[name] for name in ("images", "labels") if name in group}
+            self._images: Any = self._arrays["images"]
+            self._channels_last = _has_channels_last(self._images)
+            self._labels = _labels(self._arrays["labels"], len(self)) if "labels" in self._arrays else None
             self.class_names = tuple(map(str, group.attrs.get("class_names", ())))
-        except _DAMAGE as cause:
+        except DAMAGE as cause:
             raise _damaged(url, cause) from cause
-        shape: tuple[int, ...] = getattr(self._images, "shape", ())
-        kind = str(getattr(self._images, "dtype", "no array"))
-        self._channels_last = len(shape) == 4 and shape[1] > 4
-        if len(shape) != 4 or kind != "uint8" or not 1 <= shape[3 if self._channels_last else 1] <= 4:
-            raise _damaged(url, f"'images' must be uint8 [n, C, H, W] or [n, H, W, C], got {kind} {list(shape)}")
-        if self._labels is not None and self._labels.shape != (len(self),):
-            raise _damaged(url, f"'labels' must have {len(self)} entries, got {list(self._labels.shape)}")
+
+    def require_every_chunk(self) -> None:
+        """Count the chunks that are missing: a group of others may have left out those of zeros, or lost them."""
+        self.left_out = _missing(self._url, self._arrays)
 
     def __len__(self) -> int:
         return int(self._images.shape[0])
@@ -148,7 +200,7 @@ class OpenUniform(OpenSource):
             raise IndexError(f"there are {len(self)} images, no number {index}")
         try:
             image = torch.from_numpy(np.asarray(self._images[index]))
-        except _DAMAGE as cause:
+        except DAMAGE as cause:
             raise UnreadableSample(f"{self._url}#{index}", f"{type(cause).__name__}: {cause}") from cause
         image_CHW = image.permute(2, 0, 1).contiguous() if self._channels_last else image
         return Sample(image=image_CHW, identifier=f"{self._url}#{index}", label=self.label(index))
@@ -158,9 +210,32 @@ class OpenUniform(OpenSource):
         label = NO_LABEL if self._labels is None else int(self._labels[index])
         return None if label < 0 else label
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        """A data worker opens the group itself."""
-        return type(self), (self._url,)
+    def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
+        """A data worker opens the group itself, and does not list its chunks."""
+        return type(self), (self._url,), {"left_out": self.left_out}
+
+
+def _has_channels_last(images: Any) -> bool:
+    """Whether uniform images are ``[n, H, W, C]``.
+
+    Raises:
+        ValueError: they are no images.
+    """
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    kind = str(getattr(images, "dtype", "no array"))
+    is_last = len(shape) == 4 and shape[1] > 4
+    if len(shape) != 4 or kind != "uint8" or not 1 <= shape[3 if is_last else 1] <= 4:
+        raise ValueError(f"'images' must be uint8 [n, C, H, W] or [n, H, W, C], got {kind} {list(shape)}")
+    num_stored(images)  # chunks of no size are an error here
+    if math.prod(shape[1:]) > 4 * LARGEST_MAX_PIXELS:
+        raise ValueError(f"'images' has {list(shape)} values: more than {LARGEST_MAX_PIXELS:,} pixels per image")
+    return is_last
+
+
+def _labels(labels: Any, number: int) -> npt.NDArray[np.int64]:
+    if labels.shape != (number,):  # before they are read: metadata could ask for gigabytes
+        raise ValueError(f"'labels' must have {number} entries, got {list(labels.shape)}")
+    return np.asarray(labels[:]).astype(np.int64)
 
 
 def _group(url: str) -> Any:
@@ -168,11 +243,12 @@ def _group(url: str) -> Any:
 
     try:
         return zarr.open_group(place_of(url)[2], mode="r")
-    except (*_DAMAGE, ImportError) as cause:
+    except (*DAMAGE, ImportError) as cause:
         raise DataNotFound(
             f"ZarrImages: cannot open {url} as a zarr group ({type(cause).__name__}: {cause})"
         ) from cause
 
 
 def _damaged(url: str, cause: object) -> DataNotFound:
-    return DataNotFound(f"ZarrImages: {url} is damaged, or of another kind: {cause}")
+    told = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else cause
+    return DataNotFound(f"ZarrImages: {url} is damaged, or of another kind: {told}. Copy or write it again")

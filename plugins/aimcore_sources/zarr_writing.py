@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from loguru import logger
 from rich.console import Console
 from rich.progress import track
 
 from aimcore import AimcoreError, OpenSource, Sample, UnreadableSample
 from aimcore.errors import TooManyUnreadable
-from aimcore_sources.zarr_layout import FORMAT, NO_LABEL, place_of, state_of
+from aimcore_sources.zarr_layout import DAMAGE, FORMAT, NO_LABEL, Rows, place_of, state_of
 
 CHUNKS_PER_SHARD = 64
+UNREADABLE = "samples that could not be read when the group was written"
+_EVERY_CHUNK = {"write_empty_chunks": True}
+"""zarr would leave out chunks of zeros, which then could not be told from lost ones."""
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 2**14, 2**20
 
 
@@ -63,12 +66,13 @@ def write_zarr(
     _require_free(url, overwrite)
     group = zarr.open_group(place_of(url)[2], mode="w")
     group.attrs.update({"format": FORMAT, "class_names": list(samples.class_names)})
-    writer = _Writer(group)
+    writer = _Writer(group, samples)
     indices = range(len(samples))
     shown = progress and Console(stderr=True).is_terminal
     steps = track(indices, description=f"writing {url}", console=Console(stderr=True), disable=not shown)
     for sample in _readable(samples, steps, max_unreadable):
         writer.add(sample)
+    writer.num_unreadable = len(indices) - writer.num_samples
     writer.close()
     return writer.num_samples
 
@@ -81,7 +85,7 @@ def _require_free(url: str, overwrite: bool) -> None:
         return
     try:
         state = state_of(zarr.open_group(store, mode="r").attrs)
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         state = "other"
     if state == "other":
         raise PlaceTaken(f"{url} holds something else than samples, which is not replaced: choose another place")
@@ -107,12 +111,13 @@ def _readable(samples: OpenSource, indices: Any, max_unreadable: int) -> Iterato
 class _Writer:
     """A group that grows by whole shards."""
 
-    def __init__(self, group: Any) -> None:
-        self._group = group
+    def __init__(self, group: Any, source: OpenSource) -> None:
+        self._group, self._source = group, source
         self._array: Any = None
         self._waiting = bytearray()
         self._rows: list[tuple[int, tuple[int, ...], int, int]] = []
         self.num_bytes = 0
+        self.num_unreadable = 0
 
     @property
     def num_samples(self) -> int:
@@ -140,23 +145,32 @@ class _Writer:
             self._array = self._new_array(1)
         self._append(len(self._waiting))
         ends, shapes, checksums, labels = zip(*self._rows, strict=True) if self._rows else ((), (), (), ())
-        self._put("ends", np.array(ends, dtype=np.int64))
-        self._put("shapes", np.array(shapes, dtype=np.int32).reshape(-1, 3))
-        self._put("checksums", np.array(checksums, dtype=np.uint32))
-        self._put("labels", np.array(labels, dtype=np.int64))
+        rows = Rows(
+            ends=np.array(ends, dtype=np.int64),
+            shapes=np.array(shapes, dtype=np.int32).reshape(-1, 3),
+            checksums=np.array(checksums, dtype=np.uint32),
+            labels=np.array(labels, dtype=np.int64),
+        )
+        for name, values in rows._asdict().items():
+            array = self._group.create_array(name, shape=values.shape, dtype=values.dtype, config=_EVERY_CHUNK)
+            array[...] = values
+        unreadable = {UNREADABLE: self.num_unreadable} if self.num_unreadable else {}
+        left_out = dict(Counter(self._source.left_out) + Counter(unreadable))
+        self._group.attrs.update({"left_out": left_out, "digest": rows.digest(self._source.class_names)})
         self._group.attrs["complete"] = True
 
     def _new_array(self, num_bytes: int) -> Any:
         """An array of no bytes yet, in chunks of about four samples of ``num_bytes``."""
         chunk = min(max(2 ** (4 * num_bytes - 1).bit_length(), _SMALLEST_CHUNK), _LARGEST_CHUNK)
         return self._group.create_array(
-            "samples", shape=(0,), dtype="uint8", chunks=(chunk,), shards=(CHUNKS_PER_SHARD * chunk,)
+            "samples",
+            shape=(0,),
+            dtype="uint8",
+            chunks=(chunk,),
+            shards=(CHUNKS_PER_SHARD * chunk,),
+            config=_EVERY_CHUNK,
         )
 
     def _append(self, number: int) -> None:
         self._array.append(np.frombuffer(self._waiting[:number], dtype=np.uint8))
         del self._waiting[:number]
-
-    def _put(self, name: str, values: npt.NDArray[Any]) -> None:
-        array = self._group.create_array(name, shape=values.shape, dtype=values.dtype)
-        array[...] = values

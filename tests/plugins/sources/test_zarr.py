@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import zarr
 
 from aimcore import InvalidValue, OpenSource, Sample, UnreadableSample
 from aimcore.errors import DataNotFound, TooManyUnreadable
-from aimcore_sources import BundledEmoji, BundledFashionMNIST, ZarrImages, write_zarr, zarr_writing
+from aimcore_sources import BundledEmoji, BundledFashionMNIST, ZarrImages, write_zarr, zarr_layout, zarr_writing
 from aimcore_sources.zarr_writing import PlaceTaken
 
 
@@ -148,10 +150,6 @@ def shard_of(folder: Path) -> Path:
     return next(path for path in (folder / "samples" / "c").rglob("*") if path.is_file())
 
 
-def lose(shard: Path) -> None:
-    shard.unlink()
-
-
 def cut(shard: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-10])
 
@@ -162,7 +160,136 @@ def change(shard: Path) -> None:
     shard.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [lose, cut, change])
+@pytest.mark.usefixtures("small_shards")
+def test_a_lost_shard_of_samples_is_an_error_at_open_that_names_it(tmp_path: Path) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    found = opened(tmp_path / "few.zarr")
+    shards = tmp_path / "few.zarr" / "samples" / "c"
+    number = len(list(shards.iterdir()))
+    for shard in ("0", "3"):
+        (shards / shard).unlink()
+    with pytest.raises(DataNotFound, match=rf"2 of {number} shards of the array 'samples' are lost: c/0, c/3\."):
+        opened(tmp_path / "few.zarr")
+    with pytest.raises(UnreadableSample, match=r"few\.zarr#0: "):
+        found.read(0)
+
+
+class Black(Few):
+    """Black pictures of the first class: zarr would leave out their chunks."""
+
+    def read(self, index: int) -> Sample:
+        return Sample(image=torch.zeros(self.shapes[index], dtype=torch.uint8), identifier="", label=0)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_chunks_of_zeros_are_written_and_none_is_missed(tmp_path: Path) -> None:
+    write_zarr(str(tmp_path / "black.zarr"), Black([(3, 32, 32), (3, 16, 16)]))
+    found = opened(tmp_path / "black.zarr")
+    assert (found.label(1), int(found.read(0).image.max()), dict(found.left_out)) == (0, 0, {})
+    assert (tmp_path / "black.zarr" / "labels" / "c" / "0").is_file()
+
+
+@pytest.mark.parametrize("array", ["labels", "shapes", "ends", "checksums"])
+def test_a_lost_chunk_of_labels_or_places_is_an_error_never_zeros(tmp_path: Path, array: str) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    next(path for path in (tmp_path / "few.zarr" / array / "c").rglob("0") if path.is_file()).unlink()
+    with pytest.raises(DataNotFound, match=r"is damaged, .*(are not those that were written|do not fit each other)"):
+        opened(tmp_path / "few.zarr")
+
+
+def test_changed_labels_and_names_of_classes_are_an_error(tmp_path: Path) -> None:
+    for number, change_group in enumerate((lambda g: g["labels"].__setitem__(1, 0), lambda g: g.attrs.put(
+        dict(g.attrs) | {"class_names": ["odd", "even"]}
+    ))):  # fmt: skip
+        url = str(tmp_path / f"{number}.zarr")
+        write_zarr(url, RAGGED)
+        change_group(zarr.open_group(url, mode="r+"))
+        with pytest.raises(DataNotFound, match="its labels, or what finds its samples, are not those"):
+            opened(url)
+
+
+def as_written_before(url: str) -> None:
+    """Make the group one of an earlier version, which had no digest."""
+    group = zarr.open_group(url, mode="r+")
+    group.attrs.put({key: value for key, value in group.attrs.items() if key not in ("digest", "left_out")})
+
+
+def test_a_group_of_an_earlier_version_is_read_and_its_missing_chunks_are_counted(tmp_path: Path) -> None:
+    url = str(tmp_path / "few.zarr")
+    write_zarr(url, RAGGED)
+    as_written_before(url)
+    found = opened(url)
+    assert all(same(found.read(index), RAGGED.read(index)) for index in range(len(RAGGED)))
+    assert found.left_out == {}
+    (tmp_path / "few.zarr" / "labels" / "c" / "0").unlink()
+    assert opened(url).left_out == {"chunks of 'labels' that are missing and read as zeros": 1}
+
+
+def test_what_the_source_left_out_and_what_could_not_be_read_is_kept(tmp_path: Path) -> None:
+    some = Few([(3, 2, 2)] * 3, broken=(1,))
+    some.left_out = {"files of other kinds (.txt)": 4}
+    write_zarr(str(tmp_path / "few.zarr"), some)
+    assert opened(tmp_path / "few.zarr").left_out == {
+        "files of other kinds (.txt)": 4,
+        "samples that could not be read when the group was written": 1,
+    }
+
+
+def test_missing_chunks_of_other_groups_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.full((6, 3, 4, 4), 9, dtype=np.uint8)
+    images[2:4] = 0  # zarr itself leaves this chunk out
+    group = zarr.open_group(str(tmp_path / "other.zarr"), mode="w")
+    group.create_array("images", data=images, chunks=(2, 3, 4, 4))
+    group.create_array("labels", data=np.arange(6), chunks=(3,))
+    (tmp_path / "other.zarr" / "labels" / "c" / "1").unlink()
+    (tmp_path / "other.zarr" / "images" / "c" / "0" / "0" / "0" / "0").unlink()
+    found = opened(tmp_path / "other.zarr")
+    expected = {
+        "chunks of 'images' that are missing and read as zeros": 2,
+        "chunks of 'labels' that are missing and read as zeros": 1,
+    }
+    assert found.left_out == pickle.loads(pickle.dumps(found)).left_out == expected
+    monkeypatch.setattr(zarr_layout, "MAX_LISTED", 2)
+    assert opened(tmp_path / "other.zarr").left_out == {"chunks of 'labels' that are missing and read as zeros": 1}
+
+
+def damage_a_file(folder: Path, chance: random.Random) -> None:
+    """Change one file of a group by one bit, or cut it."""
+    path = chance.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+    content = bytearray(path.read_bytes())
+    place = chance.randrange(len(content))
+    if chance.random() < 0.8:
+        content[place] ^= 1 << chance.randrange(8)
+    else:
+        del content[place:]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_damaged_group_is_a_clear_error_or_reads_what_was_written(tmp_path: Path, seed: int) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    damage_a_file(tmp_path / "few.zarr", random.Random(seed))
+    with suppress(DataNotFound):
+        found = opened(tmp_path / "few.zarr")
+        assert len(found) == len(RAGGED)
+        for index in range(len(RAGGED)):
+            with suppress(UnreadableSample):
+                assert same(found.read(index), RAGGED.read(index))
+
+
+def test_metadata_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
+    images, labels = np.zeros((2, 3, 4, 4), dtype=np.uint8), np.zeros(2, dtype=np.int64)
+    for name, large in (("images", [2, 3, 10**6, 10**6]), ("labels", [10**12])):
+        group = zarr.open_group(str(tmp_path / f"{name}.zarr"), mode="w")
+        group.create_array("images", data=images)
+        group.create_array("labels", data=labels)
+        path = tmp_path / f"{name}.zarr" / name / "zarr.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"shape": large}))
+        with pytest.raises(DataNotFound, match=r"more than 178,956,970 pixels per image|'labels' must have 2 entries"):
+            opened(tmp_path / f"{name}.zarr")
+
+
+@pytest.mark.parametrize("damage", [cut, change])
 def test_damaged_samples_are_unreadable_never_black(tmp_path: Path, damage: Any) -> None:
     write_zarr(str(tmp_path / "few.zarr"), RAGGED)
     damage(shard_of(tmp_path / "few.zarr"))
