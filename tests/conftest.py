@@ -11,6 +11,15 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+@pytest.fixture
+def ordinary_signals() -> Iterator[None]:
+    """For tests that send signals: pytest itself may have been started with some of them ignored."""
+    from processes import ordinary_signals
+
+    with ordinary_signals():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def memory_is_forgotten() -> Iterator[None]:
     """fsspec keeps what is written to ``memory://`` for the whole process: another test must not find it."""

@@ -1,4 +1,4 @@
-"""Loading ahead: in a thread, or in processes that neither fork a threaded parent nor answer Ctrl-C."""
+"""Loading ahead: in a thread, or in processes that neither fork a threaded parent nor answer signals to a group."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -21,6 +22,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from aimcore.data.decoding import ignore_metadata_warnings
+
+_TO_THE_GROUP = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that terminals and schedulers send to all processes of a run. They are for the parent, which may want to save
+what it has; its workers end when it ends."""
 
 T = TypeVar("T", covariant=True)
 Item = TypeVar("Item")
@@ -86,7 +91,7 @@ def _from_processes(loader: Loader[T], numbers: Sequence[int], num_workers: int)
         # Its own generator: the default would draw a seed from the global one, which the model's weights use.
         generator=torch.Generator(),
     )
-    with _interrupts_blocked():
+    with _signals_blocked():
         iterator = iter(items)
     yield from iterator
 
@@ -105,18 +110,19 @@ def _as_it_is(item: Item) -> Item:
 
 
 def _prepare_worker(_: int) -> None:
-    """Leave Ctrl-C to the parent, which ends its workers when it is done, and do not outlive it if it is killed.
+    """Leave signals to the parent, which ends its workers when it is done, and do not outlive it if it is killed.
 
     torch's own watch looks at the parent by descent, which here is the server, and that lives as long as its children.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _TO_THE_GROUP:
+        signal.signal(number, signal.SIG_IGN)
     ignore_metadata_warnings()
     sys.excepthook = _report
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say nothing of a parent that Ctrl-C took away in the middle of a hand-over; loading errors go another way."""
+    """Say nothing of a parent that a signal took away in the middle of a hand-over; loading errors go another way."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)
 
@@ -128,13 +134,16 @@ def _end_with(parent: BaseProcess | None) -> None:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start processes that are deaf to Ctrl-C from their first instruction; the parent hears it afterwards."""
+def _signals_blocked() -> Iterator[None]:
+    """Start processes that are deaf to signals from their first instruction; the parent hears them afterwards."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_GROUP)
     try:
+        # Starting it unblocks signals, which the server of processes would be born with.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_GROUP)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

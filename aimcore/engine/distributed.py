@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import torch
@@ -135,6 +135,15 @@ def from_first(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0, device=_device())
     return box[0]
+
+
+def from_everyone(value: T) -> list[T]:
+    """What every rank has of ``value``, by rank, on every rank."""
+    if dist.get_world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def _leave() -> None:

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM as a flag that the training loop reads between steps."""
+"""Signals that ask a run to end, and its launcher's death, as a flag that the training loop reads between steps."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -9,27 +10,40 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_LAUNCHERS = ("TORCHELASTIC_RUN_ID", "CROSS_RANK")
+"""Environment variables by which torchrun and DeepSpeed's launcher can be recognised."""
 _ECHO_SECONDS = 1.0
 """A launcher passes the terminal's Ctrl-C on to processes that had it already: not a second one."""
 
 
 class Interruption:
-    """A context in which Ctrl-C or SIGTERM sets :attr:`requested` instead of ending the process.
+    """A context in which Ctrl-C, SIGTERM or SIGHUP sets :attr:`requested` instead of ending the process.
 
-    A second Ctrl-C, a second or more after the first, ends it at once. Outside the main thread Python allows no
-    handlers, and nothing is caught.
+    A second Ctrl-C, a second or more after the first, ends the process at once. A signal that was ignored before stays
+    ignored, as is the convention: SIGHUP under ``nohup``, SIGINT in what a script runs in the background. Outside the
+    main thread Python allows no handlers, and no signal is caught.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.requested = False
+    def __init__(self, clock: Callable[[], float] = time.monotonic, parent: Callable[[], int] = os.getppid) -> None:
+        self._signalled = False
         self._clock = clock
         self._first = 0.0
         self._before: dict[int, Any] = {}
+        self._parent = parent
+        self._launcher = parent() if any(name in os.environ for name in _LAUNCHERS) else None
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came, or the launcher died: nobody would ever end its processes, or see how they end."""
+        return self._signalled or (self._launcher is not None and self._parent() != self._launcher)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+            for number in _SIGNALS:
+                # None is a handler that was not set from Python, and could not be put back.
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -41,7 +55,7 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = self._clock()
-        if not self.requested:
-            self.requested, self._first = True, now
+        if not self._signalled:
+            self._signalled, self._first = True, now
         elif number == signal.SIGINT and now - self._first >= _ECHO_SECONDS:
             raise KeyboardInterrupt

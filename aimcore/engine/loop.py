@@ -59,9 +59,10 @@ def train(
 ) -> TrainingResult:
     """Train ``experiment`` in ``folder``: ``metrics.jsonl`` and ``checkpoints/`` are written there.
 
-    Ctrl-C or SIGTERM saves a checkpoint after the step at hand and returns with status "interrupted". Every rank calls
-    this, with one file system among them. A branch begins with the checkpoint of the run it leaves, in the folder
-    beside ``folder``, unless it has one of its own to resume from.
+    Ctrl-C, SIGTERM, SIGHUP and the death of the launcher save a checkpoint after the step at hand and return with
+    status "interrupted"; a signal that this process ignores stays ignored. Every rank calls this, with one file system
+    among them, and no other run may be using ``folder``. A branch begins with the checkpoint of the run it leaves, in
+    the folder beside ``folder``, unless it has one of its own to resume from.
 
     Args:
         experiment: what to train.

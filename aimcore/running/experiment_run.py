@@ -16,8 +16,9 @@ from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary,
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
 from aimcore.running.failures import Supervised
+from aimcore.running.lock import locked, require_free
 from aimcore.running.pinning import pinned
-from aimcore.running.processes import rank, world_size
+from aimcore.running.processes import first_process_says, rank, world_size
 from aimcore.running.recorded import RECIPE_FILE, require_same
 
 if TYPE_CHECKING:
@@ -82,23 +83,33 @@ def run_experiment(
 
     Raises:
         InvalidValue: it cannot run; all problems, each with its path.
-        RunFolderError: the folder holds a run, which is not to be resumed, or of another experiment.
+        RunFolderError: the folder holds a run, which is not to be resumed, or of another experiment; or another run
+            is using the folder, or ``out`` as a whole.
+        CannotWrite: the folder cannot be made or written.
         WeightsNotFound: initial weights cannot be read.
 
     Warns:
         RunFailed: an error ended the run.
     """
-    from aimcore.engine.finding import require_new
     from aimcore.running.checks import check_experiment
 
-    experiment = pinned(experiment)
-    if resume:
-        require_same(experiment, out / experiment.name)
-    else:
-        require_new(out / experiment.name)
+    experiment, folder = pinned(experiment), out / experiment.name
+    first_process_says(lambda: require_free(folder, out))
+    _require_folder(experiment, folder, resume=resume)
     check_experiment(experiment, world_size=world_size(), out=out, features_cache=features_cache)
     sharing = Sharing(features_cache=features_cache)
-    return run_checked(experiment, out, resume=resume, paper=paper, sharing=sharing, keep_steps=keep_steps)
+    with locked(folder, also_free=[out]):
+        _require_folder(experiment, folder, resume=resume)  # another run may have begun and ended during the checks
+        return run_checked(experiment, out, resume=resume, paper=paper, sharing=sharing, keep_steps=keep_steps)
+
+
+def _require_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
+    from aimcore.engine.finding import require_new
+
+    if resume:
+        require_same(experiment, folder)
+    else:
+        first_process_says(lambda: require_new(folder))
 
 
 def run_checked(

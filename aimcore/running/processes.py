@@ -54,6 +54,16 @@ def first_process_says(answer: Callable[[], T]) -> T:
     return on_first_rank(answer)
 
 
+def every_process_says(value: T) -> list[T]:
+    """The ``value`` of every process, by rank, on every process."""
+    if world_size() == 1:
+        return [value]
+    from aimcore.engine.distributed import from_everyone, start
+
+    start()
+    return from_everyone(value)
+
+
 def all_failed_together(label: str, timeout_seconds: float = 60.0) -> bool:
     """Whether every process failed at ``label``, so that all can go on to the next experiment together.
 

@@ -9,12 +9,12 @@ from loguru import logger
 
 from aimcore.errors import RunFolderError
 from aimcore.experiment import Study
-from aimcore.files import make_folder
 from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
 from aimcore.running.checks import check_study
 from aimcore.running.experiment_run import Sharing, run_checked
+from aimcore.running.lock import HOLDER_FILE, LOCK_FILE, locked, require_free
 from aimcore.running.pinning import pinned_study
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank, world_size
 from aimcore.running.recorded import difference_from_recorded
@@ -42,7 +42,9 @@ def run_study(
         Everything that ``out`` holds now.
 
     Raises:
-        RunFolderError: ``out`` is not empty and nothing is to be resumed, or it holds runs of other recipes.
+        RunFolderError: another run is using ``out``; or it is not empty and nothing is to be resumed, or it holds runs
+            of other recipes.
+        CannotWrite: ``out`` cannot be made or written.
         InvalidValue: some experiment cannot run; all problems, each with its path.
         WeightsNotFound: initial weights cannot be read.
 
@@ -52,31 +54,33 @@ def run_study(
     study = pinned_study(study)
     check_folder(study, out, resume=resume)
     check_study(study, world_size=world_size(), out=out, features_cache=features_cache)
-    summary = _prepared(study, out, scale, resume)
-    sharing, budgets = Sharing(features_cache=features_cache), budgets_of(study)
-    for experiment in study.experiments:
-        if _is_finished(summary, experiment.name):
-            logger.info("{}: finished already", experiment.name)
-            continue
-        logger.info("{}: {} steps in {}", experiment.name, experiment.num_steps, out / experiment.name)
-        entry = run_checked(
-            experiment,
-            out,
-            resume=resume,
-            paper=study.paper.get(experiment.name),
-            sharing=sharing,
-            keep_steps=steps_to_keep(study, experiment),
-        )
-        entry = attrs.evolve(entry, budget=budgets.get(experiment.name))
-        summary = _with_entry(summary, entry, study)
-        if rank() == 0:
-            write_summary(summary, out / SUMMARY_FILE)
-        if entry.status == "interrupted":
-            break
-        if entry.status == "failed" and not all_failed_together(experiment.name):
-            logger.error("{}: failed on this process alone; the study ends here", experiment.name)
-            break
-    return summary
+    with locked(out, also_free=_folders(study, out)):
+        check_content(study, out, resume=resume)  # another run may have begun and ended during the checks
+        summary = _summary_of(study, out, scale, resume)
+        sharing, budgets = Sharing(features_cache=features_cache), budgets_of(study)
+        for experiment in study.experiments:
+            if _is_finished(summary, experiment.name):
+                logger.info("{}: finished already", experiment.name)
+                continue
+            logger.info("{}: {} steps in {}", experiment.name, experiment.num_steps, out / experiment.name)
+            entry = run_checked(
+                experiment,
+                out,
+                resume=resume,
+                paper=study.paper.get(experiment.name),
+                sharing=sharing,
+                keep_steps=steps_to_keep(study, experiment),
+            )
+            entry = attrs.evolve(entry, budget=budgets.get(experiment.name))
+            summary = _with_entry(summary, entry, study)
+            if rank() == 0:
+                write_summary(summary, out / SUMMARY_FILE)
+            if entry.status == "interrupted":
+                break
+            if entry.status == "failed" and not all_failed_together(experiment.name):
+                logger.error("{}: failed on this process alone; the study ends here", experiment.name)
+                break
+        return summary
 
 
 def default_folder(study: Study, scale: str | None) -> Path:
@@ -85,7 +89,7 @@ def default_folder(study: Study, scale: str | None) -> Path:
 
 
 def check_folder(study: Study, out: Path, *, resume: bool) -> None:
-    """See whether the study may be run in ``out``.
+    """Check whether the study may be run in ``out``: no other run is using it, and its content fits the study.
 
     Every process of a run calls this: the first one looks, before any other could have made the folder, and all get
     its answer.
@@ -93,16 +97,30 @@ def check_folder(study: Study, out: Path, *, resume: bool) -> None:
     Raises:
         RunFolderError: it may not; the message says what to do.
     """
+    first_process_says(lambda: require_free(out, *_folders(study, out)))
+    check_content(study, out, resume=resume)
+
+
+def check_content(study: Study, out: Path, *, resume: bool) -> None:
+    """Check whether what ``out`` holds allows the study to begin or go on there; every process calls it.
+
+    Raises:
+        RunFolderError: it does not; the message says what to do.
+    """
     refusal = first_process_says(lambda: _refusal(study, out, resume))
     if refusal is not None:
         raise RunFolderError(refusal)
+
+
+def _folders(study: Study, out: Path) -> list[Path]:
+    return [out / experiment.name for experiment in study.experiments]
 
 
 def _refusal(study: Study, out: Path, resume: bool) -> str | None:
     """Why the study may not be run in ``out``; None where it may."""
     if out.exists() and not out.is_dir():
         return f"{out} is a file, not a folder: choose another --out"
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(path.name in (LOCK_FILE, HOLDER_FILE) for path in out.iterdir()):
         return None
     if not resume:
         return f"{out} holds a run already: go on with it by --resume, or choose another folder by --out DIR"
@@ -116,9 +134,8 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
     )
 
 
-def _prepared(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
-    """Make the folder, and say what it holds."""
-    make_folder(out)
+def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
+    """The summary to begin with: what the folder holds."""
     path = out / SUMMARY_FILE
     kept = read_summary(path).experiments if resume and path.exists() else ()
     return Summary(

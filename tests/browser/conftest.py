@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run_to_end
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -76,11 +74,5 @@ def _browse(chromium: str, page: Path, profile: Path, scheme: str) -> tuple[str,
     """The page's document after it has loaded, and what the browser logged."""
     shutil.rmtree(profile, ignore_errors=True)
     command = [chromium, *FLAGS, scheme, f"--user-data-dir={profile}", "--window-size=1400,900", "--dump-dom"]
-    process = subprocess.Popen(
-        [*command, page.as_uri()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        return process.communicate(timeout=90)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
+    done = run_to_end([*command, page.as_uri()], timeout=90)
+    return done.stdout, done.stderr

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import run_to_end
 
 ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "aimcore").rglob("*.py"))
@@ -17,7 +18,7 @@ MUTABLE_CALLS = {"list", "dict", "set", "bytearray", "defaultdict", "deque", "Co
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    return run_to_end([sys.executable, *command], cwd=ROOT)
 
 
 def relative(paths: list[Path]) -> list[str]:
@@ -75,6 +76,13 @@ def test_the_core_never_names_a_plugin_package():
 def test_a_package_is_imported_in_its_room_only(package, rooms):
     importing = [path for path in CORE + PLUGINS if package in imported(parsed(path))]
     assert [name for name in relative(importing) if not name.startswith(rooms)] == []
+
+
+def test_tests_start_processes_in_one_place_which_ends_them():
+    starting = re.compile(r"\bsubprocess\.(Popen|run|call|check_\w+)\(")
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    found = [path for path in tests if starting.search(path.read_text(encoding="utf-8"))]
+    assert relative(found) == ["tests/processes.py"]
 
 
 def test_installed_plugins_are_the_only_cache_of_a_module():

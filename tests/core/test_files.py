@@ -3,12 +3,12 @@
 import errno
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from processes import run_to_end
 
 from aimcore.files import CannotWrite, free_space, make_folder, replacing, sha256_of, write_atomically, writing
 
@@ -109,4 +109,4 @@ def test_the_hash_is_sha256(tmp_path: Path) -> None:
 
 def test_files_are_written_without_torch() -> None:
     code = "import sys; import aimcore.files; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run_to_end([sys.executable, "-c", code]).returncode == 0

@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run_to_end
 from toy_plugins import (
     Shape,
     ToyDecoder,
@@ -269,4 +269,4 @@ def test_an_older_plugin_is_no_warning():
 
 def test_reading_recipes_does_not_load_torch():
     code = "import sys, aimcore.recipe, aimcore.registry; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run_to_end([sys.executable, "-c", code]).returncode == 0

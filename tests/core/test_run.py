@@ -1,13 +1,12 @@
 """The command line."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from loguru import logger
+from processes import run_to_end
 
 from aimcore import AimcoreError, Study, run
 from aimcore.report import ExperimentSummary, Summary
@@ -237,7 +236,7 @@ def test_help_loads_neither_torch_nor_deepspeed() -> None:
         "try: run.main(['--help'])\n"
         "except SystemExit: sys.exit(int('torch' in sys.modules or 'deepspeed' in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    done = run_to_end([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert "--dry-run" in done.stdout
 

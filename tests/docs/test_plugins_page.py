@@ -15,6 +15,7 @@ from types import ModuleType
 
 import pytest
 from docs.page import DOCS, Block, blocks_of, headings_of
+from processes import run_to_end
 
 from aimcore.roles import ROLES
 from aimcore.testing import outcomes_of
@@ -142,7 +143,7 @@ def test_the_first_plugin_can_be_left_out(first: Path) -> None:
 
 def run(folder: Path, words: list[str], **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {"PYTHONPATH": str(folder / "site"), "COLUMNS": "200", **settings}
-    return subprocess.run(words, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False)
+    return run_to_end(words, cwd=folder, env=os.environ | environment)
 
 
 def test_the_errors_are_those_that_are_raised() -> None:

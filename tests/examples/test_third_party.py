@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import run_to_end
 
 SOURCE = Path(__file__).parents[2] / "examples" / "third_party" / "aimcore-hilbert"
 STUDY = """
@@ -47,19 +48,13 @@ class Installed:
 
     def run(self, module: str, *arguments: str, installed: bool = True) -> subprocess.CompletedProcess[str]:
         paths = {"PYTHONPATH": str(self.site) if installed else "", "COLUMNS": "200"}
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=self.folder, env=os.environ | paths, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return run_to_end([sys.executable, "-m", module, *arguments], cwd=self.folder, env=os.environ | paths)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The console script ``aimcore``."""
         code = f"import sys; from aimcore.run import command; sys.exit(command({list(arguments)!r}))"
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=self.folder, env=os.environ | {"PYTHONPATH": str(self.site)}, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        paths = {"PYTHONPATH": str(self.site)}
+        return run_to_end([sys.executable, "-c", code], cwd=self.folder, env=os.environ | paths)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import started
 
 from aimcore.data.streaming import stream
 from aimcore_sources import ImageFolder
@@ -78,7 +79,7 @@ def test_the_thread_keeps_off_the_threads_of_training() -> None:
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from aimcore import Data
 from aimcore.data import train_steps
 from aimcore_sources import ImageFolder
@@ -87,10 +88,16 @@ if __name__ == "__main__":
     source = ImageFolder(url=sys.argv[1])
     data = Data(train=source, validation=source, batch_size=8, image_size=8, num_workers=2)
     steps = train_steps(data, source.open(), patch_size=4, seed=0, num_steps=10**9)
+    heard, since = [], 0
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: heard.append(number))
     try:
         for number, _ in enumerate(steps):
             if number == 2:
                 print("running", flush=True)
+            since += len(heard) == 2
+            if since == 20:
+                print("still running", flush=True)
     except KeyboardInterrupt:
         steps.close()
         print("interrupted", flush=True)
@@ -102,17 +109,19 @@ def running(folder: ImageFolder, tmp_path: Path) -> Iterator[subprocess.Popen[st
     """A run with two data processes, in a process group of its own, after its third step."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    with subprocess.Popen(
-        [sys.executable, str(script), folder.url],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
+    with started([sys.executable, script, folder.url]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
         yield process
 
 
-def test_ctrl_c_reaches_the_parent_alone(running: subprocess.Popen[str]) -> None:
-    # As a terminal does: to every process of the group.
+def test_signals_to_the_group_reach_the_parent_alone(running: subprocess.Popen[str]) -> None:
+    # As terminals and schedulers do: to every process of the group.
+    os.killpg(running.pid, signal.SIGTERM)
+    os.killpg(running.pid, signal.SIGHUP)
+    assert running.stdout is not None
+    # Items of both data processes arrive after that.
+    assert running.stdout.readline() == "still running\n"
     os.killpg(running.pid, signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert (out, err, running.returncode) == ("interrupted\n", "", 0)

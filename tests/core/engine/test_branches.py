@@ -73,6 +73,7 @@ def test_a_branch_equals_the_same_run_from_its_beginning_bit_for_bit(stage: int,
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+@pytest.mark.usefixtures("ordinary_signals")
 @pytest.mark.parametrize("stage", [0, 1])
 def test_an_interrupted_branch_goes_on_bit_for_bit(stage: int, tmp_path: Path) -> None:
     run(long(stage), tmp_path)

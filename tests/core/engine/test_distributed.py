@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import run_to_end
 
 from aimcore.engine.distributed import start, threads_per_process
 
@@ -42,9 +43,7 @@ def test_starting_again_changes_the_threads_only() -> None:
 def test_a_lone_process_trains_quietly_without_launcher_compiler_or_ninja(tmp_path: Path) -> None:
     # Neither ninja nor g++ can be found, and nothing says which rank this is.
     environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_STEP], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    done = run_to_end([sys.executable, "-c", ONE_STEP], env=environment, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -73,7 +72,7 @@ print(threads_of_gloo() > 0)
 
 def run_alone(code: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return run_to_end([sys.executable, "-c", code], env=environment)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads have names under Linux")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from core.engine.toys import Signalling, ToyObjective, ToyTrunk, experiment, whole_batch
+from processes import run_to_end
 
 from aimcore import Experiment
 from aimcore.engine import TrainingDiverged, TrainingEngine, TrainingResult, read_metrics, train
@@ -86,8 +86,12 @@ def test_a_folder_with_checkpoints_is_only_resumed(undisturbed: tuple[Path, Trai
     assert sorted(path.stat().st_mtime_ns for path in folder.rglob("*")) == before
 
 
-def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, undisturbed: tuple[Path, TrainingResult]) -> None:
-    result = run(experiment(trunk=DROPPING, trackers=(Signalling(step=1),)), tmp_path)
+@pytest.mark.usefixtures("ordinary_signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_save_and_the_run_goes_on_bit_for_bit(
+    number: int, tmp_path: Path, undisturbed: tuple[Path, TrainingResult]
+) -> None:
+    result = run(experiment(trunk=DROPPING, trackers=(Signalling(step=1, signal_number=int(number)),)), tmp_path)
     # The signal of step 1 comes after its update; the next step notices.
     assert (result.status, result.num_steps) == ("interrupted", 3)
     assert (tmp_path / "checkpoints" / "step_00000003" / "manifest.json").is_file()
@@ -96,6 +100,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, undisturbe
     assert losses(tmp_path) == losses(undisturbed[0])
 
 
+@pytest.mark.usefixtures("ordinary_signals")
 def test_ctrl_c_in_the_last_step_ends_the_study_and_loses_nothing(
     tmp_path: Path, undisturbed: tuple[Path, TrainingResult]
 ) -> None:
@@ -123,9 +128,9 @@ def to_be_killed(step: int | None = 4) -> Experiment:
 
 
 def test_a_run_killed_between_two_saves_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    paths = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    done = run_to_end([sys.executable, "-c", KILLED, tmp_path / "killed"], env=os.environ | paths)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert [step for step, _ in losses(tmp_path / "killed")] == [0, 1, 2, 3, 4]
     run(to_be_killed(step=None), tmp_path / "killed", resume=True)
     run(to_be_killed(step=None), tmp_path / "undisturbed")

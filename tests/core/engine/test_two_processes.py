@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from core.engine.two_processes import (
     pull_on_a_temperature_at_its_bound,
     toy_losses,
 )
+from processes import run_to_end, torchrun
 
 from aimcore.engine import TrainingEngine, checkpoints
 
@@ -39,12 +38,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ranks(alone: Path) -> list[dict[str, Any]]:
     """What each of two processes found."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "core.engine.two_processes"]
-    clean = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    environment = {**clean, "PYTHONPATH": str(TESTS)}
-    done = subprocess.run(
-        [sys.executable, *launch, str(alone)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_to_end(**torchrun(2, "core.engine.two_processes", alone))
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((alone / f"rank-{rank}.json").read_text()) for rank in range(2)]
 

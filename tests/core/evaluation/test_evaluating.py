@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from core.evaluation.evaluating_rank import scores
+from processes import started
 
 SCRIPT = Path(__file__).parent / "evaluating_rank.py"
 
@@ -17,16 +18,9 @@ SCRIPT = Path(__file__).parent / "evaluating_rank.py"
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two processes finds."""
     meeting = tmp_path_factory.mktemp("ranks") / "meeting"
-    running = [
-        subprocess.Popen([sys.executable, str(SCRIPT), str(rank), str(meeting)], stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        told = [process.communicate(timeout=120)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    return [json.loads(one) for one in told]
+    with ExitStack() as stack:
+        running = [stack.enter_context(started([sys.executable, SCRIPT, rank, meeting])) for rank in range(2)]
+        return [json.loads(process.communicate(timeout=120)[0]) for process in running]
 
 
 @pytest.mark.parametrize("skill", ["embed", "caption"])

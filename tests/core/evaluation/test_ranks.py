@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from core.evaluation.toys import ToyTrunkModule
+from processes import started
 
 from aimcore.evaluation.fingerprints import weights_digest
 
@@ -20,16 +21,9 @@ SCRIPT = Path(__file__).parent / "one_rank.py"
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     rendezvous = tmp_path_factory.mktemp("ranks") / "rendezvous"
-    ranks = [
-        subprocess.Popen([sys.executable, SCRIPT, str(rank), rendezvous], stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    return [json.loads(output) for output in outputs]
+    with ExitStack() as stack:
+        ranks = [stack.enter_context(started([sys.executable, SCRIPT, rank, rendezvous])) for rank in range(2)]
+        return [json.loads(rank.communicate(timeout=120)[0]) for rank in ranks]
 
 
 def test_sums_and_counts_add_up_over_ranks_and_a_repeated_batch_does_not_count(both: list[dict[str, Any]]) -> None:

@@ -171,7 +171,7 @@ def test_an_experiment_is_checked_once(make_study: Any, tmp_path: Path, monkeypa
 def test_features_that_cannot_be_kept_are_told_before_anything_is_written(
     make_study: Any, training: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidValue, match=r"features_cache: 'bogus://x' cannot be used: Protocol not known: bogus"):
+    with pytest.raises(InvalidValue, match=r"features_cache: 'bogus://x' is refused: the protocol 'bogus'"):
         run_study(make_study("one"), tmp_path / "out", scale=None, features_cache="bogus://x")
     assert (training.calls, (tmp_path / "out").exists()) == ([], False)
 

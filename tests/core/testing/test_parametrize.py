@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 from core.testing.mutants.orderings import Short, Sound
+from processes import run_to_end
 
 from aimcore.errors import NotAComponent, UnknownCheck
 from aimcore.testing import checks_for, outcomes_of, parametrize_with_checks
@@ -70,4 +70,4 @@ def test_a_failure_says_what_was_found_and_what_is_wanted() -> None:
 
 def test_the_kit_runs_without_pytest() -> None:
     code = "import sys, aimcore.testing; sys.exit('pytest' in sys.modules or 'deepspeed' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run_to_end([sys.executable, "-c", code]).returncode == 0
