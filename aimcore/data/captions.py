@@ -11,6 +11,7 @@ import numpy as np
 from aimcore.errors import NoCaption, UnreadableSample
 from aimcore.randomness import keyed_integers, keyed_uniform
 from aimcore.roles import OpenSource, TextTokenizer
+from aimcore.text_files import flaw_in
 from aimcore.values import Sample, Text
 
 TextRequest = tuple[TextTokenizer, int]
@@ -22,26 +23,32 @@ _ENOUGH = 16
 
 
 def wanted_captions(sample: Sample, weights: Mapping[str, float] | None) -> dict[str, tuple[str, ...]]:
-    """Captions of kinds that have a weight (None: all), without blank ones, by kind in the source's order."""
+    """Captions of kinds that have a weight (None: all), without blank ones, by kind in the source's order.
+
+    Raises:
+        UnreadableSample: a wanted caption holds half a character, which tokenizers and files cannot take.
+    """
     found = {}
     for kind, texts in sample.captions.items():
         written = tuple(text for text in texts if text.strip())
         if written and (weights is None or weights.get(kind, 0) > 0):
             found[kind] = written
+    for kind, texts in found.items():
+        if flaw := next(filter(None, map(flaw_in, texts)), None):
+            raise UnreadableSample(sample.identifier, f"in its caption of kind {kind!r}, {flaw}")
     return found
 
 
 def has_captions(source: OpenSource, weights: Mapping[str, float] | None) -> bool:
     """Whether some of the first samples that can be read have a wanted caption; True where none can be read."""
-    readable = islice(_readable(source), _ENOUGH)
-    found = [bool(wanted_captions(sample, weights)) for sample in readable]
+    found = list(islice(_have_captions(source, weights), _ENOUGH))
     return any(found) or not found
 
 
-def _readable(source: OpenSource) -> Iterator[Sample]:
+def _have_captions(source: OpenSource, weights: Mapping[str, float] | None) -> Iterator[bool]:
     for index in range(min(len(source), 4 * _ENOUGH)):
         try:
-            yield source.read(index)
+            yield bool(wanted_captions(source.read(index), weights))
         except UnreadableSample:
             continue
 
@@ -52,7 +59,7 @@ class Captions:
 
     A sample without a caption of a wanted kind counts as unreadable: in training another is drawn in its place, in
     evaluation it is left out, and either way it is named and counted within ``data.max_unreadable``. A caption of
-    white space alone is none.
+    white space alone is none; a sample with half a character (a lone surrogate) in a wanted caption is unreadable.
     """
 
     tokenizer: TextTokenizer

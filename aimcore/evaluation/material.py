@@ -174,9 +174,9 @@ class Material:
                 break
             try:
                 sample = source.read(index)
+                captions = tuple(text for texts in wanted_captions(sample, weights).values() for text in texts)
             except UnreadableSample:
                 continue
-            captions = tuple(text for texts in wanted_captions(sample, weights).values() for text in texts)
             group = index if group_by is None else sample.extras.get(group_by)
             if captions and group is not None and group not in groups:
                 groups.add(group)

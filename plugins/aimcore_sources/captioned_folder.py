@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -12,6 +11,7 @@ from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
 from aimcore.locations import local_path, location_problems
+from aimcore.text_files import decode_text, flaw_in, parse_json, split_lines
 from aimcore_sources.decoding import connect, pixel_problems, printable, read_file
 from aimcore_sources.left_out import summarised
 from aimcore_sources.listing import IMAGE_SUFFIXES, listing_of
@@ -63,7 +63,7 @@ class CaptionedFolder(Source):
         filesystem, root = connect(self.url, "CaptionedFolder")
         path = f"{root.rstrip('/')}/{self.listing}"
         try:
-            lines = filesystem.cat_file(path).decode().splitlines()
+            lines = split_lines(decode_text(filesystem.cat_file(path), self.listing))
         except (OSError, ValueError) as cause:
             raise DataNotFound(
                 f"CaptionedFolder: cannot read {self.url}/{self.listing} ({type(cause).__name__}: {cause}): it must "
@@ -88,12 +88,12 @@ def _entries(lines: Iterable[str], listing: str) -> tuple[Entry, ...]:
         if not line.strip():
             continue
         try:
-            entry = _entry(json.loads(line))
+            entry = _entry(parse_json(line, "the line"))
             if entry.file in seen:
                 raise ValueError(f"{entry.file!r} stands twice")
             seen.add(entry.file)
             entries.append(entry)
-        except (ValueError, RecursionError) as cause:
+        except ValueError as cause:
             faults.append((f"{listing}:{number}", printable(str(cause))))
     if faults:
         more = [("", f"and {len(faults) - _MAX_FAULTS} more lines")] if len(faults) > _MAX_FAULTS else []
@@ -131,6 +131,8 @@ def _entry(line: Any) -> Entry:
         raise ValueError(f"'file' must be a path within the folder, got {file!r:.80}")
     if isinstance(label, bool) or not isinstance(label, str | int | None) or (isinstance(label, int) and label < 0):
         raise ValueError(f"'label' must be a name or a number from 0 on, got {label!r:.80}")
+    if isinstance(label, str) and (flaw := flaw_in(label)):
+        raise ValueError(f"in 'label', {flaw}")
     return Entry(file, _captions(line), label)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aimcore import InvalidValue
 from aimcore.errors import DataNotFound
+from aimcore.text_files import DamagedText, decode_text, flaw_in, parse_json, split_lines
 from aimcore_sources.decoding import connect
 
 _LISTED = 5
@@ -29,10 +29,9 @@ def names_of(folders: Sequence[str], url: str, owner: str) -> tuple[str, ...]:
     """
     content = _content(url, owner)
     try:
-        names = _names(content.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as cause:
-        message = f"{url} is neither text nor JSON: {type(cause).__name__}: {cause}"
-        raise InvalidValue(owner, [("names", message)]) from cause
+        names = _names(decode_text(content, url), url)
+    except DamagedText as cause:
+        raise InvalidValue(owner, [("names", str(cause))]) from cause
     except ValueError as cause:
         raise InvalidValue(owner, [("names", f"{url}: {cause}")]) from cause
     missing = [folder for folder in folders if folder not in names]
@@ -53,21 +52,21 @@ def _content(url: str, owner: str) -> bytes:
     return content
 
 
-def _names(text: str) -> dict[str, str]:
+def _names(text: str, url: str) -> dict[str, str]:
     names: dict[str, str] = {}
-    for folder, name in _pairs(text):
+    for folder, name in _pairs(text, url):
         if folder in names:
             raise ValueError(f"{folder!r} stands there twice")
         names[folder] = _first_of(folder, name)
     return names
 
 
-def _pairs(text: str) -> Iterator[tuple[str, Any]]:
+def _pairs(text: str, url: str) -> Iterator[tuple[str, Any]]:
     """Folders and whatever is written as their names."""
     if text.lstrip().startswith("{"):
-        yield from json.loads(text, object_pairs_hook=list)
+        yield from parse_json(text, url, pairs=list)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(split_lines(text), 1):
         if line.strip():
             # Without a tab, a folder's name ends at the first space.
             folder, *rest = line.strip().split("\t" if "\t" in line.strip() else None, 1)
@@ -81,4 +80,6 @@ def _first_of(folder: str, name: Any) -> str:
     first = name.split(",")[0].strip() if isinstance(name, str) else ""
     if not first:
         raise ValueError(f"{folder!r} must have a text as its name, got {name!r:.80}")
+    if flaw := flaw_in(first):
+        raise ValueError(f"in the name of {folder!r}, {flaw}")
     return first

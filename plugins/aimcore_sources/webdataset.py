@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +11,7 @@ from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, compo
 from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
+from aimcore.text_files import DamagedText, decode_text, parse_json
 from aimcore_sources.decoding import connect, pixel_problems, printable
 from aimcore_sources.webdataset_index import Place
 from aimcore_sources.webdataset_samples import Samples
@@ -210,10 +210,11 @@ def _value(texts: Mapping[str, bytes], field: Field, name: str) -> Any:
     content = texts.get(field.extension)
     if content is None:
         return None
+    member = f"its .{field.extension}"
     try:
         if field.key is None:
-            return content.decode()
-        document = json.loads(content)
-    except (ValueError, RecursionError) as cause:
-        raise UnreadableSample(name, f"its .{field.extension} is damaged: {type(cause).__name__}: {cause}") from cause
+            return decode_text(content, member)
+        document = parse_json(content, member)
+    except DamagedText as cause:
+        raise UnreadableSample(name, str(cause)) from cause
     return document.get(field.key) if isinstance(document, dict) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING, Self
 
 from aimcore import InvalidValue, Problem, component
 from aimcore.files import make_folder, write_atomically
-from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
+from aimcore.text_files import DamagedText, decode_text, parse_json
+from aimcore_tokenizers.files import (
+    LARGEST_VOCABULARY,
+    FileFaults,
+    TokenizerFileError,
+    file_problems,
+    hash_of,
+    library,
+    read_file,
+)
 from aimcore_tokenizers.sequences import SequenceTokenizer, cleaned
 
 if TYPE_CHECKING:
@@ -91,7 +99,7 @@ class BPE(SequenceTokenizer):
     @property
     def vocabulary_size(self) -> int:
         """The highest id of the file, and one."""
-        return max(self._model.get_vocab(with_added_tokens=True).values()) + 1
+        return self._size
 
     @property
     def begin_id(self) -> int | None:
@@ -110,11 +118,13 @@ class BPE(SequenceTokenizer):
 
     def tokens(self, text: str) -> Sequence[int]:
         """Ids as the file's model has them."""
-        return self._model.encode(text, add_special_tokens=False).ids
+        with FileFaults(self.path, "sound tokenizer.json"):
+            return self._model.encode(text, add_special_tokens=False).ids
 
     def text_of(self, ids: Sequence[int]) -> str:
         """The text, as the file's decoder puts it together."""
-        return self._model.decode(list(ids), skip_special_tokens=True)
+        with FileFaults(self.path, "sound tokenizer.json"):
+            return self._model.decode(list(ids), skip_special_tokens=True)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -124,11 +134,20 @@ class BPE(SequenceTokenizer):
     @cached_property
     def _model(self) -> Tokenizer:
         text = _checked(read_file(self.path, self.sha256), self.path)
-        model: Tokenizer = library("tokenizers", self.name).Tokenizer.from_str(text)
+        tokenizers = library("tokenizers", self.name)
+        with FileFaults(self.path, "tokenizer.json"):
+            model: Tokenizer = tokenizers.Tokenizer.from_str(text)
         model.no_truncation()
         model.no_padding()
         model.encode_special_tokens = True
         return model
+
+    @cached_property
+    def _size(self) -> int:
+        size = max(self._model.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if not 0 < size <= LARGEST_VOCABULARY:
+            raise TokenizerFileError(f"{self.path} is no tokenizer.json: it has ids up to {size - 1:,}")
+        return size
 
     def _id_of(self, token: str, field: str) -> int:
         found = self._model.token_to_id(token)
@@ -146,9 +165,9 @@ class BPE(SequenceTokenizer):
 def _checked(content: bytes, path: str) -> str:
     """The text of a ``tokenizer.json``; the library says little about files that are something else."""
     try:
-        text = content.decode()
-        document = json.loads(text)
-    except ValueError as cause:
+        text = decode_text(content, "it")
+        document = parse_json(text, "it")
+    except DamagedText as cause:
         raise TokenizerFileError(f"{path} is no tokenizer.json: {cause}") from cause
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         raise TokenizerFileError(f"{path} is no tokenizer.json: it has no 'model'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -10,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from aimcore import Problem, component
+from aimcore.text_files import DamagedText, decode_text, split_lines
 from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
 from aimcore_tokenizers.sequences import SequenceTokenizer
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 NUM_MERGES = 49_152 - 256 - 2
 """How many lines of the file are used, as in CLIP's code; its vocabulary is 2 * 256 bytes, the merges, 2 special."""
 VOCABULARY_SIZE = 2 * 256 + NUM_MERGES + 2
+_LARGEST_FILE = 2**26
+"""Bytes that are unpacked at most: the released file has 3 million."""
 _END_OF_WORD = "</w>"
 _PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
@@ -115,8 +119,9 @@ class ClipBPE(SequenceTokenizer):
 def _merges_in(content: bytes, path: str) -> list[tuple[str, str]]:
     """The merges of the file, best first; the first line is a comment, and lines beyond the vocabulary are unused."""
     try:
-        lines = gzip.decompress(content).decode().split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as cause:
+        with gzip.open(io.BytesIO(content)) as file:
+            lines = split_lines(decode_text(file.read(_LARGEST_FILE), "it"))
+    except (OSError, EOFError, zlib.error, DamagedText) as cause:
         raise TokenizerFileError(f"{path} is no gzipped text: {type(cause).__name__}: {cause}") from cause
     merges = [tuple(line.split()) for line in islice(lines, 1, 1 + NUM_MERGES)]
     pairs = [(merge[0], merge[1]) for merge in merges if len(merge) == 2]

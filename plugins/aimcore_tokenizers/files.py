@@ -6,13 +6,17 @@ import hashlib
 import re
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from aimcore import AimcoreError, DataNotFound, Problem
 from aimcore.errors import LocationError
 from aimcore.locations import location_problems, open_location
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LIBRARY_ERRORS = (RuntimeError, RecursionError, ValueError, TypeError, IndexError, KeyError, OverflowError, OSError)
+LARGEST_VOCABULARY = 10_000_000
+"""A file with more ids than this is taken for damaged: an embedding of them would not fit in any memory."""
 
 
 class TokenizerFileError(AimcoreError):
@@ -58,6 +62,31 @@ def read_file(path: str, sha256: str | None = None) -> bytes:
             "something else. Put the recorded file back, or record the new hash and train anew"
         )
     return content
+
+
+class FileFaults:
+    """Names the file in whatever a library raises for it: ``with FileFaults(path, "tokenizer.json"): ...``.
+
+    tokenizers raises bare ``Exception`` for files that it does not understand, and Rust's panics come as a
+    ``BaseException`` of the module ``pyo3_runtime``; sentencepiece raises what its C++ code raises. An exception's type
+    is looked at here, because no ``except`` can be as narrow as that: interrupts and our own errors pass.
+
+    Raises:
+        TokenizerFileError: the library could not use the file.
+    """
+
+    def __init__(self, path: str, kind: str) -> None:
+        self._path = path
+        self._kind = kind
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and (kind is Exception or kind.__module__ == "pyo3_runtime" or kind in _LIBRARY_ERRORS):
+            raise TokenizerFileError(f"{self._path} is no {self._kind}: {kind.__name__}: {error}") from error
 
 
 def hash_of(path: str) -> str:

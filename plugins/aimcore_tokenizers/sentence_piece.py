@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from aimcore import Problem, component
-from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
+from aimcore_tokenizers.files import FileFaults, TokenizerFileError, file_problems, hash_of, library, read_file
 from aimcore_tokenizers.sequences import SequenceTokenizer
 
 
@@ -76,11 +76,13 @@ class SentencePiece(SequenceTokenizer):
 
     def tokens(self, text: str) -> Sequence[int]:
         """Ids of the pieces."""
-        return list(self._model.encode(text))
+        with FileFaults(self.path, "sound SentencePiece model"):
+            return list(self._model.encode(text))
 
     def text_of(self, ids: Sequence[int]) -> str:
         """The pieces put together."""
-        return str(self._model.decode(list(ids)))
+        with FileFaults(self.path, "sound SentencePiece model"):
+            return str(self._model.decode(list(ids)))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -91,10 +93,10 @@ class SentencePiece(SequenceTokenizer):
     def _model(self) -> Any:
         content = read_file(self.path, self.sha256)
         sentencepiece = library("sentencepiece", self.name)
-        try:
+        if not content:
+            raise TokenizerFileError(f"{self.path} is no SentencePiece model: it is empty")
+        with FileFaults(self.path, "SentencePiece model"):
             return sentencepiece.SentencePieceProcessor(model_proto=content)
-        except RuntimeError as cause:
-            raise TokenizerFileError(f"{self.path} is no SentencePiece model: {cause}") from cause
 
     def _special(self, found: int, what: str) -> int:
         if found < 0:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from aimcore import InvalidValue, Text, TextTokenizer, settings
+from aimcore.text_files import flaw_in
 from aimcore_tokenizers.files import library
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -62,7 +63,8 @@ class SequenceTokenizer(TextTokenizer):
         """Ids and what of them is scored, both ``[B, T]`` with T = ``context_length``.
 
         Raises:
-            InvalidValue: the context is too short for the special tokens and one more.
+            InvalidValue: the context is too short for the special tokens and one more, or a text holds half a
+                character (a lone surrogate), which has no UTF-8.
         """
         framed = (self.end_id is not None) + (self.begin_id is not None)
         if context_length <= framed:
@@ -71,6 +73,8 @@ class SequenceTokenizer(TextTokenizer):
         ids_BT = torch.full((len(texts), context_length), self.padding_id)
         valid_BT = torch.zeros(ids_BT.shape, dtype=torch.bool)
         for row, text in enumerate(texts):
+            if flaw := flaw_in(text):
+                raise InvalidValue(type(self).__name__, [("texts", f"in {text!r:.80}, {flaw}")])
             ids, num_valid = self._framed(self.tokens(self.cleaned(text)), context_length - framed)
             ids_BT[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             valid_BT[row, :num_valid] = True

@@ -43,8 +43,8 @@ class Bytes(SequenceTokenizer):
         return _PADDING
 
     def tokens(self, text: str) -> Sequence[int]:
-        """One id per byte; a lone surrogate, which has no bytes, becomes a question mark."""
-        return [byte + _NUM_SPECIAL for byte in text.encode(errors="replace")]
+        """One id per byte."""
+        return [byte + _NUM_SPECIAL for byte in text.encode()]
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Bytes that are no UTF-8 become U+FFFD."""

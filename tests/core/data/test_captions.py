@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+import attrs
 import pytest
 import torch
 from toy_plugins import toy_experiment, toy_plugins
@@ -119,6 +120,30 @@ def test_training_draws_another_sample_for_one_without_a_caption(data: MakeData,
         "cannot read 2: it has no caption of any kind (it has [])",
         "cannot read 5: it has no caption of any kind (it has [])",
     ]
+
+
+class HalfCharacters(Captioned):
+    """As its base; caption "a2" ends within an emoji."""
+
+    def read(self, index: int) -> Sample:
+        read = super().read(index)
+        return attrs.evolve(read, captions={"alt": ("a \ud83d",), "synthetic": ("s2",)}) if index == 2 else read
+
+
+def test_a_sample_with_half_a_character_is_unreadable_and_named(data: MakeData, warnings: list[str]) -> None:
+    source = HalfCharacters(8)
+    steps = list(train_steps(data(), source, patch_size=4, text=TEXT, seed=0, num_steps=2))
+    assert "2" not in {name for step in steps for batch in step for name in batch.extras["identifiers"]}
+    assert [line.split(";")[0] for line in warnings] == [
+        "cannot read 2: in its caption of kind 'alt', character 2 is the lone surrogate U+D83D, half of a character"
+    ]
+    batches = list(evaluation_batches(data(), source, patch_size=4, text=TEXT, batch_size=4))
+    assert [batch.sample_numbers_B.tolist() for batch in batches] == [[0, 1, 3], [4, 5, 6, 7]]
+    assert has_captions(source, None)
+    # The other kind is sound.
+    settings = data(caption_weights={"synthetic": 1.0})
+    batches = list(evaluation_batches(settings, source, patch_size=4, text=TEXT, batch_size=8))
+    assert len(batches[0].sample_numbers_B) == 8
 
 
 def test_evaluation_leaves_it_out(data: MakeData) -> None:

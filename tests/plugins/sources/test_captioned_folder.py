@@ -48,6 +48,21 @@ def test_a_line_may_name_an_image_behind_a_link(tmp_path: Path) -> None:
     assert opened.left_out == {"images that no line names": 3}
 
 
+def test_a_listing_is_read_as_any_text_is(tmp_path: Path) -> None:
+    lines = ["\ufeff" + json.dumps({"file": "one.png"}) + "\r", {"file": "three.png", "caption": "a\u2028b\x85c"}]
+    source = folder_of(tmp_path, *lines).open()
+    assert [source.read(index).identifier for index in range(2)] == ["one.png", "three.png"]
+    assert source.read(1).captions == {"alt": ("a\u2028b\x85c",)}
+    (tmp_path / "captions.jsonl").write_bytes(b'{"file": "on\xe9.png"}')
+    with pytest.raises(DataNotFound, match=r"captions.jsonl is not UTF-8 text: byte 12 is 0xe9"):
+        CaptionedFolder(url=str(tmp_path)).open()
+
+
+def test_a_label_with_half_a_character_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match=r"captions.jsonl:1: in 'label', character 1 is the lone surrogate U\+D83D"):
+        folder_of(tmp_path, '{"file": "one.png", "label": "a\\ud83d"}').open()
+
+
 def test_captions_may_be_several_of_several_kinds(tmp_path: Path) -> None:
     captions = {"synthetic": ["long", "longer"], "alt": "short", "none": []}
     sample = folder_of(tmp_path, {"file": "one.png", "captions": captions}).open().read(0)

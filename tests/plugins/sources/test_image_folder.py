@@ -268,8 +268,9 @@ def test_folders_without_a_name_are_listed(folder: Path) -> None:
         (b"cat tabby\ndog ,hound\n", r"names\.txt: line 2 must be a folder and its name, got 'dog ,hound'"),
         (b"cat tabby\ncat moggy\n", r"names\.txt: 'cat' stands there twice"),
         (b'{"cat": 3}', r"names\.txt: 'cat' must have a text as its name, got 3"),
-        (b'{"cat": ', r"names\.txt is neither text nor JSON: JSONDecodeError"),
-        (b"\xff\xfe", r"names\.txt is neither text nor JSON: UnicodeDecodeError"),
+        (b'{"cat": ', r"names\.txt is not JSON: Expecting value"),
+        (b"\xff\xfe", r"names\.txt is not UTF-8 text: byte 0 is 0xff"),
+        (b'{"cat": "a \\ud83d"}', r"names\.txt: in the name of 'cat', character 2 is the lone surrogate U\+D83D"),
     ],
 )
 def test_a_file_of_names_that_is_none_is_an_error(folder: Path, content: bytes, message: str) -> None:

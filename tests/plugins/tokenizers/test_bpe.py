@@ -1,3 +1,4 @@
+import json
 import pickle
 import sys
 from pathlib import Path
@@ -68,12 +69,54 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         BPE.from_file(str(tmp_path / "none.json"))
 
 
-@pytest.mark.parametrize("content", ["no json", "[1]", '{"model": 3}', '{"version": "1.0"}'])
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}
+NESTED = '{"model": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+@pytest.mark.parametrize(
+    "content", ["no json", "[1]", '{"model": 3}', '{"version": "1.0"}', '{"model": {"type": "BPE"}}', NESTED]
+)
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
     with pytest.raises(TokenizerFileError, match=r"is no tokenizer\.json"):
         _ = BPE.from_file(str(path)).vocabulary_size
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"type": "Unigram", "vocab": 5}},
+        {"model": {"type": "Unigram", "unk_id": 7, "vocab": [["a", 0.0]]}},
+        {"decoder": {"type": "Nothing"}},
+        {"added_tokens": [{"id": 0}]},
+        {"normalizer": {"type": "Replace", "pattern": {"Regex": "("}, "content": ""}},
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAECAwQFBgcICQ=="}},
+        {"normalizer": {"type": "Prepend", "prepend": ""}, "pre_tokenizer": BYTE_LEVEL},
+        {"model": {"type": "BPE", "vocab": {"a": 4_000_000_000}, "merges": []}, "added_tokens": []},
+        {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": []},
+    ],
+    ids=["vocabulary", "unknown id", "decoder", "added tokens", "regex", "panic", "later panic", "huge id", "empty"],
+)
+def test_what_the_library_says_of_a_damaged_file_comes_with_its_name(trained: BPE, change: dict[str, object]) -> None:
+    path = Path(trained.path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    damaged = BPE.from_file(str(path))
+    with pytest.raises(TokenizerFileError, match=r"tokenizer\.json is no (sound )?tokenizer\.json: \S+"):
+        _ = damaged.vocabulary_size, damaged.tokens("a red shoe")
+
+
+def test_a_byte_order_mark_in_the_file_is_read_over(trained: BPE) -> None:
+    path = Path(trained.path)
+    tokens = trained.tokens("two red shoes")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert BPE.from_file(str(path)).tokens("two red shoes") == tokens
+
+
+def test_half_a_character_is_named_and_nul_is_text(trained: BPE) -> None:
+    with pytest.raises(InvalidValue, match=r"texts: in 'a \\ud83d', character 2 is the lone surrogate U\+D83D"):
+        trained.encode(["a \ud83d"], 9)
+    assert trained.decode(trained.encode(["a\0b"], 9).ids_BT[0].tolist()) == "a\0b"
 
 
 def test_an_unknown_special_token_names_those_of_the_file(trained: BPE) -> None:

@@ -41,10 +41,15 @@ def test_decoding_stops_at_the_end_and_shows_no_special_token() -> None:
     assert Bytes().decode([2, 100, 0, 101, 1, 102]) == "ab"
 
 
-def test_half_a_character_and_lone_surrogates_do_no_harm() -> None:
+def test_a_text_may_be_cut_within_a_character() -> None:
     cut = Bytes().encode(["aé"], 3).ids_BT[0].tolist()
     assert Bytes().decode(cut) == "a\ufffd"
-    assert Bytes().decode(Bytes().encode(["a\udc80"], 9).ids_BT[0].tolist()) == "a?"
+
+
+def test_half_a_character_is_named_and_nul_is_text() -> None:
+    with pytest.raises(InvalidValue, match=r"texts: in 'a\\udc80', character 1 is the lone surrogate U\+DC80"):
+        Bytes().encode(["a\udc80"], 9)
+    assert Bytes().encode(["\0"], 3).ids_BT.tolist() == [[3, 1, 0]]
 
 
 def test_a_context_without_room_is_refused() -> None:

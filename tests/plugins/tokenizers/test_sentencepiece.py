@@ -1,9 +1,12 @@
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from vocabularies import write_sentencepiece
 
+from aimcore import InvalidValue
 from aimcore_tokenizers import Bytes, ClipBPE, SentencePiece
 from aimcore_tokenizers.files import MissingLibrary, TokenizerFileError
 
@@ -51,9 +54,28 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     endless = SentencePiece.from_file(write_sentencepiece(tmp_path, CORPUS, eos_id=-1))
     with pytest.raises(TokenizerFileError, match=r"has no piece for the end of a sentence \(eos\)"):
         endless.encode(["a"], 5)
-    (tmp_path / "text.model").write_text("hello")
-    with pytest.raises(TokenizerFileError, match="is no SentencePiece model"):
-        _ = SentencePiece.from_file(str(tmp_path / "text.model")).vocabulary_size
+    for content in ("hello", ""):
+        (tmp_path / "text.model").write_text(content)
+        with pytest.raises(TokenizerFileError, match=r"text\.model is no SentencePiece model: \w+"):
+            _ = SentencePiece.from_file(str(tmp_path / "text.model")).vocabulary_size
+
+
+def test_a_damaged_model_is_read_or_named(path: str, tmp_path: Path) -> None:
+    whole, random = Path(path).read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            damaged[place] = random.integers(0, 256)
+        (tmp_path / "damaged.model").write_bytes(damaged[: random.integers(1, 2 * len(whole))])
+        with suppress(TokenizerFileError):
+            SentencePiece.from_file(str(tmp_path / "damaged.model")).encode(["a red shoe"], 9)
+
+
+def test_half_a_character_is_named_and_nul_is_text(path: str) -> None:
+    tokenizer = SentencePiece.from_file(path)
+    with pytest.raises(InvalidValue, match=r"texts: in 'a \\ud83d', character 2 is the lone surrogate U\+D83D"):
+        tokenizer.encode(["a \ud83d"], 9)
+    assert tokenizer.encode(["a\0b"], 9).valid_BT.sum() >= 3
 
 
 # Derived by hand from what AIMv2's training code does: ftfy.fix_text, html.unescape twice, white space, lower case,
