@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger as _logger
 
-from aimcore.component import Component, Problem, at_least, component, settings, within
+from aimcore.component import Component, Problem, at_least, component, positive, settings, within
 from aimcore.errors import AimcoreError, DataNotFound, InvalidValue, UnreadableSample
 from aimcore.experiment import (
     SCALES,
@@ -153,6 +153,7 @@ __all__ = [
     "at_least",
     "component",
     "hookimpl",
+    "positive",
     "run_experiment",
     "run_study",
     "settings",

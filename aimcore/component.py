@@ -5,6 +5,7 @@ made by its ``build`` method.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
@@ -128,10 +129,20 @@ def component(name: str, *, paper: str = "") -> Callable[[C], C]:
     return decorate
 
 
-def at_least(path: str, value: float, minimum: float) -> Iterable[Problem]:
-    """Yield a problem if ``value`` is below ``minimum`` (or not a number)."""
+def at_least(path: str, value: float, minimum: float, most: float = math.inf) -> Iterable[Problem]:
+    """Yield a problem if ``value`` is below ``minimum`` (or not a number), or above ``most``."""
     if not value >= minimum:
         yield Problem(path, f"must be at least {minimum}, got {value!r}")
+    elif value > most:
+        yield Problem(path, f"must be at most {most}, got {value!r}")
+
+
+def positive(path: str, value: float, most: float = math.inf) -> Iterable[Problem]:
+    """Yield a problem if ``value`` is not above 0 (or not a number), or above ``most``."""
+    if not value > 0:
+        yield Problem(path, f"must be positive, got {value!r}")
+    elif value > most:
+        yield Problem(path, f"must be at most {most}, got {value!r}")
 
 
 def within(path: str, value: float, low: float, high: float) -> Iterable[Problem]:

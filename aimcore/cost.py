@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimcore.data.native import NativeSteps
+from aimcore.engine.building import module_on_meta
 from aimcore.engine.freezing import freeze
 from aimcore.experiment import Engine, Experiment
 from aimcore.modules import ObjectiveModule
@@ -87,9 +88,12 @@ class Cost:
 
 
 def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
-    """Count the cost of training ``experiment`` on ``world_size`` processes, without data and without weights."""
-    with torch.device("meta"):
-        module = experiment.objective.build(experiment.trunk.build())
+    """Count the cost of training ``experiment`` on ``world_size`` processes, without data and without weights.
+
+    Raises:
+        InvalidValue: it has more parameters than any machine holds.
+    """
+    module = module_on_meta(experiment)
     freeze(module, experiment.frozen)
     if experiment.engine.precision == "bf16":
         module.to(torch.bfloat16)

@@ -130,6 +130,18 @@ def with_article(kind: type[Any]) -> str:
     return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
+def unfit_number(value: Any, kind: Any) -> str:
+    """Why a number cannot be a ``kind``, ``int`` or ``float``; empty if it can, and for what is no number.
+
+    Whole numbers have at most 64 bits, with or without a sign, as in numpy and torch; floats are finite.
+    """
+    if kind is int and type(value) is int:
+        return "" if -(2**63) <= value < 2**64 else "it has more than 64 bits"
+    if kind is float and isinstance(value, int | float):
+        return "" if abs(value) <= sys.float_info.max else "it is not finite"  # NaN compares false
+    return ""
+
+
 def is_plain(value: Any) -> bool:
     """Whether a value can stand in JSON as it is."""
     return type(value) in NUMBERS_AND_TEXT and not (isinstance(value, float) and not math.isfinite(value))

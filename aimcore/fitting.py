@@ -24,6 +24,7 @@ from aimcore.declared import (
     is_union,
     item_types,
     members,
+    unfit_number,
 )
 from aimcore.wording import shown
 
@@ -73,7 +74,7 @@ def _is_settings(kind: Any) -> bool:
 
 def _fitted(value: Any, kind: Any, path: str, found: Misfits) -> Any:
     """``value`` as ``kind``, itself wherever that is possible; what does not fit is added to ``found``."""
-    if type(value) is kind:
+    if type(value) is kind and not unfit_number(value, kind):
         return value
     if is_union(kind):
         return _in_union(value, kind, path, found)
@@ -92,7 +93,8 @@ def _is_one(value: Any, kind: Any) -> bool:
         return value is None
     if kind in NUMBERS_AND_TEXT:
         # Exact: True is no whole number, and a recipe would not give numpy's numbers back.
-        return type(value) is kind or (kind is float and type(value) is int)
+        is_number = type(value) is kind or (kind is float and type(value) is int)
+        return is_number and not unfit_number(value, kind)
     if is_literal(kind):
         return is_literal_value(value, kind)
     return isinstance(value, kind) if is_component(kind) or _is_settings(kind) else True
@@ -173,11 +175,15 @@ def _cure(value: Any, kind: Any) -> str:
 
 
 def _number(value: Any, kind: Any) -> str:
-    """The plain number that 1e3 or numpy's stand for."""
+    """Why a number does not fit, or the plain number that 1e3 or numpy's stand for."""
     if kind not in (int, float) or isinstance(value, bool) or not isinstance(value, Real):
         return ""
+    if unfit_number(value, kind):
+        return f": {unfit_number(value, kind)}"
     number = float(value)
-    return f": write {int(number)}" if number.is_integer() else f": write {number}" if kind is float else ""
+    if number.is_integer() and abs(number) < 2**63:
+        return f": write {int(number)}"
+    return f": write {number}" if kind is float else ""
 
 
 def _is_item(value: Any, kind: Any) -> bool:

@@ -22,5 +22,7 @@ def unknown_field(name: object, known: Sequence[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as Python writes it, cut where that is long."""
+    if type(value) is int and value.bit_length() > _LONGEST:
+        return f"a whole number of {value.bit_length()} bits"  # Python refuses to write the longest ones
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from aimcore import limits
 from aimcore.engine.freezing import freeze
 from aimcore.engine.weights import load_weights
+from aimcore.errors import InvalidValue
 from aimcore.experiment import Experiment, Precision
 from aimcore.modules import ObjectiveModule
 from aimcore.randomness import keyed_bits
@@ -29,6 +31,30 @@ def build_module(experiment: Experiment) -> ObjectiveModule:
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(experiment.seed, "weights"))
         return experiment.objective.build(experiment.trunk.build())
+
+
+def module_on_meta(experiment: Experiment) -> ObjectiveModule:
+    """The trunk and objective without storage: only names and shapes.
+
+    Raises:
+        InvalidValue: they have more parameters than any machine holds.
+    """
+    with torch.device("meta"):
+        module = experiment.objective.build(experiment.trunk.build())
+    counts = {"trunk": _num_parameters(module.trunk), "objective": _num_parameters(module)}
+    counts["objective"] -= counts["trunk"]
+    if sum(counts.values()) > limits.PARAMETERS:
+        largest = max(counts, key=lambda part: counts[part])
+        message = (
+            f"trunk and objective together may have at most {limits.PARAMETERS:.0e} parameters, and these have "
+            f"{counts['trunk']:.1e} and {counts['objective']:.1e}: make it narrower or shallower"
+        )
+        raise InvalidValue(f"Experiment {experiment.name!r}", [(largest, message)])
+    return module
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def initial_module(experiment: Experiment) -> ObjectiveModule:

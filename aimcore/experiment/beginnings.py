@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from aimcore import limits
 from aimcore.component import Checked, Problem, at_least, settings
 from aimcore.experiment.names import name_problems
 from aimcore.locations import location_problems
@@ -61,4 +62,4 @@ class Branch(Checked):
     def problems(self) -> Iterable[Problem]:
         """The other run has a name, and has begun."""
         yield from name_problems("experiment", self.experiment)
-        yield from at_least("step", self.step, 1)
+        yield from at_least("step", self.step, 1, limits.STEPS)

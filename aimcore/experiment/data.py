@@ -6,11 +6,17 @@ from collections.abc import Iterable, Mapping
 from math import floor
 from typing import Literal
 
+from aimcore import limits
 from aimcore.component import Checked, Problem, at_least, settings, within
 from aimcore.roles import Source
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_WIDEST_CROP = 1000
+_MOST_JITTER = 100
+_MOST_PIXEL = 10**6
+"""Largest mean or standard deviation, where pixels lie in [0, 1]."""
+_MOST_LOG2_AREA = limits.PATCHES.bit_length() - 1
 
 
 @settings
@@ -31,10 +37,20 @@ class Augmentation(Checked):
         """Ranges must be ordered, probabilities lie in [0, 1]."""
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             yield Problem("crop_scale", f"must be two shares 0 < low <= high <= 1, got {self.crop_scale}")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            yield Problem("crop_ratio", f"must be two ratios 0 < low <= high, got {self.crop_ratio}")
+        if not 1 / _WIDEST_CROP <= self.crop_ratio[0] <= self.crop_ratio[1] <= _WIDEST_CROP:
+            yield Problem(
+                "crop_ratio",
+                f"must be two ratios 1/{_WIDEST_CROP} <= low <= high <= {_WIDEST_CROP}, got {self.crop_ratio}",
+            )
+        if self.color_jitter is not None:
+            yield from self._jitter_problems(*self.color_jitter)
         yield from within("flip_probability", self.flip_probability, 0, 1)
         yield from within("color_jitter_probability", self.color_jitter_probability, 0, 1)
+
+    def _jitter_problems(self, *spreads: float) -> Iterable[Problem]:
+        for place, spread in enumerate(spreads):
+            most = _MOST_JITTER if place < 3 else 0.5  # hue is half a turn at most
+            yield from within(f"color_jitter.{place}", spread, 0, most)
 
 
 @settings
@@ -77,9 +93,17 @@ class NativeResolution(Checked):
     def problems(self) -> Iterable[Problem]:
         """The least number of images must fit, at the largest area too."""
         low, high = self.log2_area
-        yield from at_least("images_multiple_of", self.images_multiple_of, 1)
-        if not 0 <= low <= high:
-            yield Problem("log2_area", f"must be two exponents 0 <= low <= high, got {self.log2_area}")
+        yield from at_least("images_multiple_of", self.images_multiple_of, 1, limits.BATCH)
+        if not 0 <= low <= high <= _MOST_LOG2_AREA:
+            yield Problem(
+                "log2_area", f"must be two exponents 0 <= low <= high <= {_MOST_LOG2_AREA}, got {self.log2_area}"
+            )
+        elif self.patches_per_step > limits.BATCH * floor(2**low):
+            most = limits.BATCH * floor(2**low)
+            yield Problem(
+                "patches_per_step",
+                f"must be at most {most}, {limits.BATCH} images of the smallest area, got {self.patches_per_step}",
+            )
         elif self.patches_per_step < self.images_multiple_of * floor(2**high):
             yield Problem(
                 "patches_per_step",
@@ -125,14 +149,21 @@ class Data(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """Counts must be positive, mean and std of one length."""
-        yield from at_least("batch_size", self.batch_size, 1)
-        yield from at_least("image_size", self.image_size, 1)
+        yield from at_least("batch_size", self.batch_size, 1, limits.BATCH)
+        yield from at_least("image_size", self.image_size, 1, limits.IMAGE_SIDE)
         yield from within("eval_crop", self.eval_crop, 0.01, 1)
-        yield from at_least("num_workers", self.num_workers, 0)
-        yield from at_least("max_unreadable", self.max_unreadable, 0)
+        yield from at_least("num_workers", self.num_workers, 0, limits.PROCESSES)
+        yield from at_least("max_unreadable", self.max_unreadable, 0, limits.IMAGES)
         yield from within("max_unreadable_share", self.max_unreadable_share, 0, 1)
         weights = {} if self.caption_weights is None else self.caption_weights
         if self.caption_weights is not None and not (all(v >= 0 for v in weights.values()) and any(weights.values())):
             yield Problem("caption_weights", f"must be null or weights of 0 and more, not all 0, got {dict(weights)}")
+        if len(self.mean) > limits.CHANNELS:
+            yield Problem("mean", f"must have at most {limits.CHANNELS} values, got {len(self.mean)}")
+        for place, value in enumerate(self.mean):
+            yield from within(f"mean.{place}", value, -_MOST_PIXEL, _MOST_PIXEL)
+        for place, value in enumerate(self.std):
+            if value > 0:
+                yield from within(f"std.{place}", value, 1 / _MOST_PIXEL, _MOST_PIXEL)
         if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
             yield Problem("std", f"must be positive, one value per value of mean {self.mean}, got {self.std}")

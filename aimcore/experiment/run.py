@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from aimcore import limits
 from aimcore.component import Checked, Problem, at_least, settings
 from aimcore.experiment.abilities import ability_problems
 from aimcore.experiment.beginnings import Branch, Weights
@@ -55,16 +56,20 @@ class Experiment(Checked):
     def problems(self) -> Iterable[Problem]:
         """The parts must fit each other: abilities, grid, batch size."""
         yield from name_problems("name", self.name)
-        yield from at_least("num_steps", self.num_steps, 1)
-        yield from at_least("log_every", self.log_every, 1)
+        yield from at_least("num_steps", self.num_steps, 1, self._most_steps)
+        yield from at_least("log_every", self.log_every, 1, limits.STEPS)
         if self.checkpoint_every is not None:
-            yield from at_least("checkpoint_every", self.checkpoint_every, 1)
+            yield from at_least("checkpoint_every", self.checkpoint_every, 1, limits.STEPS)
         for path, message in self.schedule.problems_in(self.num_steps, self.optimizer.peak_lr):
             yield Problem(f"schedule.{path}", message)
         if self.data.native is None and self.data.batch_size % self.engine.accumulation_steps:
             yield Problem("engine.accumulation_steps", f"must divide data.batch_size ({self.data.batch_size})")
         yield from self._beginning_problems()
         yield from self._misfits()
+
+    @property
+    def _most_steps(self) -> int:
+        return limits.STEPS if self.data.native is None else limits.NATIVE_STEPS
 
     def _beginning_problems(self) -> Iterable[Problem]:
         if self.branch is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from aimcore import limits
 from aimcore.component import Problem, at_least
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def size_problems(experiment: Experiment) -> Iterable[Problem]:
             yield Problem("probe_image_sizes", f"each size once, and not data.image_size, got {size} again")
         known.add(size)
     if experiment.probe_native_area is not None:
-        yield from at_least("probe_native_area", experiment.probe_native_area, 1)
+        yield from at_least("probe_native_area", experiment.probe_native_area, 1, limits.PATCHES)
         yield from _needs_native(experiment, "probe_native_area")
         yield from _blind_probes(experiment)
 
@@ -33,6 +34,13 @@ def _square(experiment: Experiment, path: str, size: int, *, trains: bool) -> It
     patch = experiment.trunk.patch_size
     if size < 1 or size % patch:
         yield Problem(path, f"must be a multiple of the trunk's patch size {patch}, got {size}")
+        return
+    if size > limits.IMAGE_SIDE or (size // patch) ** 2 > limits.PATCHES:
+        yield Problem(
+            path,
+            f"must be at most {limits.IMAGE_SIDE} px and {limits.PATCHES} patches, got {size} px and "
+            f"{(size // patch) ** 2} patches of {patch} px",
+        )
         return
     grid = PatchGrid(size // patch, size // patch)
     where = "trunk" if trains else path

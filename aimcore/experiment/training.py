@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from aimcore.component import Checked, Problem, at_least, settings
+from aimcore import limits
+from aimcore.component import Checked, Problem, at_least, positive, settings
 
 
 @settings
@@ -25,13 +26,13 @@ class Optimizer(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """Rates must be positive, betas in [0, 1)."""
-        if not self.peak_lr > 0:
-            yield Problem("peak_lr", f"must be positive, got {self.peak_lr}")
-        yield from at_least("weight_decay", self.weight_decay, 0)
+        yield from positive("peak_lr", self.peak_lr, limits.RATE)
+        yield from at_least("weight_decay", self.weight_decay, 0, limits.DECAY)
         if self.decay == "decoupled" and self.weight_decay >= 1:
             yield Problem("weight_decay", f"must be below 1 where decay is 'decoupled', got {self.weight_decay}")
         if not all(0 <= beta < 1 for beta in self.betas):
             yield Problem("betas", f"must lie in [0, 1), got {self.betas}")
+        yield from positive("eps", self.eps, 1)
         if self.gradient_clipping is not None and not self.gradient_clipping > 0:
             yield Problem("gradient_clipping", f"must be positive or null, got {self.gradient_clipping}")
 
@@ -56,13 +57,15 @@ class Schedule(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """Steps and rates cannot be negative."""
-        yield from at_least("warmup_steps", self.warmup_steps, 0)
-        yield from at_least("warmup_lr", self.warmup_lr, 0)
-        yield from at_least("final_lr", self.final_lr, 0)
-        yield from at_least("cooldown_steps", self.cooldown_steps, 0)
-        yield from at_least("cooldown_lr", self.cooldown_lr, 0)
-        if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
-            yield Problem("decay_steps", f"must be above warmup_steps ({self.warmup_steps}), got {self.decay_steps}")
+        for steps in ("warmup_steps", "cooldown_steps"):
+            yield from at_least(steps, getattr(self, steps), 0, limits.STEPS)
+        for rate in ("warmup_lr", "final_lr", "cooldown_lr"):
+            yield from at_least(rate, getattr(self, rate), 0, limits.RATE)
+        if self.decay_steps is not None:
+            if self.decay_steps <= self.warmup_steps:
+                known = f"warmup_steps ({self.warmup_steps})"
+                yield Problem("decay_steps", f"must be above {known}, got {self.decay_steps}")
+            yield from at_least("decay_steps", self.decay_steps, 1, limits.STEPS)
 
     def problems_in(self, num_steps: int, peak_lr: float) -> Iterable[Problem]:
         """Why this schedule cannot be that of a run of ``num_steps``: a shape cut short, or a rate that would rise."""
@@ -112,9 +115,9 @@ class Engine(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """Refuse what trains silently wrong."""
-        yield from at_least("accumulation_steps", self.accumulation_steps, 1)
+        yield from at_least("accumulation_steps", self.accumulation_steps, 1, limits.BATCH)
         if self.num_threads is not None:
-            yield from at_least("num_threads", self.num_threads, 1)
+            yield from at_least("num_threads", self.num_threads, 1, limits.PROCESSES)
         if self.zero_stage == 0 and self.precision == "bf16":
             yield Problem(
                 "precision", "bf16 at ZeRO stage 0 trains silently wrong: use zero_stage 1 or more, or autocast"

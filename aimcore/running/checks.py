@@ -129,16 +129,16 @@ def _text_problems(experiment: Experiment) -> Iterator[Problem]:
 
 
 def _weight_problems(experiment: Experiment) -> Iterator[Problem]:
-    """What is frozen must be there, and initial weights must fit: told without any weights in memory."""
-    if not experiment.frozen and experiment.initial_weights is None:
-        return
-    import torch
-
+    """There are not too many parameters, what is frozen is there, and initial weights fit: without any in memory."""
+    from aimcore.engine.building import module_on_meta
     from aimcore.engine.freezing import problems_of
     from aimcore.engine.weights import check_weights
 
-    with torch.device("meta"):
-        module = experiment.objective.build(experiment.trunk.build())
+    try:
+        module = module_on_meta(experiment)
+    except InvalidValue as error:
+        yield from (Problem(path, message) for path, message in error.problems)
+        return
     yield from problems_of(module, experiment.frozen)
     if experiment.initial_weights is not None and experiment.initial_weights.url is not None:
         try:

@@ -38,7 +38,7 @@ class CrossAttentionDecoder(Decoder):
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive, and heads divide the width."""
-        return size_problems(self.width, self.depth, self.num_heads)
+        return size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
 
     def build(
         self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int

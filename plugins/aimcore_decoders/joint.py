@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, at_least, component
+from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, at_least, component, limits, positive
 from aimcore.attention import Mask, mask_of
 from aimcore.layers import KeyValue, TransformerBlock, init_linears, init_output, make_norm, swiglu_width
 from aimcore.modules import Decoded, DecoderState
@@ -32,7 +32,7 @@ class JointDecoder(Decoder):
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive, and heads divide the width."""
-        return size_problems(self.width, self.depth, self.num_heads)
+        return size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
 
     def build(self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int) -> JointDecoderModule:
         """The module."""
@@ -152,10 +152,12 @@ class JointDecoderModule(DecoderModule):
         return predictions_MK
 
 
-def size_problems(width: int, depth: int, num_heads: int) -> Iterable[Problem]:
-    """What is wrong with a decoder's size."""
-    for field, value in (("width", width), ("depth", depth), ("num_heads", num_heads)):
-        yield from at_least(field, value, 1)
+def size_problems(width: int, depth: int, num_heads: int, norm_eps: float) -> Iterable[Problem]:
+    """What is wrong with a decoder's size, or the constant of its norms."""
+    yield from at_least("width", width, 1, limits.WIDTH)
+    yield from at_least("depth", depth, 1, limits.DEPTH)
+    yield from at_least("num_heads", num_heads, 1, limits.HEADS)
+    yield from positive("norm_eps", norm_eps, 1)
     if num_heads > 0 and width % num_heads:
         yield Problem("width", f"must be a multiple of num_heads ({num_heads}), got {width}")
 

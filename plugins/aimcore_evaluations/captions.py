@@ -22,6 +22,7 @@ from aimcore import (
     TextTokenizer,
     at_least,
     component,
+    limits,
 )
 from aimcore.evaluation import Captioned, Material, Split, generate, learns_to_stop, share
 
@@ -48,7 +49,7 @@ class Captions(Evaluation):
 
     def problems(self) -> Iterable[Problem]:
         """There is something to caption."""
-        return at_least("num_images", self.num_images, 1)
+        return at_least("num_images", self.num_images, 1, limits.IMAGES)
 
     def problems_with(self, objective: Objective) -> Iterator[str]:
         """It must write captions, and have learnt where they end."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component
+from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component, limits
 from aimcore.evaluation import Captioned, Material, Split, chance_of_hits, hits, share, similarities
 from aimcore_evaluations.prompts import cannot_compare, compared_by
 
@@ -45,9 +45,11 @@ class Retrieval(Evaluation):
 
     def problems(self) -> Iterable[Problem]:
         """Something must be found among others."""
-        yield from at_least("max_images", self.max_images, 2)
+        yield from at_least("max_images", self.max_images, 2, limits.IMAGES)
         if not self.recall_at or min(self.recall_at) < 1:
             yield Problem("recall_at", f"must be ranks of at least 1, got {self.recall_at}")
+        elif max(self.recall_at) > limits.IMAGES:
+            yield Problem("recall_at", f"must be ranks of at most {limits.IMAGES}, got {self.recall_at}")
 
     def problems_with(self, objective: Objective) -> Iterable[str]:
         """Images and texts must be comparable."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aimcore import Evaluation, Objective, ObjectiveModule, OpenSource, Problem, Score, at_least, component
+from aimcore import Evaluation, Objective, ObjectiveModule, OpenSource, Problem, Score, at_least, component, limits
 from aimcore.errors import UnreadableSample
 from aimcore.evaluation import Material, compared, embedded_texts, hits, share, shuffled, similarities
 from aimcore_evaluations.prompts import PROMPTS, cannot_compare, compared_by
@@ -44,7 +44,7 @@ class ZeroShot(Evaluation):
         if wrong or not self.templates:
             yield Problem("templates", f"must be texts with one {{}} each, for the class's name, got {self.templates}")
         if self.max_images is not None:
-            yield from at_least("max_images", self.max_images, 1)
+            yield from at_least("max_images", self.max_images, 1, limits.IMAGES)
 
     def problems_with(self, objective: Objective) -> Iterable[str]:
         """Images and texts must be comparable."""

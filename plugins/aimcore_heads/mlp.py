@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from torch import Tensor, nn
 
-from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component
+from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, limits, positive
 from aimcore.layers import MLPBlock, init_linears
 from aimcore.patches import sincos_positions
 
@@ -34,8 +34,10 @@ class MLPHead(Head):
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive, and positions need a width that is a multiple of 4."""
-        for field in ("width", "depth", "ffn_ratio"):
-            yield from at_least(field, getattr(self, field), 1)
+        yield from at_least("width", self.width, 1, limits.WIDTH)
+        yield from at_least("depth", self.depth, 1, limits.DEPTH)
+        yield from at_least("ffn_ratio", self.ffn_ratio, 1, limits.RATIO)
+        yield from positive("norm_eps", self.norm_eps, 1)
         if self.positions == "after_projection" and self.width % 4:
             yield Problem("width", f"sine-cosine positions need a multiple of 4, got {self.width}")
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component
+from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, limits, positive
 from aimcore.attention import mask_of
 from aimcore.layers import TransformerBlock, init_linears
 from aimcore.patches import sincos_positions
@@ -29,8 +29,11 @@ class TransformerHead(Head):
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive, and heads divide the width."""
-        for field in ("width", "depth", "num_heads", "ffn_ratio"):
-            yield from at_least(field, getattr(self, field), 1)
+        yield from at_least("width", self.width, 1, limits.WIDTH)
+        yield from at_least("depth", self.depth, 1, limits.DEPTH)
+        yield from at_least("num_heads", self.num_heads, 1, limits.HEADS)
+        yield from at_least("ffn_ratio", self.ffn_ratio, 1, limits.RATIO)
+        yield from positive("norm_eps", self.norm_eps, 1)
         if self.num_heads > 0 and self.width % self.num_heads:
             yield Problem("width", f"must be a multiple of num_heads ({self.num_heads}), got {self.width}")
 

@@ -21,6 +21,7 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
+    limits,
     within,
 )
 from aimcore.randomness import keyed_uniform
@@ -58,7 +59,7 @@ class CapPa(Objective):
 
     def problems(self) -> Iterable[Problem]:
         """The context has room for a token; the share is one; the decoder can mask its inputs."""
-        yield from at_least("context_length", self.context_length, 1)
+        yield from at_least("context_length", self.context_length, 1, limits.PATCHES)
         yield from within("parallel_share", self.parallel_share, 0, 1)
         if not isinstance(self.decoder, CrossAttentionDecoder):
             yield Problem("decoder", f"must be cross_attention, which has a mask token, got {self.decoder.name!r}")

@@ -20,6 +20,7 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
+    limits,
 )
 from aimcore.roles import Skill
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder
@@ -61,7 +62,7 @@ class Captioning(Objective):
 
     def problems(self) -> Iterable[Problem]:
         """The context has room for a token."""
-        return at_least("context_length", self.context_length, 1)
+        return at_least("context_length", self.context_length, 1, limits.PATCHES)
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """A prefix is drawn among at least two patches."""

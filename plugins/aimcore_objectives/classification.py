@@ -26,6 +26,7 @@ from aimcore import (
     UnreadableSample,
     at_least,
     component,
+    limits,
     within,
 )
 from aimcore.layers import init_linears
@@ -64,7 +65,7 @@ class Classification(Objective):
 
     def problems(self) -> Iterable[Problem]:
         """There is a choice between classes, and some of the target is left."""
-        yield from at_least("num_classes", self.num_classes, 2)
+        yield from at_least("num_classes", self.num_classes, 2, limits.CLASSES)
         yield from within("label_smoothing", self.label_smoothing, 0, 0.99)
 
     def problems_with_data(self, source: OpenSource) -> Iterable[str]:

@@ -25,6 +25,7 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
+    limits,
 )
 from aimcore.roles import Skill
 from aimcore_objectives.gathering import from_all
@@ -74,8 +75,9 @@ class Contrastive(Objective):
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive."""
-        for field in ("context_length", "embedding_width", "num_pool_heads"):
-            yield from at_least(field, getattr(self, field), 1)
+        yield from at_least("context_length", self.context_length, 1, limits.PATCHES)
+        yield from at_least("embedding_width", self.embedding_width, 1, limits.WIDTH)
+        yield from at_least("num_pool_heads", self.num_pool_heads, 1, limits.HEADS)
 
     def build(self, trunk: TrunkModule) -> ContrastiveModule:
         """The trunk with both towers."""

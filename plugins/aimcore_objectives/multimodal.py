@@ -27,6 +27,7 @@ from aimcore import (
     View,
     at_least,
     component,
+    limits,
 )
 from aimcore.patches import order_of, reorder
 from aimcore.roles import Skill
@@ -93,8 +94,8 @@ class Multimodal(Objective):
 
     def problems(self) -> Iterable[Problem]:
         """Lengths must be positive, and the weight not negative."""
-        yield from at_least("context_length", self.context_length, 1)
-        yield from at_least("image_weight", self.image_weight, 0)
+        yield from at_least("context_length", self.context_length, 1, limits.PATCHES)
+        yield from at_least("image_weight", self.image_weight, 0, 1e6)
         if not self.decoder.predicts_patches:
             yield Problem("decoder", f"must predict patches, and {self.decoder.name!r} predicts text only")
         if isinstance(self.prefix, int):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore import CAUSAL, Features, Problem, Text, TextTokenizer, settings
+from aimcore import CAUSAL, Features, Problem, Text, TextTokenizer, at_least, limits, settings
 from aimcore.attention import mask_of
 from aimcore.component import Checked
 from aimcore.layers import TransformerBlock, init_linears, make_norm, swiglu_width
@@ -36,7 +36,9 @@ class TextTower(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive, and heads divide the width."""
-        return size_problems(self.width, self.depth, self.num_heads)
+        yield from size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
+        if self.ffn_width is not None:
+            yield from at_least("ffn_width", self.ffn_width, 1, limits.RATIO * limits.WIDTH)
 
 
 class TextTowerModule(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from aimcore import Problem, at_least, component
+from aimcore import Problem, at_least, component, limits
 from aimcore_probes.grid_probe import GridProbe
 
 if TYPE_CHECKING:
@@ -66,10 +66,12 @@ class AttentiveProbe(GridProbe):
         decays = self.weight_decays
         if not decays or len(set(decays)) < len(decays) or not all(decay >= 0 for decay in decays):
             yield Problem("weight_decays", f"must be distinct and not negative, got {decays}")
+        elif max(decays) > limits.DECAY:
+            yield Problem("weight_decays", f"must be at most {limits.DECAY:g}, got {decays}")
         if self.num_heads is not None:
-            yield from at_least("num_heads", self.num_heads, 1)
+            yield from at_least("num_heads", self.num_heads, 1, limits.HEADS)
         if self.max_train_images is not None:
-            yield from at_least("max_train_images", self.max_train_images, 4)
+            yield from at_least("max_train_images", self.max_train_images, 4, limits.IMAGES)
 
     def heads_of(self, width: int) -> int:
         """How many heads tokens of ``width`` get: ``num_heads`` (or as many as are 128 wide) if that divides it."""

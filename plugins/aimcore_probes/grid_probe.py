@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from aimcore import FeatureStream, FittedProbe, Probe, Problem, at_least, settings
+from aimcore import FeatureStream, FittedProbe, Probe, Problem, at_least, limits, settings
 from aimcore_probes.layers import chosen_layers, problems_with_layers
 
 if TYPE_CHECKING:
@@ -72,16 +72,18 @@ class GridProbe(Probe):
 
     def problems(self) -> Iterable[Problem]:
         """Rates must be distinct and not below ``min_lr``; counts must be positive."""
-        yield from at_least("min_lr", self.min_lr, 0)
+        yield from at_least("min_lr", self.min_lr, 0, limits.RATE)
         rates = self.learning_rates
         if not rates or len(set(rates)) < len(rates) or not min(rates) >= self.min_lr or min(rates) == 0:
             yield Problem("learning_rates", f"must be distinct positive rates, none below min_lr, got {rates}")
+        elif max(rates) > limits.RATE:
+            yield Problem("learning_rates", f"must be at most {limits.RATE:g}, got {rates}")
         if not all(0 <= beta < 1 for beta in self.betas):
             yield Problem("betas", f"must lie in [0, 1), got {self.betas}")
-        yield from at_least("epochs", self.epochs, 1)
+        yield from at_least("epochs", self.epochs, 1, limits.EPOCHS)
         if not 0 <= self.warmup_epochs < self.epochs:
             yield Problem("warmup_epochs", f"must lie in [0, epochs), got {self.warmup_epochs} of {self.epochs}")
-        yield from at_least("batch_size", self.batch_size, 2)
+        yield from at_least("batch_size", self.batch_size, 2, limits.BATCH)
         if self.gradient_clipping is not None and not self.gradient_clipping > 0:
             yield Problem("gradient_clipping", f"must be positive or null, got {self.gradient_clipping}")
         yield from problems_with_layers(self.layers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from aimcore import FittedProbe, Probe, Problem, at_least, component
+from aimcore import FittedProbe, Probe, Problem, at_least, component, limits, within
 from aimcore_probes.layers import chosen_layers, problems_with_layers
 
 if TYPE_CHECKING:
@@ -34,9 +34,11 @@ class KNNProbe(Probe):
 
     def problems(self) -> Iterable[Problem]:
         """Counts and temperatures must be positive."""
-        yield from at_least("k", self.k, 1)
+        yield from at_least("k", self.k, 1, limits.IMAGES)
         if self.temperature is not None and not self.temperature > 0:
             yield Problem("temperature", f"must be positive or null, got {self.temperature}")
+        elif self.temperature is not None:
+            yield from within("temperature", self.temperature, 1e-6, 1e6)  # float32 divides by it
         yield from problems_with_layers(self.layers)
 
     def layers_of(self, depth: int) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aimcore import InvalidValue, Problem
+from aimcore import InvalidValue, Problem, limits
 
 NUM_LAYERS = 6
 """Blocks whose outputs the probes of arXiv:2401.08541 average."""
@@ -27,3 +27,5 @@ def problems_with_layers(layers: tuple[int, ...] | None) -> Iterable[Problem]:
     """Blocks are counted from 0, each once."""
     if layers is not None and (len(set(layers)) < len(layers) or not all(layer >= 0 for layer in layers)):
         yield Problem("layers", f"must be distinct blocks, counted from 0, got {layers}")
+    elif layers and max(layers) >= limits.DEPTH:
+        yield Problem("layers", f"must lie below {limits.DEPTH}, got {layers}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from aimcore import Problem, at_least, component
+from aimcore import Problem, at_least, component, limits
 from aimcore_probes.grid_probe import GridProbe
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class LinearProbe(GridProbe):
     def problems(self) -> Iterable[Problem]:
         """The grid's, and a decay cannot be negative."""
         yield from super().problems()
-        yield from at_least("weight_decay", self.weight_decay, 0)
+        yield from at_least("weight_decay", self.weight_decay, 0, limits.DECAY)
 
     def module(self, shape: tuple[int, ...], num_classes: int, generator: Generator) -> GridModule:
         """Classifiers of features ``[D]``, all of them zero."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aimcore import Tracker, TrackerRun, component, hookimpl
+from aimcore import Problem, Tracker, TrackerRun, at_least, component, hookimpl
 
 
 @hookimpl
@@ -31,6 +31,10 @@ class TensorBoard(Tracker):
     ``tensorboard`` in the run's folder."""
     flush_seconds: int = 10
     """Events reach the disk at least this often."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Events are written once a day at least."""
+        yield from at_least("flush_seconds", self.flush_seconds, 1, 86400)
 
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TensorBoardRun:
         """Begin a file of events beside those that are there, and hide theirs from ``resume_step`` on."""

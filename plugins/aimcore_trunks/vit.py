@@ -7,7 +7,20 @@ from typing import Literal, Self
 
 from torch import Tensor, nn
 
-from aimcore import Ability, Attention, Features, Images, PatchGrid, Problem, Reading, Trunk, TrunkModule, at_least
+from aimcore import (
+    Ability,
+    Attention,
+    Features,
+    Images,
+    PatchGrid,
+    Problem,
+    Reading,
+    Trunk,
+    TrunkModule,
+    at_least,
+    limits,
+    positive,
+)
 from aimcore.attention import Mask, mask_of
 from aimcore.component import component
 from aimcore.layers import (
@@ -70,10 +83,16 @@ class ViT(Trunk):
 
     def problems(self) -> Iterable[Problem]:
         """Shapes must divide, and learned positions need their grid."""
-        for field in ("width", "depth", "num_heads", "patch_size", "num_channels"):
-            yield from at_least(field, getattr(self, field), 1)
+        yield from at_least("width", self.width, 1, limits.WIDTH)
+        yield from at_least("depth", self.depth, 1, limits.DEPTH)
+        yield from at_least("num_heads", self.num_heads, 1, limits.HEADS)
+        yield from at_least("patch_size", self.patch_size, 1, limits.PATCH_SIDE)
+        yield from at_least("num_channels", self.num_channels, 1, limits.CHANNELS)
+        yield from positive("norm_eps", self.norm_eps, 1)
         if self.ffn_width is not None:
-            yield from at_least("ffn_width", self.ffn_width, 1)
+            yield from at_least("ffn_width", self.ffn_width, 1, limits.RATIO * limits.WIDTH)
+        for place, side in enumerate(self.grid or ()):
+            yield from at_least(f"grid.{place}", side, 1, limits.IMAGE_SIDE)
         if self.num_heads > 0 and self.width % self.num_heads:
             yield Problem("width", f"must be a multiple of num_heads ({self.num_heads}), got {self.width}")
         if self.positions == "sincos" and self.width % 4:

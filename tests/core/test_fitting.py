@@ -83,6 +83,12 @@ def problems(cls: type[Any] = Everything, **fields: Any) -> list[tuple[str, str]
          f", from {__name__.partition('.')[0]}"),
         ({"part": "evrything"}, "part", "must be a component (Ordering) or None, got 'evrything': names stand for "
          "components in recipes alone; import its class, and write a value of it"),
+        ({"whole": 2**64}, "whole", "must be a whole number, got 18446744073709551616: it has more than 64 bits"),
+        ({"whole": 10**5000}, "whole",
+         "must be a whole number, got a whole number of 16610 bits: it has more than 64 bits"),
+        ({"number": float("nan")}, "number", "must be a number, got nan: it is not finite"),
+        ({"number": 10**400}, "number", "must be a number, got a whole number of 1329 bits: it is not finite"),
+        ({"pair": (1, float("inf"))}, "pair.1", "must be a number, got inf: it is not finite"),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_is_told_with_its_path(fields: dict[str, Any], path: str, message: str) -> None:
@@ -97,7 +103,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     "fields",
     [
         {"number": 1, "pair": (1, 2)},
-        {"number": float("nan")},
+        {"whole": 2**64 - 1, "number": -1e308},
+        {"whole": -(2**63), "number": 10**308},
         {"path": "anything", "later": object(), "anything": object()},
         {"choice": "low", "many": None, "inner": Inner(), "part": Everything()},
     ],
