@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ from aimcore.testing.checks import Check
 from aimcore.testing.listing import plugins_with
 from aimcore.testing.requirements import FAULTS, explained, require
 
+_HUGE = 2**62
+"""More than anything has, and still a whole number that numpy and torch can hold."""
 _NAME = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
 
@@ -83,10 +86,11 @@ def check_its_recipe_gives_it_back(component: Component) -> None:
 
 
 def check_bad_numbers_raise_no_other_error_than_invalid_value(component: Component) -> None:
-    """Zero and negative numbers in its fields are accepted or told as problems, never another error."""
+    """Zero, negative and huge numbers in its fields are accepted or reported as problems, never another error."""
     every = list(bad_numbers(component))
-    names = {name for change in every for name in change}
-    for change in (*every, dict.fromkeys(names, -1.0), dict.fromkeys(names, 0.0)):
+    huge = [{name: type(value)(_HUGE)} for change in every for name, value in change.items()]
+    together = ChainMap(*map(dict, huge)), ChainMap(*map(dict, every)), ChainMap(*map(dict, reversed(every)))
+    for change in (*every, *huge, *map(dict, together)):
         with explained(f"problems() itself fails for {change}: judge other fields only once each is right by itself"):
             paths_of_problems(component, change)
 

@@ -94,6 +94,17 @@ class Dividing(Sound):
 
 
 @component("mutant")
+class Overflowing(Sound):
+    """Raises to a power before it knows that the field is small."""
+
+    log2_columns: float = 2.0
+
+    def problems(self) -> Iterable[Problem]:
+        if 12 % 2.0**self.log2_columns:
+            yield Problem("log2_columns", "2 to its power must divide 12")
+
+
+@component("mutant")
 class Misnaming(Sound):
     """Reports a problem of a field that does not exist."""
 
@@ -126,6 +137,7 @@ MUTANTS = (
     (checks.check_its_recipe_gives_it_back, Unresolvable()),
     (checks.check_its_recipe_gives_it_back, Located()),
     (checks.check_bad_numbers_raise_no_other_error_than_invalid_value, Dividing()),
+    (checks.check_bad_numbers_raise_no_other_error_than_invalid_value, Overflowing()),
     (checks.check_its_problems_name_its_fields, Misnaming()),
     (checks.check_its_problems_are_told_together, Hasty()),
 )
