@@ -14,6 +14,9 @@ held-out concepts rises in every size. What Figure 2 shows is there in little: t
 with the most samples a larger width has a lower loss; with few samples, larger widths are undertrained. Each model has
 one seed, so expect noise of a percent or so.
 
+The law of the lower envelope is fitted only at budgets where a size beats a smaller and a larger one, so that a study
+whose sizes do not cross has none; the joint law of size and samples (arXiv:2203.15556) is fitted to all models.
+
 ``paper`` is the four sizes of AIMv2, compared by the weighted total of both losses. The paper gives neither the steps
 of its checkpoints nor warm-up and batch of this study: ours are ASSUMPTIONS (Table A1's, and steps evenly spaced in the
 logarithm), and so is that a cooldown's fifth is one of the steps before it.

@@ -11,11 +11,15 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
 from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary
 
 _BUDGETS = 200
-"""Budgets, evenly spaced in the logarithm, at which the sizes are compared for :func:`best_sizes`."""
+"""Budgets, evenly spaced in the logarithm, at which sizes are compared."""
+
+Floats = npt.NDArray[np.float64]
 
 
 @attrs.frozen
@@ -49,12 +53,6 @@ class Curve:
                 )
                 return math.exp((1 - share) * math.log(one.loss) + share * math.log(other.loss))
         return next((point.loss for point in self.points if point.flops == flops), None)
-
-    def best_within(self, flops: float) -> float | None:
-        """The lowest loss that a budget buys: at it, or at a point that takes less; None below the first point."""
-        losses = [point.loss for point in self.points if point.flops <= flops]
-        at_it = self.loss_at(flops)
-        return min([*losses, at_it] if at_it is not None else losses, default=None)
 
 
 @attrs.frozen
@@ -152,17 +150,91 @@ class Best:
 
 
 def best_sizes(curves: Sequence[Curve]) -> tuple[Best, ...]:
-    """The best size for every budget; what a size has at its last point counts for all larger budgets too."""
+    """The best size for every budget at which at least two sizes were trained; elsewhere there is no comparison."""
     flops = [point.flops for curve in curves for point in curve.points]
     if len(flops) < 2 or min(flops) == max(flops):
         return ()
-    step = math.log(max(flops) / min(flops)) / (_BUDGETS - 1)
-    budgets = [min(flops) * math.exp(number * step) for number in range(_BUDGETS)]
-    found = [(budget, name) for budget in budgets if (name := _best_at(curves, budget)) is not None]
+    budgets = np.geomspace(float(min(flops)), float(max(flops)), _BUDGETS)
+    found = [(float(budget), _best_at(curves, float(budget))) for budget in budgets]
     ranges = ((name, [budget for budget, _ in part]) for name, part in groupby(found, key=lambda pair: pair[1]))
-    return tuple(Best(name, part[0], part[-1]) for name, part in ranges)
+    return tuple(Best(name, part[0], part[-1]) for name, part in ranges if name is not None)
 
 
 def _best_at(curves: Sequence[Curve], budget: float) -> str | None:
-    losses = {curve.name: loss for curve in curves if (loss := curve.best_within(budget)) is not None}
-    return min(losses, key=lambda name: losses[name], default=None)
+    losses = {curve.name: loss for curve in curves if (loss := curve.loss_at(budget)) is not None}
+    return min(losses, key=lambda name: losses[name]) if len(losses) > 1 else None
+
+
+def bracketed(curves: Sequence[Curve]) -> tuple[Best, ...]:
+    """The sizes that are best between a smaller and a larger one, and for which budgets.
+
+    Each begins where it takes over from the next smaller size, and ends where the next larger size takes over from it.
+    Both changes must lie at budgets that both sizes cover. The smallest and the largest size are never bracketed: a
+    still smaller or larger one might be better at any of their budgets. Sizes that are nowhere the best are left out.
+    """
+    sizes = sorted((curve for curve in curves if len(curve.points) > 1), key=lambda curve: curve.points[0].parameters)
+    while True:
+        changes = [_takeover(*pair) for pair in pairwise(sizes)]
+        beaten = [
+            number + 1
+            for number, (begin, end) in enumerate(pairwise(changes))
+            if begin is not None and end is not None and begin >= end
+        ]
+        if not beaten:
+            break
+        del sizes[beaten[0]]
+    return tuple(
+        Best(size.name, math.exp(begin), math.exp(end))
+        for size, (begin, end) in zip(sizes[1:-1], pairwise(changes), strict=True)
+        if begin is not None and end is not None and math.isfinite(begin) and math.isfinite(end)
+    )
+
+
+def _takeover(small: Curve, large: Curve) -> float | None:
+    """The logarithm of the budget from which ``large`` is better; None where they share no budgets.
+
+    It is the budget that splits their differences best, so that noise near the crossing moves it little: minus infinity
+    where ``large`` is better at all shared budgets, and infinity where ``small`` is.
+    """
+    (small_x, small_y), (large_x, large_y) = _logarithms(small), _logarithms(large)
+    low, high = max(small_x[0], large_x[0]), min(small_x[-1], large_x[-1])
+    if low >= high:
+        return None
+    budgets = np.linspace(low, high, _BUDGETS)
+    ahead = np.interp(budgets, large_x, large_y) - np.interp(budgets, small_x, small_y)
+    gain = np.concatenate([[0.0], np.cumsum(ahead)])
+    split = int(np.argmax(2 * gain - gain[-1]))
+    if split in (0, _BUDGETS):
+        return math.inf if split else -math.inf
+    return float(budgets[split - 1] + budgets[split]) / 2
+
+
+def _logarithms(curve: Curve) -> tuple[Floats, Floats]:
+    """Budgets, each once and rising, and the mean log loss at each."""
+    flops = np.log(np.array([point.flops for point in curve.points], dtype=np.float64))
+    losses = np.log([point.loss for point in curve.points])
+    different, which = np.unique(flops, return_inverse=True)
+    return different, np.bincount(which, losses) / np.bincount(which)
+
+
+def frontier(curves: Sequence[Curve]) -> tuple[Point, ...]:
+    """The trained models of bracketed sizes at the budgets for which these are the best, by compute."""
+    parts = {part.curve: part for part in bracketed(curves)}
+    points = [
+        point
+        for curve in curves
+        if (part := parts.get(curve.name)) is not None
+        for point in curve.points
+        if part.low <= point.flops <= part.high
+    ]
+    return tuple(sorted(points, key=lambda point: point.flops))
+
+
+def marks_of(curves: Sequence[Curve]) -> dict[Point, str]:
+    """What the tables say of each model: whether it is the best for its budget, and whether the law is fitted to it."""
+    best, fitted = envelope(curves), frontier(curves)
+    return {
+        point: ", ".join(word for word, holds in (("yes", point in best), ("bracketed", point in fitted)) if holds)
+        for curve in curves
+        for point in curve.points
+    }

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import attrs
 
-from aimcore.report.scaling import Point, Scaled, envelope, scaled
+from aimcore.report.scaling import Point, Scaled, marks_of, scaled
 from aimcore.report.scaling_fit import Fit, fit
+from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import draw_compute, draw_samples, series_of
-from aimcore.report.scaling_table import best_lines, fit_lines
+from aimcore.report.scaling_table import law_lines
 from aimcore.report.style import Drawn, Series
 from aimcore.report.summary import Summary
 
@@ -22,7 +23,7 @@ class Row:
     series: Series
     point: Point
     mark: str
-    """Whether it is on the lower envelope."""
+    """Whether it is on the lower envelope, and whether the law is fitted to it."""
 
 
 @attrs.frozen(eq=False)
@@ -43,23 +44,25 @@ def scaling_shown(summary: Summary, images: Path) -> ScalingShown | None:
     found = scaled(summary)
     if found is None:
         return None
-    law = fit(found.curves)
+    law, joint = fit(found.curves), fit_joint(found.curves)
     figures: tuple[Drawn, ...] = ()
     if any(curve.points for curve in found.curves):
-        drawn = law if isinstance(law, Fit) else None
-        figures = (draw_samples(found.curves, images), draw_compute(found.curves, drawn, images))
+        figures = (
+            draw_samples(found.curves, joint if isinstance(joint, JointFit) else None, images),
+            draw_compute(found.curves, law if isinstance(law, Fit) else None, images),
+        )
     return ScalingShown(
         loss=found.loss,
         figures=figures,
         series=series_of(found.curves),
-        lines=(*best_lines(found), *fit_lines(law)),
+        lines=tuple(law_lines(found, law, joint)),
         rows=tuple(_rows(found)),
         missing=found.missing,
     )
 
 
 def _rows(found: Scaled) -> Iterator[Row]:
-    best = envelope(found.curves)
+    marks = marks_of(found.curves)
     for series, curve in zip(series_of(found.curves), found.curves, strict=True):
-        yield from (Row(series, point, "yes" if point in best else "") for point in curve.points)
+        yield from (Row(series, point, marks[point]) for point in curve.points)
         yield from (Row(series, point, "not fitted") for point in curve.others)

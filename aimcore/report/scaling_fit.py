@@ -1,32 +1,25 @@
-"""A saturating power law through the best points of a study of scaling, with intervals: L(C) = E + A (C / C0)^-a.
+"""A saturating power law through the best models of a study of scaling, with intervals: L(C) = E + A (C / C0)^-a.
 
-It is fitted along the lower envelope of all sizes, because that is what arXiv:2411.14402, Figure 2 (right) speaks of:
-the loss that a budget buys with the best size for it. A joint law of size and samples would need more sizes than such a
-study has.
+It is fitted along the lower envelope of the sizes, as arXiv:2411.14402, Figure 2 (right) speaks of the loss that a
+budget buys with the best size for it. Only budgets count at which a size is better than a smaller and a larger one
+(:func:`aimcore.report.scaling.bracketed`): where nothing smaller or larger was trained, the lowest loss that was found
+is not the lowest that the budget buys, and a law through it has another exponent.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
-from aimcore.report.scaling import Curve, Point, envelope
+from aimcore.report.scaling import Curve, Floats, Point, bracketed, frontier
 
 MIN_POINTS = 5
 """Two more than the law has parameters."""
-NUM_RESAMPLES = 500
-_SEED = 0
-_MIN_RESAMPLED = 4
-"""Different points that a resample's envelope must have: one more than the law has parameters."""
-_STARTS = tuple((floor, exponent) for floor in (0.0, 0.5, 0.9) for exponent in (0.05, 0.3, 1.0))
-"""Shares of the lowest loss, and exponents, to begin the search with: it has several minima."""
-_MAX_EXPONENT = 5.0
-
-Floats = npt.NDArray[np.float64]
+EXPONENTS = (1e-2, 5.0)
+"""Where exponents are searched. An interval that reaches an end does not bound the exponent."""
+_GRID = 60
 
 
 @attrs.frozen
@@ -39,7 +32,7 @@ class PowerLaw:
     reference: float
     """Geometric mean of the points' FLOPs."""
     residual: float
-    """Root of the mean squared residual of log L."""
+    """Root of the mean squared relative error of L."""
 
     def loss(self, flops: Floats) -> Floats:
         """The law's loss at budgets."""
@@ -48,97 +41,118 @@ class PowerLaw:
 
 @attrs.frozen
 class Fit:
-    """The law, and how sure it is."""
+    """The law, how sure it is, and for which budgets."""
 
     law: PowerLaw
     num_points: int
-    exponent_ci95: tuple[float, float] | None
-    floor_ci95: tuple[float, float] | None
-    """2.5 % and 97.5 % quantiles over resamples; None where most resamples have too few points."""
-    num_resamples: int
-    """Resamples that had enough points, of ``NUM_RESAMPLES``."""
+    exponent_ci95: tuple[float, float]
+    floor_ci95: tuple[float, float]
+    """The floors that belong to the exponents of ``exponent_ci95``."""
+    budgets: tuple[float, float]
 
 
 def fit(curves: Sequence[Curve]) -> Fit | str:
-    """Fit the law to the envelope of ``curves`` by least squares of log L; or say why there is none.
+    """Fit the law to the bracketed models of ``curves`` by least squares of the relative error; or say why not.
 
-    The intervals are a bootstrap with a fixed seed: of each size, its trained models are drawn with replacement, and
-    the envelope is found anew and fitted.
+    The interval holds the exponents whose best fit is not significantly worse (an F test, 95 %). It takes errors to be
+    independent and equally large in the logarithm.
     """
-    points = envelope(curves)
+    parts, points = bracketed(curves), frontier(curves)
+    if not parts:
+        return (
+            "at no budget is a size better than both a smaller and a larger one, so that the loss that a budget buys "
+            f"with the best size is not known: {_hint(curves)}"
+        )
     if len(points) < MIN_POINTS:
         return (
-            f"{len(points)} point{'' if len(points) == 1 else 's'} on the lower envelope; a power law with a floor "
-            f"takes at least {MIN_POINTS}: train more sizes, or more numbers of samples"
+            f"{len(points)} model{'' if len(points) == 1 else 's'} at budgets that are bracketed by a smaller and a "
+            f"larger size; a power law with a floor takes at least {MIN_POINTS}: train more sizes, or more numbers of "
+            "samples"
         )
-    law = fit_points(points)
-    laws = _resampled(curves, law)
-    enough = 2 * len(laws) >= NUM_RESAMPLES
+    law, interval = fit_points(points), exponent_interval(points)
+    if interval[0] <= EXPONENTS[0] or interval[1] >= EXPONENTS[1]:
+        return (
+            f"the {len(points)} models at bracketed budgets do not bound the exponent (95 % interval "
+            f"{interval[0]:.2g} to {interval[1]:.2g}, within the range that is searched): train more sizes, more "
+            "numbers of samples, or several seeds"
+        )
+    floors = sorted(_solution(points, exponent)[1] for exponent in interval)
     return Fit(
         law=law,
         num_points=len(points),
-        exponent_ci95=_interval([one.exponent for one in laws]) if enough else None,
-        floor_ci95=_interval([one.floor for one in laws]) if enough else None,
-        num_resamples=len(laws),
+        exponent_ci95=interval,
+        floor_ci95=(floors[0], floors[1]),
+        budgets=(min(part.low for part in parts), max(part.high for part in parts)),
     )
 
 
-def fit_points(points: Sequence[Point], weights: Sequence[int] | None = None, near: PowerLaw | None = None) -> PowerLaw:
-    """The law that comes nearest to ``points`` in the logarithm.
+def _hint(curves: Sequence[Curve]) -> str:
+    if sum(len(curve.points) > 1 for curve in curves) < 3:
+        return "train at least three sizes"
+    return "train further sizes, smaller or larger, or over a wider range of samples"
+
+
+def fit_points(points: Sequence[Point]) -> PowerLaw:
+    """The law with the least relative errors; at least three points, of different compute."""
+    exponent = _best_exponent(points)
+    cost, floor, scale = _solution(points, exponent)
+    return PowerLaw(floor, scale, exponent, _reference(points), (cost / len(points)) ** 0.5)
+
+
+def exponent_interval(points: Sequence[Point]) -> tuple[float, float]:
+    """The 95 % interval of the exponent; at least four points."""
+    best = _best_exponent(points)
+    return profile_interval(lambda exponent: _solution(points, exponent)[0], best, EXPONENTS, len(points) - 3)
+
+
+def profile_interval(
+    cost: Callable[[float], float], best: float, ends: tuple[float, float], freedom: int
+) -> tuple[float, float]:
+    """The values whose least squares are not significantly above the least of all, from an F test at 95 %.
 
     Args:
-        points: at least three, of different compute.
-        weights: how often each counts; once by default.
-        near: where to search; everywhere by default.
+        cost: sum of squares, with all other parameters at their best.
+        best: where it is least.
+        ends: the values that are searched; an end that belongs to the interval is returned as it is.
+        freedom: number of points less that of all parameters.
     """
-    from scipy.optimize import least_squares
+    from scipy.optimize import brentq
+    from scipy.stats import f
 
-    flops, losses = (
-        np.array([getattr(point, name) for point in points], dtype=np.float64) for name in ("flops", "loss")
+    limit = cost(best) * (1 + f.ppf(0.95, 1, freedom) / freedom)
+
+    def crossing(end: float) -> float:
+        if cost(end) <= limit:
+            return end
+        return float(brentq(lambda value: cost(value) - limit, best, end, xtol=1e-9)) if cost(best) < limit else best
+
+    return crossing(ends[0]), crossing(ends[1])
+
+
+def _best_exponent(points: Sequence[Point]) -> float:
+    from scipy.optimize import minimize_scalar
+
+    # Coarsely first: the cost may have several minima.
+    grid = np.geomspace(*EXPONENTS, _GRID)
+    place = int(np.argmin([_solution(points, float(exponent))[0] for exponent in grid]))
+    near = (float(grid[max(place - 1, 0)]), float(grid[min(place + 1, _GRID - 1)]))
+    found = minimize_scalar(
+        lambda exponent: _solution(points, exponent)[0], bounds=near, method="bounded", options={"xatol": 1e-9}
     )
-    reference = float(np.exp(np.log(flops).mean()))
-    lowest, root = float(losses.min()), np.sqrt(np.ones(len(points)) if weights is None else np.asarray(weights))
+    return float(found.x)
 
-    def law_of(values: Floats) -> PowerLaw:
-        share, log_scale, exponent = map(float, values)
-        return PowerLaw(share * lowest, float(np.exp(log_scale)), exponent, reference, 0.0)
 
-    def residuals(values: Floats) -> Floats:
-        return np.asarray(root * (np.log(law_of(values).loss(flops)) - np.log(losses)))
+def _solution(points: Sequence[Point], exponent: float) -> tuple[float, float, float]:
+    """Cost, floor and scale of the best law with an exponent: a linear problem, with neither below zero."""
+    from scipy.optimize import nnls
 
-    middle = float(np.median(losses))
-    starts = _STARTS if near is None else ((min(near.floor / lowest, 0.99), near.exponent),)
-    bounds = ([0.0, -np.inf, 1e-3], [0.999, np.inf, _MAX_EXPONENT])
-    found = (
-        least_squares(
-            residuals, (share, np.log(middle - share * lowest), min(exponent, 0.99 * _MAX_EXPONENT)), bounds=bounds
-        )
-        for share, exponent in starts
+    flops, losses = (np.array([getattr(one, name) for one in points], dtype=np.float64) for name in ("flops", "loss"))
+    powers = (flops / _reference(points)) ** -exponent
+    (floor, scale), norm = nnls(
+        np.stack([np.ones_like(losses), powers], axis=1) / losses[:, None], np.ones_like(losses)
     )
-    best = min(found, key=lambda result: float(result.cost))
-    rms = float(np.sqrt(2 * best.cost / np.sum(root**2)))
-    return attrs.evolve(law_of(best.x), residual=rms)
+    return float(norm) ** 2, float(floor), float(scale)
 
 
-def _resampled(curves: Sequence[Curve], law: PowerLaw) -> list[PowerLaw]:
-    generator = np.random.default_rng(_SEED)
-    laws = []
-    for _ in range(NUM_RESAMPLES):
-        drawn = [_drawn(curve, generator) for curve in curves]
-        times = Counter(point for _, points in drawn for point in points)
-        best = envelope([curve for curve, _ in drawn])
-        if len(best) >= _MIN_RESAMPLED:
-            laws.append(fit_points(best, [times[point] for point in best], near=law))
-    return laws
-
-
-def _drawn(curve: Curve, generator: np.random.Generator) -> tuple[Curve, list[Point]]:
-    """A curve of the different points among as many as it has, drawn with replacement; and all that were drawn."""
-    number = len(curve.points)
-    drawn = [curve.points[index] for index in sorted(generator.integers(0, max(number, 1), number))]
-    return attrs.evolve(curve, points=tuple(dict.fromkeys(drawn))), drawn
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(np.asarray(values), (0.025, 0.975))
-    return float(low), float(high)
+def _reference(points: Sequence[Point]) -> float:
+    return float(np.exp(np.mean([np.log(float(point.flops)) for point in points])))

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from aimcore.report.scaling import Best, Curve, Point, best_sizes
 from aimcore.report.scaling_fit import Fit
+from aimcore.report.scaling_joint import JointFit
 from aimcore.report.style import LIGHT, WIDTH, Drawn, Series, figure, finished
 
 _HEIGHT = 3.3
@@ -22,11 +23,12 @@ _DECADES = 200.0
 """A budget axis that spans less has more ticks than one per power of ten."""
 
 
-def draw_samples(curves: Sequence[Curve], folder: Path) -> Drawn:
-    """The loss by the samples seen, one line per size."""
+def draw_samples(curves: Sequence[Curve], joint: JointFit | None, folder: Path) -> Drawn:
+    """The loss by the samples seen, one line per size, and what the joint law says of each."""
     with figure(WIDTH, _HEIGHT) as drawn:
         axes = drawn.subplots()
         _draw_curves(axes, curves, lambda point: point.samples)
+        lines = [] if joint is None else _draw_joint(axes, curves, joint)
         _finish_axes(axes, "samples seen", shortened_number)
         return finished(
             drawn,
@@ -34,22 +36,28 @@ def draw_samples(curves: Sequence[Curve], folder: Path) -> Drawn:
             alt=f"Validation loss by samples seen: {_told(curves)}.",
             folder=folder,
             title="Loss against samples",
-            before_png=lambda: _legend(drawn, curves, []),
+            before_png=lambda: _legend(drawn, curves, lines),
         )
 
 
 def draw_compute(curves: Sequence[Curve], fit: Fit | None, folder: Path) -> Drawn:
-    """The loss by training compute, one line per size; under it the best size for each budget, and the fitted law."""
+    """The loss by training compute, one line per size; the best size for each budget, and the law where it holds."""
     with figure(WIDTH, _HEIGHT) as drawn:
         axes = drawn.subplots()
         best = best_sizes(curves)
         _draw_best(axes, curves, best)
         _draw_curves(axes, curves, lambda point: point.flops)
-        lines = [Line2D([], [], color=LIGHT["muted"], linewidth=6, alpha=0.25, label="best size per budget")]
-        if fit is not None and best:
-            budgets = np.geomspace(best[0].low, best[-1].high, 100)
+        lines = [Line2D([], [], color=LIGHT["muted"], linewidth=6, alpha=0.25, label="best of the sizes there")]
+        if fit is not None:
+            budgets = np.geomspace(*fit.budgets, 100)
             lines += axes.plot(
-                budgets, fit.law.loss(budgets), color=LIGHT["ink"], dashes=(4, 2), linewidth=1.1, label="fitted law"
+                budgets,
+                fit.law.loss(budgets),
+                color=LIGHT["ink"],
+                dashes=(4, 2),
+                linewidth=1.1,
+                zorder=4,
+                label="fitted law",
             )
         _finish_axes(axes, "training compute, FLOP", lambda value: f"{value:.0e}".replace("e+", "e"))
         return finished(
@@ -83,6 +91,19 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], budget: Callable[[Point], 
         axes.plot(places, losses, color=series.colour, dashes=dashes, linewidth=1.6, marker="o", markersize=4, zorder=3)
         for point in curve.others:
             axes.plot(budget(point), point.loss, "o", color=series.colour, markerfacecolor="none", markersize=6)
+
+
+def _draw_joint(axes: Axes, curves: Sequence[Curve], joint: JointFit) -> list[Line2D]:
+    """The joint law's line for each size, over the samples that it was trained on."""
+    lines: list[Line2D] = []
+    for curve in curves:
+        if len(curve.points) > 1:
+            samples = np.geomspace(float(curve.points[0].samples), float(curve.points[-1].samples), 50)
+            losses = joint.law.loss(np.full_like(samples, float(curve.points[0].parameters)), samples)
+            lines = axes.plot(
+                samples, losses, color=LIGHT["ink"], dashes=(1, 2), linewidth=1.1, zorder=4, label="joint law"
+            )
+    return lines
 
 
 def _draw_best(axes: Axes, curves: Sequence[Curve], best: Sequence[Best]) -> None:

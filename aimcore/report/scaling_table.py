@@ -8,8 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from aimcore.report.scaling import Curve, Scaled, best_sizes, envelope, scaled
-from aimcore.report.scaling_fit import NUM_RESAMPLES, Fit, fit
+from aimcore.report.scaling import Curve, Scaled, best_sizes, marks_of, scaled
+from aimcore.report.scaling_fit import Fit, fit
+from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import shortened_number
 from aimcore.report.summary import Summary
 
@@ -20,23 +21,22 @@ def print_scaling(summary: Summary, console: Console) -> None:
     if found is None:
         return
     console.print(points_table(found))
-    for line in (*best_lines(found), *fit_lines(fit(found.curves)), *missing_lines(found)):
+    for line in (*law_lines(found, fit(found.curves), fit_joint(found.curves)), *missing_lines(found)):
         console.print(f"* {line}", highlight=False, markup=False)
 
 
 def points_table(found: Scaled) -> Table:
-    """One row per trained model, those on the lower envelope marked."""
+    """One row per trained model, those on the lower envelope and those that the law is fitted to marked."""
     title = f"Scaling: validation loss ({found.loss})"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("size", overflow="fold")
     for heading in ("trunk", "samples", "FLOP", "loss"):
         table.add_column(heading, justify="right")
     table.add_column("best for its budget")
-    best = envelope(found.curves)
+    marks = marks_of(found.curves)
     for curve in found.curves:
         for point in curve.points:
-            mark = "yes" if point in best else ""
-            table.add_row(curve.name, *_numbers(curve, point.experiment), mark)
+            table.add_row(curve.name, *_numbers(curve, point.experiment), marks[point])
         for point in curve.others:
             table.add_row(curve.name, *_numbers(curve, point.experiment), "not fitted")
     return table
@@ -49,35 +49,55 @@ def _numbers(curve: Curve, experiment: str) -> tuple[str, str, str, str]:
     )  # fmt: skip
 
 
+def law_lines(found: Scaled, law: Fit | str, joint: JointFit | str) -> Iterator[str]:
+    """In words, all that was computed of a study."""
+    yield from best_lines(found)
+    yield from fit_lines(law)
+    yield from joint_lines(joint)
+
+
 def best_lines(found: Scaled) -> Iterator[str]:
     """In words, which size is best for which budget."""
     best = best_sizes(found.curves)
     if best:
         told = ", ".join(f"{part.curve} from {part.low:.2g}" for part in best)
-        yield f"Best size by budget in FLOP (beyond its last point, a size keeps what it has there): {told}."
+        yield f"Best by budget in FLOP, among the sizes trained there (at least two): {told}."
 
 
 def fit_lines(found: Fit | str) -> Iterator[str]:
-    """In words, the fitted law with its intervals, or why there is none."""
+    """In words, the law along the envelope with its intervals, or why there is none."""
     if isinstance(found, str):
-        yield f"No law is fitted: {found}."
+        yield f"No law is fitted to the lower envelope: {found}."
         return
     law = found.law
     yield (
-        f"Fitted to the {found.num_points} points of the lower envelope (least squares of log L): "
+        f"Fitted to the {found.num_points} models at budgets that a smaller and a larger size bracket, "
+        f"{_range(found.budgets)} FLOP (least squares of the relative error): "
         f"L(C) = {law.floor:.4g} + {law.scale:.4g} (C / {law.reference:.3g})^-{law.exponent:.3g}; "
-        f"RMS error of log L {law.residual:.2g}."
+        f"RMS relative error {law.residual:.2g}."
     )
-    if found.exponent_ci95 is None or found.floor_ci95 is None:
-        yield (
-            f"No intervals: only {found.num_resamples} of {NUM_RESAMPLES} resamples have enough points on their "
-            "envelope."
-        )
-        return
     yield (
-        f"95 % intervals: exponent {_range(found.exponent_ci95)}, floor {_range(found.floor_ci95)} "
-        f"({found.num_resamples} of {NUM_RESAMPLES} bootstrap resamples of each size's trained models, fixed seed; one "
-        "seed per model, so the noise between seeds is not in them)."
+        f"95 % intervals: exponent {_range(found.exponent_ci95)}, floor {_range(found.floor_ci95)} (F test; errors of "
+        "the models are taken to be independent and equally large, one seed each)."
+    )
+
+
+def joint_lines(found: JointFit | str) -> Iterator[str]:
+    """In words, the joint law of size and samples with its intervals, or why there is none."""
+    if isinstance(found, str):
+        yield f"No joint law of size and samples is fitted: {found}."
+        return
+    law = found.law
+    yield (
+        f"Joint law of size N and samples D (arXiv:2203.15556, approach 3), fitted to all {found.num_points} models: "
+        f"L(N, D) = {law.floor:.4g} + {law.size_scale:.4g} (N / {law.reference[0]:.3g})^-{law.size_exponent:.3g} + "
+        f"{law.sample_scale:.4g} (D / {law.reference[1]:.3g})^-{law.sample_exponent:.3g}; RMS error of log L "
+        f"{law.residual:.2g}."
+    )
+    yield (
+        f"95 % intervals: size {_range(found.size_ci95)}, samples {_range(found.sample_ci95)}. With the "
+        "best size for each budget, and FLOP in proportion to N times D, the loss above the floor then falls as "
+        f"C^-{law.budget_exponent:.3g} ({_range(found.budget_ci95)})."
     )
 
 

@@ -60,4 +60,4 @@ def test_one_command_gives_points_and_plots(tmp_path: Path, capsys: pytest.Captu
     assert {"scaling-samples.png", "scaling-compute.png"} <= {
         path.name for path in (tmp_path / "out" / "report").iterdir()
     }
-    assert "No law is fitted: " in capsys.readouterr().out
+    assert "No law is fitted to the lower envelope: " in capsys.readouterr().out
