@@ -14,7 +14,7 @@ import attrs
 
 from aimcore.errors import InvalidValue, NoExamples
 from aimcore.fitting import fit_fields
-from aimcore.wording import unknown_field
+from aimcore.wording import shown, unknown_field
 
 C = TypeVar("C", bound=type[Any])
 
@@ -132,20 +132,20 @@ def component(name: str, *, paper: str = "") -> Callable[[C], C]:
 def at_least(path: str, value: float, minimum: float, most: float = math.inf) -> Iterable[Problem]:
     """Yield a problem if ``value`` is below ``minimum`` (or not a number), or above ``most``."""
     if not value >= minimum:
-        yield Problem(path, f"must be at least {minimum}, got {value!r}")
+        yield Problem(path, f"must be at least {minimum}, got {shown(value)}")
     elif value > most:
-        yield Problem(path, f"must be at most {most}, got {value!r}")
+        yield Problem(path, f"must be at most {most}, got {shown(value)}")
 
 
 def positive(path: str, value: float, most: float = math.inf) -> Iterable[Problem]:
     """Yield a problem if ``value`` is not above 0 (or not a number), or above ``most``."""
     if not value > 0:
-        yield Problem(path, f"must be positive, got {value!r}")
+        yield Problem(path, f"must be positive, got {shown(value)}")
     elif value > most:
-        yield Problem(path, f"must be at most {most}, got {value!r}")
+        yield Problem(path, f"must be at most {most}, got {shown(value)}")
 
 
 def within(path: str, value: float, low: float, high: float) -> Iterable[Problem]:
     """Yield a problem if ``value`` lies outside ``[low, high]``."""
     if not low <= value <= high:
-        yield Problem(path, f"must lie between {low} and {high}, got {value!r}")
+        yield Problem(path, f"must lie between {low} and {high}, got {shown(value)}")

@@ -2,18 +2,31 @@
 
 from collections.abc import Sequence
 
+from aimcore.wording import shortened
+
 
 class AimcoreError(ValueError):
     """Base of every error that a user can act on."""
 
 
+_MOST_LISTED = 50
+_LONGEST_PATH = 200
+_LONGEST_PROBLEM = 4000
+
+
 class InvalidValue(AimcoreError):
-    """One or more fields of a value are wrong; all of them are listed, each with its path."""
+    """One or more fields of a value are wrong; all of them are in ``problems``, and the first 50 in the message."""
 
     def __init__(self, owner: str, problems: Sequence[tuple[str, str]]) -> None:
         self.owner = owner
         self.problems = tuple(problems)
-        lines = [f"{path}: {message}" if path else message for path, message in self.problems]
+        shown = [
+            (shortened(path, _LONGEST_PATH), shortened(message, _LONGEST_PROBLEM))
+            for path, message in self.problems[:_MOST_LISTED]
+        ]
+        lines = [f"{path}: {message}" if path else message for path, message in shown]
+        if len(self.problems) > _MOST_LISTED:
+            lines.append(f"and {len(self.problems) - _MOST_LISTED:,} more problems")
         super().__init__(f"{owner}: " + lines[0] if len(lines) == 1 else "\n  ".join([f"{owner}:", *lines]))
 
     def __reduce__(self) -> tuple[type["InvalidValue"], tuple[str, tuple[tuple[str, str], ...]]]:

@@ -8,7 +8,7 @@ import attrs
 
 from aimcore.component import Component
 from aimcore.errors import NameClash, NotAComponent, UnknownComponent
-from aimcore.wording import did_you_mean
+from aimcore.wording import did_you_mean, shown
 
 C = TypeVar("C", bound=Component)
 
@@ -123,7 +123,7 @@ class Registry(Generic[C]):
 
     def _unknown(self, name: str, path: str) -> str:
         where = f" (at {path})" if path else ""
-        said = [f"no {self.name.removesuffix('s')} is called {name!r}{where}{did_you_mean(name, self.names())}"]
+        said = [f"no {self.name.removesuffix('s')} is called {shown(name)}{where}{did_you_mean(name, self.names())}"]
         if self._components:
             said.append("there are " + ", ".join(f"{known} ({self._suppliers[known][0]})" for known in self.names()))
         else:

@@ -1,17 +1,48 @@
-"""Names of experiments: each is a folder inside its study's folder, and nothing else."""
+"""Names of experiments and studies, which become names of folders on any file system."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from aimcore.component import Problem
+from aimcore.wording import shown
 
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_MOST_BYTES = 200
+"""Most file systems allow 255 bytes; names of temporary files add some."""
+_OF_THE_STUDY = frozenset(("report", "report.html", "summary.json"))
+"""What a study writes in its folder besides the folders of its experiments; its other files begin with a dot."""
+_DEVICES = frozenset(
+    ("aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789"))
+)
+"""Windows reserves these names, with any ending."""
+_SEPARATORS = frozenset('/\\:*?"<>|')
+"""Characters that separate folders or that Windows does not allow in names."""
 
 
 def name_problems(path: str, name: str) -> Iterable[Problem]:
-    """Yield why ``name`` cannot be an experiment's; ``path`` is the field that holds it."""
+    """Yield why ``name`` cannot be an experiment's, which is a folder inside its study's; ``path`` is its field."""
     if not name or set(name) - _CHARACTERS or not set(name) - {"."}:
-        yield Problem(path, f"must be letters, digits, '-', '_' or '.' (and more than dots), got {name!r}")
-    elif name == "report":
-        yield Problem(path, "'report' is taken: the study's figures go into a folder of that name")
+        yield Problem(path, f"must be letters, digits, '-', '_' or '.' (and more than dots), got {shown(name)}")
+    elif name.casefold() in _OF_THE_STUDY:
+        yield Problem(path, f"{name!r} is taken: the study writes a file or folder of that name")
+    else:
+        yield from _folder_problems(path, name)
+
+
+def study_name_problems(path: str, name: str) -> Iterable[Problem]:
+    """Yield why ``name`` cannot be a study's, whose default folder begins with it; ``path`` is its field."""
+    if not name.strip() or not name.isprintable() or set(name) & _SEPARATORS:
+        listed = " ".join(sorted(_SEPARATORS))
+        yield Problem(path, f"must be text without control characters and without {listed}, got {shown(name)}")
+    else:
+        yield from _folder_problems(path, name)
+
+
+def _folder_problems(path: str, name: str) -> Iterable[Problem]:
+    if name[0] in ". " or name[-1] in ". ":
+        yield Problem(path, f"must neither begin nor end with a dot or a space, got {shown(name)}")
+    elif name.partition(".")[0].casefold() in _DEVICES:
+        yield Problem(path, f"{name!r} is reserved by Windows: choose another name")
+    elif len(name.encode(errors="surrogatepass")) > _MOST_BYTES:
+        yield Problem(path, f"must be at most {_MOST_BYTES} bytes long, got {len(name)} characters: {shown(name)}")

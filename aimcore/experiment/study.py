@@ -8,6 +8,7 @@ from typing import Literal
 import attrs
 
 from aimcore.component import Checked, Problem, settings
+from aimcore.experiment.names import study_name_problems
 from aimcore.experiment.run import Experiment
 
 Scale = Literal["smoke", "small", "paper"]
@@ -59,14 +60,28 @@ class Study(Checked):
     """Which experiments are the points of which curve, where the study is one of scaling."""
 
     def problems(self) -> Iterable[Problem]:
-        """Names must be unique, and what is said of experiments must belong to some."""
+        """Names must be unique names of folders, and what is said of experiments must belong to some."""
+        yield from study_name_problems("name", self.name)
         names = [experiment.name for experiment in (*self.experiments, *self.left_out)]
         if not self.experiments:
             yield Problem("experiments", "a study needs at least one experiment")
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Problem("experiments", f"two experiments are called {name!r}")
+        for alike in _alike(set(names)):
+            yield Problem(
+                "experiments",
+                f"{' and '.join(map(repr, alike))} differ in case alone: some file systems have one folder for both",
+            )
         for name in sorted(set(self.paper) - set(names)):
             yield Problem("paper", f"no experiment is called {name!r}; there are {names}")
         points = self.scaling.points if self.scaling is not None else ()
         for name in sorted(set(points) - set(names)):
             yield Problem("scaling.curves", f"no experiment is called {name!r}; there are {names}")
+
+
+def _alike(names: Iterable[str]) -> Iterable[list[str]]:
+    """Names that differ in case alone."""
+    by_folded: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_folded.setdefault(name.casefold(), []).append(name)
+    return (alike for alike in by_folded.values() if len(alike) > 1)

@@ -14,7 +14,7 @@ from aimcore.plugins import Plugins, installed
 from aimcore.recipe.document import from_recipe, to_recipe
 from aimcore.recipe.reading import join
 from aimcore.recipe.writing import plain
-from aimcore.wording import unknown_field
+from aimcore.wording import shortened, unknown_field
 
 
 def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Plugins | None = None) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def changed(experiment: Experiment, changes: Sequence[str], plugins: Plugins | N
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_not_json)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -88,7 +88,7 @@ class _Change:
         if isinstance(node, Mapping):
             below = (*getattr(_member(kind, is_mapping), "__args__", ()), Any, Any)[1]
             return {**node, step: self.applied(node.get(step), below, steps[1:], here)}
-        raise RecipeError([(here, f"leads nowhere: {path} is {json.dumps(node)}, which has no fields")])
+        raise RecipeError([(here, f"leads nowhere: {path} is {shortened(json.dumps(node))}, which has no fields")])
 
     def _bare_name(self, kind: Any) -> Any:
         roles = [member for member in members(kind) if is_component(member)]

@@ -1,6 +1,6 @@
 """The document around an experiment: schema, versions, and which plugin supplied what."""
 
-import shlex
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -14,9 +14,11 @@ from aimcore.experiment import Experiment
 from aimcore.plugins import Plugins, installed
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
-from aimcore.wording import unknown_field
+from aimcore.wording import shown, unknown_field
 
 SCHEMA_VERSION = 1
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""PyPA's rule. What an error advises to install must not be an option of pip."""
 _KEYS = ["schema_version", "aimcore", "plugins", "experiment"]
 
 
@@ -90,27 +92,31 @@ def checked(experiment: Experiment, plugins: Plugins | None = None) -> Experimen
 
 def _problems_of_document(recipe: object) -> Iterator[Problem]:
     if not isinstance(recipe, Mapping):
-        yield Problem("", f"must be a mapping with {', '.join(_KEYS)}, got {recipe!r}")
+        yield Problem("", f"must be a mapping with {', '.join(_KEYS)}, got {shown(recipe)}")
         return
     yield from (Problem(str(key), unknown_field(key, _KEYS)) for key in recipe if key not in _KEYS)
     written = recipe.get("schema_version")
     if type(written) is not int or written != SCHEMA_VERSION:
-        yield Problem("schema_version", f"must be {SCHEMA_VERSION}, got {written!r}; a newer aimcore may read it")
+        yield Problem("schema_version", f"must be {SCHEMA_VERSION}, got {shown(written)}; a newer aimcore may read it")
     if "experiment" not in recipe:
         yield Problem("experiment", "is required")
     if not isinstance(recipe.get("aimcore", ""), str):
-        yield Problem("aimcore", f"must be a version in quotes, got {recipe['aimcore']!r}")
+        yield Problem("aimcore", f"must be a version in quotes, got {shown(recipe['aimcore'])}")
     yield from _problems_of_plugins(recipe.get("plugins", {}))
 
 
 def _problems_of_plugins(written: Any) -> Iterator[Problem]:
     if not isinstance(written, Mapping):
-        yield Problem("plugins", f"must map distributions to what they supply, got {written!r}")
+        yield Problem("plugins", f"must map distributions to what they supply, got {shown(written)}")
         return
     for distribution, entry in written.items():
+        if not isinstance(distribution, str) or not _DISTRIBUTION.fullmatch(distribution):
+            yield Problem("plugins", f"{shown(distribution)} is not the name of a distribution")
         fits = isinstance(entry, Mapping) and isinstance(entry.get("version"), str)
         if not fits or not isinstance(entry.get("components", []), list):
-            yield Problem(f"plugins.{distribution}", f"must have a version and a list of components, got {entry!r}")
+            yield Problem(
+                f"plugins.{distribution}", f"must have a version and a list of components, got {shown(entry)}"
+            )
 
 
 def _newer(recipe: Mapping[str, Any], plugins: Plugins) -> Iterator[str]:
@@ -138,7 +144,7 @@ def _origins(recipe: Mapping[str, Any], plugins: Plugins) -> Iterator[tuple[str,
         here, then = plugins.version_of(distribution), entry["version"]
         hint = f"the recipe has it from {distribution} {then}"
         if here is None:
-            hint += f", which is not installed: run pip install {shlex.quote(distribution)}"
+            hint += f", which is not installed: run pip install {distribution}"
         elif here != then:
             hint += f"; installed is {here}"
         yield from ((str(component), hint) for component in entry.get("components", []))

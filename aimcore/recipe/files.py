@@ -1,5 +1,6 @@
 """Recipes as text and as files."""
 
+import codecs
 import json
 import re
 from collections.abc import Hashable, Iterable, Mapping
@@ -14,10 +15,14 @@ from aimcore.files import write_atomically
 from aimcore.locations import open_location
 from aimcore.plugins import Plugins
 from aimcore.recipe.document import from_recipe, to_recipe
+from aimcore.wording import shown
 
 _YAML = (".yaml", ".yml")
 _SUFFIXES = (".json", *_YAML)
-
+_MOST_BYTES = 2**22
+"""Of a recipe, which has a few thousand."""
+_MOST_LEVELS = 50
+"""Of lists and mappings in each other. Recipes have about ten."""
 
 _NUMBER_STARTS = "-+.0123456789"
 _CORE_SCHEMA = (
@@ -45,12 +50,26 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = _with_core_schema({})
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse aliases, of which a few lines make gigabytes, and tags, which recipes have no use for."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused("aliases (*)", event)
+        if getattr(event, "tag", None) is not None:
+            raise _refused("tags (!)", event)
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse a key that stands twice."""
         made = super().construct_mapping(node, deep=deep)
         if len(made) != len(node.value):
             _unique((self.construct_object(key, deep=True), None) for key, _ in node.value)
         return made
+
+
+def _refused(what: str, event: Any) -> RecipeError:
+    place = f"line {event.start_mark.line + 1}, column {event.start_mark.column + 1}"
+    return RecipeError([("", f"{place}: {what} are not allowed in recipes: write the value itself")])
 
 
 class _Dumper(yaml.SafeDumper):
@@ -74,7 +93,7 @@ def loads(text: str, plugins: Plugins | None = None) -> Experiment:
     Raises:
         RecipeError: it is not JSON, or not a recipe; everything wrong is listed.
     """
-    return from_recipe(_from_json(text), plugins)
+    return from_recipe(_parsed(text, is_yaml=False), plugins)
 
 
 def save(path: str | Path, experiment: Experiment, plugins: Plugins | None = None) -> None:
@@ -109,15 +128,31 @@ def read(path: str | Path) -> Any:
     """The plain values in the recipe file at ``path``, unchecked.
 
     Raises:
-        RecipeError: there is no such file, or it is neither JSON nor YAML.
+        RecipeError: the file cannot be read, or it is neither JSON nor YAML.
+        LocationError: the URL is refused, see :mod:`aimcore.locations`.
     """
-    suffix = _suffix(path)
+    is_yaml = _suffix(path) in _YAML
     try:
-        with open_location(path, "r", encoding="utf-8") as file:
-            text = file.read()
+        with open_location(path) as file:
+            content: bytes = file.read(_MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise RecipeError([("", f"there is no file {path}")]) from error
-    return _from_yaml(text) if suffix in _YAML else _from_json(text)
+    except OSError as error:
+        why = "it is a folder" if isinstance(error, IsADirectoryError) else str(error)
+        raise RecipeError([("", f"cannot read {path}: {why}")]) from error
+    return _parsed(_text(content, path), is_yaml=is_yaml, where=f"{path} ")
+
+
+def _text(content: bytes, path: str | Path) -> str:
+    """The file's text; a byte-order mark, which some editors write, is not part of it."""
+    if len(content) > _MOST_BYTES:
+        raise RecipeError([("", f"{path} is larger than {_MOST_BYTES:,} bytes: it is no recipe")])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        hint = "it looks like UTF-16: save it as UTF-8" if is_utf16 else "a recipe is JSON or YAML in UTF-8"
+        raise RecipeError([("", f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); {hint}")]) from error
 
 
 def _suffix(path: str | Path) -> str:
@@ -136,18 +171,31 @@ def _to_yaml(recipe: Mapping[str, Any]) -> str:
     return yaml.dump(recipe, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=120)
 
 
-def _from_json(text: str) -> Any:
+def _parsed(text: str, *, is_yaml: bool, where: str = "") -> Any:
+    language = "YAML" if is_yaml else "JSON"
     try:
-        return json.loads(text, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise RecipeError([("", f"is not JSON: {error}")]) from error
+        value = yaml.load(text, Loader=_Loader) if is_yaml else json.loads(text, object_pairs_hook=_unique)
+        is_deep = _is_deeper(value, _MOST_LEVELS)
+    except RecipeError:
+        raise
+    except RecursionError:
+        is_deep = True
+    except (ValueError, yaml.YAMLError) as error:
+        # Python's words for an integer of thousands of digits advise to lift its limit.
+        why = "a number has too many digits" if "integer string conversion" in str(error) else str(error)
+        raise RecipeError([("", f"{where}is not {language}: {why}")]) from error
+    if is_deep:
+        raise RecipeError([("", f"{where}is nested in more than {_MOST_LEVELS} levels: it is no recipe")])
+    return value
 
 
-def _from_yaml(text: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError([("", f"is not YAML: {error}")]) from error
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and mappings are nested deeper than ``levels``."""
+    layer = [value]
+    for _ in range(levels):
+        below = [item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, dict | list)]
+        layer = [item for items in below for item in items]
+    return any(isinstance(item, dict | list) for item in layer)
 
 
 def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -155,6 +203,6 @@ def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     for key, value in pairs:
         if key in made:
-            raise RecipeError([("", f"the key {key!r} stands twice in one mapping")])
+            raise RecipeError([("", f"the key {shown(key)} stands twice in one mapping")])
         made[key] = value
     return made

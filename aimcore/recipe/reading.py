@@ -34,7 +34,7 @@ from aimcore.declared import (
 )
 from aimcore.errors import InvalidValue, RecipeError, UnknownComponent
 from aimcore.plugins import Plugins
-from aimcore.wording import unknown_field
+from aimcore.wording import shown, unknown_field
 
 Hook = Callable[[Any, Any], Any]
 
@@ -73,7 +73,7 @@ def _converter(plugins: Plugins, hints: Mapping[str, str]) -> cattrs.Converter:
 
 
 def _refuse(value: Any, kind: Any) -> NoReturn:
-    given = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    given = "null" if value is None else str(value).lower() if isinstance(value, bool) else shown(value)
     raise ValueError(f"must be {describe(kind)}, got {given}")
 
 
@@ -191,7 +191,7 @@ def _lookup(kind: type[Component], given: Any, plugins: Plugins, hints: Mapping[
     registry = plugins.registry(kind.role)
     fitting = ", ".join(name for name, known in registry.items() if issubclass(known, kind)) or "none"
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        raise ValueError(f"must be a component with its 'name'; there are {fitting}; got {given!r}")
+        raise ValueError(f"must be a component with its 'name'; there are {fitting}; got {shown(given)}")
     name = given["name"]
     try:
         cls = registry.get(name)
@@ -201,7 +201,7 @@ def _lookup(kind: type[Component], given: Any, plugins: Plugins, hints: Mapping[
         asked, *known = str(error).split("; ", 1)
         raise ValueError("; ".join((asked, *([hint] if hint else []), *known))) from error
     if not issubclass(cls, kind):
-        raise ValueError(f"takes {with_article(kind)}, but {name!r} is none; there are {fitting}")
+        raise ValueError(f"takes {with_article(kind)}, but {shown(name)} is none; there are {fitting}")
     return cls
 
 

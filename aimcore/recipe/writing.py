@@ -9,6 +9,7 @@ from aimcore.component import Component, Problem
 from aimcore.declared import is_plain
 from aimcore.plugins import Plugins
 from aimcore.recipe.reading import join
+from aimcore.wording import shown
 
 Node = tuple[str, Any]
 
@@ -47,9 +48,9 @@ def unwritable(value: Any, plugins: Plugins) -> Iterator[Problem]:
         if isinstance(node, Component):
             yield from _unlisted(path, node, plugins)
         elif isinstance(node, Mapping):
-            yield from (Problem(path, f"keys must be text, got {key!r}") for key in node if type(key) is not str)
+            yield from (Problem(path, f"keys must be text, got {shown(key)}") for key in node if type(key) is not str)
         elif not attrs.has(type(node)) and not isinstance(node, list | tuple | frozenset) and not is_plain(node):
-            yield Problem(path, f"must be a finite number, text or a component, got {node!r} ({_type_name(node)})")
+            yield Problem(path, f"must be a finite number, text or a component, got {shown(node)} ({_type_name(node)})")
 
 
 def _unlisted(path: str, component: Component, plugins: Plugins) -> Iterator[Problem]:
@@ -76,4 +77,4 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[Problem]:
         for name in below:
             yield from differences(below[name], back[name], join(path, name))
     else:
-        yield Problem(path, f"is {before!r}, but its recipe gives {after!r} back: write it so")
+        yield Problem(path, f"is {shown(before)}, but its recipe gives {shown(after)} back: write it so")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -17,6 +18,9 @@ from aimcore.report.summary import ExperimentSummary
 METRICS_FILE = "metrics.jsonl"
 VALIDATION_FILE = "validation.json"
 ERROR_FILE = "error.txt"
+
+_LONGEST_ERROR = 2**18
+"""Bytes of a traceback that are shown, from its end."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,8 +61,11 @@ class RunFiles:
         path = self._path(METRICS_FILE)
         if isinstance(path, Absent):
             return path
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return [entry for line in file if (entry := _entry_in(line)) is not None]
+        try:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                return [entry for line in file if (entry := _entry_in(line)) is not None]
+        except OSError as error:
+            return Absent(f"{self._name_of(path)} cannot be read: {error.strerror}")
 
     def curves(self) -> Mapping[str, Curve] | Absent:
         """Each loss as it was logged."""
@@ -89,7 +96,12 @@ class RunFiles:
     def error(self) -> str | None:
         """The traceback of a run that failed."""
         path = self._path(ERROR_FILE)
-        return None if isinstance(path, Absent) else path.read_text(encoding="utf-8", errors="replace")
+        if isinstance(path, Absent):
+            return None
+        try:
+            return _end_of(path)
+        except OSError as error:
+            return f"{self._name_of(path)} cannot be read: {error.strerror}"
 
     def told(self, name: str, problem: str) -> str:
         """A sentence about one of its files."""
@@ -101,15 +113,22 @@ class RunFiles:
             return path
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             return Absent(f"{self._name_of(path)} is damaged: {error}")
+        except OSError as error:
+            return Absent(f"{self._name_of(path)} cannot be read: {error.strerror}")
         return values if isinstance(values, Mapping) else Absent(f"{self._name_of(path)} holds no object")
 
     def _path(self, name: str) -> Path | Absent:
         if isinstance(self.folder, Absent):
             return self.folder
         path = self.folder / name
-        return path if path.is_file() else Absent(f"{self._name_of(path)} is not there")
+        if not path.is_file():
+            return Absent(f"{self._name_of(path)} is not there")
+        # A page is passed on: it must not show files of this machine that a stranger's folder links to.
+        if self.folder.resolve() not in path.resolve().parents:
+            return Absent(f"{self._name_of(path)} is a link out of the run's folder, which is not followed")
+        return path
 
     def _name_of(self, path: Path) -> str:
         return f"{path.parent.name}/{path.name}"
@@ -129,9 +148,18 @@ def _entry_in(line: str) -> Mapping[str, Any] | None:
     """A line of metrics that has a step."""
     try:
         entry = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):  # a crash cut it short
+    except (ValueError, RecursionError):  # a crash cut it short
         return None
     return entry if isinstance(entry, Mapping) and is_number(entry.get("step")) else None
+
+
+def _end_of(path: Path) -> str:
+    """The text of a file, or the end of a very long one."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LONGEST_ERROR))
+        text = file.read().decode(errors="replace")
+    return text if size <= _LONGEST_ERROR else f"[{size - _LONGEST_ERROR:,} bytes before this are left out]\n{text}"
 
 
 def _numbers(values: object) -> Floats | None:

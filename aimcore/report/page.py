@@ -37,7 +37,7 @@ def draw_report(out: Path) -> Path:
         The page's path.
 
     Raises:
-        ReportError: ``out`` holds no ``summary.json``.
+        ReportError: ``out`` holds no ``summary.json``, or its folder of figures is a link.
         InvalidSummary: the summary does not follow its schema.
     """
     path = out / SUMMARY_FILE
@@ -46,6 +46,10 @@ def draw_report(out: Path) -> Path:
     summary = read_summary(path)
     runs = [files_of(entry, out) for entry in summary.experiments]
     images = out / IMAGES_FOLDER
+    if images.is_symlink():
+        raise ReportError(
+            f"{images} is a link to another folder, where no figure is written or removed: remove the link"
+        )
     make_folder(images)
     content = content_of(summary, runs, out, images)
     _remove_outdated(images, _figure_names(content))

@@ -90,10 +90,10 @@ def _made_from(folder: Path, weights: Path | None) -> str:
 
 
 def _kept(path: Path) -> Samples | None:
+    if path.is_symlink() or not path.is_file():
+        return None  # a link may lead anywhere, and a pipe has no end
     try:
         return read_samples(path)
-    except FileNotFoundError:
-        return None
     except InvalidSamples as error:
         logger.warning("{}: {}; computing it again", path.parent.name, error)
         return None

@@ -16,6 +16,7 @@ from attrs import validators
 
 from aimcore.errors import InvalidSummary
 from aimcore.files import write_atomically
+from aimcore.wording import shortened, shown
 
 SCHEMA_VERSION = 1
 NUM_CHUNKS = 16
@@ -236,11 +237,11 @@ def _structure(kind: type[T], entry: object, path: str) -> T:
     if isinstance(entry, kind):
         return entry
     if not isinstance(entry, Mapping):
-        raise InvalidSummary(path, f"must be an object, got {entry!r}")
+        raise InvalidSummary(path, f"must be an object, got {shown(entry)}")
     known = attrs.fields_dict(kind)  # type: ignore[arg-type]
     unknown = sorted(set(entry) - set(known))
     if unknown:
-        raise InvalidSummary(path, f"unknown keys {unknown}; known are {sorted(known)}")
+        raise InvalidSummary(path, f"unknown keys {shown(unknown)}; known are {sorted(known)}")
     lacking = [name for name, field in known.items() if field.default is attrs.NOTHING and name not in entry]
     if lacking:
         raise InvalidSummary(path, f"lacks {', '.join(lacking)}")
@@ -249,7 +250,7 @@ def _structure(kind: type[T], entry: object, path: str) -> T:
     except InvalidSummary as error:
         raise InvalidSummary(f"{path}.{error.path}", error.problem) from error
     except (TypeError, ValueError) as error:
-        raise InvalidSummary(path, str(error.args[0])) from error
+        raise InvalidSummary(path, shortened(str(error.args[0]))) from error
 
 
 def _is_present(attribute: attrs.Attribute[Any], value: object) -> bool:
@@ -271,10 +272,12 @@ def read_summary(path: Path) -> Summary:
     """Read and check a ``summary.json``.
 
     Raises:
-        InvalidSummary: it is no JSON, or not of this schema; the message says where.
+        InvalidSummary: it cannot be read, is no JSON, or not of this schema; the message says where.
     """
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise InvalidSummary(str(path), f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InvalidSummary(str(path), f"is no JSON: {error}") from error
     return _structure(Summary, entry, str(path))

@@ -1,4 +1,7 @@
 import json
+import re
+from itertools import pairwise
+from unittest import mock
 
 import fsspec
 import pytest
@@ -9,7 +12,7 @@ from toy_plugins import Shape, ToyHead, ToyObjective, ToyTracker, toy_experiment
 
 from aimcore import Optimizer
 from aimcore.errors import RecipeError
-from aimcore.recipe import dumps, load, loads, save
+from aimcore.recipe import dumps, from_recipe, load, loads, save, to_recipe
 
 TOYS = toy_plugins()
 TRICKY = [
@@ -102,7 +105,7 @@ def test_a_key_that_stands_twice_in_json_is_an_error():
 
 
 def test_yaml_makes_no_python_objects(tmp_path):
-    with pytest.raises(RecipeError, match="is not YAML: could not determine a constructor"):
+    with pytest.raises(RecipeError, match=r"line \d+, column \d+: tags \(!\) are not allowed in recipes"):
         load(yaml_with(tmp_path, "peak_lr: !!python/object/apply:os.getpid []"), TOYS)
 
 
@@ -147,3 +150,74 @@ def test_json_is_written_for_people():
     text = dumps(toy_experiment(name="toys"), TOYS)
     assert text.startswith('{\n  "schema_version": 1,\n')
     assert json.loads(text)["experiment"]["name"] == "toys"
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{one}: &{one} [{', '.join([f'*{other}'] * 10)}]\n" for other, one in pairwise("abcdefghij")
+)
+HOSTILE = {
+    "an alias bomb": ("yaml", BOMB, r"line 2, column 8: aliases \(\*\) are not allowed in recipes: write"),
+    "an alias": ("yaml", "a: &a [1]\nb: *a\n", r"line 2, column 4: aliases"),
+    "an alias in itself": ("yaml", "a: &a [*a]\n", "aliases"),
+    "an integer that is none": ("yaml", "a: !!int abc\n", r"line 1, column 4: tags \(!\) are not allowed"),
+    "an empty integer": ("yaml", "a: !!int ''\n", "tags"),
+    "a date that is none": ("yaml", "a: !!timestamp x\n", "tags"),
+    "tagged bytes": ("yaml", "a: !!binary eA==\n", "tags"),
+    "a tagged mapping": ("yaml", "!!set {a}\n", "tags"),
+    "an integer of 5000 digits in YAML": ("yaml", "a: " + "9" * 5000, "is not YAML: a number has too many digits"),
+    "an integer of 5000 digits in JSON": ("json", "9" * 5000, r"r\.json is not JSON: a number has too many"),
+    "an integer of 4000 digits": ("json", "9" * 4000, r"must be a mapping.*, got a whole number of 13288 bits$"),
+    "UTF-16": ("json", "{}".encode("utf-16"), r"r\.json is not UTF-8 text .*UTF-16: save it as UTF-8"),
+    "Latin-1": ("yaml", "a: ä".encode("latin-1"), "is not UTF-8 text .*at byte 3"),
+    "binary": ("json", bytes(range(256)), "is not UTF-8 text"),
+    "control characters": ("yaml", "a: \x1b[31m", "is not YAML: .*special characters are not allowed"),
+    "3000 levels of JSON": ("json", "[" * 3000 + "]" * 3000, "is nested in more than 50 levels"),
+    "3000 levels of YAML": ("yaml", "[" * 3000 + "]" * 3000, "is nested in more than 50 levels"),
+    "3000 levels of YAML blocks": ("yaml", "- " * 3000, "is nested in more than 50 levels"),
+    "51 levels": ("json", "[" * 51 + "]" * 51, "is nested in more than 50 levels"),
+    "50 levels": ("json", "[" * 50 + "]" * 50, r"must be a mapping with .*, got \[{50}\]{50}"),
+    "an empty file": ("json", "", "is not JSON"),
+    "empty YAML": ("yaml", "", "must be a mapping with .*, got None"),
+    "two documents": ("yaml", "a: 1\n---\nb: 2\n", "is not YAML: expected a single document"),
+    "a list as a key": ("yaml", "? [a]\n: b\n", "is not YAML: .*unhashable key"),
+    "a long value": ("json", '{"schema_version": "' + "x" * 10**6 + '"}', r"must be 1, got 'x{199}\.\.\.; a newer"),
+    "a long list": ("json", "[" + "1," * 10**6 + "1]", r"must be a mapping with .*, got \[1, 1.{190,200}\.\.\.$"),
+    "a long key": ("json", '{"' + "x" * 10**6 + '": 1}', r"x{200}\.\.\.: unknown field; there are"),
+    "many unknown fields": ("json", json.dumps(dict.fromkeys(map(str, range(9999)))), "and 9,951 more problems$"),
+    "4 MiB and more": ("json", " " * (2**22 + 1), "is larger than 4,194,304 bytes: it is no recipe"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_file_that_is_no_recipe_is_a_short_error(kind, tmp_path):
+    ending, content, message = HOSTILE[kind]
+    path = tmp_path / f"r.{ending}"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RecipeError, match=f"(?s){message}") as caught:
+        load(path, TOYS)
+    assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_a_byte_order_mark_is_no_part_of_the_recipe(ending, tmp_path):
+    save(tmp_path / f"recipe.{ending}", toy_experiment(), TOYS)
+    text = (tmp_path / f"recipe.{ending}").read_text()
+    (tmp_path / f"marked.{ending}").write_text(text, encoding="utf-8-sig")
+    assert load(tmp_path / f"marked.{ending}", TOYS) == toy_experiment()
+
+
+def test_a_folder_and_a_file_that_may_not_be_read_are_named(tmp_path, monkeypatch):
+    (tmp_path / "recipe.json").mkdir()
+    with pytest.raises(RecipeError, match=r"cannot read .*recipe\.json: it is a folder"):
+        load(tmp_path / "recipe.json", TOYS)
+    monkeypatch.setattr("aimcore.recipe.files.open_location", mock.Mock(side_effect=PermissionError(13, "denied")))
+    with pytest.raises(RecipeError, match=r"cannot read .*other\.json: .*denied"):
+        load(tmp_path / "other.json", TOYS)
+
+
+@pytest.mark.parametrize("name", ["", 1, None, "../../x", "a b", "\x1b", "--index-url=x"])
+def test_a_distribution_has_a_name(name):
+    recipe = to_recipe(toy_experiment(), TOYS)
+    recipe["plugins"] = {name: {"version": "1", "components": []}, **recipe["plugins"]}
+    with pytest.raises(RecipeError, match=re.escape(f"plugins: {name!r} is not the name of a distribution")):
+        from_recipe(recipe, TOYS)

@@ -50,7 +50,7 @@ def problems_of(recipe) -> dict[str, str]:
         ("optimizer.peak_lr", "1e-3", "must be a number, got '1e-3'"),
         ("optimizer.peak_lr", True, "must be a number, got true"),
         ("optimizer.peak_lr", float("nan"), "must be finite, got nan"),
-        ("optimizer.peak_lr", 10**400, f"must be a number, got {10**400}"),
+        ("optimizer.peak_lr", 10**400, "must be a number, got a whole number of 1329 bits"),
         ("name", 7, "must be text, got 7"),
         ("checkpoint_every", "often", "must be a whole number, got 'often'"),
         ("engine.zero_stage", True, "must be 0 or 1 or 2 or 3, got true"),

@@ -55,6 +55,7 @@ def test_losses_are_read_by_name(run: RunFiles) -> None:
         '{"step": 1, "losses": {"a": Infinity}}',
         '{"step": 1, "losses": {"a": true}}',
         pytest.param("[" * 100_000, id="deep"),
+        pytest.param('{"step": ' + "9" * 5000 + "}", id="an integer of 5000 digits"),
         "\x00",
     ],
 )
@@ -99,6 +100,7 @@ def test_a_missing_file_is_named(run: RunFiles, name: str) -> None:
         (b"\xff", "is damaged"),
         (b"[]", "holds no object"),
         pytest.param(b"[" * 100_000, "is damaged", id="deep"),
+        pytest.param(b'{"a": ' + b"9" * 5000 + b"}", "is damaged", id="an integer of 5000 digits"),
     ],
 )
 def test_damaged_json_is_told(run: RunFiles, text: bytes, told: str) -> None:
@@ -113,3 +115,51 @@ def test_files_outside_the_study_are_not_read(recipe: str, tmp_path: Path) -> No
     run = files_of(attrs.evolve(entry("raster", "", 0, ()), recipe=recipe), tmp_path / "study")
     assert "in the study's folder only" in reason(run.recipe())
     assert "in the study's folder only" in reason(run.curves())
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "validation.json", "recipe.json"])
+def test_links_out_of_the_run_are_not_followed(run: RunFiles, name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('{"step": 0, "losses": {"next_patch": {"by_chunk": [0.5]}}}')
+    link_to(tmp_path / "secret", folder_of(run) / name)
+    found = {"metrics.jsonl": run.metrics, "validation.json": run.chunks, "recipe.json": run.recipe}[name]()
+    assert reason(found) == f"0/{name} is a link out of the run's folder, which is not followed"
+
+
+def test_a_linked_error_is_not_shown(run: RunFiles, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    link_to(tmp_path / "secret", folder_of(run) / "error.txt")
+    assert run.error() is None
+
+
+def link_to(target: Path, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def test_links_within_the_run_and_to_it_are_followed(tmp_path: Path) -> None:
+    make_run(tmp_path / "elsewhere", "raster", 0)
+    (tmp_path / "0").symlink_to("elsewhere")
+    (tmp_path / "elsewhere" / "recipe.json").rename(tmp_path / "elsewhere" / "first.json")
+    (tmp_path / "elsewhere" / "recipe.json").symlink_to("first.json")
+    assert not isinstance(files_of(entry("raster", "0/recipe.json", 0, ()), tmp_path).recipe(), Absent)
+
+
+def test_a_long_traceback_is_shown_from_its_end(run: RunFiles) -> None:
+    (folder_of(run) / "error.txt").write_text("x" * 2**18 + "the end")
+    told = str(run.error())
+    assert told.startswith("[7 bytes before this are left out]\nx")
+    assert told.endswith("the end")
+    assert len(told) < 2**18 + 100
+
+
+def test_a_file_that_may_not_be_read_is_named(run: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder_of(run) / "error.txt").write_text("")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert reason(run.metrics()) == "0/metrics.jsonl cannot be read: Permission denied"
+    assert reason(run.recipe()) == "0/recipe.json cannot be read: Permission denied"
+    assert run.error() == "0/error.txt cannot be read: Permission denied"

@@ -266,3 +266,13 @@ def test_curves_of_several_losses_say_which_is_which(tmp_path: Path) -> None:
     assert "Training loss: next_patch" not in page_of(out).text
     (out / "0" / "metrics.jsonl").write_text(json.dumps({"step": 0, "losses": {"text": 1.0, "image": 2.0}}) + "\n")
     assert "Training loss: text" in page_of(out).text
+
+
+def test_a_linked_folder_of_figures_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "scores-mine.png").write_text("mine")
+    out = make_study(tmp_path / "out", ["raster"])
+    (out / "report").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ReportError, match="report is a link to another folder"):
+        draw_report(out)
+    assert (tmp_path / "elsewhere" / "scores-mine.png").read_text() == "mine"
