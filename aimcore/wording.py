@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
+_MOST_COUNTS = 6
 _LONGEST = 200
 """Characters of a value that an error shows: enough to know it again."""
 _BRACKETS: Mapping[type, Sequence[str]] = {
@@ -83,3 +84,11 @@ def _pieces(value: object) -> Iterator[str]:
         yield f"a whole number of {value.bit_length()} bits"  # Python refuses to write the longest ones
     else:
         yield repr(value)
+
+
+def counted(counts: Iterable[tuple[str, int]]) -> str:
+    """Counts by what is counted, the largest first: ``"12 files of other kinds (.txt), 3 broken links"``."""
+    ordered = sorted(counts, key=lambda item: -item[1])
+    named = [f"{count:,} {what}" for what, count in ordered[:_MOST_COUNTS]]
+    rest = sum(count for _, count in ordered[_MOST_COUNTS:])
+    return ", ".join([*named, f"{rest:,} others"] if rest else named)

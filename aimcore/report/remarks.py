@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from aimcore.report.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
+from aimcore.wording import counted
 
 
 def remarks(summary: Summary) -> Iterator[str]:
-    """Yield in words where training did not help, where raw pixels or guessing win, and what did not finish."""
+    """Yield in words where training did not help, where raw pixels or guessing win, what is missing and unfinished."""
     probed = list(_probes(summary))
     yield from _remark(
         "The trained trunk does not beat the untrained one",
@@ -23,6 +24,7 @@ def remarks(summary: Summary) -> Iterator[str]:
     guessed = [said for experiment in summary.experiments if (said := _guessed(experiment)) is not None]
     if guessed:
         yield f"No better than guessing, ours against chance: {'; '.join(guessed)}."
+    yield from _left_out(summary)
     for experiment in summary.experiments:
         if experiment.status == "failed":
             yield f"{experiment.name} failed: {experiment.extra.get('error', 'see its error.txt')}"
@@ -30,6 +32,17 @@ def remarks(summary: Summary) -> Iterator[str]:
             yield f"{experiment.name} was interrupted: go on with --resume."
     if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
         yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
+
+
+def _left_out(summary: Summary) -> Iterator[str]:
+    """Yield one line for all experiments whose data leave out the same."""
+    found: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
+    for experiment in summary.experiments:
+        for field, counts in (experiment.left_out or {}).items():
+            found.setdefault((field, tuple(counts.items())), []).append(experiment.name)
+    for (field, reasons), names in found.items():
+        which = "" if len(names) == len(summary.experiments) else f" of {', '.join(names)}"
+        yield f"Left out of the data, {field}{which}: {counted(reasons)}."
 
 
 def is_guessed(score: EvaluationSummary) -> bool:

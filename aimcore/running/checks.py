@@ -14,6 +14,7 @@ from aimcore.experiment import Data, Experiment, Study
 from aimcore.roles import OpenSource, Source
 from aimcore.running.beginnings import beginning_problems
 from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations
+from aimcore.running.left_out import LeftOut, left_out_of, left_out_problems
 
 
 def check_study(
@@ -23,7 +24,7 @@ def check_study(
     with_data: bool = True,
     out: Path | None = None,
     features_cache: str | None = None,
-) -> None:
+) -> dict[str, LeftOut]:
     """Check every experiment of ``study``.
 
     Its recipe must make the experiment again, its batch must divide over the processes, its sources must open and hold
@@ -37,6 +38,9 @@ def check_study(
         with_data: whether to open the sources; a dry run does not.
         out: the folder it is to run in, which may hold what some experiments begin with; None does not look.
         features_cache: fsspec URL where features are to be kept.
+
+    Returns:
+        What the sources of each experiment leave out; nothing without data.
 
     Raises:
         InvalidValue: all that is wrong, each problem with its path.
@@ -53,22 +57,28 @@ def check_study(
     problems += _cache_problems(features_cache)
     if problems:
         raise InvalidValue(f"study {study.name!r}", problems)
+    if sources is None:
+        return {}
+    return {one.name: left_out_of(one.data, sources.opened) for one in study.experiments}
 
 
-def check_experiment(experiment: Experiment, *, world_size: int, out: Path, features_cache: str | None = None) -> None:
-    """Check an experiment that runs alone, as :func:`check_study` does.
+def check_experiment(
+    experiment: Experiment, *, world_size: int, out: Path, features_cache: str | None = None
+) -> LeftOut:
+    """Check an experiment that runs alone, as :func:`check_study` does, and return what its sources leave out.
 
     Raises:
         InvalidValue: all that is wrong, each problem with its path.
     """
-    alone = Study(name=experiment.name, experiments=[experiment])
+    alone, sources = Study(name=experiment.name, experiments=[experiment]), _Sources()
     problems = [
-        *_problems_of(experiment, world_size, _Sources()),
+        *_problems_of(experiment, world_size, sources),
         *beginning_problems(experiment, alone, out),
         *_cache_problems(features_cache),
     ]
     if problems:
         raise InvalidValue(f"experiment {experiment.name!r}", problems)
+    return left_out_of(experiment.data, sources.opened)
 
 
 def _cache_problems(url: str | None) -> Iterator[Problem]:
@@ -204,6 +214,8 @@ class _Sources:
             yield str(opened)
         elif not len(opened):
             yield f"source {source.name!r} has no images"
+        else:
+            yield from left_out_problems(opened)
 
     def opened(self, source: Source) -> OpenSource:
         """A source without problems, open."""

@@ -16,6 +16,7 @@ from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary,
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
 from aimcore.running.failures import Supervised
+from aimcore.running.left_out import log_left_out
 from aimcore.running.lock import locked, require_free
 from aimcore.running.pinning import pinned
 from aimcore.running.processes import first_process_says, rank, world_size
@@ -96,11 +97,13 @@ def run_experiment(
     experiment, folder = pinned(experiment), out / experiment.name
     first_process_says(lambda: require_free(folder, out))
     _require_folder(experiment, folder, resume=resume)
-    check_experiment(experiment, world_size=world_size(), out=out, features_cache=features_cache)
+    left_out = check_experiment(experiment, world_size=world_size(), out=out, features_cache=features_cache)
+    log_left_out({experiment.name: left_out})
     sharing = Sharing(features_cache=features_cache)
     with locked(folder, also_free=[out]):
         _require_folder(experiment, folder, resume=resume)  # another run may have begun and ended during the checks
-        return run_checked(experiment, out, resume=resume, paper=paper, sharing=sharing, keep_steps=keep_steps)
+        entry = run_checked(experiment, out, resume=resume, paper=paper, sharing=sharing, keep_steps=keep_steps)
+        return attrs.evolve(entry, left_out=left_out or None)
 
 
 def _require_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:

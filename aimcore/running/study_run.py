@@ -14,6 +14,7 @@ from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
 from aimcore.running.checks import check_study
 from aimcore.running.experiment_run import Sharing, run_checked
+from aimcore.running.left_out import log_left_out
 from aimcore.running.lock import HOLDER_FILE, LOCK_FILE, locked, require_free
 from aimcore.running.pinning import pinned_study
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank, world_size
@@ -53,7 +54,8 @@ def run_study(
     """
     study = pinned_study(study)
     check_folder(study, out, resume=resume)
-    check_study(study, world_size=world_size(), out=out, features_cache=features_cache)
+    left_out = check_study(study, world_size=world_size(), out=out, features_cache=features_cache)
+    log_left_out(left_out)
     with locked(out, also_free=_folders(study, out)):
         check_content(study, out, resume=resume)  # another run may have begun and ended during the checks
         summary = _summary_of(study, out, scale, resume)
@@ -71,7 +73,7 @@ def run_study(
                 sharing=sharing,
                 keep_steps=steps_to_keep(study, experiment),
             )
-            entry = attrs.evolve(entry, budget=budgets.get(experiment.name))
+            entry = attrs.evolve(entry, budget=budgets.get(experiment.name), left_out=left_out[experiment.name] or None)
             summary = _with_entry(summary, entry, study)
             if rank() == 0:
                 write_summary(summary, out / SUMMARY_FILE)

@@ -109,6 +109,11 @@ class OpenMixture(OpenSource):
         self._ends = np.cumsum([len(source) for source in sources])
         self._are_labelled = len({source.class_names for source in sources}) == 1
         self.class_names = sources[0].class_names if self._are_labelled else ()
+        self.left_out = {
+            f"{reason}, in source {number}": count
+            for number, source in enumerate(sources)
+            for reason, count in source.left_out.items()
+        }
 
     def __len__(self) -> int:
         return int(self._ends[-1])

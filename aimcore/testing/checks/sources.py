@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -97,6 +97,15 @@ def check_identifiers_name_one_sample_each(source: Source) -> None:
     )
 
 
+def check_what_is_left_out_is_counted_by_reason(source: Source) -> None:
+    """``left_out`` maps reasons to whole numbers from 0; a source that leaves nothing out need not give it."""
+    counts: object = source.open().left_out
+    good = isinstance(counts, Mapping) and all(
+        type(reason) is str and type(count) is int and count >= 0 for reason, count in counts.items()
+    )
+    require(good, f'left_out must be {{reason: count}}, such as {{"broken links": 3}}, got {counts!r}')
+
+
 def check_an_index_beyond_the_end_is_an_index_error(source: Source) -> None:
     """``read(len)`` raises IndexError."""
     opened = source.open()
@@ -128,6 +137,7 @@ CHECKS: tuple[Check, ...] = (
     check_indices_depend_on_the_sample_number_alone,
     check_reading_again_gives_the_same_sample,
     check_identifiers_name_one_sample_each,
+    check_what_is_left_out_is_counted_by_reason,
     check_an_index_beyond_the_end_is_an_index_error,
     check_it_travels_to_data_workers,
 )

@@ -40,6 +40,25 @@ def test_nothing_is_held_against_a_trunk_that_wins() -> None:
     assert said == ["The paper's numbers are for its own models and data: compare how the rows rank, not the scores."]
 
 
+def test_what_the_data_leave_out_is_said_once_for_all_that_leave_out_the_same() -> None:
+    counts = {"broken links": 3, "files of other kinds (.txt)": 1200}
+    one, two, three = (
+        attrs.evolve(probed(name, 0.8, 0.7, 0.75), paper=None, left_out={"train": counts}) for name in ("a", "b", "c")
+    )
+    two = attrs.evolve(two, left_out={"train": counts, "validation": {"broken links": 1}})
+    assert list(remarks(summary(one, two, three))) == [
+        "Left out of the data, train: 1,200 files of other kinds (.txt), 3 broken links.",
+        "Left out of the data, validation of b: 1 broken links.",
+    ]
+
+
+def test_many_reasons_are_cut_after_the_largest() -> None:
+    counts = {f"reason {number}": number for number in range(1, 10)}
+    (said,) = remarks(summary(attrs.evolve(probed("a", 0.8, 0.7, 0.75), paper=None, left_out={"train": counts})))
+    assert said.startswith("Left out of the data, train: 9 reason 9, 8 reason 8,")
+    assert said.endswith("4 reason 4, 6 others.")
+
+
 def test_an_interrupted_run_says_how_to_go_on() -> None:
     said = list(remarks(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), status="interrupted"))))
     assert said[0] == "raster was interrupted: go on with --resume."

@@ -37,6 +37,7 @@ def full() -> Summary:
         paper={"linear": 0.695, "vqav2": 0.7},
         patches_per_second=1e4,
         seconds=12.5,
+        left_out={"train": {"broken links": 3}},
         recipe="raster/recipe.json",
     )
     return Summary(study="ablation", scale="small", machine={"num_cores": 2}, experiments=(experiment,))
@@ -59,7 +60,7 @@ def test_a_summary_has_exactly_the_keys_of_the_schema() -> None:
     assert set(entry) == {"schema_version", "study", "scale", "machine", "experiments"}
     assert set(entry["experiments"][0]) == {
         "name", "status", "seed", "num_steps", "losses", "validation_prefix", "validation_loss_by_chunk", "probes",
-        "evaluations", "paper", "patches_per_second", "seconds", "extra", "recipe",
+        "evaluations", "paper", "patches_per_second", "seconds", "left_out", "extra", "recipe",
     }  # fmt: skip
 
 
@@ -88,6 +89,8 @@ def test_what_was_not_configured_is_absent_but_no_prefix_is_null() -> None:
         ({"probes": {"linear": {}}}, r"experiments\[0\]\.linear.*top1"),
         ({"num_steps": True}, "num_steps"),
         ({"losses": [1.0]}, "losses"),
+        ({"left_out": {"train": {"broken links": -1}}}, "left_out"),
+        ({"left_out": {"broken links": 3}}, "left_out"),
     ],
 )
 def test_what_does_not_follow_the_schema_is_refused_with_its_path(

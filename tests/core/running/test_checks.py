@@ -1,9 +1,11 @@
 """Everything that can be known to fail is told before anything runs."""
 
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from PIL import Image
 
 from aimcore import Data, Study, Weights
 from aimcore.errors import InvalidValue
@@ -45,6 +47,32 @@ def test_all_problems_of_all_experiments_are_told_at_once(make_experiment: Any) 
 def test_a_dry_run_does_not_look_for_the_data(make_experiment: Any) -> None:
     study = Study(name="table", experiments=[make_experiment("one", data=data(train=ImageFolder(url="/nowhere")))])
     check_study(study, with_data=False)
+
+
+def with_notes(folder: Path, **left_out: int) -> ImageFolder:
+    """A folder with one image, and with so many files of other kinds."""
+    for name, count in left_out.items():
+        for number in range(count):
+            (folder / f"{number}.{name}").write_text("")
+    Image.new("RGB", (28, 28)).save(folder / "image.png")
+    return ImageFolder(url=str(folder))
+
+
+def test_what_sources_leave_out_is_returned_by_experiment_and_field(make_experiment: Any, tmp_path: Path) -> None:
+    one = make_experiment("one", data=data(train=with_notes(tmp_path, txt=2, md=1)))
+    assert check_study(Study(name="table", experiments=[one, make_experiment("two")])) == {
+        "one": {"train": {"files of other kinds (.txt)": 2, "files of other kinds (.md)": 1}},
+        "two": {},
+    }
+
+
+@pytest.mark.parametrize("wrong", [["a link"], {"links": "3"}, {"links": -1}, {3: 3}, {"links": True}])
+def test_counts_that_no_summary_could_hold_are_refused_before_training(
+    make_study: Any, monkeypatch: pytest.MonkeyPatch, wrong: Any
+) -> None:
+    monkeypatch.setattr("aimcore_sources.arrays.OpenArrays.left_out", wrong, raising=False)
+    with pytest.raises(InvalidValue, match=r"left_out of OpenArrays must be \{reason: count\}, with counts from 0"):
+        check_study(make_study("one"))
 
 
 def test_a_batch_must_divide_over_the_processes(make_study: Any) -> None:

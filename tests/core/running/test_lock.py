@@ -236,9 +236,9 @@ class TestRuns:
     ) -> None:
         from aimcore.running import checks
 
-        def check(*given: Any, **options: Any) -> None:
+        def check(*given: Any, **options: Any) -> Any:
             (tmp_path / "summary.json").write_text("{}")
-            checks.check_study(*given, **options)
+            return checks.check_study(*given, **options)
 
         monkeypatch.setattr("aimcore.running.study_run.check_study", check)
         with pytest.raises(RunFolderError, match="holds a run already"):

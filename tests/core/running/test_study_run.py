@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from loguru import logger
 
 from aimcore import InvalidValue, Optimizer, Study, recipe
 from aimcore.errors import RunFailed, RunFolderError
@@ -33,6 +34,43 @@ def test_every_experiment_is_in_the_summary_with_what_was_measured(make_study: A
     one = summary.experiments[0]
     assert (summary.study, summary.source, summary.scale) == ("table", "Table 9", "smoke")
     assert (one.num_steps, one.patches_per_second, one.seconds, one.paper) == (2, 100.0, 1.0, {"linear": 0.5})
+
+
+@pytest.fixture
+def leaving_out(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    counts = {"broken links": 3, "files of other kinds (.txt)": 1200}
+    monkeypatch.setattr("aimcore_sources.arrays.OpenArrays.left_out", counts, raising=False)
+    return counts
+
+
+def test_what_sources_leave_out_is_logged_once_and_kept_in_the_summary(
+    make_study: Any, tmp_path: Path, leaving_out: dict[str, int]
+) -> None:
+    said: list[str] = []
+    handler = logger.add(said.append, format="{message}", level="WARNING")  # type: ignore[arg-type]
+    logger.enable("aimcore")
+    try:
+        run_study(make_study("one", "two"), tmp_path, scale=None)
+    finally:
+        logger.remove(handler)
+        logger.disable("aimcore")
+    counted = "1,200 files of other kinds (.txt), 3 broken links"
+    assert said == [f"data.{field} leaves out {counted}\n" for field in ("train", "validation")]
+    found = read_summary(tmp_path / "summary.json").experiments
+    assert [one.left_out for one in found] == [{"train": leaving_out, "validation": leaving_out}] * 2
+
+
+def test_a_run_from_python_says_what_is_left_out_too(
+    make_experiment: Any, tmp_path: Path, leaving_out: dict[str, int]
+) -> None:
+    found = run_experiment(make_experiment("one"), tmp_path).left_out
+    assert found == {"train": leaving_out, "validation": leaving_out}
+
+
+def test_a_source_that_leaves_nothing_out_leaves_no_trace(make_study: Any, tmp_path: Path) -> None:
+    (one,) = run_study(make_study("one"), tmp_path, scale=None).experiments
+    assert one.left_out is None
+    assert "left_out" not in (tmp_path / "summary.json").read_text()
 
 
 def test_the_summary_holds_both_losses_and_sixteen_chunks(make_study: Any, tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def test_weights_become_the_smallest_whole_numbers(weights: tuple[float, ...], w
     assert quotas(weights) == whole
 
 
+def test_what_the_sources_leave_out_is_counted_source_by_source() -> None:
+    first, second, third = sources(2, 3, 4)
+    first.left_out, third.left_out = {"broken links": 3}, {"broken links": 1, "hidden files and folders": 2}
+    assert OpenMixture((first, second, third), (1, 1, 1)).left_out == {
+        "broken links, in source 0": 3,
+        "broken links, in source 2": 1,
+        "hidden files and folders, in source 2": 2,
+    }
+
+
 def test_every_hundred_samples_hold_exactly_the_shares_of_table_2(table_2: OpenMixture) -> None:
     for first in (0, 100, 12_300):
         counts = Counter(name[2] for name in read(table_2, range(first, first + 100)))

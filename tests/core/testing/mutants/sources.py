@@ -137,6 +137,18 @@ class Nameless(Sound):
         return OpenNameless(self.count)
 
 
+class OpenUncounted(OpenShades):
+    left_out = ("a broken link", "another broken link")  # type: ignore[assignment]
+
+
+@component("mutant")
+class Uncounted(Sound):
+    """Lists what it leaves out, instead of counting it."""
+
+    def open(self) -> OpenSource:
+        return OpenUncounted(self.count)
+
+
 class OpenEndless(OpenShades):
     def read(self, index: int) -> Sample:
         return super().read(index % self.count)
@@ -182,6 +194,7 @@ MUTANTS = (
     (checks.check_indices_depend_on_the_sample_number_alone, Shuffled()),
     (checks.check_reading_again_gives_the_same_sample, Shared()),
     (checks.check_identifiers_name_one_sample_each, Nameless()),
+    (checks.check_what_is_left_out_is_counted_by_reason, Uncounted()),
     (checks.check_an_index_beyond_the_end_is_an_index_error, Endless()),
     (checks.check_it_travels_to_data_workers, Rooted()),
 )

@@ -1,0 +1,39 @@
+"""What the sources of experiments leave out: for the log, the summary and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from loguru import logger
+
+from aimcore.experiment import Data
+from aimcore.roles import OpenSource, Source
+from aimcore.wording import counted
+
+LeftOut = Mapping[str, Mapping[str, int]]
+"""Counts by reason, by the field of the data whose source leaves something out: ``{"train": {"broken links": 3}}``."""
+
+_FIELDS = ("train", "validation", "probe_train", "probe_test")
+
+
+def left_out_of(data: Data, opened: Callable[[Source], OpenSource]) -> LeftOut:
+    """What the sources of ``data``, which ``opened`` opens, leave out."""
+    given = {field: getattr(data, field) for field in _FIELDS}
+    found = {field: dict(opened(source).left_out) for field, source in given.items() if source is not None}
+    return {field: counts for field, counts in found.items() if counts}
+
+
+def left_out_problems(opened: OpenSource) -> Iterator[str]:
+    """Why ``left_out`` of a plugin's source cannot be kept in a summary."""
+    counts: object = opened.left_out
+    if not isinstance(counts, Mapping) or not all(
+        isinstance(reason, str) and type(count) is int and count >= 0 for reason, count in counts.items()
+    ):
+        yield f"left_out of {type(opened).__name__} must be {{reason: count}}, with counts from 0, got {counts!r:.80}"
+
+
+def log_left_out(experiments: Mapping[str, LeftOut]) -> None:
+    """Warn of what is left out, once for all experiments that leave out the same."""
+    found = [(field, tuple(counts.items())) for one in experiments.values() for field, counts in one.items()]
+    for field, reasons in dict.fromkeys(found):
+        logger.warning("data.{} leaves out {}", field, counted(reasons))
