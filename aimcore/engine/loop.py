@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
@@ -13,13 +13,14 @@ from loguru import logger
 
 from aimcore.data import train_steps
 from aimcore.engine import checkpoints
-from aimcore.engine.distributed import any_rank, barrier
+from aimcore.engine.distributed import any_rank, barrier, start
 from aimcore.engine.errors import TrainingDiverged
 from aimcore.engine.finding import newest, require_new
 from aimcore.engine.interruption import Interruption
-from aimcore.engine.metrics import mean_losses, read_metrics
+from aimcore.engine.metrics import METRICS_FILE, Line, in_ranges, mean_losses, missing_steps, read_metrics
 from aimcore.engine.progress import Progress, progress_for
 from aimcore.engine.recording import Recorder
+from aimcore.engine.together import on_every_rank, on_first_rank
 from aimcore.engine.training_engine import StepResult, TrainingEngine
 from aimcore.experiment import Experiment
 from aimcore.files import make_folder
@@ -42,6 +43,8 @@ class TrainingResult:
     seconds: float
     """Wall time of training with start-up, that before a resumption included."""
     engine: TrainingEngine
+    missing_metrics: str = ""
+    """Logged steps whose lines ``metrics.jsonl`` has lost, such as ``"4 to 8"``; empty if it has all of them."""
 
     @property
     def module(self) -> ObjectiveModule:
@@ -79,7 +82,8 @@ def train(
         CheckpointDamaged, CheckpointMismatch: the checkpoint to begin or go on with cannot be used.
     """
     started = time.perf_counter()
-    make_folder(folder)
+    start(experiment.engine.num_threads)
+    on_every_rank(lambda: make_folder(folder))
     with ExitStack() as on_error:
         engine = on_error.enter_context(TrainingEngine(experiment))
         earlier = _begin(engine, folder, resume=resume)
@@ -87,24 +91,45 @@ def train(
         status = run.steps()
         on_error.pop_all()
     barrier()  # rank 0 has written its last line
-    losses = mean_losses(read_metrics(folder))
-    return TrainingResult(status, engine.step_number, losses, run.patches_per_second, run.seconds, engine)
+    lines = read_metrics(folder)
+    missing = _missing(experiment, lines, engine.step_number)
+    losses = mean_losses(lines)
+    return TrainingResult(status, engine.step_number, losses, run.patches_per_second, run.seconds, engine, missing)
 
 
 def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
     """Load what the run goes on from, if anything; gives the seconds it has been trained for."""
     experiment = engine.experiment
     if not resume:
-        require_new(folder)
+        on_first_rank(lambda: require_new(folder))
     manifest = checkpoints.resume(engine, folder) if resume else None
     if manifest:
         logger.info("{}: going on from step {}", experiment.name, manifest.step)
+        on_first_rank(lambda: _warn_of_missing(experiment, folder, manifest.step))
         return manifest.seconds
     branch = experiment.branch
     if branch is not None:
         checkpoints.begin_branch(engine, folder, branch)
         logger.info("{}: branching from {} at step {}", experiment.name, branch.experiment, branch.step)
     return 0.0
+
+
+def _warn_of_missing(experiment: Experiment, folder: Path, num_done: int) -> None:
+    missing = _missing(experiment, read_metrics(folder), num_done)
+    if missing:
+        logger.warning(
+            "{}: {} has lost the lines of steps {}, before the checkpoint of step {}. Training goes on and gives the "
+            "same weights; the summary records what is missing. If you have a copy of the file, stop, put it back, and "
+            "resume again",
+            experiment.name,
+            folder / METRICS_FILE,
+            missing,
+            num_done,
+        )
+
+
+def _missing(experiment: Experiment, lines: Sequence[Line], num_done: int) -> str:
+    return in_ranges(missing_steps(lines, experiment, num_done), experiment.log_every)
 
 
 class _Rate:
@@ -161,16 +186,15 @@ class _Run:
         interrupted = False
         with ExitStack() as stack:
             interruption = stack.enter_context(Interruption())
-            recorder = stack.enter_context(
-                Recorder(self.experiment, self.folder, first, writes=self.engine.world.is_first)
-            )
+            recorder = Recorder(self.experiment, self.folder, first, writes=self.engine.world.is_first)
+            on_every_rank(lambda: stack.enter_context(recorder))
             shown = stack.enter_context(self._progress(first))
-            batches = stack.enter_context(closing(self._batches(first)))
+            batches = stack.enter_context(closing(on_every_rank(lambda: self._batches(first))))
             while self.engine.step_number < self.experiment.num_steps and not interrupted:
                 interrupted = self._step(batches, interruption, recorder, shown).interrupted
                 if interrupted:
                     logger.warning("{}: interrupted, saving; Ctrl-C again aborts at once", self.experiment.name)
-                self._save(is_last=interrupted)
+                self._save(recorder, is_last=interrupted)
             # It may have come while the last checkpoint was written, and ends the study all the same.
             interrupted = interrupted or any_rank(interruption.requested)
             recorder.status = "interrupted" if interrupted else "finished"
@@ -195,10 +219,11 @@ class _Run:
         shown.update(result, step + 1)
         return result
 
-    def _save(self, *, is_last: bool) -> None:
+    def _save(self, recorder: Recorder, *, is_last: bool) -> None:
         every, done = self.experiment.checkpoint_every, self.engine.step_number
         is_final = done == self.experiment.num_steps
         if is_last or is_final or (every and done % every == 0):
+            on_first_rank(recorder.sync)  # no checkpoint whose metrics a power cut could still take
             checkpoints.save(self.engine, self.folder, seconds=self.seconds, final=is_final, keep_steps=self.keep_steps)
 
     def _progress(self, first: int) -> Progress:

@@ -75,6 +75,13 @@ class Recorder:
         for tracker in self._trackers:
             tracker.log(step, flat(line))
 
+    def sync(self) -> None:
+        """Wait until all that was recorded is where it outlasts a power cut."""
+        if self._file is not None:
+            self._file.sync()
+        for tracker in self._trackers:
+            tracker.sync()
+
 
 def _recipe(folder: Path) -> dict[str, object]:
     path = folder / "recipe.json"

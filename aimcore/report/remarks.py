@@ -30,6 +30,11 @@ def remarks(summary: Summary) -> Iterator[str]:
             yield f"{experiment.name} failed: {experiment.extra.get('error', 'see its error.txt')}"
         elif experiment.status == "interrupted":
             yield f"{experiment.name} was interrupted: go on with --resume."
+        if lost := experiment.extra.get("missing_metrics"):
+            yield (
+                f"{experiment.name} has lost the metrics of steps {lost}, as after a power cut: its curves and mean "
+                "losses are without them; its weights and scores are not affected."
+            )
     if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
         yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
 

@@ -16,6 +16,13 @@ class TrackerRun(ABC):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a step."""
 
+    def sync(self) -> None:  # noqa: B027  # nothing is a good default
+        """Make sure that what was logged outlasts a power cut. Called before each checkpoint is saved.
+
+        A run that is resumed repeats nothing before its checkpoint, so a metric that is lost then is lost for good. By
+        default nothing is done, which is right for a tracker that keeps no metric to itself.
+        """
+
     @abstractmethod
     def close(self, status: str) -> None:
         """The run ended: ``"finished"``, ``"interrupted"`` or ``"failed"``."""

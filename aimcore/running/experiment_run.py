@@ -154,6 +154,8 @@ def summary_of(
         extra["protocols"] = {name: dict(score.card) for name, score in scores.items()}
     if measured.evaluations is not None:
         extra["evaluation_protocols"] = {name: dict(card) for name, card in measured.evaluations.cards.items()}
+    if training is not None and training.missing_metrics:
+        extra["missing_metrics"] = training.missing_metrics
     if measured.begun_with is not None:
         extra["begun_with"] = dict(measured.begun_with)
     return ExperimentSummary(
@@ -179,9 +181,8 @@ def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
     """Write the recipe; then find what another run of the study has left for this one to begin with."""
     from aimcore import recipe
 
-    if rank() == 0:
-        recipe.save(out / experiment.name / RECIPE_FILE, experiment)
-    require_branch(experiment, out)
+    first_process_says(lambda: recipe.save(out / experiment.name / RECIPE_FILE, experiment))
+    first_process_says(lambda: require_branch(experiment, out))
     found = located(experiment, out)
     branch, weights = experiment.branch, found.initial_weights
     if branch is not None:
@@ -210,9 +211,8 @@ def _evaluate(
 
     module, precision = training.module, experiment.engine.precision
     measured.validation = validate(module, _validation_batches(experiment), precision=precision)
-    if rank() == 0:
-        record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
-        write_atomically(folder / VALIDATION_FILE, record + "\n")
+    record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
+    first_process_says(lambda: write_atomically(folder / VALIDATION_FILE, record + "\n"))
     if experiment.evaluations:
         logger.info("{}: evaluating what the objective can do", experiment.name)
         measured.evaluations = evaluate_trained(experiment, training.engine)

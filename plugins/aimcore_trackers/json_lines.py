@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -88,6 +89,14 @@ class JSONLinesRun(TrackerRun):
         self._lines.append(line)
         if self._clock() - self._written >= _SECONDS_BETWEEN_UPLOADS:
             self._upload()
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk, or upload them."""
+        if self._local is None:
+            self._upload()
+            return
+        with writing(self._path):
+            os.fsync(self._local.fileno())
 
     def close(self, status: str) -> None:
         """Write what is left."""

@@ -61,6 +61,10 @@ class TensorBoardRun(TrackerRun):
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
+    def sync(self) -> None:
+        """Hand all events to the system."""
+        self._writer.flush()
+
     def close(self, status: str) -> None:
         """Write what is left. How the run ended, TensorBoard does not keep."""
         self._writer.close()

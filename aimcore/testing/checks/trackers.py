@@ -27,6 +27,7 @@ def check_a_run_may_end_in_any_way(tracker: Tracker) -> None:
                 run = tracker.open(folder, _recipe(), 0)
                 for step in range(num_steps):
                     run.log(step, _METRICS)
+                    run.sync()
                 run.close(status)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from core.engine.toys import Signalling, ToyObjective, ToyTrunk, experiment, whole_batch
+from loguru import logger
 from processes import run_to_end
 
 from aimcore import Experiment
@@ -44,6 +45,7 @@ def test_a_finished_run_says_what_it_did(undisturbed: tuple[Path, TrainingResult
     folder, result = undisturbed
     assert (result.status, result.num_steps) == ("finished", 6)
     lines = read_metrics(folder)
+    assert result.missing_metrics == ""
     assert result.losses["all"] == pytest.approx(sum(line["losses"]["all"] for line in lines) / 6)
     assert result.patches_per_second is not None
     assert result.patches_per_second > 0
@@ -110,6 +112,45 @@ def test_ctrl_c_in_the_last_step_ends_the_study_and_loses_nothing(
     finished = run(experiment(trunk=DROPPING), tmp_path, resume=True)
     assert (finished.status, finished.num_steps) == ("finished", 6)
     assert losses(tmp_path) == losses(undisturbed[0])
+
+
+def test_metrics_that_a_power_cut_took_are_missed_and_recorded(
+    tmp_path: Path, undisturbed: tuple[Path, TrainingResult], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(experiment(trunk=DROPPING, trackers=(Signalling(step=3),)), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([whole[0], whole[1], "\0" * 20 + "\n", whole[4]]))
+    logger.enable("aimcore")
+    sink = logger.add(sys.stderr, format="{level} {message}")
+    try:
+        result = run(experiment(trunk=DROPPING), tmp_path, resume=True)
+    finally:
+        logger.remove(sink)
+        logger.disable("aimcore")
+    warned = capfd.readouterr().err
+    assert "WARNING toy: " in warned
+    assert "has lost the lines of steps 2 to 3, before the checkpoint of step 5" in warned
+    assert result.missing_metrics == "2 to 3"
+    assert losses(tmp_path) == [line for line in losses(undisturbed[0]) if line[0] not in (2, 3)]
+
+
+def test_metrics_are_on_the_disk_before_a_checkpoint_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    watched = {tmp_path / "run" / "metrics.jsonl", tmp_path / "mirror.jsonl"}
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        found = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if found in watched and found.read_bytes().count(b"\n") == 6:
+            synced.append((found.name, (tmp_path / "run" / "checkpoints" / "step_00000006").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    run(experiment(trackers=(JSONLines(url=str(tmp_path / "mirror.jsonl")),)), tmp_path / "run")
+    assert synced == [("metrics.jsonl", False), ("mirror.jsonl", False)]
 
 
 KILLED = """

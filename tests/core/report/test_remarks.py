@@ -64,6 +64,14 @@ def test_an_interrupted_run_says_how_to_go_on() -> None:
     assert said[0] == "raster was interrupted: go on with --resume."
 
 
+def test_lost_metrics_are_said_in_words() -> None:
+    lost = attrs.evolve(probed("raster", 0.8, 0.7, 0.75), paper=None, extra={"missing_metrics": "4 to 8"})
+    (said,) = remarks(summary(lost))
+    assert said.startswith(
+        "raster has lost the metrics of steps 4 to 8, as after a power cut: its curves and mean losses"
+    )
+
+
 def test_a_score_no_better_than_guessing_is_said_in_words() -> None:
     assert list(remarks(summary(evaluated("cap", top1=(0.2, 0.25), top5=(0.9, 0.5))))) == [
         "No better than guessing, ours against chance: cap, top1 (20.0 % against 25.0 %)."

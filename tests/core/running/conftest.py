@@ -67,6 +67,7 @@ class FakeResult:
     patches_per_second: float | None = 100.0
     seconds: float = 1.0
     engine: FakeEngine = attrs.field(factory=FakeEngine)
+    missing_metrics: str = ""
 
     @property
     def module(self) -> Any:
@@ -86,6 +87,7 @@ class FakeTraining:
     kept: dict[str, set[int]] = attrs.field(factory=dict)
     """Steps whose checkpoints each experiment was asked to keep."""
     begun: list[Experiment] = attrs.field(factory=list)
+    missing_metrics: str = ""
 
     def __call__(
         self,
@@ -100,7 +102,8 @@ class FakeTraining:
         self.kept[given.name] = set(keep_steps)
         self.begun.append(given)
         self.behaviours.get(given.name, lambda: None)()
-        return FakeResult(status=self.statuses.get(given.name, "finished"))
+        status = self.statuses.get(given.name, "finished")
+        return FakeResult(status=status, missing_metrics=self.missing_metrics)
 
 
 @pytest.fixture

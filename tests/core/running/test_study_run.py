@@ -99,6 +99,13 @@ def test_a_failure_is_recorded_and_the_others_go_on(make_study: Any, training: A
     assert "raise error" in (tmp_path / "one" / "error.txt").read_text()
 
 
+def test_metrics_that_were_lost_are_recorded(make_study: Any, training: Any, tmp_path: Path) -> None:
+    training.missing_metrics = "4 to 8"
+    run_study(make_study("one"), tmp_path, scale="smoke")
+    (one,) = read_summary(tmp_path / "summary.json").experiments
+    assert one.extra["missing_metrics"] == "4 to 8"
+
+
 def test_what_was_measured_before_a_failure_is_kept(
     make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
