@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import attrs
 import torch.distributed as dist
 
-from aimcore.engine.distributed import from_first
+from aimcore.engine.distributed import from_everyone, from_first
 from aimcore.errors import AimcoreError
 
 T = TypeVar("T")
@@ -47,9 +47,7 @@ def on_every_rank(act: Callable[[], T]) -> T:
     results: list[T] = []
     with attempt:
         results.append(act())
-    failures: list[_Failure | None] = [None] * _world_size()
-    dist.all_gather_object(failures, attempt.failure())
-    _raise_first(failures, attempt.error)
+    _raise_first(from_everyone(attempt.failure()), attempt.error)
     return results[0]
 
 
