@@ -9,6 +9,9 @@ class AimcoreError(ValueError):
     """Base of every error that a user can act on."""
 
 
+TRACEBACK = "AIMCORE_TRACEBACK"
+"""Environment variable: if it is not empty, errors that end a command are printed with their tracebacks."""
+
 _MOST_LISTED = 50
 _LONGEST_PATH = 200
 _LONGEST_PROBLEM = 4000

@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 
 from loguru import logger
 
-from aimcore.errors import AimcoreError, RunFailed
+from aimcore.errors import TRACEBACK, AimcoreError, RunFailed
 from aimcore.experiment import SCALES
+from aimcore.wording import printable_lines
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -233,10 +235,18 @@ def _guarded(function: object, options: argparse.Namespace) -> int:
     try:
         return int(function(options))
     except AimcoreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print_error(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _print_error(error: AimcoreError) -> None:
+    """An error for a user, with what was noted of its place; text from files is made safe for terminals."""
+    told = "\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())])
+    print(printable_lines(told), file=sys.stderr)
+    if os.environ.get(TRACEBACK):
+        print(printable_lines("".join(traceback.format_exception(error))), file=sys.stderr)
 
 
 def _set_up_log() -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, cast
 
 import attrs
 
-from aimcore.errors import AimcoreError, InvalidStudy
+from aimcore.errors import TRACEBACK, AimcoreError, InvalidStudy
 from aimcore.experiment import SCALES, Experiment, Scale, Study
-from aimcore.wording import did_you_mean
+from aimcore.wording import did_you_mean, shortened, shown
 
+_LONGEST = 2000
+"""Characters of an exception's message that are shown."""
 RECIPE_SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -35,8 +38,8 @@ def load_study(path: Path, scale: Scale) -> Study:
         scale: how large the study should be.
 
     Raises:
-        InvalidStudy: there is no such file, it defines no ``study``, ``study`` gave something else than a study, or
-            the scale is unknown.
+        InvalidStudy: there is no such file, it defines no ``study``, its code raises an exception (which is the cause),
+            ``study`` returns something else than a study, or the scale is unknown.
     """
     if scale not in SCALES:
         raise InvalidStudy(f"unknown scale {scale!r}{did_you_mean(scale, SCALES)}; there are {', '.join(SCALES)}")
@@ -48,9 +51,10 @@ def load_study(path: Path, scale: Scale) -> Study:
         return _study_of_recipe(path)
     if path.suffix != ".py":
         raise InvalidStudy(f"{path} is neither a study (.py) nor a recipe ({', '.join(RECIPE_SUFFIXES)})")
-    study = _study_function(_import_file(path), path)(scale)
-    if not isinstance(study, Study):
-        raise InvalidStudy(f"study({scale!r}) of {path} must return an aimcore.Study, it returned {study!r}")
+    with _UsersCode(path):
+        study = _study_function(_import_file(path), path)(scale)
+        if not isinstance(study, Study):
+            raise InvalidStudy(f"study({scale!r}) of {path} must return an aimcore.Study, it returned {shown(study)}")
     return study
 
 
@@ -78,32 +82,76 @@ def _study_function(module: ModuleType, path: Path) -> Callable[[Scale], Any]:
     function = getattr(module, "study", None)
     if not callable(function):
         raise InvalidStudy(f"{path} defines no function study(scale) -> Study; add one, or name another file")
+    try:
+        inspect.signature(function).bind(SCALES[0])
+    except TypeError as error:
+        where = f"{path}, line {line}" if (line := _first_line(function)) else str(path)
+        raise InvalidStudy(f"{where}: study must take the scale, 'def study(scale):' ({error})") from error
     return function  # type: ignore[no-any-return]
 
 
+def _first_line(function: Any) -> int | None:
+    code = getattr(function, "__code__", None)
+    return None if code is None else code.co_firstlineno
+
+
 def _import_file(path: Path) -> ModuleType:
-    """Run a study file as a module of its own; files beside it can be imported, as in a script."""
+    """Run a study file as a module of its own."""
     name = f"aimcore_study_{path.stem.replace('-', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None  # a .py file always has one
     module = importlib.util.module_from_spec(spec)
-    with _importable(path.resolve().parent):
-        # attrs and pickle look a class's module up by name.
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except ModuleNotFoundError as error:
-            if not _is_raised_in(path, error):
-                raise
-            raise InvalidStudy(f"{path} imports {error.name}, which is not installed: install what has it") from error
+    # attrs and pickle look a class's module up by name.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
     return module
 
 
-def _is_raised_in(path: Path, error: BaseException) -> bool:
-    """Whether the last of the lines that raised ``error`` stands in the file at ``path``."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return Path(frame.f_code.co_filename).resolve() == path.resolve()
+class _UsersCode:
+    """Runs a study file's code: whatever it raises is the user's error, told with its file and line.
+
+    Files beside the study can be imported meanwhile, as in a script. The exception itself is the cause of the error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._importable = _importable(path.resolve().parent)
+
+    def __enter__(self) -> None:
+        self._importable.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._importable.__exit__(None, None, None)
+        if isinstance(error, AimcoreError):  # it says what to do; the place is printed below it
+            if not isinstance(error, InvalidStudy):
+                error.add_note(f"in {self._where(error)}")
+        elif isinstance(error, Exception | SystemExit):
+            raise InvalidStudy(
+                f"{self._where(error)}: {_what(error)} (the whole traceback: set {TRACEBACK}=1)"
+            ) from error
+
+    def _where(self, error: BaseException) -> str:
+        """The file, the line of it that failed, and the place in another file that this line led to."""
+        if isinstance(error, SyntaxError) and error.filename:
+            return f"{error.filename}, line {error.lineno}" if error.lineno else error.filename
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == self._path.resolve()]
+        if not lines:
+            return str(self._path)
+        last = frames[-1]
+        is_here = Path(last.filename).resolve() == self._path.resolve()
+        return f"{self._path}, line {lines[-1]}" + ("" if is_here else f" (in {last.filename}, line {last.lineno})")
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"ends the program (SystemExit: {shown(error.code)}); a study file only defines a study"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"imports {error.name}, which is not installed: install what has it"
+    return shortened(traceback.format_exception_only(error)[-1].strip(), _LONGEST)
 
 
 @contextmanager

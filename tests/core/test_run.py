@@ -101,6 +101,35 @@ def test_errors_are_told_without_a_traceback(study_file: str, capsys: pytest.Cap
     assert told == "error: no experiment of 'table' is called 'three'; there are one, two\n"
 
 
+def test_what_a_study_file_raises_ends_with_status_2_and_a_traceback_on_request(
+    study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(study_file).write_text("def study(scale):\n    return {}[scale]\n")
+    assert run.main([study_file]) == 2
+    assert capsys.readouterr().err == (
+        "error: table.py, line 2: KeyError: 'small' (the whole traceback: set AIMCORE_TRACEBACK=1)\n"
+    )
+    monkeypatch.setenv("AIMCORE_TRACEBACK", "1")
+    assert run.main([study_file]) == 2
+    told = capsys.readouterr().err
+    assert "return {}[scale]" in told
+    assert "Traceback (most recent call last)" in told
+
+
+def test_the_place_of_a_refused_value_is_printed_below_it(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(study_file).write_text("from aimcore import Optimizer\nOptimizer(peak_lr=0)\n")
+    assert run.main([study_file]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: Optimizer: peak_lr: ")
+    assert "\n  in table.py, line 2 (in " in told
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred\x07.py", "a\rb.py"])
+def test_control_characters_in_errors_do_not_reach_the_terminal(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([name]) == 2
+    assert set(capsys.readouterr().err.removesuffix("\n")) & set("\x1b\x07\r\n") == set()
+
+
 def test_a_taken_folder_is_told_before_the_checks_that_take_time(
     study_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,12 @@
 """Studies from files."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from aimcore import Data, Experiment, Study, recipe
-from aimcore.errors import InvalidStudy, RecipeError
+from aimcore.errors import InvalidStudy, InvalidValue, RecipeError
 from aimcore.study import changed, load_study, selected
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
@@ -90,24 +91,80 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         load_study(tmp_path / "notes.txt", "small")
 
 
-def test_a_file_that_imports_what_is_not_installed_says_so(tmp_path: Path) -> None:
-    (tmp_path / "study.py").write_text("from aimcore_hilbert import Hilbert\n")
-    with pytest.raises(InvalidStudy, match=r"study\.py imports aimcore_hilbert, which is not installed: install what"):
-        load_study(tmp_path / "study.py", "smoke")
+USERS_ERRORS = {
+    "syntax": ("x = 1\ndef study(:\n", "table.py, line 2: SyntaxError: invalid syntax"),
+    "a tab among spaces": ("if 1:\n        x = 1\n\ty = 2\n", "table.py, line 3: TabError: inconsistent use of tabs"),
+    "no text": ("\x00", "table.py: "),
+    "a name that a module lacks": ("\nfrom aimcore import Nothing\n", "table.py, line 2: ImportError: cannot import"),
+    "a module that is not installed": (
+        "import aimcore_hilbert\n", "table.py, line 1: imports aimcore_hilbert, which is not installed: install what"
+    ),
+    "an unknown name": ("x = y\n", "table.py, line 1: NameError: name 'y' is not defined"),
+    "a key": ("SIZES = {}\ndef study(scale):\n    return SIZES[scale]\n", "table.py, line 3: KeyError: 'small'"),
+    "an error of a library": (
+        "import json\ndef study(scale):\n    json.loads('{')\n", r"table.py, line 3 \(in .*decoder.py, line \d+\): json"
+    ),
+    "an error of a neighbour": (
+        "import neighbour\n", r"table.py, line 1 \(in .*neighbour.py, line 1\): imports no_such_module, which is not"
+    ),
+    "syntax of a neighbour": ("import bad_neighbour\n", r"bad_neighbour.py, line 1: SyntaxError"),
+    "an exit": ("import sys\nsys.exit(0)\n", r"table.py, line 2: ends the program \(SystemExit: 0\)"),
+    "an exit later": ("def study(scale):\n    raise SystemExit('x')\n", r"line 2: ends the program \(SystemExit: 'x'"),
+    "no argument": ("\ndef study():\n    pass\n", r"table.py, line 2: study must take the scale, 'def study\(sc"),
+    "two arguments": ("def study(scale, seed): pass\n", "table.py, line 1: study must take the scale.*'seed'"),
+    "a long message": ("raise ValueError('x' * 10**6)", r"table.py, line 1: ValueError: x{1900,2000}\.\.\. \("),
+    "an exception that cannot be written": (
+        "class E(Exception):\n    def __str__(self): 1 / 0\nraise E\n", "table.py, line 3: .*E: <exception str"
+    ),
+    "endless recursion": ("def study(scale): return study(scale)\n", "table.py, line 1: RecursionError"),
+    "a result that cannot be written": (
+        "class R:\n    def __repr__(self): 1 / 0\ndef study(scale): return R()\n", "line 2.*: ZeroDivisionError"
+    ),
+}  # fmt: skip
 
 
-def test_a_file_at_a_relative_path_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "study.py").write_text("import aimcore_hilbert\n")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidStudy, match=r"^study\.py imports aimcore_hilbert, which is not installed"):
-        load_study(Path("study.py"), "smoke")
-
-
-def test_a_failure_in_what_a_file_imports_keeps_its_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", USERS_ERRORS)
+def test_what_a_study_file_raises_is_told_with_file_and_line(kind: str, tmp_path: Path) -> None:
+    text, message = USERS_ERRORS[kind]
     (tmp_path / "neighbour.py").write_text("import no_such_module\n")
-    (tmp_path / "study.py").write_text("import neighbour\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-        load_study(tmp_path / "study.py", "smoke")
+    (tmp_path / "bad_neighbour.py").write_text("def\n")
+    (tmp_path / "table.py").write_text(text)
+    before = list(sys.path)
+    with pytest.raises(InvalidStudy, match=f"(?s)^{tmp_path}/(?:.*){message}") as caught:
+        load_study(tmp_path / "table.py", "small")
+    assert len(str(caught.value)) < 3000
+    assert caught.value.__cause__ is not None
+    assert sys.path == before
+
+
+def test_a_relative_path_is_told_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.py").write_text("import aimcore_hilbert\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidStudy, match=r"^table\.py, line 1: imports aimcore_hilbert"):
+        load_study(Path("table.py"), "smoke")
+
+
+def test_a_value_that_is_refused_in_a_study_file_has_its_place_noted(tmp_path: Path) -> None:
+    (tmp_path / "table.py").write_text("from aimcore import Optimizer\nOptimizer(peak_lr=0)\n")
+    with pytest.raises(InvalidValue, match="peak_lr") as caught:
+        load_study(tmp_path / "table.py", "smoke")
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"in {tmp_path}/table.py, line 2 (in ")
+
+
+def test_ctrl_c_in_a_study_file_is_not_its_error(tmp_path: Path) -> None:
+    (tmp_path / "table.py").write_text("raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_study(tmp_path / "table.py", "smoke")
+
+
+def test_neighbours_can_be_imported_when_the_study_is_made(tmp_path: Path) -> None:
+    (tmp_path / "late_neighbour.py").write_text("NAME = 'late-'\n")
+    text = STUDY.replace("from helper import NAME\n", "").replace(
+        "    source =", "    from late_neighbour import NAME\n    source ="
+    )
+    (tmp_path / "table.py").write_text(text)
+    assert load_study(tmp_path / "table.py", "smoke").name == "late-smoke"
 
 
 def test_a_file_without_a_study_function_is_refused(tmp_path: Path) -> None:
