@@ -1,7 +1,7 @@
 """Experiments, and the settings they are made of: frozen values that check themselves."""
 
 from aimcore.experiment.beginnings import Branch, Weights
-from aimcore.experiment.data import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Data, NativeResolution
+from aimcore.experiment.data import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Data, NativeResolution, statistics_of
 from aimcore.experiment.run import Experiment
 from aimcore.experiment.study import SCALES, Scale, Scaling, Study
 from aimcore.experiment.training import Engine, Optimizer, Precision, Schedule
@@ -23,4 +23,5 @@ __all__ = [
     "Schedule",
     "Study",
     "Weights",
+    "statistics_of",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import floor
-from typing import Literal
+from typing import Any, Literal
+
+import attrs
 
 from aimcore import limits
 from aimcore.component import Checked, Problem, at_least, settings, within
-from aimcore.roles import Source
+from aimcore.roles import PixelStatistics, Source
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -112,6 +114,20 @@ class NativeResolution(Checked):
             )
 
 
+def statistics_of(source: object) -> PixelStatistics:
+    """The statistics that a source brings, or ImageNet's."""
+    own = getattr(source, "statistics", None)  # types are judged later
+    return own if isinstance(own, PixelStatistics) else PixelStatistics(IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _mean(data: Any) -> tuple[float, ...]:
+    return statistics_of(data.train).mean
+
+
+def _std(data: Any) -> tuple[float, ...]:
+    return statistics_of(data.train).std
+
+
 @settings
 class Data(Checked):
     """What a run reads, and how images become batches."""
@@ -131,8 +147,11 @@ class Data(Checked):
     augmentation: Augmentation = Augmentation()
     eval_crop: float = 0.875
     """Evaluation resizes the short side to ceil(image_size / eval_crop), bicubic, and crops the centre."""
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] = attrs.field(default=attrs.Factory(_mean, takes_self=True))
+    """What is subtracted from pixels in [0, 1], channel by channel; by default the mean that ``train`` brings
+    (``Source.statistics``), else ImageNet's. Recipes record the numbers."""
+    std: tuple[float, ...] = attrs.field(default=attrs.Factory(_std, takes_self=True))
+    """What they are then divided by; by default as ``mean``."""
     caption_weights: Mapping[str, float] | None = None
     """How often each kind of caption is read in training, in any unit; kinds that are not named are never read. None
     reads every kind that a sample has equally often."""

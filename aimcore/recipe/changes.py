@@ -9,7 +9,7 @@ import attrs
 from aimcore.component import Component
 from aimcore.declared import field_types, is_component, is_mapping, is_sequence, item_types, members
 from aimcore.errors import RecipeError, UnknownComponent
-from aimcore.experiment import Experiment
+from aimcore.experiment import Experiment, statistics_of
 from aimcore.plugins import Plugins, installed
 from aimcore.recipe.document import from_recipe, to_recipe
 from aimcore.recipe.reading import join
@@ -49,10 +49,18 @@ def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Pl
 def changed(experiment: Experiment, changes: Sequence[str], plugins: Plugins | None = None) -> Experiment:
     """``experiment`` with each ``PATH=VALUE`` applied in turn; see :func:`apply_changes`.
 
+    Mean and standard deviation of the pixels follow another ``data.train``, unless they were chosen.
+
     Raises:
         RecipeError: a path leads nowhere, or a value does not fit.
     """
-    return from_recipe(apply_changes(to_recipe(experiment, plugins), changes, plugins), plugins)
+    recipe = apply_changes(to_recipe(experiment, plugins), changes, plugins)
+    data, own = experiment.data, statistics_of(experiment.data.train)
+    if any(change.startswith("data.train") for change in changes) and (data.mean, data.std) == own:
+        chosen = [change.split("=")[0].strip() for change in changes]
+        for name in {"mean", "std"} - {path.split(".")[1] for path in chosen if path.startswith("data.")}:
+            del recipe["experiment"]["data"][name]
+    return from_recipe(recipe, plugins)
 
 
 def _parsed(text: str) -> Any:

@@ -8,7 +8,7 @@ from aimcore.roles.evaluations import Evaluation
 from aimcore.roles.objectives import Objective, Skill
 from aimcore.roles.predicting import Decoder, Head, Target
 from aimcore.roles.probes import FeatureStream, FittedProbe, Probe
-from aimcore.roles.sources import OpenSource, Source
+from aimcore.roles.sources import OpenSource, PixelStatistics, Source
 from aimcore.roles.tokenizers import ImageTokenizer, TextTokenizer, Tokenizer
 from aimcore.roles.trackers import Tracker, TrackerRun
 from aimcore.roles.trunks import Ordering, Trunk
@@ -28,6 +28,7 @@ __all__ = [
     "Objective",
     "OpenSource",
     "Ordering",
+    "PixelStatistics",
     "Probe",
     "Skill",
     "Source",

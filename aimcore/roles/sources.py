@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from aimcore.component import Component
 
@@ -16,11 +16,26 @@ if TYPE_CHECKING:
     from aimcore.values import Sample
 
 
+class PixelStatistics(NamedTuple):
+    """Mean and standard deviation of pixels, channel by channel, on a scale from 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 class Source(Component, ABC):
     """Images by index, with whatever is known about them. Random access, always."""
 
     __slots__ = ()
     role: ClassVar[str] = "sources"
+
+    @property
+    def statistics(self) -> PixelStatistics | None:
+        """What pixels are normalised with where a study gives no ``mean`` and ``std``; None stands for ImageNet's.
+
+        Override it for images whose statistics are known and are not those of photographs. It must not read any data.
+        """
+        return None
 
     @abstractmethod
     def open(self) -> OpenSource:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from aimcore import OpenSource, Problem, Sample, Source, component
+from aimcore import OpenSource, PixelStatistics, Problem, Sample, Source, component
 
 Style = Literal["google", "twitter"]
 Labels = Literal["category", "subcategory"]
@@ -55,6 +55,13 @@ class BundledEmoji(Source):
         """Each style once, and at least one."""
         if not self.styles or len(set(self.styles)) < len(self.styles):
             yield Problem("styles", f"name 'google', 'twitter' or both, each once, got {self.styles}")
+
+    @property
+    def statistics(self) -> PixelStatistics:
+        """Those of the training part in both styles and all skin tones; those of fewer differ by less than 0.03."""
+        if self.trim:
+            return PixelStatistics(mean=(0.7697, 0.7030, 0.6535), std=(0.2921, 0.2954, 0.3343))
+        return PixelStatistics(mean=(0.8019, 0.7445, 0.7019), std=(0.2824, 0.2927, 0.3325))
 
     def open(self) -> OpenSource:
         """Find the drawings; they are read into memory with the first of them."""

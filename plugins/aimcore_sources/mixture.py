@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from aimcore import OpenSource, Problem, Sample, Source, component
+from aimcore import OpenSource, PixelStatistics, Problem, Sample, Source, component
 from aimcore.data import index_of
 from aimcore.randomness import keyed_bits
 from aimcore_sources.bundled import BundledFashionMNIST
@@ -49,6 +49,12 @@ class Mixture(Source):
             yield Problem("weights", f"must not differ by more than a factor of {_MAX_DENOMINATOR}, got {self.weights}")
         elif sum(quotas(self.weights)) > _MAX_PERIOD:
             yield Problem("weights", f"must be ratios of small whole numbers, such as percentages, got {self.weights}")
+
+    @property
+    def statistics(self) -> PixelStatistics | None:
+        """Those of its sources, where all bring the same."""
+        own = {source.statistics for source in self.sources}
+        return own.pop() if len(own) == 1 else None
 
     def open(self) -> OpenSource:
         """Open every source.

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from aimcore import Data
+from aimcore.data import evaluation_batches
 from aimcore_sources import BundledFashionMNIST
 from aimcore_sources.arrays import OpenArrays
 
@@ -59,3 +61,24 @@ def test_the_licence_and_the_script_stand_beside_the_slice_and_it_is_small() -> 
     assert "The MIT License" in (ASSETS / "FASHION_MNIST_LICENSE.txt").read_text()
     assert (ASSETS / "make_slice.py").is_file()
     assert len((ASSETS / "fashion_mnist_slice.npz").read_bytes()) <= 8_000_000
+
+
+def test_statistics_are_those_of_the_training_part() -> None:
+    with (ASSETS / "fashion_mnist_slice.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        unit_nHW = arrays["train_images"].astype(np.float64) / 255
+    for split in ("train", "test"):
+        mean, std = BundledFashionMNIST(split=split).statistics
+        # Four digits are given; three equal channels keep grey pictures grey.
+        assert np.allclose(mean, [unit_nHW.mean()] * 3, atol=5e-5, rtol=0)
+        assert np.allclose(std, [unit_nHW.std()] * 3, atol=5e-5, rtol=0)
+
+
+def test_a_study_normalises_with_them_so_that_grey_stays_grey() -> None:
+    source = BundledFashionMNIST()
+    data = Data(train=source, validation=source, batch_size=4, image_size=28)
+    (batch,) = evaluation_batches(data, source.open(), patch_size=7, batch_size=64, indices=range(64))
+    pixels_BCHW = batch.images.pixels_BCHW
+    assert torch.equal(pixels_BCHW[:, 0], pixels_BCHW[:, 1])
+    assert torch.equal(pixels_BCHW[:, 0], pixels_BCHW[:, 2])
+    # Without these statistics black is (0 - 0.485) / 0.229 in red and (0 - 0.406) / 0.225 in blue.
+    assert pixels_BCHW.min().item() == pytest.approx(-0.2865 / 0.3539, abs=1e-6)

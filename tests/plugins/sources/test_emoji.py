@@ -177,3 +177,11 @@ def test_an_empty_picture_is_left_as_it_is() -> None:
     assert cut_off(white) is white
     white[:, 2:4, 3:7] = 0
     assert cut_off(white).shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_statistics_are_those_of_the_training_part(trim: bool) -> None:
+    config = BundledEmoji(split="train", trim=trim)
+    pixels_C = np.concatenate([one.image.numpy().reshape(3, -1) for one in samples(config.open())], axis=1) / 255
+    assert np.allclose(config.statistics.mean, pixels_C.mean(1), atol=5e-5, rtol=0)
+    assert np.allclose(config.statistics.std, pixels_C.std(1), atol=5e-5, rtol=0)

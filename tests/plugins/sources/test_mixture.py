@@ -9,7 +9,7 @@ from toy_plugins import ToySource
 
 from aimcore import Data, InvalidValue, OpenSource, Sample, UnreadableSample
 from aimcore.data import index_of, train_steps
-from aimcore_sources import BundledFashionMNIST, Mixture
+from aimcore_sources import BundledEmoji, BundledFashionMNIST, Mixture
 from aimcore_sources.mixture import OpenMixture, quotas
 
 TABLE_2 = (30, 30, 9, 28, 3)
@@ -199,3 +199,9 @@ def test_weights_without_a_common_measure_are_refused() -> None:
 def test_a_mixture_of_nothing_is_refused() -> None:
     with pytest.raises(InvalidValue, match="sources: name at least one source"):
         attrs.evolve(Mixture.examples()[0], sources=(), weights=())
+
+
+def test_statistics_are_those_that_all_sources_share() -> None:
+    slices = BundledFashionMNIST(split="train"), BundledFashionMNIST(split="test")
+    assert Mixture(sources=slices, weights=(1, 1)).statistics == slices[0].statistics
+    assert Mixture(sources=(slices[0], BundledEmoji()), weights=(1, 1)).statistics is None
