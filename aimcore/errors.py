@@ -41,6 +41,10 @@ class LocationError(AimcoreError):
     """A URL's protocol is refused, unknown or lacks a package, or its host cannot be reached."""
 
 
+class BrokenContract(AimcoreError):
+    """What a plugin's module sets or returns is not what the core needs."""
+
+
 class UnreadableSample(AimcoreError):
     """A sample is damaged or missing; the loader goes on without it, within a limit."""
 

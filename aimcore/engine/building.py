@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from aimcore import limits
+from aimcore.assembly import assembled
 from aimcore.engine.freezing import freeze
 from aimcore.engine.weights import load_weights
 from aimcore.errors import InvalidValue
@@ -30,7 +31,7 @@ def build_module(experiment: Experiment) -> ObjectiveModule:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(experiment.seed, "weights"))
-        return experiment.objective.build(experiment.trunk.build())
+        return assembled(experiment.trunk, experiment.objective)
 
 
 def module_on_meta(experiment: Experiment) -> ObjectiveModule:
@@ -40,7 +41,7 @@ def module_on_meta(experiment: Experiment) -> ObjectiveModule:
         InvalidValue: they have more parameters than any machine holds.
     """
     with torch.device("meta"):
-        module = experiment.objective.build(experiment.trunk.build())
+        module = assembled(experiment.trunk, experiment.objective)
     counts = {"trunk": _num_parameters(module.trunk), "objective": _num_parameters(module)}
     counts["objective"] -= counts["trunk"]
     if sum(counts.values()) > limits.PARAMETERS:

@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from aimcore.assembly import judged_counts, require_names
 from aimcore.engine.building import InPrecision, initial_module, seed_of
 from aimcore.engine.config import deepspeed_config
 from aimcore.engine.distributed import add_over_ranks, forget_modules, load_deepspeed, start
@@ -95,6 +96,7 @@ class TrainingEngine:
 
         Raises:
             TrainingDiverged: a loss or the gradient is not finite; the update was not applied.
+            BrokenContract: the module gives something else than losses, or other ones than it counts.
         """
         if len(micro_batches) != self.experiment.engine.accumulation_steps:
             raise ValueError(
@@ -125,7 +127,7 @@ class TrainingEngine:
 
     def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], tuple[int, int, float]]:
         """Targets per loss of the whole step; and its patches, its images, and the share of padding."""
-        local = [self.module.counts(batch) for batch in batches]
+        local = [judged_counts(self.module, self.module.counts(batch)) for batch in batches]
         names = list(local[0])
         images = [batch.images for batch in batches]
         patches = [each.patches_BNF.shape[0] * each.patches_BNF.shape[1] for each in images]
@@ -143,6 +145,7 @@ class TrainingEngine:
         sums = torch.zeros(len(counts), dtype=torch.float64, device=self.world.device)
         for index, batch in enumerate(batches):
             losses: dict[str, Loss] = self._engine(batch)
+            require_names(self.module, losses, counts)
             self._engine.backward(_total(losses, counts) * self.world.size * len(batches))
             sums += torch.stack([losses[name].sum.detach().double() for name in counts])
             if index < len(batches) - 1:

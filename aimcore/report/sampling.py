@@ -139,8 +139,10 @@ def _load(experiment: Experiment, weights: Path) -> ObjectiveModule:
     import torch
     from safetensors.torch import load_file
 
+    from aimcore.assembly import assembled
+
     with torch.random.fork_rng(devices=[]):
-        module = experiment.objective.build(experiment.trunk.build())
+        module = assembled(experiment.trunk, experiment.objective)
     module.load_state_dict(load_file(weights))
     return module
 

@@ -100,11 +100,12 @@ def _misfits(experiment: Experiment, other: Experiment) -> Iterator[Problem]:
     """Weights that the other run will have, and this one cannot take: told without any weights in memory."""
     import torch
 
+    from aimcore.assembly import assembled
     from aimcore.engine.vocabularies import require_vocabulary, vocabulary
     from aimcore.engine.weights import check_fit
 
     with torch.device("meta"):
-        mine, theirs = (one.objective.build(one.trunk.build()) for one in (experiment, other))
+        mine, theirs = (assembled(one.trunk, one.objective) for one in (experiment, other))
     try:
         check_fit(experiment, mine, theirs.state_dict())
         require_vocabulary(experiment, vocabulary(other))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from aimcore.assembly import assembled
 from aimcore.errors import RunFolderError
 from aimcore.experiment import Experiment
 from aimcore.modules import ObjectiveModule
@@ -64,6 +65,6 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
             f"({'no checkpoint is there' if last is None else f'its last checkpoint is {last.name}'})"
         )
     weights = sound_weights(last)
-    module = experiment.objective.build(experiment.trunk.build())
+    module = assembled(experiment.trunk, experiment.objective)
     module.load_state_dict(load_file(weights))
     return Trained(experiment, module.eval(), step_of(last))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import attrs
 import torch
 
+from aimcore.assembly import judged_counts
 from aimcore.testing.requirements import differs
 from aimcore.testing.watching import Watched
 from aimcore.values import Batch
@@ -14,7 +15,7 @@ from aimcore.values import Batch
 
 def miscounts_of(watched: Watched) -> Iterator[str]:
     """Where ``counts(batch)``, known before any forward, and ``num_targets`` differ."""
-    losses, counts = watched.losses(), watched.module.counts(watched.batch)
+    losses, counts = watched.losses(), judged_counts(watched.module, watched.module.counts(watched.batch))
     if losses.keys() != counts.keys():
         yield f"counts(batch) has {sorted(counts)}, but the losses are {sorted(losses)}"
     for name in losses.keys() & counts.keys():

@@ -8,6 +8,7 @@ from traceback import walk_tb
 from typing import Literal, NamedTuple
 
 from aimcore.component import Component
+from aimcore.errors import BrokenContract
 from aimcore.testing.cases import Case
 from aimcore.testing.causality import findings_of
 from aimcore.testing.checks import Check
@@ -35,6 +36,8 @@ def fault_of(check: Check, component: Component) -> str:
         check(component)
     except AssertionError as fault:
         return f"{fault}{_line_of(fault.__cause__, component)}"
+    except BrokenContract as fault:
+        return str(fault)
     except Exception as error:  # noqa: BLE001
         return _raised(error, component)
     return ""

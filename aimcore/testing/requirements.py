@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from aimcore.errors import BrokenContract
+
 TOLERANCE = 1e-10
 """Float64 numbers that differ by less are the same: real dependences of random networks are orders larger."""
 
@@ -52,6 +54,8 @@ def explained(message: str) -> Iterator[None]:
     __tracebackhide__ = True
     try:
         yield
+    except BrokenContract as fault:  # it says all by itself
+        raise AssertionError(str(fault)) from fault
     except FAULTS as fault:
         raise AssertionError(f"{message}: {type(fault).__name__}: {fault}") from fault
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -45,12 +46,12 @@ def _losses(build: Callable[[], ObjectiveModule], batch: Batch, stage: int) -> l
 
     with seeded():
         module = build()
-    with seeded(), TrainingEngine(_settings(stage), module) as engine:
+    with seeded(), TrainingEngine(settings(zero_stage=stage), module) as engine:
         return [sum(engine.step([batch]).losses.values()) for _ in range(_NUM_STEPS)]
 
 
-def _settings(stage: int) -> Experiment:
-    """An experiment whose engine settings count; its parts are not used."""
+def settings(**engine: Any) -> Experiment:
+    """An experiment whose engine settings count, the rest of ``engine`` at their defaults; its parts are not used."""
     data = Data(train=StandInSource(), validation=StandInSource(), batch_size=4, image_size=4)
     return Experiment(
         name="conformance",
@@ -59,5 +60,5 @@ def _settings(stage: int) -> Experiment:
         objective=StandInObjective(),
         num_steps=_NUM_STEPS,
         optimizer=Optimizer(peak_lr=1e-2),
-        engine=Engine(zero_stage=stage, precision="fp32", num_threads=torch.get_num_threads()),  # type: ignore[arg-type]
+        engine=Engine(num_threads=torch.get_num_threads(), **{"precision": "fp32", **engine}),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
+from aimcore.assembly import built_objective, built_trunk
 from aimcore.modules import ObjectiveModule, TrunkModule
 from aimcore.testing.cases import Case
 from aimcore.testing.material import batch_for, draw_nonzero, random_images
@@ -98,8 +99,8 @@ class Watched:
     def of(cls, case: Case, *, seed: int = 0) -> Watched:
         """Build what ``case`` names."""
         with seeded(seed):
-            trunk = WatchedTrunk(case.trunk.build())
-            module = case.objective.build(trunk).double()
+            trunk = WatchedTrunk(built_trunk(case.trunk))
+            module = built_objective(case.objective, trunk).double()
             draw_nonzero(module)
         images = random_images(case.grid, patch_size=trunk.patch_size, num_channels=trunk.num_channels, seed=seed)
         return cls(case, trunk, module, batch_for(case.objective, images, seed=seed))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from aimcore.assembly import assembled
 from aimcore.evaluation.material import Material
 from aimcore.evaluation.modes import frozen
 from aimcore.experiment import Data, Experiment
@@ -144,7 +145,7 @@ def _fitting(evaluation: Evaluation) -> Material:
 
 def _module(material: Material) -> ObjectiveModule:
     with seeded():
-        return material.experiment.objective.build(material.experiment.trunk.build())
+        return assembled(material.experiment.trunk, material.experiment.objective)
 
 
 def _scores(evaluation: Evaluation, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:

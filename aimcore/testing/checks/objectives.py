@@ -8,6 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from aimcore.assembly import assembled
 from aimcore.modules import ObjectiveModule
 from aimcore.roles import Objective
 from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
@@ -155,7 +156,7 @@ def check_pictures_are_patches_or_refused(objective: Objective) -> None:
 
 def check_weights_follow_torchs_seed(objective: Objective) -> None:
     """``build`` draws fresh weights from torch's global generator alone, and never seeds it."""
-    modules.weights_follow_torchs_seed(lambda: objective.build(StandInTrunk().build()))
+    modules.weights_follow_torchs_seed(lambda: assembled(StandInTrunk(), objective))
 
 
 def check_its_parts_return_tensors(objective: Objective) -> None:
@@ -180,7 +181,7 @@ def check_a_dry_run_can_count_it(objective: Objective) -> None:
     batch = on_meta(batch_for(objective, random_images()))
     with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
         with torch.device("meta"):
-            module = objective.build(StandInTrunk().build())
+            module = assembled(StandInTrunk(), objective)
         module(batch)
 
 
@@ -188,7 +189,7 @@ def check_it_trains_alike_at_zero_stages_0_and_3(objective: Objective) -> None:
     """Two steps at ZeRO stage 3 give the losses of stage 0: its weights are used where stage 3 gathers them."""
 
     def build() -> ObjectiveModule:
-        return objective.build(StandInTrunk().build())
+        return assembled(StandInTrunk(), objective)
 
     trains_alike_at_stages_0_and_3(build, batch_for(objective, random_images(number=4)))
 

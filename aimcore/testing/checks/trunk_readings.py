@@ -6,6 +6,7 @@ from itertools import product
 
 import torch
 
+from aimcore.assembly import built_trunk
 from aimcore.modules import TrunkModule
 from aimcore.roles import Trunk
 from aimcore.testing.checks import modules
@@ -31,7 +32,7 @@ def grid_of(trunk: Trunk) -> PatchGrid:
 def build(trunk: Trunk) -> TrunkModule:
     """The module, always with the same weights; float64, evaluation mode."""
     with seeded():
-        module: TrunkModule = modules.ready(trunk.build())
+        module: TrunkModule = modules.ready(built_trunk(trunk))
     return module
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import attrs
 import torch
 
+from aimcore.assembly import built_trunk
 from aimcore.roles import Trunk
 from aimcore.testing.checks import Check, modules
 from aimcore.testing.checks.trunk_abilities import BY_ABILITY
@@ -174,7 +175,7 @@ def check_a_dry_run_can_count_it(trunk: Trunk) -> None:
     images = on_meta(batch_of(images)).images
     with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
         with torch.device("meta"):
-            module = trunk.build()
+            module = built_trunk(trunk)
         module(images, Reading())
 
 
@@ -182,7 +183,7 @@ def check_it_trains_alike_at_zero_stages_0_and_3(trunk: Trunk) -> None:
     """Two steps at ZeRO stage 3 give the losses of stage 0: its weights are used where stage 3 gathers them."""
 
     def assembled() -> StandInObjectiveModule:
-        module = trunk.build()
+        module = built_trunk(trunk)
         return StandInObjectiveModule(module, StandInHeadModule(module.width, 1), _plainest(trunk))
 
     module = build(trunk)
