@@ -76,6 +76,14 @@ class Component(Checked):
 
 
 def _define(cls: C) -> C:
+    for base in cls.__mro__[1:]:
+        lost = [name for name, kind in inspect.get_annotations(base).items() if "ClassVar" not in str(kind)]
+        if lost and "__attrs_attrs__" not in vars(base):  # attrs.has would find those that it inherits
+            raise TypeError(
+                f"{base.__name__}, a base class of {cls.__name__}, declares {', '.join(lost)} and is not decorated, so "
+                f"that {cls.__name__} would go without: write @settings above {base.__name__} (or ClassVar[...] for "
+                "what is no field)"
+            )
     made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
     made.__init__ = _telling_unknown_fields(made.__init__)
     return made
@@ -100,7 +108,11 @@ def _telling_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
 def settings(cls: C) -> C:
-    """Make ``cls`` a frozen, keyword-only attrs class: a value that is no registry entry."""
+    """Make ``cls`` a frozen, keyword-only attrs class: a value that is no registry entry, or a base class of some.
+
+    Raises:
+        TypeError: a base class that is not decorated declares fields.
+    """
     return _define(cls)
 
 
@@ -113,15 +125,17 @@ def component(name: str, *, paper: str = "") -> Callable[[C], C]:
         paper: where it comes from.
 
     Raises:
-        TypeError: the class has no role, or a field called ``name`` (recipes use that key for the component's name).
+        TypeError: the class has no role, or a field called ``name`` (recipes use that key for the component's name); or
+            a base class that is not decorated declares fields.
     """
 
     def decorate(cls: C) -> C:
         if not issubclass(cls, Component) or not getattr(cls, "role", ""):
             raise TypeError(f"{cls.__name__} must subclass one of aimcore's roles (Ordering, Target, Head, ...)")
-        if "name" in inspect.get_annotations(cls):
-            raise TypeError(f"{cls.__name__} has a field called 'name', which recipes reserve: give it another name")
         made = _define(cls)
+        fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(made)  # type: ignore[arg-type]  # _define makes it so
+        if any(field.name == "name" for field in fields):
+            raise TypeError(f"{cls.__name__} has a field called 'name', which recipes reserve: give it another name")
         made.name = name
         made.paper = paper
         return made

@@ -39,7 +39,7 @@ class Source(Component, ABC):
 
     @abstractmethod
     def open(self) -> OpenSource:
-        """Find the data and make it readable.
+        """Find the data and make it readable. What this gives is read in other threads than the one that calls this.
 
         Raises:
             AimcoreError: the data is not there; the message says where it was looked for and how to get it.
@@ -47,7 +47,11 @@ class Source(Component, ABC):
 
 
 class OpenSource(ABC):
-    """A source that is ready to be read. It must survive pickling, for data workers."""
+    """A source that is ready to be read, in any thread and in several at once.
+
+    Training loads in a thread of its own, or in data workers, for which it must survive pickling; evaluations read in
+    the main thread. So files and connections are opened in :meth:`read`, or one per thread (``threading.local``).
+    """
 
     class_names: tuple[str, ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})

@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -87,6 +88,61 @@ def test_a_field_called_name_is_refused():
         @component("named")
         class Named(Ordering):
             name: str = "mine"
+
+
+def test_a_field_called_name_is_refused_in_a_base_class_too():
+    @settings
+    class Named(Ordering):
+        name: str = "x"
+
+    with pytest.raises(TypeError, match="Derived has a field called 'name', which recipes reserve"):
+
+        @component("derived")
+        class Derived(Named):
+            """Inherits it."""
+
+
+def test_fields_of_a_base_class_that_is_not_decorated_are_refused_and_not_dropped():
+    class Sized(Ordering):
+        kind: ClassVar[str] = "no field"
+        rows: int = 2
+        columns: int = 3
+
+    for decorate in (settings, component("derived")):
+        with pytest.raises(
+            TypeError,
+            match=r"Sized, a base class of Derived, declares rows, columns and is not decorated.*: write @settings",
+        ):
+
+            @decorate
+            class Derived(Sized):
+                """Would go without rows and columns."""
+
+
+def test_fields_of_a_base_class_between_decorated_ones_are_refused_too():
+    class Taller(Stairs):
+        height: int = 5
+
+    with pytest.raises(TypeError, match="Taller, a base class of Tallest, declares height and is not decorated"):
+
+        @component("tallest")
+        class Tallest(Taller):
+            """Would have the default height of Stairs."""
+
+
+def test_fields_of_a_decorated_base_class_are_kept():
+    @settings
+    class Sized(Ordering):
+        rows: int = 2
+
+    @component("derived")
+    class Derived(Sized):
+        """Has rows."""
+
+        def permutation(self, grid):
+            raise NotImplementedError
+
+    assert Derived(rows=4).rows == 4
 
 
 def test_a_class_without_a_role_is_refused():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -14,6 +16,11 @@ from aimcore.testing.requirements import explained, require, shape_of
 from aimcore.values import Sample
 
 _SEVERAL = 8
+_THREADS = 4
+_THREADS_DIFFER = (
+    f"opened here, it is read in {_THREADS} other threads at once (training loads in a thread of its own): open files "
+    "and connections in read(), or one per thread (threading.local), and keep nothing of one read for another"
+)
 _IMAGE = "images are uint8 [C, H, W] with 1 to 4 channels"
 
 
@@ -128,6 +135,31 @@ def check_it_travels_to_data_workers(source: Source) -> None:
     require(alike and len(arrived) == len(opened), "after pickling the open source gives other samples")
 
 
+def check_it_is_read_in_any_thread(source: Source) -> None:
+    """Opened in one thread it is read in others, several at once, and gives the same samples there."""
+    expected, opened = _samples(source.open()), source.open()
+    together = Barrier(_THREADS)
+
+    def read(number: int) -> list[Sample]:
+        indices = [*_indices(opened)]
+        turned = indices[number:] + indices[:number]  # so that no two threads read the same at a time
+        together.wait()
+        found = {index: opened.read(index) for index in turned}
+        return [found[index] for index in indices]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        reads = [pool.submit(read, number) for number in range(_THREADS)]
+    faults = [fault for each in reads if (fault := each.exception()) is not None]
+    require(not faults, f"{_THREADS_DIFFER}, and raises {type(faults[0]).__name__ if faults else ''}: {faults[:1]}")
+    differing = [
+        sample.identifier
+        for each in reads
+        for sample, other in zip(expected, each.result(), strict=True)
+        if sample.identifier != other.identifier or not torch.equal(sample.image, other.image)
+    ]
+    require(not differing, f"{_THREADS_DIFFER}, and gives other samples: {differing[:3]}")
+
+
 CHECKS: tuple[Check, ...] = (
     check_its_length_is_a_positive_number,
     check_images_are_bytes_with_channels_first,
@@ -140,6 +172,7 @@ CHECKS: tuple[Check, ...] = (
     check_what_is_left_out_is_counted_by_reason,
     check_an_index_beyond_the_end_is_an_index_error,
     check_it_travels_to_data_workers,
+    check_it_is_read_in_any_thread,
 )
 
 

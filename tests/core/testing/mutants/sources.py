@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+
 import attrs
 import numpy as np
 import numpy.typing as npt
@@ -176,6 +179,51 @@ class Rooted(Sound):
         return OpenRooted(self.count)
 
 
+class OpenTied(OpenShades):
+    """Its connection belongs to the thread that made it."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.connection = sqlite3.connect(":memory:")
+        self.connection.execute("create table shades as select 0 as shade")
+        for shade in range(1, count):
+            self.connection.execute("insert into shades values (?)", (shade,))
+
+    def __reduce__(self) -> tuple[type[OpenTied], tuple[int]]:
+        return type(self), (self.count,)
+
+    def image(self, index: int) -> Tensor:
+        ((shade,),) = self.connection.execute("select shade from shades limit 1 offset ?", (index,))
+        return super().image(shade)
+
+
+@component("mutant")
+class Tied(Sound):
+    """Reads by a connection to SQLite, which the thread that opened it alone may use."""
+
+    def open(self) -> OpenSource:
+        return OpenTied(self.count)
+
+
+class OpenSeeking(OpenShades):
+    """Remembers where it reads."""
+
+    place = 0
+
+    def image(self, index: int) -> Tensor:
+        self.place = index
+        time.sleep(0.002)
+        return super().image(self.place)
+
+
+@component("mutant")
+class Seeking(Sound):
+    """Moves to a place, and reads there: another thread may have moved on."""
+
+    def open(self) -> OpenSource:
+        return OpenSeeking(self.count)
+
+
 @component("mutant")
 class Empty(Sound):
     """Has no samples, and opens all the same."""
@@ -197,4 +245,6 @@ MUTANTS = (
     (checks.check_what_is_left_out_is_counted_by_reason, Uncounted()),
     (checks.check_an_index_beyond_the_end_is_an_index_error, Endless()),
     (checks.check_it_travels_to_data_workers, Rooted()),
+    (checks.check_it_is_read_in_any_thread, Tied()),
+    (checks.check_it_is_read_in_any_thread, Seeking()),
 )
