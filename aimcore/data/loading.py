@@ -37,6 +37,7 @@ def train_steps(
     rank: int = 0,
     world_size: int = 1,
     accumulation_steps: int = 1,
+    unreadable: Unreadable | None = None,
 ) -> Generator[list[Batch]]:
     """One rank's micro-batches of each optimiser step from ``first_step`` on.
 
@@ -59,6 +60,7 @@ def train_steps(
         rank: which process this is.
         world_size: how many processes share each step.
         accumulation_steps: micro-batches per step on each rank.
+        unreadable: counts what this process cannot read, for a caller who wants to know.
 
     Returns:
         A generator of lists of ``accumulation_steps`` batches, each of batch_size / (world_size * accumulation_steps)
@@ -77,7 +79,7 @@ def train_steps(
     steps = None if data.native is None else NativeSteps.of(data.native, seed, last_step)
     loader = TrainingLoader(data, source, square, seed, rank, world_size, accumulation_steps, captions, steps)
     first, last = (step * accumulation_steps for step in (first_step, last_step))
-    return _steps(loader, range(first, last))
+    return _steps(loader, range(first, last), unreadable or Unreadable(data))
 
 
 def evaluation_batches(
@@ -93,6 +95,7 @@ def evaluation_batches(
     world_size: int = 1,
     indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
     native_area: int | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Generator[Batch]:
     """Samples in the order of their indices, resized and cropped at the centre; the last batch may be smaller.
 
@@ -112,6 +115,7 @@ def evaluation_batches(
         indices: the samples wanted; all by default.
         native_area: keep the images' aspect ratio instead, and fit each in so many patches. What fills them up is part
             of the image, unless ``data.native`` masks it.
+        unreadable: counts what this process cannot read, for a caller who wants to know.
 
     Raises:
         DataNotFound: the source is empty (at once).
@@ -121,7 +125,7 @@ def evaluation_batches(
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
     own, renderer = wanted[rank::world_size], renderer_of(data, patch_size, native_area, views)
     loader = EvaluationLoader(source, renderer, seed, own, batch_size, _captions(data, text))
-    return _batches(loader, range(-(-len(own) // batch_size)), data)
+    return _batches(loader, range(-(-len(own) // batch_size)), data, unreadable or Unreadable(data))
 
 
 def _captions(data: Data, text: TextRequest | None) -> Captions | None:
@@ -133,12 +137,12 @@ def _require_samples(source: OpenSource) -> None:
         raise DataNotFound(f"{type(source).__name__} has no samples: check the path or split that it was given")
 
 
-def _steps(loader: TrainingLoader, micro_batches: range) -> Generator[list[Batch]]:
+def _steps(loader: TrainingLoader, micro_batches: range, unreadable: Unreadable) -> Generator[list[Batch]]:
     step: list[Batch] = []
     # Two steps ahead: one being consumed does not stop the next from being loaded.
     ahead = 2 * loader.accumulation_steps
     with closing(stream(loader, micro_batches, loader.data.num_workers, ahead)) as loaded:
-        for batch in _readable(loaded, loader.data):
+        for batch in _readable(loaded, unreadable):
             if batch is None:
                 raise TooManyUnreadable(
                     f"{MAX_REPLACEMENTS} images drawn in a row could not be read: next to nothing in this source is "
@@ -150,16 +154,15 @@ def _steps(loader: TrainingLoader, micro_batches: range) -> Generator[list[Batch
                 step = []
 
 
-def _batches(loader: EvaluationLoader, numbers: range, data: Data) -> Generator[Batch]:
+def _batches(loader: EvaluationLoader, numbers: range, data: Data, unreadable: Unreadable) -> Generator[Batch]:
     with closing(stream(loader, numbers, data.num_workers, ahead=2)) as loaded:
-        for batch in _readable(loaded, data):
+        for batch in _readable(loaded, unreadable):
             if batch is not None:
                 yield batch
 
 
-def _readable(stream_of_loaded: Iterator[Loaded], data: Data) -> Iterator[Batch | None]:
+def _readable(stream_of_loaded: Iterator[Loaded], unreadable: Unreadable) -> Iterator[Batch | None]:
     """Name unreadable samples, and stop beyond the limits."""
-    unreadable = Unreadable(data)
     for loaded in stream_of_loaded:
         num_readable = 0 if loaded.batch is None else len(loaded.batch.sample_numbers_B)
         unreadable.add(num_readable, loaded.failures)

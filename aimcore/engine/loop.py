@@ -12,6 +12,7 @@ import attrs
 from loguru import logger
 
 from aimcore.data import train_steps
+from aimcore.data.unreadable import Unreadable
 from aimcore.engine import checkpoints
 from aimcore.engine.distributed import any_rank, barrier, start
 from aimcore.engine.errors import TrainingDiverged
@@ -45,6 +46,8 @@ class TrainingResult:
     engine: TrainingEngine
     missing_metrics: str = ""
     """Logged steps whose lines ``metrics.jsonl`` has lost, such as ``"4 to 8"``; empty if it has all of them."""
+    num_unreadable: int = 0
+    """Reads of this process that failed since it started; other samples took their places."""
 
     @property
     def module(self) -> ObjectiveModule:
@@ -94,7 +97,16 @@ def train(
     lines = read_metrics(folder)
     missing = _missing(experiment, lines, engine.step_number)
     losses = mean_losses(lines)
-    return TrainingResult(status, engine.step_number, losses, run.patches_per_second, run.seconds, engine, missing)
+    return TrainingResult(
+        status=status,
+        num_steps=engine.step_number,
+        losses=losses,
+        patches_per_second=run.patches_per_second,
+        seconds=run.seconds,
+        engine=engine,
+        missing_metrics=missing,
+        num_unreadable=run.unreadable.num_failed,
+    )
 
 
 def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
@@ -169,6 +181,7 @@ class _Run:
         self.started = started
         self.shows_progress = progress and engine.world.is_first
         self._rate = _Rate()
+        self.unreadable = Unreadable(self.experiment.data)
 
     @property
     def seconds(self) -> float:
@@ -249,4 +262,5 @@ class _Run:
             rank=world.rank,
             world_size=world.size,
             accumulation_steps=experiment.engine.accumulation_steps,
+            unreadable=self.unreadable,
         )

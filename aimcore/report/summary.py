@@ -199,7 +199,8 @@ class ExperimentSummary:
     left_out: Mapping[str, Mapping[str, int]] | None = _optional(
         validators.deep_mapping(_text, validators.deep_mapping(_text, _count, _mapping), _mapping)
     )
-    """What the sources of the data found and did not give out: counts by reason, by field (``"train"``)."""
+    """What the sources of the data found and did not give out, and what could not be read in training and validation:
+    counts by reason, by field (``"train"``)."""
     extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
     """Protocols of the probes and evaluations, what it began with, and what went wrong."""
     recipe: str = attrs.field(validator=_text)

@@ -16,7 +16,7 @@ from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary,
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
 from aimcore.running.failures import Supervised
-from aimcore.running.left_out import log_left_out
+from aimcore.running.left_out import LeftOut, joined, log_left_out, unreadable_of
 from aimcore.running.lock import locked, require_free
 from aimcore.running.pinning import pinned
 from aimcore.running.processes import first_process_says, rank, world_size
@@ -25,6 +25,7 @@ from aimcore.running.recorded import RECIPE_FILE, require_same
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aimcore.data.unreadable import Unreadable
     from aimcore.engine import TrainingResult
     from aimcore.evaluation.evaluating import Evaluated
     from aimcore.evaluation.probing import ProbeScore
@@ -44,6 +45,8 @@ class Measured:
     validation: Validation | None = None
     evaluations: Evaluated | None = None
     scores: Mapping[str, ProbeScore] | None = None
+    left_out: LeftOut | None = None
+    """What could not be read."""
     begun_with: Mapping[str, Any] | None = None
     """What another run of the study left, where training began with that."""
 
@@ -103,7 +106,7 @@ def run_experiment(
     with locked(folder, also_free=[out]):
         _require_folder(experiment, folder, resume=resume)  # another run may have begun and ended during the checks
         entry = run_checked(experiment, out, resume=resume, paper=paper, sharing=sharing, keep_steps=keep_steps)
-        return attrs.evolve(entry, left_out=left_out or None)
+        return attrs.evolve(entry, left_out=joined(left_out, entry.left_out))
 
 
 def _require_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
@@ -172,6 +175,7 @@ def summary_of(
         paper=paper,
         patches_per_second=None if training is None else training.patches_per_second,
         seconds=None if training is None else training.seconds,
+        left_out=measured.left_out,
         extra=extra,
         recipe=f"{experiment.name}/{RECIPE_FILE}",
     )
@@ -205,12 +209,15 @@ def _evaluate(
     training: TrainingResult,
     sharing: Sharing,
 ) -> None:
+    from aimcore.data.unreadable import Unreadable
     from aimcore.engine import build_module
     from aimcore.evaluation.probing import probe_experiment
     from aimcore.evaluation.validation import validate
 
     module, precision = training.module, experiment.engine.precision
-    measured.validation = validate(module, _validation_batches(experiment), precision=precision)
+    unreadable = Unreadable(experiment.data)
+    measured.validation = validate(module, _validation_batches(experiment, unreadable), precision=precision)
+    measured.left_out = unreadable_of(training.num_unreadable, unreadable.num_failed)
     record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
     first_process_says(lambda: write_atomically(folder / VALIDATION_FILE, record + "\n"))
     if experiment.evaluations:
@@ -229,7 +236,7 @@ def _evaluate(
         )
 
 
-def _validation_batches(experiment: Experiment) -> Iterator[Batch]:
+def _validation_batches(experiment: Experiment, unreadable: Unreadable) -> Iterator[Batch]:
     from aimcore.data.loading import evaluation_batches
 
     return evaluation_batches(
@@ -242,6 +249,7 @@ def _validation_batches(experiment: Experiment) -> Iterator[Batch]:
         seed=experiment.seed,
         rank=rank(),
         world_size=world_size(),
+        unreadable=unreadable,
     )
 
 

@@ -8,11 +8,14 @@ from loguru import logger
 
 from aimcore.experiment import Data
 from aimcore.roles import OpenSource, Source
+from aimcore.running.processes import every_process_says
 from aimcore.wording import counted
 
 LeftOut = Mapping[str, Mapping[str, int]]
 """Counts by reason, by the field of the data whose source leaves something out: ``{"train": {"broken links": 3}}``."""
 
+_REPLACED = "reads that failed in training since it was last started, in whose place others were drawn"
+_UNREADABLE = "samples that could not be read"
 _FIELDS = ("train", "validation", "probe_train", "probe_test")
 
 
@@ -30,6 +33,20 @@ def left_out_problems(opened: OpenSource) -> Iterator[str]:
         isinstance(reason, str) and type(count) is int and count >= 0 for reason, count in counts.items()
     ):
         yield f"left_out of {type(opened).__name__} must be {{reason: count}}, with counts from 0, got {counts!r:.80}"
+
+
+def unreadable_of(num_train: int, num_validation: int) -> LeftOut | None:
+    """What the reads that failed count as, where there were any. Every process calls it with its own numbers."""
+    train, validation = (sum(numbers) for numbers in zip(*every_process_says((num_train, num_validation)), strict=True))
+    counts = {"train": {_REPLACED: train}, "validation": {_UNREADABLE: validation}}
+    return {field: reasons for field, reasons in counts.items() if any(reasons.values())} or None
+
+
+def joined(first: LeftOut | None, second: LeftOut | None) -> LeftOut | None:
+    """Both, where there is anything."""
+    parts = [part for part in (first, second) if part]
+    fields = dict.fromkeys(field for part in parts for field in part)
+    return {field: {k: v for part in parts for k, v in part.get(field, {}).items()} for field in fields} or None
 
 
 def log_left_out(experiments: Mapping[str, LeftOut]) -> None:

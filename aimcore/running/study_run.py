@@ -14,7 +14,7 @@ from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
 from aimcore.running.checks import check_study
 from aimcore.running.experiment_run import Sharing, run_checked
-from aimcore.running.left_out import log_left_out
+from aimcore.running.left_out import joined, log_left_out
 from aimcore.running.lock import HOLDER_FILE, LOCK_FILE, locked, require_free
 from aimcore.running.pinning import pinned_study
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank, world_size
@@ -73,7 +73,9 @@ def run_study(
                 sharing=sharing,
                 keep_steps=steps_to_keep(study, experiment),
             )
-            entry = attrs.evolve(entry, budget=budgets.get(experiment.name), left_out=left_out[experiment.name] or None)
+            entry = attrs.evolve(
+                entry, budget=budgets.get(experiment.name), left_out=joined(left_out[experiment.name], entry.left_out)
+            )
             summary = _with_entry(summary, entry, study)
             if rank() == 0:
                 write_summary(summary, out / SUMMARY_FILE)

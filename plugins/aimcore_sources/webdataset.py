@@ -41,9 +41,14 @@ class WebDataset(Source):
 
     The shards' headers are scanned once and kept in small index files, so that every sample can be read by number and a
     resumed run goes on exactly. Samples are looked up in these files, of some 70 bytes each, so that billions of them
-    take no memory; sources that read other captions of the same shards share the files. A sample without an image is
-    left out; one without a caption of a kind has none of that kind. Nothing is ever unpacked: a member's name is a name
-    and never a path.
+    take no memory; sources that read other captions of the same shards share the files. A sample without a caption of a
+    kind has none of that kind. Samples without an image, and members that nothing here names, are left out and counted:
+    of ``photo.1.jpg`` the key is ``photo`` and the extension ``1.jpg``. Nothing is ever unpacked: a member's name is a
+    name and never a path.
+
+    A shard is a plain tar file with its end mark. One that is cut, damaged in a header, compressed, or several files
+    joined is an error that names the byte. Tar has checksums of headers alone: other damage shows when an image is
+    decoded, or not at all.
     """
 
     url: str

@@ -67,6 +67,7 @@ class FakeResult:
     patches_per_second: float | None = 100.0
     seconds: float = 1.0
     engine: FakeEngine = attrs.field(factory=FakeEngine)
+    num_unreadable: int = 0
     missing_metrics: str = ""
 
     @property
@@ -110,7 +111,7 @@ class FakeTraining:
 def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
     monkeypatch.setattr("aimcore.engine.train", fake)
-    monkeypatch.setattr("aimcore.running.experiment_run._validation_batches", lambda _: _two_batches())
+    monkeypatch.setattr("aimcore.running.experiment_run._validation_batches", lambda *_: _two_batches())
     return fake
 
 

@@ -1,0 +1,59 @@
+"""What was left out and what could not be read, together, as a run leaves it in its summary."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aimcore import Data
+from aimcore.running import left_out, processes
+from aimcore.running.experiment_run import run_experiment
+from aimcore.running.left_out import joined, unreadable_of
+from aimcore_sources import ImageFolder
+
+REPLACED = "reads that failed in training since it was last started, in whose place others were drawn"
+
+
+def folder_with(root: Path, good: int, damaged: int, notes: int = 0) -> ImageFolder:
+    root.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (good, 28, 28, 3), dtype=np.uint8)
+    for number, picture in enumerate(noise):
+        Image.fromarray(picture).save(root / f"{number}.png")
+    for number in range(damaged):
+        (root / f"damaged{number}.png").write_bytes(b"no image")
+    for number in range(notes):
+        (root / f"{number}.txt").write_text("")
+    return ImageFolder(url=str(root))
+
+
+def test_a_run_counts_what_it_could_not_read(make_experiment: Any, tmp_path: Path) -> None:
+    train = folder_with(tmp_path / "train", good=6, damaged=2, notes=3)
+    validation = folder_with(tmp_path / "validation", good=3, damaged=2)
+    data = Data(train=train, validation=validation, batch_size=4, image_size=28)
+    # Four steps of four samples are two epochs, which meet both damaged images once each. Replacements may do so too.
+    found = run_experiment(make_experiment("one", data=data, num_steps=4), tmp_path / "out").left_out or {}
+    assert found["validation"] == {"samples that could not be read": 2}
+    assert found["train"]["files of other kinds (.txt)"] == 3
+    assert found["train"][REPLACED] >= 4
+
+
+@pytest.mark.usefixtures("training")
+def test_a_run_that_reads_everything_counts_nothing(make_experiment: Any, tmp_path: Path) -> None:
+    assert run_experiment(make_experiment("one"), tmp_path).left_out is None
+
+
+def test_every_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(left_out, "every_process_says", lambda own: [own, (1, 5)])
+    assert unreadable_of(2, 0) == {"train": {REPLACED: 3}, "validation": {"samples that could not be read": 5}}
+    monkeypatch.setattr(left_out, "every_process_says", processes.every_process_says)
+    assert unreadable_of(0, 1) == {"validation": {"samples that could not be read": 1}}
+
+
+def test_two_counts_are_joined_field_by_field() -> None:
+    assert joined({"train": {"a": 1}}, {"train": {"b": 2}, "validation": {"c": 3}}) == {
+        "train": {"a": 1, "b": 2},
+        "validation": {"c": 3},
+    }
+    assert joined({}, None) is None
