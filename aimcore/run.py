@@ -127,7 +127,26 @@ def _add_records(commands: Any) -> None:
         diff.add_argument(side, metavar=side.upper(), help="a recipe, a run's folder, or STUDY.py:[SCALE:]NAME")
     diff.add_argument("--json", action="store_true", help="print a list of objects with path, left and right")
     diff.set_defaults(function=_diff)
+    _add_probe(commands)
     _add_caption(commands)
+
+
+def _add_probe(commands: Any) -> None:
+    probe = commands.add_parser(
+        "probe", help="probe a trained run again, or by other probes",
+        description="Probe the trunk that a run ended with, put the scores into its study's summary.json, and draw the "
+        "report again. By default the run's own probes. Scores of other names stay.",
+    )  # fmt: skip
+    probe.add_argument("run", type=Path, metavar="RUN", help="folder of a run that was trained to its end")
+    probe.add_argument(
+        "--set", action="append", default=[], dest="changes", metavar="PATH=VALUE",
+        help="change probes, probe_*, evaluations, data.probe_train or data.probe_test, "
+        "for example --set 'probes=[\"knn\"]'; repeatable",
+    )  # fmt: skip
+    probe.add_argument(
+        "--features-cache", metavar="URL", help="keep features of frozen trunks there, and find them again"
+    )
+    probe.set_defaults(function=_probe)
 
 
 def _add_caption(commands: Any) -> None:
@@ -211,6 +230,12 @@ def _caption(options: argparse.Namespace) -> int:
     names = ("sample", "temperature", "top_k", "top_p", "seed", "num", "max_tokens", "area")
     given = {name: getattr(options, name) for name in names}
     return caption_command(options.run, options.images, CaptionOptions(**given, as_json=options.json))
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from aimcore.commands.probe import probe_command
+
+    return probe_command(options.run, options.changes, options.features_cache)
 
 
 def _check(options: argparse.Namespace) -> int:

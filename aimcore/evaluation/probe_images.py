@@ -79,8 +79,8 @@ def open_probe_images(
     """Open the probes' sources, at the experiment's own image size, and see whether they can be probed on.
 
     Raises:
-        InvalidValue: no labels or no class names, a test source of other classes than the training source, or two
-            probes of one name; all of them at once.
+        InvalidValue: no labels or no class names, a test source of other classes than the training source, or a
+            training source without two images of a class for probes that hold some out, or two probes of one name.
         AimcoreError: a source is not there.
     """
     train_source, test_source = probe_sources(experiment)
@@ -93,6 +93,8 @@ def open_probe_images(
     problems += _unlabelled(test_path, test_source, images.test)
     if not problems and tuple(images.train.class_names) != tuple(images.test.class_names):
         problems.append(Problem(test_path, _other_classes(train_path, images)))
+    if not problems:
+        problems += _nothing_to_hold_out(experiment, train_path, images.train)
     if problems:
         raise InvalidValue(f"Experiment {experiment.name!r}", problems)
     return images
@@ -110,6 +112,35 @@ def _unlabelled(path: str, source: Source, images: OpenSource) -> Iterable[Probl
         yield Problem(path, f"probes need classes, and source {source.name!r} names none: {cure}")
     elif _first_label(images) is None:
         yield Problem(path, f"probes need labels, and the images of source {source.name!r} have none: {cure}")
+
+
+def _nothing_to_hold_out(experiment: Experiment, path: str, images: OpenSource) -> Iterator[Problem]:
+    """Yield why probes that choose their settings on held-out images have none: no class has two images."""
+    most = {probe.name: probe.max_train_images for probe in experiment.probes if probe.holds_out}
+    for name, number in most.items():
+        chosen = chosen_numbers(len(images), number)
+        if not _has_equal_labels(images, range(len(images)) if chosen is None else chosen.tolist()):
+            among = "" if chosen is None else f" among the {number} that max_train_images takes"
+            yield Problem(
+                path,
+                f"probe {name!r} chooses its settings on held-out training images, and no class has two images{among}: "
+                "give data.probe_train more images, or use a probe that chooses nothing",
+            )
+
+
+def _has_equal_labels(images: OpenSource, numbers: Iterable[int]) -> bool:
+    """Whether two of the images have one label. Of any more images than classes two have, so few are looked at."""
+    seen: set[int] = set()
+    for number in numbers:
+        try:
+            label = images.label(number)
+        except UnreadableSample:
+            continue
+        if label in seen:
+            return True
+        if label is not None:
+            seen.add(label)
+    return False
 
 
 def _first_label(images: OpenSource) -> int | None:

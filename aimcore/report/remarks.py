@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -35,6 +35,9 @@ def remarks(summary: Summary) -> Iterator[str]:
                 f"{experiment.name} has lost the metrics of steps {lost}, as after a power cut: its curves and mean "
                 "losses are without them; its weights and scores are not affected."
             )
+        later = experiment.extra.get("probed_later")
+        if later and isinstance(later, Mapping):
+            yield f"{experiment.name} was probed again after its run: {', '.join(map(str, later))}."
     if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
         yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
 

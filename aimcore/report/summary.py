@@ -202,7 +202,7 @@ class ExperimentSummary:
     """What the sources of the data found and did not give out, and what could not be read in training and validation:
     counts by reason, by field (``"train"``)."""
     extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
-    """Protocols of the probes and evaluations, what it began with, and what went wrong."""
+    """Protocols of the probes and evaluations, what it began with, what was probed later, and what went wrong."""
     recipe: str = attrs.field(validator=_text)
     """Path of the recipe, relative to the summary's folder."""
 

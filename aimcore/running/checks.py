@@ -54,7 +54,7 @@ def check_study(
             *beginning_problems(experiment, study, out),
         )
     ]
-    problems += _cache_problems(features_cache)
+    problems += cache_problems(features_cache)
     if problems:
         raise InvalidValue(f"study {study.name!r}", problems)
     if sources is None:
@@ -74,14 +74,14 @@ def check_experiment(
     problems = [
         *_problems_of(experiment, world_size, sources),
         *beginning_problems(experiment, alone, out),
-        *_cache_problems(features_cache),
+        *cache_problems(features_cache),
     ]
     if problems:
         raise InvalidValue(f"experiment {experiment.name!r}", problems)
     return left_out_of(experiment.data, sources.opened)
 
 
-def _cache_problems(url: str | None) -> Iterator[Problem]:
+def cache_problems(url: str | None) -> Iterator[Problem]:
     """Features are kept after training: that they can be must be known before."""
     if url is not None:
         from aimcore.evaluation.cache import FeatureCache

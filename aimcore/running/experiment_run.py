@@ -170,7 +170,7 @@ def summary_of(
         validation_total=None if measured.validation is None else measured.validation.total,
         validation_prefix=experiment.objective.validation_prefix,
         validation_loss_by_chunk=_by_chunk(measured.validation),
-        probes={name: _probe(score) for name, score in scores.items()} if scores else None,
+        probes={name: probe_summary(score) for name, score in scores.items()} if scores else None,
         evaluations=summaries_of(measured.evaluations),
         paper=paper,
         patches_per_second=None if training is None else training.patches_per_second,
@@ -269,7 +269,8 @@ def _by_chunk(validation: Validation | None) -> tuple[float | None, ...] | None:
     return present[0] if len(present) == 1 else None
 
 
-def _probe(score: ProbeScore) -> ProbeSummary:
+def probe_summary(score: ProbeScore) -> ProbeSummary:
+    """A score as the summary holds it."""
     return ProbeSummary(
         top1=score.top1,
         ci95=score.ci95,

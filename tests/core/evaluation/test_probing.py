@@ -144,6 +144,28 @@ def test_two_probes_of_one_name_are_refused() -> None:
         check_probes(experiment(probes=(Nearest(), Nearest(layers=(0,)))))
 
 
+@pytest.mark.parametrize("probe", [Nearest(), Few(), Few(max_train_images=1)])
+def test_a_probe_that_holds_images_out_needs_two_of_a_class(probe: Nearest) -> None:
+    """Shades of length 2 are one dark and one light image; of 40 images the last probe takes one."""
+    source = Shades(length=40 if probe == Few(max_train_images=1) else 2)
+    wanted = rf"data\.probe_train: probe '{probe.name}' .* no class has two images"
+    with pytest.raises(InvalidValue, match=wanted) as told:
+        check_probes(experiment(probes=(probe,), probe_train=source))
+    assert ("among the 1 that max_train_images takes" in str(told.value)) == (len(source.open()) == 40)
+
+
+def test_a_probe_that_holds_nothing_out_needs_no_second_image_of_a_class() -> None:
+    check_probes(experiment(probes=(Greedy(),), train=Shades(length=2)))
+    check_probes(experiment(probes=(Nearest(),), train=Shades(length=3)))
+
+
+def test_few_labels_are_read_to_find_two_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(OpenShades, "label", lambda _, index: asked.append(index) or index % 2)
+    check_probes(experiment(train=Shades(length=40)))
+    assert max(asked) == 2
+
+
 def test_an_unreadable_first_image_does_not_make_a_source_unlabelled() -> None:
     class Damaged(OpenShades):
         def read(self, index: int) -> Sample:

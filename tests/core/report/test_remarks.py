@@ -35,6 +35,11 @@ def test_a_trunk_that_learned_nothing_is_said_in_words() -> None:
     assert said[0] == "The trained trunk does not beat the untrained one: raster, linear (70.0 % against 70.0 %)."
 
 
+def test_what_was_probed_later_is_said_in_words() -> None:
+    later = attrs.evolve(probed("raster", 0.8, 0.7, 0.75), extra={"probed_later": {"linear": {"at": "today"}}})
+    assert next(remarks(summary(later))) == "raster was probed again after its run: linear."
+
+
 def test_nothing_is_held_against_a_trunk_that_wins() -> None:
     said = list(remarks(summary(probed("raster", 0.8, 0.7, 0.75))))
     assert said == ["The paper's numbers are for its own models and data: compare how the rows rank, not the scores."]

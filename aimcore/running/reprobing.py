@@ -1,0 +1,195 @@
+"""Probing a run that was trained before, by its own probes or by others: ``aimcore probe``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from operator import methodcaller
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from loguru import logger
+
+from aimcore.errors import InvalidValue, RecipeError, RunFolderError
+from aimcore.experiment import Experiment
+from aimcore.report.summary import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
+from aimcore.running.checks import cache_problems
+from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations, summaries_of
+from aimcore.running.experiment_run import probe_summary
+from aimcore.running.failures import ERROR_FILE
+from aimcore.running.lock import locked
+from aimcore.running.study_run import SUMMARY_FILE
+from aimcore.running.trained import Trained, experiment_of, load_trained
+
+if TYPE_CHECKING:
+    from aimcore.evaluation.evaluating import Evaluated
+    from aimcore.evaluation.probing import ProbeScore
+
+CHANGEABLE = ("probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations")
+CHANGEABLE_DATA = ("probe_train", "probe_test")
+"""Fields of ``data`` that may be changed too. All others determine what was trained."""
+PROBED_LATER = "probed_later"
+"""Entry of a summary's ``extra``: score to when and by which settings it was measured."""
+
+
+def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str | None = None) -> Summary:
+    """Probe the trunk that ``run`` ended with, and put the scores into its study's ``summary.json``.
+
+    Scores of the same names are replaced, all others stay. Evaluations are measured too where ``changes`` name them or
+    the summary lacks them. A run that failed after training counts as finished once nothing is missing. Nothing is
+    written before everything is measured.
+
+    Args:
+        run: the run's folder, in its study's folder.
+        changes: ``PATH=VALUE`` as for ``--set``, of the fields in :data:`CHANGEABLE` and :data:`CHANGEABLE_DATA`.
+        features_cache: fsspec URL where features are kept and found again; None keeps none.
+
+    Returns:
+        The study's summary as it is now.
+
+    Raises:
+        RunFolderError: there is no such run, it was not trained to its end, or another process is using the folder.
+        RecipeError: a change does not fit, or would change what was trained.
+        InvalidValue: the probes or evaluations cannot be fitted on the data; all problems, each with its path.
+        CheckpointDamaged: the weights are not as they were saved.
+        InvalidSummary: the summary is damaged.
+    """
+    run = run.absolute()
+    recorded = experiment_of(run)
+    experiment = changed_probes(recorded, changes)
+    path = run.parent / SUMMARY_FILE
+    _entry(path, recorded)
+    with locked(run.parent, also_free=[run]):
+        summary, entry = _entry(path, recorded)  # another process may have written it during the checks
+        experiment = _with_missing(experiment, recorded, entry)
+        _check(experiment, features_cache)
+        trained = load_trained(run, recorded)
+        logger.info("{}: probing the frozen trunk", experiment.name)
+        scores, evaluated = _measure(experiment, trained, features_cache)
+        new = _updated(entry, experiment, scores, evaluated)
+        summary = attrs.evolve(
+            summary, experiments=tuple(new if known is entry else known for known in summary.experiments)
+        )
+        write_summary(summary, path)
+        if new.status == "finished":
+            (run / ERROR_FILE).unlink(missing_ok=True)
+    return summary
+
+
+def changed_probes(recorded: Experiment, changes: Sequence[str]) -> Experiment:
+    """``recorded`` with ``changes``, none of which may change what was trained.
+
+    Raises:
+        RecipeError: a path leads nowhere, a value does not fit, or another field is changed.
+    """
+    from aimcore import recipe
+    from aimcore.recipe.difference import differences_between
+
+    experiment = recipe.changed(recorded, changes)
+    data = {field: getattr(recorded.data, field) for field in CHANGEABLE_DATA}
+    fields = {field: getattr(recorded, field) for field in CHANGEABLE}
+    kept = _evolved(experiment, data=_evolved(experiment.data, **data), **fields)
+    if kept != recorded:
+        places = differences_between(recipe.to_recipe(recorded), recipe.to_recipe(kept))
+        allowed = ", ".join((*CHANGEABLE, *(f"data.{field}" for field in CHANGEABLE_DATA)))
+        message = f"belongs to what was trained and cannot be changed; what can be: {allowed}"
+        raise RecipeError([(place.path.removeprefix("experiment."), message) for place in places], owner="--set")
+    return experiment
+
+
+def _evolved(value: Any, **changes: Any) -> Any:
+    return attrs.evolve(value, **changes)
+
+
+def _entry(path: Path, experiment: Experiment) -> tuple[Summary, ExperimentSummary]:
+    """The study's summary, and what it says of the run."""
+    summary = read_summary(path) if path.is_file() else None
+    entry = None if summary is None else summary.of(experiment.name)
+    if summary is None or entry is None:
+        raise RunFolderError(
+            f"{path} {'does not exist' if summary is None else f'has no entry for {experiment.name!r}'}: scores are "
+            "kept there. Give the folder of a run in its study's folder; a run that was killed goes on with --resume"
+        )
+    return summary, entry
+
+
+def _with_missing(experiment: Experiment, recorded: Experiment, entry: ExperimentSummary) -> Experiment:
+    """Without evaluations that the summary has already."""
+    is_measured = experiment.evaluations == recorded.evaluations and entry.evaluations is not None
+    wanted = cast(Experiment, _evolved(experiment, evaluations=()) if is_measured else experiment)
+    if not wanted.probes and not wanted.evaluations:
+        message = """there are none: name some, for example --set 'probes=["linear"]'"""
+        raise InvalidValue(f"Experiment {experiment.name!r}", [("probes", message)])
+    return wanted
+
+
+def _check(experiment: Experiment, features_cache: str | None) -> None:
+    """All that can be known to fail, before weights are loaded."""
+    from aimcore.evaluation.probing import check_probes
+
+    problems = [
+        *problems_of_evaluations(experiment),
+        *problems_of_evaluation_data(experiment, methodcaller("open")),
+        *cache_problems(features_cache),
+    ]
+    if problems:
+        raise InvalidValue(f"Experiment {experiment.name!r}", problems)
+    check_probes(experiment)
+
+
+def _measure(
+    experiment: Experiment, trained: Trained, features_cache: str | None
+) -> tuple[Mapping[str, ProbeScore], Evaluated]:
+    import torch
+
+    from aimcore.engine import build_module
+    from aimcore.evaluation.evaluating import evaluate
+    from aimcore.evaluation.probing import probe_experiment
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = trained.module.to(device)
+    untrained = build_module(experiment).trunk.to(device)
+    evaluated = evaluate(experiment, module)
+    return probe_experiment(experiment, module.trunk, untrained, cache_url=features_cache), evaluated
+
+
+def _updated(
+    entry: ExperimentSummary, experiment: Experiment, scores: Mapping[str, ProbeScore], evaluated: Evaluated
+) -> ExperimentSummary:
+    new_probes: dict[str, ProbeSummary] = {name: probe_summary(score) for name, score in scores.items()}
+    probes = {**(entry.probes or {}), **new_probes}
+    evaluations = {**(entry.evaluations or {}), **(summaries_of(evaluated) or {})}
+    is_validated = any(loss.validation is not None for loss in (entry.losses or {}).values())
+    is_complete = is_validated and entry.num_steps == experiment.num_steps
+    extra = dict(entry.extra)
+    if is_complete:
+        extra.pop("error", None)
+    for name, cards in (
+        ("protocols", {name: dict(score.card) for name, score in scores.items()}),
+        ("evaluation_protocols", {name: dict(card) for name, card in evaluated.cards.items()}),
+        (PROBED_LATER, dict.fromkeys((*scores, *evaluated.scores), _record(experiment))),
+    ):
+        if cards:
+            extra[name] = {**extra.get(name, {}), **cards}
+    return attrs.evolve(
+        entry,
+        status="finished" if is_complete else entry.status,
+        probes=probes or None,
+        evaluations=evaluations or None,
+        extra=extra,
+    )
+
+
+def _record(experiment: Experiment) -> dict[str, Any]:
+    """When and by which settings something was measured."""
+    from aimcore import recipe
+
+    written = recipe.to_recipe(experiment)
+    fields, data = written["experiment"], written["experiment"]["data"]
+    return {
+        "at": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        "aimcore": written["aimcore"],
+        **{field: fields[field] for field in CHANGEABLE},
+        **{f"data.{field}": data[field] for field in CHANGEABLE_DATA},
+    }
