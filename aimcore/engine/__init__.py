@@ -8,6 +8,7 @@ from aimcore.engine.errors import (
     TrainingDiverged,
     WeightsChanged,
     WeightsMismatch,
+    WeightsNotFinite,
     WeightsNotFound,
 )
 from aimcore.engine.loop import TrainingResult, train
@@ -25,6 +26,7 @@ __all__ = [
     "TrainingResult",
     "WeightsChanged",
     "WeightsMismatch",
+    "WeightsNotFinite",
     "WeightsNotFound",
     "build_module",
     "initial_module",

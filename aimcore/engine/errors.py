@@ -86,6 +86,26 @@ class WeightsNotFound(AimcoreError):
         return type(self), self._given
 
 
+class WeightsNotFinite(AimcoreError):
+    """Weights hold NaN or infinity, or values that are too large for float32."""
+
+    def __init__(self, source: str, tensors: Mapping[str, tuple[int, int]]) -> None:
+        self.source = source
+        self.tensors = dict(tensors)
+        """For each name how many values are not finite, and how many it has."""
+        told = [f"{name} ({num} of {total} values)" for name, (num, total) in list(self.tensors.items())[:5]]
+        rest = f" and {len(self.tensors) - 5} more" if len(self.tensors) > 5 else ""
+        super().__init__(
+            f"weights: {source} holds values that are not finite numbers, in {', '.join(told)}{rest}. They are of a "
+            "run that diverged, or the file is damaged: give other weights, or name in initial_weights.fresh the parts "
+            "that should begin with fresh ones"
+        )
+
+    def __reduce__(self) -> tuple[type[WeightsNotFinite], tuple[str, dict[str, tuple[int, int]]]]:
+        """Survive the way from rank 0 to the others."""
+        return type(self), (self.source, self.tensors)
+
+
 class WeightsChanged(AimcoreError):
     """A file of initial weights is another than the recipe names."""
 

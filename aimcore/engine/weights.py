@@ -6,17 +6,17 @@ Nothing is unpickled: other formats are refused.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, TypeVar
+from pathlib import Path
+from typing import IO, TypeVar
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
-from aimcore.engine.errors import WeightsChanged, WeightsMismatch, WeightsNotFound
+from aimcore.engine.errors import WeightsChanged, WeightsMismatch, WeightsNotFinite, WeightsNotFound
 from aimcore.engine.freezing import is_in
+from aimcore.engine.tensor_files import NotSafetensors, TensorHeader, read_header
 from aimcore.engine.vocabularies import require_vocabulary
 from aimcore.errors import AimcoreError, LocationError
 from aimcore.experiment import Experiment, Weights
@@ -27,10 +27,7 @@ T = TypeVar("T")
 State = Mapping[str, Tensor]
 
 _BLOCK = 2**22
-_LARGEST_HEADER = 100_000_000
-"""What the format allows, in bytes."""
 _TRUNK = "trunk."
-_METADATA = "__metadata__"
 
 
 def hash_of(url: str) -> str:
@@ -55,28 +52,32 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     Raises:
         WeightsNotFound: the file cannot be read, or is no safetensors file.
         WeightsChanged: it has another hash than the recipe says.
-        WeightsMismatch: it has other names or shapes than the module.
+        WeightsMismatch: it has other names, shapes or kinds of numbers than the module.
+        WeightsNotFinite: it holds values that are not finite numbers.
     """
     weights = experiment.initial_weights
     assert weights is not None
     _require_hash(weights)
-    header = _with_file(_url(weights), lambda file: _header(_url(weights), file))
-    require_vocabulary(experiment, header.get(_METADATA, {}))
+    require_vocabulary(experiment, _header(_url(weights)).metadata)
     part = _part(weights, module)
-    part.load_state_dict(_fitting(_state(_url(weights)), experiment, part), strict=False)  # it lacks what is fresh
+    fitting = _fitting(_state(_url(weights)), experiment, part)
+    require_finite(_url(weights), fitting)
+    part.load_state_dict(fitting, strict=False)  # it lacks what is fresh
 
 
 def check_weights(experiment: Experiment, module: ObjectiveModule) -> None:
-    """See whether :func:`load_weights` would succeed; ``module`` may be on the meta device. Only the header is loaded.
+    """Check that :func:`load_weights` would succeed; ``module`` may be on the meta device.
+
+    Only the header and the hash are looked at: whether all values are finite is found when they are loaded.
 
     Raises:
         WeightsNotFound, WeightsChanged, WeightsMismatch: it would not.
     """
     weights = experiment.initial_weights
     assert weights is not None
-    header = _with_file(_url(weights), lambda file: _header(_url(weights), file))
-    _fitting(_shapes(_url(weights), header), experiment, _part(weights, module))
-    require_vocabulary(experiment, header.get(_METADATA, {}))
+    header = _header(_url(weights))
+    _fitting(header.tensors, experiment, _part(weights, module))
+    require_vocabulary(experiment, header.metadata)
     _require_hash(weights)
 
 
@@ -91,11 +92,31 @@ def check_fit(experiment: Experiment, module: ObjectiveModule, state: State) -> 
     _fitting(state, experiment, _part(weights, module))
 
 
+def load_own_weights(path: Path, module: nn.Module) -> list[str]:
+    """Give ``module`` the weights of ``path``, which a run of the same recipe has left.
+
+    Returns:
+        In what names, shapes and kinds of numbers the two differ; if in any, nothing is loaded.
+
+    Raises:
+        WeightsNotFound: the file cannot be read, or is no safetensors file.
+        WeightsNotFinite: it holds values that are not finite numbers.
+    """
+    state = _state(str(path))
+    problems = [_told(*problem) for problem in _differences(module.state_dict(), state)]
+    if not problems:
+        require_finite(str(path), state)
+        module.load_state_dict(state)
+    return problems
+
+
 def _state(url: str) -> State:
+    """The entries of a safetensors file, whose header is right."""
+    _header(url)
     try:
         return _with_file(url, lambda file: _entries(url, file))
     except SafetensorError as error:
-        raise WeightsNotFound(url, f"it is no safetensors file ({error})") from error
+        raise WeightsNotFound(url, f"it is no safetensors file, or a damaged one: {error}") from error
 
 
 def _entries(url: str, file: IO[bytes]) -> State:
@@ -116,26 +137,32 @@ def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
         raise WeightsNotFound(url, f"{type(error).__name__}: {error}") from error
 
 
-def _header(url: str, file: IO[bytes]) -> dict[str, Any]:
-    """What a safetensors file begins with: names, shapes and types of its entries, and texts about it."""
-    length = int.from_bytes(file.read(8), "little")
-    content = file.read(length) if 2 <= length <= _LARGEST_HEADER else b""
+def _header(url: str) -> TensorHeader:
+    """What the safetensors file at ``url`` holds, without values."""
     try:
-        header = json.loads(content)
-    except ValueError as error:
-        raise WeightsNotFound(url, "it is no safetensors file") from error
-    if not isinstance(header, dict):
-        raise WeightsNotFound(url, "it is no safetensors file")
-    return header
+        return _with_file(url, read_header)
+    except NotSafetensors as error:
+        raise WeightsNotFound(url, f"it is no safetensors file, or a damaged one: {error}") from error
 
 
-def _shapes(url: str, header: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The entries of a safetensors file as tensors without values."""
-    try:
-        shapes = {name: entry["shape"] for name, entry in header.items() if name != _METADATA}
-        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    except (ValueError, LookupError, TypeError, RuntimeError) as error:
-        raise WeightsNotFound(url, "it is no safetensors file") from error
+def require_finite(url: str, state: State) -> None:
+    """Refuse weights that are not finite numbers: training with them, or a probe of them, would mean nothing.
+
+    Raises:
+        WeightsNotFinite: some are not; all of them are named, with how many of their values are not.
+    """
+    found = {name: (_num_not_finite(value), value.numel()) for name, value in state.items()}
+    wrong = {name: numbers for name, numbers in found.items() if numbers[0]}
+    if wrong:
+        raise WeightsNotFinite(url, wrong)
+
+
+def _num_not_finite(value: Tensor) -> int:
+    """How many values float32, in which modules are built, cannot hold."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return 0
+    as_built = value.float() if value.is_floating_point() else value
+    return int((~as_built.isfinite()).sum())
 
 
 def _require_hash(weights: Weights) -> None:
@@ -166,8 +193,7 @@ def _fitting(state: State, experiment: Experiment, part: nn.Module) -> dict[str,
     """
     weights = experiment.initial_weights
     assert weights is not None
-    wanted = {name: value.shape for name, value in part.state_dict().items()}
-    wanted = {name: shape for name, shape in wanted.items() if not _is_fresh(name, weights)}
+    wanted = {name: value for name, value in part.state_dict().items() if not _is_fresh(name, weights)}
     remarks: list[str] = []
     attempts = []
     for layout in _layouts(state, experiment, remarks):
@@ -225,18 +251,37 @@ def _is_fresh(name: str, weights: Weights) -> bool:
     return any(is_in(name, part) for part in weights.fresh)
 
 
-def _differences(wanted: Mapping[str, torch.Size], entries: State) -> Iterator[tuple[str, list[str]]]:
+def _differences(wanted: State, entries: State) -> Iterator[tuple[str, list[str]]]:
     """Kinds of difference, and the names that differ."""
-    shapes = {name: tuple(value.shape) for name, value in entries.items()}
-    missing = [name for name in wanted if name not in shapes]
-    unexpected = [name for name in shapes if name not in wanted]
+    missing = [name for name in wanted if name not in entries]
+    unexpected = [name for name in entries if name not in wanted]
+    both = [(name, entries[name], value) for name, value in wanted.items() if name in entries]
     reshaped = [
-        f"{name} {list(shapes[name])} instead of {list(shape)}"
-        for name, shape in wanted.items()
-        if name in shapes and shapes[name] != tuple(shape)
+        f"{name} {list(found.shape)} instead of {list(value.shape)}"
+        for name, found, value in both
+        if found.shape != value.shape
     ]
-    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+    retyped = [
+        f"{name} {_type(found)} instead of {_type(value)}"
+        for name, found, value in both
+        if _kind(found) != _kind(value)
+    ]
+    found = (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", reshaped),
+        ("of another kind of numbers", retyped),
+    )
     yield from ((kind, names) for kind, names in found if names)
+
+
+def _kind(value: Tensor) -> tuple[bool, bool]:
+    """What a tensor must share with another to be copied into it without loss of meaning."""
+    return value.is_floating_point(), value.is_complex()
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _told(kind: str, names: list[str]) -> str:

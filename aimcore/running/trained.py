@@ -48,14 +48,14 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
         experiment: what :func:`experiment_of` gave, where that is known.
 
     Raises:
-        RunFolderError: it is no run's folder, or training has not come to its end.
+        RunFolderError: it is no run's folder, training has not come to its end, or recipe and weights do not fit.
         CheckpointDamaged: the weights are not as they were saved.
+        WeightsNotFinite: they are those of a run that diverged.
         RecipeError: the recipe cannot be read.
     """
-    from safetensors.torch import load_file
-
     from aimcore.engine.finding import newest, step_of
     from aimcore.engine.soundness import WEIGHTS, sound_weights
+    from aimcore.engine.weights import load_own_weights
 
     experiment = experiment or experiment_of(run)
     last = newest(run)
@@ -66,5 +66,10 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
         )
     weights = sound_weights(last)
     module = assembled(experiment.trunk, experiment.objective)
-    module.load_state_dict(load_file(weights))
+    differences = load_own_weights(weights, module)
+    if differences:
+        raise RunFolderError(
+            f"{weights} does not fit {run / RECIPE_FILE}: {'; '.join(differences)}. One of the two was changed after "
+            "training: put back the recipe that was trained"
+        )
     return Trained(experiment, module.eval(), step_of(last))

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from trained_runs import captioning_experiment, write_run
 
-from aimcore.engine import CheckpointDamaged
+from aimcore import recipe
+from aimcore.engine import CheckpointDamaged, WeightsNotFinite
+from aimcore.engine.manifest import Manifest, describe_files
 from aimcore.errors import RunFolderError
 from aimcore.running.trained import experiment_of, load_trained
+from aimcore_trunks import ViT
 
 
 def test_a_run_gives_its_experiment_and_weights(tmp_path: Path) -> None:
@@ -36,6 +40,29 @@ def test_weights_that_were_changed_are_refused(tmp_path: Path) -> None:
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(CheckpointDamaged, match="does not have the hash it was saved with"):
+        load_trained(tmp_path)
+
+
+def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, captioning_experiment(), step=5)
+    recipe.save(
+        tmp_path / "recipe.json", captioning_experiment(trunk=ViT(width=32, depth=1, num_heads=2, patch_size=16))
+    )
+    with pytest.raises(RunFolderError, match=r"does not fit .*recipe.json: .*of another shape: trunk\.") as caught:
+        load_trained(tmp_path)
+    assert "put back the recipe that was trained" in str(caught.value)
+
+
+def test_weights_that_diverged_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, captioning_experiment(), step=5)
+    (file,) = tmp_path.rglob("model.safetensors")
+    state = load_file(file)
+    name = next(iter(state))
+    state[name].view(-1)[0] = torch.nan
+    save_file(state, file)
+    (file.parent / "manifest.json").unlink()
+    Manifest(5, 0.0, {}, describe_files(file.parent)).write(file.parent)
+    with pytest.raises(WeightsNotFinite, match=rf"in {name} \(1 of \d+ values\)"):
         load_trained(tmp_path)
 
 
