@@ -274,13 +274,19 @@ def _print_error(error: AimcoreError) -> None:
         print(printable_lines("".join(traceback.format_exception(error))), file=sys.stderr)
 
 
+def _write_log(message: str) -> None:
+    """Write a log line; names in it come from files."""
+    sys.stderr.write(printable_lines(message))
+    sys.stderr.flush()
+
+
 def _set_up_log() -> None:
     """Log to stderr: everything on the first process, errors alone on the others."""
     from aimcore.running.processes import rank
 
     logger.remove()
     level, who = ("INFO", "") if rank() == 0 else ("ERROR", f"rank {rank()} ")
-    logger.add(sys.stderr, level=level, format="{time:HH:mm:ss} " + who + "{level.name: <7} {message}")
+    logger.add(_write_log, level=level, format="{time:HH:mm:ss} " + who + "{level.name: <7} {message}")
     logger.enable("aimcore")
     warnings.simplefilter("ignore", RunFailed)  # the log tells it
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from aimcore.errors import AimcoreError, InvalidValue, UnreadableSample
 from aimcore.experiment import Experiment
+from aimcore.terminal import Terminal
+from aimcore.wording import printable
 
 if TYPE_CHECKING:
     from aimcore.data.rendering import Renderer, Rendering
@@ -106,16 +106,16 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
     _require_captions(run, experiment)
     area = _area(run, experiment, options)
     trained = load_trained(run, experiment)
-    console, skipped = Console(), list[UnreadableSample]()
+    console, skipped = Terminal(), list[UnreadableSample]()
     renderer = renderer_of(experiment.data, experiment.trunk.patch_size, area)
     pictures = list(_read(places, renderer, skipped))
     for failure in skipped:
-        Console(stderr=True).print(f"skipped {failure}", highlight=False, markup=False, soft_wrap=True)
+        Terminal(stderr=True).print(f"skipped {failure}", highlight=False, soft_wrap=True)
     if not pictures:
         raise CannotCaption(f"there is no picture that can be read in {', '.join(places)}")
     captions = _captions(trained, pictures, renderer, sampling, options)
     if options.as_json:
-        console.print_json(data=[_record(*one) for one in zip(pictures, captions, strict=True)])
+        console.print_data([_record(*one) for one in zip(pictures, captions, strict=True)])
     else:
         console.print(captions_table(trained, [picture.file for picture in pictures], captions))
     return int(bool(skipped))
@@ -201,26 +201,22 @@ def _captions(
             ]
             written += [list(one) for one in zip(*draws, strict=True)]
     for note in dict.fromkeys(str(one.message) for one in told):
-        Console(stderr=True).print(f"note: {note}", highlight=False, markup=False)
+        Terminal(stderr=True).print(f"note: {note}", highlight=False)
     return written
 
 
 def captions_table(trained: Trained, files: Sequence[str], captions: Sequence[Sequence[Caption]]) -> Table:
     """A row per caption; one that was cut ends in dots."""
     title = f"{trained.experiment.name} ({trained.experiment.objective.name}, {trained.step} steps)"
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("file", overflow="fold", ratio=1)
     table.add_column("caption", overflow="fold", ratio=2)
     for file, of_file in zip(files, captions, strict=True):
         for number, caption in enumerate(of_file):
-            shown = _printable(caption.text) + ("" if caption.ended else " ...")
-            table.add_row("" if number else escape(_printable(file)), escape(shown))
+            # A model may write any character; lines would look like further captions.
+            text = printable(caption.text) + ("" if caption.ended else " ...")
+            table.add_row("" if number else printable(file), text)
     return table
-
-
-def _printable(text: str) -> str:
-    """Text with what a terminal would obey written as escapes: a model may write any sign."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _record(picture: _Picture, captions: Sequence[Caption]) -> dict[str, Any]:

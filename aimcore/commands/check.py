@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from aimcore.errors import PluginError
 from aimcore.experiment import Scale
+from aimcore.wording import printable, printable_lines
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from aimcore.component import Component
     from aimcore.plugins import Plugins
     from aimcore.registry import Supplier
+    from aimcore.terminal import Terminal
     from aimcore.testing import Outcome
 
 _SHOWN = 8
@@ -40,9 +40,9 @@ def check_command(study: Path | None, scale: Scale) -> int:
     for case in cases:
         word, findings = verdict_of(case)
         words.append(word)
-        print(f"{case.name}: {word}")
+        print(printable(f"{case.name}: {word}"))
         for finding in findings[:_SHOWN]:
-            print(f"  {finding}")
+            print(printable_lines(f"  {finding}"))
         if len(findings) > _SHOWN:
             print(f"  and {len(findings) - _SHOWN} more")
     leaks, failed = words.count("LEAKS"), words.count("CANNOT BE CHECKED")
@@ -62,13 +62,12 @@ def check_plugin_command(name: str) -> int:
     Raises:
         PluginError: no plugin that is loaded has this name, or it supplies nothing.
     """
-    from rich.console import Console
-
     from aimcore.plugins import installed
+    from aimcore.terminal import Terminal
     from aimcore.testing.conformance import labels_of
     from aimcore.testing.outcomes import outcomes_of
 
-    plugins, console = installed(), Console()
+    plugins, console = installed(), Terminal()
     suppliers = _suppliers_called(name, plugins)
     classes = _components_of(plugins, suppliers)
     forgotten = [text for supplier in suppliers for text in _forgotten(supplier, plugins)]
@@ -87,7 +86,7 @@ def check_plugin_command(name: str) -> int:
     checked = {type(component) for component in components}
     _print_outcomes(outcomes, [component for component in classes if component not in checked], console)
     for text in forgotten:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True)
     return 1 if forgotten or any(outcome.fault for each in outcomes.values() for outcome in each) else 0
 
 
@@ -149,21 +148,24 @@ def _components_of(plugins: Plugins, suppliers: Sequence[Supplier]) -> list[type
     ]
 
 
-def _print_outcomes(outcomes: dict[str, list[Outcome]], unchecked: Sequence[type[Component]], console: Console) -> None:
+def _print_outcomes(
+    outcomes: dict[str, list[Outcome]], unchecked: Sequence[type[Component]], console: Terminal
+) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("component", "checks", "failed", box=box.SIMPLE, pad_edge=False)
     for label, each in outcomes.items():
         failed = sum(bool(outcome.fault) for outcome in each)
-        table.add_row(label, str(len(each)), f"[red]{failed}[/red]" if failed else "none")
+        table.add_row(label, str(len(each)), Text(str(failed), "red") if failed else "none")
     for component in unchecked:
         table.add_row(f"{component.role}/{component.name}", "none", "has no examples(): check an instance in a test")
     console.print(table)
     for fault, where in _by_fault(outcomes).items():
         for name in where:
-            console.print(name, style="bold", markup=False, highlight=False)
-        console.print(f"  {fault}", markup=False, highlight=False, soft_wrap=True)
+            console.print(name, style="bold", highlight=False)
+        console.print(f"  {fault}", highlight=False, soft_wrap=True)
 
 
 def _by_fault(outcomes: dict[str, list[Outcome]]) -> dict[str, list[str]]:

@@ -8,8 +8,6 @@ from typing import Any
 
 import attrs
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +18,8 @@ from aimcore.experiment import Experiment
 from aimcore.plugins import installed
 from aimcore.recipe.difference import in_words
 from aimcore.registry import Registry
-from aimcore.wording import did_you_mean
+from aimcore.terminal import Terminal, plain_text
+from aimcore.wording import did_you_mean, printable_lines
 
 EXPERIMENT = "experiment"
 """What describes an experiment itself: every path that ``--set`` takes."""
@@ -37,7 +36,7 @@ def describe_command(what: str | None, *, as_json: bool = False) -> int:
         PluginError: there is no such role.
         UnknownComponent: the role has no such component.
     """
-    console = Console()
+    console = Terminal()
     if what is None:
         _show(console, [_role(registry) for registry in installed().registries.values()], as_json, _print_roles)
         return 0
@@ -67,9 +66,9 @@ def _require_role(role: str, component: str) -> None:
         raise PluginError(f"no role is called {role!r} (did you mean {' or '.join(meant)}?); there are {known}")
 
 
-def _show(console: Console, value: Any, as_json: bool, print_text: Any) -> None:
+def _show(console: Terminal, value: Any, as_json: bool, print_text: Any) -> None:
     if as_json:
-        console.print_json(data=attrs.asdict(value) if attrs.has(type(value)) else value, default=str)
+        console.print_data(attrs.asdict(value) if attrs.has(type(value)) else value)
     else:
         print_text(value, console)
 
@@ -82,26 +81,26 @@ def _role(registry: Registry[Any]) -> dict[str, Any]:
     return {"role": registry.name, "meaning": paragraphs_of(registry.role)[0], "components": components}
 
 
-def _print_roles(roles: list[dict[str, Any]], console: Console) -> None:
+def _print_roles(roles: list[dict[str, Any]], console: Terminal) -> None:
     table = Table("role", "what it is", "components", box=box.SIMPLE, pad_edge=False)
     for role in roles:
         names = ", ".join(component["name"] for component in role["components"]) or "none installed"
-        table.add_row(role["role"], escape(role["meaning"]), escape(names))
+        table.add_row(role["role"], role["meaning"], names)
     console.print(table)
     _tell(console, f"aimcore describe ROLE, ROLE/NAME, or {EXPERIMENT} tells more")
 
 
-def _print_role(role: dict[str, Any], console: Console) -> None:
-    console.print(Text(role["role"], "bold"))
+def _print_role(role: dict[str, Any], console: Terminal) -> None:
+    console.print(plain_text(role["role"], "bold"))
     _tell(console, role["meaning"])
     table = Table("name", "what it is", "from", box=box.SIMPLE, pad_edge=False)
     for component in role["components"]:
-        table.add_row(component["name"], escape(component["meaning"]), component["distribution"])
+        table.add_row(component["name"], component["meaning"], component["distribution"])
     console.print(table)
 
 
-def _print_description(described: Description, console: Console) -> None:
-    console.print(Text(described.name, "bold"))
+def _print_description(described: Description, console: Terminal) -> None:
+    console.print(plain_text(described.name, "bold"))
     _tell(console, "\n\n".join(described.paragraphs))
     console.print()
     console.print(Text("fields" if described.fields else "no fields", "bold"))
@@ -110,7 +109,7 @@ def _print_description(described: Description, console: Console) -> None:
     console.print()
     origins = Table.grid(padding=(0, 2))
     for heading, text in _origins(described):
-        origins.add_row(Text(heading, "dim"), Text(text, overflow="fold"))
+        origins.add_row(Text(heading, "dim"), Text(printable_lines(text), overflow="fold"))
     console.print(origins)
 
 
@@ -127,18 +126,18 @@ def _origins(described: Description) -> Iterator[tuple[str, str]]:
         yield "source", f"{described.source.file}, line {described.source.line}"
 
 
-def _print_field(field: Field, console: Console, depth: int) -> None:
+def _print_field(field: Field, console: Terminal, depth: int) -> None:
     """``path: type = default``, and below it what it means, what it may be, and the fields of its default."""
     given = " (required)" if field.required else f" = {_default_text(field)}"
     line = Text.assemble((field.path, "bold cyan"), (f": {field.type}", "dim"), given)
     console.print(Padding(line, (0, 0, 0, 2 * depth)))
     below = (0, 0, 0, 2 * depth + 4)
     if field.meaning:
-        console.print(Padding(Text(field.meaning), below))
+        console.print(Padding(plain_text(field.meaning), below))
     if field.choices:
         role = field.choices[0].partition("/")[0]
         names = ", ".join(choice.partition("/")[2] for choice in field.choices)
-        console.print(Padding(Text(f"{role}: {names}", "dim"), below))
+        console.print(Padding(plain_text(f"{role}: {names}", "dim"), below))
     for inner in field.fields:
         _print_field(inner, console, depth + 1)
 
@@ -150,5 +149,5 @@ def _default_text(field: Field) -> str:
     return in_words(field.default) if field.choices and field.default else repr(field.default)
 
 
-def _tell(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False)
+def _tell(console: Terminal, text: str) -> None:
+    console.print(text, highlight=False)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from aimcore.errors import InvalidStudy, NewerVersion, RecipeError
 from aimcore.experiment import SCALES, Scale
 from aimcore.recipe import from_recipe, read, to_recipe
 from aimcore.recipe.difference import ABSENT, Difference, differences_between, in_words
+from aimcore.terminal import Terminal
 
 _RECIPE = "recipe.json"
 _DEFAULT_SCALE: Scale = "small"
@@ -45,15 +44,15 @@ def diff_command(left: str, right: str, *, as_json: bool = False) -> int:
     """
     sides = [_side(left), _side(right)]
     found = differences_between(*(side.recipe for side in sides))
-    console = Console()
+    console = Terminal()
     if as_json:
-        console.print_json(data=[_plain(difference) for difference in found])
+        console.print_data([_plain(difference) for difference in found])
         return 1 if found else 0
     for side in sides:
         if side.remark:
-            console.print(side.remark, markup=False, highlight=False)
+            console.print(side.remark, highlight=False)
     for name, given in (("left", left), ("right", right)):
-        console.print(f"{name}: {given}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name}: {given}", highlight=False, soft_wrap=True)
     console.print(_table(found) if found else "no differences")
     return 1 if found else 0
 
@@ -71,7 +70,7 @@ def _table(found: tuple[Difference, ...]) -> Table:
     for heading in ("left", "right"):
         table.add_column(heading, overflow="fold")
     for path, *values in found:
-        table.add_row(escape(path), *(escape(in_words(value)) for value in values))
+        table.add_row(path, *(in_words(value) for value in values))
     return table
 
 

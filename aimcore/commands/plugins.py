@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from aimcore.plugins import BLOCK, Plugins, installed
 from aimcore.registry import Supplier
+from aimcore.terminal import Terminal
 
 
 def plugins_command() -> int:
     """Print every plugin; the status is 1 where one could not be loaded, else 0."""
-    plugins, console = installed(), Console()
+    plugins, console = installed(), Terminal()
     console.print(_loaded_table(plugins))
     for line in _left_out(plugins):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     return 1 if plugins.quarantined else 0
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import cast
 
 from loguru import logger
-from rich.console import Console
 
 from aimcore.experiment import Scale, Study
 from aimcore.running.processes import rank, world_size
+from aimcore.terminal import Terminal
 
 DEFAULT_SCALE: Scale = "small"
 
@@ -37,7 +37,7 @@ def run_command(options: argparse.Namespace) -> int:
         from aimcore.commands.report import draw_after_run
         from aimcore.report.table import print_summary
 
-        print_summary(summary, Console(), out)
+        print_summary(summary, Terminal(), out)
         draw_after_run(out)
         logger.info("everything is in {}", out)
     wanted = {experiment.name for experiment in study.experiments}
@@ -63,5 +63,5 @@ def _dry_run(study: Study) -> int:
     from aimcore.report.costs import print_costs
 
     if rank() == 0:
-        print_costs(study, costs_of(study.experiments, world_size()), world_size(), Console())
+        print_costs(study, costs_of(study.experiments, world_size()), world_size(), Terminal())
     return 0

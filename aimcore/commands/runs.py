@@ -8,12 +8,12 @@ from pathlib import Path
 
 import attrs
 from rich import box
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from aimcore.running.runs import Run, State, find_runs
+from aimcore.terminal import Terminal
 
 _STYLES: dict[State, str] = {
     "running": "cyan", "finished": "green", "interrupted": "yellow", "failed": "red", "stale": "yellow",
@@ -37,9 +37,9 @@ def runs_command(root: Path, *, watch: float | None = None, as_json: bool = Fals
     Raises:
         RunFolderError: there is no such folder.
     """
-    console = Console()
+    console = Terminal()
     if as_json:
-        console.print_json(data=[attrs.asdict(run) for run in find_runs(root)])
+        console.print_data([attrs.asdict(run) for run in find_runs(root)])
     elif watch is None:
         console.print(runs_table(find_runs(root), root))
     else:
@@ -47,7 +47,7 @@ def runs_command(root: Path, *, watch: float | None = None, as_json: bool = Fals
     return 0
 
 
-def _watch(root: Path, seconds: float, console: Console) -> None:
+def _watch(root: Path, seconds: float, console: Terminal) -> None:
     with Live(runs_table(find_runs(root), root), console=console, auto_refresh=False) as live:
         try:
             while True:
@@ -72,16 +72,16 @@ def runs_table(runs: Sequence[Run], root: Path) -> Table:
         *parents, name = (run.experiment,) if run.folder == "." else Path(run.folder).parts
         if "/".join(parents) != above:
             above = "/".join(parents)
-            table.add_row(escape(above), style="dim")
-        table.add_row(f"{'  ' if parents else ''}{escape(name)}", *_cells(run))
+            table.add_row(above, style="dim")
+        table.add_row(f"{'  ' if parents else ''}{name}", *_cells(run))
     return table
 
 
-def _cells(run: Run) -> tuple[str, ...]:
-    state = f"[{_STYLES[run.state]}]{run.state}[/]"
+def _cells(run: Run) -> tuple[str | Text, ...]:
+    state = Text(run.state, _STYLES[run.state])
     rate = "-" if run.patches_per_second is None else f"{run.patches_per_second:,.0f}"
     left = "-" if run.seconds_left is None else duration(run.seconds_left)
-    return state, _step(run), escape(_loss(run)), rate, left, duration(run.age)
+    return state, _step(run), _loss(run), rate, left, duration(run.age)
 
 
 def _step(run: Run) -> str:

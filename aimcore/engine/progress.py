@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from aimcore.engine.training_engine import StepResult
+from aimcore.terminal import Terminal
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -56,12 +57,12 @@ class BarProgress(Progress):
     def __init__(self, name: str, *, first_step: int, num_steps: int, console: Console | None = None) -> None:
         super().__init__(name, first_step=first_step, num_steps=num_steps)
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(),
-            console=console or Console(stderr=True),
+            console=console or Terminal(stderr=True),
         )
         self._task = self._bar.add_task(name, total=num_steps, completed=first_step, numbers="")
 
@@ -107,7 +108,7 @@ class LineProgress(Progress):
 
 def progress_for(name: str, *, shown: bool, first_step: int, num_steps: int) -> Progress:
     """What suits the standard error stream; nothing unless ``shown``."""
-    kind = Progress if not shown else BarProgress if Console(stderr=True).is_terminal else LineProgress
+    kind = Progress if not shown else BarProgress if Terminal(stderr=True).is_terminal else LineProgress
     return kind(name, first_step=first_step, num_steps=num_steps)
 
 

@@ -17,12 +17,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import attrs
 
 from aimcore.errors import InvalidSummary, RunFolderError
 from aimcore.report.summary import Summary, read_summary
+from aimcore.wording import shortened
 
 State = Literal["running", "finished", "interrupted", "failed", "stale"]
 
@@ -32,6 +33,9 @@ SILENT_SECONDS = 3600.0
 
 _WRITTEN = ("recipe.json", "metrics.jsonl", "validation.json", "error.txt", "checkpoints")
 _TAIL_BYTES = 2**16
+_RECIPE_BYTES = 2**22
+_MOST = 10**15
+"""No step, time or loss of a sound file is larger, and no table has room for it."""
 _LAST_LINES = 20
 """Lines that rates and times are averaged over."""
 
@@ -56,6 +60,15 @@ class Run:
     """Of training, at the pace of the last lines; None unless it is running."""
     age: float
     """Seconds since something was last written."""
+
+
+class _Line(NamedTuple):
+    """A line of metrics."""
+
+    step: int
+    seconds: float
+    patches_per_second: float
+    losses: Mapping[str, float]
 
 
 class _Pace(NamedTuple):
@@ -90,22 +103,21 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _run(folder: Path, root: Path, now: float) -> Run:
-    experiment = _experiment(folder)
+    name, num_steps = _recorded(folder)
     lines = _last_lines(folder / "metrics.jsonl")
-    last = lines[-1] if lines else {}
-    step, num_steps = int(last.get("step", -1)) + 1, experiment.get("num_steps")
+    step = lines[-1].step + 1 if lines else 0
     summary, pace = _summary(folder.parent), _pace(lines)
     written = max((_time_of(folder / name) for name in _WRITTEN), default=0.0)
     state = _state(folder, summary, written, now - written < _patience(step, num_steps, pace))
-    left = None if pace is None or num_steps is None else (num_steps - step) * pace.seconds_per_step
+    left = None if pace is None or num_steps is None else max(0, num_steps - step) * pace.seconds_per_step
     return Run(
         folder=str(folder.relative_to(root)),
-        experiment=str(experiment.get("name", folder.resolve().name)),
+        experiment=name,
         study=None if summary is None else summary.study,
         state=state,
         step=step,
         num_steps=num_steps,
-        losses=dict(last.get("losses", {})),
+        losses=lines[-1].losses if lines else {},
         patches_per_second=None if pace is None else pace.patches_per_second,
         seconds_left=left if state == "running" else None,
         age=max(0.0, now - written),
@@ -129,46 +141,76 @@ def _patience(step: int, num_steps: int | None, pace: _Pace | None) -> float:
     return max(PATIENCE_SECONDS, PATIENCE_LINES * pace.seconds_per_line)
 
 
-def _pace(lines: Sequence[Mapping[str, Any]]) -> _Pace | None:
-    seconds = sum(line["seconds"] for line in lines)
+def _pace(lines: Sequence[_Line]) -> _Pace | None:
+    seconds = sum(line.seconds for line in lines)
     if not lines or not seconds:
         return None
-    patches = sum(line["patches_per_second"] * line["seconds"] for line in lines)
+    patches = sum(line.patches_per_second * line.seconds for line in lines)
     per_step = seconds / len(lines)
-    gaps = (lines[-1]["step"] - lines[0]["step"]) / max(1, len(lines) - 1)
+    gaps = (lines[-1].step - lines[0].step) / max(1, len(lines) - 1)
     return _Pace(per_step, per_step * max(1, gaps), patches / seconds)
 
 
-def _last_lines(path: Path) -> list[dict[str, Any]]:
+def _last_lines(path: Path) -> list[_Line]:
     """The last whole lines of metrics, without reading those before; none where there is no file."""
+    whole = _content(path, from_end=True).split("\n")[:-1]
+    parsed = (_line(_json(line)) for line in whole[-_LAST_LINES - 1 :])
+    return [line for line in parsed if line is not None][-_LAST_LINES:]
+
+
+def _line(entry: Mapping[str, Any]) -> _Line | None:
+    """A line of metrics; None if it is damaged, as the first one of a tail mostly is."""
+    step, seconds, rate, losses = (entry.get(key) for key in ("step", "seconds", "patches_per_second", "losses"))
+    if not (_is_count(step) and _is_amount(seconds) and _is_amount(rate)):
+        return None
+    numbers = losses.items() if isinstance(losses, Mapping) else ()
+    return _Line(step, seconds, rate, {shortened(name): value for name, value in numbers if _is_number(value)})
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _MOST
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float) and abs(value) <= _MOST  # type: ignore[arg-type]
+
+
+def _is_amount(value: object) -> TypeGuard[float]:
+    return _is_number(value) and value >= 0
+
+
+def _recorded(folder: Path) -> tuple[str, int | None]:
+    """Name and number of steps of the experiment in a run's recipe; what cannot be read is left to the folder."""
+    experiment = _json(_content(folder / "recipe.json")).get("experiment")
+    values = experiment if isinstance(experiment, Mapping) else {}
+    name, num_steps = values.get("name"), values.get("num_steps")
+    return (
+        shortened(name) if isinstance(name, str) else folder.resolve().name,
+        num_steps if _is_count(num_steps) else None,
+    )
+
+
+def _content(path: Path, *, from_end: bool = False) -> str:
+    """The text of a file, or so much of it as runs have; empty where there is none to read."""
     try:
+        # Opening a pipe would wait for whoever writes to it.
+        if not path.is_file():
+            return ""
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            content = file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    whole = [line for line in content.splitlines(keepends=True) if line.endswith("\n")]
-    parsed = (_parsed(line) for line in whole[-_LAST_LINES - 1 :])
-    return [line for line in parsed if {"step", "seconds", "patches_per_second"} <= line.keys()][-_LAST_LINES:]
+            if from_end:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read(_TAIL_BYTES if from_end else _RECIPE_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
 
 
-def _parsed(line: str) -> dict[str, Any]:
+def _json(text: str) -> Mapping[str, Any]:
+    """The object that a text holds; empty where it holds none."""
     try:
-        value = json.loads(line)
-    except ValueError:  # the first line of the tail is mostly cut
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _experiment(folder: Path) -> Mapping[str, Any]:
-    """The experiment of a run's recipe; empty where it cannot be read."""
-    try:
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    experiment = recipe.get("experiment") if isinstance(recipe, dict) else None
-    return experiment if isinstance(experiment, dict) else {}
 
 
 def _summary(folder: Path) -> Summary | None:
@@ -183,5 +225,5 @@ def _summary(folder: Path) -> Summary | None:
 def _time_of(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return 0.0

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from loguru import logger
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from aimcore import AimcoreError, OpenSource, Sample, UnreadableSample
 from aimcore.errors import TooManyUnreadable
+from aimcore.terminal import Terminal
+from aimcore.wording import printable
 from aimcore_sources.zarr_layout import DAMAGE, FORMAT, NO_LABEL, Rows, place_of, state_of
 
 CHUNKS_PER_SHARD = 64
@@ -68,8 +70,9 @@ def write_zarr(
     group.attrs.update({"format": FORMAT, "class_names": list(samples.class_names)})
     writer = _Writer(group, samples)
     indices = range(len(samples))
-    shown = progress and Console(stderr=True).is_terminal
-    steps = track(indices, description=f"writing {url}", console=Console(stderr=True), disable=not shown)
+    console = Terminal(stderr=True)
+    description = escape(f"writing {printable(url)}")
+    steps = track(indices, description, console=console, disable=not (progress and console.is_terminal))
     for sample in _readable(samples, steps, max_unreadable):
         writer.add(sample)
     writer.num_unreadable = len(indices) - writer.num_samples

@@ -85,6 +85,12 @@ def test_tests_start_processes_in_one_place_which_ends_them():
     assert relative(found) == ["tests/processes.py"]
 
 
+def test_consoles_are_made_in_one_module():
+    """Elsewhere names from files would be markup, and terminals would obey their control characters."""
+    making = [path for path in CORE + PLUGINS if "Console" in called(parsed(path)) | bases(parsed(path))]
+    assert relative(making) == ["aimcore/terminal.py"]
+
+
 def test_installed_plugins_are_the_only_cache_of_a_module():
     cached = [f"{path.stem}.{name}" for path in CORE + PLUGINS for name in module_caches(parsed(path))]
     assert cached == ["plugins.installed"]
@@ -131,6 +137,17 @@ def imported(module: ast.Module) -> set[str]:
     plain = {alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names}
     names = {node.module or "" for node in ast.walk(module) if isinstance(node, ast.ImportFrom) and not node.level}
     return {name.partition(".")[0] for name in plain | names}
+
+
+def called(module: ast.Module) -> set[str]:
+    """Plain names that are called anywhere."""
+    return {node.func.id for node in ast.walk(module) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+
+
+def bases(module: ast.Module) -> set[str]:
+    """Plain names that classes derive from."""
+    classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+    return {base.id for node in classes for base in node.bases if isinstance(base, ast.Name)}
 
 
 def top_level(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -130,6 +130,18 @@ def test_control_characters_in_errors_do_not_reach_the_terminal(name: str, capsy
     assert set(capsys.readouterr().err.removesuffix("\n")) & set("\x1b\x07\r\n") == set()
 
 
+def test_control_characters_in_the_log_do_not_reach_the_terminal(
+    study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell(_: object) -> int:
+        logger.info("{}: begun", "\x1b[31mname\x07")
+        return 0
+
+    monkeypatch.setattr("aimcore.run.run", tell)
+    assert run.main([study_file]) == 0
+    assert r" \x1b[31mname\x07: begun" in capsys.readouterr().err
+
+
 def test_a_taken_folder_is_told_before_the_checks_that_take_time(
     study_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

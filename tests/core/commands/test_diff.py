@@ -126,3 +126,16 @@ def test_what_cannot_be_compared_is_told(
     (root / "list.json").write_text("[1]")
     assert diff(left, str(run_folder)) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_values_and_fields_are_text_on_a_terminal(
+    options: list[str], run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = recipe.read(run_folder / "recipe.json")
+    strange["experiment"]["\x1b[31m[red]"] = "\x1b]0;title\x07[/]\x9b"
+    (tmp_path / "\x1bstrange.json").write_text(json.dumps(strange))
+    assert diff(str(run_folder), str(tmp_path / "\x1bstrange.json"), *options) == 1
+    out = capsys.readouterr().out
+    assert "[red]" in out
+    assert not set(out) & set("\x1b\x07\x9b")

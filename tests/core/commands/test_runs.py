@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from aimcore import run
 from aimcore.commands import runs as command
 from aimcore.commands.runs import duration, runs_table
 from aimcore.running.runs import Run
+from aimcore.terminal import Terminal
 
 ONE = Run(
     folder="study/one", experiment="one", state="running", step=40, num_steps=100, losses={"next_patch": 0.61234},
@@ -22,7 +22,7 @@ TWO = Run(folder="study/two", experiment="two", state="stale", step=0, losses={"
 
 
 def shown(*runs: Run) -> list[list[str]]:
-    console = Console(file=io.StringIO(), width=80)
+    console = Terminal(file=io.StringIO(), width=80)
     console.print(runs_table(runs, Path("runs")))
     assert isinstance(console.file, io.StringIO)
     return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
@@ -90,3 +90,26 @@ def test_watching_takes_a_time_between_looks(seconds: str, tmp_path: Path, capsy
     with pytest.raises(SystemExit, match="2"):
         run.command(["runs", str(tmp_path), "--watch", seconds])
     assert f"argument --watch: must be a number of seconds, at least 0.1, got '{seconds}'" in capsys.readouterr().err
+
+
+def test_names_are_text_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "[red]study[!]" / "\x1b[31mone\x07:smile:"
+    folder.mkdir(parents=True)
+    line = {"step": 0, "seconds": 1, "patches_per_second": 1, "losses": {"a": 1.0, "\x1b]0;t\x07": 0.5}}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert run.command(["runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "[red]study[!]" in out
+    assert r"\x1b[31mone\x07:smile:" in out
+    assert r"\x1b]0;t\x07" in out
+    assert not set(out) & set("\x1b\x07")
+
+
+def test_values_for_programs_hold_names_as_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[31mä\x9b\u202e"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "metrics.jsonl").write_text("")
+    assert run.command(["runs", str(tmp_path), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)[0]["folder"] == name
+    assert r"\u001b[31mä\u009b\u202e" in out

@@ -133,3 +133,86 @@ def test_a_real_run_is_told(make_study: Any, training: Any, tmp_path: Path) -> N
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"there is no folder .*nowhere"):
         find_runs(tmp_path / "nowhere")
+
+
+DAMAGED_LINES = [
+    "null",
+    "[]",
+    "{",
+    "\x00",
+    '{"step": "3", "seconds": 1, "patches_per_second": 1}',
+    '{"step": -1, "seconds": 1, "patches_per_second": 1}',
+    '{"step": 1e400, "seconds": 1, "patches_per_second": 1}',
+    '{"step": true, "seconds": 1, "patches_per_second": 1}',
+    '{"step": 3, "seconds": null, "patches_per_second": 1}',
+    '{"step": 3, "seconds": NaN, "patches_per_second": 1}',
+    '{"step": 3, "seconds": -1, "patches_per_second": 1}',
+    '{"step": 3, "seconds": 1, "patches_per_second": [1]}',
+    '{"step": 3, "seconds": 1, "patches_per_second": 1e300}',
+    pytest.param('{"step": 1' + "0" * 30 + ', "seconds": 1, "patches_per_second": 1}', id="a step of 31 digits"),
+    pytest.param('{"step": ' + "9" * 5000 + "}", id="5000 digits"),
+    pytest.param("[" * 10_000, id="deep"),
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED_LINES)
+def test_a_damaged_line_is_left_out_wherever_it_is(tmp_path: Path, line: str) -> None:
+    make(tmp_path / "one", range(3), age=1)
+    good = lines(range(3))
+    write(tmp_path / "one" / "metrics.jsonl", line + "\n" + good + line + "\n", age=1)
+    assert only(tmp_path).step == 3
+    write(tmp_path / "one" / "metrics.jsonl", good + line + "\n" + lines(range(3, 5)), age=1)
+    assert (only(tmp_path).step, only(tmp_path).patches_per_second) == (5, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "read"),
+    [
+        ("{}", {}), ("[1]", {}), ('"a"', {}), ("null", {}),
+        ('{"a": "x", "b": 0.5, "c": null, "d": NaN, "e": true, "f": [1]}', {"b": 0.5}),
+    ],
+)  # fmt: skip
+def test_losses_that_are_no_numbers_are_left_out(tmp_path: Path, losses: str, read: dict[str, float]) -> None:
+    line = f'{{"step": 0, "seconds": 1, "patches_per_second": 1, "losses": {losses}}}\n'
+    write(tmp_path / "one" / "metrics.jsonl", line, age=1)
+    assert only(tmp_path).losses == read
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "[]", "null", '{"experiment": [1]}', '{"experiment": {"name": 7, "num_steps": "100"}}',
+        '{"experiment": {"name": null, "num_steps": true}}', '{"experiment": {"num_steps": -1}}',
+        '{"experiment": {"num_steps": 1e5}}', f'{{"experiment": {{"num_steps": {10**30}}}}}',
+        pytest.param("[" * 10_000, id="deep"), pytest.param("9" * 5000, id="5000 digits"),
+    ],
+)  # fmt: skip
+def test_what_a_recipe_does_not_say_is_left_open(tmp_path: Path, recipe: str) -> None:
+    write(tmp_path / "one" / "recipe.json", recipe, age=5)
+    write(tmp_path / "one" / "metrics.jsonl", lines(range(2)), age=1)
+    run = only(tmp_path)
+    assert (run.experiment, run.num_steps, run.seconds_left, run.step) == ("one", None, None, 2)
+
+
+SUMMARIES = [b"\xff\xfe", b"[" * 10_000, b"9" * 5000, b"[]", b'{"study": 7}', b'{"experiments": {"a": 1}}']
+
+
+@pytest.mark.parametrize("summary", SUMMARIES, ids=range(len(SUMMARIES)))
+def test_a_damaged_summary_says_nothing(tmp_path: Path, summary: bytes) -> None:
+    make(tmp_path / "one", range(2), age=1)
+    (tmp_path / "summary.json").write_bytes(summary)
+    assert (only(tmp_path).state, only(tmp_path).study) == ("running", None)
+
+
+def test_a_pipe_a_folder_and_a_broken_link_are_no_files_of_runs(tmp_path: Path) -> None:
+    for name in ("pipe", "folder", "link"):
+        write(tmp_path / name / "recipe.json", "{}", age=1)
+    os.mkfifo(tmp_path / "pipe" / "metrics.jsonl")
+    (tmp_path / "folder" / "metrics.jsonl").mkdir()
+    (tmp_path / "link" / "metrics.jsonl").symlink_to("nowhere")
+    assert [(run.experiment, run.step) for run in find_runs(tmp_path)] == [("folder", 0), ("link", 0), ("pipe", 0)]
+
+
+def test_a_long_name_is_cut(tmp_path: Path) -> None:
+    write(tmp_path / "one" / "recipe.json", {"experiment": {"name": "x" * 10**6}}, age=1)
+    assert only(tmp_path).experiment == "x" * 200 + "..."
