@@ -260,7 +260,10 @@ def cappa(scale: Scale) -> CapPa:
 
 
 def contrastive(scale: Scale, loss: Literal["softmax", "sigmoid"] = "softmax") -> Contrastive:
-    """CLIP with AIMv2's architecture; its text tower is that of the released LiT model. Or SigLIP, by its loss."""
+    """CLIP with AIMv2's architecture; its towers are those of the released LiT model. Or SigLIP, by its loss.
+
+    The CLIP configuration of AIMv2's authors differs: see ``aimv2_vs_clip.py`` and docs/departures.md.
+    """
     towers = {"smoke": (32, 1), "small": (128, 3)}
     if scale == "paper":
         return Contrastive(tokenizer=text_tower_tokenizer(scale), context_length=context_length(scale), loss=loss)

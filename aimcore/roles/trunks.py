@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from aimcore.component import Component
@@ -11,6 +11,7 @@ from aimcore.component import Component
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aimcore.experiment.data import Data
     from aimcore.modules import TrunkModule
     from aimcore.values import Ability, PatchGrid
 
@@ -68,6 +69,20 @@ class Trunk(Component, ABC):
             AimcoreError: the state cannot be resized.
         """
         raise NotImplementedError(f"trunk {self.name!r} cannot take weights fitted at another image size")
+
+    def weights_advice(
+        self, state: Mapping[str, Tensor], data: Data, beside: Callable[[str], bytes | None]
+    ) -> Iterable[str]:
+        """Yield what to know before training begins with weights of a file, such as how they expect pixels. Optional.
+
+        Each text is a warning; nothing is refused.
+
+        Args:
+            state: the file's entries, on the meta device.
+            data: what the run reads, and how pixels are normalised.
+            beside: the content of another file in the folder of the weights, by its name; None where there is none.
+        """
+        return ()
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why this trunk cannot read images of ``grid`` (for example, learned positions of another size)."""

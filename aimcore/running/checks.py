@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
+from loguru import logger
 
 from aimcore.component import Problem
 from aimcore.errors import AimcoreError, InvalidValue
@@ -57,6 +58,7 @@ def check_study(
     problems += cache_problems(features_cache)
     if problems:
         raise InvalidValue(f"study {study.name!r}", problems)
+    _advise(study.experiments)
     if sources is None:
         return {}
     return {one.name: left_out_of(one.data, sources.opened) for one in study.experiments}
@@ -78,7 +80,18 @@ def check_experiment(
     ]
     if problems:
         raise InvalidValue(f"experiment {experiment.name!r}", problems)
+    _advise([experiment])
     return left_out_of(experiment.data, sources.opened)
+
+
+def _advise(experiments: Sequence[Experiment]) -> None:
+    """Log what trunks say of the weights that they begin with, each text once."""
+    if all(experiment.initial_weights is None for experiment in experiments):
+        return
+    from aimcore.engine.weights_advice import weights_advice
+
+    for text in dict.fromkeys(text for experiment in experiments for text in weights_advice(experiment)):
+        logger.warning("initial weights: {}", text)
 
 
 def cache_problems(url: str | None) -> Iterator[Problem]:

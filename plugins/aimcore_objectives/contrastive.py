@@ -47,6 +47,9 @@ class Contrastive(Objective):
     whatever the precision. Gradients pass through the embeddings of all ranks. LiT is this objective with the trunk
     frozen.
 
+    The towers are those of AIMv2's released LiT model. The CLIP configuration that AIMv2's authors released embeds an
+    image by a class token and one bias-free linear layer instead; the trunk here has no class token.
+
     Validation contrasts the images of one process's batch with each other, so its loss depends on the batch's size.
     """
 

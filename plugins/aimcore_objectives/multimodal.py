@@ -55,7 +55,7 @@ class Multimodal(Objective):
 
     The encoder attends with a prefix drawn uniformly in [1, I - 1] per image; the decoder is causal. ``image_weight``
     is the paper's alpha (Table 9c). Two losses are reported, ``text`` and ``image``. How each is averaged is said in
-    :func:`~aimcore_objectives.texts.text_loss` and in the target.
+    :func:`~aimcore_objectives.texts.text_loss` and :func:`~aimcore_objectives.steps.patch_loss`.
 
     Captions are written and judged behind the whole image, in this objective's order, with bidirectional attention of
     the encoder where the prefix was random in training ("without additional tuning", section 2.1), and with the

@@ -79,7 +79,11 @@ def steps_of(batch: Batch, ordering: Ordering, prefix: Prefix, *, training: bool
 
 
 def patch_loss(target: Target, batch: Batch, steps: Steps, predictions_MK: Tensor, *, weight: float = 1.0) -> Loss:
-    """The loss of ``predictions_MK`` against the target's values at the scored steps."""
+    """The loss of ``predictions_MK`` against the target's values at the scored steps.
+
+    It is averaged over all scored patches of the global batch. The authors' training code averages over those of each
+    process first, which weighs patches more where prefixes are longer.
+    """
     values_M = reorder(target.values(batch), steps.order_BN).flatten(0, 1)[steps.target_M]
     loss_M = target.loss(at_least_float32(predictions_MK), values_M)
     per_position_BN = spread(loss_M, steps.target_M, steps.order_BN.shape, torch.nan)

@@ -37,8 +37,9 @@ def scored_tokens(text: Text) -> Tensor:
 def text_loss(text: Text, where_M: Tensor, logits_MV: Tensor, *, weight: float = 1.0) -> Loss:
     """Cross-entropy of the tokens at ``where_M``.
 
-    It is averaged over all tokens of the batch, as in the authors' training code; the paper (arXiv:2411.14402, section
-    2.1) averages over each caption first.
+    It is averaged over all tokens of the global batch: one mean, whatever the number of processes. The authors'
+    training code averages the means of the processes, which weighs tokens more where a process has fewer; the paper
+    (arXiv:2411.14402, section 2.1) averages over each caption first.
     """
     targets_M = text.ids_BT.flatten().index_select(0, where_M).to(logits_MV.device)
     loss_M = functional.cross_entropy(at_least_float32(logits_MV), targets_M, reduction="none")

@@ -14,6 +14,8 @@ from aimcore_trunks.recipes import (
     aimv2_long_schedule,
     aimv2_optimizer,
     aimv2_schedule,
+    clip_optimizer,
+    clip_schedule,
 )
 from aimcore_trunks.released import from_released
 from aimcore_trunks.sizes import AIMSize, AIMv2Size, aim, aimv2
@@ -42,5 +44,7 @@ __all__ = [
     "aimv2_long_schedule",
     "aimv2_optimizer",
     "aimv2_schedule",
+    "clip_optimizer",
+    "clip_schedule",
     "from_released",
 ]

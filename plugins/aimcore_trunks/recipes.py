@@ -55,6 +55,19 @@ def aimv2_schedule() -> Schedule:
     return Schedule(warmup_steps=12_500, warmup_lr=_WARMUP_LR, decay="cosine", final_lr=1e-5)
 
 
+def clip_optimizer() -> Optimizer:
+    """AdamW as in the CLIP configuration that AIMv2's authors released: decay 0.2, coupled to the rate, no clipping.
+
+    The paper (arXiv:2411.14402, Table 9b) does not say how its CLIP baseline was trained.
+    """
+    return Optimizer(peak_lr=1e-3, weight_decay=0.2, decay="coupled", betas=(0.9, 0.95), gradient_clipping=None)
+
+
+def clip_schedule(num_steps: int) -> Schedule:
+    """Warm-up over 5 % of the steps, then a cosine to 1e-6, as in the CLIP configuration of AIMv2's authors."""
+    return Schedule(warmup_steps=num_steps // 20, warmup_lr=_WARMUP_LR, decay="cosine", final_lr=1e-6)
+
+
 def aimv2_long_schedule() -> Schedule:
     """A half-cosine that ends at half the peak rate: the runs that are cooled down (arXiv:2411.14402, section 3.1).
 

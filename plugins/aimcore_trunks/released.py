@@ -36,6 +36,9 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Entries of heads, text towers and decoders are left out. The patch convolution ``[D, C, P, P]`` becomes a matrix
     ``[D, P * P * C]`` in this project's order of patch values (row, column, channel).
 
+    Two normalisations of pixels are published for AIMv2's encoders (:mod:`aimcore_trunks.normalization`); a run that
+    begins with a file of such weights warns unless ``data`` agrees with the ``preprocessor_config.json`` beside it.
+
     Raises:
         UnknownLayout: an entry of the trunk is unknown, or there is none.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Self
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aimcore import (
     Ability,
     Attention,
+    Data,
     Features,
     Images,
     PatchGrid,
@@ -33,6 +34,7 @@ from aimcore.layers import (
     swiglu_width,
 )
 from aimcore.patches import reorder
+from aimcore_trunks.normalization import normalization_advice
 from aimcore_trunks.positions import GridPositions, SincosPositions, with_positions_for
 from aimcore_trunks.released import from_released
 
@@ -120,6 +122,12 @@ class ViT(Trunk):
     def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a released encoder, as :func:`aimcore_trunks.from_released` reads them."""
         return from_released(state)
+
+    def weights_advice(
+        self, state: Mapping[str, Tensor], data: Data, beside: Callable[[str], bytes | None]
+    ) -> Iterable[str]:
+        """Which of two published normalisations AIMv2's released weights expect (``normalization.py``)."""
+        return normalization_advice(state, data, beside)
 
     def resized(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a ViT of another grid: learned positions interpolated for this one's, or left out for fixed ones.

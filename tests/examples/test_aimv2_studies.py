@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore import Scale, Study
+from aimcore import Optimizer, Scale, Schedule, Study
 from aimcore.cost import cost_of
 from aimcore.report import read_summary
 from aimcore.run import main
@@ -19,7 +19,7 @@ from aimcore.study import load_study
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = {
     "objectives": ["aim-prefix", "cap-bidirectional", "cap-prefix", "aimv2-prefix"],
-    "vs_clip": ["clip", "clip-large-batch", "cappa", "aimv2"],
+    "vs_clip": ["clip", "clip-large-batch", "cappa", "aimv2", "clip-released-optimizer"],
     "image_weight": ["image-weight-0.2", "image-weight-0.4", "image-weight-0.6"],
     "decoder": [
         "default", "separate", "half-width", "one-and-a-half-width", "two-thirds-depth", "four-thirds-depth",
@@ -70,6 +70,20 @@ def test_clip_sees_as_many_samples_with_twice_the_batch() -> None:
     clip, large, *_ = study("vs_clip", "small").experiments
     assert large.data.batch_size == 2 * clip.data.batch_size
     assert large.num_steps * large.data.batch_size == clip.num_steps * clip.data.batch_size
+
+
+@pytest.mark.usefixtures("vocabulary")
+def test_one_row_of_clip_has_the_optimiser_of_the_authors_released_configuration() -> None:
+    made = study("vs_clip", "paper")
+    clip, released = made.experiments[0], made.experiments[-1]
+    assert released == attrs.evolve(  # type: ignore[type-var]
+        clip,
+        name="clip-released-optimizer",
+        optimizer=Optimizer(peak_lr=1e-3, weight_decay=0.2, decay="coupled", betas=(0.9, 0.95), gradient_clipping=None),
+        schedule=Schedule(warmup_steps=clip.num_steps // 20, warmup_lr=1e-6, decay="cosine", final_lr=1e-6),
+    )
+    assert released.name not in made.paper
+    assert made.source.endswith("the optimiser and the pooling of its CLIP rows are ASSUMPTIONS")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from aimcore import InvalidValue
 from aimcore_probes import AttentiveProbe, KNNProbe, LinearProbe
 from aimcore_probes.grid_probe import COMMON_DEPARTURES, GridProbe
+from aimcore_probes.linear import UNPUBLISHED
 
 
 def _own(probe: GridProbe) -> list[str]:
@@ -33,8 +34,6 @@ def test_what_differs_from_the_published_protocol_is_said_field_by_field() -> No
 @pytest.mark.parametrize(
     "probe",
     [
-        LinearProbe(),
-        LinearProbe(epochs=50, warmup_epochs=5, batch_size=1024),
         AttentiveProbe(num_heads=12),
         AttentiveProbe.aimv2(),
         AttentiveProbe.aimv2(warmup_epochs=5, batch_size=1024),
@@ -47,7 +46,15 @@ def test_a_published_protocol_departs_in_what_all_do_only(probe: GridProbe) -> N
 
 def test_the_nearest_protocol_is_compared_with() -> None:
     assert _own(AttentiveProbe.aimv2(epochs=50)) == ["epochs is 50; Table A2 has 100"]
-    assert _own(LinearProbe(epochs=50, warmup_epochs=5)) == ["batch_size is 512; Table 11 (ImageNet) has 1024"]
+    assert _own(LinearProbe(epochs=50, warmup_epochs=5)) == [
+        "batch_size is 512; Table 11 (ImageNet) has 1024", UNPUBLISHED,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("probe", [LinearProbe(), LinearProbe(epochs=50, warmup_epochs=5, batch_size=1024)])
+def test_a_linear_probe_says_that_the_papers_protocol_is_not_its_own(probe: LinearProbe) -> None:
+    assert _own(probe) == [UNPUBLISHED]
+    assert LinearProbe.paper == "arXiv:2401.08541, Tables 3 to 5"
 
 
 def test_neighbours_say_what_their_papers_do_otherwise() -> None:
