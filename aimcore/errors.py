@@ -140,6 +140,10 @@ class NoCaption(UnreadableSample):
     """A sample has no caption of a wanted kind; it counts as unreadable."""
 
 
+class InvalidLabel(AimcoreError):
+    """A label is no class: not an integer from 0 on, or beyond the number of classes."""
+
+
 class NoExamples(AimcoreError):
     """A component cannot be made from its defaults, and does not say what the kit should check instead."""
 

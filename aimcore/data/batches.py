@@ -19,6 +19,7 @@ from aimcore.data.sampling import part_of_step
 from aimcore.data.transforms import CropDraws
 from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
+from aimcore.labels import label_of
 from aimcore.randomness import keyed_integers
 from aimcore.roles import OpenSource
 from aimcore.values import Batch
@@ -105,7 +106,7 @@ class TrainingLoader:
     def _example(self, index: int, number: int, render: Render) -> Example:
         sample = self.source.read(index)
         caption = self.captions.drawn(sample, self.seed, number) if self.captions else None
-        return Example(render(sample.image), sample.identifier, sample.label, caption)
+        return Example(render(sample.image), sample.identifier, label_of(sample), caption)
 
 
 @attrs.frozen(eq=False)
@@ -133,7 +134,7 @@ class EvaluationLoader:
     def _example(self, index: int) -> Example:
         sample = self.source.read(index)
         caption = self.captions.first(sample) if self.captions else None
-        return Example(self.renderer.for_evaluation(sample.image), sample.identifier, sample.label, caption)
+        return Example(self.renderer.for_evaluation(sample.image), sample.identifier, label_of(sample), caption)
 
 
 def _assemble(

@@ -16,6 +16,7 @@ from aimcore.errors import InvalidValue, UnreadableSample
 from aimcore.evaluation.probe_sizes import ProbeSize
 from aimcore.evaluation.ranks import rank_and_world_size
 from aimcore.experiment import Experiment
+from aimcore.labels import label_problems
 from aimcore.randomness import keyed_bits
 from aimcore.roles import OpenSource, Source
 from aimcore.values import Batch
@@ -112,6 +113,9 @@ def _unlabelled(path: str, source: Source, images: OpenSource) -> Iterable[Probl
         yield Problem(path, f"probes need classes, and source {source.name!r} names none: {cure}")
     elif _first_label(images) is None:
         yield Problem(path, f"probes need labels, and the images of source {source.name!r} have none: {cure}")
+    else:
+        found = label_problems(images, len(images.class_names), all_labelled=True)
+        yield from (Problem(path, text) for text in found)
 
 
 def _nothing_to_hold_out(experiment: Experiment, path: str, images: OpenSource) -> Iterator[Problem]:

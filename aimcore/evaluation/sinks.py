@@ -12,6 +12,7 @@ from torch import Tensor
 from aimcore.errors import InvalidValue
 from aimcore.evaluation.ranks import in_step
 from aimcore.evaluation.tables import FeatureKind, FeatureTable, Rows, Table
+from aimcore.labels import require_classes
 from aimcore.values import Batch
 
 T_co = TypeVar("T_co", bound=Table, covariant=True)
@@ -86,11 +87,13 @@ def fill(
 
     Raises:
         InvalidValue: a batch has no labels, or there is no image at all.
+        InvalidLabel: a label is not below the number of classes.
     """
     for given, counts in in_step(batches, device):
         batch = given.to(device)
         if batch.labels_B is None:
             raise InvalidValue("probe", [("data", "a probe needs labels, and these images have none")])
+        require_classes(given, min(sink.num_classes for sink in sinks))
         for sink, features in zip(sinks, features_of(batch), strict=True):
             rows = Rows(features.float().cpu(), batch.labels_B.cpu(), batch.sample_numbers_B.cpu())
             sink.add(rows if counts else rows.at(slice(0)), device)

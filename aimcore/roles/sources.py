@@ -76,6 +76,13 @@ class OpenSource(ABC):
         """The label at ``index``; override it where that is cheaper than reading the image."""
         return self.read(index).label
 
+    def known_labels(self) -> NDArray[np.int64] | None:
+        """All labels by index, -1 where a sample has none; None where they are not known without reading samples.
+
+        Override it where labels are in memory: they are then checked before anything is trained.
+        """
+        return None
+
     def indices_of(self, sample_numbers: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         """The index that training reads for each sample number: every index once per epoch, in another order each.
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from aimcore import Evaluation, Objective, ObjectiveModule, OpenSource, Problem, Score, at_least, component, limits
-from aimcore.errors import UnreadableSample
+from aimcore.errors import InvalidLabel, UnreadableSample
 from aimcore.evaluation import Material, compared, embedded_texts, hits, share, shuffled, similarities
+from aimcore.labels import label_problems
 from aimcore_evaluations.prompts import PROMPTS, cannot_compare, compared_by
 
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -29,6 +30,9 @@ class ZeroShot(Evaluation):
     With an objective that embeds, a class is the normalised mean of its prompts' embeddings (as CLIP's). With one that
     writes captions, it is the mean over prompts of the log-likelihood of the prompt given the image; names of several
     lengths then favour the short ones, unless it is divided by the number of tokens (an option of this project's).
+
+    Classes whose prompts are the same ids count as one: two "crane" among ImageNet's names, or "Cardigan" and
+    "cardigan" where text is read in lower case. The protocol names them.
     """
 
     templates: tuple[str, ...] = ("{}",)
@@ -63,35 +67,63 @@ class ZeroShot(Evaluation):
             )
         elif not self._labels(material.labelled, 1):
             yield f"zero-shot classification needs labels, and the images of {_WHERE} have none"
+        else:
+            found = label_problems(material.labelled, len(names), all_labelled=False)
+            yield from (f"of the images of {_WHERE}, {text}" for text in found)
+            if material.tokenizer is not None and len(self._classes(material)) < 2:
+                yield f"zero-shot classification needs names that differ, and the objective reads all of {_WHERE} alike"
 
     def protocol(self, material: Material) -> Mapping[str, Any]:
         """Which images and classes, and how they are compared."""
+        classes, names = self._classes(material), material.labelled.class_names
+        alike = [[names[label] for label in labels] for labels in classes if len(labels) > 1]
         return {
             "source": material.origin("labelled"),
             "chosen": "all" if self.max_images is None else "by hash of the image's number",
-            "num_classes": len(material.labelled.class_names),
+            "num_classes": len(classes),
             "compared_by": compared_by(material.experiment.objective),
-        }
+        } | ({"counted_as_one_class": alike} if alike else {})
 
     def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
-        """The shares of images whose class is the best, or among the five best."""
+        """The shares of images whose class is the best, or among the five best.
+
+        Raises:
+            InvalidLabel: a label is beyond the names of classes.
+        """
+        classes = self._classes(material)
+        class_of = {label: number for number, labels in enumerate(classes) for label in labels}
         labels = self._labels(material.labelled, self.max_images)
-        numbers_n, scores_nC = self._class_scores(module, material, sorted(labels))
+        _require_names(labels, class_of)
+        names = [material.labelled.class_names[alike[0]] for alike in classes]
+        numbers_n, scores_nC = self._class_scores(module, material, names, sorted(labels))
         num_classes = scores_nC.shape[1]
-        right_nC = functional.one_hot(
-            torch.tensor([labels[number] for number in numbers_n.tolist()]), num_classes
-        ).bool()
+        right_n = torch.tensor([class_of[labels[number]] for number in numbers_n.tolist()])
+        right_nC = functional.one_hot(right_n, num_classes).bool()
         return {
             f"top{k}": share(hits(scores_nC, right_nC, k), chance=k / num_classes)
             for k in (1, 5)
             if k == 1 or num_classes > k
         }
 
-    def _class_scores(self, module: ObjectiveModule, material: Material, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def _prompts(self, names: Sequence[str]) -> list[str]:
+        """All prompts of the first name, then those of the next."""
+        return [template.format(name) for name in names for template in self.templates]
+
+    def _classes(self, material: Material) -> list[list[int]]:
+        """Labels by class: those whose prompts are the same ids share one."""
+        names = material.labelled.class_names
+        rows = material.encode(self._prompts(names)).ids_BT.reshape(len(names), -1).tolist()
+        classes: dict[tuple[int, ...], list[int]] = {}
+        for label, row in enumerate(rows):
+            classes.setdefault(tuple(row), []).append(label)
+        return list(classes.values())
+
+    def _class_scores(
+        self, module: ObjectiveModule, material: Material, names: Sequence[str], indices: list[int]
+    ) -> tuple[Tensor, Tensor]:
         """Places in the source ``[n]``, and scores ``[n, C]``."""
-        source = material.labelled
-        prompts = [template.format(name) for name in source.class_names for template in self.templates]
-        shape = len(source.class_names), len(self.templates)
+        source, prompts = material.labelled, self._prompts(names)
+        shape = len(names), len(self.templates)
         if "embed" in material.experiment.objective.can:
             embedded_CE = embedded_texts(module, material, prompts).reshape(*shape, -1).mean(1)
             return compared(module, material, source, functional.normalize(embedded_CE, dim=-1), indices)
@@ -118,3 +150,13 @@ class ZeroShot(Evaluation):
     def examples(cls) -> Sequence[Self]:
         """The plain name; many prompts."""
         return cls(), cls(templates=PROMPTS[:3], per_token=True, max_images=7)
+
+
+def _require_names(labels: Mapping[int, int], class_of: Mapping[int, int]) -> None:
+    wrong = [(index, label) for index, label in sorted(labels.items()) if label not in class_of]
+    if wrong:
+        index, label = wrong[0]
+        raise InvalidLabel(
+            f"{len(wrong)} of {len(labels)} labels of {_WHERE} are beyond its {len(class_of)} class names, such as "
+            f"{label!r} of the image at index {index}"
+        )

@@ -29,6 +29,7 @@ from aimcore import (
     limits,
     within,
 )
+from aimcore.labels import label_problems, require_classes
 from aimcore.layers import init_linears
 from aimcore.patches import order_of
 from aimcore_objectives.steps import at_least_float32
@@ -75,6 +76,8 @@ class Classification(Objective):
         elif source.class_names and len(source.class_names) != self.num_classes:
             number = len(source.class_names)
             yield f"its images are of {number} classes: set objective.num_classes to that, it is {self.num_classes}"
+        else:
+            yield from label_problems(source, self.num_classes, all_labelled=True)
 
     def build(self, trunk: TrunkModule) -> ClassificationModule:
         """The trunk with a linear layer."""
@@ -105,22 +108,33 @@ class ClassificationModule(ObjectiveModule):
 
         Raises:
             MissingLabels: there are no labels.
+            InvalidLabel: a label is not below ``num_classes``.
         """
-        return dict.fromkeys(("classification", "error"), len(_labels(batch)))
+        return dict.fromkeys(("classification", "error"), len(self._labels(batch)))
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """Cross-entropy, and how many images are classified wrongly.
 
         Raises:
             MissingLabels: there are no labels.
+            InvalidLabel: a label is not below ``num_classes``.
         """
-        labels_B, config = _labels(batch), self.config
+        labels_B, config = self._labels(batch), self.config
         logits_BK = at_least_float32(self.classifier(self._pooled(self.trunk(batch.images, self._reading(batch)))))
         smoothing = config.label_smoothing if self.training else 0.0
         loss = nn.functional.cross_entropy(logits_BK, labels_B, reduction="sum", label_smoothing=smoothing)
         num_wrong = (logits_BK.detach().argmax(-1) != labels_B).sum()
         num_targets = torch.tensor(len(labels_B), device=loss.device)
         return {"classification": Loss(loss, num_targets), "error": Loss(num_wrong.to(loss.dtype), num_targets, 0.0)}
+
+    def _labels(self, batch: Batch) -> Tensor:
+        if batch.labels_B is None:
+            raise MissingLabels(
+                "classification needs a label for every image, and images of this batch have none: give labelled "
+                "images as data.train and data.validation, e.g. a folder with one sub-folder per class"
+            )
+        require_classes(batch, self.config.num_classes)
+        return batch.labels_B
 
     def _reading(self, batch: Batch) -> Reading:
         images = batch.images
@@ -137,15 +151,6 @@ class ClassificationModule(ObjectiveModule):
             return tokens_BND[torch.arange(len(last_B), device=last_B.device), last_B]
         share_BN = valid_BN.to(tokens_BND.dtype) / valid_BN.sum(1, keepdim=True)
         return (tokens_BND * share_BN[..., None]).sum(1)
-
-
-def _labels(batch: Batch) -> Tensor:
-    if batch.labels_B is None:
-        raise MissingLabels(
-            "classification needs a label for every image, and images of this batch have none: give labelled images as "
-            "data.train and data.validation, e.g. a folder with one sub-folder per class"
-        )
-    return batch.labels_B
 
 
 def _first_label(source: OpenSource) -> int | None:

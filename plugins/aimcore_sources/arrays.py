@@ -31,6 +31,10 @@ class OpenArrays(OpenSource):
         """The label, from the array."""
         return int(self._labels_n[index])
 
+    def known_labels(self) -> npt.NDArray[np.int64]:
+        """The array."""
+        return self._labels_n.astype(np.int64)
+
     def __reduce__(self) -> tuple[object, tuple[Source]]:
         """A data worker opens the source itself: that is quicker than sending it the arrays."""
         return _open, (self._source,)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
@@ -129,7 +132,8 @@ def _entry(line: Any) -> Entry:
     file, label = line.get("file"), line.get("label")
     if not isinstance(file, str) or not _is_within(file):
         raise ValueError(f"'file' must be a path within the folder, got {file!r:.80}")
-    if isinstance(label, bool) or not isinstance(label, str | int | None) or (isinstance(label, int) and label < 0):
+    is_number = isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 2**63
+    if not (is_number or isinstance(label, str | None)):
         raise ValueError(f"'label' must be a name or a number from 0 on, got {label!r:.80}")
     if isinstance(label, str) and (flaw := flaw_in(label)):
         raise ValueError(f"in 'label', {flaw}")
@@ -192,3 +196,8 @@ class OpenCaptionedFolder(OpenSource):
         """The label, from the listing."""
         label = self._entries[index].label
         return self._labels[label] if isinstance(label, str) else label
+
+    def known_labels(self) -> npt.NDArray[np.int64]:
+        """All labels, from the listing."""
+        found = [self.label(index) for index in range(len(self))]
+        return np.array([-1 if label is None else label for label in found], dtype=np.int64)

@@ -138,6 +138,12 @@ class OpenMixture(OpenSource):
         number, place = self._at(index)
         return self._sources[number].label(place)
 
+    def known_labels(self) -> npt.NDArray[np.int64] | None:
+        """Those of all sources one after another, where all know theirs and have the same names."""
+        known = [source.known_labels() for source in self._sources] if self._are_labelled else []
+        found = [labels for labels in known if labels is not None]
+        return np.concatenate(found) if len(found) == len(self._sources) else None
+
     def indices_of(self, sample_numbers: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
         """Each source in its share; a source that mixes or orders its samples itself is asked too."""
         drawn = draw(sample_numbers, self._shares, _seed_of(seed, "shares"))

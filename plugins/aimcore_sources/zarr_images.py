@@ -133,6 +133,10 @@ class OpenZarrImages(OpenSource):
         label = int(self._rows.labels[index])
         return None if label == NO_LABEL else label
 
+    def known_labels(self) -> npt.NDArray[np.int64]:
+        """All labels, from memory."""
+        return np.asarray(self._rows.labels, dtype=np.int64)
+
     def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
         """A data worker opens the group itself, and does not list its chunks."""
         return type(self), (self._url,), {"left_out": self.left_out}
@@ -210,6 +214,10 @@ class OpenUniform(OpenSource):
         label = NO_LABEL if self._labels is None else int(self._labels[index])
         return None if label < 0 else label
 
+    def known_labels(self) -> npt.NDArray[np.int64] | None:
+        """All labels, from memory; negative ones mean that there is none."""
+        return None if self._labels is None else np.maximum(self._labels, NO_LABEL)
+
     def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
         """A data worker opens the group itself, and does not list its chunks."""
         return type(self), (self._url,), {"left_out": self.left_out}
@@ -235,6 +243,8 @@ def _has_channels_last(images: Any) -> bool:
 def _labels(labels: Any, number: int) -> npt.NDArray[np.int64]:
     if labels.shape != (number,):  # before they are read: metadata could ask for gigabytes
         raise ValueError(f"'labels' must have {number} entries, got {list(labels.shape)}")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"'labels' must be integers, got {labels.dtype}")
     return np.asarray(labels[:]).astype(np.int64)
 
 

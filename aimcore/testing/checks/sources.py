@@ -48,6 +48,19 @@ def check_labels_agree_with_the_samples(source: Source) -> None:
     require(kinds <= {int} or kinds <= {type(None)}, f"labels must all be int, or all None, got {given}")
 
 
+def check_known_labels_are_those_of_the_samples(source: Source) -> None:
+    """``known_labels()`` is None, or an integer array of all labels by index, with -1 where a sample has none."""
+    opened = source.open()
+    known_n = opened.known_labels()
+    if known_n is None:
+        return
+    good = known_n.shape == (len(opened),) and known_n.dtype.kind == "i"
+    require(good, f"known_labels() must be {len(opened)} integers, got {known_n.dtype} {list(known_n.shape)}")
+    for index in _indices(opened):
+        label, known = opened.label(index), int(known_n[index])
+        require(known == (-1 if label is None else label), f"known_labels() has {known} for label {label} at {index}")
+
+
 def check_labels_are_indices_of_class_names(source: Source) -> None:
     """Labels count from 0 and are below the number of class names, where there are names."""
     opened = source.open()
@@ -164,6 +177,7 @@ CHECKS: tuple[Check, ...] = (
     check_its_length_is_a_positive_number,
     check_images_are_bytes_with_channels_first,
     check_labels_agree_with_the_samples,
+    check_known_labels_are_those_of_the_samples,
     check_labels_are_indices_of_class_names,
     check_captions_are_tuples_of_text_by_kind,
     check_indices_depend_on_the_sample_number_alone,

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from core.evaluation.toys import Nearest, OpenShades, Shades, ToyTrunkModule, experiment
 
 from aimcore import FittedProbe, InvalidValue, LabelledFeatures, OpenSource, Sample, Source, UnreadableSample, component
+from aimcore.errors import InvalidLabel
 from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experiment, stored, wilson_interval
 from aimcore.evaluation.probe_images import chosen_numbers
 from aimcore.evaluation.protocol import SELECTION
@@ -137,6 +140,37 @@ def test_a_test_source_of_other_classes_is_refused() -> None:
         InvalidValue, match=r"data\.probe_test: must have the classes of data\.train.*1 classes \(dim\)"
     ):
         check_probes(experiment(probe_test=Shades(class_names=("dim",))))
+
+
+class OpenOdd(OpenShades):
+    """Its last label is 2; there are two classes."""
+
+    known = True
+
+    def read(self, index: int) -> Sample:
+        read = super().read(index)
+        return attrs.evolve(read, label=2) if index == self.length - 1 else read
+
+    def known_labels(self) -> npt.NDArray[np.int64] | None:
+        return np.array([self.label(index) for index in range(len(self))]) if self.known else None
+
+
+@component("odd")
+class Odd(Source):
+    known: bool = True
+
+    def open(self) -> OpenSource:
+        opened = OpenOdd(40, True, ("dark", "light"))
+        opened.known = self.known
+        return opened
+
+
+def test_labels_beyond_the_classes_are_found_before_training_or_named_when_they_are_met() -> None:
+    with pytest.raises(InvalidValue, match=r"data\.train: labels must lie from 0 to 1, and 1 do not: 2 at index 39"):
+        check_probes(experiment(train=Odd()))
+    check_probes(experiment(train=Odd(known=False)))
+    with pytest.raises(InvalidLabel, match=r"labels must lie from 0 to 1, and 1 of 40 .* do not: 2 of sample 39"):
+        _score(train=Odd(known=False))
 
 
 def test_two_probes_of_one_name_are_refused() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from plugins.evaluations.material import Grey, KnownModule, measured, misfits
+from plugins.evaluations.material import Grey, KnownModule, experiment, measured, misfits
 
 from aimcore import InvalidValue
-from aimcore.evaluation import wilson_interval
+from aimcore.errors import InvalidLabel
+from aimcore.evaluation import Material, wilson_interval
 from aimcore_evaluations import PROMPTS, ZeroShot
 
 FOUR = Grey(captions=("a",) * 4, labels=(0, 1, 1, 0), classes=("cat", "dog"))
@@ -91,6 +92,30 @@ def test_names_of_classes_that_are_wordnet_ids_are_refused() -> None:
     assert "such as 'n01440764': give the classes names (image_folder: by `names`)" in message
     few = Grey(captions=("a",) * 2, labels=(0, 1), classes=("n01440764", "shark"))
     assert misfits(few, ZeroShot()) == []
+
+
+def test_classes_that_read_alike_are_one_class() -> None:
+    # Bytes reads lower case and cleans white space: "Crane" and " crane " are the same prompt.
+    source = Grey(captions=("a",) * 4, labels=(0, 2, 1, 2), classes=("Crane", "dog", " crane "))
+    module = KnownModule(
+        images=[(1, 0.1), (1, 0.2), (0.1, 1), (0.1, 1)], texts={"crane": (1.0, 0.0), "dog": (0.0, 1.0)}
+    )
+    found = measured(source, ZeroShot(), module)["zero_shot/top1"]
+    # Both pictures of cranes are told, whichever of the names they have; the last one is taken for a dog.
+    assert (found.value, found.num, found.chance) == (0.75, 4, 0.5)
+    card = ZeroShot().protocol(Material.of(experiment(source, ZeroShot())))
+    assert (card["num_classes"], card["counted_as_one_class"]) == (2, [["Crane", " crane "]])
+
+
+def test_names_that_all_read_alike_are_refused() -> None:
+    (message,) = misfits(Grey(captions=("a",) * 2, labels=(0, 1), classes=("Cat", "cat")), ZeroShot())
+    assert "the objective reads all of" in message
+
+
+def test_labels_beyond_the_names_are_named() -> None:
+    source = Grey(captions=("a",) * 3, labels=(0, 1, 4), classes=("cat", "dog"))
+    with pytest.raises(InvalidLabel, match=r"1 of 3 labels of .* beyond its 2 class names, such as 4 of the image at"):
+        measured(source, ZeroShot(), KnownModule(images=[(1, 0)] * 3, texts=AXES))
 
 
 @pytest.mark.parametrize("templates", [(), ("a cat",), ("{} and {}",)])

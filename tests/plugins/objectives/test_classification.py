@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from aimcore import (
     Sample,
     UnreadableSample,
 )
+from aimcore.errors import InvalidLabel
 from aimcore.patches import images_of
 from aimcore_objectives import Classification
 from aimcore_objectives.classification import ClassificationModule, MissingLabels
@@ -130,6 +133,26 @@ def test_sources_without_labels_or_of_other_classes_are_refused() -> None:
         "its images are of 2 classes: set objective.num_classes to that, it is 3"
     ]
     assert list(objective.problems_with_data(Few([2, 1], ("cat", "dog", "cow")))) == []
+
+
+class Known(Few):
+    def known_labels(self) -> npt.NDArray[np.int64]:
+        return np.array([-1 if label is None else label for label in self.labels])
+
+
+def test_labels_beyond_the_classes_are_refused_before_training_where_they_are_known() -> None:
+    objective = Classification(num_classes=3)
+    assert list(objective.problems_with_data(Known([0, 3, 2], ("cat", "dog", "cow")))) == [
+        "labels must lie from 0 to 2, and 1 do not: 3 at index 1"
+    ]
+    assert list(objective.problems_with_data(Known([0, None]))) == ["1 of 2 images have no label, the first at index 1"]
+
+
+def test_labels_beyond_the_classes_are_named_when_they_are_met() -> None:
+    module = module_of(Classification(num_classes=2))
+    for use in (module.counts, module):
+        with pytest.raises(InvalidLabel, match=r"labels must lie from 0 to 1, and 1 of 4 .* do not: 2 of sample 0"):
+            use(batch_of())
 
 
 def test_one_class_is_no_choice() -> None:

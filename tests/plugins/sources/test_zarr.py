@@ -334,6 +334,7 @@ def test_a_plain_array_without_labels_ends_where_it_ends(tmp_path: Path) -> None
         ({"images": np.zeros((2, 4, 4), dtype=np.uint8)}, r"got uint8 \[2, 4, 4\]"),
         ({"images": np.zeros((2, 9, 4, 9), dtype=np.uint8)}, r"must be uint8 \[n, C, H, W\] or"),
         ({"images": np.zeros((2, 3, 4, 4), dtype=np.uint8), "labels": np.zeros(3)}, "'labels' must have 2 entries"),
+        ({"images": np.zeros((2, 3, 4, 4), dtype=np.uint8), "labels": np.zeros(2)}, "must be integers, got float64"),
         ({"pictures": np.zeros(3)}, "holds no images: write it by write_zarr"),
     ],
 )

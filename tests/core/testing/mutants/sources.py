@@ -152,6 +152,19 @@ class Uncounted(Sound):
         return OpenUncounted(self.count)
 
 
+class OpenShifted(OpenShades):
+    def known_labels(self) -> npt.NDArray[np.int64]:
+        return (np.arange(self.count) + 1) % 3
+
+
+@component("mutant")
+class Shifted(Sound):
+    """Knows the label of the next sample for each."""
+
+    def open(self) -> OpenSource:
+        return OpenShifted(self.count)
+
+
 class OpenEndless(OpenShades):
     def read(self, index: int) -> Sample:
         return super().read(index % self.count)
@@ -237,6 +250,7 @@ MUTANTS = (
     (checks.check_its_length_is_a_positive_number, Empty()),
     (checks.check_images_are_bytes_with_channels_first, Floats()),
     (checks.check_labels_agree_with_the_samples, Mislabelled()),
+    (checks.check_known_labels_are_those_of_the_samples, Shifted()),
     (checks.check_labels_are_indices_of_class_names, FromOne()),
     (checks.check_captions_are_tuples_of_text_by_kind, Single()),
     (checks.check_indices_depend_on_the_sample_number_alone, Shuffled()),
