@@ -6,7 +6,7 @@ take the same way as anybody's.
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from types import MappingProxyType
@@ -65,6 +65,14 @@ class MissingExtra(NamedTuple):
         return f"{self.supplier} needs {', '.join(self.packages)}: {self.command}"
 
 
+class FoundPlugins(NamedTuple):
+    """The plugins that are installed, sorted by what can be done with them."""
+
+    usable: tuple[FoundPlugin, ...]
+    missing_extras: tuple[MissingExtra, ...]
+    blocked: tuple[Supplier, ...]
+
+
 @attrs.frozen(kw_only=True)
 class Plugins:
     """Everything the installed plugins supply, and what was left out."""
@@ -98,6 +106,11 @@ class Plugins:
         """Every plugin that was found and is not loaded, with its reason."""
         return _not_loaded(self.quarantined, self.missing_extras, self.blocked)
 
+    def components_of(self, supplier: Supplier) -> Iterator[str]:
+        """Yield what ``supplier`` supplies, as ``role/name``."""
+        for role, registry in self.registries.items():
+            yield from (f"{role}/{name}" for name in registry.names() if registry.supplier_of(name) == supplier)
+
     def version_of(self, distribution: str) -> str | None:
         """The version of a distribution that has plugins here, loaded or not; None if it has none."""
         every = (*self.suppliers, *(plugin.supplier for plugin in self.not_loaded))
@@ -113,6 +126,11 @@ class Plugins:
             raise PluginError("; ".join(map(str, self.quarantined)) + f". Mend it, or leave it out with {BLOCK}=NAME")
 
 
+def blocked_names() -> list[str]:
+    """What the environment variable :data:`BLOCK` names."""
+    return [name.strip() for name in os.environ.get(BLOCK, "").split(",") if name.strip()]
+
+
 @cache
 def installed() -> Plugins:
     """The installed plugins, but for those that ``AIMCORE_BLOCK`` names. Loaded once per process.
@@ -120,8 +138,7 @@ def installed() -> Plugins:
     Raises:
         AimcoreError: nothing is installed, names clash, a hook is misspelt, or a supplied class is no component.
     """
-    names = os.environ.get(BLOCK, "").split(",")
-    return load_plugins(entry_points(group=hookspecs.PROJECT), [name.strip() for name in names if name.strip()])
+    return load_plugins(entry_points(group=hookspecs.PROJECT), blocked_names())
 
 
 def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *, strict: bool = False) -> Plugins:
@@ -137,6 +154,27 @@ def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *,
         NameClash: two plugins or two components share a name.
         NotAComponent: a plugin supplies something else.
     """
+    found = find_plugins(points, blocked)
+    supplied, quarantined = _load(found.usable)
+    plugins = Plugins(
+        registries=_registries(supplied, _not_loaded(quarantined, found.missing_extras, found.blocked)),
+        suppliers=tuple(supplied),
+        quarantined=quarantined,
+        blocked=found.blocked,
+        missing_extras=found.missing_extras,
+    )
+    if strict:
+        plugins.require_all()
+    return plugins
+
+
+def find_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = ()) -> FoundPlugins:
+    """Sort out the plugins that ``points`` name; none is imported.
+
+    Raises:
+        PluginError: there are no plugins.
+        NameClash: two plugins share a name.
+    """
     found = _find(points)
     if not found:
         raise PluginError("aimcore's plugins are not installed: run pip install -e .")
@@ -144,18 +182,11 @@ def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *,
     _refuse_clashes(kept)
     missing = tuple(lack for plugin in kept if (lack := _missing_extra(plugin)))
     absent = {lack.supplier for lack in missing}
-    supplied, quarantined = _load([plugin for plugin in kept if plugin.supplier not in absent])
-    left_out = tuple(plugin.supplier for plugin in found if plugin not in kept)
-    plugins = Plugins(
-        registries=_registries(supplied, _not_loaded(quarantined, missing, left_out)),
-        suppliers=tuple(supplied),
-        quarantined=quarantined,
-        blocked=left_out,
+    return FoundPlugins(
+        usable=tuple(plugin for plugin in kept if plugin.supplier not in absent),
         missing_extras=missing,
+        blocked=tuple(plugin.supplier for plugin in found if plugin not in kept),
     )
-    if strict:
-        plugins.require_all()
-    return plugins
 
 
 def _find(points: Iterable[EntryPoint]) -> tuple[FoundPlugin, ...]:

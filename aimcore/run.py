@@ -81,6 +81,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     add_run_arguments(add_run)
     add_run.set_defaults(function=run)
     plugins = commands.add_parser("plugins", help="list the installed plugins and what they supply")
+    plugins.add_argument("--load", action="store_true", help="import them all, which shows those that are broken")
     plugins.set_defaults(function=_plugins)
     describe = commands.add_parser("describe", help="list roles or a role's components, or show one with its fields")
     describe.add_argument(
@@ -194,10 +195,10 @@ def run(options: argparse.Namespace) -> int:
     return run_command(options)
 
 
-def _plugins(_: argparse.Namespace) -> int:
+def _plugins(options: argparse.Namespace) -> int:
     from aimcore.commands.plugins import plugins_command
 
-    return plugins_command()
+    return plugins_command(load=options.load)
 
 
 def _describe(options: argparse.Namespace) -> int:

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 
 from rich import box
 from rich.table import Table
 
-from aimcore.plugins import BLOCK, Plugins, installed
-from aimcore.registry import Supplier
+from aimcore.hookspecs import PROJECT
+from aimcore.plugin_files import ListedPlugins, list_plugins
+from aimcore.plugins import BLOCK, blocked_names
 from aimcore.terminal import Terminal
 
 
-def plugins_command() -> int:
-    """Print every plugin; the status is 1 where one could not be loaded, else 0."""
-    plugins, console = installed(), Terminal()
-    console.print(_loaded_table(plugins))
+def plugins_command(*, load: bool = False) -> int:
+    """Print every plugin; the status is 1 where one had to be imported and could not be, else 0.
+
+    Args:
+        load: import every plugin, not only those whose files do not say plainly what they supply.
+
+    Raises:
+        AimcoreError: nothing is installed, names clash, a hook is misspelt, or a supplied class is no component.
+    """
+    plugins, console = list_plugins(entry_points(group=PROJECT), blocked_names(), load=load), Terminal()
+    console.print(_table(plugins))
     for line in _left_out(plugins):
         console.print(line, highlight=False, soft_wrap=True)
     return 1 if plugins.quarantined else 0
 
 
-def components_of(plugins: Plugins, supplier: Supplier) -> Iterator[str]:
-    """Yield what ``supplier`` supplies, as ``role/name``."""
-    for role, registry in plugins.registries.items():
-        yield from (f"{role}/{name}" for name in registry.names() if registry.supplier_of(name) == supplier)
-
-
-def _loaded_table(plugins: Plugins) -> Table:
+def _table(plugins: ListedPlugins) -> Table:
     table = Table("plugin", "distribution", "components", box=box.SIMPLE, pad_edge=False)
-    for supplier in plugins.suppliers:
-        names = ", ".join(components_of(plugins, supplier)) or "none yet"
-        table.add_row(supplier.plugin, f"{supplier.distribution} {supplier.version}", names)
+    for supplier, names in plugins.components.items():
+        table.add_row(supplier.plugin, f"{supplier.distribution} {supplier.version}", ", ".join(names) or "none yet")
     return table
 
 
-def _left_out(plugins: Plugins) -> Iterator[str]:
+def _left_out(plugins: ListedPlugins) -> Iterator[str]:
     for lack in plugins.missing_extras:
         yield f"not installed: {lack}"
     for supplier in plugins.blocked:

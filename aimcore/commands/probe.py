@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
+from aimcore.terminal import Terminal
 
 
 def probe_command(run: Path, changes: Sequence[str], features_cache: str | None) -> int:
@@ -22,6 +22,6 @@ def probe_command(run: Path, changes: Sequence[str], features_cache: str | None)
     from aimcore.running.reprobing import probe_again
 
     summary, out = probe_again(run, changes, features_cache=features_cache), run.absolute().parent
-    print_summary(summary, Console(), out)
+    print_summary(summary, Terminal(), out)
     draw_after_run(out)
     return 0

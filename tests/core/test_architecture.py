@@ -51,9 +51,15 @@ def test_importing_loads_neither_torch_nor_deepspeed(module):
     assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
-def test_describe_loads_only_what_it_shows():
-    heavy = {"deepspeed", "matplotlib", "scipy", "torchvision", "zarr", "torch._dynamo", "tokenizers", "sentencepiece"}
-    code = f"import sys, aimcore.run as r; r.command(['describe']); print(sorted({heavy} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        ("plugins", {"torch", "numpy", "aimcore_trunks"}),
+        ("describe", {"deepspeed", "matplotlib", "scipy", "torchvision", "zarr", "torch._dynamo", "sentencepiece"}),
+    ],
+)
+def test_a_command_loads_only_what_it_shows(command, heavy):
+    code = f"import sys, aimcore.run as r; r.command(['{command}']); print(sorted({heavy} & set(sys.modules)))"
     done = run("-c", code)
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
 
