@@ -13,6 +13,9 @@ Lower-case n is the number of samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +25,16 @@ import torch
 from loguru import logger
 from torch import Tensor
 
+from aimcore.engine.together import on_every_rank, on_first_rank
 from aimcore.errors import AimcoreError, InvalidValue, LocationError
 from aimcore.evaluation.fingerprints import Description, key_of
 from aimcore.evaluation.ranks import largest_over_ranks, rank_and_world_size
 from aimcore.evaluation.sinks import Sink, no_images
 from aimcore.evaluation.stored import StoredTable
 from aimcore.evaluation.tables import FeatureKind, Rows
+from aimcore.files import CannotWrite
 from aimcore.locations import zarr_location
+from aimcore.wording import shown
 
 if TYPE_CHECKING:
     import zarr
@@ -37,11 +43,17 @@ CHUNK_BYTES = 8 * 2**20
 """Size of a chunk: small enough to hold dozens at a time, large enough for an object store."""
 _COMPLETE = "complete"
 _DESCRIPTION = "description"
-_DAMAGE = (ValueError, KeyError, TypeError)
+_CHECKSUM_BYTES = 4
+_DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What zarr raises at damaged descriptions and chunks, besides a folder in place of a file."""
 
 
 class CacheNotShared(AimcoreError):
     """Processes do not see the same cache."""
+
+
+class CacheNotReadable(AimcoreError):
+    """The system refuses to read what is in the cache."""
 
 
 class FeatureCache:
@@ -67,8 +79,11 @@ class FeatureCache:
 
         All processes get a table, or none does. The first one reads every chunk, so that damage is found before
         anything is trained on it; that takes about as long as one epoch of reading.
+
+        Raises:
+            CacheNotReadable: the system refuses to read (raised on every process).
         """
-        table = self._open(description, verify=rank_and_world_size()[0] == 0)
+        table = on_every_rank(lambda: self._open(description, verify=rank_and_world_size()[0] == 0))
         return None if largest_over_ranks(int(table is None), device) else table
 
     def sink(self, description: Description, kind: FeatureKind, num_classes: int, only: Tensor | None) -> StoreSink:
@@ -94,9 +109,15 @@ class FeatureCache:
                 table.verify()
         except FileNotFoundError:
             return None
-        except _DAMAGE as error:
-            logger.warning("the features at {} are damaged ({}): computing them again", where, error)
+        except (*_DAMAGE, IsADirectoryError, NotADirectoryError) as error:
+            told = f"{type(error).__name__}: {shown(str(error))}"
+            logger.warning("the features at {} are damaged ({}): computing them again", where, told)
             return None
+        except OSError as error:
+            # They may be undamaged: nothing is written over them.
+            raise CacheNotReadable(
+                f"the features at {where} cannot be read ({error}): repair that, give another cache_url, or give none"
+            ) from error
         return table
 
     def reopen(self, description: Description, device: torch.device) -> StoredTable:
@@ -105,7 +126,7 @@ class FeatureCache:
         Raises:
             CacheNotShared: some process does not find it.
         """
-        table = self._open(description, verify=False)
+        table = on_every_rank(lambda: self._open(description, verify=False))
         missing = bool(largest_over_ranks(int(table is None), device))
         if missing or table is None:
             raise CacheNotShared(
@@ -123,24 +144,46 @@ class StoreSink(Sink[StoredTable]):
     ) -> None:
         super().__init__(kind, num_classes, only)
         self._cache, self._description = cache, description
-        self._writer = _Writer(cache.location(description)) if rank_and_world_size()[0] == 0 else None
+        self._writer: _Writer | None = None
         self._num_rows = 0
+        on_first_rank(self._begin)
+
+    def _begin(self) -> None:
+        with self._writing():
+            self._writer = _Writer(self._cache.location(self._description))
 
     def write(self, rows: Rows, device: torch.device) -> None:
         """Append the rows of all processes' batches."""
         rows = rows.over_ranks(device)
         self._num_rows += len(rows.labels)
-        if self._writer is not None:
+        on_first_rank(lambda: self._append(rows))
+
+    def _append(self, rows: Rows) -> None:
+        assert self._writer is not None
+        with self._writing():
             self._writer.append(rows)
 
     def finish(self, device: torch.device) -> StoredTable:
         """Write what is left, mark the group as complete, and open it on every process."""
         if not self._num_rows:
             raise no_images()
-        if self._writer is not None:
-            self._writer.close({_DESCRIPTION: dict(self._description), "num_classes": self.num_classes})
-        largest_over_ranks(0, device)  # nobody opens it before it is complete
+        on_first_rank(self._end)  # nobody opens it before it is complete
         return self._cache.reopen(self._description, device)
+
+    def _end(self) -> None:
+        assert self._writer is not None
+        with self._writing():
+            self._writer.close({_DESCRIPTION: dict(self._description), "num_classes": self.num_classes})
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        where, safe = self._cache.location(self._description), "What was computed before is unchanged"
+        try:
+            yield
+        except OSError as error:
+            if isinstance(where, Path):
+                raise CannotWrite.because(where, error, safe) from error
+            raise CannotWrite(where, f"cannot write {where}: {error}. {safe}") from error
 
 
 class _Writer:
@@ -195,17 +238,20 @@ def _new_array(group: zarr.Group, name: str, like: Tensor) -> zarr.Array[Any]:
 
 
 def stored_table(group: zarr.Group, description: Description) -> StoredTable:
-    """The table that a complete group holds.
+    """The table that a complete group holds. Nothing is allocated for an array before its description is checked.
 
     Raises:
-        ValueError, KeyError, TypeError: it does not hold what it should.
+        ValueError, or another of _DAMAGE: it does not hold what it should.
     """
     if group.attrs[_DESCRIPTION] != description:
         raise ValueError("it describes other features")
-    features, labels, numbers = (_array(group, name) for name in ("features", "labels", "numbers"))
-    if not features.shape[0] == labels.shape[0] == numbers.shape[0]:
+    features = _array(group, "features", np.float32)
+    labels, numbers = (_array(group, name, np.int64) for name in ("labels", "numbers"))
+    if not (labels.ndim == numbers.ndim == 1 and features.shape[0] == labels.shape[0] == numbers.shape[0]):
         raise ValueError("its arrays are not equally long")
-    num_classes = int(str(group.attrs["num_classes"]))
+    num_classes = group.attrs["num_classes"]
+    if type(num_classes) is not int or num_classes < 1:
+        raise ValueError(f"it has {num_classes!r} classes")
     return StoredTable(features, _tensor(labels), _tensor(numbers), num_classes)
 
 
@@ -213,12 +259,23 @@ def _tensor(array: zarr.Array[Any]) -> Tensor:
     return torch.from_numpy(np.asarray(array[:]))
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+def _array(group: zarr.Group, name: str, dtype: npt.DTypeLike) -> zarr.Array[Any]:
+    """An array of whole rows, as :func:`_new_array` makes them, of which every chunk exists."""
     import zarr
+    from zarr.codecs import BytesCodec, Crc32cCodec
 
     array = group[name]
     if not isinstance(array, zarr.Array):
-        raise ValueError(f"{name} is no array")
+        raise ValueError(f"{name} is not an array")
+    codecs = (array.filters, array.serializer, array.compressors)
+    if array.dtype != dtype or codecs != ((), BytesCodec(endian="little"), (Crc32cCodec(),)):
+        raise ValueError(f"the numbers of {name} are stored in another way")
+    if array.chunks[1:] != array.shape[1:]:
+        raise ValueError(f"the chunks of {name} are not whole rows")
+    # First, because a wrong shape may have more chunks than can be counted.
+    described = array.nchunks * (prod(array.chunks) * array.dtype.itemsize + _CHECKSUM_BYTES)
+    if described > array.nbytes_stored():
+        raise ValueError(f"{name} should have {described} bytes, and has {array.nbytes_stored()}")
     if array.nchunks_initialized != array.nchunks:
-        raise ValueError(f"{array.nchunks_initialized} of {array.nchunks} chunks of {name} are there")
+        raise ValueError(f"{array.nchunks_initialized} of {array.nchunks} chunks of {name} exist")
     return array

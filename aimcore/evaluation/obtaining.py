@@ -58,7 +58,7 @@ class Obtaining:
                 continue
             description = {**depends_on, **self._description(source, len(opened), each)}
             stored = self.cache.find(description, origin.device)
-            if stored is None:
+            if stored is None or stored.num_classes != self.images.num_classes:
                 sinks[each] = self.cache.sink(description, each.kind, self.images.num_classes, only)
             else:
                 found[each] = stored

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from core.engine.toys import experiment, whole_batch
+from core.mutations import mutated
 
 from aimcore.engine import CheckpointDamaged, CheckpointMismatch, TrainingEngine, checkpoints
 from aimcore.engine.manifest import Manifest, describe_files, read_manifest
@@ -304,27 +305,6 @@ def test_a_checkpoint_in_a_linked_folder_is_loaded(newest: Path) -> None:
     with TrainingEngine(experiment(1)) as fresh:
         checkpoints.resume(fresh, newest.parent.parent)
         assert fresh.step_number == 4
-
-
-def mutated(content: bytes, generator: random.Random) -> bytes:
-    """The content with one to three small accidents."""
-    mutant = bytearray(content)
-    for _ in range(generator.randint(1, 3)):
-        place, length = generator.randrange(len(mutant) + 1), generator.choice((1, 1, 1, 2, 8, 64))
-        kind = generator.choice(("flip", "drop", "repeat", "insert", "cut", "digit"))
-        if kind == "flip" and place < len(mutant):
-            mutant[place] ^= 1 << generator.randrange(8)
-        elif kind == "drop":
-            del mutant[place : place + length]
-        elif kind == "repeat":
-            mutant[place:place] = mutant[place : place + length]
-        elif kind == "insert":
-            mutant[place:place] = generator.choice((b"[", b"{", b'"', b"NaN", b"1e999", b"null", b"9" * 5000, b"\xff"))
-        elif kind == "digit":
-            mutant[place : place + 1] = b"7"
-        elif generator.random() < 0.2:
-            del mutant[place:]
-    return bytes(mutant)
 
 
 @pytest.mark.parametrize("with_digest", [True, False])

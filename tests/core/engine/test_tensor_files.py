@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from core.engine.test_damaged_checkpoints import mutated
 from core.engine.toys import experiment
+from core.mutations import mutated
 from safetensors.torch import save, save_file
 
 from aimcore import Experiment, Weights

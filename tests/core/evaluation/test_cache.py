@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,31 @@ def _describe_otherwise(path: Path) -> None:
     zarr.open_group(str(path), mode="r+").attrs["description"] = {"trunk": "another"}
 
 
+def _edit(**changes: Any) -> Callable[[Path], object]:
+    """Change entries of a description."""
+
+    def edit(path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def _attributes(**changes: Any) -> Callable[[Path], object]:
+    return lambda path: zarr.open_group(str(path), mode="r+").attrs.update(changes)
+
+
+def _grid(*shape: int) -> dict[str, Any]:
+    return {"name": "regular", "configuration": {"chunk_shape": shape}}
+
+
+def _to_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+BIG_ENDIAN = [{"name": "bytes", "configuration": {"endian": "big"}}, {"name": "crc32c"}]
+UNCHECKED = [{"name": "bytes", "configuration": {"endian": "little"}}]
+
 DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a chunk is missing": ("features/c/1/0/0", Path.unlink),
     "a chunk is empty": ("features/c/1/0/0", lambda path: path.write_bytes(b"")),
@@ -132,6 +158,22 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "the group's description is no JSON": ("zarr.json", lambda path: path.write_text('{"zarr')),
     "the group's description is empty": ("zarr.json", lambda path: path.write_text("{}")),
     "the group is of something else": ("", _describe_otherwise),
+    "labels of terabytes": ("labels/zarr.json", _edit(shape=[10**12], chunk_grid=_grid(10**12))),
+    "more chunks than can be counted": ("labels/zarr.json", _edit(shape=[10**15], chunk_grid=_grid(1))),
+    "a filling of 70 bits": ("numbers/zarr.json", _edit(fill_value=2**70)),
+    "numbers the other way round": ("features/zarr.json", _edit(codecs=BIG_ENDIAN)),
+    "no checksums": ("features/zarr.json", _edit(codecs=UNCHECKED)),
+    "integers for features": ("features/zarr.json", _edit(data_type="int32", fill_value=0)),
+    "features of part of a row": ("features/zarr.json", _edit(shape=[7, 4, True])),
+    "labels by row and column": ("labels/zarr.json", _edit(shape=[7, 1], chunk_grid=_grid(7, 1))),
+    "an array's description is a list": ("features/zarr.json", lambda path: path.write_text("[]")),
+    "an array's description is deep": ("features/zarr.json", lambda path: path.write_text("[" * 10**5)),
+    "an array's description is no text": ("features/zarr.json", lambda path: path.write_bytes(b"\xff\xfe")),
+    "an array's description is a folder": ("features/zarr.json", _to_folder),
+    "a chunk is a folder": ("features/c/1/0/0", _to_folder),
+    "classes as text": ("", _attributes(num_classes="5")),
+    "less than no classes": ("", _attributes(num_classes=-1)),
+    "classes true": ("", _attributes(num_classes=True)),
 }
 
 
