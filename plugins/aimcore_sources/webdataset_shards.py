@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
+import os
 import re
 from collections.abc import Iterator
 
 from aimcore import InvalidValue
 from aimcore.errors import DataNotFound
+from aimcore.locations import local_path
 from aimcore_sources.decoding import connect
+from aimcore_sources.listing import listing_of
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _MAX_SHARDS = 1_000_000
@@ -46,7 +51,32 @@ def without_braces(pattern: str) -> Iterator[str]:
 
 def _matches(url: str) -> list[str]:
     filesystem, path = connect(url, "WebDataset")
-    found = sorted(filesystem.unstrip_protocol(match) for match in filesystem.glob(path))
+    matches = filesystem.glob(path) if local_path(url) is None else _local_matches(path)
+    found = sorted(filesystem.unstrip_protocol(match) for match in matches)
     if not found:
         raise DataNotFound(f"WebDataset: no shard matches {url}: check the path")
     return found
+
+
+def _local_matches(pattern: str) -> list[str]:
+    """What matches on a local disk. Links to folders are followed, which fsspec does not; each folder counts once."""
+    found = _below(pattern) if "**" in pattern else glob.glob(pattern)
+    # The shortest path of each is kept.
+    ordered = sorted(found, key=lambda path: (path.count("/"), path), reverse=True)
+    return list({(os.path.realpath(os.path.dirname(path)), os.path.basename(path)): path for path in ordered}.values())
+
+
+def _below(pattern: str) -> list[str]:
+    """What matches a pattern with ``**``, also where links lead in circles."""
+    parts = pattern.split("/")
+    fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    root, wanted = "/".join(parts[:fixed]), parts[fixed:]
+    return [f"{root}/{name}" for name in listing_of(root or "/", "WebDataset").files if _fits(name.split("/"), wanted)]
+
+
+def _fits(names: list[str], wanted: list[str]) -> bool:
+    if not names or not wanted:
+        return not names and not wanted
+    if wanted[0] == "**":
+        return any(_fits(names[skipped:], wanted[1:]) for skipped in range(len(names)))
+    return fnmatch.fnmatchcase(names[0], wanted[0]) and _fits(names[1:], wanted[1:])

@@ -177,7 +177,7 @@ def test_a_source_alone_is_read_in_the_usual_order() -> None:
     [
         ((1.0,), r"weights: must be one per source \(2\), got 1"),
         ((1.0, 0.0), "weights: must be positive"),
-        ((1.0, float("inf")), "weights: must be positive"),
+        ((1.0, float("inf")), r"weights\.1: must be a number, got inf"),
         ((1.0, 1e-6), "weights: must not differ by more than a factor of 10000"),
         ((0.123456, 0.54321), None),
     ],

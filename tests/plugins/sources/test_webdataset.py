@@ -277,6 +277,19 @@ def test_braces_are_written_out_with_their_zeros() -> None:
     assert expand("plain{}.tar") == ("plain{}.tar",)
 
 
+def test_a_star_finds_shards_in_linked_folders_once(tmp_path: Path) -> None:
+    for number, folder in enumerate(("elsewhere", "shards/plain")):
+        captioned_shard(tmp_path / folder / "x.tar", number, 1)
+    (tmp_path / "shards" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "shards" / "plain" / "up").symlink_to("..")
+    (tmp_path / "shards" / "plain" / "again.tar").symlink_to("x.tar")
+    for pattern in ("*/x.tar", "**/x.tar", "**/[pl]*/x.tar", "*/**/x.tar"):
+        found = expand(str(tmp_path / "shards" / pattern))
+        assert [name.partition("shards/")[2] for name in found] == ["linked/x.tar", "plain/x.tar"]
+    # A shard may be linked beside itself, to be read twice as often.
+    assert len(WebDataset(url=str(tmp_path / "shards" / "plain" / "*.tar")).open()) == 2
+
+
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     captioned_shard(tmp_path / "d-0.tar", 0, 1)
     with pytest.raises(DataNotFound, match=r"cannot open the shard .*d-1\.tar: FileNotFoundError"):
