@@ -401,7 +401,8 @@ class Manifests(Subject):
         self.checkpoint = self.folder / "run" / "checkpoints" / "step_00000003"
         self.checkpoint.mkdir(parents=True)
         self.asked = {"zero_stage": 0, "precision": "float32", "seed": 0}
-        torch.save({"step": 3}, self.checkpoint / "state.pt")
+        counts = {"global_steps": 3, "skipped_steps": 0, "dp_world_size": 1, "mp_world_size": 1}
+        torch.save({"module": {}, **counts}, self.checkpoint / "mp_rank_00_model_states.pt")
         Manifest(3, 1.5, self.asked, describe_files(self.checkpoint)).write(self.checkpoint)
         self.content = (self.checkpoint / MANIFEST).read_bytes()
         self.expected = attrs.asdict(self._read(self.content))
