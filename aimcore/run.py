@@ -49,7 +49,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features-cache", metavar="URL", help="keep features of frozen trunks there, and find them again"
     )
-    parser.add_argument("--dry-run", action="store_true", help="check everything and print what it would cost")
+    parser.add_argument("--dry-run", action="store_true", help="check all but the data, and print the cost")
     parser.add_argument(
         "--set", action="append", default=[], dest="changes", metavar="PATH=VALUE",
         help="change a field of every recipe; VALUE is JSON, else text; repeatable",

@@ -13,7 +13,8 @@ from aimcore.experiment import Experiment, NativeResolution, Study
 
 CONVENTIONS = (
     "FLOPs: a multiply-add is two; products, convolutions and attention, forward and backward; a causal mask is not "
-    "discounted. Memory: per process; activations as autograd keeps them, nothing recomputed, attention not fused."
+    "discounted. Memory: per process; activations as autograd keeps them, nothing recomputed, attention not fused. "
+    "Data: not opened; a run says when it starts what its sources leave out."
 )
 
 

@@ -159,6 +159,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(
     told = capsys.readouterr().out
     assert "one, two" in told
     assert "FLOPs per run" in told
+    assert "a run says when it starts what its sources leave out" in " ".join(told.split())
     assert not runs
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["table.py"]
 
