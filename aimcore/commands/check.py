@@ -30,6 +30,7 @@ def check_command(study: Path | None, scale: Scale) -> int:
     Raises:
         AimcoreError: the study cannot be loaded.
     """
+    from aimcore.commands.counting import Counting
     from aimcore.study import load_study
     from aimcore.testing.cases import installed_cases
     from aimcore.testing.causality import case_of
@@ -37,17 +38,23 @@ def check_command(study: Path | None, scale: Scale) -> int:
 
     cases = installed_cases() if study is None else [case_of(e) for e in load_study(study, scale).experiments]
     words = []
-    for case in cases:
-        word, findings = verdict_of(case)
-        words.append(word)
-        print(printable(f"{case.name}: {word}"))
-        for finding in findings[:_SHOWN]:
-            print(printable_lines(f"  {finding}"))
-        if len(findings) > _SHOWN:
-            print(f"  and {len(findings) - _SHOWN} more")
+    with Counting(len(cases), "experiments" if study else "combinations") as counting:
+        for case in cases:
+            counting.begin(case.name)
+            word, findings = verdict_of(case)
+            words.append(word)
+            _print_verdict(case.name, word, findings)
+            counting.end()
     leaks, failed = words.count("LEAKS"), words.count("CANNOT BE CHECKED")
     print(f"{len(words) - failed} checked, {leaks or 'none'} leaks{f', {failed} could not be checked' * bool(failed)}")
     return 1 if leaks or failed else 0
+
+
+def _print_verdict(name: str, word: str, findings: Sequence[str]) -> None:
+    lines = [printable(f"{name}: {word}"), *(printable_lines(f"  {finding}") for finding in findings[:_SHOWN])]
+    if len(findings) > _SHOWN:
+        lines.append(f"  and {len(findings) - _SHOWN} more")
+    print("\n".join(lines), flush=True)  # also where it is piped
 
 
 def check_plugin_command(name: str) -> int:
@@ -62,6 +69,7 @@ def check_plugin_command(name: str) -> int:
     Raises:
         PluginError: no plugin that is loaded has this name, or it supplies nothing.
     """
+    from aimcore.commands.counting import Counting
     from aimcore.plugins import installed
     from aimcore.terminal import Terminal
     from aimcore.testing.conformance import labels_of
@@ -77,12 +85,13 @@ def check_plugin_command(name: str) -> int:
             f"plugin {name!r} supplies no component: its module needs a function with @hookimpl that is called after a "
             f"role ({roles}) and returns component classes"
         )
-    with console.status(f"checking {name}"):
-        components = [example for component in classes for example in component.examples()]
-        outcomes = {
-            label: list(outcomes_of(component))
-            for label, component in zip(labels_of(components), components, strict=True)
-        }
+    components = [example for component in classes for example in component.examples()]
+    outcomes = {}
+    with Counting(len(components), "examples") as counting:
+        for label, component in zip(labels_of(components), components, strict=True):
+            counting.begin(label)
+            outcomes[label] = list(outcomes_of(component))
+            counting.end()
     checked = {type(component) for component in components}
     _print_outcomes(outcomes, [component for component in classes if component not in checked], console)
     for text in forgotten:

@@ -240,6 +240,21 @@ def test_an_unknown_thing_to_describe_names_what_there_is(
     assert message in capsys.readouterr().err
 
 
+def test_an_interrupted_check_says_how_far_it_came(
+    study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aimcore.testing.outcomes.verdict_of", interrupted)
+    assert run.command(["check", "causality", study_file]) == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "checking 2 experiments", "interrupted: 0 of 2 experiments checked",
+    ]  # fmt: skip
+
+
 def test_causality_is_checked_over_a_study(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.command(["check", "causality", study_file]) == 0
     assert capsys.readouterr().out == "one: causal\ntwo: causal\n2 checked, none leaks\n"
