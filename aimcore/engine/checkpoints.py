@@ -123,10 +123,16 @@ def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
     """Load the newest complete checkpoint into a fresh engine; None where there is none.
 
     Raises:
-        CheckpointDamaged: the newest complete checkpoint has changed since.
+        CheckpointDamaged: the newest complete checkpoint has changed since; the message names the newest older one
+            that is sound.
         CheckpointMismatch: it is of another stage, precision, seed, model or number of processes.
     """
-    return _load(engine, run, lambda: _to_resume_from(run))
+    asked = identity(engine.experiment, engine.module, engine.world.size)
+    try:
+        return _load(engine, run, asked, lambda: _to_resume_from(run))
+    except CheckpointDamaged as damaged:
+        folder = damaged.folder
+        raise damaged.advising(on_first_rank(lambda: _way_on(folder, run, asked))) from damaged
 
 
 def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
@@ -138,38 +144,41 @@ def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
         NothingToBeginWith: it is not there.
         CheckpointDamaged, CheckpointMismatch: as for :func:`resume`.
     """
-    _load(engine, run.parent / branch.experiment, lambda: to_branch_from(run.parent, branch))
-
-
-def _load(engine: TrainingEngine, run: Path, find: Callable[[], Path | None]) -> Manifest | None:
-    """Load the checkpoint of ``run`` that ``find`` gives, once it is found sound; None where it gives none."""
     asked = identity(engine.experiment, engine.module, engine.world.size)
+    try:
+        _load(engine, run.parent / branch.experiment, asked, lambda: to_branch_from(run.parent, branch))
+    except CheckpointDamaged as damaged:
+        again = f"run {branch.experiment} and this branch again in another folder"
+        raise damaged.advising(f"restore it from a copy, or {again}: a branch begins with this very step") from damaged
+
+
+def _load(
+    engine: TrainingEngine, run: Path, asked: Mapping[str, object], find: Callable[[], Path | None]
+) -> Manifest | None:
+    """Load the checkpoint of ``run`` that ``find`` gives, once it is found sound; None where it gives none."""
 
     def judged() -> tuple[str, Manifest] | None:
         checkpoint = find()
         return None if checkpoint is None else (checkpoint.name, sound(checkpoint, asked))
 
-    try:
-        found = on_first_rank(judged)
-        if found is None:
-            return None
-        tag, manifest = found
-        if manifest.step > engine.experiment.num_steps:
-            differences = {"steps": (manifest.step, f"num_steps is {engine.experiment.num_steps}")}
-            raise CheckpointMismatch(str(run / FOLDER / tag), differences)
-        engine.load_shards(run / FOLDER, tag, manifest.step)
-    except CheckpointDamaged as damaged:
-        folder = damaged.folder
-        older = on_first_rank(lambda: _newest_sound_before(folder, run, asked))
-        raise damaged.offering(older) from damaged
+    found = on_first_rank(judged)
+    if found is None:
+        return None
+    tag, manifest = found
+    if manifest.step > engine.experiment.num_steps:
+        differences = {"steps": (manifest.step, f"num_steps is {engine.experiment.num_steps}")}
+        raise CheckpointMismatch(str(run / FOLDER / tag), differences)
+    engine.load_shards(run / FOLDER, tag, manifest.step)
     return manifest
 
 
-def _newest_sound_before(damaged: str, run: Path, asked: Mapping[str, object]) -> str | None:
-    """What a run goes on from once the checkpoint ``damaged``, its newest one, is out of the way."""
-    first, *others = complete(run)
-    found = newest_sound(others, asked) if str(first) == damaged else None
-    return None if found is None else str(found)
+def _way_on(damaged: str, run: Path, asked: Mapping[str, object]) -> str:
+    """What to do about the newest checkpoint of a run, if it is ``damaged``."""
+    older = newest_sound([path for path in complete(run) if str(path) != damaged], asked)
+    away = f"move the folder {damaged} elsewhere and resume again"
+    if older is None:
+        return f"there is no older sound checkpoint: restore this one from a copy, or {away}, to begin anew"
+    return f"{away}, to go on from {older}"
 
 
 def _publish(partial: Path, final: Path) -> None:

@@ -29,28 +29,30 @@ class TrainingDiverged(AimcoreError):
 
 
 class CheckpointDamaged(AimcoreError):
-    """A complete checkpoint is not as it was written, or cannot be loaded.
+    """A complete checkpoint is not as it was written, or cannot be loaded."""
 
-    ``folder`` is the checkpoint's, ``older`` the newest older checkpoint that is sound, if there is one.
-    """
+    def __init__(self, file: str, problem: str, folder: str | None = None, way_on: str | None = None) -> None:
+        """Describe the damage.
 
-    def __init__(self, file: str, problem: str, folder: str | None = None, older: str | None = None) -> None:
+        Args:
+            file: the file that is damaged.
+            problem: what is wrong with it.
+            folder: the checkpoint's; by default ``file`` itself.
+            way_on: what the user can do.
+        """
         self.file = file
         self.problem = problem
         self.folder = folder or file
-        self.older = older
-        way_on = "there is no older sound checkpoint to go on from: restore this one, or run again in another folder"
-        if older:
-            way_on = f"move the folder {self.folder} elsewhere and resume again, to go on from {older}"
-        super().__init__(f"checkpoint file {file} {problem}: it is damaged; {way_on}")
+        self.way_on = way_on or "restore it from a copy, or run again in another folder"
+        super().__init__(f"checkpoint file {file} {problem}: it is damaged; {self.way_on}")
 
-    def offering(self, older: str | None) -> CheckpointDamaged:
-        """This error with ``older`` as what is left to go on from."""
-        return CheckpointDamaged(self.file, self.problem, self.folder, older)
+    def advising(self, way_on: str) -> CheckpointDamaged:
+        """This error with another way on."""
+        return CheckpointDamaged(self.file, self.problem, self.folder, way_on)
 
-    def __reduce__(self) -> tuple[type[CheckpointDamaged], tuple[str, str, str, str | None]]:
+    def __reduce__(self) -> tuple[type[CheckpointDamaged], tuple[str, str, str, str]]:
         """Survive the way from rank 0 to the others."""
-        return type(self), (self.file, self.problem, self.folder, self.older)
+        return type(self), (self.file, self.problem, self.folder, self.way_on)
 
 
 class CheckpointMismatch(AimcoreError):

@@ -59,10 +59,14 @@ def sound_weights(checkpoint: Path) -> Path:
     Raises:
         CheckpointDamaged: it is not.
     """
-    manifest = read_manifest(checkpoint)
-    if WEIGHTS not in manifest.files:
-        raise CheckpointDamaged(str(checkpoint / WEIGHTS), "is not listed in the manifest", str(checkpoint))
-    _require_unchanged(WEIGHTS, checkpoint, manifest)
+    try:
+        manifest = read_manifest(checkpoint)
+        if WEIGHTS not in manifest.files:
+            raise CheckpointDamaged(str(checkpoint / WEIGHTS), "is not listed in the manifest", str(checkpoint))
+        _require_unchanged(WEIGHTS, checkpoint, manifest)
+    except CheckpointDamaged as damaged:
+        away = f"move the folder {checkpoint} elsewhere and resume that run, which then writes the weights again"
+        raise damaged.advising(f"restore it from a copy, or {away}") from None
     return checkpoint / WEIGHTS
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aimcore.data import hold_out
+from aimcore.engine.together import on_every_rank
 from aimcore.evaluation.cache import FeatureCache
 from aimcore.evaluation.intervals import wilson_interval
 from aimcore.evaluation.obtaining import Obtaining, Wanted
@@ -114,7 +115,8 @@ def probe_experiment(
     if not experiment.probes:
         return {}
     cache = None if cache_url is None else FeatureCache(cache_url)
-    images, trained = open_probe_images(experiment), FrozenTrunk(trained_trunk, experiment)
+    images = on_every_rank(lambda: open_probe_images(experiment))
+    trained = FrozenTrunk(trained_trunk, experiment)
     kinds = {p.name: FeatureKind(reads=p.reads, layers=p.layers_of(trained_trunk.depth)) for p in experiment.probes}
     scores: dict[str, ProbeScore] = {}
     for size in probe_sizes(experiment):

@@ -19,7 +19,7 @@ from aimcore.running.failures import Supervised
 from aimcore.running.left_out import LeftOut, joined, log_left_out, unreadable_of
 from aimcore.running.lock import locked, require_free
 from aimcore.running.pinning import pinned
-from aimcore.running.processes import first_process_says, rank, world_size
+from aimcore.running.processes import every_process_does, first_process_says, rank, world_size
 from aimcore.running.recorded import RECIPE_FILE, require_same
 
 if TYPE_CHECKING:
@@ -216,7 +216,8 @@ def _evaluate(
 
     module, precision = training.module, experiment.engine.precision
     unreadable = Unreadable(experiment.data)
-    measured.validation = validate(module, _validation_batches(experiment, unreadable), precision=precision)
+    batches = every_process_does(lambda: _validation_batches(experiment, unreadable))
+    measured.validation = validate(module, batches, precision=precision)
     measured.left_out = unreadable_of(training.num_unreadable, unreadable.num_failed)
     record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
     first_process_says(lambda: write_atomically(folder / VALIDATION_FILE, record + "\n"))

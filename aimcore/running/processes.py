@@ -54,6 +54,17 @@ def first_process_says(answer: Callable[[], T]) -> T:
     return on_first_rank(answer)
 
 
+def every_process_does(act: Callable[[], T]) -> T:
+    """Run ``act``, which does not communicate, on every process; what fails on one of them fails on all of them."""
+    if world_size() == 1:
+        return act()
+    from aimcore.engine.distributed import start
+    from aimcore.engine.together import on_every_rank
+
+    start()
+    return on_every_rank(act)
+
+
 def every_process_says(value: T) -> list[T]:
     """The ``value`` of every process, by rank, on every process."""
     if world_size() == 1:

@@ -297,7 +297,7 @@ def test_a_file_with_the_right_hash_and_wrong_content_is_refused(newest: Path, c
 def test_an_older_checkpoint_is_offered_only_if_it_is_sound(engine: TrainingEngine, newest: Path) -> None:
     (newest / MODEL).unlink()
     (newest.with_name("step_00000002") / MODEL).unlink()
-    refusal(engine, newest, "there is no older sound checkpoint to go on from: restore this one, or run again")
+    refusal(engine, newest, "there is no older sound checkpoint: restore this one from a copy, or move the")
 
 
 def test_a_checkpoint_in_a_linked_folder_is_loaded(newest: Path) -> None:

@@ -79,7 +79,7 @@ def test_accumulated_micro_batches_train_as_one_does(one_process: list[tuple[flo
 
 
 def test_both_processes_report_the_same(ranks: list[dict[str, Any]]) -> None:
-    alike = ranks[0].keys() - {"shared errors"}  # elsewhere, a foreign error arrives as another type
+    alike = ranks[0].keys() - {"shared errors", "not begun"}  # elsewhere, a foreign error arrives as another type
     assert {name: ranks[0][name] for name in alike} == {name: ranks[1][name] for name in alike}
     assert len(ranks[0]["aim"]) == 20
 
@@ -124,6 +124,18 @@ def test_an_error_of_one_process_is_raised_by_all(ranks: list[dict[str, Any]]) -
     assert first == ("OSError: [Errno 5] Input/output error", other.format(0) + "OSError: [Errno 5] Input/output error")
     assert none == ("no error", "no error")
     assert value == ("from rank 0", "from rank 0")
+
+
+def test_a_run_that_cannot_begin_on_one_process_begins_on_none(ranks: list[dict[str, Any]]) -> None:
+    weights, images, tracker = zip(*(rank["not begun"] for rank in ranks), strict=True)
+    assert weights[0] == weights[1]
+    assert weights[0].startswith("WeightsNotFound: initial weights: cannot read /of-rank-1.safetensors: ")
+    assert images == ("DataNotFound: process 1 has no such folder",) * 2
+    refused = "ConnectionRefusedError: [Errno 111] Connection refused"
+    assert tracker == (
+        refused,
+        f"OtherProcessFailed: process 0 failed, and the run cannot go on without it: {refused}",
+    )
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -6,27 +6,44 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from core.engine.toys import Signalling, experiment, parts, whole_batch
+from core.engine.toys import Signalling, ToySource, experiment, parts, whole_batch
+from safetensors.torch import save_file
 
-from aimcore import Batch, Branch, Engine, Experiment, Objective, Optimizer, Schedule
+from aimcore import (
+    Batch,
+    Branch,
+    Data,
+    Engine,
+    Experiment,
+    Objective,
+    OpenSource,
+    Optimizer,
+    Schedule,
+    Source,
+    Tracker,
+    TrackerRun,
+    Weights,
+    component,
+)
 from aimcore.engine import (
     CheckpointDamaged,
     CheckpointMismatch,
     NothingToBeginWith,
     TrainingEngine,
+    build_module,
     checkpoints,
     read_metrics,
     train,
 )
 from aimcore.engine.manifest import describe_files, read_manifest
 from aimcore.engine.together import on_every_rank, on_first_rank
-from aimcore.errors import AimcoreError
+from aimcore.errors import AimcoreError, DataNotFound
 from aimcore.patches import images_of
 from aimcore.plugins import installed
 from aimcore.testing.material import as_float32, batch_for, part_of, random_images
@@ -230,6 +247,44 @@ def refused(folder: Path, stage: int, rank: int) -> list[str]:
     return [text.replace(str(folder), "") for text in found]
 
 
+@component("elsewhere")
+class Elsewhere(Source):
+    """Images that one process does not find."""
+
+    rank: int
+
+    def open(self) -> OpenSource:
+        if torch.distributed.get_rank() == self.rank:
+            raise DataNotFound(f"process {self.rank} has no such folder")
+        return ToySource().open()
+
+
+@component("unreachable")
+class Unreachable(Tracker):
+    """A service that is down."""
+
+    def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+
+def not_begun(folder: Path, rank: int) -> list[str]:
+    """What every rank raises where a run cannot begin on one of them: without weights, images or a tracker."""
+    if rank == 0:
+        save_file(build_module(experiment()).state_dict(), folder / "of-rank-0.safetensors")
+    torch.distributed.barrier()
+    images = Data(train=Elsewhere(rank=1), validation=ToySource(), batch_size=8, image_size=8)
+    runs = [
+        experiment(initial_weights=Weights(url=f"{folder}/of-rank-{rank}.safetensors")),
+        experiment(data=images),
+        experiment(trackers=(Unreachable(),)),
+    ]
+    number = iter(range(3))
+    return [
+        told(lambda run=run: train(run, folder / f"not-begun-{next(number)}", progress=False)).replace(str(folder), "")
+        for run in runs
+    ]
+
+
 def misshape(shard: Path) -> None:
     """Make tensors of the optimiser too short, in a sound pickle with the hash that the manifest gives."""
     content = torch.load(shard, weights_only=False)
@@ -285,6 +340,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "pulls": pulls(rank),
         "gathered": gathered(rank),
         "shared errors": shared_errors(rank),
+        "not begun": not_begun(folder, rank),
         "refused": [refused(folder, stage, rank) for stage in (1, 3)],
         "threads": shared_threads(),
         "objectives": {name: objective_losses(one, rank, 2) for name, one in installed_objectives().items()},
