@@ -66,6 +66,8 @@ def file_system(url: str | Path) -> tuple[Any, str]:
     """
     import fsspec  # here, because it takes a while to load
 
+    if "\0" in str(url):
+        raise LocationError(f"{shown(str(url))} cannot be opened: no path or URL holds a null character")
     if isinstance(url, Path):
         return fsspec.filesystem("file"), url.absolute().as_posix()
     message = problem_with(url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ RECIPE_SUFFIXES = (".json", ".yaml", ".yml")
 
 def is_recipe(path: Path) -> bool:
     """Whether ``path`` names a recipe rather than a study file."""
-    return path.suffix in RECIPE_SUFFIXES
+    return path.suffix.lower() in RECIPE_SUFFIXES
 
 
 def load_study(path: Path, scale: Scale) -> Study:
@@ -43,10 +44,14 @@ def load_study(path: Path, scale: Scale) -> Study:
     """
     if scale not in SCALES:
         raise InvalidStudy(f"unknown scale {scale!r}{did_you_mean(scale, SCALES)}; there are {', '.join(SCALES)}")
-    if path.is_dir():
+    # Unlike Path.is_dir, these are also false for a name that is too long for the system.
+    if os.path.isdir(path):
         raise InvalidStudy(f"{path} is a folder{_recipes_in(path)}. Give a study (.py) or a recipe (.json, .yaml)")
-    if not path.is_file():
-        raise InvalidStudy(f"no such file: {path}{_similar(path)}. Give a study (.py) or a recipe (.json, .yaml)")
+    if not os.path.isfile(path):
+        raise InvalidStudy(
+            f"no such file: {shortened(str(path), _LONGEST)}{_similar(path)}. "
+            "Give a study (.py) or a recipe (.json, .yaml)"
+        )
     if is_recipe(path):
         return _study_of_recipe(path)
     if path.suffix != ".py":
@@ -59,7 +64,7 @@ def load_study(path: Path, scale: Scale) -> Study:
 
 
 def _similar(path: Path) -> str:
-    known = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    known = [sibling.name for sibling in path.parent.iterdir()] if os.path.isdir(path.parent) else []
     near = get_close_matches(path.name, known, n=1)
     return f" (did you mean {path.parent / near[0]}?)" if near else ""
 

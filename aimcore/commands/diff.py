@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,11 +15,14 @@ from aimcore.experiment import SCALES, Scale
 from aimcore.recipe import from_recipe, read, to_recipe
 from aimcore.recipe.difference import ABSENT, Difference, differences_between, in_words
 from aimcore.terminal import Terminal
+from aimcore.wording import shortened
 
 _RECIPE = "recipe.json"
 _DEFAULT_SCALE: Scale = "small"
 _WIDEST_PATH = 40
 """Longer paths are broken, so that there is room for values at 80 columns."""
+_LONGEST_VALUE = 2000
+"""Characters of a value that a table shows."""
 
 
 class _Side(NamedTuple):
@@ -70,20 +74,20 @@ def _table(found: tuple[Difference, ...]) -> Table:
     for heading in ("left", "right"):
         table.add_column(heading, overflow="fold")
     for path, *values in found:
-        table.add_row(path, *(in_words(value) for value in values))
+        table.add_row(path, *(shortened(in_words(value), _LONGEST_VALUE) for value in values))
     return table
 
 
 def _side(given: str) -> _Side:
     """The recipe that ``given`` stands for, with every field written where that is possible."""
     path = Path(given)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _side(str(_recipe_in(path)))
     if ".py" in given and path.suffix.lower() not in (".json", ".yaml", ".yml"):
         return _Side(_of_study(given), None)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(path):
         raise InvalidStudy(f"there is no {given}: give a recipe, a run's folder, or STUDY.py:NAME")
-    written = read(given)
+    written = read(path if os.path.exists(path) else given)
     try:
         with warnings.catch_warnings():
             # Versions are what is compared here.

@@ -72,9 +72,15 @@ def _in_versions(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[
         yield from _in_fields(one, other, "")
 
 
-def _versions(recipe: Mapping[str, Any]) -> dict[str, str]:
+def _versions(recipe: Mapping[str, Any]) -> dict[str, Any]:
     own = {"aimcore": recipe["aimcore"]} if "aimcore" in recipe else {}
-    others = {f"plugins.{name}": entry["version"] for name, entry in recipe.get("plugins", {}).items()}
+    plugins = recipe.get("plugins", {})
+    # A recipe that cannot be read may have anything here; it is compared as it is written.
+    entries = plugins.items() if isinstance(plugins, Mapping) else [("", plugins)]
+    others = {
+        join("plugins", name): entry.get("version", entry) if isinstance(entry, Mapping) else entry
+        for name, entry in entries
+    }
     others.pop("plugins.aimcore", None)  # the core and its plugins are one distribution
     return own | others
 

@@ -17,6 +17,9 @@ from aimcore.recipe.writing import differences, nodes, plain, unwritable
 from aimcore.wording import shown, unknown_field
 
 SCHEMA_VERSION = 1
+_MOST_LEVELS = 50
+"""Of lists and mappings in each other. Recipes have about ten."""
+TOO_DEEP = f"is nested in more than {_MOST_LEVELS} levels: it is no recipe"
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 """PyPA's rule. What an error advises to install must not be an option of pip."""
 _KEYS = ["schema_version", "aimcore", "plugins", "experiment"]
@@ -94,6 +97,9 @@ def _problems_of_document(recipe: object) -> Iterator[Problem]:
     if not isinstance(recipe, Mapping):
         yield Problem("", f"must be a mapping with {', '.join(_KEYS)}, got {shown(recipe)}")
         return
+    if is_too_deep(recipe):
+        yield Problem("", TOO_DEEP)
+        return
     yield from (Problem(str(key), unknown_field(key, _KEYS)) for key in recipe if key not in _KEYS)
     written = recipe.get("schema_version")
     if type(written) is not int or written != SCHEMA_VERSION:
@@ -103,6 +109,19 @@ def _problems_of_document(recipe: object) -> Iterator[Problem]:
     if not isinstance(recipe.get("aimcore", ""), str):
         yield Problem("aimcore", f"must be a version in quotes, got {shown(recipe['aimcore'])}")
     yield from _problems_of_plugins(recipe.get("plugins", {}))
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether lists and mappings are nested deeper than any recipe's, so that recursion would not end well."""
+    layer = [value]
+    for _ in range(_MOST_LEVELS):
+        below = [item.values() if isinstance(item, Mapping) else item for item in layer if _is_nested(item)]
+        layer = [item for items in below for item in items]
+    return any(map(_is_nested, layer))
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
 
 
 def _problems_of_plugins(written: Any) -> Iterator[Problem]:

@@ -14,15 +14,13 @@ from aimcore.experiment import Experiment
 from aimcore.files import write_atomically
 from aimcore.locations import open_location
 from aimcore.plugins import Plugins
-from aimcore.recipe.document import from_recipe, to_recipe
+from aimcore.recipe.document import TOO_DEEP, from_recipe, is_too_deep, to_recipe
 from aimcore.wording import shown
 
 _YAML = (".yaml", ".yml")
 _SUFFIXES = (".json", *_YAML)
 _MOST_BYTES = 2**22
 """Of a recipe, which has a few thousand."""
-_MOST_LEVELS = 50
-"""Of lists and mappings in each other. Recipes have about ten."""
 
 _NUMBER_STARTS = "-+.0123456789"
 _CORE_SCHEMA = (
@@ -175,27 +173,17 @@ def _parsed(text: str, *, is_yaml: bool, where: str = "") -> Any:
     language = "YAML" if is_yaml else "JSON"
     try:
         value = yaml.load(text, Loader=_Loader) if is_yaml else json.loads(text, object_pairs_hook=_unique)
-        is_deep = _is_deeper(value, _MOST_LEVELS)
     except RecipeError:
         raise
     except RecursionError:
-        is_deep = True
+        raise RecipeError([("", f"{where}{TOO_DEEP}")]) from None
     except (ValueError, yaml.YAMLError) as error:
         # Python's words for an integer of thousands of digits advise to lift its limit.
         why = "a number has too many digits" if "integer string conversion" in str(error) else str(error)
         raise RecipeError([("", f"{where}is not {language}: {why}")]) from error
-    if is_deep:
-        raise RecipeError([("", f"{where}is nested in more than {_MOST_LEVELS} levels: it is no recipe")])
+    if is_too_deep(value):
+        raise RecipeError([("", f"{where}{TOO_DEEP}")])
     return value
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and mappings are nested deeper than ``levels``."""
-    layer = [value]
-    for _ in range(levels):
-        below = [item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, dict | list)]
-        layer = [item for items in below for item in items]
-    return any(isinstance(item, dict | list) for item in layer)
 
 
 def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -17,7 +17,7 @@ from aimcore.report.files import Absent, RunFiles
 from aimcore.report.native import NativeShown, native_shown
 from aimcore.report.remarks import remarks
 from aimcore.report.samples import Samples
-from aimcore.report.sampling import FAILURES, samples_of
+from aimcore.report.sampling import FAILURES, RECIPE_FILE, samples_of
 from aimcore.report.scaling_content import ScalingShown, scaling_shown
 from aimcore.report.seeds import SeedGroup, seed_groups
 from aimcore.report.style import Drawn, Series, slugs
@@ -202,6 +202,9 @@ def _pictures(
 def _samples(run: RunFiles) -> Samples | Absent:
     if isinstance(run.folder, Absent):
         return run.folder
+    recipe = run.recipe()
+    if isinstance(recipe, Absent) and (run.folder / RECIPE_FILE).is_symlink():
+        return recipe  # a link out of the folder, whose target's content an error could show
     try:
         return samples_of(run.folder)
     except AimcoreError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def draw_report(out: Path) -> Path:
         InvalidSummary: the summary does not follow its schema.
     """
     path = out / SUMMARY_FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ReportError(f"{out} holds no {SUMMARY_FILE}: give the folder of a study that has run{_hint(out)}")
     summary = read_summary(path)
     runs = [files_of(entry, out) for entry in summary.experiments]
@@ -57,7 +58,7 @@ def draw_report(out: Path) -> Path:
 
 
 def _hint(out: Path) -> str:
-    return f" (did you mean {out.parent}?)" if (out.parent / SUMMARY_FILE).is_file() else ""
+    return f" (did you mean {out.parent}?)" if os.path.isfile(out.parent / SUMMARY_FILE) else ""
 
 
 def html_of(content: Content) -> str:

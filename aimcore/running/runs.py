@@ -89,7 +89,7 @@ def find_runs(root: Path, *, now: float | None = None) -> tuple[Run, ...]:
     Raises:
         RunFolderError: there is no such folder.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise RunFolderError(f"there is no folder {root}: runs are by default in 'runs', below where they were started")
     now = time.time() if now is None else now
     return tuple(_run(folder, root, now) for folder in sorted(_folders(root)))

@@ -1,4 +1,4 @@
-"""What sources of encoded images share: finding files, showing names from outside."""
+"""What sources of encoded images share: finding and reading files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aimcore import Problem, UnreadableSample, within
 from aimcore.data.decoding import LARGEST_MAX_PIXELS
 from aimcore.errors import DataNotFound, LocationError
 from aimcore.locations import file_system
+from aimcore.wording import printable
 
 
 def connect(url: str, owner: str) -> tuple[Any, str]:
@@ -40,8 +41,3 @@ def read_file(folder: str, name: str) -> bytes:
 def pixel_problems(max_pixels: int) -> Iterable[Problem]:
     """A limit on the pixels of a picture is positive, and at most what Pillow itself decodes."""
     return within("max_pixels", max_pixels, 1, LARGEST_MAX_PIXELS)
-
-
-def printable(name: str) -> str:
-    """A name from outside, with line breaks, control characters and bytes that are no text written as escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)

@@ -12,7 +12,8 @@ from aimcore.data.decoding import MAX_PIXELS, decode
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
 from aimcore.text_files import DamagedText, decode_text, parse_json
-from aimcore_sources.decoding import connect, pixel_problems, printable
+from aimcore.wording import printable
+from aimcore_sources.decoding import connect, pixel_problems
 from aimcore_sources.webdataset_index import Place
 from aimcore_sources.webdataset_samples import Samples
 from aimcore_sources.webdataset_shards import expand, without_braces

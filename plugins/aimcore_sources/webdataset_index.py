@@ -23,7 +23,8 @@ from safetensors.numpy import save
 
 from aimcore.errors import DataNotFound
 from aimcore.files import CannotWrite, make_folder, write_atomically
-from aimcore_sources.decoding import connect, printable
+from aimcore.wording import printable
+from aimcore_sources.decoding import connect
 from aimcore_sources.left_out import with_ending
 from aimcore_sources.webdataset_tar import ShardError, members_of
 

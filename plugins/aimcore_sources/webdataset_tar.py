@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aimcore import AimcoreError
 from aimcore.locations import open_location
-from aimcore_sources.decoding import printable
+from aimcore.wording import printable
 
 _BLOCK = tarfile.BLOCKSIZE
 _END_MARK = 2 * _BLOCK

@@ -17,7 +17,7 @@ from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, compo
 from aimcore.data.decoding import LARGEST_MAX_PIXELS
 from aimcore.errors import DataNotFound
 from aimcore.locations import location_problems
-from aimcore_sources.decoding import printable
+from aimcore.wording import printable
 from aimcore_sources.zarr_layout import DAMAGE, NO_LABEL, Rows, num_stored, place_of, state_of, stored
 
 _NAMED = 5

@@ -165,6 +165,12 @@ def test_what_is_on_this_machine_has_a_path(tmp_path: Path) -> None:
     assert zarr_location("memory://a") == "memory://a"
 
 
+def test_a_null_character_is_refused() -> None:
+    for url in ("a\0b", Path("a\0b"), "memory://a\0"):
+        with pytest.raises(LocationError, match="no path or URL holds a null character"):
+            file_system(url)
+
+
 @pytest.mark.parametrize("url", ["sftp://", "zip://a::/nowhere/a.zip"])
 def test_what_fsspec_cannot_open_is_named(url: str) -> None:
     with pytest.raises(LocationError, match=f"'{url}' cannot be opened: "):

@@ -12,7 +12,7 @@ from toy_plugins import Shape, ToyHead, ToyObjective, ToyTracker, toy_experiment
 
 from aimcore import Optimizer
 from aimcore.errors import RecipeError
-from aimcore.recipe import dumps, from_recipe, load, loads, save, to_recipe
+from aimcore.recipe import changed, dumps, from_recipe, load, loads, save, to_recipe
 
 TOYS = toy_plugins()
 TRICKY = [
@@ -221,3 +221,15 @@ def test_a_distribution_has_a_name(name):
     recipe["plugins"] = {name: {"version": "1", "components": []}, **recipe["plugins"]}
     with pytest.raises(RecipeError, match=re.escape(f"plugins: {name!r} is not the name of a distribution")):
         from_recipe(recipe, TOYS)
+
+
+def test_plain_values_are_as_shallow_as_a_file():
+    deep: list = []
+    for _ in range(600):
+        deep = [deep]
+    recipe = to_recipe(toy_experiment(), TOYS)
+    with pytest.raises(RecipeError, match="is nested in more than 50 levels"):
+        from_recipe(recipe | {"experiment": {**recipe["experiment"], "name": deep}}, TOYS)
+    for text in ("[" * 600 + "]" * 600, "[" * 3000):
+        with pytest.raises(RecipeError):
+            changed(toy_experiment(), [f"name={text}"], TOYS)

@@ -57,7 +57,7 @@ def test_a_python_file_gives_the_study_of_a_scale_and_may_import_its_neighbours(
     assert [one.name for one in study.experiments] == ["one"]
 
 
-@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+@pytest.mark.parametrize("suffix", [".json", ".yaml", ".JSON"])
 def test_a_recipe_is_a_study_of_one_experiment(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"recipe{suffix}"
     recipe.save(path, experiment("one"))

@@ -139,3 +139,31 @@ def test_values_and_fields_are_text_on_a_terminal(
     out = capsys.readouterr().out
     assert "[red]" in out
     assert not set(out) & set("\x1b\x07\x9b")
+
+
+@pytest.mark.parametrize("plugins", [None, [1], "x", {"a": None}, {"a": {"versions": 1}}, {"a": [1]}])
+def test_damaged_versions_are_compared_as_written(
+    plugins: object, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps(recipe.read(run_folder / "recipe.json") | {"plugins": plugins}))
+    assert diff(str(run_folder), str(tmp_path / "odd.json")) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "is compared as it is written" in out
+    assert "plugins" in out
+
+
+def test_a_long_value_is_cut_in_the_table(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strange = recipe.read(run_folder / "recipe.json")
+    strange["experiment"]["more"] = list(range(100_000))
+    (tmp_path / "long.json").write_text(json.dumps(strange))
+    assert diff(str(run_folder), str(tmp_path / "long.json")) == 1
+    assert len(capsys.readouterr().out) < 20_000
+
+
+@pytest.mark.parametrize("command", [["diff", "x"], ["run"], ["runs"], ["report"], ["check", "causality"]])
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".py", "x" * 5000 + ".json", "a\0b.json"])
+def test_a_name_that_no_system_allows_is_no_file(
+    command: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.command([*command[:1], name, *command[1:]] if command[0] == "diff" else [*command, name]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -276,3 +276,15 @@ def test_a_linked_folder_of_figures_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="report is a link to another folder"):
         draw_report(out)
     assert (tmp_path / "elsewhere" / "scores-mine.png").read_text() == "mine"
+
+
+def test_a_recipe_that_is_a_link_out_of_the_run_is_not_shown(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    (tmp_path / "secret.json").write_text('{"password": 1}')
+    (out / "0" / "recipe.json").unlink(missing_ok=True)
+    (out / "0" / "recipe.json").symlink_to(tmp_path / "secret.json")
+    for kept in out.glob("*/samples.npz"):
+        kept.unlink()
+    page = page_of(out)
+    assert "is a link out of the run's folder, which is not followed" in page.text
+    assert "password" not in page.source
