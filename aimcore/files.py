@@ -21,6 +21,7 @@ PARTIAL = ".partial"
 SAFE = "Files that were saved before are unchanged"
 """What :class:`CannotWrite` says is not lost, unless its writer knows more."""
 
+_FULL_BYTES = 2**16
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 _HINTS = {
     errno.ENOSPC: "free some space, or choose another folder",
@@ -39,28 +40,36 @@ _HINTS = {
 class CannotWrite(AimcoreError):
     """The system refused to write a file or to make a folder: the disk is full, read-only, gone, ..."""
 
-    def __init__(self, path: str, message: str) -> None:
-        self.path = path
-        self.message = message
-        super().__init__(message)
-
-    def __reduce__(self) -> tuple[type[CannotWrite], tuple[str, str]]:
-        """Survive the way from one process to another."""
-        return type(self), (self.path, self.message)
-
-    @classmethod
-    def because(cls, path: str | Path, cause: Exception, safe: str = SAFE) -> CannotWrite:
-        """The error of a write that failed just now.
+    def __init__(self, path: str, problem: str, safe: str = SAFE) -> None:
+        """Describe the refusal.
 
         Args:
             path: what was being written.
-            cause: what the system, or a library that writes, said.
+            problem: what was refused, and why.
             safe: what is not lost, as a sentence without its full stop.
         """
+        self.path = path
+        self.problem = problem
+        self.safe = safe
+        super().__init__(f"{problem}. {safe}")
+
+    def __reduce__(self) -> tuple[type[CannotWrite], tuple[str, str, str]]:
+        """Survive the way from one process to another."""
+        return type(self), (self.path, self.problem, self.safe)
+
+    @classmethod
+    def because(cls, path: str | Path, cause: Exception, safe: str = SAFE) -> CannotWrite:
+        """The error of a write that failed just now: ``cause`` is what the system, or a library that writes, raised."""
         number = cause.errno or 0 if isinstance(cause, OSError) else 0
-        said, hint = os.strerror(number) if number else str(cause), _HINTS.get(number)
-        ending = f"; {hint}" if hint else ""
-        return cls(str(path), f"cannot write {path}: {said} ({free_space(path)}){ending}. {safe}")
+        said = os.strerror(number) if number else str(cause)
+        # Libraries have errors of their own for a full disk.
+        hint = _HINTS.get(errno.ENOSPC if not number and _is_full(path) else number)
+        free = "" if "://" in str(path) else f" ({free_space(path)})"
+        return cls(str(path), f"cannot write {path}: {said}{free}" + (f"; {hint}" if hint else ""), safe)
+
+    def saying(self, safe: str) -> CannotWrite:
+        """This error, with another sentence on what is not lost."""
+        return type(self)(self.path, self.problem, safe)
 
 
 @contextmanager
@@ -146,6 +155,11 @@ def free_space(path: str | Path) -> str:
     if found.f_files and not found.f_favail:
         return "no file entries (inodes) free"
     return f"{_in_units(found.f_bavail * found.f_frsize)} free"
+
+
+def _is_full(path: str | Path) -> bool:
+    found = _statistics(Path(path))
+    return found is not None and found.f_bavail * found.f_frsize < _FULL_BYTES
 
 
 def _statistics(path: Path) -> os.statvfs_result | None:

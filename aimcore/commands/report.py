@@ -27,12 +27,13 @@ def report_command(out: Path) -> int:
 
 def draw_after_run(out: Path) -> None:
     """Draw the report of a run that just ended; whatever goes wrong is logged, and the run stays what it was."""
+    from aimcore.files import make_folder
     from aimcore.report.page import IMAGES_FOLDER
     from aimcore.running.failures import Supervised
 
     folder = out / IMAGES_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     with Supervised(folder) as supervised:
+        make_folder(folder)
         report_command(out)
     if supervised.status != "finished":
         logger.error("the report is not drawn, the run's results are unharmed; to draw it: aimcore report {}", out)

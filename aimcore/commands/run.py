@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import cast
 
 from loguru import logger
 
 from aimcore.experiment import Scale, Study
+from aimcore.report.summary import Summary
 from aimcore.running.processes import rank, world_size
 from aimcore.terminal import Terminal
 
@@ -35,14 +38,26 @@ def run_command(options: argparse.Namespace) -> int:
     summary = run_study(study, out, scale=scale, resume=options.resume, features_cache=options.features_cache)
     if rank() == 0:
         from aimcore.commands.report import draw_after_run
-        from aimcore.report.table import print_summary
 
-        print_summary(summary, Terminal(), out)
+        _print(summary, out)
         draw_after_run(out)
         logger.info("everything is in {}", out)
     wanted = {experiment.name for experiment in study.experiments}
     statuses = {entry.status for entry in summary.experiments if entry.name in wanted}
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+
+
+def _print(summary: Summary, out: Path) -> None:
+    """Print the table of results; the exit status is that of the run, also where nobody can read the table."""
+    from aimcore.report.table import print_summary
+
+    try:
+        print_summary(summary, Terminal(), out)
+        sys.stdout.flush()
+    except OSError as error:  # a full disk, a terminal that was closed
+        logger.error("the table of results cannot be printed: {}", error)
+        # What it still holds would be written when Python ends, and fail again.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _study(options: argparse.Namespace) -> tuple[Study, str | None]:

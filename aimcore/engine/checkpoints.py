@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from loguru import logger
@@ -27,10 +28,9 @@ from aimcore.engine.soundness import WEIGHTS, newest_sound, sound
 from aimcore.engine.together import on_first_rank
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
+from aimcore.errors import AimcoreError
 from aimcore.experiment import Branch
 from aimcore.files import PARTIAL, CannotWrite, make_folder, to_disk, write_atomically, writing
-
-_SAFE = "Earlier checkpoints are unchanged"
 
 
 def save(
@@ -56,19 +56,24 @@ def save(
     partial = _partial(final_folder)
     if not on_first_rank(lambda: _begin(run, final_folder)):
         return final_folder
-    engine.save_shards(partial.parent, partial.name)
-    weights = engine.full_state_dict() if final else None
-    saved_by = identity(engine.experiment, engine.module, engine.world.size)
+    try:
+        engine.save_shards(partial.parent, partial.name)
+        weights = engine.full_state_dict() if final else None
+        saved_by = identity(engine.experiment, engine.module, engine.world.size)
 
-    def complete_and_prune() -> None:
-        with writing(partial, _SAFE):
-            if weights is not None:
-                _save_weights(weights, partial / WEIGHTS, vocabulary(engine.experiment))
-            Manifest(engine.step_number, seconds, saved_by, describe_files(partial)).write(partial)
-            _publish(partial, final_folder)
-        _prune(run, keep, keep_steps)
+        def complete_and_prune() -> None:
+            with writing(partial):
+                if weights is not None:
+                    _save_weights(weights, partial / WEIGHTS, vocabulary(engine.experiment))
+                Manifest(engine.step_number, seconds, saved_by, describe_files(partial)).write(partial)
+                _publish(partial, final_folder)
+            _prune(run, keep, keep_steps)
 
-    on_first_rank(complete_and_prune)
+        on_first_rank(complete_and_prune)
+    except AimcoreError:  # raised on all ranks: none of them is writing any more
+        if engine.world.is_first:
+            _discard(partial)
+        raise
     return final_folder
 
 
@@ -76,7 +81,7 @@ def _save_weights(weights: dict[str, Tensor], path: Path, metadata: dict[str, st
     try:
         save_file(weights, path, metadata=metadata)
     except SafetensorError as error:  # also of a full disk
-        raise CannotWrite.because(path, error, _SAFE) from error
+        raise CannotWrite.because(path, error) from error
 
 
 def _begin(run: Path, final_folder: Path) -> bool:
@@ -87,7 +92,7 @@ def _begin(run: Path, final_folder: Path) -> bool:
     for leftover in leftovers(run):
         _try_to_remove(leftover)
     make_folder(partial.parent)
-    with writing(partial, _SAFE):
+    with writing(partial):
         partial.mkdir()
     return True
 
@@ -113,6 +118,14 @@ def _try_to_remove(path: Path) -> None:
             shutil.rmtree(doomed)
     except OSError as error:
         logger.warning("{} cannot be removed ({}): it is not needed any more, remove it yourself", path, error)
+
+
+def _discard(partial: Path) -> None:
+    """Remove a checkpoint that could not be written; on a full disk, the record of the failure needs its space."""
+    for path in partial.rglob("*"):
+        with suppress(OSError):
+            os.truncate(path, 0)  # a writer that failed may keep the file open, and with it the space
+    _try_to_remove(partial)
 
 
 def _partial(checkpoint: Path) -> Path:

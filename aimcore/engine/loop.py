@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from aimcore.engine.recording import Recorder
 from aimcore.engine.together import on_every_rank, on_first_rank
 from aimcore.engine.training_engine import StepResult, TrainingEngine
 from aimcore.experiment import Experiment
-from aimcore.files import make_folder
+from aimcore.files import CannotWrite, make_folder
 from aimcore.modules import ObjectiveModule
 from aimcore.values import Batch
 
@@ -91,7 +91,8 @@ def train(
         engine = on_error.enter_context(TrainingEngine(experiment))
         earlier = _begin(engine, folder, resume=resume)
         run = _Run(engine, folder, started - earlier, progress=progress, keep_steps=keep_steps)
-        status = run.steps()
+        with _naming_what_is_safe(folder):
+            status = run.steps()
         on_error.pop_all()
     barrier()  # rank 0 has written its last line
     lines = read_metrics(folder)
@@ -142,6 +143,19 @@ def _warn_of_missing(experiment: Experiment, folder: Path, num_done: int) -> Non
 
 def _missing(experiment: Experiment, lines: Sequence[Line], num_done: int) -> str:
     return in_ranges(missing_steps(lines, experiment, num_done), experiment.log_every)
+
+
+@contextmanager
+def _naming_what_is_safe(folder: Path) -> Iterator[None]:
+    """Add to the error of a refused write what it leaves to go on from."""
+    try:
+        yield
+    except CannotWrite as error:
+        last = newest(folder)
+        safe = (
+            f"The last complete checkpoint is {last}; --resume goes on from it" if last else "No checkpoint was saved"
+        )
+        raise error.saying(safe) from error
 
 
 class _Rate:

@@ -55,11 +55,16 @@ class MetricsFile:
             self._file = self._path.open("ab")
 
     def write(self, line: Line) -> None:
-        """Add a line."""
+        """Add a line.
+
+        Raises:
+            CannotWrite: the system refused; or the file is not there any more, and nobody would ever find the line.
+        """
         text = json.dumps(line, allow_nan=False) + "\n"
         with writing(self._path):
             self._file.write(text.encode())
             self._file.flush()
+            self._path.stat()
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
@@ -67,8 +72,13 @@ class MetricsFile:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file.
+
+        Raises:
+            CannotWrite: what an earlier write left behind is refused again.
+        """
+        with writing(self._path):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

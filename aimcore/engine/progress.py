@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Self
 
@@ -71,7 +72,8 @@ class BarProgress(Progress):
         return super().__enter__()
 
     def __exit__(self, *raised: object) -> None:
-        self._bar.stop()
+        with suppress(OSError):  # the terminal was closed
+            self._bar.stop()
 
     def update(self, result: StepResult, done: int) -> None:
         """Move the bar."""

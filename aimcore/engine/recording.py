@@ -8,7 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from loguru import logger
+
 from aimcore.engine.metrics import MetricsFile, flat
+from aimcore.engine.together import Attempt
 from aimcore.engine.training_engine import StepResult
 from aimcore.experiment import Experiment
 from aimcore.roles import TrackerRun
@@ -45,7 +48,15 @@ class Recorder:
     ) -> None:
         if error is not None:
             self.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        self._closing.close()
+        attempt = Attempt()
+        with attempt:
+            self._closing.close()
+        if attempt.error is None:
+            return
+        if error is None:
+            raise attempt.error
+        # On a full disk closing fails as writing did: the first error says more.
+        logger.error("{}: closing what is recorded failed too: {}", self.experiment.name, attempt.error)
 
     def _close(self, tracker: TrackerRun) -> None:
         tracker.close(self.status)

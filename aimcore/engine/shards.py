@@ -16,8 +16,6 @@ from aimcore.engine.soundness import ReportsDamage
 from aimcore.engine.together import Attempt
 from aimcore.files import CannotWrite, writing
 
-_SAFE = "Earlier checkpoints are unchanged"
-
 
 class Writes:
     """DeepSpeed's checkpoint engine, with writes that keep their error for later."""
@@ -34,11 +32,11 @@ class Writes:
         if self._error is not None:
             return None
         attempt = Attempt()
-        with attempt, writing(path, _SAFE):
+        with attempt, writing(path):
             return self._wrapped.save(state_dict, path)
         error = attempt.error
         # Torch's writer of zip files has no error of its own for what the system refuses.
-        self._error = CannotWrite.because(path, error, _SAFE) if isinstance(error, RuntimeError) else error
+        self._error = CannotWrite.because(path, error) if isinstance(error, RuntimeError) else error
         return None
 
     def raise_error(self) -> None:

@@ -13,8 +13,7 @@ Lower-case n is the number of samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ from aimcore.evaluation.ranks import largest_over_ranks, rank_and_world_size
 from aimcore.evaluation.sinks import Sink, no_images
 from aimcore.evaluation.stored import StoredTable
 from aimcore.evaluation.tables import FeatureKind, Rows
-from aimcore.files import CannotWrite
+from aimcore.files import writing
 from aimcore.locations import zarr_location
 from aimcore.wording import shown
 
@@ -175,15 +174,8 @@ class StoreSink(Sink[StoredTable]):
         with self._writing():
             self._writer.close({_DESCRIPTION: dict(self._description), "num_classes": self.num_classes})
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        where, safe = self._cache.location(self._description), "What was computed before is unchanged"
-        try:
-            yield
-        except OSError as error:
-            if isinstance(where, Path):
-                raise CannotWrite.because(where, error, safe) from error
-            raise CannotWrite(where, f"cannot write {where}: {error}. {safe}") from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self._cache.location(self._description), "What was computed before is unchanged")
 
 
 class _Writer:

@@ -11,7 +11,7 @@ import attrs
 from loguru import logger
 
 from aimcore.experiment import Experiment
-from aimcore.files import make_folder, write_atomically
+from aimcore.files import write_atomically, writing
 from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
@@ -112,10 +112,11 @@ def run_experiment(
 def _require_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
     from aimcore.engine.finding import require_new
 
-    if resume:
-        require_same(experiment, folder)
-    else:
-        first_process_says(lambda: require_new(folder))
+    with writing(folder):  # also looking at it may be refused
+        if resume:
+            require_same(experiment, folder)
+        else:
+            first_process_says(lambda: require_new(folder))
 
 
 def run_checked(
@@ -129,9 +130,10 @@ def run_checked(
 ) -> ExperimentSummary:
     """Run an experiment that is pinned and checked, as is the folder; all else is as :func:`run_experiment` has it."""
     folder = out / experiment.name
-    make_folder(folder)
     measured = Measured()
     with Supervised(folder) as supervised:
+        with writing(folder):
+            folder.mkdir(exist_ok=True)  # not its parent: the folder of results was removed if that is missing
         experiment = _begun(experiment, out, measured)
         measured.training = _train(experiment, folder, resume=resume, keep_steps=keep_steps)
         with measured.training.engine:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from loguru import logger
 
-from aimcore.errors import RunFailed
+from aimcore.errors import AimcoreError, RunFailed
+from aimcore.files import CannotWrite, write_atomically
 from aimcore.report.summary import Status
 from aimcore.running.processes import rank
 
@@ -32,7 +34,8 @@ class Supervised:
 
     def __enter__(self) -> Self:
         if rank() == 0:
-            (self.folder / ERROR_FILE).unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed here cannot be written either, and that is an error below
+                (self.folder / ERROR_FILE).unlink()
         return self
 
     def __exit__(
@@ -45,14 +48,22 @@ class Supervised:
             return error is None
         self.status = "failed"
         self.error = f"{type(error).__name__}: {error}"
-        self._write("".join(traceback.format_exception(error)))
-        return True
-
-    def _write(self, text: str) -> None:
-        path = self.folder / ERROR_FILE
         logger.error("{}: {}", self.folder.name, self.error)
         if rank() == 0:
-            path.write_text(text, encoding="utf-8")
-            logger.error("{}: the whole traceback is in {}", self.folder.name, path)
+            where = self._keep(error)
             # For those who call from Python: the log is silent there.
-            warnings.warn(f"{self.folder.name} failed: {self.error}; see {path}", RunFailed, stacklevel=5)
+            warnings.warn(f"{self.folder.name} failed: {self.error}{where}", RunFailed, stacklevel=4)
+        return True
+
+    def _keep(self, error: Exception) -> str:
+        """Write the traceback to its file; if that is refused, to the log. Says where it is."""
+        path, text = self.folder / ERROR_FILE, "".join(traceback.format_exception(error))
+        try:
+            write_atomically(path, text.encode(errors="replace"))
+        except CannotWrite as refused:
+            # An error that a user can act on needs no traceback.
+            where = f"; {refused.problem}" + ("" if isinstance(error, AimcoreError) else f". The traceback:\n{text}")
+            logger.error("{}: {}", self.folder.name, where.removeprefix("; "))
+            return where
+        logger.error("{}: the whole traceback is in {}", self.folder.name, path)
+        return f"; see {path}"

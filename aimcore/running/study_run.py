@@ -9,6 +9,7 @@ from loguru import logger
 
 from aimcore.errors import RunFolderError
 from aimcore.experiment import Study
+from aimcore.files import CannotWrite, writing
 from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 from aimcore.running.beginnings import steps_to_keep
 from aimcore.running.budgets import budgets_of
@@ -76,15 +77,26 @@ def run_study(
             entry = attrs.evolve(
                 entry, budget=budgets.get(experiment.name), left_out=joined(left_out[experiment.name], entry.left_out)
             )
-            summary = _with_entry(summary, entry, study)
-            if rank() == 0:
-                write_summary(summary, out / SUMMARY_FILE)
+            summary = _recorded(_with_entry(summary, entry, study), entry, study, out)
             if entry.status == "interrupted":
                 break
             if entry.status == "failed" and not all_failed_together(experiment.name):
                 logger.error("{}: failed on this process alone; the study ends here", experiment.name)
                 break
         return summary
+
+
+def _recorded(summary: Summary, entry: ExperimentSummary, study: Study, out: Path) -> Summary:
+    """Write the summary; where that is refused, the experiment that it was written for has failed."""
+    try:
+        if rank() == 0:
+            write_summary(summary, out / SUMMARY_FILE)
+    except CannotWrite as error:
+        logger.error("{}: {}", entry.name, error)
+        if entry.status == "finished":
+            failed = attrs.evolve(entry, status="failed", extra={**entry.extra, "error": f"CannotWrite: {error}"})
+            return _with_entry(summary, failed, study)
+    return summary
 
 
 def default_folder(study: Study, scale: str | None) -> Path:
@@ -110,8 +122,14 @@ def check_content(study: Study, out: Path, *, resume: bool) -> None:
 
     Raises:
         RunFolderError: it does not; the message says what to do.
+        CannotWrite: the system refuses to look at it.
     """
-    refusal = first_process_says(lambda: _refusal(study, out, resume))
+
+    def refused() -> str | None:
+        with writing(out):
+            return _refusal(study, out, resume)
+
+    refusal = first_process_says(refused)
     if refusal is not None:
         raise RunFolderError(refusal)
 

@@ -101,7 +101,8 @@ class JSONLinesRun(TrackerRun):
     def close(self, status: str) -> None:
         """Write what is left."""
         if self._local is not None:
-            self._local.close()
+            with writing(self._path):
+                self._local.close()
         else:
             self._upload()
 

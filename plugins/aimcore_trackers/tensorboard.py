@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from aimcore import Problem, Tracker, TrackerRun, at_least, component, hookimpl
+from aimcore.files import CannotWrite, writing
+
+_QUEUE = 1000
+"""Points that may wait to be written: more than a step has."""
 
 
 @hookimpl
@@ -52,19 +56,52 @@ class TensorBoardRun(TrackerRun):
         # Purged also at step 0: a run that begins again hides all that an earlier one left. Files are named by the
         # second alone, and a second one of that name would replace the first.
         suffix = f".{time.time_ns()}"
-        self._writer = SummaryWriter(log_dir, purge_step=resume_step, flush_secs=flush_seconds, filename_suffix=suffix)
+        self._log_dir = log_dir
+        with writing(log_dir):
+            self._writer = SummaryWriter(
+                log_dir,
+                purge_step=resume_step,
+                max_queue=_QUEUE,
+                flush_secs=flush_seconds,
+                filename_suffix=suffix,
+            )
         if recipe:
             self._writer.add_text("recipe", f"```json\n{json.dumps(recipe, indent=2)}\n```", resume_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a point to the curve of every metric."""
+        """Add a point to the curve of every metric.
+
+        Raises:
+            CannotWrite: earlier points could not be written.
+        """
+        self._require_writer()
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def sync(self) -> None:
-        """Hand all events to the system."""
-        self._writer.flush()
+        """Hand all events to the system.
+
+        Raises:
+            CannotWrite: some could not be written.
+        """
+        self._require_writer()
+        with writing(self._log_dir):
+            self._writer.flush()
 
     def close(self, status: str) -> None:
-        """Write what is left. How the run ended, TensorBoard does not keep."""
-        self._writer.close()
+        """Write what is left. How the run ended, TensorBoard does not keep.
+
+        Raises:
+            CannotWrite: some points could not be written.
+        """
+        self._require_writer()
+        with writing(self._log_dir):
+            self._writer.close()
+
+    def _require_writer(self) -> None:
+        """Check that tensorboardX still writes: an error ends its thread, and the queue to a dead thread blocks."""
+        events = self._writer.file_writer.event_writer
+        worker = getattr(events, "_worker", None)
+        if worker is not None and not worker.is_alive():
+            events._closed = True  # or it tries once more when Python ends
+            raise CannotWrite.because(self._log_dir, RuntimeError("tensorboardX stopped after an error"))

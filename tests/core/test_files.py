@@ -110,3 +110,8 @@ def test_the_hash_is_sha256(tmp_path: Path) -> None:
 def test_files_are_written_without_torch() -> None:
     code = "import sys; import aimcore.files; sys.exit('torch' in sys.modules)"
     assert run_to_end([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_refused_url_is_named_without_the_space_of_this_machine() -> None:
+    error = CannotWrite.because("s3://bucket/features", OSError(errno.EACCES, "denied"))
+    assert str(error).startswith("cannot write s3://bucket/features: Permission denied; change the permissions")

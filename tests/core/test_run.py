@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from loguru import logger
@@ -93,6 +94,17 @@ def test_the_console_script_runs_studies_as_the_module_does(study_file: str, run
 @pytest.mark.usefixtures("runs")
 def test_failures_and_interruptions_have_their_exit_status(study_file: str, num_steps: int, status: int) -> None:
     assert run.main([study_file, "--set", f"num_steps={num_steps}"]) == status
+
+
+@pytest.mark.usefixtures("runs")
+def test_results_that_cannot_be_printed_do_not_change_the_exit_status(
+    study_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = Mock(wraps=sys.stdout, **{"write.side_effect": OSError(28, "No space left on device")})
+    monkeypatch.setattr(sys, "stdout", full)
+    assert run.main([study_file]) == 0
+    assert sys.stdout is not full  # which would fail once more when Python ends
+    assert "the table of results cannot be printed: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
 def test_errors_are_told_without_a_traceback(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:

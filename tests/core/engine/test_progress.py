@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -50,6 +51,14 @@ def test_a_terminal_shows_a_bar_with_the_loss_and_the_rate() -> None:
         progress.update(RESULT, 5)
     assert "5/10" in screen.getvalue()
     assert "next_patch 0.5000" in screen.getvalue()
+
+
+def test_a_terminal_that_was_closed_does_not_end_the_run() -> None:
+    screen = io.StringIO()
+    with BarProgress("raster", console=Console(file=screen, force_terminal=True), **SHAPE) as progress:
+        progress.update(RESULT, 5)
+        screen.write = Mock(side_effect=OSError(5, "Input/output error"))  # type: ignore[method-assign]
+    screen.write.assert_called()
 
 
 def test_padded_images_are_told_with_their_area(said: list[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from aimcore.evaluation import FeatureCache, FeatureKind, cache, stored
 from aimcore.evaluation.cache import CacheNotShared
 from aimcore.evaluation.stored import StoredTable
 from aimcore.evaluation.tables import Rows
+from aimcore.files import CannotWrite
 
 CPU = torch.device("cpu")
 DESCRIPTION: dict[str, Any] = {"trunk": {"width": 3}, "layers": [0, 1]}
@@ -234,3 +237,18 @@ def test_a_shuffled_piece_mixes_chunks_from_anywhere_and_their_rows(tmp_path: Pa
     assert (len(numbers), len(chunks.unique())) == (6, 3)
     assert torch.equal(piece.labels, numbers % 5)
     assert (chunks.diff() != 0).sum() > 2
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("batches", [[], [[0, 1, 2]]], ids=["at the beginning", "at the end"])
+def test_features_that_the_system_refuses_to_write_are_an_error_that_says_where(
+    batches: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = FeatureCache(str(tmp_path))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    if batches:
+        monkeypatch.setattr(zarr.Array, "append", Mock(side_effect=full))
+    else:
+        monkeypatch.setattr(zarr, "open_group", Mock(side_effect=full))
+    with pytest.raises(CannotWrite, match=rf"cannot write {tmp_path}/.*\.zarr: No space left on device .*free"):
+        _write(where, batches)

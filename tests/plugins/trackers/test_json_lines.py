@@ -7,6 +7,7 @@ import fsspec
 import pytest
 
 from aimcore import InvalidValue
+from aimcore.files import CannotWrite
 from aimcore_trackers import JSONLines
 from aimcore_trackers.json_lines import JSONLinesRun, NotATrackerFile
 
@@ -95,3 +96,14 @@ def test_a_file_that_a_crash_left_with_half_a_line_is_the_trackers(cut: str, tmp
     path.write_text('{"step": 0, "gradient_norm": null, "loss": NaN}\n' + cut)
     JSONLines(url=str(path)).open("runs/one", {}, 1).close("finished")
     assert path.read_text() == '{"step": 0, "gradient_norm": null, "loss": NaN}\n'
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that is always full")
+def test_a_full_disk_is_named_when_a_line_is_written_and_when_the_file_is_closed(tmp_path: Path) -> None:
+    run = JSONLines(url=str(tmp_path / "metrics.jsonl")).open("raster", {}, 0)
+    assert run._local is not None
+    run._local.close()
+    run._local = open("/dev/full", "ab")  # noqa: SIM115
+    for act in (lambda: run.log(0, {}), lambda: run.close("failed")):
+        with pytest.raises(CannotWrite, match=r"metrics\.jsonl: No space left on device"):
+            act()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 pytest.importorskip("tensorboardX", reason="needs the extra: pip install 'aimcore[tensorboard]'")
 
+from aimcore.files import CannotWrite
 from aimcore_trackers.tensorboard import TensorBoard
 
 RECIPE = {"schema_version": 1, "experiment": {"name": "raster"}}
@@ -76,3 +79,17 @@ def test_tensorboard_shows_a_resumed_run_as_one_curve(tmp_path: Path) -> None:
     shown.Reload()
     found = [(event.step, event.value) for event in shown.Scalars("loss/next_patch")]
     assert found == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0), (5, 50.0)]
+
+
+def test_a_full_disk_is_an_error_and_nothing_waits_for_the_writer_that_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    run = TensorBoard(flush_seconds=1).open(str(tmp_path), {}, 0)
+    events = run._writer.file_writer.event_writer
+    monkeypatch.setattr(events._ev_writer, "write_event", Mock(side_effect=OSError(28, "No space left on device")))
+    run._writer.add_scalar("lost", 1.0, 0)
+    events._worker.join(timeout=60)
+    for act in (lambda: run.log(1, {"loss": 1.0}), run.sync, lambda: run.close("failed")):
+        with pytest.raises(CannotWrite, match=r"cannot write .*tensorboard: tensorboardX stopped after an error"):
+            act()
