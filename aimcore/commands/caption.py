@@ -13,6 +13,8 @@ import attrs
 from rich import box
 from rich.table import Table
 
+from aimcore import limits
+from aimcore.component import at_least
 from aimcore.errors import AimcoreError, InvalidValue, UnreadableSample
 from aimcore.experiment import Experiment
 from aimcore.terminal import Terminal
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from aimcore.running.trained import Trained
 
 _BATCH = 32
+_MOST_CAPTIONS = 10_000
 
 
 class CannotCaption(AimcoreError):
@@ -57,19 +60,20 @@ class CaptionOptions:
         """
         from aimcore.evaluation.generation import Sampling
 
-        wrong = [(name, f"must be at least 1, got {value}") for name, value in self._counts() if value < 1]
+        wrong = [problem for name, value, most in self._counts() for problem in at_least(name, value, 1, most)]
         if wrong:
             raise InvalidValue("caption", wrong)
         given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "seed": self.seed}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Sampling(**changes) if self.sample or changes or self.num > 1 else None
 
-    def _counts(self) -> Iterator[tuple[str, int]]:
-        yield "num", self.num
+    def _counts(self) -> Iterator[tuple[str, int, int]]:
+        """Names and values of what is counted, and the most that it may be."""
+        yield "num", self.num, _MOST_CAPTIONS
         if self.max_tokens is not None:
-            yield "max_tokens", self.max_tokens
+            yield "max_tokens", self.max_tokens, limits.PATCHES
         if self.area is not None:
-            yield "area", self.area
+            yield "area", self.area, limits.PATCHES
 
 
 @attrs.frozen(eq=False)

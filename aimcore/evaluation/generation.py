@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimcore.component import Checked, Problem, at_least, settings
+from aimcore.component import Checked, Problem, at_least, settings, within
 from aimcore.evaluation.modes import held
 from aimcore.modules import ObjectiveModule
 from aimcore.randomness import keyed_uniform
@@ -41,6 +41,8 @@ class Sampling(Checked):
         """Something must be left to draw from."""
         if not self.temperature > 0:
             yield Problem("temperature", f"must be positive (greedy captions need no sampling), got {self.temperature}")
+        else:
+            yield from within("temperature", self.temperature, 1e-6, 1e6)  # float32 logits are divided by it
         if self.top_k is not None:
             yield from at_least("top_k", self.top_k, 1)
         if self.top_p is not None and not 0 < self.top_p <= 1:

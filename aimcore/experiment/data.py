@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import floor
+from math import ceil, floor
 from typing import Any, Literal
 
 import attrs
@@ -16,6 +16,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _WIDEST_CROP = 1000
 _MOST_JITTER = 100
+_MOST_WEIGHT = 10**9
 _MOST_PIXEL = 10**6
 """Largest mean or standard deviation, where pixels lie in [0, 1]."""
 _MOST_LOG2_AREA = limits.PATCHES.bit_length() - 1
@@ -171,12 +172,20 @@ class Data(Checked):
         yield from at_least("batch_size", self.batch_size, 1, limits.BATCH)
         yield from at_least("image_size", self.image_size, 1, limits.IMAGE_SIDE)
         yield from within("eval_crop", self.eval_crop, 0.01, 1)
+        if self.eval_crop >= 0.01 and self.image_size / self.eval_crop > limits.IMAGE_SIDE:
+            side = ceil(self.image_size / self.eval_crop)
+            yield Problem(
+                "eval_crop", f"would resize the short side to {side} px, and {limits.IMAGE_SIDE} are the most: raise it"
+            )
         yield from at_least("num_workers", self.num_workers, 0, limits.PROCESSES)
         yield from at_least("max_unreadable", self.max_unreadable, 0, limits.IMAGES)
         yield from within("max_unreadable_share", self.max_unreadable_share, 0, 1)
         weights = {} if self.caption_weights is None else self.caption_weights
         if self.caption_weights is not None and not (all(v >= 0 for v in weights.values()) and any(weights.values())):
             yield Problem("caption_weights", f"must be null or weights of 0 and more, not all 0, got {dict(weights)}")
+        for kind, weight in weights.items():
+            if weight > _MOST_WEIGHT:
+                yield Problem(f"caption_weights.{kind}", f"must be at most {_MOST_WEIGHT}, got {weight}")
         if len(self.mean) > limits.CHANNELS:
             yield Problem("mean", f"must have at most {limits.CHANNELS} values, got {len(self.mean)}")
         for place, value in enumerate(self.mean):

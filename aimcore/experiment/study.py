@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from aimcore.component import Checked, Problem, settings
+from aimcore.component import Checked, Problem, settings, within
 from aimcore.experiment.names import study_name_problems
 from aimcore.experiment.run import Experiment
 
@@ -74,6 +74,9 @@ class Study(Checked):
             )
         for name in sorted(set(self.paper) - set(names)):
             yield Problem("paper", f"no experiment is called {name!r}; there are {names}")
+        for name, scores in self.paper.items():
+            for score, value in scores.items():
+                yield from within(f"paper.{name}.{score}", value, 0, 1)
         points = self.scaling.points if self.scaling is not None else ()
         for name in sorted(set(points) - set(names)):
             yield Problem("scaling.curves", f"no experiment is called {name!r}; there are {names}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,14 +65,22 @@ def check_study(
 
 
 def check_experiment(
-    experiment: Experiment, *, world_size: int, out: Path, features_cache: str | None = None
+    experiment: Experiment,
+    *,
+    world_size: int,
+    out: Path,
+    features_cache: str | None = None,
+    paper: Mapping[str, float] | None = None,
 ) -> LeftOut:
     """Check an experiment that runs alone, as :func:`check_study` does, and return what its sources leave out.
+
+    ``paper`` holds the paper's scores, which are fractions.
 
     Raises:
         InvalidValue: all that is wrong, each problem with its path.
     """
-    alone, sources = Study(name=experiment.name, experiments=[experiment]), _Sources()
+    alone = Study(name=experiment.name, experiments=[experiment], paper={experiment.name: paper or {}})
+    sources = _Sources()
     problems = [
         *_problems_of(experiment, world_size, sources),
         *beginning_problems(experiment, alone, out),

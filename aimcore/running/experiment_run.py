@@ -100,7 +100,9 @@ def run_experiment(
     experiment, folder = pinned(experiment), out / experiment.name
     first_process_says(lambda: require_free(folder, out))
     _require_folder(experiment, folder, resume=resume)
-    left_out = check_experiment(experiment, world_size=world_size(), out=out, features_cache=features_cache)
+    left_out = check_experiment(
+        experiment, world_size=world_size(), out=out, features_cache=features_cache, paper=paper
+    )
     log_left_out({experiment.name: left_out})
     sharing = Sharing(features_cache=features_cache)
     with locked(folder, also_free=[out]):

@@ -117,6 +117,11 @@ def test_unreadable_pictures_are_named_and_skipped(
     [
         (["nowhere.png"], "there is no picture that can be read in nowhere.png"),
         (["x.png", "--num", "0"], "num: must be at least 1, got 0"),
+        (["x.png", "--num", "1000000000"], "num: must be at most 10000, got 1000000000"),
+        (["x.png", "--area", "1000000000"], "area: must be at most 65536, got 1000000000"),
+        (["x.png", "--temperature", "1e-300"], "temperature: must lie between 1e-06 and 1000000.0, got 1e-300"),
+        (["x.png", "--temperature", "inf"], "temperature: must be a number, got inf: it is not finite"),
+        (["x.png", "--seed", "99999999999999999999"], "seed: must be a whole number, got 99999999999999999999: it has"),
         (["x.png", "--temperature", "0"], "temperature: must be positive"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
@@ -10,7 +11,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aimcore import Augmentation, Branch, Component, Data, Experiment, InvalidValue, NativeResolution, Study
+from aimcore import (
+    Augmentation,
+    Branch,
+    Component,
+    Data,
+    Experiment,
+    InvalidValue,
+    NativeResolution,
+    Study,
+    run_experiment,
+)
 from aimcore.cost import cost_of
 from aimcore.declared import field_types, is_mapping, is_sequence, item_types, members
 from aimcore.plugins import installed
@@ -171,6 +182,8 @@ def test_every_registered_component_with_numbers_is_among_them() -> None:
         ("Data.image_size", 10**9),
         ("Data.num_workers", 10**6),
         ("Data.std", 1e-308),
+        ("Data.caption_weights", 1e308),
+        ("Data.image_size", 16384),
         ("Augmentation.color_jitter", -0.1),
         ("Augmentation.crop_ratio", 1e-9),
         ("Optimizer.eps", -1),
@@ -191,8 +204,18 @@ def test_every_registered_component_with_numbers_is_among_them() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_refused(field: str, number: float) -> None:
-    name = field.split(".")[1]
+    name = "eval_crop" if number == 16384 else field.split(".")[1]
     assert any(name in path for path, _ in problems_of(*PLACES[field], number))
+
+
+@pytest.mark.parametrize("score", [56.1, -0.1, math.nan])
+def test_the_papers_scores_are_fractions_before_anything_runs(score: float, tmp_path: Path) -> None:
+    experiment, _ = PLACES["ViT.width"]
+    with pytest.raises(InvalidValue, match=r"paper\.plain\.linear: must "):
+        Study(name="one", experiments=[experiment], paper={"plain": {"linear": score}})
+    with pytest.raises(InvalidValue, match=r"paper\.plain\.linear: must "):
+        run_experiment(experiment, tmp_path, paper={"linear": score})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_parameters_than_any_machine_holds_are_refused_before_they_are_counted() -> None:
