@@ -11,7 +11,7 @@ from aimcore.data.decoding import decode
 from aimcore.errors import UnreadableSample
 from aimcore.locations import file_system
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Files of a folder that are taken for pictures."""
 # What file systems raise for what is missing; a lacking package is an ImportError.
 _UNREADABLE = (OSError, ValueError, ImportError)

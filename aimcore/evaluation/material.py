@@ -188,12 +188,21 @@ class Material:
         if not has_captions(source, self._weights(kind)):
             yield f"the first samples have no caption{'' if kind is None else f' of kind {kind!r}'}"
         if group_by is not None:
-            known = [set(source.read(index).extras) for index in range(min(len(source), 4))]
-            if not any(group_by in keys for keys in known):
+            known = list(_first_extras(source))
+            if known and not any(group_by in keys for keys in known):
                 yield f"the first samples have nothing called {group_by!r} (they have {sorted(set().union(*known))})"
 
     def _weights(self, kind: str | None) -> Mapping[str, float] | None:
         return self.experiment.data.caption_weights if kind is None else {kind: 1.0}
+
+
+def _first_extras(source: OpenSource) -> Iterator[set[str]]:
+    """What the first samples that can be read have besides image, label and captions."""
+    for index in range(min(len(source), 4)):
+        try:
+            yield set(source.read(index).extras)
+        except UnreadableSample:
+            continue
 
 
 def shuffled(num: int) -> list[int]:

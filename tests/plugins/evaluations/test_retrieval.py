@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from plugins.evaluations.material import Grey, KnownModule, experiment, measured, misfits
+from plugins.evaluations.material import Grey, KnownModule, OpenGrey, experiment, measured, misfits
 
-from aimcore import InvalidValue
+from aimcore import InvalidValue, Sample, UnreadableSample
 from aimcore.evaluation.evaluating import evaluation_problems
 from aimcore_evaluations import Retrieval
 
@@ -70,6 +70,18 @@ def test_a_kind_of_captions_can_be_asked_for() -> None:
         problem
         == "retrieval needs captioned images in data.validation: the first samples have no caption of kind 'alt'"
     )
+
+
+def test_a_first_image_that_cannot_be_read_hides_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = OpenGrey.read
+
+    def damaged(source: OpenGrey, index: int) -> Sample:
+        if index == 0:
+            raise UnreadableSample("grey 0", "damaged")
+        return read(source, index)
+
+    monkeypatch.setattr(OpenGrey, "read", damaged)
+    assert misfits(Grey(captions=("a", "b", "c")), Retrieval(group_by="half")) == []
 
 
 def test_what_does_not_fit_is_told() -> None:
