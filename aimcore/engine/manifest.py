@@ -126,7 +126,8 @@ def _problems_with_values(entries: Mapping[str, Any], folder: str) -> Iterator[s
     if not isinstance(saved_by, dict):
         yield f"must describe in saved_by what saved it, not {_shown(saved_by)}"
     for name, value in saved_by.items():
-        if type(value) not in (str, int) or len(str(value)) > _LONGEST_VALUE:
+        # Messages show them: no control characters, no halves of characters.
+        if type(value) not in (str, int) or len(str(value)) > _LONGEST_VALUE or not str(value).isprintable():
             yield f"has {_shown(value)} as {_shown(name)} in saved_by"
     if not isinstance(files, dict) or not files:
         yield f"must list the checkpoint's files, not {_shown(files)}"

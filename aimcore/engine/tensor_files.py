@@ -24,6 +24,7 @@ _LARGEST_HEADER = 100_000_000
 _LARGEST_NUMBER = 2**62
 _MOST_VALUES = 2**40
 _MOST_DIMENSIONS = 64
+_LONGEST_NAME = 1000
 _METADATA = "__metadata__"
 _ENTRY = {"dtype", "shape", "data_offsets"}
 _DTYPES = {
@@ -117,6 +118,8 @@ def _problems(header: Mapping[str, Any], metadata: Any, data_bytes: int | None) 
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         yield "its metadata are not texts by name"
     for name, entry in header.items():
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            yield f"it has an entry of the name {shown(name)}"
         problem = _problem_with(entry)
         if problem is not None:
             yield f"its entry {shown(name)} {problem}"

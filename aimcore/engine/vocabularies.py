@@ -10,6 +10,7 @@ from typing import Any
 
 from aimcore.engine.errors import WeightsMismatch
 from aimcore.experiment import Experiment
+from aimcore.wording import shown
 
 _KEY = "vocabulary"
 
@@ -39,4 +40,6 @@ def require_vocabulary(experiment: Experiment, described: Mapping[str, Any]) -> 
     there, here = described.get(_KEY), vocabulary(experiment).get(_KEY)
     if there is not None and there != here:
         source = weights.url or f"what experiment {weights.experiment!r} ends with"
-        raise WeightsMismatch(source, [f"ids of text are of another vocabulary ({there} there, {here} here)"])
+        raise WeightsMismatch(
+            source, [f"ids of text are of another vocabulary ({shown(there)} there, {shown(here)} here)"]
+        )

@@ -78,7 +78,9 @@ def test_weights_of_another_vocabulary_are_refused(tokenizer: BPE, tmp_path: Pat
     begun = attrs.evolve(captioning(tokenizer), initial_weights=Weights(url=str(weights), part="all"))  # type: ignore[misc]
     changed = attrs.evolve(begun, objective=captioning(other).objective)  # type: ignore[misc]
     train(begun, tmp_path / "begun", progress=False).engine.close()
-    with pytest.raises(WeightsMismatch, match=r"another vocabulary \(bpe, 270 ids, .* there, bpe, 270 ids, .* here\)"):
+    with pytest.raises(
+        WeightsMismatch, match=r"another vocabulary \('bpe, 270 ids, .*' there, 'bpe, 270 ids, .*' here\)"
+    ):
         train(changed, tmp_path / "changed", progress=False)
     the_trunk = attrs.evolve(changed, initial_weights=Weights(url=str(weights)))  # type: ignore[misc]
     train(the_trunk, tmp_path / "the-trunk", progress=False).engine.close()
