@@ -6,13 +6,17 @@ Query, key and value are three modules. Shape suffixes: B batch, N tokens, D wid
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import copy
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from aimcore.attention import Mask, attend, attention_probabilities
+from aimcore.errors import BrokenContract
+
+Part = TypeVar("Part", bound=nn.Module)
 
 _TRUNCATED_STD = 0.879626
 """Standard deviation of a standard normal variable truncated to [-2, 2]."""
@@ -206,3 +210,46 @@ class MaskToken(nn.Module):
     def forward(self, tokens_BND: Tensor, hidden_BN: Tensor) -> Tensor:
         """Replace the tokens where ``hidden_BN`` is True."""
         return torch.where(hidden_BN.unsqueeze(-1), self.token.to(tokens_BND.dtype), tokens_BND)
+
+
+def frozen_copy(module: Part) -> Part:
+    """A copy whose weights are buffers: a teacher that no optimiser trains.
+
+    Buffers are float32, whole on every rank and in checkpoints, at every ZeRO stage and precision; frozen parameters
+    are partitioned at stage 3 and rounded to bfloat16 with precision "bf16". Call it in the constructor of an
+    objective's module.
+    """
+    copied = copy.deepcopy(module)
+    buffers: dict[int, Tensor] = {}
+    for part in copied.modules():
+        for name, weight in list(part.named_parameters(recurse=False, remove_duplicate=False)):
+            buffer = buffers.setdefault(id(weight), weight.detach().clone())
+            delattr(part, name)
+            part.register_buffer(name, buffer)
+            setattr(part, name, buffer)  # recurrent layers hear of it, which keep a list of their weights
+    return copied
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, module: nn.Module, momentum: float) -> None:
+    """Move a :func:`frozen_copy` of ``module`` towards it: ``momentum * average + (1 - momentum) * weights``.
+
+    Call it in :meth:`aimcore.modules.ObjectiveModule.after_step`, where weights are whole and float32. Buffers of
+    integers are copied.
+
+    Raises:
+        BrokenContract: it is called elsewhere at ZeRO stage 3, or ``average`` is no copy of ``module``.
+    """
+    values = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    for name, kept in average.named_buffers():
+        value = values.get(name)
+        if value is None or value.shape != kept.shape:
+            raise BrokenContract(
+                f"the average holds {name} {list(kept.shape)}, and the module "
+                f"{'has none' if value is None else list(value.shape)}: move a frozen_copy of the same module, only "
+                "in after_step, where weights are whole"
+            )
+        if kept.is_floating_point():
+            kept.lerp_(value.to(kept.dtype), 1 - momentum)
+        else:
+            kept.copy_(value)

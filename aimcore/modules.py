@@ -163,6 +163,21 @@ class ObjectiveModule(nn.Module, ABC):
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """The losses of this batch."""
 
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Move this module's own state, such as an average of the weights (an EMA teacher). Optional.
+
+        Called on every rank once per update, not per micro-batch, without gradients. All of this module's parameters
+        are whole and float32 during the call, at every ZeRO stage and precision, to be read: what this changes are
+        buffers, which stay float32, whole and in checkpoints too. :func:`aimcore.layers.frozen_copy` makes a copy of a
+        module whose weights are buffers, and :func:`aimcore.layers.move_average` moves it. No module is called here.
+
+        What depends on data must be added up over ranks here, and be the same on all of them afterwards.
+
+        Args:
+            step: updates done, this one included.
+            num_steps: updates that the whole run has.
+        """
+
     def predicted_patches(self, batch: Batch) -> PredictedPatches:
         """The predictions behind the losses of this batch, as pixels. Optional, for pictures.
 

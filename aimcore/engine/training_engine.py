@@ -22,6 +22,7 @@ from aimcore.engine.schedule import learning_rate
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
 from aimcore.engine.soundness import ReportsDamage
 from aimcore.engine.together import on_every_rank
+from aimcore.engine.whole import buffers_kept_as_they_are, call_after_step, whole
 from aimcore.experiment import Experiment
 from aimcore.modules import ObjectiveModule
 from aimcore.values import Batch, Loss
@@ -79,7 +80,10 @@ class TrainingEngine:
             fused=True,
         )
         trained.to(self.world.device)
-        engine, *_ = load_deepspeed().initialize(model=trained, optimizer=adam, config=config, dist_init_required=False)
+        with buffers_kept_as_they_are(trained):
+            engine, *_ = load_deepspeed().initialize(
+                model=trained, optimizer=adam, config=config, dist_init_required=False
+            )
         if self.world.size == 1 and settings.engine.zero_stage == 0:
             # Alone, there is nothing to average; DeepSpeed would copy the whole gradient there and back.
             engine.enable_backward_allreduce = False
@@ -111,6 +115,7 @@ class TrainingEngine:
         losses = {name: sums[name] / count for name, count in counts.items() if count}
         norm = self._update(losses)
         self.step_number += 1
+        call_after_step(self.module, self.experiment, self.step_number)
         return StepResult(losses, counts, *sizes, norm, rate, stop)
 
     def _set_learning_rate(self) -> float:
@@ -180,7 +185,7 @@ class TrainingEngine:
         With precision "bf16" these are the float32 masters. Every rank must call it, and every rank gets all of it.
         """
         state = self.module.state_dict(keep_vars=True)
-        return {name: _whole(value, self.experiment).cpu().clone() for name, value in state.items()}
+        return {name: whole(value, self.experiment.engine).cpu().clone() for name, value in state.items()}
 
     def save_shards(self, folder: Path, tag: str) -> None:
         """Write DeepSpeed's files into ``folder/tag``; see :mod:`aimcore.engine.checkpoints`, which makes it safe."""
@@ -229,18 +234,3 @@ def _total(losses: Mapping[str, Loss], counts: Mapping[str, int]) -> Tensor:
         loss.sum * (loss.weight / counts[name]) if counts[name] else loss.sum * 0.0 for name, loss in losses.items()
     ]
     return torch.stack(shares).sum()
-
-
-def _whole(value: Tensor, experiment: Experiment) -> Tensor:
-    load_deepspeed()
-    from deepspeed.runtime.zero import GatheredParameters
-    from deepspeed.utils import safe_get_full_fp32_param
-
-    engine = experiment.engine
-    masters_are_apart = engine.zero_stage == 3 or engine.precision == "bf16"
-    if masters_are_apart and isinstance(value, nn.Parameter) and value.requires_grad:
-        master: Tensor = safe_get_full_fp32_param(value)
-        return master.detach()
-    with GatheredParameters([value], enabled=hasattr(value, "ds_id")):
-        whole = value.detach().clone()
-    return whole.float() if whole.is_floating_point() else whole
