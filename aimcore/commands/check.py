@@ -171,6 +171,11 @@ def _print_outcomes(
     for component in unchecked:
         table.add_row(f"{component.role}/{component.name}", "none", "has no examples(): check an instance in a test")
     console.print(table)
+    for label, each in outcomes.items():
+        for outcome in each:
+            if outcome.skipped:
+                text = f"{label} {outcome.check} was skipped: {outcome.skipped}"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
     for fault, where in _by_fault(outcomes).items():
         for name in where:
             console.print(name, style="bold", highlight=False)

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ import attrs
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import HashStore  # type: ignore[attr-defined]  # public, but not in torch's stubs
+from torch.distributed import FileStore, HashStore  # type: ignore[attr-defined]  # public, but not in torch's stubs
 
 T = TypeVar("T")
 
@@ -58,6 +59,22 @@ def start(num_threads: int | None = None) -> World:
         deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
         atexit.register(_leave)
     return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def join(meeting: Path, rank: int, size: int) -> None:
+    """Make this process one of ``size`` on this machine that train together on the CPU, without a launcher.
+
+    Args:
+        meeting: a file that does not exist yet, the same for all.
+        rank: this process's number among them.
+        size: how many they are.
+    """
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
+    deepspeed = load_deepspeed()
+    store = FileStore(str(meeting), size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False, verbose=False)
+    atexit.register(_leave)
 
 
 def threads_per_process() -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import Literal, NamedTuple
+from unittest import SkipTest
 
 from aimcore.component import Component
 from aimcore.errors import BrokenContract
@@ -21,16 +22,25 @@ class Outcome(NamedTuple):
     check: str
     fault: str
     """What is wrong and what to do; empty if the check passed."""
+    skipped: str = ""
+    """Why the check could not be made here; empty if it was."""
 
 
 def outcomes_of(component: Component) -> Iterator[Outcome]:
     """Run every check of ``component``; whatever its code raises counts as a fault."""
     for check in checks_for(component):
-        yield Outcome(check.__name__, fault_of(check, component))
+        try:
+            yield Outcome(check.__name__, fault_of(check, component))
+        except SkipTest as skip:
+            yield Outcome(check.__name__, "", str(skip))
 
 
 def fault_of(check: Check, component: Component) -> str:
-    """What ``check`` finds wrong with ``component``, and in which line it came up; empty if nothing."""
+    """What ``check`` finds wrong with ``component``, and in which line it came up; empty if nothing.
+
+    Raises:
+        SkipTest: the check cannot be made here.
+    """
     # A check calls a stranger's code, which may fail in any way; the other checks must still be run.
     try:
         check(component)
@@ -38,6 +48,8 @@ def fault_of(check: Check, component: Component) -> str:
         return f"{fault}{_line_of(fault.__cause__, component)}"
     except BrokenContract as fault:
         return str(fault)
+    except SkipTest:
+        raise
     except Exception as error:  # noqa: BLE001
         return _raised(error, component)
     return ""

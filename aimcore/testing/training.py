@@ -15,6 +15,7 @@ from aimcore.testing.requirements import explained, require, seeded
 from aimcore.values import Batch
 
 _NUM_STEPS = 2
+_OPTIMIZER = Optimizer(peak_lr=1e-2)
 _TOLERANCE = 1e-4
 """Relative difference of float32 losses that sum in another order."""
 
@@ -50,8 +51,9 @@ def _losses(build: Callable[[], ObjectiveModule], batch: Batch, stage: int) -> l
         return [sum(engine.step([batch]).losses.values()) for _ in range(_NUM_STEPS)]
 
 
-def settings(**engine: Any) -> Experiment:
+def settings(*, optimizer: Optimizer = _OPTIMIZER, **engine: Any) -> Experiment:
     """An experiment whose engine settings count, the rest of ``engine`` at their defaults; its parts are not used."""
+    chosen: dict[str, Any] = {"num_threads": torch.get_num_threads(), "precision": "fp32", **engine}
     data = Data(train=StandInSource(), validation=StandInSource(), batch_size=4, image_size=4)
     return Experiment(
         name="conformance",
@@ -59,6 +61,6 @@ def settings(**engine: Any) -> Experiment:
         trunk=StandInTrunk(),
         objective=StandInObjective(),
         num_steps=_NUM_STEPS,
-        optimizer=Optimizer(peak_lr=1e-2),
-        engine=Engine(num_threads=torch.get_num_threads(), **{"precision": "fp32", **engine}),
+        optimizer=optimizer,
+        engine=Engine(**chosen),
     )

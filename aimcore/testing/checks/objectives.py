@@ -14,7 +14,7 @@ from aimcore.roles import Objective
 from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.cases import Case
 from aimcore.testing.causality import leaks_of
-from aimcore.testing.checks import Check, modules
+from aimcore.testing.checks import Check, modules, states
 from aimcore.testing.checks.skills import check_it_can_what_it_says
 from aimcore.testing.material import (
     GRID,
@@ -213,6 +213,7 @@ CHECKS: tuple[Check, ...] = (
     check_the_batch_is_left_as_it_was,
     check_a_dry_run_can_count_it,
     check_it_trains_alike_at_zero_stages_0_and_3,
+    *states.CHECKS,
 )
 
 

@@ -82,9 +82,7 @@ def test_changing_a_parameter_there_is_refused_and_leaves_the_weights_whole(
 
     with TrainingEngine(settings(zero_stage=stage, precision=precision), module) as engine:
         monkeypatch.setattr(type(module), "after_step", scale)
-        with pytest.raises(
-            BrokenContract, match=r"after_step changes parameters \(trunk.embed.weight\): they"
-        ):
+        with pytest.raises(BrokenContract, match=r"after_step changes parameters \(trunk.embed.weight\): they"):
             engine.step([batch()])
         assert stage == 0 or float(engine.full_state_dict()["trunk.embed.weight"].abs().max()) > 0
 
@@ -115,9 +113,7 @@ def test_an_average_moved_in_a_forward_says_where_it_belongs(monkeypatch: pytest
     monkeypatch.setattr(type(module), "forward", moving)
     with (
         TrainingEngine(settings(zero_stage=3), module) as engine,
-        pytest.raises(
-            BrokenContract, match=r"the module \[0\]: move a frozen_copy of the same module, only in"
-        ),
+        pytest.raises(BrokenContract, match=r"the module \[0\]: move a frozen_copy of the same module, only in"),
     ):
         engine.step([batch()])
 

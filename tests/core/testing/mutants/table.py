@@ -21,6 +21,7 @@ from core.testing.mutants import (
     probes,
     sources,
     targets,
+    teachers,
     tokenizers,
     trackers,
     trunks,
@@ -45,7 +46,7 @@ MODULES = {
     "tokenizers": tokenizers,
     "decoders": decoders,
 }
-MORE = (("objectives", captions), ("objectives", masking))
+MORE = (("objectives", captions), ("objectives", masking), ("objectives", teachers))
 """Further modules of mutants, with their roles."""
 EVERY = (*MODULES.items(), *MORE)
 SOUND: tuple[Component, ...] = tuple(sound for _, module in EVERY for sound in module.SOUND)
