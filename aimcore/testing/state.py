@@ -21,7 +21,7 @@ from aimcore.assembly import assembled
 from aimcore.experiment import Optimizer
 from aimcore.modules import ObjectiveModule
 from aimcore.roles import Objective
-from aimcore.testing.material import as_float32, batch_for, draw_nonzero, part_of, random_images
+from aimcore.testing.material import as_float32, batch_for, part_of, random_images
 from aimcore.testing.parts import StandInTrunk
 from aimcore.testing.requirements import FAULTS, seeded
 from aimcore.testing.training import settings
@@ -81,7 +81,9 @@ def _pretend_to_train(objective: Objective, module: ObjectiveModule, step: int) 
     """A forward, other weights, and what the objective does after an update."""
     with seeded(), torch.no_grad():
         module(batch_of_step(objective, step))
-        draw_nonzero(module)
+        for weight in module.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight), alpha=0.1)
         module.after_step(step + 1, NUM_STEPS)
 
 
