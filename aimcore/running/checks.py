@@ -126,8 +126,10 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
     except InvalidValue as error:
         yield from (Problem(f"data.{path}", message) for path, message in error.problems)
     yield from _schedule_problems(experiment)
-    yield from _text_problems(experiment)
-    yield from _weight_problems(experiment)
+    text_problems = list(_text_problems(experiment))
+    yield from text_problems
+    if not text_problems:  # without its vocabulary no objective can be built
+        yield from _weight_problems(experiment)
     yield from problems_of_evaluations(experiment)
     if sources is not None:
         yield from _data_problems(experiment, sources)
