@@ -7,6 +7,7 @@ from pathlib import Path
 from aimcore.errors import AimcoreError, RunFolderError
 from aimcore.experiment import Experiment
 from aimcore.running.processes import first_process_says
+from aimcore.wording import shortened
 
 RECIPE_FILE = "recipe.json"
 
@@ -26,7 +27,10 @@ def difference_from_recorded(experiment: Experiment, run: Path) -> str | None:
     if recorded == experiment:
         return None
     places = differences_between(recipe.to_recipe(recorded), recipe.to_recipe(experiment))
-    told = [f"{place.path} ({in_words(place.left)} there, {in_words(place.right)} here)" for place in places]
+    told = [
+        f"{place.path} ({shortened(in_words(place.left))} there, {shortened(in_words(place.right))} here)"
+        for place in places
+    ]
     return f"{experiment.name} differs in {', '.join(told)}"
 
 
