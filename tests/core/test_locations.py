@@ -1,10 +1,12 @@
 """URLs that may be opened, and what happens to those that may not."""
 
 import base64
+import itertools
 import json
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import fsspec
 import pytest
@@ -15,7 +17,16 @@ from aimcore import AimcoreError, Weights
 from aimcore.data.pictures import read_picture
 from aimcore.errors import LocationError
 from aimcore.evaluation.cache import FeatureCache
-from aimcore.locations import ALLOW, PROTOCOLS, file_system, local_path, open_location, problem_with, zarr_location
+from aimcore.locations import (
+    ALLOW,
+    ARCHIVES,
+    PROTOCOLS,
+    file_system,
+    local_path,
+    open_location,
+    problem_with,
+    zarr_location,
+)
 from aimcore.recipe import load, save
 from aimcore_sources import BundledFashionMNIST, CaptionedFolder, ImageFolder, WebDataset, ZarrImages, write_zarr
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
@@ -94,6 +105,33 @@ def test_every_protocol_that_fsspec_knows_is_decided_upon() -> None:
     refused = {name for name in known if problem_with(f"{name}://x") is not None}
     assert {"reference", "generic", "dask", "dir", "cached", "git", "jupyter", "libarchive", "data"} <= refused
     assert known - refused <= PROTOCOLS
+
+
+LINKS = (
+    "", "a", "A", "/a", "C:/a", "zip", "zip://a", "tar://", "memory", "memory://a", "file://a", "data:", "data:,a",
+    "reference", "reference://a", "Reference://a", "dask", "async_wrapper", "zip:///memory://a", "a/data:",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("num_links", [1, 2, 3])
+def test_fsspec_reads_no_other_protocol_in_a_url_that_may_be_opened(num_links: int) -> None:
+    for links in itertools.product(LINKS, repeat=num_links):
+        url = "::".join(links)
+        if problem_with(url) is None:
+            chain = chain_of(url)
+            assert chain[-1] in PROTOCOLS, url
+            assert set(chain[:-1]) <= ARCHIVES, url
+
+
+def chain_of(url: str) -> list[str]:
+    """The protocols of the file systems that fsspec would make, one on top of the other."""
+    with mock.patch("fsspec.core.filesystem") as made:
+        fsspec.core.url_to_fs(url)
+    chain, options = [made.call_args.args[0]], made.call_args.kwargs
+    while "target_protocol" in options:
+        chain.append(options["target_protocol"])
+        options = options["target_options"]
+    return chain
 
 
 def test_the_user_allows_more_by_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
