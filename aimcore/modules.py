@@ -33,9 +33,13 @@ class TrunkModule(nn.Module, ABC):
     """An encoder. ``width`` is D of its tokens, ``depth`` the number of blocks whose outputs can be asked for."""
 
     width: int
+    """D of its tokens."""
     depth: int
+    """Number of blocks whose outputs can be asked for."""
     patch_size: int
+    """Side of a patch in pixels; that of its component."""
     num_channels: int
+    """Colour channels that it reads."""
 
     @abstractmethod
     def forward(self, images: Images, reading: Reading) -> Features:
@@ -154,6 +158,7 @@ class ObjectiveModule(nn.Module, ABC):
     """A trunk with everything its training needs. ``forward(batch)`` is all the engine sees."""
 
     trunk: TrunkModule
+    """The trunk that ``build(trunk)`` was given: probes read it, and weights are found by this name."""
 
     @abstractmethod
     def counts(self, batch: Batch) -> Mapping[str, int]:

@@ -20,7 +20,9 @@ class PatchGrid:
     """A rectangle of patches: ``rows`` x ``columns``. Raster index of a patch = row * columns + column."""
 
     rows: int
+    """From top to bottom."""
     columns: int
+    """From left to right."""
 
     @property
     def num_patches(self) -> int:
@@ -37,8 +39,11 @@ class Images:
     """
 
     patches_BNF: Tensor
+    """Pixels, normalised."""
     grids: tuple[PatchGrid, ...]
+    """One per image."""
     patch_size: int
+    """Side of a patch in pixels."""
     padding_is_image: bool = False
     """Whether the patches behind an image's own are part of it (arXiv:2411.14402, section 2.4): ordinary patches, whose
     places go on row after row. Otherwise they are padding: invalid, seen by nobody, never predicted."""
@@ -135,9 +140,13 @@ class Text:
     """
 
     ids_BT: Tensor
+    """Token ids."""
     valid_BT: Tensor
+    """True for the tokens that are scored, False on padding."""
     masked_BT: Tensor | None = None
+    """True where the mask token is read instead."""
     prefix_length_B: Tensor | None = None
+    """Leading tokens that all may see."""
 
 
 @attrs.frozen(eq=False)
@@ -145,11 +154,15 @@ class Sample:
     """One example of a source: an image ``uint8 [C, H, W]`` with whatever is known about it."""
 
     image: Tensor
+    """``uint8 [C, H, W]``, 1 to 4 channels, on the CPU."""
     identifier: str
+    """What messages call it; no two samples of a source share one."""
     captions: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     """Captions by kind (``"alt"``, ``"synthetic"``)."""
     label: int | None = None
+    """Index of its class."""
     extras: Mapping[str, Any] = attrs.field(factory=dict)
+    """Whatever else is known; evaluations can group by it. It is not in batches."""
 
 
 @attrs.frozen
@@ -161,8 +174,11 @@ class View:
     """
 
     key: str
+    """Its name in ``batch.views``."""
     pixels_per_patch: int
+    """Its size: that of the grid times this."""
     normalize: bool = False
+    """Whether it is normalised as the images are; otherwise in [0, 1]."""
 
 
 @attrs.frozen(eq=False)
@@ -175,12 +191,19 @@ class Batch:
     """
 
     images: Images
+    """What the trunk reads."""
     sample_numbers_B: Tensor
+    """Numbers of the samples in the run, int64; places in the source in evaluations."""
     seed: int = 0
+    """Of the run."""
     text: Text | None = None
+    """Captions, where the objective asks for them."""
     labels_B: Tensor | None = None
+    """Classes, where the source has them."""
     views: Mapping[str, Tensor] = attrs.field(factory=dict)
+    """``[B, C, H, W]`` by key, those that the objective asks for."""
     extras: Mapping[str, Any] = attrs.field(factory=dict)
+    """``"identifiers"`` of the samples, and in evaluations their ``"captions"``."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its images, views and labels on ``device``."""
@@ -202,8 +225,11 @@ class Attention:
     """
 
     causal: bool = False
+    """Whether a query sees no later key, but for a prefix."""
     prefix_length_B: Tensor | None = None
+    """Leading tokens of each image that all see."""
     valid_BN: Tensor | None = None
+    """True for what may be seen."""
 
 
 BIDIRECTIONAL = Attention()
@@ -220,17 +246,24 @@ class Reading:
     """
 
     attention: Attention = BIDIRECTIONAL
+    """Who may see whom."""
     order_BN: Tensor | None = None
+    """Raster index of the patch read at each step."""
     hidden_BN: Tensor | None = None
+    """True where the mask token is read, in raster order."""
     layers: tuple[int, ...] = ()
+    """Blocks whose raw outputs are wanted."""
 
 
 class Features(NamedTuple):
     """What a trunk gives back, in reading order: tokens after its final norm, with the places they belong to."""
 
     tokens_BND: Tensor
+    """After the trunk's final norm."""
     places_BN2: Tensor
+    """(row, column) of each token's patch, int64; -1 on padding."""
     valid_BN: Tensor
+    """False on padding."""
     layers: tuple[Tensor, ...] = ()
     """Raw block outputs ``[B, N, D]`` of the layers that the reading asked for, in that order."""
 
@@ -269,10 +302,15 @@ class Loss(NamedTuple):
     """
 
     sum: Tensor
+    """Scalar tensor."""
     num_targets: Tensor
+    """Scalar tensor."""
     weight: float = 1.0
+    """Share in the total."""
     per_position_BN: Tensor | None = None
+    """Loss at each step, NaN where nothing is scored."""
     place_BN: Tensor | None = None
+    """Raster index of the patch that each step scores."""
 
 
 @attrs.frozen(eq=False)

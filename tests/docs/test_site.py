@@ -11,6 +11,7 @@ import pytest
 from docs.page import DOCS
 
 from aimcore.roles import ROLES
+from docs import contracts
 
 ROOT = DOCS.parent
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
@@ -34,6 +35,16 @@ def test_every_public_room_has_its_page(name: str) -> None:
 def test_every_built_in_plugin_has_its_page() -> None:
     packages = {path.name for path in (ROOT / "plugins").glob("aimcore_*")}
     assert {name for name in DIRECTIVES if name.startswith("aimcore_")} == packages
+
+
+def test_the_page_of_contracts_is_up_to_date() -> None:
+    assert contracts.PAGE.read_text(encoding="utf-8") == contracts.page(), (
+        "run PYTHONPATH=tests python -m docs.contracts"
+    )
+
+
+def test_every_member_of_a_contract_says_what_it_means() -> None:
+    assert [line for line in contracts.page().splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
 
 
 def test_no_page_fetches_anything_from_outside() -> None:

@@ -1,0 +1,91 @@
+"""``docs/contracts.md``: the values and modules that plugins are given, read from the code.
+
+To write it anew: ``PYTHONPATH=tests python -m docs.contracts``.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+
+from docs.page import DOCS
+
+from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, TrunkModule
+from aimcore.values import Attention, Batch, Features, Images, Loss, PatchGrid, Reading, Sample, Text, View
+
+PAGE = DOCS / "contracts.md"
+VALUES = (PatchGrid, Sample, Images, Text, View, Batch, Attention, Reading, Features, Loss)
+MODULES = (TrunkModule, HeadModule, DecoderModule, ObjectiveModule)
+
+_INTRODUCTION = """\
+# What plugins are given, and what they give back
+
+The values that flow through a run, and the torch modules that components build. [Writing a plugin](plugins.md) shows
+them at work. Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, D width, M scored
+positions, K outputs, T text tokens, V vocabulary. A *flat position* is `b * N + n`.
+
+This page is made from the code by `PYTHONPATH=tests python -m docs.contracts`; a test keeps it up to date.
+"""
+_EMPTY = "attrs.field(factory=dict)"
+
+
+def page() -> str:
+    """The page."""
+    return "\n".join([_INTRODUCTION, *_lines()])
+
+
+def _lines() -> Iterator[str]:
+    for title, classes in (("Values", VALUES), ("Modules", MODULES)):
+        yield f"## {title}\n"
+        for cls in classes:
+            yield f"### `{cls.__name__}`\n"
+            yield _markdown(inspect.getdoc(cls) or "") + "\n"
+            yield "| name | type | meaning |"
+            yield "|---|---|---|"
+            yield from (
+                f"| `{name}` | `{_escaped(kind)}` | {_escaped(meaning)} |" for name, kind, meaning in _members(cls)
+            )
+            yield ""
+
+
+def _members(cls: type) -> Iterator[tuple[str, str, str]]:
+    """Fields, properties and methods of a class, in the order of the source."""
+    (body,) = [node.body for node in _tree(cls) if isinstance(node, ast.ClassDef)]
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            default = "" if node.value is None else f" = {ast.unparse(node.value)}".replace(_EMPTY, "{}")
+            said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+            yield ast.unparse(node.target), f"{ast.unparse(node.annotation)}{default}", _cell(str(said))
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            kind = ast.unparse(node.returns) if node.returns else ""
+            yield _called(node), kind, _cell(ast.get_docstring(node) or "")
+
+
+def _called(node: ast.FunctionDef) -> str:
+    decorators = {ast.unparse(each) for each in node.decorator_list}
+    if decorators & {"property", "cached_property"}:
+        return node.name
+    return f"{node.name}({', '.join(each.arg for each in node.args.args[1:])})"
+
+
+def _tree(cls: type) -> list[ast.stmt]:
+    return ast.parse(inspect.getsource(cls)).body
+
+
+def _cell(docstring: str) -> str:
+    """The first paragraph, in one line."""
+    return _markdown(inspect.cleandoc(docstring).split("\n\n")[0]).replace("\n", " ")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _markdown(docstring: str) -> str:
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", docstring).replace("``", "`")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
