@@ -114,6 +114,7 @@ def test_ctrl_c_in_the_last_step_ends_the_study_and_loses_nothing(
     assert losses(tmp_path) == losses(undisturbed[0])
 
 
+@pytest.mark.usefixtures("ordinary_signals")
 def test_metrics_that_a_power_cut_took_are_missed_and_recorded(
     tmp_path: Path, undisturbed: tuple[Path, TrainingResult], capfd: pytest.CaptureFixture[str]
 ) -> None:
