@@ -260,14 +260,14 @@ def _guarded(function: object, options: argparse.Namespace) -> int:
     _set_up_log()
     try:
         return int(function(options))
-    except AimcoreError as error:
+    except (AimcoreError, OSError) as error:  # an OSError is what the system refused: a name, a file, a full disk
         _print_error(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _print_error(error: AimcoreError) -> None:
+def _print_error(error: AimcoreError | OSError) -> None:
     """An error for a user, with what was noted of its place; text from files is made safe for terminals."""
     told = "\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())])
     print(printable_lines(told), file=sys.stderr)

@@ -96,6 +96,13 @@ def test_failures_and_interruptions_have_their_exit_status(study_file: str, num_
     assert run.main([study_file, "--set", f"num_steps={num_steps}"]) == status
 
 
+def test_what_the_system_refuses_before_anything_runs_is_an_error_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run.command(["caption", "n" * 256, "picture.png"]) == 2
+    assert capsys.readouterr().err == f"error: [Errno 36] File name too long: '{'n' * 256}/recipe.json'\n"
+
+
 @pytest.mark.usefixtures("runs")
 def test_results_that_cannot_be_printed_do_not_change_the_exit_status(
     study_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
