@@ -141,6 +141,13 @@ def run_checked(
         with measured.training.engine:
             if measured.training.status == "finished":
                 _evaluate(experiment, folder, measured, measured.training, sharing)
+    if supervised.status == "failed" and measured.validation is not None and rank() == 0:
+        logger.error(
+            "{}: its training is done and kept. Mend the cause and go on with --resume, or use other probes: "
+            "aimcore probe {} --set probes=...",
+            experiment.name,
+            folder,
+        )
     return summary_of(experiment, measured, supervised.status, error=supervised.error, paper=paper)
 
 

@@ -13,6 +13,7 @@ from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.study_run import check_folder, default_folder, run_study
 from aimcore_objectives import Classification
+from aimcore_probes import KNNProbe
 
 pytestmark = pytest.mark.usefixtures("training")
 
@@ -117,6 +118,27 @@ def test_what_was_measured_before_a_failure_is_kept(
 
 
 @pytest.mark.parametrize("way", ["while training", "outside training"])
+def test_a_failure_after_training_says_how_to_probe_by_others(
+    make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no held-out images")
+
+    monkeypatch.setattr("aimcore.evaluation.probing.probe_experiment", broken)
+    study = make_study("one")
+    study = attrs.evolve(study, experiments=[attrs.evolve(study.experiments[0], probes=(KNNProbe(),))])
+    said: list[str] = []
+    handler = logger.add(said.append, format="{message}", level="ERROR")  # type: ignore[arg-type]
+    logger.enable("aimcore")
+    try:
+        with pytest.warns(RunFailed, match="no held-out images"):
+            run_study(study, tmp_path / "out", scale="smoke")
+    finally:
+        logger.remove(handler)
+        logger.disable("aimcore")
+    assert f"aimcore probe {tmp_path / 'out' / 'one'} --set probes=..." in said[-1]
+
+
 def test_an_interruption_is_recorded_and_ends_the_study(
     way: str, make_study: Any, training: Any, tmp_path: Path
 ) -> None:
