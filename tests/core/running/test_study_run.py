@@ -117,7 +117,6 @@ def test_what_was_measured_before_a_failure_is_kept(
     assert (one.losses or {})["next_patch"].train_last_100 == 0.5
 
 
-@pytest.mark.parametrize("way", ["while training", "outside training"])
 def test_a_failure_after_training_says_how_to_probe_by_others(
     make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +138,7 @@ def test_a_failure_after_training_says_how_to_probe_by_others(
     assert f"aimcore probe {tmp_path / 'out' / 'one'} --set probes=..." in said[-1]
 
 
+@pytest.mark.parametrize("way", ["while training", "outside training"])
 def test_an_interruption_is_recorded_and_ends_the_study(
     way: str, make_study: Any, training: Any, tmp_path: Path
 ) -> None:
