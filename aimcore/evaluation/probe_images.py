@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import methodcaller
 
 import attrs
@@ -20,6 +20,8 @@ from aimcore.labels import label_problems
 from aimcore.randomness import keyed_bits
 from aimcore.roles import OpenSource, Source
 from aimcore.values import Batch
+
+_LEAST_IMAGES = 3
 
 
 @attrs.frozen(eq=False)
@@ -123,13 +125,21 @@ def _nothing_to_hold_out(experiment: Experiment, path: str, images: OpenSource) 
     most = {probe.name: probe.max_train_images for probe in experiment.probes if probe.holds_out}
     for name, number in most.items():
         chosen = chosen_numbers(len(images), number)
-        if not _has_equal_labels(images, range(len(images)) if chosen is None else chosen.tolist()):
-            among = "" if chosen is None else f" among the {number} that max_train_images takes"
+        numbers = range(len(images)) if chosen is None else chosen.tolist()
+        lacking = _lacking(images, numbers)
+        if lacking:
+            among = "" if chosen is None else f" (among the {number} that max_train_images takes)"
             yield Problem(
                 path,
-                f"probe {name!r} chooses its settings on held-out training images, and no class has two images{among}: "
+                f"probe {name!r} chooses its settings on held-out training images, and {lacking}{among}: "
                 "give data.probe_train more images, or use a probe that chooses nothing",
             )
+
+
+def _lacking(images: OpenSource, numbers: Sequence[int]) -> str:
+    if len(numbers) < _LEAST_IMAGES:
+        return f"of {len(numbers)} images none can be held out, as two are trained on"
+    return "" if _has_equal_labels(images, numbers) else "no class has two images"
 
 
 def _has_equal_labels(images: OpenSource, numbers: Iterable[int]) -> bool:

@@ -178,18 +178,46 @@ def test_two_probes_of_one_name_are_refused() -> None:
         check_probes(experiment(probes=(Nearest(), Nearest(layers=(0,)))))
 
 
-@pytest.mark.parametrize("probe", [Nearest(), Few(), Few(max_train_images=1)])
-def test_a_probe_that_holds_images_out_needs_two_of_a_class(probe: Nearest) -> None:
-    """Shades of length 2 are one dark and one light image; of 40 images the last probe takes one."""
-    source = Shades(length=40 if probe == Few(max_train_images=1) else 2)
-    wanted = rf"data\.probe_train: probe '{probe.name}' .* no class has two images"
-    with pytest.raises(InvalidValue, match=wanted) as told:
-        check_probes(experiment(probes=(probe,), probe_train=source))
-    assert ("among the 1 that max_train_images takes" in str(told.value)) == (len(source.open()) == 40)
+@component("own_classes")
+class OwnClasses(Source):
+    """Every image is of a class of its own."""
+
+    length: int = 40
+
+    def open(self) -> OpenSource:
+        return OpenOwnClasses(self.length, True, tuple(map(str, range(self.length))))
+
+
+class OpenOwnClasses(OpenShades):
+    def label(self, index: int) -> int | None:
+        return index
+
+
+@pytest.mark.parametrize(
+    ("probe", "length", "lacking"),
+    [
+        (Nearest(), 40, "no class has two images: give"),
+        (Few(), 40, "no class has two images (among the 20 that max_train_images takes): give"),
+        (Nearest(), 2, "of 2 images none can be held out, as two are trained on: give"),
+        (
+            Few(max_train_images=1),
+            40,
+            "of 1 images none can be held out, as two are trained on (among the 1 that",
+        ),
+    ],
+)
+def test_a_probe_that_holds_images_out_needs_two_of_a_class(probe: Nearest, length: int, lacking: str) -> None:
+    source = OwnClasses(length=length)
+    with pytest.raises(InvalidValue) as told:
+        check_probes(experiment(probes=(probe,), probe_train=source, probe_test=source))
+    ((path, message),) = told.value.problems
+    assert path == "data.probe_train"
+    assert lacking in message
 
 
 def test_a_probe_that_holds_nothing_out_needs_no_second_image_of_a_class() -> None:
-    check_probes(experiment(probes=(Greedy(),), train=Shades(length=2)))
+    source = OwnClasses(length=2)
+    check_probes(experiment(probes=(Greedy(),), probe_train=source, probe_test=source))
     check_probes(experiment(probes=(Nearest(),), train=Shades(length=3)))
 
 
