@@ -29,11 +29,15 @@ class Writes:
 
     def save(self, state_dict: Any, path: str) -> Any:
         """Write a file, unless an earlier one has failed."""
+        return self.attempt(path, lambda: self._wrapped.save(state_dict, path))
+
+    def attempt(self, path: str, act: Callable[[], Any]) -> Any:
+        """Run ``act``, which writes to ``path``, unless an earlier write has failed."""
         if self._error is not None:
             return None
         attempt = Attempt()
         with attempt, writing(path):
-            return self._wrapped.save(state_dict, path)
+            return act()
         error = attempt.error
         # Torch's writer of zip files has no error of its own for what the system refuses.
         self._error = CannotWrite.because(path, error) if isinstance(error, RuntimeError) else error
@@ -68,12 +72,16 @@ class _Loads:
 @contextmanager
 def writes_deferring_errors(engine: Any) -> Iterator[Writes]:
     """Have DeepSpeed's ``engine`` write through :class:`Writes`."""
-    own = engine.checkpoint_engine
-    engine.checkpoint_engine = Writes(own)
+    own, copy_scripts = engine.checkpoint_engine, getattr(engine, "_copy_recovery_script", None)
+    writes = engine.checkpoint_engine = Writes(own)
+    if copy_scripts is not None:  # at stages 1 to 3 rank 0 copies scripts between two barriers
+        engine._copy_recovery_script = lambda folder: writes.attempt(folder, lambda: copy_scripts(folder))
     try:
-        yield engine.checkpoint_engine
+        yield writes
     finally:
         engine.checkpoint_engine = own
+        if copy_scripts is not None:
+            del engine._copy_recovery_script
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_a_checkpoint_that_is_refused_leaves_the_one_before_to_go_on_from(
     # A file that is still open keeps its space until it is empty.
     assert [os.fstat(file.fileno()).st_size for file in left_open] == [0] * len(left_open) != []
     assert run(experiment(stage), tmp_path / "full", resume=True) == run(experiment(stage), tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_deepspeeds_scripts_that_are_refused_are_refused_checkpoints(
+    stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: str, path: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, path)
+
+    monkeypatch.setattr("deepspeed.runtime.engine.copyfile", full)
+    with pytest.raises(CannotWrite, match=rf"^cannot write {tmp_path}/checkpoints: No space left .*No checkpoint was"):
+        run(experiment(stage, num_steps=1), tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("step_*"))
 
 
 def test_weights_that_are_refused_are_named_and_nothing_was_saved(
