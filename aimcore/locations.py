@@ -42,10 +42,11 @@ def problem_with(url: str) -> str | None:
     refused += [last] if last not in PROTOCOLS | added else []
     if not refused:
         return None
-    named = " and ".join(repr(name) for name in dict.fromkeys(refused))
+    names = list(dict.fromkeys(refused))
+    named = f"protocol {names[0]!r} is" if len(names) == 1 else f"protocols {' and '.join(map(repr, names))} are"
     how = "in front of '::'" if len(links) > 1 and refused[0] in PROTOCOLS else "in a URL"
     return (
-        f"{shown(url)} is refused: the protocol {named} is not allowed {how}. Give a path, a URL of "
+        f"{shown(url)} is refused: the {named} not allowed {how}. Give a path, a URL of "
         f"{', '.join(sorted(PROTOCOLS | added))}, or a member of an archive there, zip://MEMBER::URL or "
         f"tar://MEMBER::URL. To allow another protocol that you trust, set the environment variable {ALLOW}"
     )

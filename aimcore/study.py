@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -132,23 +132,22 @@ class _UsersCode:
         self._importable.__exit__(None, None, None)
         if isinstance(error, AimcoreError):  # it says what to do; the place is printed below it
             if not isinstance(error, InvalidStudy):
-                error.add_note(f"in {self._where(error)}")
+                error.add_note(f"in {self._where(error, with_origin=False)}")
         elif isinstance(error, Exception | SystemExit):
-            raise InvalidStudy(
-                f"{self._where(error)}: {_what(error)} (the whole traceback: set {TRACEBACK}=1)"
-            ) from error
+            where, what = self._where(error, with_origin=True), _what(error)
+            raise InvalidStudy(f"{where}: {what} (the whole traceback: set {TRACEBACK}=1)") from error
 
-    def _where(self, error: BaseException) -> str:
-        """The file, the line of it that failed, and the place in another file that this line led to."""
+    def _where(self, error: BaseException, *, with_origin: bool) -> str:
+        """The study file and the line of it that failed, and the place in another file that this line led to."""
         if isinstance(error, SyntaxError) and error.filename:
             return f"{error.filename}, line {error.lineno}" if error.lineno else error.filename
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == self._path.resolve()]
-        if not lines:
+        own = [frame for frame in frames if Path(frame.filename).resolve() == self._path.resolve()]
+        if not own:
             return str(self._path)
         last = frames[-1]
-        is_here = Path(last.filename).resolve() == self._path.resolve()
-        return f"{self._path}, line {lines[-1]}" + ("" if is_here else f" (in {last.filename}, line {last.lineno})")
+        origin = f" (in {last.filename}, line {last.lineno})" if with_origin and last is not own[-1] else ""
+        return f"{self._path}, line {own[-1].lineno}{origin}"
 
 
 def _what(error: BaseException) -> str:
@@ -165,7 +164,8 @@ def _importable(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        with suppress(ValueError):  # the file may have changed the path itself
+            sys.path.remove(str(folder))
 
 
 def selected(study: Study, names: Sequence[str]) -> Study:

@@ -14,7 +14,7 @@ from aimcore.experiment import Experiment
 from aimcore.plugins import Plugins, installed
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
-from aimcore.wording import shown, unknown_field
+from aimcore.wording import printable, shown, unknown_field
 
 SCHEMA_VERSION = 1
 _MOST_LEVELS = 50
@@ -147,7 +147,8 @@ def _newer(recipe: Mapping[str, Any], plugins: Plugins) -> Iterator[str]:
     for name, then in written.items():
         now = here[name]
         if now is not None and _is_newer(then, now):
-            yield f"the recipe was written with {name} {then}; installed is {now}, which may read it differently"
+            newer = f"{name} {printable(then)}"
+            yield f"the recipe was written with {newer}; installed is {now}, which may read it differently"
 
 
 def _is_newer(one: str, other: str) -> bool:
