@@ -11,6 +11,7 @@ from typing import Any
 
 from aimcore import Problem, Tracker, TrackerRun, at_least, component, hookimpl
 from aimcore.files import CannotWrite, writing
+from aimcore.locations import location_problems
 
 _QUEUE = 1000
 """Points that may wait to be written: more than a step has."""
@@ -37,8 +38,10 @@ class TensorBoard(Tracker):
     """Events reach the disk at least this often."""
 
     def problems(self) -> Iterable[Problem]:
-        """Events are written once a day at least."""
+        """Events are written once a day at least, and the protocol of a URL must be allowed."""
         yield from at_least("flush_seconds", self.flush_seconds, 1, 86400)
+        if self.log_dir is not None:
+            yield from location_problems("log_dir", self.log_dir)
 
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TensorBoardRun:
         """Begin a file of events beside those that are there, and hide theirs from ``resume_step`` on."""

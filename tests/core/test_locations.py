@@ -31,6 +31,7 @@ from aimcore.recipe import load, save
 from aimcore_sources import BundledFashionMNIST, CaptionedFolder, ImageFolder, WebDataset, ZarrImages, write_zarr
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
 from aimcore_trackers import JSONLines
+from aimcore_trackers.tensorboard import TensorBoard
 
 TEMPLATE = {"version": 1, "templates": {"u": "{{ cycler.__init__.__globals__.os.system('touch run') }}"}, "refs": {}}
 HARMFUL = "reference://x::data:application/json;base64," + base64.b64encode(json.dumps(TEMPLATE).encode()).decode()
@@ -168,6 +169,7 @@ PLACES = {
     "clip_bpe": lambda url: ClipBPE(path=url, sha256=HASH),
     "sentence_piece": lambda url: SentencePiece(path=url, sha256=HASH),
     "jsonl": lambda url: JSONLines(url=url).open("runs/one", {}, 0),
+    "tensorboard": lambda url: TensorBoard(log_dir=url),
     "features": lambda url: FeatureCache(url),
     "pictures": lambda url: read_picture(url),
     "recipe.load": lambda url: load(f"{url}.json", toy_plugins()),
