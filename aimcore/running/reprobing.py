@@ -19,6 +19,7 @@ from aimcore.running.evaluations import problems_of_evaluation_data, problems_of
 from aimcore.running.experiment_run import probe_summary
 from aimcore.running.failures import ERROR_FILE
 from aimcore.running.lock import locked
+from aimcore.running.processes import world_size
 from aimcore.running.study_run import SUMMARY_FILE
 from aimcore.running.trained import Trained, experiment_of, load_trained
 
@@ -55,6 +56,8 @@ def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str |
         CheckpointDamaged: the weights are not as they were saved.
         InvalidSummary: the summary is damaged.
     """
+    if world_size() > 1:
+        raise RunFolderError(f"a run is probed again in one process, not in {world_size()}: start it without torchrun")
     run = run.absolute()
     recorded = experiment_of(run)
     experiment = changed_probes(recorded, changes)

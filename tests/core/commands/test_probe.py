@@ -183,6 +183,14 @@ def test_a_folder_that_a_run_is_using_is_refused(out: Path, capsys: pytest.Captu
     assert "is in use by process" in capsys.readouterr().err
 
 
+def test_several_processes_are_refused(
+    out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert probe(out) == 2
+    assert "in one process, not in 2: start it without torchrun" in capsys.readouterr().err
+
+
 def test_a_run_without_a_summary_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "tiny", captioning_experiment(probes=(KNNProbe(),)), step=2)
     assert probe(tmp_path) == 2
