@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ PARTIAL = ".partial"
 SAFE = "Files that were saved before are unchanged"
 """What :class:`CannotWrite` says is not lost, unless its writer knows more."""
 
+_LEFTOVER = re.compile(rf"\..*\.\d+{re.escape(PARTIAL)}")
 _FULL_BYTES = 2**16
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 _HINTS = {
@@ -116,6 +118,17 @@ def write_atomically(path: Path, content: str | bytes, safe: str = SAFE) -> None
     """
     with replacing(path, safe) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what processes that were killed left of the files they were replacing in ``folder``.
+
+    Only for a folder that no other process writes to.
+    """
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        if _LEFTOVER.fullmatch(leftover.name):
+            with suppress(OSError):
+                leftover.unlink()
 
 
 def make_folder(path: Path) -> None:

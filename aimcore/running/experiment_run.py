@@ -11,7 +11,7 @@ import attrs
 from loguru import logger
 
 from aimcore.experiment import Experiment
-from aimcore.files import write_atomically, writing
+from aimcore.files import remove_partial, write_atomically, writing
 from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
@@ -136,6 +136,8 @@ def run_checked(
     with Supervised(folder) as supervised:
         with writing(folder):
             folder.mkdir(exist_ok=True)  # not its parent: the folder of results was removed if that is missing
+        if rank() == 0:
+            remove_partial(folder)
         experiment = _begun(experiment, out, measured)
         measured.training = _train(experiment, folder, resume=resume, keep_steps=keep_steps)
         with measured.training.engine:

@@ -27,7 +27,7 @@ from filelock import SoftFileLease, Timeout
 from loguru import logger
 
 from aimcore.errors import RunFolderError
-from aimcore.files import make_folder, write_atomically, writing
+from aimcore.files import make_folder, remove_partial, write_atomically, writing
 from aimcore.running.processes import every_process_says, first_process_says, rank
 
 LOCK_FILE = ".lock"
@@ -109,6 +109,7 @@ class FolderLock:
                 # Longer than a lease, or the end of one would be missed.
                 if not self._try(self._lease_seconds * 1.1 + 1):
                     raise RunFolderError(self._refusal(holder))
+        remove_partial(self.folder)
         try:
             content = json.dumps(attrs.asdict(Holder.this_process(processes)), indent=1)
             write_atomically(self.folder / HOLDER_FILE, content + "\n")

@@ -10,7 +10,16 @@ from unittest.mock import Mock
 import pytest
 from processes import run_to_end
 
-from aimcore.files import CannotWrite, free_space, make_folder, replacing, sha256_of, write_atomically, writing
+from aimcore.files import (
+    CannotWrite,
+    free_space,
+    make_folder,
+    remove_partial,
+    replacing,
+    sha256_of,
+    write_atomically,
+    writing,
+)
 
 
 def _fail_after(*_: object) -> None:
@@ -72,6 +81,17 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_vanished_is_named(tmp_path: Path) -> None:
     with pytest.raises(CannotWrite, match="the folder does not exist, or was removed in the meantime"):
         write_atomically(tmp_path / "gone" / "file", "text")
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    names = [".file.12.partial", ".file.partial", "file.12.partial", ".file.12.partial.txt", "step_00000002.partial"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    with replacing(tmp_path / "file") as partial:
+        partial.write_text("whole")
+    partial.write_text("half")  # as if the process had been killed there
+    remove_partial(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["file", *names[1:]])
 
 
 def test_errors_that_are_not_the_systems_pass_unchanged() -> None:
