@@ -12,7 +12,7 @@ from aimcore.component import Component, Problem
 from aimcore.errors import NewerVersion, RecipeError
 from aimcore.experiment import Experiment
 from aimcore.plugins import Plugins, installed
-from aimcore.recipe.reading import structured
+from aimcore.recipe.reading import MOST_REPORTED, structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
 from aimcore.wording import printable, shown, unknown_field
 
@@ -22,6 +22,8 @@ _MOST_LEVELS = 50
 TOO_DEEP = f"is nested in more than {_MOST_LEVELS} levels: it is no recipe"
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 """PyPA's rule. What an error advises to install must not be an option of pip."""
+_MOST_DISTRIBUTIONS = 1000
+"""Each is looked up among those that are installed."""
 _KEYS = ["schema_version", "aimcore", "plugins", "experiment"]
 
 
@@ -100,7 +102,10 @@ def _problems_of_document(recipe: object) -> Iterator[Problem]:
     if is_too_deep(recipe):
         yield Problem("", TOO_DEEP)
         return
-    yield from (Problem(str(key), unknown_field(key, _KEYS)) for key in recipe if key not in _KEYS)
+    unknown = [key for key in recipe if key not in _KEYS]
+    yield from (Problem(str(key), unknown_field(key, _KEYS)) for key in unknown[:MOST_REPORTED])
+    if len(unknown) > MOST_REPORTED:
+        yield Problem("", f"{len(unknown) - MOST_REPORTED:,} more unknown fields")
     written = recipe.get("schema_version")
     if type(written) is not int or written != SCHEMA_VERSION:
         yield Problem("schema_version", f"must be {SCHEMA_VERSION}, got {shown(written)}; a newer aimcore may read it")
@@ -127,6 +132,9 @@ def _is_nested(value: Any) -> bool:
 def _problems_of_plugins(written: Any) -> Iterator[Problem]:
     if not isinstance(written, Mapping):
         yield Problem("plugins", f"must map distributions to what they supply, got {shown(written)}")
+        return
+    if len(written) > _MOST_DISTRIBUTIONS:
+        yield Problem("plugins", f"must name at most {_MOST_DISTRIBUTIONS} distributions, got {len(written):,}")
         return
     for distribution, entry in written.items():
         if not isinstance(distribution, str) or not _DISTRIBUTION.fullmatch(distribution):

@@ -36,6 +36,9 @@ from aimcore.errors import InvalidValue, RecipeError, UnknownComponent
 from aimcore.plugins import Plugins
 from aimcore.wording import shown, unknown_field
 
+MOST_REPORTED = 25
+"""Items of one list or mapping that errors are made for: each takes a while, and a file may hold millions."""
+
 Hook = Callable[[Any, Any], Any]
 
 
@@ -123,14 +126,18 @@ def _mapping(kind: Any, converter: cattrs.Converter) -> Hook:
 
 
 def _each(items: Iterable[tuple[Any, Any, Any]], whole: Any, converter: cattrs.Converter) -> list[Any]:
-    """Structure every ``(place, value, type)`` and report all that fail."""
-    done, failed = [], []
+    """Structure every ``(place, value, type)`` and report all that fail, up to a number that nobody reads."""
+    done: list[Any] = []
+    failed: list[Exception] = []
     for place, value, kind in items:
         try:
             done.append(converter.structure(value, kind))
         except (ValueError, CattrsError) as error:
             error.add_note(IterableValidationNote(f"item {place!r}", place, kind))
             failed.append(error)
+        if len(failed) == MOST_REPORTED:
+            failed.append(ValueError(f"items after the first {MOST_REPORTED} wrong ones are not checked"))
+            break
     if failed:
         raise IterableValidationError("items", failed, whole)
     return done
@@ -214,8 +221,10 @@ def problems_in(error: BaseException, path: str = "") -> Iterator[Problem]:
         yield from (Problem(join(path, below), message) for below, message in error.problems)
     elif isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in attrs.fields(error.cl) if field.init]
-        for extra in sorted(error.extra_fields, key=str):
-            yield Problem(join(path, extra), unknown_field(extra, known))
+        extras = sorted(error.extra_fields, key=str)
+        yield from (Problem(join(path, extra), unknown_field(extra, known)) for extra in extras[:MOST_REPORTED])
+        if len(extras) > MOST_REPORTED:
+            yield Problem(path, f"{len(extras) - MOST_REPORTED:,} more unknown fields")
     elif isinstance(error, KeyError) and _place(error):
         yield Problem(path, "is required")
     elif isinstance(error, ValueError | CattrsError):

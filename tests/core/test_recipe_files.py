@@ -183,7 +183,11 @@ HOSTILE = {
     "a long value": ("json", '{"schema_version": "' + "x" * 10**6 + '"}', r"must be 1, got 'x{199}\.\.\.; a newer"),
     "a long list": ("json", "[" + "1," * 10**6 + "1]", r"must be a mapping with .*, got \[1, 1.{190,200}\.\.\.$"),
     "a long key": ("json", '{"' + "x" * 10**6 + '": 1}', r"x{200}\.\.\.: unknown field; there are"),
-    "many unknown fields": ("json", json.dumps(dict.fromkeys(map(str, range(9999)))), "and 9,951 more problems$"),
+    "many unknown fields": (
+        "json",
+        json.dumps(dict.fromkeys(map(str, range(9999)))),
+        "9,974 more unknown fields",
+    ),
     "4 MiB and more": ("json", " " * (2**22 + 1), "is larger than 4,194,304 bytes: it is no recipe"),
 }
 
@@ -233,3 +237,25 @@ def test_plain_values_are_as_shallow_as_a_file():
     for text in ("[" * 600 + "]" * 600, "[" * 3000):
         with pytest.raises(RecipeError):
             changed(toy_experiment(), [f"name={text}"], TOYS)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "last"),
+    [
+        ("probes", ["nothing"] * 1000, ("probes", "items after the first 25 wrong ones are not checked")),
+        ("optimizer", dict.fromkeys(map(str, range(1000)), 1), ("optimizer", "975 more unknown fields")),
+    ],
+)
+def test_errors_are_made_for_the_first_items_of_many(path, value, last):
+    recipe = to_recipe(toy_experiment(), TOYS)
+    with pytest.raises(RecipeError) as caught:
+        from_recipe(recipe | {"experiment": {**recipe["experiment"], path: value}}, TOYS)
+    assert len(caught.value.problems) == 26
+    assert caught.value.problems[-1] == last
+
+
+def test_more_distributions_than_anybody_installs_are_not_looked_up():
+    recipe = to_recipe(toy_experiment(), TOYS)
+    many = {f"d{number}": {"version": "1"} for number in range(1001)}
+    with pytest.raises(RecipeError, match="plugins: must name at most 1000 distributions, got 1,001"):
+        from_recipe(recipe | {"plugins": many}, TOYS)
