@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from aimcore.errors import BrokenContract
-from aimcore.modules import ObjectiveModule, TrunkModule
+from aimcore.modules import Decoded, DecoderModule, HeadModule, ObjectiveModule, TrunkModule
 from aimcore.roles import Objective, Trunk
 from aimcore.values import Features, Loss
 
@@ -77,6 +77,9 @@ def built_objective(objective: Objective, trunk: TrunkModule) -> ObjectiveModule
             f"(probes read it, and weights are found by this name), got {_kind(own)}"
         )
     module.register_forward_hook(lambda _, __, losses: _judge_losses(owner, losses))
+    for part in module.modules():
+        if isinstance(part, HeadModule | DecoderModule):
+            part.register_forward_hook(lambda called, _, outputs: _judge_outputs(owner, called, outputs))
     return module
 
 
@@ -118,6 +121,14 @@ def _judge_features(owner: str, module: TrunkModule, features: Any) -> None:
         raise BrokenContract(
             f"{owner}: tokens must have the module's width, {module.width}, got {_kind(features.tokens_BND)}"
         )
+
+
+def _judge_outputs(owner: str, module: HeadModule | DecoderModule, outputs: Any) -> None:
+    said = f"{owner}: {type(module).__name__}.forward must return"
+    if isinstance(module, DecoderModule) and not isinstance(outputs, Decoded):
+        raise BrokenContract(f"{said} Decoded(patches_MK, logits_MV), got {_kind(outputs)}")
+    if isinstance(module, HeadModule) and (not isinstance(outputs, Tensor) or outputs.dim() != 2):
+        raise BrokenContract(f"{said} predictions, a tensor [M, K], got {_kind(outputs)}")
 
 
 def _judge_losses(owner: str, losses: Any) -> None:

@@ -32,12 +32,15 @@ def check_command(study: Path | None, scale: Scale) -> int:
     """
     from aimcore.commands.counting import Counting
     from aimcore.study import load_study
-    from aimcore.testing.cases import installed_cases
+    from aimcore.testing.cases import installed_cases, without_examples
     from aimcore.testing.causality import case_of
     from aimcore.testing.outcomes import verdict_of
 
     cases = installed_cases() if study is None else [case_of(e) for e in load_study(study, scale).experiments]
     words = []
+    for name, fault in ({} if study else without_examples()).items():
+        words.append("CANNOT BE CHECKED")
+        _print_verdict(name, words[-1], [fault])
     with Counting(len(cases), "experiments" if study else "combinations") as counting:
         for case in cases:
             counting.begin(case.name)

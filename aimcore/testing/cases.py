@@ -12,6 +12,7 @@ from aimcore.declared import field_types, is_component, members
 from aimcore.plugins import installed
 from aimcore.roles import Objective, Trunk
 from aimcore.testing.changes import changed_or_refused
+from aimcore.testing.requirements import FAULTS
 from aimcore.values import PatchGrid
 
 
@@ -42,8 +43,26 @@ def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
     return cases
 
 
+def without_examples() -> dict[str, str]:
+    """Installed components that are in no case, as their ``examples()`` fail: by ``role/name``, what they raise."""
+    found = {}
+    for role, registry in installed().registries.items():
+        for name, cls in registry.items():
+            try:
+                cls.examples()
+            except FAULTS as fault:
+                found[f"{role}/{name}"] = f"{type(fault).__name__}: {fault}"
+    return found
+
+
 def _examples(role: str) -> list[Component]:
-    return [example for _, cls in installed().registries[role].items() for example in cls.examples()]
+    left_out = without_examples()
+    return [
+        example
+        for name, cls in installed().registries[role].items()
+        if f"{role}/{name}" not in left_out
+        for example in cls.examples()
+    ]
 
 
 def _variants(whole: Component) -> Iterator[Component]:

@@ -10,7 +10,10 @@ import torch
 from torch import nn
 
 from aimcore import (
+    Attention,
     Batch,
+    DecoderModule,
+    Features,
     Images,
     Loss,
     Objective,
@@ -206,6 +209,58 @@ def test_what_is_no_trunk_module_is_refused_when_it_is_built(trunk: Trunk, messa
 def test_a_trunk_that_returns_no_features_is_refused_at_its_first_forward(kind: str, message: str) -> None:
     with pytest.raises(BrokenContract, match=message):
         assembled(BentTrunk(kind=kind), StandInObjective())(BATCH)
+
+
+class PairHead(StandInHeadModule):
+    """Gives its predictions in a tuple."""
+
+    def forward(self, features: Features, attention: Attention, where_M: torch.Tensor) -> Any:
+        return (super().forward(features, attention, where_M),)
+
+
+class TensorDecoder(DecoderModule):
+    """Gives its logits alone."""
+
+    def forward(self, *_: Any) -> Any:
+        return torch.ones(1, 2)
+
+
+class Decoding(StandInObjectiveModule):
+    """Calls a decoder."""
+
+    def __init__(self, trunk: TrunkModule) -> None:
+        super().__init__(trunk, StandInHeadModule(trunk.width, 1), Reading())
+        self.decoder = TensorDecoder()
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        self.decoder(None, None, None, None, None)
+        return super().forward(batch)
+
+
+@component("parts")
+class WithParts(Objective):
+    """Has a head or a decoder that returns something else."""
+
+    kind: str
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        head = PairHead(trunk.width, 1)
+        return StandInObjectiveModule(trunk, head, Reading()) if self.kind == "head" else Decoding(trunk)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("head", r"'parts': PairHead.forward must return predictions, a tensor \[M, K\], got tuple"),
+        (
+            "decoder",
+            r"'parts': TensorDecoder.forward must return Decoded\(patches_MK, logits_MV\), got a tensor",
+        ),
+    ],
+)
+def test_heads_and_decoders_that_return_something_else_are_refused(kind: str, message: str) -> None:
+    with pytest.raises(BrokenContract, match=message):
+        assembled(StandInTrunk(), WithParts(kind=kind))(BATCH)
 
 
 def test_the_kit_says_of_a_broken_contract_what_a_run_says(monkeypatch: pytest.MonkeyPatch) -> None:

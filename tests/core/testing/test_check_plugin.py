@@ -122,6 +122,23 @@ def test_a_component_that_no_hook_returns_is_told(supply: Supply, capsys: pytest
     assert "aimcore_mine.NamedShort (orderings/short) is returned by no hook" in capsys.readouterr().out
 
 
+def test_a_component_whose_examples_fail_does_not_end_the_check_of_causality(
+    supply: Supply, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @component("without_defaults")
+    class WithoutDefaults(Demanding):
+        """Has no default, and no examples."""
+
+    plugins = supply([Sound, WithoutDefaults])
+    monkeypatch.setattr("aimcore.testing.cases.installed", lambda: plugins)
+    assert run.command(["check", "causality"]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "orderings/without_defaults: CANNOT BE CHECKED\n  NoExamples: WithoutDefaults has no default for steps"
+    )
+    assert said.endswith("0 checked, none leaks, 1 could not be checked\n")
+
+
 def test_one_fault_of_several_checks_is_told_once(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
     @component("failing")
     class Failing(Sound):
