@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import inspect
 import logging
 import os
@@ -52,6 +53,8 @@ def start(num_threads: int | None = None) -> World:
     device = _device()
     deepspeed = load_deepspeed()
     if not dist.is_initialized():
+        # The first optimiser imports it anyway. Imported while a group exists, it keeps the group's threads alive.
+        importlib.import_module("torch._dynamo")
         backend = "nccl" if device.type == "cuda" else "gloo"
         _describe_lone_process()
         if "MASTER_ADDR" not in os.environ:
