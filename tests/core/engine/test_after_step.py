@@ -21,12 +21,7 @@ from aimcore.testing.requirements import seeded
 from aimcore.testing.training import settings
 
 MOMENTUM = 0.9
-SETTINGS = [
-    (stage, precision)
-    for stage in (0, 1, 2, 3)
-    for precision in ("fp32", "autocast", "bf16")
-    if (stage, precision) != (0, "bf16")
-]
+SETTINGS = [(0, "fp32"), (0, "autocast"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")]
 
 
 def batch(step: int = 0) -> Batch:
@@ -87,7 +82,7 @@ def test_changing_a_parameter_there_is_refused_and_leaves_the_weights_whole(
         assert stage == 0 or float(engine.full_state_dict()["trunk.embed.weight"].abs().max()) > 0
 
 
-@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "bf16"), (3, "fp32"), (3, "bf16")])
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "bf16"), (3, "bf16")])
 def test_state_is_in_checkpoints_bit_for_bit(stage: int, precision: str, tmp_path: Path) -> None:
     chosen = settings(zero_stage=stage, precision=precision)
     with seeded(), TrainingEngine(chosen, fresh()) as engine:

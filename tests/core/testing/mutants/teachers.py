@@ -43,22 +43,19 @@ class TaughtModule(MaskingModule):
         move_average(self.teacher, self.trunk, self.momentum)
 
 
-class ForgetfulModule(TaughtModule):
-    def __init__(self, config: Sound, trunk: TrunkModule) -> None:
-        super().__init__(config, trunk)
-        self.updates = 0
+class ForgetfulModule(MaskingModule):
+    updates = 0
 
     def after_step(self, step: int, num_steps: int) -> None:
-        super().after_step(step, num_steps)
         self.updates += 1
 
 
 @component("mutant")
-class Forgetful(Sound):
+class Forgetful(Masking):
     """Counts its updates in a plain attribute."""
 
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
-        return ForgetfulModule(self, trunk)
+        return ForgetfulModule(trunk)
 
 
 class ImpatientModule(TaughtModule):
