@@ -9,8 +9,9 @@ import pytest
 from processes import ordinary_signals, run_to_end, started
 
 STARTS_ANOTHER = """
-import os, subprocess, sys
-other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+import os, sys
+from subprocess import Popen
+other = Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 print(other.pid, flush=True)
 os._exit(0)
 """
