@@ -48,6 +48,8 @@ def load_study(path: Path, scale: Scale) -> Study:
     if os.path.isdir(path):
         raise InvalidStudy(f"{path} is a folder{_recipes_in(path)}. Give a study (.py) or a recipe (.json, .yaml)")
     if not os.path.isfile(path):
+        if os.path.exists(path):
+            raise InvalidStudy(f"{path} is not a regular file. Give a study (.py) or a recipe (.json, .yaml)")
         raise InvalidStudy(
             f"no such file: {shortened(str(path), _LONGEST)}{_similar(path)}. "
             "Give a study (.py) or a recipe (.json, .yaml)"

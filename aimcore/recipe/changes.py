@@ -34,7 +34,7 @@ def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Pl
     problems: list[tuple[str, str]] = []
     for change in changes:
         path, separator, text = change.partition("=")
-        if not separator:
+        if not separator or not path.strip():
             problems.append((change, "a change is written PATH=VALUE"))
             continue
         try:
@@ -144,7 +144,7 @@ def _member(kind: Any, wanted: Any) -> Any:
 def _index(step: str, node: Sequence[Any], here: str) -> int:
     if not step.isdecimal() or int(step) >= len(node):
         last = f"0 to {len(node) - 1}" if node else "none: the list is empty"
-        raise RecipeError([(here, f"is no place in the list; there are {last}")])
+        raise RecipeError([(here, f"index out of range; there are {last}")])
     return int(step)
 
 

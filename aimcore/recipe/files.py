@@ -58,7 +58,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that stands twice."""
+        """Refuse a key that occurs twice."""
         made = super().construct_mapping(node, deep=deep)
         if len(made) != len(node.value):
             _unique((self.construct_object(key, deep=True), None) for key, _ in node.value)
@@ -148,8 +148,8 @@ def _text(content: bytes, path: str | Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        hint = "it looks like UTF-16: save it as UTF-8" if is_utf16 else "a recipe is JSON or YAML in UTF-8"
+        is_other = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # UTF-32 may begin so too
+        hint = "it looks like UTF-16 or UTF-32: save it as UTF-8" if is_other else "a recipe is JSON or YAML in UTF-8"
         raise RecipeError([("", f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); {hint}")]) from error
 
 
@@ -173,8 +173,9 @@ def _parsed(text: str, *, is_yaml: bool, where: str = "") -> Any:
     language = "YAML" if is_yaml else "JSON"
     try:
         value = yaml.load(text, Loader=_Loader) if is_yaml else json.loads(text, object_pairs_hook=_unique)
-    except RecipeError:
-        raise
+    except RecipeError as error:
+        owner = f"{where.strip()}: " if where else ""
+        raise RecipeError([(path, f"{owner}{message}") for path, message in error.problems]) from None
     except RecursionError:
         raise RecipeError([("", f"{where}{TOO_DEEP}")]) from None
     except (ValueError, yaml.YAMLError) as error:
@@ -187,10 +188,10 @@ def _parsed(text: str, *, is_yaml: bool, where: str = "") -> Any:
 
 
 def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A mapping, where a key that stands twice is an error: the parsers would keep the last."""
+    """A mapping, where a key that occurs twice is an error: the parsers would keep the last."""
     made: dict[Any, Any] = {}
     for key, value in pairs:
         if key in made:
-            raise RecipeError([("", f"the key {shown(key)} stands twice in one mapping")])
+            raise RecipeError([("", f"the key {shown(key)} occurs twice in one mapping")])
         made[key] = value
     return made

@@ -124,7 +124,11 @@ def test_every_change_that_leads_nowhere_is_reported():
 
 @pytest.mark.parametrize("place", ["2", "-1", "first"])
 def test_a_place_outside_a_list_is_answered_with_the_places(place):
-    assert problems_of(f"probes.{place}.epochs=1") == {f"probes.{place}": "is no place in the list; there are 0 to 1"}
+    assert problems_of(f"probes.{place}.epochs=1") == {f"probes.{place}": "index out of range; there are 0 to 1"}
+
+
+def test_a_change_without_a_path_is_answered_with_the_form():
+    assert problems_of("=3") == {"=3": "a change is written PATH=VALUE"}
 
 
 def test_below_a_plain_value_there_is_nothing():

@@ -93,14 +93,14 @@ def yaml_with(folder, line: str):
     return path
 
 
-def test_a_key_that_stands_twice_in_yaml_is_an_error(tmp_path):
-    with pytest.raises(RecipeError, match="the key 'eps' stands twice"):
+def test_a_key_that_occurs_twice_in_yaml_is_an_error(tmp_path):
+    with pytest.raises(RecipeError, match="the key 'eps' occurs twice"):
         load(yaml_with(tmp_path, "eps: 1.0"), TOYS)
 
 
-def test_a_key_that_stands_twice_in_json_is_an_error():
+def test_a_key_that_occurs_twice_in_json_is_an_error():
     text = dumps(toy_experiment(), TOYS).replace('"peak_lr"', '"eps"')
-    with pytest.raises(RecipeError, match="the key 'eps' stands twice"):
+    with pytest.raises(RecipeError, match="the key 'eps' occurs twice"):
         loads(text, TOYS)
 
 
@@ -156,7 +156,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{one}: &{one} [{', '.join([f'*{other}'] * 10)}]\n" for other, one in pairwise("abcdefghij")
 )
 HOSTILE = {
-    "an alias bomb": ("yaml", BOMB, r"line 2, column 8: aliases \(\*\) are not allowed in recipes: write"),
+    "an alias bomb": ("yaml", BOMB, r"r\.yaml: line 2, column 8: aliases \(\*\) are not allowed in recipes: write"),
     "an alias": ("yaml", "a: &a [1]\nb: *a\n", r"line 2, column 4: aliases"),
     "an alias in itself": ("yaml", "a: &a [*a]\n", "aliases"),
     "an integer that is none": ("yaml", "a: !!int abc\n", r"line 1, column 4: tags \(!\) are not allowed"),
@@ -167,7 +167,9 @@ HOSTILE = {
     "an integer of 5000 digits in YAML": ("yaml", "a: " + "9" * 5000, "is not YAML: a number has too many digits"),
     "an integer of 5000 digits in JSON": ("json", "9" * 5000, r"r\.json is not JSON: a number has too many"),
     "an integer of 4000 digits": ("json", "9" * 4000, r"must be a mapping.*, got a whole number of 13288 bits$"),
-    "UTF-16": ("json", "{}".encode("utf-16"), r"r\.json is not UTF-8 text .*UTF-16: save it as UTF-8"),
+    "UTF-16": ("json", "{}".encode("utf-16"), r"r\.json is not UTF-8 text .*UTF-16 or UTF-32: save it as UTF-8"),
+    "UTF-32": ("json", "{}".encode("utf-32"), r"r\.json is not UTF-8 text .*UTF-16 or UTF-32: save it as UTF-8"),
+    "a key twice": ("yaml", "a: 1\na: 2\n", r"r\.yaml: the key 'a' occurs twice in one mapping"),
     "Latin-1": ("yaml", "a: ä".encode("latin-1"), "is not UTF-8 text .*at byte 3"),
     "binary": ("json", bytes(range(256)), "is not UTF-8 text"),
     "control characters": ("yaml", "a: \x1b[31m", "is not YAML: .*special characters are not allowed"),

@@ -1,5 +1,6 @@
 """Studies from files."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -70,6 +71,12 @@ def test_a_missing_file_is_named_with_its_nearest_neighbour(tmp_path: Path) -> N
     (tmp_path / "ablation_pattern.py").write_text("")
     with pytest.raises(InvalidStudy, match=r"no such file: .*_patern\.py \(did you mean .*ablation_pattern\.py"):
         load_study(tmp_path / "ablation_patern.py", "small")
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "recipe.json")  # reading it would wait for ever
+    with pytest.raises(InvalidStudy, match=r"^\S*recipe\.json is not a regular file\. Give"):
+        load_study(tmp_path / "recipe.json", "small")
 
 
 def test_a_folder_is_answered_with_the_recipes_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
