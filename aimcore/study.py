@@ -135,7 +135,7 @@ class _UsersCode:
         if isinstance(error, AimcoreError):  # it says what to do; the place is printed below it
             if not isinstance(error, InvalidStudy):
                 error.add_note(f"in {self._where(error, with_origin=False)}")
-        elif isinstance(error, Exception | SystemExit):
+        elif error is not None and not isinstance(error, KeyboardInterrupt):  # libraries in Rust raise BaseException
             where, what = self._where(error, with_origin=True), _what(error)
             raise InvalidStudy(f"{where}: {what} (the whole traceback: set {TRACEBACK}=1)") from error
 

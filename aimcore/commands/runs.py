@@ -14,6 +14,7 @@ from rich.text import Text
 
 from aimcore.running.runs import Run, State, find_runs
 from aimcore.terminal import Terminal
+from aimcore.wording import printable
 
 _STYLES: dict[State, str] = {
     "running": "cyan", "finished": "green", "interrupted": "yellow", "failed": "red", "stale": "yellow",
@@ -69,7 +70,8 @@ def runs_table(runs: Sequence[Run], root: Path) -> Table:
         table.add_column(heading, justify="right", overflow="fold", no_wrap=heading != "loss")
     above = ""
     for run in runs:
-        *parents, name = (run.experiment,) if run.folder == "." else Path(run.folder).parts
+        # A line break in a name would look like a row of its own.
+        *parents, name = map(printable, (run.experiment,) if run.folder == "." else Path(run.folder).parts)
         if "/".join(parents) != above:
             above = "/".join(parents)
             table.add_row(above, style="dim")
@@ -90,7 +92,7 @@ def _step(run: Run) -> str:
 
 def _loss(run: Run) -> str:
     """The value of the first loss, and below it the others with their names."""
-    texts = [f"{name} {value:.4f}" for name, value in run.losses.items()]
+    texts = [f"{printable(name)} {value:.4f}" for name, value in run.losses.items()]
     texts[:1] = [f"{value:.4f}" for value in list(run.losses.values())[:1]]
     return "\n".join(texts) or "-"
 

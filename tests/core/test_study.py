@@ -115,6 +115,7 @@ USERS_ERRORS = {
         "import neighbour\n", r"table.py, line 1 \(in .*neighbour.py, line 1\): imports no_such_module, which is not"
     ),
     "syntax of a neighbour": ("import bad_neighbour\n", r"bad_neighbour.py, line 1: SyntaxError"),
+    "an error beside Exception": ("class Panic(BaseException): pass\nraise Panic('x')\n", "line 2: .*Panic: x"),
     "an exit": ("import sys\nsys.exit(0)\n", r"table.py, line 2: ends the program \(SystemExit: 0\)"),
     "an exit later": ("def study(scale):\n    raise SystemExit('x')\n", r"line 2: ends the program \(SystemExit: 'x'"),
     "no argument": ("\ndef study():\n    pass\n", r"table.py, line 2: study must take the scale, 'def study\(sc"),
