@@ -25,7 +25,7 @@ def check_command(study: Path | None, scale: Scale) -> int:
     """Check causality over the experiments of ``study``, or over everything installed.
 
     Returns:
-        0 where nothing leaks, 1 where something does, or cannot be checked.
+        0 where nothing is found to leak, 1 where something does, or cannot be checked.
 
     Raises:
         AimcoreError: the study cannot be loaded.
@@ -48,8 +48,9 @@ def check_command(study: Path | None, scale: Scale) -> int:
             words.append(word)
             _print_verdict(case.name, word, findings)
             counting.end()
-    leaks, failed = words.count("LEAKS"), words.count("CANNOT BE CHECKED")
-    print(f"{len(words) - failed} checked, {leaks or 'none'} leaks{f', {failed} could not be checked' * bool(failed)}")
+    leaks, failed, unjudged = (words.count(word) for word in ("LEAKS", "CANNOT BE CHECKED", "NOT JUDGED"))
+    others = f", {unjudged} not judged" * bool(unjudged) + f", {failed} could not be checked" * bool(failed)
+    print(f"{len(words) - failed - unjudged} checked, {leaks or 'none'} leaks{others}")
     return 1 if leaks or failed else 0
 
 

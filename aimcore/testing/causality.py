@@ -29,7 +29,7 @@ from aimcore.testing.requirements import TOLERANCE, differs, shape_of
 from aimcore.testing.watching import Watched
 from aimcore.values import Loss, PatchGrid
 
-__all__ = ["Case", "case_of", "findings_of", "installed_cases", "leaks_of"]
+__all__ = ["Case", "case_of", "findings_of", "installed_cases", "leaks_of", "unjudged_of"]
 
 
 class _Dependence(NamedTuple):
@@ -62,6 +62,17 @@ def findings_of(case: Case, *, seed: int = 0) -> list[str]:
         for find in (missums_of, miscounts_of, mixtures_of, leaks_of)
         for text in find(watched)
     ]
+
+
+def unjudged_of(case: Case, *, seed: int = 0) -> list[str]:
+    """Names of losses of which it cannot be told whether they read their own answer.
+
+    Their targets are in what is read, and they are not given per step. An objective whose steps must not see each other
+    fails the check for it; another one, such as denoising, may mean to read what it predicts.
+    """
+    watched = Watched.of(case, seed=seed)
+    losses = watched.losses().items()
+    return [name for name, loss in losses if loss.per_position_BN is None and _may_be_read(watched, name)]
 
 
 def leaks_of(watched: Watched) -> Iterator[str]:

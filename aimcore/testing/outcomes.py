@@ -11,7 +11,7 @@ from unittest import SkipTest
 from aimcore.component import Component
 from aimcore.errors import BrokenContract
 from aimcore.testing.cases import Case
-from aimcore.testing.causality import findings_of
+from aimcore.testing.causality import findings_of, unjudged_of
 from aimcore.testing.checks import Check
 from aimcore.testing.conformance import checks_for
 
@@ -58,17 +58,23 @@ def fault_of(check: Check, component: Component) -> str:
 class Verdict(NamedTuple):
     """What is found of the causality of a case."""
 
-    word: Literal["causal", "LEAKS", "CANNOT BE CHECKED"]
+    word: Literal["causal", "NOT JUDGED", "LEAKS", "CANNOT BE CHECKED"]
     findings: Sequence[str]
-    """What is wrong; empty where it is causal."""
+    """What is wrong, or why it was not judged; empty where it is causal."""
 
 
 def verdict_of(case: Case) -> Verdict:
     """Judge the causality of ``case``; whatever its code raises is a finding, and ends no other case."""
     try:
         findings = findings_of(case)
+        unjudged = [] if findings else unjudged_of(case)
     except Exception as error:  # noqa: BLE001
         return Verdict("CANNOT BE CHECKED", [_raised(error, case.objective)])
+    if unjudged:
+        reasons = [
+            f"loss {name!r} has no per_position_BN: whether it reads its own answer is not known" for name in unjudged
+        ]
+        return Verdict("NOT JUDGED", reasons)
     return Verdict("LEAKS" if findings else "causal", findings)
 
 

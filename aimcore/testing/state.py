@@ -7,7 +7,8 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,23 +88,36 @@ def _pretend_to_train(objective: Objective, module: ObjectiveModule, step: int) 
         module.after_step(step + 1, NUM_STEPS)
 
 
-def _unsaved(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    saved = set(module.state_dict())
+def _unsaved(module: nn.Module) -> Iterator[tuple[str, list[Any]]]:
+    names, torchs_own = set(module.state_dict()), set(vars(nn.Module()))
+    saved = {id(value) for value in module.state_dict(keep_vars=True).values()}
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
-        for name, value in vars(part).items():
-            if name != "training" and isinstance(value, int | float | Tensor):
-                yield prefix + name, _copy(value)
-        for name, value in part.named_buffers(recurse=False):
-            if prefix + name not in saved:
-                yield prefix + name, _copy(value)
+        own = {name: value for name, value in vars(part).items() if name not in torchs_own}
+        buffers = {name: value for name, value in part.named_buffers(recurse=False) if prefix + name not in names}
+        for name, value in {**own, **buffers}.items():
+            yield prefix + name, [_copy(each) for each in _values_in(value) if id(each) not in saved]
+
+
+def _values_in(value: object) -> Iterator[object]:
+    """The numbers and tensors of an attribute, those in lists, tuples, queues and mappings too."""
+    if isinstance(value, int | float | Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (each for item in value.values() for each in _values_in(item))
+    elif isinstance(value, list | tuple | deque):
+        yield from (each for item in value for each in _values_in(item))
 
 
 def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(some: list[Any], others: list[Any]) -> bool:
+    return len(some) == len(others) and all(_same(one, other) for one, other in zip(some, others, strict=True))
+
+
+def _same(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and bool((one == other).all())
     return type(one) is type(other) and bool(one == other)

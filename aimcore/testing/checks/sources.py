@@ -17,9 +17,10 @@ from aimcore.values import Sample
 
 _SEVERAL = 8
 _THREADS = 4
-_THREADS_DIFFER = (
-    f"opened here, it is read in {_THREADS} other threads at once (training loads in a thread of its own): open files "
-    "and connections in read(), or one per thread (threading.local), and keep nothing of one read for another"
+_IN_THREADS = f"opened in one thread and read in {_THREADS} others at once, as training reads it, the source"
+_OPEN_THERE = (
+    "open files and connections in read(), or keep one per thread (threading.local), and keep nothing of one read for "
+    "another"
 )
 _IMAGE = "images are uint8 [C, H, W] with 1 to 4 channels"
 
@@ -140,7 +141,10 @@ def check_it_travels_to_data_workers(source: Source) -> None:
     """The open source survives pickling, and gives the same samples afterwards."""
     opened = source.open()
     before = _samples(opened)
-    with explained("the open source cannot be pickled, as data workers need it: open files where they are read"):
+    with explained(
+        "the open source cannot be pickled, and data workers get it pickled: open files in read(), or leave files, "
+        "connections and threading.local out of what __getstate__ returns"
+    ):
         # What was pickled a line before may be unpickled.
         arrived: OpenSource = pickle.loads(_pickled(opened))
     after = _samples(arrived)
@@ -163,14 +167,15 @@ def check_it_is_read_in_any_thread(source: Source) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         reads = [pool.submit(read, number) for number in range(_THREADS)]
     faults = [fault for each in reads if (fault := each.exception()) is not None]
-    require(not faults, f"{_THREADS_DIFFER}, and raises {type(faults[0]).__name__ if faults else ''}: {faults[:1]}")
+    raised = "; ".join(f"{type(fault).__name__} ({fault})" for fault in faults[:1])
+    require(not faults, f"{_IN_THREADS} raises {raised}: {_OPEN_THERE}")
     differing = [
         sample.identifier
         for each in reads
         for sample, other in zip(expected, each.result(), strict=True)
         if sample.identifier != other.identifier or not torch.equal(sample.image, other.image)
     ]
-    require(not differing, f"{_THREADS_DIFFER}, and gives other samples: {differing[:3]}")
+    require(not differing, f"{_IN_THREADS} gives other samples ({', '.join(differing[:3])}): {_OPEN_THERE}")
 
 
 CHECKS: tuple[Check, ...] = (

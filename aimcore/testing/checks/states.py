@@ -37,7 +37,8 @@ def check_its_state_is_in_checkpoints(objective: Objective) -> None:
     require(
         not unsaved,
         f"{_some(unsaved)} changes in training and is in no checkpoint, so that a resumed run begins with it "
-        "anew: make it a tensor, by register_buffer; what depends on the step alone, after_step is told",
+        "anew: make it a tensor, by register_buffer; after_step is given the step, and clears what forwards "
+        "collect for it",
     )
 
 

@@ -23,9 +23,10 @@ from aimcore import (
 from aimcore import attention as attention_room
 from aimcore.attention import Mask, mask_of
 from aimcore.testing import Case, findings_of, installed_cases
+from aimcore.testing.outcomes import verdict_of
 from aimcore.testing.parts import StandInTrunk
 from aimcore_heads import LinearHead
-from aimcore_objectives import NextPatch
+from aimcore_objectives import Classification, NextPatch
 from aimcore_objectives.next_patch import NextPatchModule
 from aimcore_orderings import Spiral
 from aimcore_trunks import ViT, vit
@@ -206,3 +207,25 @@ def test_what_reads_its_own_answer_is_named_whatever_it_asks_of_the_trunk(object
 
 def test_a_next_patch_objective_on_a_trunk_without_causal_attention_is_no_case() -> None:
     assert not any(case.objective.needs - case.trunk.can for case in CASES)
+
+
+class UnsaidModule(masking.MaskingModule):
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        return {name: loss._replace(per_position_BN=None) for name, loss in super().forward(batch).items()}
+
+
+@component("unsaid")
+class Unsaid(masking.Sound):
+    """Gives no losses per step, so that nobody knows what each of them reads."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return UnsaidModule(trunk)
+
+
+def test_a_loss_that_cannot_be_judged_is_not_called_causal() -> None:
+    verdict = verdict_of(Case("unsaid", StandInTrunk(), Unsaid(), GRID))
+    assert (verdict.word, [text.partition(":")[0] for text in verdict.findings]) == (
+        "NOT JUDGED", ["loss 'masked' has no per_position_BN"],
+    )  # fmt: skip
+    for objective in (masking.Sound(), Classification(num_classes=2)):
+        assert verdict_of(Case("judged", StandInTrunk(), objective, GRID)).word == "causal"

@@ -27,6 +27,29 @@ def test_state_outside_of_checkpoints_is_named() -> None:
     assert unsaved_state_of(teachers.Sound()) == []
 
 
+class QueueingModule(masking.MaskingModule):
+    def __init__(self, trunk: TrunkModule) -> None:
+        super().__init__(trunk)
+        self.queue: list[Any] = []
+        self.weights = [*trunk.parameters()]
+
+    def forward(self, batch: Any) -> Any:
+        self.queue.append({"mean": batch.images.patches_BNF.mean()})
+        return super().forward(batch)
+
+
+@component("queueing")
+class Queueing(masking.Sound):
+    """Keeps tensors of earlier batches in a list, and a list of weights, which are in checkpoints."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return QueueingModule(trunk)
+
+
+def test_state_in_lists_is_named_and_lists_of_weights_are_not() -> None:
+    assert unsaved_state_of(Queueing()) == ["queue"]
+
+
 class CachingModule(masking.MaskingModule):
     cache = 0
 
