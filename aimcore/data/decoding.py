@@ -66,8 +66,8 @@ def decode(content: bytes, identifier: str, max_pixels: int = MAX_PIXELS) -> Ten
     try:
         return _pixels(_rgb(content, max_pixels))
     except UnidentifiedImageError as cause:
-        message = f"UnidentifiedImageError: it is none of {', '.join(FORMATS)}: convert it to one of them"
-        raise UnreadableSample(identifier, message) from cause
+        problem = f"it is damaged, or none of {', '.join(FORMATS)}: fetch it again, or convert it to one of them"
+        raise UnreadableSample(identifier, problem if content else "the file is empty: fetch it again") from cause
     except DECODER_ERRORS as cause:
         raise UnreadableSample(identifier, f"{type(cause).__name__}: {cause}") from cause
 

@@ -108,7 +108,7 @@ def test_unreadable_pictures_are_named_and_skipped(
     assert command(["caption", run, str(pictures)]) == 1
     told = capsys.readouterr()
     assert "skipped cannot read" in told.err
-    assert "broken.png: UnidentifiedImageError: it is none of AVIF" in told.err
+    assert "broken.png: it is damaged, or none of AVIF" in told.err
     assert "blue.png" in told.out
 
 

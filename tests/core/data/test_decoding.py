@@ -38,8 +38,15 @@ def test_the_formats_that_are_opened(format_name: str) -> None:
 
 @pytest.mark.parametrize("format_name", ["EPS", "DDS", "ICO", "TGA", "PCX", "JPEG2000"])
 def test_other_formats_are_not_opened(format_name: str) -> None:
-    with pytest.raises(UnreadableSample, match=r"cannot read x: UnidentifiedImageError: it is none of AVIF.* convert"):
+    with pytest.raises(UnreadableSample, match=r"cannot read x: it is damaged, or none of AVIF.* convert"):
         decode(encoded(SOUND, format_name), "x")
+
+
+def test_cut_and_empty_files_are_not_taken_for_other_formats() -> None:
+    with pytest.raises(UnreadableSample, match=r"cannot read x: it is damaged, or none of AVIF.*: fetch it again, or"):
+        decode(encoded(SOUND, "AVIF")[:20], "x")
+    with pytest.raises(UnreadableSample, match="cannot read x: the file is empty: fetch it again"):
+        decode(b"", "x")
 
 
 def exif(*entries: tuple[int, int, int, bytes]) -> bytes:

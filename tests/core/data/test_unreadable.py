@@ -72,7 +72,7 @@ def test_too_many_stop_the_run_and_the_first_are_named(data: MakeData, folder: I
     with pytest.raises(
         TooManyUnreadable,
         match=r"5 of 6 images read could not be read, more than data.max_unreadable = 4 and "
-        r"data.max_unreadable_share = 0.01 allow. The first: class_0/00.png \(UnidentifiedImageError: .*"
+        r"data.max_unreadable_share = 0.01 allow. The first: class_0/00.png \(it is damaged, or none of .*"
         r"class_0/02.png .*class_0/04.png .*raise the limits",
     ):
         list(evaluation_batches(settings, folder.open(), patch_size=4, batch_size=2))
