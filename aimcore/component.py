@@ -81,8 +81,8 @@ def _define(cls: C) -> C:
         if lost and "__attrs_attrs__" not in vars(base):  # attrs.has would find those that it inherits
             raise TypeError(
                 f"{base.__name__}, a base class of {cls.__name__}, declares {', '.join(lost)} and is not decorated, so "
-                f"that {cls.__name__} would go without: write @settings above {base.__name__} (or ClassVar[...] for "
-                "what is no field)"
+                f"{cls.__name__} would not have these fields: write @settings above {base.__name__} (or ClassVar[...] "
+                "for what is not a field)"
             )
     made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
     made.__init__ = _telling_unknown_fields(made.__init__)

@@ -157,8 +157,11 @@ def test_the_errors_are_those_that_are_raised() -> None:
     assert [phrase for phrase in phrases if phrase not in source] == []
 
 
-def test_public_rooms_are_there() -> None:
-    (line,) = re.findall(r"the package itself, (.+?);", (DOCS / PAGE).read_text(encoding="utf-8"), flags=re.DOTALL)
+def test_public_rooms_are_there_and_the_page_names_no_others() -> None:
+    page = (DOCS / PAGE).read_text(encoding="utf-8")
+    (line,) = re.findall(r"the package itself, (.+?);", page, flags=re.DOTALL)
     rooms = [f"aimcore{room.removeprefix('aimcore')}" for room in re.findall(r"`(.+?)`", line)]
     assert "aimcore.patches" in rooms
     assert [room for room in rooms if importlib.util.find_spec(room) is None] == []
+    command = "aimcore.run"
+    assert set(re.findall(r"\baimcore\.[a-z_]+\b", page)) - {*rooms, command} == set()
