@@ -89,6 +89,10 @@ class Attempt:
         return None if self.error is None else _Failure.of(self.error)
 
 
+class _OtherTraceback(Exception):
+    """The traceback of another process, as text."""
+
+
 @attrs.frozen
 class _Failure:
     """An error on its way to other ranks."""
@@ -105,9 +109,12 @@ class _Failure:
         return cls(dist.get_rank(), text, "".join(traceback.format_exception(error)), _pickled(error))
 
     def error(self) -> AimcoreError:
-        """The error to raise on another rank, with the traceback of the rank that failed as a note."""
+        """The error to raise on another rank. Its cause is the traceback of the rank that failed.
+
+        It is the cause, as in concurrent.futures, and not a note: notes are shown to users, tracebacks are not.
+        """
         copied: Any = OtherProcessFailed(self.rank, self.text) if self.copy is None else pickle.loads(self.copy)
-        copied.add_note(f"On process {self.rank}:\n{self.traceback}")
+        copied.__cause__ = _OtherTraceback(f"on process {self.rank}:\n{self.traceback}")
         error: AimcoreError = copied
         return error
 
