@@ -28,7 +28,7 @@ def experiment_of(run: Path) -> Experiment:
     """What was run in the folder ``run``.
 
     Raises:
-        RunFolderError: it is no run's folder.
+        RunFolderError: it is not a run's folder.
         RecipeError: the recipe cannot be read.
     """
     from aimcore import recipe
@@ -36,7 +36,7 @@ def experiment_of(run: Path) -> Experiment:
     if not (run / RECIPE_FILE).is_file():
         inside = sorted(path.parent.name for path in run.glob(f"*/{RECIPE_FILE}"))
         hint = f"; give one of the runs in it: {', '.join(inside)}" if inside else ""
-        raise RunFolderError(f"{run} is no run's folder, it has no {RECIPE_FILE}{hint}")
+        raise RunFolderError(f"{run} is not a run's folder: it has no {RECIPE_FILE}{hint}")
     return recipe.load(run / RECIPE_FILE)
 
 
@@ -48,7 +48,7 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
         experiment: what :func:`experiment_of` gave, where that is known.
 
     Raises:
-        RunFolderError: it is no run's folder, training has not come to its end, or recipe and weights do not fit.
+        RunFolderError: it is not a run's folder, training has not come to its end, or recipe and weights do not fit.
         CheckpointDamaged: the weights are not as they were saved.
         WeightsNotFinite: they are those of a run that diverged.
         RecipeError: the recipe cannot be read.

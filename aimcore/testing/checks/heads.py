@@ -124,7 +124,7 @@ def check_features_are_left_as_they_were(head: Head) -> None:
 def check_a_dry_run_can_count_it(head: Head) -> None:
     """It is built and run without numbers (on the meta device), as ``--dry-run`` needs."""
     features = random_features(_WIDTH)
-    with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
+    with explained("fails without numbers: do not read what tensors hold (no .item(), no .cpu(), no 'if tensor')"):
         with torch.device("meta"):
             module = head.build(_WIDTH, _OUTPUTS)
         tokens_BND, places_BN2, valid_BN = (part.to("meta") for part in features[:3])

@@ -71,8 +71,8 @@ def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
             added, counted = (sum(half[name][i] for half in halves) for i in (0, 1))
             require(
                 abs(total - added) <= _RELATIVE * abs(total) and number == counted,
-                f"{mode}: loss {name!r} of 4 images is {total:.6g} over {number} targets, and of its halves together "
-                f"{added - total:.1g} more, over {counted}: give sums, not means, draw by sample number, and keep the "
+                f"{mode}: loss {name!r} of 4 images is {total:.6g} over {number} targets, and its halves together "
+                f"give {added:.6g} (a difference of {abs(added - total):.1g}) over {counted}: give sums, not means, draw by sample number, and keep the "
                 "dtype of the trunk's tokens (the check computes in float64)",
             )
 
@@ -180,7 +180,7 @@ def check_the_batch_is_left_as_it_was(objective: Objective) -> None:
 def check_a_dry_run_can_count_it(objective: Objective) -> None:
     """It is built and run without numbers (on the meta device), as ``--dry-run`` needs."""
     batch = on_meta(batch_for(objective, random_images()))
-    with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
+    with explained("fails without numbers: do not read what tensors hold (no .item(), no .cpu(), no 'if tensor')"):
         with torch.device("meta"):
             module = assembled(StandInTrunk(), objective)
         module(batch)

@@ -199,7 +199,7 @@ def check_pictures_are_patches_or_refused(target: Target) -> None:
 
 def check_a_dry_run_can_count_it(target: Target) -> None:
     """Values and losses have shapes without pixels (on the meta device), as ``--dry-run`` needs."""
-    with explained("fails without pixels: do not branch on what tensors hold (no .item(), no 'if tensor')"):
+    with explained("fails without pixels: do not read what tensors hold (no .item(), no .cpu(), no 'if tensor')"):
         values_M = target.values(on_meta(_batch(target))).flatten(0, 1)
         target.loss(torch.empty(len(values_M), int(target.num_outputs(4, 3)), device="meta"), values_M)
 

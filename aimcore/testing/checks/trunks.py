@@ -173,7 +173,7 @@ def check_a_dry_run_can_count_it(trunk: Trunk) -> None:
     images = images_for(trunk, built)
     forward(built, images)
     images = on_meta(batch_of(images)).images
-    with explained("fails without numbers: do not branch on what tensors hold (no .item(), no 'if tensor')"):
+    with explained("fails without numbers: do not read what tensors hold (no .item(), no .cpu(), no 'if tensor')"):
         with torch.device("meta"):
             module = built_trunk(trunk)
         module(images, Reading())

@@ -111,7 +111,7 @@ def test_a_recipe_of_absent_plugins_is_compared_as_written(
             "unknown scale 'smol' (did you mean 'smoke' or 'small'?); there are smoke,",
         ),
         ("out", f"it holds the runs out{os.sep}one: give one of them"),
-        ("empty", "is no run's folder"),
+        ("empty", "is not a run's folder"),
         ("missing.json", "there is no file"),
         ("runs/missing", "there is no runs/missing: give a recipe, a run's folder, or STUDY.py:NAME"),
         ("list.json", "must be a mapping"),
