@@ -106,7 +106,7 @@ def _recipe_in(folder: Path) -> Path:
         return folder / _RECIPE
     runs = sorted(str(path.parent) for path in folder.glob(f"*/{_RECIPE}"))
     hint = f"; it holds the runs {', '.join(runs)}: give one of them" if runs else ""
-    raise RecipeError([("", f"{folder} is no run's folder: it has no {_RECIPE}{hint}")])
+    raise RecipeError([("", f"{folder} is not a run's folder: it has no {_RECIPE}{hint}")])
 
 
 def _of_study(given: str) -> dict[str, Any]:

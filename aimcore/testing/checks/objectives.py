@@ -71,9 +71,9 @@ def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
             added, counted = (sum(half[name][i] for half in halves) for i in (0, 1))
             require(
                 abs(total - added) <= _RELATIVE * abs(total) and number == counted,
-                f"{mode}: loss {name!r} of 4 images is {total:.6g} over {number} targets, and its halves together "
-                f"give {added:.6g} (a difference of {abs(added - total):.1g}) over {counted}: give sums, not means, draw by sample number, and keep the "
-                "dtype of the trunk's tokens (the check computes in float64)",
+                f"{mode}: loss {name!r} of 4 images is {total:.6g} over {number} targets, and its halves together give "
+                f"{added:.6g} (a difference of {abs(added - total):.1g}) over {counted}: give sums, not means, draw by "
+                "sample number, and keep the dtype of the trunk's tokens (the check computes in float64)",
             )
 
 
