@@ -16,7 +16,7 @@ from aimcore.evaluation.cache import FeatureCache
 from aimcore.evaluation.intervals import wilson_interval
 from aimcore.evaluation.obtaining import Obtaining, Wanted
 from aimcore.evaluation.origins import FrozenTrunk, Origin, RawPixels
-from aimcore.evaluation.probe_images import ProbeImages, open_probe_images, probe_sources
+from aimcore.evaluation.probe_images import ProbeImages, chosen_numbers, open_probe_images, probe_sources
 from aimcore.evaluation.probe_sizes import probe_sizes
 from aimcore.evaluation.protocol import HELD_OUT, protocol_card
 from aimcore.evaluation.tables import FeatureKind, Table
@@ -56,6 +56,8 @@ class ProbeScore:
     """The rate chosen; None for a probe that chooses none."""
     layers: tuple[int, ...]
     """Blocks whose raw outputs were averaged; empty for the trunk's own output."""
+    unreadable: Mapping[str, int]
+    """Images that could not be read, of the ``"train"`` and ``"test"`` images that the probe asked for."""
     card: Mapping[str, Any]
     """The protocol as plain values: splits, grid, choices, layers, transform, attention, order, held-out rule."""
 
@@ -141,6 +143,7 @@ def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mappi
         raw_pixels_top1=None if pixels is None else pixels.top1,
         learning_rate=trained.choice.get("learning_rate"),
         layers=kind.layers,
+        unreadable=_unreadable(images, probe, trained.sizes),
         card=protocol_card(
             images,
             probe,
@@ -149,6 +152,12 @@ def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mappi
             choices={name: outcome.choice for name, outcome in outcomes.items()},
         ),
     )
+
+
+def _unreadable(images: ProbeImages, probe: Probe, sizes: Mapping[str, int]) -> dict[str, int]:
+    chosen = chosen_numbers(len(images.train), probe.max_train_images)
+    num_train = len(images.train) if chosen is None else len(chosen)
+    return {"train": num_train - sizes["train"] - sizes["held_out"], "test": len(images.test) - sizes["test"]}
 
 
 @attrs.frozen(eq=False)

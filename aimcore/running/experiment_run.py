@@ -16,7 +16,7 @@ from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary,
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
 from aimcore.running.failures import Supervised
-from aimcore.running.left_out import LeftOut, joined, log_left_out, unreadable_of
+from aimcore.running.left_out import LeftOut, joined, log_left_out, unread_by_probes, unreadable_of
 from aimcore.running.lock import locked, require_free
 from aimcore.running.pinning import pinned
 from aimcore.running.processes import every_process_does, first_process_says, rank, world_size
@@ -248,6 +248,8 @@ def _evaluate(
             raw_pixels=sharing.raw_pixels,
             cache_url=sharing.features_cache,
         )
+        unread = unread_by_probes(experiment.data, measured.scores.values())
+        measured.left_out = joined(measured.left_out, unread)
 
 
 def _validation_batches(experiment: Experiment, unreadable: Unreadable) -> Iterator[Batch]:

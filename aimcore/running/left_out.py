@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -11,11 +12,15 @@ from aimcore.roles import OpenSource, Source
 from aimcore.running.processes import every_process_says
 from aimcore.wording import counted
 
+if TYPE_CHECKING:
+    from aimcore.evaluation.probing import ProbeScore
+
 LeftOut = Mapping[str, Mapping[str, int]]
 """Counts by reason, by the field of the data whose source leaves something out: ``{"train": {"broken links": 3}}``."""
 
 _REPLACED = "reads that failed in training since it was last started, in whose place others were drawn"
 _UNREADABLE = "samples that could not be read"
+_NOT_PROBED = "images that probes could not read"
 _FIELDS = ("train", "validation", "probe_train", "probe_test")
 
 
@@ -40,6 +45,16 @@ def unreadable_of(num_train: int, num_validation: int) -> LeftOut | None:
     train, validation = (sum(numbers) for numbers in zip(*every_process_says((num_train, num_validation)), strict=True))
     counts = {"train": {_REPLACED: train}, "validation": {_UNREADABLE: validation}}
     return {field: reasons for field, reasons in counts.items() if any(reasons.values())} or None
+
+
+def unread_by_probes(data: Data, scores: Collection[ProbeScore]) -> LeftOut | None:
+    """The images that probes asked for and could not read, by the field of ``data`` that gives them; None for none."""
+    fields = {
+        "train": "train" if data.probe_train is None else "probe_train",
+        "test": "validation" if data.probe_test is None else "probe_test",
+    }
+    most = {part: max((score.unreadable[part] for score in scores), default=0) for part in fields}
+    return {fields[part]: {_NOT_PROBED: number} for part, number in most.items() if number} or None
 
 
 def joined(first: LeftOut | None, second: LeftOut | None) -> LeftOut | None:

@@ -18,6 +18,7 @@ from aimcore.running.checks import cache_problems
 from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations, summaries_of
 from aimcore.running.experiment_run import probe_summary
 from aimcore.running.failures import ERROR_FILE
+from aimcore.running.left_out import joined, unread_by_probes
 from aimcore.running.lock import locked
 from aimcore.running.processes import world_size
 from aimcore.running.study_run import SUMMARY_FILE
@@ -180,6 +181,7 @@ def _updated(
         status="finished" if is_complete else entry.status,
         probes=probes or None,
         evaluations=evaluations or None,
+        left_out=joined(entry.left_out, unread_by_probes(experiment.data, scores.values())),
         extra=extra,
     )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from aimcore import Data
 from aimcore.running import left_out, processes
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.left_out import joined, unreadable_of
+from aimcore_probes import KNNProbe
 from aimcore_sources import ImageFolder
 
 REPLACED = "reads that failed in training since it was last started, in whose place others were drawn"
@@ -37,6 +39,20 @@ def test_a_run_counts_what_it_could_not_read(make_experiment: Any, tmp_path: Pat
     assert found["validation"] == {"samples that could not be read": 2}
     assert found["train"]["files of other kinds (.txt)"] == 3
     assert found["train"][REPLACED] >= 4
+
+
+def test_a_run_counts_what_its_probes_could_not_read(make_experiment: Any, tmp_path: Path) -> None:
+    for name, num_damaged in (("train", 1), ("test", 2)):
+        (tmp_path / name).mkdir()
+        folder_with(tmp_path / name / "a", good=3, damaged=num_damaged)
+        folder_with(tmp_path / name / "b", good=3, damaged=0)
+    plain = make_experiment("one")
+    sources = {f"probe_{name}": ImageFolder(url=str(tmp_path / name)) for name in ("train", "test")}
+    experiment = attrs.evolve(plain, data=attrs.evolve(plain.data, **sources), probes=(KNNProbe(),))
+    assert run_experiment(experiment, tmp_path / "out").left_out == {
+        "probe_train": {"images that probes could not read": 1},
+        "probe_test": {"images that probes could not read": 2},
+    }
 
 
 @pytest.mark.usefixtures("training")
