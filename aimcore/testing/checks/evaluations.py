@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -26,7 +26,10 @@ def check_scores_are_shares_of_something(evaluation: Evaluation) -> None:
     scores = _scores(evaluation, _module(material), material)
     require(len(scores) > 0, "there are no scores")
     for name, score in scores.items():
-        require(isinstance(name, str) and isinstance(score, Score), f"{name!r} must be a name of a Score, got {score}")
+        require(
+            isinstance(name, str) and isinstance(score, Score),
+            f"scores must map names to Scores, as share(...) of aimcore.evaluation gives them; {name!r} is {score!r}",
+        )
         require(score.num > 0, f"{name} judges {score.num} things: say in problems_with_data why there is none")
         parts = {"value": score.value, "chance": score.chance}
         wrong = {part: value for part, value in parts.items() if value is not None and not 0 <= value <= 1}
@@ -96,6 +99,11 @@ def _materials(evaluation: Evaluation) -> Iterator[Material]:
 
     An objective that reads text has captions: a study without is refused whatever its evaluations are.
     """
+    own: object = type(evaluation).objective_examples()
+    require(
+        isinstance(own, Sequence) and all(isinstance(objective, Objective) for objective in own),
+        f"objective_examples() must return a tuple of instances of objectives, such as (MyObjective(),), got {own!r}",
+    )
     for objective in type(evaluation).objective_examples():
         for labels in (True, False):
             yield _material(objective, StandInCaptioned(labels=labels), image_size=16)

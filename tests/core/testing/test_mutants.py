@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
-from core.testing.mutants.evaluations import Unfitting
+from core.testing.mutants import masking
+from core.testing.mutants.evaluations import Own, Unfitting
 from core.testing.mutants.table import MUTANTS, PAGE, SOUND, Mutant, page
 
+from aimcore import component
 from aimcore.testing import checks_for, outcomes_of, parametrize_with_checks
 from aimcore.testing.checks import Check
+from aimcore.testing.checks.evaluations import check_scores_are_shares_of_something
 from aimcore.testing.conformance import all_checks
 
 
@@ -33,6 +37,20 @@ def test_an_evaluation_that_fits_nothing_is_told_to_bring_an_objective() -> None
     }
 
 
+@pytest.mark.parametrize("returned", [masking.Sound(), (masking.Sound,)])
+def test_objective_examples_that_are_no_tuple_of_instances_are_named(returned: Any) -> None:
+    @component("giving")
+    class Giving(Own):
+        """Returns something else than a tuple of instances."""
+
+        @classmethod
+        def objective_examples(cls) -> Any:
+            return returned
+
+    with pytest.raises(AssertionError, match=r"must return a tuple of instances of objectives, such as .*, got"):
+        check_scores_are_shares_of_something(Giving())
+
+
 @pytest.mark.parametrize("role", all_checks())
 def test_every_check_has_a_mutant(role: str) -> None:
     caught = {mutant.check for mutant in MUTANTS if mutant.role == role}
@@ -40,8 +58,8 @@ def test_every_check_has_a_mutant(role: str) -> None:
 
 
 def test_checks_have_names_of_their_own_and_say_what_they_ask() -> None:
-    for component in SOUND:
-        names = Counter(check.__name__ for check in checks_for(component))
+    for sound in SOUND:
+        names = Counter(check.__name__ for check in checks_for(sound))
         assert [name for name, number in names.items() if number > 1] == []
     assert [check for checks in all_checks().values() for check in checks if not check.__doc__] == []
 
