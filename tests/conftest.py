@@ -7,6 +7,9 @@ import pytest
 
 # Before torch loads OpenMP: spinning threads of one process starve those of another (see aimcore/run.py).
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The tests run in several processes (pytest -n): each has one thread, so that they do not take cores from another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))
 

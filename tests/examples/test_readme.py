@@ -32,7 +32,7 @@ def names_of(heading: str) -> dict[str, object]:
 
 def test_the_two_commands_are_there_to_be_copied() -> None:
     assert "pip install -e . && python -m aimcore.run examples/ablation_pattern.py" in TEXT
-    assert "pip install -e '.[test]' && pytest" in TEXT
+    assert "pip install -e '.[test]' && pytest -n 2 " in TEXT
 
 
 def test_the_first_experiment_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
