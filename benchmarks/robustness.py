@@ -28,14 +28,16 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, NamedTuple, Self
 
 import torch
-from fuzz_subjects import SUBJECTS, Subject
+from fuzz_data import Pictures, Shards, ZarrGroups
+from fuzz_files import Manifests, Recipes, StudyFiles, TokenizerFiles, WeightFiles
+from fuzz_subject import Subject
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -44,6 +46,10 @@ from rich.table import Table
 from aimcore import AimcoreError
 
 Kind = Literal["fine", "refused", "fault"]
+_ALL: tuple[type[Subject], ...] = (
+    Pictures, Shards, ZarrGroups, WeightFiles, TokenizerFiles, Recipes, Manifests, StudyFiles,
+)  # fmt: skip
+SUBJECTS: Mapping[str, type[Subject]] = {subject.name: subject for subject in _ALL}
 _NUMBER = re.compile(r"\d+")
 
 
