@@ -37,3 +37,11 @@ class Tracker(Component, ABC):
     @abstractmethod
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
         """Begin to track the run in ``folder``; ``resume_step`` > 0 continues one (drop what lies beyond it)."""
+
+    def destination(self, folder: str) -> str | None:
+        """The place that the run in ``folder`` replaces or continues, if it must be that run's alone.
+
+        Two runs of a study with one destination are refused before anything runs. By default there is none: runs may
+        share whatever the tracker writes to.
+        """
+        return None

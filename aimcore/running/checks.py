@@ -16,6 +16,7 @@ from aimcore.roles import OpenSource, Source
 from aimcore.running.beginnings import beginning_problems
 from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations
 from aimcore.running.left_out import LeftOut, left_out_of, left_out_problems
+from aimcore.wording import shown
 
 
 def check_study(
@@ -55,7 +56,7 @@ def check_study(
             *beginning_problems(experiment, study, out),
         )
     ]
-    problems += cache_problems(features_cache)
+    problems += [*_tracker_problems(study.experiments), *cache_problems(features_cache)]
     if problems:
         raise InvalidValue(f"study {study.name!r}", problems)
     _advise(study.experiments)
@@ -84,12 +85,24 @@ def check_experiment(
     problems = [
         *_problems_of(experiment, world_size, sources),
         *beginning_problems(experiment, alone, out),
+        *_tracker_problems([experiment]),
         *cache_problems(features_cache),
     ]
     if problems:
         raise InvalidValue(f"experiment {experiment.name!r}", problems)
     _advise([experiment])
     return left_out_of(experiment.data, sources.opened)
+
+
+def _tracker_problems(experiments: Sequence[Experiment]) -> Iterator[Problem]:
+    """Refuse trackers whose runs would replace each other's metrics."""
+    owners: dict[str, str] = {}
+    for experiment in experiments:
+        for number, tracker in enumerate(experiment.trackers):
+            path, place = f"{experiment.name}.trackers.{number}", tracker.destination(experiment.name)
+            if place is not None and owners.setdefault(place, path) != path:
+                cure = "give each run a place of its own, as by '{run}' in a url"
+                yield Problem(path, f"writes to {shown(place)}, as {owners[place]} does: {cure}")
 
 
 def _advise(experiments: Sequence[Experiment]) -> None:

@@ -51,8 +51,11 @@ class JSONLines(Tracker):
             NotATrackerFile: what exists there is something else.
             CannotWrite: the system refused to write there.
         """
-        run = posixpath.basename(folder.replace("\\", "/").rstrip("/"))
-        return JSONLinesRun(self.url.replace("{run}", run), resume_step)
+        return JSONLinesRun(self.destination(folder), resume_step)
+
+    def destination(self, folder: str) -> str:
+        """The file of the run in ``folder``."""
+        return self.url.replace("{run}", posixpath.basename(folder.replace("\\", "/").rstrip("/")))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

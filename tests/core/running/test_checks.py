@@ -14,6 +14,7 @@ from aimcore_heads import LinearHead
 from aimcore_objectives import Classification, NextPatch
 from aimcore_probes import LinearProbe
 from aimcore_sources import BundledFashionMNIST, ImageFolder
+from aimcore_trackers import JSONLines
 
 
 def data(**sources: Any) -> Data:
@@ -23,6 +24,20 @@ def data(**sources: Any) -> Data:
 
 def test_a_sound_study_passes(make_study: Any) -> None:
     check_study(make_study("one", "two"))
+
+
+@pytest.mark.parametrize(("url", "clash"), [("m.jsonl", True), ("{run}.jsonl", False)])
+def test_runs_that_would_replace_each_others_metrics_are_refused(make_experiment: Any, url: str, clash: bool) -> None:
+    trackers = (JSONLines(url=url),)
+    study = Study(name="table", experiments=[make_experiment(name, trackers=trackers) for name in ("one", "two")])
+    if not clash:
+        check_study(study)
+        return
+    with pytest.raises(InvalidValue) as caught:
+        check_study(study, with_data=False)
+    ((path, message),) = caught.value.problems
+    assert path == "two.trackers.0"
+    assert message.startswith("writes to 'm.jsonl', as one.trackers.0 does: ")
 
 
 def test_all_problems_of_all_experiments_are_told_at_once(make_experiment: Any) -> None:
