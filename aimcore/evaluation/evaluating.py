@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -25,6 +25,8 @@ class Evaluated:
     """By ``<title>/<score>``."""
     cards: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
     """How each was measured, by its title: plain values for a JSON file."""
+    unread: Mapping[str, Collection[int]] = attrs.field(factory=dict)
+    """Images that this process could not read: places in the source, by its field of the experiment's data."""
 
 
 def evaluation_problems(experiment: Experiment) -> Iterator[Problem]:
@@ -65,7 +67,7 @@ def evaluate(experiment: Experiment, module: ObjectiveModule, material: Material
             found = evaluation.scores(module, material)
             scores |= titled(evaluation, found)
             cards[evaluation.title] = evaluation_card(material, evaluation, found)
-    return Evaluated(scores, cards)
+    return Evaluated(scores, cards, material.unread)
 
 
 def titled(evaluation: Evaluation, scores: Mapping[str, Score]) -> dict[str, Score]:

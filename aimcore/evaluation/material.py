@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import methodcaller
 from typing import Any, Literal
 
@@ -48,6 +48,8 @@ class Material:
     """Images per process and forward."""
     device: torch.device = attrs.field(factory=lambda: torch.device("cpu"))
     """Where the module is, and batches go."""
+    unread: dict[str, set[int]] = attrs.field(factory=dict, init=False)
+    """What this process could not read: places in the source, by its field of the experiment's data."""
 
     @classmethod
     def of(
@@ -119,7 +121,25 @@ class Material:
             world_size=world_size,
             indices=indices,
         )
-        return (batch.to(self.device) for batch in batches)
+        wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
+        return self._counted(batches, source, wanted[rank::world_size].tolist())
+
+    def _counted(self, batches: Iterable[Batch], source: OpenSource, wanted: Iterable[int]) -> Iterator[Batch]:
+        missing = set(wanted)
+        for batch in batches:
+            missing.difference_update(batch.sample_numbers_B.tolist())
+            yield batch.to(self.device)
+        self.add_unread(source, missing)
+
+    def add_unread(self, source: OpenSource, indices: Iterable[int]) -> None:
+        """Count images of ``source`` that could not be read, each once; :meth:`batches` and :meth:`captioned` do so.
+
+        Sources that an evaluation opened itself are no part of the experiment's data, and are not counted.
+        """
+        fields = {"validation": self.validation, "probe_test": self.labelled, "train": self.train}
+        field = next((field for field, opened in fields.items() if opened is source), None)
+        if field is not None and (found := set(indices)):
+            self.unread.setdefault(field, set()).update(found)
 
     def encode(self, texts: Sequence[str]) -> Text:
         """Ids of ``texts``, as the objective reads them."""
@@ -176,6 +196,7 @@ class Material:
                 sample = source.read(index)
                 captions = tuple(text for texts in wanted_captions(sample, weights).values() for text in texts)
             except UnreadableSample:
+                self.add_unread(source, [index])
                 continue
             group = index if group_by is None else sample.extras.get(group_by)
             if captions and group is not None and group not in groups:

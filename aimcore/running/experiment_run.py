@@ -16,7 +16,7 @@ from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary,
 from aimcore.running.beginnings import located, require_branch
 from aimcore.running.evaluations import evaluate_trained, summaries_of
 from aimcore.running.failures import Supervised
-from aimcore.running.left_out import LeftOut, joined, log_left_out, unread_by_probes, unreadable_of
+from aimcore.running.left_out import LeftOut, joined, log_left_out, not_evaluated, unread_by_probes, unreadable_of
 from aimcore.running.lock import locked, require_free
 from aimcore.running.pinning import pinned
 from aimcore.running.processes import every_process_does, first_process_says, rank, world_size
@@ -237,6 +237,8 @@ def _evaluate(
     if experiment.evaluations:
         logger.info("{}: evaluating what the objective can do", experiment.name)
         measured.evaluations = evaluate_trained(experiment, training.engine)
+        unread = not_evaluated(experiment.name, measured.evaluations)
+        measured.left_out = joined(measured.left_out, unread)
     if experiment.probes:
         logger.info("{}: probing the frozen trunk", experiment.name)
         # Untrained means fresh weights of the same seed, also where training began with fitted ones.

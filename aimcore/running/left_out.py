@@ -13,6 +13,7 @@ from aimcore.running.processes import every_process_says
 from aimcore.wording import counted
 
 if TYPE_CHECKING:
+    from aimcore.evaluation.evaluating import Evaluated
     from aimcore.evaluation.probing import ProbeScore
 
 LeftOut = Mapping[str, Mapping[str, int]]
@@ -21,6 +22,7 @@ LeftOut = Mapping[str, Mapping[str, int]]
 _REPLACED = "reads that failed in training since it was last started, in whose place others were drawn"
 _UNREADABLE = "samples that could not be read"
 _NOT_PROBED = "images that probes could not read"
+_NOT_EVALUATED = "images that evaluations could not read"
 _FIELDS = ("train", "validation", "probe_train", "probe_test")
 
 
@@ -55,6 +57,18 @@ def unread_by_probes(data: Data, scores: Collection[ProbeScore]) -> LeftOut | No
     }
     most = {part: max((score.unreadable[part] for score in scores), default=0) for part in fields}
     return {fields[part]: {_NOT_PROBED: number} for part, number in most.items() if number} or None
+
+
+def not_evaluated(name: str, evaluated: Evaluated) -> LeftOut | None:
+    """The images that evaluations of experiment ``name`` asked for and could not read, which are logged; None for none.
+
+    Every process calls it with what it found itself. An image that several evaluations ask for counts once.
+    """
+    said = every_process_says({field: set(indices) for field, indices in evaluated.unread.items()})
+    unread = {field: set[int]().union(*(own.get(field, ()) for own in said)) for field in _FIELDS}
+    counts = {field: {_NOT_EVALUATED: len(indices)} for field, indices in unread.items() if indices}
+    log_left_out({name: counts})
+    return counts or None
 
 
 def joined(first: LeftOut | None, second: LeftOut | None) -> LeftOut | None:

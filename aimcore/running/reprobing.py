@@ -18,7 +18,7 @@ from aimcore.running.checks import cache_problems
 from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations, summaries_of
 from aimcore.running.experiment_run import probe_summary
 from aimcore.running.failures import ERROR_FILE
-from aimcore.running.left_out import joined, unread_by_probes
+from aimcore.running.left_out import joined, not_evaluated, unread_by_probes
 from aimcore.running.lock import locked
 from aimcore.running.processes import world_size
 from aimcore.running.study_run import SUMMARY_FILE
@@ -176,12 +176,13 @@ def _updated(
     ):
         if cards:
             extra[name] = {**extra.get(name, {}), **cards}
+    unread = joined(not_evaluated(experiment.name, evaluated), unread_by_probes(experiment.data, scores.values()))
     return attrs.evolve(
         entry,
         status="finished" if is_complete else entry.status,
         probes=probes or None,
         evaluations=evaluations or None,
-        left_out=joined(entry.left_out, unread_by_probes(experiment.data, scores.values())),
+        left_out=joined(entry.left_out, unread),
         extra=extra,
     )
 

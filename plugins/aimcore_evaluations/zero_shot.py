@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aimcore import Evaluation, Objective, ObjectiveModule, OpenSource, Problem, Score, at_least, component, limits
+from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component, limits
 from aimcore.errors import InvalidLabel, UnreadableSample
 from aimcore.evaluation import Material, compared, embedded_texts, hits, share, shuffled, similarities
 from aimcore.labels import label_problems
@@ -65,7 +65,7 @@ class ZeroShot(Evaluation):
                 f"zero-shot classification needs names that are words, and {len(ids)} of {len(names)} class names of "
                 f"{_WHERE} are WordNet ids, such as {ids[0]!r}: give the classes names (image_folder: by `names`)"
             )
-        elif not self._labels(material.labelled, 1):
+        elif not self._labels(material, 1):
             yield f"zero-shot classification needs labels, and the images of {_WHERE} have none"
         else:
             found = label_problems(material.labelled, len(names), all_labelled=False)
@@ -92,7 +92,7 @@ class ZeroShot(Evaluation):
         """
         classes = self._classes(material)
         class_of = {label: number for number, labels in enumerate(classes) for label in labels}
-        labels = self._labels(material.labelled, self.max_images)
+        labels = self._labels(material, self.max_images)
         _require_names(labels, class_of)
         names = [material.labelled.class_names[alike[0]] for alike in classes]
         numbers_n, scores_nC = self._class_scores(module, material, names, sorted(labels))
@@ -132,8 +132,9 @@ class ZeroShot(Evaluation):
             likelihoods = likelihoods / material.encode(prompts).valid_BT.sum(1)
         return numbers_n, likelihoods.reshape(-1, *shape).mean(2)
 
-    def _labels(self, source: OpenSource, most: int | None) -> dict[int, int]:
+    def _labels(self, material: Material, most: int | None) -> dict[int, int]:
         """The labels of at most ``most`` images that have one, by their places."""
+        source = material.labelled
         labels: dict[int, int] = {}
         for index in shuffled(len(source)):
             if len(labels) == most:
@@ -141,6 +142,7 @@ class ZeroShot(Evaluation):
             try:
                 label = source.label(index)
             except UnreadableSample:
+                material.add_unread(source, [index])
                 continue
             if label is not None:
                 labels[index] = label

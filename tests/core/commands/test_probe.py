@@ -99,6 +99,12 @@ def test_images_that_cannot_be_read_are_counted(out: Path) -> None:
     assert entry_in(out)["left_out"] == {"probe_train": counts, "probe_test": counts}
 
 
+def test_images_that_evaluations_cannot_read_are_counted(out: Path) -> None:
+    (out / "pictures" / "red" / "damaged.png").write_bytes(b"no picture")
+    assert probe(out, "--set", "probes=[]", "--set", 'evaluations=["zero_shot"]') == 0
+    assert entry_in(out)["left_out"] == {"probe_test": {"images that evaluations could not read": 1}}
+
+
 def test_other_probes_are_recorded_with_their_time_and_settings(out: Path) -> None:
     linear = '{"name": "linear", "epochs": 1, "learning_rates": [0.001]}'
     assert probe(out, "--set", f"probes=[{linear}]", "--set", "probe_image_sizes=[16]") == 0

@@ -1,5 +1,6 @@
 """What was left out and what could not be read, together, as a run leaves it in its summary."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,16 @@ import attrs
 import numpy as np
 import pytest
 from PIL import Image
+from trained_runs import captioning_experiment
 
 from aimcore import Data
+from aimcore.evaluation import Evaluated
 from aimcore.running import left_out, processes
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.left_out import joined, unreadable_of
+from aimcore.running.left_out import joined, not_evaluated, unreadable_of
+from aimcore_evaluations import Captions, Retrieval
 from aimcore_probes import KNNProbe
-from aimcore_sources import ImageFolder
+from aimcore_sources import CaptionedFolder, ImageFolder
 
 REPLACED = "reads that failed in training since it was last started, in whose place others were drawn"
 
@@ -55,6 +59,21 @@ def test_a_run_counts_what_its_probes_could_not_read(make_experiment: Any, tmp_p
     }
 
 
+def test_a_run_counts_what_its_evaluations_could_not_read(tmp_path: Path) -> None:
+    folder_with(tmp_path / "pictures", good=6, damaged=2)
+    lines = [{"file": one.name, "captions": {"name": one.stem}} for one in sorted((tmp_path / "pictures").iterdir())]
+    (tmp_path / "pictures" / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    plain, captioned = captioning_experiment(), CaptionedFolder(url=str(tmp_path / "pictures"))
+    experiment = attrs.evolve(
+        plain,
+        data=attrs.evolve(plain.data, validation=captioned),
+        evaluations=(Retrieval(recall_at=(1,)), Captions(split="validation")),
+    )
+    assert run_experiment(experiment, tmp_path / "out").left_out == {
+        "validation": {"samples that could not be read": 2, "images that evaluations could not read": 2}
+    }
+
+
 @pytest.mark.usefixtures("training")
 def test_a_run_that_reads_everything_counts_nothing(make_experiment: Any, tmp_path: Path) -> None:
     assert run_experiment(make_experiment("one"), tmp_path).left_out is None
@@ -65,6 +84,17 @@ def test_every_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unreadable_of(2, 0) == {"train": {REPLACED: 3}, "validation": {"samples that could not be read": 5}}
     monkeypatch.setattr(left_out, "every_process_says", processes.every_process_says)
     assert unreadable_of(0, 1) == {"validation": {"samples that could not be read": 1}}
+
+
+def test_images_that_several_processes_could_not_read_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(left_out.logger, "warning", lambda text, *words: logged.append(text.format(*words)))
+    monkeypatch.setattr(left_out, "every_process_says", lambda own: [own, {"validation": {4, 7}, "train": {0}}])
+    assert not_evaluated("one", Evaluated(unread={"validation": {4, 5}})) == {
+        "validation": {"images that evaluations could not read": 3},
+        "train": {"images that evaluations could not read": 1},
+    }
+    assert "data.validation leaves out 3 images that evaluations could not read" in logged
 
 
 def test_two_counts_are_joined_field_by_field() -> None:
