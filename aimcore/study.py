@@ -136,7 +136,8 @@ class _UsersCode:
             if not isinstance(error, InvalidStudy):
                 error.add_note(f"in {self._where(error, with_origin=False)}")
         elif error is not None and not isinstance(error, KeyboardInterrupt):  # libraries in Rust raise BaseException
-            where, what = self._where(error, with_origin=True), _what(error)
+            # Libraries that watch for the end of the program, such as wandb, raise SystemExit themselves.
+            where, what = self._where(error, with_origin=not isinstance(error, SystemExit)), _what(error)
             raise InvalidStudy(f"{where}: {what} (the whole traceback: set {TRACEBACK}=1)") from error
 
     def _where(self, error: BaseException, *, with_origin: bool) -> str:

@@ -117,6 +117,7 @@ USERS_ERRORS = {
     "syntax of a neighbour": ("import bad_neighbour\n", r"bad_neighbour.py, line 1: SyntaxError"),
     "an error beside Exception": ("class Panic(BaseException): pass\nraise Panic('x')\n", "line 2: .*Panic: x"),
     "an exit": ("import sys\nsys.exit(0)\n", r"table.py, line 2: ends the program \(SystemExit: 0\)"),
+    "an exit by a library": ("import leaving\nleaving.go()\n", r"table.py, line 2: ends the program \(SystemExit: 3"),
     "an exit later": ("def study(scale):\n    raise SystemExit('x')\n", r"line 2: ends the program \(SystemExit: 'x'"),
     "no argument": ("\ndef study():\n    pass\n", r"table.py, line 2: study must take the scale, 'def study\(sc"),
     "two arguments": ("def study(scale, seed): pass\n", "table.py, line 1: study must take the scale.*'seed'"),
@@ -136,6 +137,7 @@ def test_what_a_study_file_raises_is_told_with_file_and_line(kind: str, tmp_path
     text, message = USERS_ERRORS[kind]
     (tmp_path / "neighbour.py").write_text("import no_such_module\n")
     (tmp_path / "bad_neighbour.py").write_text("def\n")
+    (tmp_path / "leaving.py").write_text("def go(): raise SystemExit(3)\n")
     (tmp_path / "table.py").write_text(text)
     before = list(sys.path)
     with pytest.raises(InvalidStudy, match=f"(?s)^{tmp_path}/(?:.*){message}") as caught:
