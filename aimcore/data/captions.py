@@ -58,8 +58,8 @@ class Captions:
     """Captions of samples as ids.
 
     A sample without a caption of a wanted kind counts as unreadable: in training another is drawn in its place, in
-    evaluation it is left out, and either way it is named and counted within ``data.max_unreadable``. A caption of
-    white space alone is none; a sample with half a character (a lone surrogate) in a wanted caption is unreadable.
+    evaluation it is left out, and either way it is named and counted within ``data.max_unreadable``. A caption that is
+    only white space counts as missing. A sample is unreadable if a wanted caption holds a lone surrogate.
     """
 
     tokenizer: TextTokenizer

@@ -147,7 +147,7 @@ def _problems_with_file(name: str, described: Any) -> Iterator[str]:
 
 
 def _is_count(value: Any) -> bool:
-    """Whether it is a whole number; True, which counts as one in Python, is none."""
+    """Whether it is a whole number. ``True`` and ``False`` do not count, although Python treats them as integers."""
     return type(value) is int and 0 <= value <= _LARGEST_NUMBER
 
 

@@ -208,7 +208,7 @@ def _lookup(kind: type[Component], given: Any, plugins: Plugins, hints: Mapping[
         asked, *known = str(error).split("; ", 1)
         raise ValueError("; ".join((asked, *([hint] if hint else []), *known))) from error
     if not issubclass(cls, kind):
-        raise ValueError(f"takes {with_article(kind)}, but {shown(name)} is none; there are {fitting}")
+        raise ValueError(f"expected {with_article(kind)}, got {shown(name)}; there are {fitting}")
     return cls
 
 

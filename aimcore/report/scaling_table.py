@@ -65,7 +65,7 @@ def best_lines(found: Scaled) -> Iterator[str]:
 
 
 def fit_lines(found: Fit | str) -> Iterator[str]:
-    """In words, the law along the envelope with its intervals, or why there is none."""
+    """Describe the law along the envelope with its intervals, or say why it was not fitted."""
     if isinstance(found, str):
         yield f"No law is fitted to the lower envelope: {found}."
         return
@@ -83,7 +83,7 @@ def fit_lines(found: Fit | str) -> Iterator[str]:
 
 
 def joint_lines(found: JointFit | str) -> Iterator[str]:
-    """In words, the joint law of size and samples with its intervals, or why there is none."""
+    """Describe the joint law of size and samples with its intervals, or say why it was not fitted."""
     if isinstance(found, str):
         yield f"No joint law of size and samples is fitted: {found}."
         return

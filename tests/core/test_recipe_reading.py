@@ -159,7 +159,7 @@ def test_a_component_needs_a_name(value):
 
 def test_a_tokenizer_of_the_wrong_kind_is_an_error_at_its_path():
     assert problems_of(with_value("experiment.objective.text_tokenizer", {"name": "codes"})) == {
-        "objective.text_tokenizer": "takes a TextTokenizer, but 'codes' is none; there are letters"
+        "objective.text_tokenizer": "expected a TextTokenizer, got 'codes'; there are letters"
     }
 
 
