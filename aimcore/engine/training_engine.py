@@ -62,6 +62,7 @@ class TrainingEngine:
         self.world = start(experiment.engine.num_threads)
         self.step_number = 0
         """Updates done."""
+        self._linear = nn.functional.linear
         objective = module or on_every_rank(lambda: initial_module(experiment))
         trained = InPrecision(objective, experiment.engine.precision)
         self._engine: Any = self._initialize(trained)
@@ -220,6 +221,9 @@ class TrainingEngine:
             self._engine.destroy()
             self._engine = None
             forget_modules()
+            # Stage 3 replaces torch's function for the whole process, and autocast rounds differently in DeepSpeed's:
+            # the losses of later runs would depend on this one.
+            nn.functional.linear = self._linear
 
     def __enter__(self) -> Self:
         return self

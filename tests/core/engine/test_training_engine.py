@@ -164,3 +164,10 @@ def test_a_closed_engine_is_freed(stage: int) -> None:
     del engine
     gc.collect()
     assert module() is None
+
+
+def test_a_closed_engine_of_stage_3_leaves_torch_as_it_was() -> None:
+    """DeepSpeed's own linear function would stay otherwise, and later runs would give other losses in autocast."""
+    with TrainingEngine(experiment(3)) as engine:
+        engine.step([whole_batch(0)])
+    assert torch.nn.functional.linear is torch._C._nn.linear
