@@ -4,6 +4,7 @@ Importing this package loads neither torch nor deepspeed: names that need torch 
 """
 
 from importlib import import_module
+from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger as _logger
@@ -89,6 +90,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version("aimcore")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'aimcore' has no attribute {name!r}")

@@ -17,6 +17,7 @@ from typing import Any
 
 from loguru import logger
 
+import aimcore
 from aimcore.errors import TRACEBACK, AimcoreError, RunFailed
 from aimcore.experiment import SCALES
 from aimcore.wording import printable_lines
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_version(parser)
     add_run_arguments(parser)
     return _guarded(run, parser.parse_args(arguments))
 
@@ -75,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command(arguments: Sequence[str] | None = None) -> int:
     """The console script ``aimcore``: everything that ``main`` does, and a look at what is installed."""
     parser = argparse.ArgumentParser(prog="aimcore", description="Pre-train and study autoregressive vision encoders.")
+    _add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_run = commands.add_parser("run", help="run a study or a recipe", epilog=_EXAMPLES,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
@@ -98,6 +101,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
     _add_records(commands)
     options = parser.parse_args(arguments)
     return _guarded(options.function, options)
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"aimcore {aimcore.__version__}")
 
 
 def _seconds(text: str) -> float:

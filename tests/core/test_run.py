@@ -1,6 +1,8 @@
 """The command line."""
 
 import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -9,6 +11,7 @@ import pytest
 from loguru import logger
 from processes import run_to_end
 
+import aimcore
 from aimcore import AimcoreError, Study, run
 from aimcore.report import ExperimentSummary, Summary
 from aimcore.testing import Case
@@ -220,7 +223,7 @@ def test_plugins_are_listed_with_what_they_supply(capsys: pytest.CaptureFixture[
     assert run.command(["plugins"]) == 0
     told = capsys.readouterr().out
     assert "orderings/spiral" in told
-    assert "aimcore 0.1.0" in told
+    assert f"aimcore {version('aimcore')}" in told
 
 
 def test_a_blocked_plugin_is_listed_as_such(
@@ -303,15 +306,29 @@ def test_an_experiment_that_cannot_be_checked_is_told_and_does_not_end_the_other
     )
 
 
-def test_help_loads_neither_torch_nor_deepspeed() -> None:
-    code = (
-        "import sys\nfrom aimcore import run\n"
-        "try: run.main(['--help'])\n"
-        "except SystemExit: sys.exit(int('torch' in sys.modules or 'deepspeed' in sys.modules))"
-    )
+@pytest.mark.parametrize("entry", [run.main, run.command])
+def test_the_version_is_printed(entry: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        entry(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"aimcore {version('aimcore')}\n"
+    assert aimcore.__version__ == version("aimcore")
+
+
+def test_help_and_the_version_load_neither_torch_nor_deepspeed() -> None:
+    code = """
+import sys
+from aimcore import run
+for option in ("--help", "--version"):
+    try:
+        run.main([option])
+    except SystemExit:
+        assert not {"torch", "deepspeed"} & set(sys.modules), option
+"""
     done = run_to_end([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert "--dry-run" in done.stdout
+    assert f"aimcore {version('aimcore')}" in done.stdout
 
 
 @pytest.mark.parametrize(("rank", "expected"), [("0", ["INFO", "ERROR"]), ("1", ["ERROR"])])
