@@ -190,8 +190,9 @@ def type_text(kind: Any) -> str:
 
 
 def paragraphs_of(cls: type[Any]) -> list[str]:
-    """The docstring of a class without line breaks and without marks for code."""
-    return [_unmarked(part) for part in (inspect.getdoc(cls) or "").split("\n\n")]
+    """The docstring of a class without line breaks and without marks for code. Examples stay as they are."""
+    parts = (inspect.getdoc(cls) or "").split("\n\n")
+    return [part if part.startswith(">>> ") else _unmarked(part) for part in parts]
 
 
 def field_docs(cls: type[Any]) -> Mapping[str, str]:

@@ -10,7 +10,11 @@ from aimcore import Ordering, PatchGrid, component
 
 @component("checkerboard", paper="arXiv:2401.08541, Table 3b and Figure 8")
 class Checkerboard(Ordering):
-    """All patches whose row + column is even, in raster order, then all odd ones, in raster order."""
+    """All patches whose row + column is even, in raster order, then all odd ones, in raster order.
+
+    >>> Checkerboard().permutation(PatchGrid(3, 3)).tolist()
+    [0, 2, 4, 6, 8, 1, 3, 5, 7]
+    """
 
     def permutation(self, grid: PatchGrid) -> Tensor:
         """``[N]``: even cells, then odd ones."""

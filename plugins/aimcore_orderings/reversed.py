@@ -10,7 +10,11 @@ from aimcore_orderings.raster import Raster
 
 @component("reversed")
 class Reversed(Ordering):
-    """Another ordering read from its end, e.g. ``Reversed(of=Spiral())``, which goes inwards. Not in the papers."""
+    """Another ordering read from its end, e.g. ``Reversed(of=Spiral())``, which goes inwards. Not in the papers.
+
+    >>> Reversed(of=Raster()).permutation(PatchGrid(2, 2)).tolist()
+    [3, 2, 1, 0]
+    """
 
     of: Ordering = Raster()
 

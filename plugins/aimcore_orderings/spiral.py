@@ -14,6 +14,9 @@ class Spiral(Ordering):
 
     It is the reverse of the spiral that starts at the top left and goes down, right, up, left and inwards, as in the
     authors' training code.
+
+    >>> Spiral().permutation(PatchGrid(3, 3)).tolist()
+    [4, 1, 2, 5, 8, 7, 6, 3, 0]
     """
 
     def permutation(self, grid: PatchGrid) -> Tensor:

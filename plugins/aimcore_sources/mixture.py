@@ -75,6 +75,9 @@ def quotas(weights: Sequence[float]) -> tuple[int, ...]:
     """Whole numbers in the proportion of ``weights``, without a common divisor: (0.3, 0.6) gives (1, 2).
 
     Weights are taken as the nearest fractions of the largest one, with denominators up to 10,000.
+
+    >>> quotas((0.8, 0.2))
+    (4, 1)
     """
     largest = max(weights)
     fractions = [Fraction(weight / largest).limit_denominator(_MAX_DENOMINATOR) for weight in weights]

@@ -17,6 +17,11 @@ class Bytes(SequenceTokenizer):
     """The bytes of a text in UTF-8, counted from 3; 0 is padding, 1 the end, 2 the beginning.
 
     A text that is cut may end within a character, which decodes to U+FFFD.
+
+    >>> Bytes().tokens("ab")
+    [100, 101]
+    >>> Bytes().text_of([100, 101, 1, 0])
+    'ab'
     """
 
     begin: bool = False

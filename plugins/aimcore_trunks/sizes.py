@@ -28,6 +28,9 @@ def aim(size: AIMSize) -> ViT:
 
     Raises:
         KeyError: no such size.
+
+    >>> aim("0.6B").width, aim("0.6B").depth
+    (1536, 24)
     """
     width, depth, num_heads = _AIM[size]
     return ViT(width=width, depth=depth, num_heads=num_heads)
@@ -42,6 +45,9 @@ def aimv2(size: AIMv2Size, *, image_size: int | None = 224, interpolate: bool = 
     Raises:
         KeyError: no such size.
         ValueError: the image size is no multiple of 14.
+
+    >>> aimv2("L").width, aimv2("L").grid
+    (1024, (16, 16))
     """
     width, depth, num_heads = _AIMV2[size]
     if image_size is not None and image_size % 14:

@@ -55,6 +55,18 @@ def test_marks_of_the_docstring_are_taken_away() -> None:
     assert paragraphs_of(Outer) == ["A line.", "More, about aimcore.Inner and code."]
 
 
+def test_an_example_in_a_docstring_keeps_its_lines() -> None:
+    class Shown:
+        """One thing
+        on two lines.
+
+        >>> 1 + 1  # ``two``
+        2
+        """
+
+    assert paragraphs_of(Shown) == ["One thing on two lines.", ">>> 1 + 1  # ``two``\n2"]
+
+
 def test_a_field_tells_the_components_it_may_be() -> None:
     plugins = toy_plugins()
     fields = {field.path: field for field in describe_settings("experiment", Experiment, plugins).fields}
