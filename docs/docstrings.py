@@ -1,4 +1,4 @@
-"""A griffe extension: links for the roles of Sphinx in docstrings, and each component's paper behind its own."""
+"""A griffe extension: links for the roles of Sphinx in docstrings, examples as code, each component's paper."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import griffe
 
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):`(~?)([\w.]+)`")
+_EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", flags=re.MULTILINE)
 _COMPONENT = "component"
 
 
@@ -18,7 +19,9 @@ class Docstrings(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrite the docstring where it stands."""
         if obj.docstring is not None:
-            obj.docstring.value = _ROLE.sub(_link, obj.docstring.value) + _paper_of(obj)
+            linked = _ROLE.sub(_link, obj.docstring.value)
+            # Markdown would take ">>> " for a quotation in a quotation in a quotation.
+            obj.docstring.value = _EXAMPLE.sub(r"```pycon\n\g<0>\n```", linked) + _paper_of(obj)
 
 
 def _link(role: re.Match[str]) -> str:

@@ -85,7 +85,7 @@ def docstrings() -> ModuleType:
     return module
 
 
-def test_api_pages_name_a_components_paper(docstrings: ModuleType) -> None:
+def test_api_pages_show_examples_as_code_and_name_a_components_paper(docstrings: ModuleType) -> None:
     import griffe
 
     package = griffe.load(
@@ -93,7 +93,9 @@ def test_api_pages_name_a_components_paper(docstrings: ModuleType) -> None:
     )
     docstring = package["spiral.Spiral"].docstring
     assert docstring is not None
-    assert docstring.value.endswith("Named `spiral` in recipes. Paper: arXiv:2401.08541, Table 3b and Figure 8.")
+    example = "```pycon\n>>> Spiral().permutation(PatchGrid(3, 3)).tolist()\n[4, 1, 2, 5, 8, 7, 6, 3, 0]\n```"
+    paper = "Named `spiral` in recipes. Paper: arXiv:2401.08541, Table 3b and Figure 8."
+    assert docstring.value.endswith(f"{example}\n\n{paper}")
 
 
 def test_roles_of_sphinx_become_links(docstrings: ModuleType) -> None:
