@@ -1,100 +1,91 @@
 """aimcore: pre-train and study autoregressive vision encoders (AIM, arXiv:2401.08541; AIMv2, arXiv:2411.14402).
 
-Importing this package loads neither torch nor deepspeed: names that need torch are fetched on first use.
+Importing this package loads neither torch nor deepspeed: each name is imported from its module on first use.
 """
 
 from importlib import import_module
 from importlib.metadata import version as _version
+from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger as _logger
 
-from aimcore.component import Component, Problem, at_least, component, positive, settings, within
-from aimcore.errors import AimcoreError, DataNotFound, InvalidValue, UnreadableSample
-from aimcore.experiment import (
-    SCALES,
-    Augmentation,
-    Branch,
-    Data,
-    Engine,
-    Experiment,
-    NativeResolution,
-    Optimizer,
-    Scale,
-    Scaling,
-    Schedule,
-    Study,
-    Weights,
-)
-from aimcore.hookspecs import hookimpl
-from aimcore.roles import (
-    Decoder,
-    Evaluation,
-    FeatureStream,
-    FittedProbe,
-    Head,
-    ImageTokenizer,
-    Objective,
-    OpenSource,
-    Ordering,
-    PixelStatistics,
-    Probe,
-    Source,
-    Target,
-    TextTokenizer,
-    Tokenizer,
-    Tracker,
-    TrackerRun,
-    Trunk,
-)
-
 if TYPE_CHECKING:
-    from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, PredictedPatches, TrunkModule
+    from aimcore.contracts.batches import Batch, Sample, Text, View
+    from aimcore.contracts.component import Component, at_least, component, positive, settings, within
+    from aimcore.contracts.decoders import Decoder, DecoderModule
+    from aimcore.contracts.errors import AimcoreError, DataNotFound, InvalidValue, Problem, UnreadableSample
+    from aimcore.contracts.evaluations import Captioned, Evaluation, EvaluationData
+    from aimcore.contracts.features import BIDIRECTIONAL, CAUSAL, Ability, Attention, Features, Reading
+    from aimcore.contracts.heads import Head, HeadModule
+    from aimcore.contracts.images import Images, PatchGrid, PixelStatistics, Preprocessing
+    from aimcore.contracts.objectives import Objective, ObjectiveModule, PredictedPatches
+    from aimcore.contracts.orderings import Ordering
+    from aimcore.contracts.probes import FeatureStream, FittedProbe, Probe
+    from aimcore.contracts.results import LabelledFeatures, Loss, Score
+    from aimcore.contracts.scales import SCALES, Scale
+    from aimcore.contracts.sources import OpenSource, Source
+    from aimcore.contracts.targets import Target
+    from aimcore.contracts.tokenizers import ImageTokenizer, TextTokenizer, Tokenizer
+    from aimcore.contracts.trackers import Tracker, TrackerRun
+    from aimcore.contracts.trunks import Trunk, TrunkModule
+    from aimcore.experiment.data import Augmentation, Data, NativeResolution
+    from aimcore.experiment.experiment import Experiment
+    from aimcore.experiment.initialization import Branch, Weights
+    from aimcore.experiment.study import Scaling, Study
+    from aimcore.experiment.training import Engine, Optimizer, Schedule
+    from aimcore.registry.hookspecs import hookimpl
     from aimcore.running.experiment_run import run_experiment
     from aimcore.running.study_run import run_study
-    from aimcore.values import (
-        BIDIRECTIONAL,
-        CAUSAL,
-        Ability,
-        Attention,
-        Batch,
-        Features,
-        Images,
-        LabelledFeatures,
-        Loss,
-        PatchGrid,
-        Reading,
-        Sample,
-        Score,
-        Text,
-        View,
-    )
+
+# Modules that were renamed are found under their old names too; they warn.
+__path__.append(str(_Path(__file__).parent / "renamed"))
 
 # A library adds no log output of its own; aimcore.run turns it on.
 _logger.disable("aimcore")
 
-_LAZY = {
-    **dict.fromkeys(
-        ("DecoderModule", "HeadModule", "ObjectiveModule", "PredictedPatches", "TrunkModule"), "aimcore.modules"
-    ),
-    "run_experiment": "aimcore.running.experiment_run",
-    "run_study": "aimcore.running.study_run",
-    **dict.fromkeys(
-        (
-            "BIDIRECTIONAL", "CAUSAL", "Ability", "Attention", "Batch", "Features", "Images", "LabelledFeatures",
-            "Loss", "PatchGrid", "Reading", "Sample", "Score", "Text", "View",
-        ),
-        "aimcore.values",
-    ),
-}  # fmt: skip
+_MODULES = {
+    "contracts.batches": "Batch Sample Text View",
+    "contracts.component": "Component at_least component positive settings within",
+    "contracts.decoders": "Decoder DecoderModule",
+    "contracts.errors": "AimcoreError DataNotFound InvalidValue Problem UnreadableSample",
+    "contracts.evaluations": "Captioned Evaluation EvaluationData",
+    "contracts.features": "Ability Attention BIDIRECTIONAL CAUSAL Features Reading",
+    "contracts.heads": "Head HeadModule",
+    "contracts.images": "Images PatchGrid PixelStatistics Preprocessing",
+    "contracts.objectives": "Objective ObjectiveModule PredictedPatches",
+    "contracts.orderings": "Ordering",
+    "contracts.probes": "FeatureStream FittedProbe Probe",
+    "contracts.results": "LabelledFeatures Loss Score",
+    "contracts.scales": "SCALES Scale",
+    "contracts.sources": "OpenSource Source",
+    "contracts.targets": "Target",
+    "contracts.tokenizers": "ImageTokenizer TextTokenizer Tokenizer",
+    "contracts.trackers": "Tracker TrackerRun",
+    "contracts.trunks": "Trunk TrunkModule",
+    "experiment.data": "Augmentation Data NativeResolution",
+    "experiment.experiment": "Experiment",
+    "experiment.initialization": "Branch Weights",
+    "experiment.study": "Scaling Study",
+    "experiment.training": "Engine Optimizer Schedule",
+    "registry.hookspecs": "hookimpl",
+    "running.experiment_run": "run_experiment",
+    "running.study_run": "run_study",
+}
+"""Module -> the public names that it defines."""
+_MODULE_OF = {name: f"aimcore.{module}" for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version("aimcore")
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'aimcore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})
 
 
 __all__ = [
@@ -107,6 +98,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Branch",
+    "Captioned",
     "Component",
     "Data",
     "DataNotFound",
@@ -114,6 +106,7 @@ __all__ = [
     "DecoderModule",
     "Engine",
     "Evaluation",
+    "EvaluationData",
     "Experiment",
     "FeatureStream",
     "Features",
@@ -134,6 +127,7 @@ __all__ = [
     "PatchGrid",
     "PixelStatistics",
     "PredictedPatches",
+    "Preprocessing",
     "Probe",
     "Problem",
     "Reading",

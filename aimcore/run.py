@@ -12,15 +12,15 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-import aimcore
-from aimcore.errors import TRACEBACK, AimcoreError, RunFailed
-from aimcore.experiment import SCALES
-from aimcore.wording import printable_lines
+from aimcore.contracts.errors import TRACEBACK, AimcoreError, RunFailed
+from aimcore.contracts.messages import printable_lines
+from aimcore.contracts.scales import SCALES
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -104,7 +104,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", action="version", version=f"aimcore {aimcore.__version__}")
+    parser.add_argument("--version", action="version", version=f"aimcore {version('aimcore')}")
 
 
 def _seconds(text: str) -> float:
@@ -197,43 +197,43 @@ def _add_checks(properties: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run what ``options`` (see :func:`add_run_arguments`) ask for; returns the exit status."""
-    from aimcore.commands.run import run_command
+    from aimcore.cli.run import run_command
 
     return run_command(options)
 
 
 def _plugins(options: argparse.Namespace) -> int:
-    from aimcore.commands.plugins import plugins_command
+    from aimcore.cli.plugins import plugins_command
 
     return plugins_command(load=options.load)
 
 
 def _describe(options: argparse.Namespace) -> int:
-    from aimcore.commands.describe import describe_command
+    from aimcore.cli.describe import describe_command
 
     return describe_command(options.what, as_json=options.json)
 
 
 def _report(options: argparse.Namespace) -> int:
-    from aimcore.commands.report import report_command
+    from aimcore.cli.report import report_command
 
     return report_command(options.out)
 
 
 def _runs(options: argparse.Namespace) -> int:
-    from aimcore.commands.runs import runs_command
+    from aimcore.cli.runs import runs_command
 
     return runs_command(options.root, watch=options.watch, as_json=options.json)
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from aimcore.commands.diff import diff_command
+    from aimcore.cli.diff import diff_command
 
     return diff_command(options.left, options.right, as_json=options.json)
 
 
 def _caption(options: argparse.Namespace) -> int:
-    from aimcore.commands.caption import CaptionOptions, caption_command
+    from aimcore.cli.caption import CaptionOptions, caption_command
 
     names = ("sample", "temperature", "top_k", "top_p", "seed", "num", "max_tokens", "area")
     given = {name: getattr(options, name) for name in names}
@@ -241,19 +241,19 @@ def _caption(options: argparse.Namespace) -> int:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    from aimcore.commands.probe import probe_command
+    from aimcore.cli.probe import probe_command
 
     return probe_command(options.run, options.changes, options.features_cache)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from aimcore.commands.check import check_command
+    from aimcore.cli.check import check_command
 
     return check_command(options.study, options.scale or "smoke")
 
 
 def _check_plugin(options: argparse.Namespace) -> int:
-    from aimcore.commands.check import check_plugin_command
+    from aimcore.cli.check import check_plugin_command
 
     return check_plugin_command(options.name)
 

@@ -3,7 +3,7 @@
     python benchmarks/attention.py
 
 aimcore uses the explicit form for bfloat16 on CPUs where gradients are wanted, and the fused kernel everywhere else
-(aimcore/attention.py).
+(aimcore/modeling/attention.py).
 """
 
 from __future__ import annotations

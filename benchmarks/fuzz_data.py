@@ -18,8 +18,8 @@ from fuzz_subject import TEXTS, Fault, Subject, experiment
 from PIL import Image
 
 from aimcore import OpenSource, Sample, UnreadableSample
-from aimcore.data.decoding import decode
 from aimcore.data.rendering import renderer_of
+from aimcore.io.image_files import decode
 from aimcore_sources import WebDataset, ZarrImages, write_zarr
 
 

@@ -17,13 +17,13 @@ from fuzz_subject import TEXTS, Fault, Subject, experiment
 from safetensors.torch import save_file
 
 from aimcore import ObjectiveModule, Study, Weights, recipe
-from aimcore.cost import costs_of
 from aimcore.engine import build_module
+from aimcore.engine.checkpoint_checks import sound
+from aimcore.engine.cost import costs_of
+from aimcore.engine.initial_weights import load_weights
 from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, read_manifest
-from aimcore.engine.soundness import sound
-from aimcore.engine.weights import load_weights
-from aimcore.running.checks import check_study
-from aimcore.study import load_study
+from aimcore.running.preflight import check_study
+from aimcore.running.study_files import load_study
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
 
 

@@ -20,9 +20,9 @@ import torch
 from machine import describe, peak_gflops
 
 from aimcore import Batch, Engine, Experiment, ObjectiveModule
-from aimcore.cost import cost_of
 from aimcore.data import train_steps
 from aimcore.engine import TrainingEngine, build_module
+from aimcore.engine.cost import cost_of
 
 STUDY = Path(__file__).parent.parent / "examples" / "ablation_pattern.py"
 

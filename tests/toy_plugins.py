@@ -29,7 +29,7 @@ from aimcore import (
     hookimpl,
     settings,
 )
-from aimcore.plugins import Plugins, load_plugins
+from aimcore.registry.plugins import Plugins, load_plugins
 
 if TYPE_CHECKING:
     from torch import Tensor

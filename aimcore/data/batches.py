@@ -12,17 +12,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import UnreadableSample
+from aimcore.contracts.labels import label_of
+from aimcore.contracts.randomness import keyed_integers
+from aimcore.contracts.sources import OpenSource
 from aimcore.data.captions import Captions
 from aimcore.data.native import NativeSteps
 from aimcore.data.rendering import Native, Renderer, Rendering, Square
 from aimcore.data.sampling import part_of_step
 from aimcore.data.transforms import CropDraws
-from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
-from aimcore.labels import label_of
-from aimcore.randomness import keyed_integers
-from aimcore.roles import OpenSource
-from aimcore.values import Batch
 
 Render = Callable[[Tensor], Rendering]
 

@@ -8,11 +8,12 @@ from itertools import islice
 import attrs
 import numpy as np
 
-from aimcore.errors import NoCaption, UnreadableSample
-from aimcore.randomness import keyed_integers, keyed_uniform
-from aimcore.roles import OpenSource, TextTokenizer
-from aimcore.text_files import flaw_in
-from aimcore.values import Sample, Text
+from aimcore.contracts.batches import Sample, Text
+from aimcore.contracts.errors import NoCaption, UnreadableSample
+from aimcore.contracts.randomness import keyed_integers, keyed_uniform
+from aimcore.contracts.sources import OpenSource
+from aimcore.contracts.tokenizers import TextTokenizer
+from aimcore.io.text_files import flaw_in
 
 TextRequest = tuple[TextTokenizer, int]
 """What an objective reads: a tokenizer and a context length."""

@@ -11,6 +11,9 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 
+from aimcore.contracts.batches import Batch, View
+from aimcore.contracts.errors import DataNotFound, TooManyUnreadable
+from aimcore.contracts.sources import OpenSource
 from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, TrainingLoader
 from aimcore.data.captions import Captions, TextRequest
 from aimcore.data.native import NativeSteps
@@ -18,10 +21,7 @@ from aimcore.data.rendering import Square, renderer_of
 from aimcore.data.sampling import require_even_batches
 from aimcore.data.streaming import stream
 from aimcore.data.unreadable import Unreadable
-from aimcore.errors import DataNotFound, TooManyUnreadable
 from aimcore.experiment import Data
-from aimcore.roles import OpenSource
-from aimcore.values import Batch, View
 
 
 def train_steps(

@@ -15,11 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aimcore.contracts.images import Images, PatchGrid, patchify
+from aimcore.contracts.randomness import keyed_uniform
 from aimcore.data.transforms import normalize, to_unit
 from aimcore.experiment import Data, NativeResolution
-from aimcore.patches import patchify
-from aimcore.randomness import keyed_uniform
-from aimcore.values import Images, PatchGrid
 
 
 @attrs.frozen(eq=False)

@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 
 from torch import Tensor
 
-from aimcore.data.decoding import decode
-from aimcore.errors import UnreadableSample
-from aimcore.locations import file_system
+from aimcore.contracts.errors import UnreadableSample
+from aimcore.io.image_files import decode
+from aimcore.io.locations import file_system
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Files of a folder that are taken for pictures."""

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import attrs
 from torch import Tensor
 
+from aimcore.contracts.batches import View
+from aimcore.contracts.images import Images, images_of
 from aimcore.data.native import fitted_size, pack
 from aimcore.data.transforms import Crop, CropDraws, normalize, render_crop, render_evaluation, to_channels, to_unit
 from aimcore.experiment import Data
-from aimcore.patches import images_of
-from aimcore.values import Images, View
 
 Rendering = tuple[Tensor, ...]
 """One image as ``uint8 [C, H, W]``, in each size that is needed."""

@@ -8,48 +8,10 @@ rank, worker or resumed run finds the same image for the same number.
 import numpy as np
 import numpy.typing as npt
 
-from aimcore.errors import InvalidValue
+from aimcore.contracts.errors import InvalidValue
 from aimcore.experiment import Data
-from aimcore.randomness import Numbers, keyed_bits
 
 Indices = npt.NDArray[np.int64]
-
-# Luby and Rackoff (SIAM J. Comput. 17, 1988) need four rounds; halves of a few bits are helped by two more.
-_ROUNDS = 6
-# Below 3 bits per half a Feistel network reaches too few of the permutations of a handful of images.
-_MIN_HALF_BITS = 3
-
-
-def index_of(sample_numbers: npt.ArrayLike, size: int, seed: int) -> Indices:
-    """Image index in [0, size) of each sample number; within an epoch every index occurs once.
-
-    The permutation is a Feistel network over the next even power of two, walked on until it lands below ``size``
-    (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
-
-    Args:
-        sample_numbers: non-negative integers of any shape, from any epochs.
-        size: number of images, at least 1.
-        seed: the run's seed.
-    """
-    numbers = np.asarray(sample_numbers, dtype=np.uint64)
-    epochs, places = np.divmod(numbers.reshape(-1), np.uint64(size))
-    half_bits = max(_MIN_HALF_BITS, (max(size - 1, 1).bit_length() + 1) // 2)
-    outside = np.arange(places.size)
-    while outside.size:
-        places[outside] = _feistel(places[outside], epochs[outside], half_bits, seed)
-        outside = outside[places[outside] >= size]
-    return places.astype(np.int64).reshape(numbers.shape)
-
-
-def _feistel(places: Numbers, epochs: Numbers, half_bits: int, seed: int) -> Numbers:
-    """A permutation of [0, 4**half_bits), another one in each epoch."""
-    shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
-    left, right = places >> shift, places & mask
-    for round_number in range(_ROUNDS):
-        # The epoch stands above the half's bits: one call mixes numbers of several epochs.
-        scrambled = keyed_bits(seed, f"epoch order {round_number}", (epochs << shift) | right)
-        left, right = right, left ^ (scrambled & mask)
-    return (left << shift) | right
 
 
 def micro_batch_size(batch_size: int, world_size: int, accumulation_steps: int) -> int:

@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from aimcore.data.decoding import ignore_metadata_warnings
+from aimcore.io.image_files import ignore_metadata_warnings
 
 _TO_THE_GROUP = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that terminals and schedulers send to all processes of a run. They are for the parent, which may want to save

@@ -19,9 +19,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aimcore.errors import InvalidValue
+from aimcore.contracts.errors import InvalidValue
+from aimcore.contracts.randomness import keyed_bits, keyed_uniform
 from aimcore.experiment import Augmentation
-from aimcore.randomness import keyed_bits, keyed_uniform
 
 # torchvision's RandomResizedCrop tries as often before it falls back to a central crop.
 _ATTEMPTS = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from loguru import logger
 
-from aimcore.errors import NoCaption, TooManyUnreadable, UnreadableSample
+from aimcore.contracts.errors import NoCaption, TooManyUnreadable, UnreadableSample
 from aimcore.experiment import Data
 
 

@@ -1,7 +1,6 @@
 """The training engine: DeepSpeed ZeRO under one loop. The only room that imports deepspeed, and only when it starts."""
 
-from aimcore.engine.building import build_module, initial_module
-from aimcore.engine.errors import (
+from aimcore.engine.engine_errors import (
     CheckpointDamaged,
     CheckpointMismatch,
     NothingToBeginWith,
@@ -11,9 +10,10 @@ from aimcore.engine.errors import (
     WeightsNotFinite,
     WeightsNotFound,
 )
-from aimcore.engine.loop import TrainingResult, train
-from aimcore.engine.metrics import METRICS_FILE, read_metrics
+from aimcore.engine.metrics_file import METRICS_FILE, read_metrics
+from aimcore.engine.module_building import build_module, initial_module
 from aimcore.engine.training_engine import StepResult, TrainingEngine
+from aimcore.engine.training_loop import TrainingResult, train
 
 __all__ = [
     "METRICS_FILE",

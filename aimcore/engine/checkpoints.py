@@ -4,7 +4,7 @@ DeepSpeed writes its files under a temporary name; when all ranks are done, the 
 renamed. What a crash leaves behind has no manifest and is skipped.
 
 DeepSpeed's files are pickles, and it loads them without restriction. They are only ever read from the run's own folder,
-or from that of the run it branches from, beside it; and see :mod:`aimcore.engine.soundness` for what is asked of them.
+or from that of the run it branches from, next to it; :mod:`aimcore.engine.checkpoint_checks` says what is checked.
 Weights to hand on are in ``model.safetensors``, beside the last checkpoint's files.
 """
 
@@ -21,16 +21,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aimcore.engine.errors import CheckpointDamaged, CheckpointMismatch
-from aimcore.engine.finding import FOLDER, complete, leftovers, newest, step_of, to_branch_from
+from aimcore.contracts.errors import AimcoreError
+from aimcore.engine.agreement import on_first_rank
+from aimcore.engine.checkpoint_checks import WEIGHTS, newest_sound, sound
+from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
 from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, identity, tag_of
-from aimcore.engine.soundness import WEIGHTS, newest_sound, sound
-from aimcore.engine.together import on_first_rank
+from aimcore.engine.saved_checkpoints import FOLDER, complete, leftovers, newest, step_of, to_branch_from
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
-from aimcore.errors import AimcoreError
 from aimcore.experiment import Branch
-from aimcore.files import PARTIAL, CannotWrite, make_folder, to_disk, write_atomically, writing
+from aimcore.io.atomic_files import PARTIAL, CannotWrite, make_folder, to_disk, write_atomically, writing
 
 
 def save(

@@ -7,9 +7,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from aimcore.component import Problem
-from aimcore.errors import InvalidValue
-from aimcore.wording import did_you_mean
+from aimcore.contracts.errors import InvalidValue, Problem
+from aimcore.contracts.messages import did_you_mean
 
 
 def is_in(name: str, part: str) -> bool:

@@ -1,7 +1,7 @@
 """A checkpoint's manifest: what saved it, and the size and hash of every file in it.
 
 A manifest is only believed as far as it can be checked: by the types of its entries, by a digest of all of them, and by
-the name of its folder. :mod:`aimcore.engine.soundness` checks what it says of the files.
+the name of its folder. :mod:`aimcore.engine.checkpoint_checks` checks what it says of the files.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import attrs
 
-from aimcore.engine.errors import CheckpointDamaged
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.engine.engine_errors import CheckpointDamaged
 from aimcore.engine.vocabularies import vocabulary
 from aimcore.experiment import Experiment, Optimizer
-from aimcore.files import sha256_of, to_disk, write_atomically
-from aimcore.modules import ObjectiveModule
+from aimcore.io.atomic_files import sha256_of, to_disk, write_atomically
 
 MANIFEST = "manifest.json"
 _DIGEST = "digest"

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from aimcore.engine.training_engine import StepResult
-from aimcore.terminal import Terminal
+from aimcore.io.terminal import Terminal
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from loguru import logger
 
-from aimcore.engine.metrics import MetricsFile, flat
-from aimcore.engine.together import Attempt
+from aimcore.contracts.trackers import TrackerRun
+from aimcore.engine.agreement import Attempt
+from aimcore.engine.metrics_file import MetricsFile, flat
 from aimcore.engine.training_engine import StepResult
 from aimcore.experiment import Experiment
-from aimcore.roles import TrackerRun
 
 
 class Recorder:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aimcore.engine.soundness import ReportsDamage
-from aimcore.engine.together import Attempt
-from aimcore.files import CannotWrite, writing
+from aimcore.engine.agreement import Attempt
+from aimcore.engine.checkpoint_checks import ReportsDamage
+from aimcore.io.atomic_files import CannotWrite, writing
 
 
 class Writes:

@@ -15,8 +15,8 @@ from typing import IO, Any
 import attrs
 import torch
 
-from aimcore.errors import AimcoreError
-from aimcore.wording import shown
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.messages import shown
 
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 100_000_000

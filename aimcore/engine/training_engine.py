@@ -11,21 +11,22 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from aimcore.assembly import judged_counts, require_names
-from aimcore.engine.building import InPrecision, initial_module, seed_of
-from aimcore.engine.config import deepspeed_config
+from aimcore.contracts.assembly import judged_counts, require_names
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.results import Loss
+from aimcore.engine.agreement import on_every_rank
+from aimcore.engine.checkpoint_checks import ReportsDamage
+from aimcore.engine.deepspeed_config import deepspeed_config
 from aimcore.engine.distributed import add_over_ranks, forget_modules, load_deepspeed, start
-from aimcore.engine.errors import CheckpointDamaged, TrainingDiverged
-from aimcore.engine.parameters import parameter_groups
+from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
+from aimcore.engine.module_building import InPrecision, initial_module, seed_of
+from aimcore.engine.parameter_groups import parameter_groups
 from aimcore.engine.pickling import pickle_stages_by_value
 from aimcore.engine.schedule import learning_rate
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
-from aimcore.engine.soundness import ReportsDamage
-from aimcore.engine.together import on_every_rank
-from aimcore.engine.whole import buffers_kept_as_they_are, call_after_step, whole
+from aimcore.engine.whole_weights import buffers_kept_as_they_are, call_after_step, whole
 from aimcore.experiment import Experiment
-from aimcore.modules import ObjectiveModule
-from aimcore.values import Batch, Loss
 
 
 @attrs.frozen

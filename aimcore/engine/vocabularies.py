@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aimcore.engine.errors import WeightsMismatch
+from aimcore.contracts.messages import shown
+from aimcore.engine.engine_errors import WeightsMismatch
 from aimcore.experiment import Experiment
-from aimcore.wording import shown
 
 _KEY = "vocabulary"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.images import Preprocessing
 from aimcore.engine.tensor_files import read_header
-from aimcore.errors import AimcoreError
 from aimcore.experiment import Experiment
-from aimcore.locations import open_location
+from aimcore.io.locations import open_location
 
 _LARGEST_NOTE = 2**20
 """Bytes that are read of a file beside the weights."""
@@ -22,7 +23,9 @@ def weights_advice(experiment: Experiment) -> list[str]:
             state = read_header(file).tensors
     except (AimcoreError, OSError, ValueError, ImportError):
         return []  # checking the weights reports that
-    return list(experiment.trunk.weights_advice(state, experiment.data, lambda name: _beside(url, name)))
+    data = experiment.data
+    pixels = Preprocessing(data.mean, data.std, data.eval_crop)
+    return list(experiment.trunk.weights_advice(state, pixels, lambda name: _beside(url, name)))
 
 
 def _beside(url: str, name: str) -> bytes | None:

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 from torch import Tensor
 
-from aimcore.values import Score
+from aimcore.contracts.results import Score
 
 
 def wilson_interval(num_correct: int, num_samples: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimcore.component import Problem
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import InvalidValue, Problem, UnreadableSample
+from aimcore.contracts.labels import label_problems
+from aimcore.contracts.randomness import keyed_bits
+from aimcore.contracts.sources import OpenSource, Source
 from aimcore.data import evaluation_batches
-from aimcore.errors import InvalidValue, UnreadableSample
 from aimcore.evaluation.probe_sizes import ProbeSize
 from aimcore.evaluation.ranks import rank_and_world_size
 from aimcore.experiment import Experiment
-from aimcore.labels import label_problems
-from aimcore.randomness import keyed_bits
-from aimcore.roles import OpenSource, Source
-from aimcore.values import Batch
 
 _LEAST_IMAGES = 3
 

@@ -10,19 +10,20 @@ import attrs
 import torch
 from torch import Tensor
 
+from aimcore.contracts.probes import Probe
+from aimcore.contracts.sources import OpenSource, Source
+from aimcore.contracts.trunks import TrunkModule
 from aimcore.data import hold_out
-from aimcore.engine.together import on_every_rank
-from aimcore.evaluation.cache import FeatureCache
+from aimcore.engine.agreement import on_every_rank
+from aimcore.evaluation.feature_cache import FeatureCache
+from aimcore.evaluation.feature_provider import Obtaining, Wanted
+from aimcore.evaluation.feature_sources import FrozenTrunk, Origin, RawPixels
+from aimcore.evaluation.feature_tables import FeatureKind, Table
 from aimcore.evaluation.intervals import wilson_interval
-from aimcore.evaluation.obtaining import Obtaining, Wanted
-from aimcore.evaluation.origins import FrozenTrunk, Origin, RawPixels
 from aimcore.evaluation.probe_images import ProbeImages, chosen_numbers, open_probe_images, probe_sources
 from aimcore.evaluation.probe_sizes import probe_sizes
-from aimcore.evaluation.protocol import HELD_OUT, protocol_card
-from aimcore.evaluation.tables import FeatureKind, Table
+from aimcore.evaluation.protocol_cards import HELD_OUT, protocol_card
 from aimcore.experiment import Experiment
-from aimcore.modules import TrunkModule
-from aimcore.roles import OpenSource, Probe, Source
 
 
 @attrs.frozen
@@ -104,8 +105,9 @@ def probe_experiment(
         batch_size: images per forward.
         raw_pixels: a cache of raw-pixel outcomes that the caller keeps, empty at first: the experiments of a study
             that probe the same images share them.
-        cache_url: a folder or fsspec URL where features are kept and found again, see :mod:`aimcore.evaluation.cache`;
-            features too many for memory are then streamed from it. None keeps features in memory, and drops them.
+        cache_url: a folder or fsspec URL where features are kept and found again, see
+            :mod:`aimcore.evaluation.feature_cache`; features
+            too many for memory are then streamed from it. None keeps features in memory, and drops them.
 
     Returns:
         A score per probe name, ``"linear"`` at the experiment's own size and ``"linear@448"`` or ``"linear@native"`` at

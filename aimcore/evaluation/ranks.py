@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from aimcore.errors import AimcoreError
-from aimcore.values import Batch
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import AimcoreError
 
 
 class TooFewBatches(AimcoreError):

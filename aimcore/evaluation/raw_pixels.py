@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aimcore.errors import InvalidValue
-from aimcore.evaluation.sinks import MemorySink, Sink, T_co, fill
-from aimcore.evaluation.tables import FeatureKind, FeatureTable, Reads
-from aimcore.patches import sincos_positions
-from aimcore.values import Batch, Images
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import InvalidValue
+from aimcore.contracts.images import Images
+from aimcore.evaluation.feature_tables import FeatureKind, FeatureTable, Reads
+from aimcore.evaluation.feature_writers import MemorySink, Sink, T_co, fill
+from aimcore.modeling.positions import sincos_positions
 
 DESCRIPTIONS: Mapping[Reads, str] = {
     "pooled": "the normalised image, flattened channel by channel",

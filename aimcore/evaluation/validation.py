@@ -14,12 +14,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.errors import AimcoreError
-from aimcore.evaluation.modes import frozen
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.results import Loss
+from aimcore.evaluation.eval_mode import frozen
 from aimcore.evaluation.ranks import add_over_ranks, in_step, largest_over_ranks
 from aimcore.experiment import Precision
-from aimcore.modules import ObjectiveModule
-from aimcore.values import Batch, Loss
 
 NUM_CHUNKS = 16
 """Equal parts of the sequence a loss is reported for; Figure 7 of arXiv:2401.08541 does not give its number."""

@@ -1,9 +1,10 @@
 """Experiments, and the settings they are made of: frozen values that check themselves."""
 
-from aimcore.experiment.beginnings import Branch, Weights
+from aimcore.contracts.scales import SCALES, Scale
 from aimcore.experiment.data import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Data, NativeResolution, statistics_of
-from aimcore.experiment.run import Experiment
-from aimcore.experiment.study import SCALES, Scale, Scaling, Study
+from aimcore.experiment.experiment import Experiment
+from aimcore.experiment.initialization import Branch, Weights
+from aimcore.experiment.study import Scaling, Study
 from aimcore.experiment.training import Engine, Optimizer, Precision, Schedule
 
 __all__ = [

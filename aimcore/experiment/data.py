@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import attrs
 
-from aimcore import limits
-from aimcore.component import Checked, Problem, at_least, settings, within
-from aimcore.roles import PixelStatistics, Source
+from aimcore.contracts import limits
+from aimcore.contracts.component import Checked, at_least, settings, within
+from aimcore.contracts.errors import Problem
+from aimcore.contracts.images import PixelStatistics
+from aimcore.contracts.sources import Source
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aimcore.component import Problem
-from aimcore.wording import shown
+from aimcore.contracts.errors import Problem
+from aimcore.contracts.messages import shown
 
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _MOST_BYTES = 200

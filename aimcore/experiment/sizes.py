@@ -1,90 +1,91 @@
-"""Whether trunk and objective can do with the sizes of images that an experiment trains on and probes."""
+"""Checks of image sizes: whether trunk and objective can read what an experiment trains on and probes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-from aimcore import limits
-from aimcore.component import Problem, at_least
+from aimcore.contracts import limits
+from aimcore.contracts.component import at_least
+from aimcore.contracts.errors import Problem
+from aimcore.contracts.images import PatchGrid
+from aimcore.contracts.objectives import Objective
+from aimcore.contracts.probes import Probe
+from aimcore.contracts.trunks import Trunk
+from aimcore.experiment.data import Data
 
-if TYPE_CHECKING:
-    from aimcore.experiment.run import Experiment
+
+def training_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iterable[Problem]:
+    """Yield what is wrong with ``data.image_size``."""
+    found = list(_square_problems("data.image_size", data.image_size, trunk))
+    yield from found
+    if not found:
+        side = data.image_size // trunk.patch_size
+        grid = PatchGrid(side, side)
+        yield from (Problem("trunk", text) for text in trunk.problems_with(grid))
+        yield from (Problem("objective", text) for text in objective.problems_with(grid))
 
 
-def size_problems(experiment: Experiment) -> Iterable[Problem]:
-    """Yield what is wrong with any size."""
-    yield from _square(experiment, "data.image_size", experiment.data.image_size, trains=True)
-    yield from _native(experiment)
-    known = {experiment.data.image_size}
-    for size in experiment.probe_image_sizes:
-        yield from _square(experiment, "probe_image_sizes", size, trains=False)
+def native_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iterable[Problem]:
+    """Yield what is wrong with ``data.native``: the trunk must read any grid, the smallest must leave a target."""
+    if data.native is None:
+        return
+    yield from _requires_native("data.native", trunk)
+    if objective.views:
+        keys = sorted(view.key for view in objective.views)
+        yield Problem(
+            "data.native", f"has no extra views, and the objective asks for {keys}: use a target without them"
+        )
+    found = objective.problems_with(PatchGrid(1, data.native.smallest_length))
+    yield from (Problem("data.native.log2_area", f"at the smallest area, {text}") for text in found)
+
+
+def probe_size_problems(
+    data: Data, trunk: Trunk, probes: Sequence[Probe], *, image_sizes: Sequence[int], native_area: int | None
+) -> Iterable[Problem]:
+    """Yield what is wrong with the further sizes that an experiment probes at."""
+    known = {data.image_size}
+    for size in image_sizes:
+        found = list(_square_problems("probe_image_sizes", size, trunk))
+        yield from found
+        if not found:
+            side = size // trunk.patch_size
+            yield from (Problem("probe_image_sizes", text) for text in trunk.problems_with(PatchGrid(side, side)))
         if size in known:
             yield Problem("probe_image_sizes", f"each size once, and not data.image_size, got {size} again")
         known.add(size)
-    if experiment.probe_native_area is not None:
-        yield from at_least("probe_native_area", experiment.probe_native_area, 1, limits.PATCHES)
-        yield from _needs_native(experiment, "probe_native_area")
-        yield from _blind_probes(experiment)
+    if native_area is not None:
+        yield from at_least("probe_native_area", native_area, 1, limits.PATCHES)
+        yield from _requires_native("probe_native_area", trunk)
+        yield from _probes_blind_to_padding(data, probes)
 
 
-def _square(experiment: Experiment, path: str, size: int, *, trains: bool) -> Iterable[Problem]:
-    from aimcore.values import PatchGrid  # here, because it loads torch
-
-    patch = experiment.trunk.patch_size
+def _square_problems(path: str, size: int, trunk: Trunk) -> Iterable[Problem]:
+    patch = trunk.patch_size
     if size < 1 or size % patch:
         yield Problem(path, f"must be a multiple of the trunk's patch size {patch}, got {size}")
-        return
-    if size > limits.IMAGE_SIDE or (size // patch) ** 2 > limits.PATCHES:
+    elif size > limits.IMAGE_SIDE or (size // patch) ** 2 > limits.PATCHES:
         yield Problem(
             path,
             f"must be at most {limits.IMAGE_SIDE} px and {limits.PATCHES} patches, got {size} px and "
             f"{(size // patch) ** 2} patches of {patch} px",
         )
+
+
+def _probes_blind_to_padding(data: Data, probes: Sequence[Probe]) -> Iterable[Problem]:
+    """Where padding is masked, probes of tokens must tell it from an image."""
+    if data.native is None or data.native.padding == "image":
         return
-    grid = PatchGrid(size // patch, size // patch)
-    where = "trunk" if trains else path
-    yield from (Problem(where, text) for text in experiment.trunk.problems_with(grid))
-    if trains:
-        yield from (Problem("objective", text) for text in experiment.objective.problems_with(grid))
-
-
-def _native(experiment: Experiment) -> Iterable[Problem]:
-    """Every area must do: the trunk reads any, and the smallest leaves something to learn from."""
-    from aimcore.values import PatchGrid
-
-    native = experiment.data.native
-    if native is None:
-        return
-    yield from _needs_native(experiment, "data.native")
-    if native.images_multiple_of % experiment.engine.accumulation_steps:
-        multiple = native.images_multiple_of
-        yield Problem("engine.accumulation_steps", f"must divide data.native.images_multiple_of ({multiple})")
-    if experiment.objective.views:
-        keys = sorted(view.key for view in experiment.objective.views)
-        yield Problem(
-            "data.native", f"has no extra views, and the objective asks for {keys}: use a target without them"
-        )
-    smallest = PatchGrid(1, native.smallest_length)
-    found = experiment.objective.problems_with(smallest)
-    yield from (Problem("data.native.log2_area", f"at the smallest area, {text}") for text in found)
-
-
-def _blind_probes(experiment: Experiment) -> Iterable[Problem]:
-    """Where padding is masked, probes of tokens must know it from an image."""
-    if experiment.data.native is None or experiment.data.native.padding == "image":
-        return
-    for probe in experiment.probes:
+    for probe in probes:
         if probe.reads == "tokens" and not probe.reads_padding:
             yield Problem(
                 "probe_native_area", f"probe {probe.name!r} reads tokens, and cannot tell masked padding from an image"
             )
 
 
-def _needs_native(experiment: Experiment, path: str) -> Iterable[Problem]:
-    if "native" not in experiment.trunk.can:
+def _requires_native(path: str, trunk: Trunk) -> Iterable[Problem]:
+    if "native" not in trunk.can:
         yield Problem(
             path,
-            f"needs a trunk that reads images of any grid, and {experiment.trunk.name!r} as it is set cannot: use one "
-            "with fixed positions (ViT: positions='sincos')",
+            f"needs a trunk that reads images of any grid, and {trunk.name!r} as it is set cannot: use one with fixed "
+            "positions (ViT: positions='sincos')",
         )

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import attrs
 
-from aimcore.component import Checked, Problem, settings, within
+from aimcore.contracts.component import Checked, settings, within
+from aimcore.contracts.errors import Problem
+from aimcore.experiment.experiment import Experiment
 from aimcore.experiment.names import study_name_problems
-from aimcore.experiment.run import Experiment
-
-Scale = Literal["smoke", "small", "paper"]
-SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
-"""How large a study runs: seconds on any machine, minutes on two cores, or the paper's own size."""
 
 
 @settings

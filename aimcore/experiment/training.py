@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from aimcore import limits
-from aimcore.component import Checked, Problem, at_least, positive, settings
+from aimcore.contracts import limits
+from aimcore.contracts.component import Checked, at_least, positive, settings
+from aimcore.contracts.errors import Problem
 
 
 @settings

@@ -6,7 +6,7 @@ read, a bare name stands for a component with its defaults, and fields may be le
 
 from aimcore.recipe.changes import apply_changes, changed
 from aimcore.recipe.document import SCHEMA_VERSION, checked, from_recipe, to_recipe
-from aimcore.recipe.files import dumps, load, loads, read, save
+from aimcore.recipe.recipe_files import dumps, load, loads, read, save
 
 __all__ = [
     "SCHEMA_VERSION",

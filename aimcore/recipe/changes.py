@@ -6,15 +6,15 @@ from typing import Any, NoReturn
 
 import attrs
 
-from aimcore.component import Component
-from aimcore.declared import field_types, is_component, is_mapping, is_sequence, item_types, members
-from aimcore.errors import RecipeError, UnknownComponent
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import RecipeError, UnknownComponent
+from aimcore.contracts.field_types import field_types, is_component, is_mapping, is_sequence, item_types, members
+from aimcore.contracts.messages import shortened, unknown_field
 from aimcore.experiment import Experiment, statistics_of
-from aimcore.plugins import Plugins, installed
 from aimcore.recipe.document import from_recipe, to_recipe
 from aimcore.recipe.reading import join
 from aimcore.recipe.writing import plain
-from aimcore.wording import shortened, unknown_field
+from aimcore.registry.plugins import Plugins, installed
 
 
 def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Plugins | None = None) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from aimcore.component import Component, Problem
-from aimcore.errors import NewerVersion, RecipeError
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import NewerVersion, Problem, RecipeError
+from aimcore.contracts.messages import printable, shown, unknown_field
 from aimcore.experiment import Experiment
-from aimcore.plugins import Plugins, installed
 from aimcore.recipe.reading import MOST_REPORTED, structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
-from aimcore.wording import printable, shown, unknown_field
+from aimcore.registry.plugins import Plugins, installed
 
 SCHEMA_VERSION = 1
 _MOST_LEVELS = 50

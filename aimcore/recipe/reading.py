@@ -17,8 +17,9 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn
 
-from aimcore.component import Component, Problem
-from aimcore.declared import (
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import InvalidValue, Problem, RecipeError, UnknownComponent
+from aimcore.contracts.field_types import (
     NUMBERS_AND_TEXT,
     describe,
     is_component,
@@ -32,9 +33,8 @@ from aimcore.declared import (
     resolve,
     with_article,
 )
-from aimcore.errors import InvalidValue, RecipeError, UnknownComponent
-from aimcore.plugins import Plugins
-from aimcore.wording import shown, unknown_field
+from aimcore.contracts.messages import shown, unknown_field
+from aimcore.registry.plugins import Plugins
 
 MOST_REPORTED = 25
 """Items of one list or mapping that errors are made for: each takes a while, and a file may hold millions."""

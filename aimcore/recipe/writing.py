@@ -5,11 +5,12 @@ from typing import Any
 
 import attrs
 
-from aimcore.component import Component, Problem
-from aimcore.declared import is_plain
-from aimcore.plugins import Plugins
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import Problem
+from aimcore.contracts.field_types import is_plain
+from aimcore.contracts.messages import shown
 from aimcore.recipe.reading import join
-from aimcore.wording import shown
+from aimcore.registry.plugins import Plugins
 
 Node = tuple[str, Any]
 

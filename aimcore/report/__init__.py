@@ -1,6 +1,6 @@
 """What a study found: ``summary.json``, and tables on the terminal."""
 
-from aimcore.report.summary import (
+from aimcore.running.summary import (
     SCHEMA_VERSION,
     EvaluationSummary,
     ExperimentSummary,

@@ -12,13 +12,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from aimcore.errors import ReportError
-from aimcore.files import make_folder, write_atomically
-from aimcore.report.content import Content, content_of, half_interval
-from aimcore.report.files import Absent, files_of
-from aimcore.report.remarks import is_guessed
+from aimcore.contracts.errors import ReportError
+from aimcore.io.atomic_files import make_folder, write_atomically
+from aimcore.report.caveats import is_guessed
+from aimcore.report.page_content import Content, content_of, half_interval
+from aimcore.report.run_records import Absent, files_of
 from aimcore.report.style import DARK, LIGHT
-from aimcore.report.summary import read_summary
+from aimcore.running.summary import read_summary
 
 REPORT_FILE = "report.html"
 IMAGES_FOLDER = "report"
@@ -32,7 +32,7 @@ def draw_report(out: Path) -> Path:
 
     A file that is missing or damaged takes its figure with it, and the page says so in its place. Pictures of what
     the models do come from ``samples.npz``, which is computed from the checkpoint where it is not there; see
-    :mod:`aimcore.report.sampling`.
+    :mod:`aimcore.report.sample_making`.
 
     Returns:
         The page's path.

@@ -10,7 +10,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from aimcore.report.samples import Array, Samples
+from aimcore.report.sample_files import Array, Samples
 from aimcore.report.style import LIGHT, WIDTH, Drawn, figure, finished
 
 _WHITE, _BLACK, _RED = "#ffffff", "#000000", "#d7191c"

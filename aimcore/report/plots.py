@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from aimcore.report.files import Curve, Floats
+from aimcore.report.run_records import Curve, Floats
 from aimcore.report.style import LIGHT, WIDTH, Drawn, Series, figure, finished, legend_below
-from aimcore.report.summary import ProbeSummary
+from aimcore.running.summary import ProbeSummary
 
 MAX_POINTS = 500
 """Points of a curve that a figure holds: a page with more is slow, and no screen shows them."""

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary
+from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary
 
 _BUDGETS = 200
 """Budgets, evenly spaced in the logarithm, at which sizes are compared."""

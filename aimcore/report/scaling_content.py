@@ -13,7 +13,7 @@ from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import draw_compute, draw_samples, series_of
 from aimcore.report.scaling_table import law_lines
 from aimcore.report.style import Drawn, Series
-from aimcore.report.summary import Summary
+from aimcore.running.summary import Summary
 
 
 @attrs.frozen(eq=False)

@@ -12,7 +12,7 @@ from aimcore.report.scaling import Curve, Scaled, best_sizes, marks_of, scaled
 from aimcore.report.scaling_fit import Fit, fit
 from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import shortened_number
-from aimcore.report.summary import Summary
+from aimcore.running.summary import Summary
 
 
 def print_scaling(summary: Summary, console: Console) -> None:

@@ -10,8 +10,8 @@ from statistics import fmean
 
 import attrs
 
-from aimcore.report.files import files_of
-from aimcore.report.summary import ExperimentSummary, Summary
+from aimcore.report.run_records import files_of
+from aimcore.running.summary import ExperimentSummary, Summary
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ import attrs
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from aimcore.files import replacing
+from aimcore.io.atomic_files import replacing
 
 LIGHT: Mapping[str, str] = MappingProxyType(
     {

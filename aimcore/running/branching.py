@@ -7,8 +7,11 @@ from typing import Any, cast
 
 import attrs
 
-from aimcore.component import Problem
+from aimcore import recipe
+from aimcore.contracts.errors import Problem
+from aimcore.engine.schedule import learning_rate
 from aimcore.experiment import Branch, Experiment
+from aimcore.recipe.difference import differences_between
 
 OF_ITS_OWN = frozenset(
     {
@@ -48,8 +51,6 @@ def _differing(other: Experiment, experiment: Experiment) -> Iterator[str]:
     fields = [field.name for field in attrs.fields(cast(Any, Experiment)) if field.name not in OF_ITS_OWN]
     if all(getattr(other, name) == getattr(experiment, name) for name in fields):
         return
-    from aimcore import recipe
-    from aimcore.recipe.difference import differences_between
 
     for found in differences_between(recipe.to_recipe(other), recipe.to_recipe(experiment)):
         if found.path.partition(".")[0] in fields:
@@ -58,8 +59,6 @@ def _differing(other: Experiment, experiment: Experiment) -> Iterator[str]:
 
 def _first_difference(experiment: Experiment, other: Experiment, step: int) -> tuple[int, float, float] | None:
     """The first step before ``step`` at which the rates differ, with both; None where they are all equal."""
-    from aimcore.engine.schedule import learning_rate
-
     if _base(experiment) == _base(other) and step <= min(_cooldown_start(experiment), _cooldown_start(other)):
         return None  # by the formula: a long run has millions of steps
     for number in range(step):

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 from loguru import logger
 
+from aimcore import recipe
+from aimcore.contracts.batches import Batch
+from aimcore.data.loading import evaluation_batches
+from aimcore.data.unreadable import Unreadable
+from aimcore.engine import TrainingResult, build_module, train
+from aimcore.engine.saved_checkpoints import require_new
+from aimcore.evaluation.objective_scores import Evaluated
+from aimcore.evaluation.probing import ProbeScore, probe_experiment
+from aimcore.evaluation.validation import Validation, validate
 from aimcore.experiment import Experiment
-from aimcore.files import remove_partial, write_atomically, writing
-from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
-from aimcore.running.beginnings import located, require_branch
-from aimcore.running.evaluations import evaluate_trained, summaries_of
+from aimcore.io.atomic_files import remove_partial, write_atomically, writing
 from aimcore.running.failures import Supervised
+from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.left_out import LeftOut, joined, log_left_out, not_evaluated, unread_by_probes, unreadable_of
-from aimcore.running.lock import locked, require_free
-from aimcore.running.pinning import pinned
+from aimcore.running.objective_evaluations import evaluate_trained, summaries_of
+from aimcore.running.parents import located, require_branch
+from aimcore.running.pinned_weights import pinned
+from aimcore.running.preflight import check_experiment
 from aimcore.running.processes import every_process_does, first_process_says, rank, world_size
-from aimcore.running.recorded import RECIPE_FILE, require_same
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from aimcore.data.unreadable import Unreadable
-    from aimcore.engine import TrainingResult
-    from aimcore.evaluation.evaluating import Evaluated
-    from aimcore.evaluation.probing import ProbeScore
-    from aimcore.evaluation.validation import Validation
-    from aimcore.values import Batch
+from aimcore.running.recorded_recipes import RECIPE_FILE, require_same
+from aimcore.running.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 
 VALIDATION_FILE = "validation.json"
 EVALUATION_BATCH = 256
@@ -95,8 +95,6 @@ def run_experiment(
     Warns:
         RunFailed: an error ended the run.
     """
-    from aimcore.running.checks import check_experiment
-
     experiment, folder = pinned(experiment), out / experiment.name
     first_process_says(lambda: require_free(folder, out))
     _require_folder(experiment, folder, resume=resume)
@@ -112,8 +110,6 @@ def run_experiment(
 
 
 def _require_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
-    from aimcore.engine.finding import require_new
-
     with writing(folder):  # also looking at it may be refused
         if resume:
             require_same(experiment, folder)
@@ -196,8 +192,6 @@ def summary_of(
 
 def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
     """Write the recipe; then find what another run of the study has left for this one to begin with."""
-    from aimcore import recipe
-
     first_process_says(lambda: recipe.save(out / experiment.name / RECIPE_FILE, experiment))
     first_process_says(lambda: require_branch(experiment, out))
     found = located(experiment, out)
@@ -210,8 +204,6 @@ def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
 
 
 def _train(experiment: Experiment, folder: Path, *, resume: bool, keep_steps: Collection[int]) -> TrainingResult:
-    from aimcore.engine import train
-
     return train(experiment, folder, resume=resume, keep_steps=keep_steps)
 
 
@@ -222,11 +214,6 @@ def _evaluate(
     training: TrainingResult,
     sharing: Sharing,
 ) -> None:
-    from aimcore.data.unreadable import Unreadable
-    from aimcore.engine import build_module
-    from aimcore.evaluation.probing import probe_experiment
-    from aimcore.evaluation.validation import validate
-
     module, precision = training.module, experiment.engine.precision
     unreadable = Unreadable(experiment.data)
     batches = every_process_does(lambda: _validation_batches(experiment, unreadable))
@@ -255,8 +242,6 @@ def _evaluate(
 
 
 def _validation_batches(experiment: Experiment, unreadable: Unreadable) -> Iterator[Batch]:
-    from aimcore.data.loading import evaluation_batches
-
     return evaluation_batches(
         experiment.data,
         experiment.data.validation.open(),

@@ -11,10 +11,10 @@ from typing import Self
 
 from loguru import logger
 
-from aimcore.errors import AimcoreError, RunFailed
-from aimcore.files import CannotWrite, write_atomically
-from aimcore.report.summary import Status
+from aimcore.contracts.errors import AimcoreError, RunFailed
+from aimcore.io.atomic_files import CannotWrite, write_atomically
 from aimcore.running.processes import rank
+from aimcore.running.summary import Status
 
 ERROR_FILE = "error.txt"
 

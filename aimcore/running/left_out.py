@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from aimcore.contracts.messages import counted
+from aimcore.contracts.sources import OpenSource, Source
+from aimcore.evaluation.objective_scores import Evaluated
+from aimcore.evaluation.probing import ProbeScore
 from aimcore.experiment import Data
-from aimcore.roles import OpenSource, Source
 from aimcore.running.processes import every_process_says
-from aimcore.wording import counted
-
-if TYPE_CHECKING:
-    from aimcore.evaluation.evaluating import Evaluated
-    from aimcore.evaluation.probing import ProbeScore
 
 LeftOut = Mapping[str, Mapping[str, int]]
 """Counts by reason, by the field of the data whose source leaves something out: ``{"train": {"broken links": 3}}``."""

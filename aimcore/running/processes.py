@@ -47,8 +47,8 @@ def first_process_says(answer: Callable[[], T]) -> T:
     """What ``answer`` gives on the first process, on every process; its error too. The others do not call it."""
     if world_size() == 1:
         return answer()
+    from aimcore.engine.agreement import on_first_rank
     from aimcore.engine.distributed import start
-    from aimcore.engine.together import on_first_rank
 
     start()
     return on_first_rank(answer)
@@ -58,8 +58,8 @@ def every_process_does(act: Callable[[], T]) -> T:
     """Run ``act``, which does not communicate, on every process; what fails on one of them fails on all of them."""
     if world_size() == 1:
         return act()
+    from aimcore.engine.agreement import on_every_rank
     from aimcore.engine.distributed import start
-    from aimcore.engine.together import on_every_rank
 
     start()
     return on_every_rank(act)

@@ -6,27 +6,28 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import attrs
 from loguru import logger
 
-from aimcore.errors import InvalidValue, RecipeError, RunFolderError
+from aimcore import recipe
+from aimcore.contracts.errors import InvalidValue, RecipeError, RunFolderError
+from aimcore.engine import build_module
+from aimcore.evaluation.objective_scores import Evaluated, evaluate
+from aimcore.evaluation.probing import ProbeScore, check_probes, probe_experiment
 from aimcore.experiment import Experiment
-from aimcore.report.summary import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
-from aimcore.running.checks import cache_problems
-from aimcore.running.evaluations import problems_of_evaluation_data, problems_of_evaluations, summaries_of
+from aimcore.recipe.difference import differences_between
 from aimcore.running.experiment_run import probe_summary
 from aimcore.running.failures import ERROR_FILE
+from aimcore.running.folder_lock import locked
 from aimcore.running.left_out import joined, not_evaluated, unread_by_probes
-from aimcore.running.lock import locked
+from aimcore.running.objective_evaluations import problems_of_evaluation_data, problems_of_evaluations, summaries_of
+from aimcore.running.preflight import cache_problems
 from aimcore.running.processes import world_size
 from aimcore.running.study_run import SUMMARY_FILE
-from aimcore.running.trained import Trained, experiment_of, load_trained
-
-if TYPE_CHECKING:
-    from aimcore.evaluation.evaluating import Evaluated
-    from aimcore.evaluation.probing import ProbeScore
+from aimcore.running.summary import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
+from aimcore.running.trained_model import Trained, experiment_of, load_trained
 
 CHANGEABLE = ("probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations")
 CHANGEABLE_DATA = ("probe_train", "probe_test")
@@ -87,9 +88,6 @@ def changed_probes(recorded: Experiment, changes: Sequence[str]) -> Experiment:
     Raises:
         RecipeError: a path leads nowhere, a value does not fit, or another field is changed.
     """
-    from aimcore import recipe
-    from aimcore.recipe.difference import differences_between
-
     experiment = recipe.changed(recorded, changes)
     data = {field: getattr(recorded.data, field) for field in CHANGEABLE_DATA}
     fields = {field: getattr(recorded, field) for field in CHANGEABLE}
@@ -130,8 +128,6 @@ def _with_missing(experiment: Experiment, recorded: Experiment, entry: Experimen
 
 def _check(experiment: Experiment, features_cache: str | None) -> None:
     """All that can be known to fail, before weights are loaded."""
-    from aimcore.evaluation.probing import check_probes
-
     problems = [
         *problems_of_evaluations(experiment),
         *problems_of_evaluation_data(experiment, methodcaller("open")),
@@ -146,10 +142,6 @@ def _measure(
     experiment: Experiment, trained: Trained, features_cache: str | None
 ) -> tuple[Mapping[str, ProbeScore], Evaluated]:
     import torch
-
-    from aimcore.engine import build_module
-    from aimcore.evaluation.evaluating import evaluate
-    from aimcore.evaluation.probing import probe_experiment
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = trained.module.to(device)
@@ -189,8 +181,6 @@ def _updated(
 
 def _record(experiment: Experiment) -> dict[str, Any]:
     """When and by which settings something was measured."""
-    from aimcore import recipe
-
     written = recipe.to_recipe(experiment)
     fields, data = written["experiment"], written["experiment"]["data"]
     return {

@@ -7,19 +7,19 @@ from pathlib import Path
 import attrs
 from loguru import logger
 
-from aimcore.errors import RunFolderError
+from aimcore.contracts.errors import RunFolderError
 from aimcore.experiment import Study
-from aimcore.files import CannotWrite, writing
-from aimcore.report.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
-from aimcore.running.beginnings import steps_to_keep
-from aimcore.running.budgets import budgets_of
-from aimcore.running.checks import check_study
+from aimcore.io.atomic_files import CannotWrite, writing
 from aimcore.running.experiment_run import Sharing, run_checked
+from aimcore.running.folder_lock import HOLDER_FILE, LOCK_FILE, locked, require_free
 from aimcore.running.left_out import joined, log_left_out
-from aimcore.running.lock import HOLDER_FILE, LOCK_FILE, locked, require_free
-from aimcore.running.pinning import pinned_study
+from aimcore.running.parents import steps_to_keep
+from aimcore.running.pinned_weights import pinned_study
+from aimcore.running.preflight import check_study
 from aimcore.running.processes import all_failed_together, first_process_says, machine, rank, world_size
-from aimcore.running.recorded import difference_from_recorded
+from aimcore.running.recorded_recipes import difference_from_recorded
+from aimcore.running.scaling_budgets import budgets_of
+from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 
 SUMMARY_FILE = "summary.json"
 

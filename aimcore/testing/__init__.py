@@ -2,8 +2,8 @@
 
 from aimcore.testing.causality import Case, case_of, findings_of, installed_cases
 from aimcore.testing.conformance import checks_for, installed_components
-from aimcore.testing.outcomes import Outcome, outcomes_of
 from aimcore.testing.parametrize import parametrize_with_checks
+from aimcore.testing.runner import Outcome, outcomes_of
 
 __all__ = [
     "Case",

@@ -7,13 +7,14 @@ from typing import Any, cast
 
 import attrs
 
-from aimcore.component import Component
-from aimcore.declared import field_types, is_component, members
-from aimcore.plugins import installed
-from aimcore.roles import Objective, Trunk
-from aimcore.testing.changes import changed_or_refused
+from aimcore.contracts.component import Component
+from aimcore.contracts.field_types import field_types, is_component, members
+from aimcore.contracts.images import PatchGrid
+from aimcore.contracts.objectives import Objective
+from aimcore.contracts.trunks import Trunk
+from aimcore.registry.plugins import installed
+from aimcore.testing.field_changes import changed_or_refused
 from aimcore.testing.requirements import FAULTS
-from aimcore.values import PatchGrid
 
 
 @attrs.frozen

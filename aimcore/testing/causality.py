@@ -21,13 +21,14 @@ import attrs
 import torch
 from torch import Tensor
 
+from aimcore.contracts.images import PatchGrid
+from aimcore.contracts.results import Loss
 from aimcore.experiment import Experiment
-from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.cases import Case, installed_cases
-from aimcore.testing.material import moved_patches, with_changed_patch
+from aimcore.testing.fixtures import moved_patches, with_changed_patch
+from aimcore.testing.instrumented import Watched
+from aimcore.testing.loss_invariants import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.requirements import TOLERANCE, differs, shape_of
-from aimcore.testing.watching import Watched
-from aimcore.values import Loss, PatchGrid
 
 __all__ = ["Case", "case_of", "findings_of", "installed_cases", "leaks_of", "unjudged_of"]
 

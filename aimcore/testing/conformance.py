@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from aimcore.component import Component
-from aimcore.errors import NotAComponent
-from aimcore.plugins import installed
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import NotAComponent
+from aimcore.registry.plugins import installed
 from aimcore.testing.checks import (
     Check,
     components,

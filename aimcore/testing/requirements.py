@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from aimcore.errors import BrokenContract
+from aimcore.contracts.errors import BrokenContract
 
 TOLERANCE = 1e-10
 """Float64 numbers that differ by less are the same: real dependences of random networks are orders larger."""

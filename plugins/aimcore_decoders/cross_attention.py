@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
-from aimcore.attention import Mask, attend, mask_of
-from aimcore.layers import FeedForward, KeyValue, SelfAttention, init_linears, init_output, make_norm, swiglu_width
-from aimcore.modules import Decoded, DecoderState
+from aimcore.contracts.decoders import Decoded, DecoderState
+from aimcore.contracts.features import KeyValue
+from aimcore.modeling.attention import Mask, attend, mask_of
+from aimcore.modeling.layers import FeedForward, SelfAttention, init_linears, init_output, make_norm, swiglu_width
 from aimcore_decoders.joint import size_problems
 from aimcore_decoders.text_inputs import TextInputs
 

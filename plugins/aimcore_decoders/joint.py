@@ -8,10 +8,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, at_least, component, limits, positive
-from aimcore.attention import Mask, mask_of
-from aimcore.layers import KeyValue, TransformerBlock, init_linears, init_output, make_norm, swiglu_width
-from aimcore.modules import Decoded, DecoderState
+from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, at_least, component, positive
+from aimcore.contracts import limits
+from aimcore.contracts.decoders import Decoded, DecoderState
+from aimcore.contracts.features import KeyValue
+from aimcore.modeling.attention import Mask, mask_of
+from aimcore.modeling.layers import TransformerBlock, init_linears, init_output, make_norm, swiglu_width
 from aimcore_decoders.text_inputs import TextInputs
 
 
@@ -21,7 +23,7 @@ class JointDecoder(Decoder):
 
     Image features, after the encoder's final norm, pass a linear layer (with bias) to the decoder's width and get no
     positions there. SwiGLU, RMSNorm, no biases in the blocks. The defaults are Table 1's. Weights begin as in the
-    authors' training code: the two heads shrink with width and depth (:func:`aimcore.layers.init_output`), blocks are
+    authors' training code: the two heads shrink with width and depth (``init_output``), blocks are
     Xavier-uniform, and the linear layer begins as torch begins one, bias included.
     """
 

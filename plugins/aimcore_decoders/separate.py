@@ -8,7 +8,7 @@ from typing import Self
 from torch import Tensor
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
-from aimcore.modules import Decoded, DecoderState
+from aimcore.contracts.decoders import Decoded, DecoderState
 from aimcore_decoders.joint import JointDecoder, size_problems
 
 

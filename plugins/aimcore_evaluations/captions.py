@@ -22,9 +22,10 @@ from aimcore import (
     TextTokenizer,
     at_least,
     component,
-    limits,
 )
-from aimcore.evaluation import Captioned, Material, Split, generate, learns_to_stop, share
+from aimcore.contracts import limits
+from aimcore.contracts.evaluations import Captioned, EvaluationData, Split
+from aimcore.evaluation import generate, learns_to_stop, share
 
 
 @component("captions")
@@ -66,29 +67,29 @@ class Captions(Evaluation):
                 "equal none: set supervise_end"
             )
 
-    def problems_with_data(self, material: Material) -> Iterable[str]:
+    def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
         """There must be captions, and groups where they are asked for."""
-        for text in material.lacks(material.source(self.split), kind=self.kind, group_by=self.group_by):
+        for text in data.lacks(data.source(self.split), kind=self.kind, group_by=self.group_by):
             yield f"captions need captioned images in data.{self.split} to be compared with: {text}"
 
-    def protocol(self, material: Material) -> Mapping[str, Any]:
+    def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
         """Which images, and how their captions are written."""
-        described = material.described(self.split, kind=self.kind, group_by=self.group_by)
+        described = data.described(self.split, kind=self.kind, group_by=self.group_by)
         return {**described, "written": "greedily", "counted": "equal to one of the image's captions"}
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, data: EvaluationData) -> Mapping[str, Score]:
         """The share of captions that are right."""
-        assert material.tokenizer is not None
-        tokenizer, context_length = material.tokenizer
-        source = material.source(self.split)
-        chosen = material.captioned(source, self.num_images, kind=self.kind, group_by=self.group_by)
+        assert data.tokenizer is not None
+        tokenizer, context_length = data.tokenizer
+        source = data.source(self.split)
+        chosen = data.captioned(source, self.num_images, kind=self.kind, group_by=self.group_by)
 
         def ids_of(batch: Batch) -> Tensor:
             written = [caption.ids for caption in generate(module, batch.images, tokenizer, context_length)]
             padded = [[*ids, *[tokenizer.padding_id] * (context_length - len(ids))] for ids in written]
             return torch.tensor(padded)
 
-        _, ids_nT = material.rows(ids_of, source, [one.index for one in chosen])
+        _, ids_nT = data.rows(ids_of, source, [one.index for one in chosen])
         right = [
             tokenizer.decode(ids) in _references(one, tokenizer, context_length)
             for ids, one in zip(ids_nT.tolist(), chosen, strict=True)

@@ -11,8 +11,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component, limits
-from aimcore.evaluation import Captioned, Material, Split, chance_of_hits, hits, share, similarities
+from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component
+from aimcore.contracts import limits
+from aimcore.contracts.evaluations import Captioned, EvaluationData, Split
+from aimcore.evaluation import chance_of_hits, hits, share, similarities
 from aimcore_evaluations.prompts import cannot_compare, compared_by
 
 
@@ -55,26 +57,26 @@ class Retrieval(Evaluation):
         """Images and texts must be comparable."""
         return cannot_compare(objective)
 
-    def problems_with_data(self, material: Material) -> Iterable[str]:
+    def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
         """There must be captions, and groups where they are asked for."""
-        for text in material.lacks(material.source(self.split), kind=self.kind, group_by=self.group_by):
+        for text in data.lacks(data.source(self.split), kind=self.kind, group_by=self.group_by):
             yield f"retrieval needs captioned images in data.{self.split}: {text}"
 
-    def protocol(self, material: Material) -> Mapping[str, Any]:
+    def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
         """Which images and captions, and how they are compared."""
-        described = material.described(self.split, kind=self.kind, group_by=self.group_by)
+        described = data.described(self.split, kind=self.kind, group_by=self.group_by)
         candidates = "all of these images, and the first caption of each"
-        return {**described, "candidates": candidates, "compared_by": compared_by(material.experiment.objective)}
+        return {**described, "candidates": candidates, "compared_by": compared_by(data.objective)}
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, data: EvaluationData) -> Mapping[str, Score]:
         """Recall in both directions."""
-        source = material.source(self.split)
-        chosen = material.captioned(source, self.max_images, kind=self.kind, group_by=self.group_by)
+        source = data.source(self.split)
+        chosen = data.captioned(source, self.max_images, kind=self.kind, group_by=self.group_by)
         texts = [one.captions[0] for one in chosen]
-        _, likeness_nn = similarities(module, material, source, texts, [one.index for one in chosen])
-        same_nn = _same(material, chosen)
+        _, likeness_nn = similarities(module, data, source, texts, [one.index for one in chosen])
+        same_nn = _same(data, chosen)
         ranked = {"image_to_text": likeness_nn, "text_to_image": likeness_nn.T}
-        if self.subtract_mean and "embed" not in material.experiment.objective.can:
+        if self.subtract_mean and "embed" not in data.objective.can:
             ranked["image_to_text_centred"] = likeness_nn - likeness_nn.mean(0)
         return {
             f"{direction}@{k}": share(hits(found_nn, same_nn, k), chance=chance_of_hits(same_nn, k))
@@ -88,9 +90,9 @@ class Retrieval(Evaluation):
         return cls(), cls(split="train", max_images=5, subtract_mean=True, recall_at=(1, 2))
 
 
-def _same(material: Material, chosen: Sequence[Captioned]) -> Tensor:
+def _same(data: EvaluationData, chosen: Sequence[Captioned]) -> Tensor:
     """``[n, n]``: whether two captions are the same as the module reads them."""
-    rows = [tuple(row) for row in material.encode([one.captions[0] for one in chosen]).ids_BT.tolist()]
+    rows = [tuple(row) for row in data.encode([one.captions[0] for one in chosen]).ids_BT.tolist()]
     numbers = {row: number for number, row in enumerate(rows)}
     which_n = torch.tensor([numbers[row] for row in rows])
     return which_n[:, None] == which_n

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component, limits
-from aimcore.errors import InvalidLabel, UnreadableSample
-from aimcore.evaluation import Material, compared, embedded_texts, hits, share, shuffled, similarities
-from aimcore.labels import label_problems
+from aimcore import Evaluation, Objective, ObjectiveModule, Problem, Score, at_least, component
+from aimcore.contracts import limits
+from aimcore.contracts.errors import InvalidLabel, UnreadableSample
+from aimcore.contracts.evaluations import EvaluationData
+from aimcore.contracts.labels import label_problems
+from aimcore.evaluation import compared, embedded_texts, hits, share, shuffled, similarities
 from aimcore_evaluations.prompts import PROMPTS, cannot_compare, compared_by
 
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -54,9 +56,9 @@ class ZeroShot(Evaluation):
         """Images and texts must be comparable."""
         return cannot_compare(objective)
 
-    def problems_with_data(self, material: Material) -> Iterable[str]:
+    def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
         """There must be classes to choose from, with names that are words, and labels."""
-        names = material.labelled.class_names
+        names = data.labelled.class_names
         ids = [name for name in names if _WORDNET_ID.fullmatch(name)]
         if len(names) < 2:
             yield f"zero-shot classification needs at least two class names, and {_WHERE} names none, or one"
@@ -65,37 +67,37 @@ class ZeroShot(Evaluation):
                 f"zero-shot classification needs names that are words, and {len(ids)} of {len(names)} class names of "
                 f"{_WHERE} are WordNet ids, such as {ids[0]!r}: give the classes names (image_folder: by `names`)"
             )
-        elif not self._labels(material, 1):
+        elif not self._labels(data, 1):
             yield f"zero-shot classification needs labels, and the images of {_WHERE} have none"
         else:
-            found = label_problems(material.labelled, len(names), all_labelled=False)
+            found = label_problems(data.labelled, len(names), all_labelled=False)
             yield from (f"of the images of {_WHERE}, {text}" for text in found)
-            if material.tokenizer is not None and len(self._classes(material)) < 2:
+            if data.tokenizer is not None and len(self._classes(data)) < 2:
                 yield f"zero-shot classification needs names that differ, and the objective reads all of {_WHERE} alike"
 
-    def protocol(self, material: Material) -> Mapping[str, Any]:
+    def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
         """Which images and classes, and how they are compared."""
-        classes, names = self._classes(material), material.labelled.class_names
+        classes, names = self._classes(data), data.labelled.class_names
         alike = [[names[label] for label in labels] for labels in classes if len(labels) > 1]
         return {
-            "source": material.origin("labelled"),
+            "source": data.origin("labelled"),
             "chosen": "all" if self.max_images is None else "by hash of the image's number",
             "num_classes": len(classes),
-            "compared_by": compared_by(material.experiment.objective),
+            "compared_by": compared_by(data.objective),
         } | ({"counted_as_one_class": alike} if alike else {})
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, data: EvaluationData) -> Mapping[str, Score]:
         """The shares of images whose class is the best, or among the five best.
 
         Raises:
             InvalidLabel: a label is beyond the names of classes.
         """
-        classes = self._classes(material)
+        classes = self._classes(data)
         class_of = {label: number for number, labels in enumerate(classes) for label in labels}
-        labels = self._labels(material, self.max_images)
+        labels = self._labels(data, self.max_images)
         _require_names(labels, class_of)
-        names = [material.labelled.class_names[alike[0]] for alike in classes]
-        numbers_n, scores_nC = self._class_scores(module, material, names, sorted(labels))
+        names = [data.labelled.class_names[alike[0]] for alike in classes]
+        numbers_n, scores_nC = self._class_scores(module, data, names, sorted(labels))
         num_classes = scores_nC.shape[1]
         right_n = torch.tensor([class_of[labels[number]] for number in numbers_n.tolist()])
         right_nC = functional.one_hot(right_n, num_classes).bool()
@@ -109,32 +111,32 @@ class ZeroShot(Evaluation):
         """All prompts of the first name, then those of the next."""
         return [template.format(name) for name in names for template in self.templates]
 
-    def _classes(self, material: Material) -> list[list[int]]:
+    def _classes(self, data: EvaluationData) -> list[list[int]]:
         """Labels by class: those whose prompts are the same ids share one."""
-        names = material.labelled.class_names
-        rows = material.encode(self._prompts(names)).ids_BT.reshape(len(names), -1).tolist()
+        names = data.labelled.class_names
+        rows = data.encode(self._prompts(names)).ids_BT.reshape(len(names), -1).tolist()
         classes: dict[tuple[int, ...], list[int]] = {}
         for label, row in enumerate(rows):
             classes.setdefault(tuple(row), []).append(label)
         return list(classes.values())
 
     def _class_scores(
-        self, module: ObjectiveModule, material: Material, names: Sequence[str], indices: list[int]
+        self, module: ObjectiveModule, data: EvaluationData, names: Sequence[str], indices: list[int]
     ) -> tuple[Tensor, Tensor]:
         """Places in the source ``[n]``, and scores ``[n, C]``."""
-        source, prompts = material.labelled, self._prompts(names)
+        source, prompts = data.labelled, self._prompts(names)
         shape = len(names), len(self.templates)
-        if "embed" in material.experiment.objective.can:
-            embedded_CE = embedded_texts(module, material, prompts).reshape(*shape, -1).mean(1)
-            return compared(module, material, source, functional.normalize(embedded_CE, dim=-1), indices)
-        numbers_n, likelihoods = similarities(module, material, source, prompts, indices)
+        if "embed" in data.objective.can:
+            embedded_CE = embedded_texts(module, data, prompts).reshape(*shape, -1).mean(1)
+            return compared(module, data, source, functional.normalize(embedded_CE, dim=-1), indices)
+        numbers_n, likelihoods = similarities(module, data, source, prompts, indices)
         if self.per_token:
-            likelihoods = likelihoods / material.encode(prompts).valid_BT.sum(1)
+            likelihoods = likelihoods / data.encode(prompts).valid_BT.sum(1)
         return numbers_n, likelihoods.reshape(-1, *shape).mean(2)
 
-    def _labels(self, material: Material, most: int | None) -> dict[int, int]:
+    def _labels(self, data: EvaluationData, most: int | None) -> dict[int, int]:
         """The labels of at most ``most`` images that have one, by their places."""
-        source = material.labelled
+        source = data.labelled
         labels: dict[int, int] = {}
         for index in shuffled(len(source)):
             if len(labels) == most:
@@ -142,7 +144,7 @@ class ZeroShot(Evaluation):
             try:
                 label = source.label(index)
             except UnreadableSample:
-                material.add_unread(source, [index])
+                data.add_unread(source, [index])
                 continue
             if label is not None:
                 labels[index] = label

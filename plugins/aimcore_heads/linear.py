@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from aimcore import Attention, Features, Head, HeadModule, component
-from aimcore.layers import init_linears
+from aimcore.modeling.layers import init_linears
 
 
 @component("linear", paper='arXiv:2401.08541, Table 3e ("None")')

@@ -7,9 +7,10 @@ from typing import Literal, Self
 
 from torch import Tensor, nn
 
-from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, limits, positive
-from aimcore.layers import MLPBlock, init_linears
-from aimcore.patches import sincos_positions
+from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, positive
+from aimcore.contracts import limits
+from aimcore.modeling.layers import MLPBlock, init_linears
+from aimcore.modeling.positions import sincos_positions
 
 
 @component("mlp", paper="arXiv:2401.08541, section 4.2 and Tables 3e, 4")

@@ -7,10 +7,11 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, limits, positive
-from aimcore.attention import mask_of
-from aimcore.layers import TransformerBlock, init_linears
-from aimcore.patches import sincos_positions
+from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, positive
+from aimcore.contracts import limits
+from aimcore.modeling.attention import mask_of
+from aimcore.modeling.layers import TransformerBlock, init_linears
+from aimcore.modeling.positions import sincos_positions
 
 
 @component("transformer", paper='arXiv:2401.08541, Table 3e ("Transformer")')

@@ -21,11 +21,11 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
-    limits,
     within,
 )
-from aimcore.randomness import keyed_uniform
-from aimcore.roles import Skill
+from aimcore.contracts import limits
+from aimcore.contracts.objectives import Skill
+from aimcore.contracts.randomness import keyed_uniform
 from aimcore_decoders import CrossAttentionDecoder
 from aimcore_objectives.captioner import CaptionerModule, bidirectional
 from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of

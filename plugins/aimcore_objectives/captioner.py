@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aimcore import Attention, DecoderModule, Images, ObjectiveModule, Reading, Text
-from aimcore.modules import CaptionStart, DecoderState, log_probabilities
+from aimcore.contracts.decoders import CaptionStart, DecoderState, log_probabilities
 
 
 class CaptionerModule(ObjectiveModule):

@@ -20,9 +20,9 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
-    limits,
 )
-from aimcore.roles import Skill
+from aimcore.contracts import limits
+from aimcore.contracts.objectives import Skill
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder
 from aimcore_objectives.captioner import CaptionerModule, bidirectional
 from aimcore_objectives.steps import nothing_left, steps_of

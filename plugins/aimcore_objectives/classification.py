@@ -26,12 +26,12 @@ from aimcore import (
     UnreadableSample,
     at_least,
     component,
-    limits,
     within,
 )
-from aimcore.labels import label_problems, require_classes
-from aimcore.layers import init_linears
-from aimcore.patches import order_of
+from aimcore.contracts import limits
+from aimcore.contracts.images import order_of
+from aimcore.contracts.labels import label_problems, require_classes
+from aimcore.modeling.layers import init_linears
 from aimcore_objectives.steps import at_least_float32
 
 

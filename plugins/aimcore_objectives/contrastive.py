@@ -25,9 +25,9 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
-    limits,
 )
-from aimcore.roles import Skill
+from aimcore.contracts import limits
+from aimcore.contracts.objectives import Skill
 from aimcore_objectives.gathering import from_all
 from aimcore_objectives.logit_scale import LogitScale
 from aimcore_objectives.steps import at_least_float32

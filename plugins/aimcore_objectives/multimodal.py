@@ -27,10 +27,10 @@ from aimcore import (
     View,
     at_least,
     component,
-    limits,
 )
-from aimcore.patches import order_of, reorder
-from aimcore.roles import Skill
+from aimcore.contracts import limits
+from aimcore.contracts.images import order_of, reorder
+from aimcore.contracts.objectives import Skill
 from aimcore_decoders import JointDecoder, SeparateDecoder
 from aimcore_objectives.captioner import CaptionerModule
 from aimcore_objectives.steps import (

@@ -26,7 +26,7 @@ from aimcore import (
     at_least,
     component,
 )
-from aimcore.patches import order_of
+from aimcore.contracts.images import order_of
 from aimcore_heads import LinearHead, MLPHead
 from aimcore_objectives.steps import (
     Steps,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from aimcore import Attention, Batch, Images, Loss, Ordering, PatchGrid, PredictedPatches, Target
-from aimcore.patches import order_of, reorder
-from aimcore.randomness import keyed_integers
+from aimcore.contracts.images import order_of, reorder
+from aimcore.contracts.randomness import keyed_integers
 
 Prefix = Literal["uniform"] | int | None
 """Prefix length: uniform in [1, K - 1] per image (arXiv:2401.08541, section 4.2), a fixed number, or none (causal)."""

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore import CAUSAL, Features, Problem, Text, TextTokenizer, at_least, limits, settings
-from aimcore.attention import mask_of
-from aimcore.component import Checked
-from aimcore.layers import TransformerBlock, init_linears, make_norm, swiglu_width
+from aimcore import CAUSAL, Features, Problem, Text, TextTokenizer, at_least, settings
+from aimcore.contracts import limits
+from aimcore.contracts.component import Checked
+from aimcore.modeling.attention import mask_of
+from aimcore.modeling.layers import TransformerBlock, init_linears, make_norm, swiglu_width
 from aimcore_decoders.joint import size_problems
 from aimcore_objectives.steps import at_least_float32
 

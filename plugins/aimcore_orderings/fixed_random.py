@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aimcore import Ordering, PatchGrid, component
-from aimcore.randomness import keyed_bits
+from aimcore.contracts.randomness import keyed_bits
 
 
 @component("fixed_random", paper="arXiv:2401.08541, Table 3b and Figure 8")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from aimcore import Problem, at_least, component, limits
+from torch import Generator
+
+from aimcore import Problem, at_least, component
+from aimcore.contracts import limits
+from aimcore_probes.grid import GridModule
 from aimcore_probes.grid_probe import GridProbe
-
-if TYPE_CHECKING:
-    from torch import Generator
-
-    from aimcore_probes.grid import GridModule
 
 HEAD_WIDTH = 128
 """Width of a head in every released encoder."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from math import cos, pi
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import torch
@@ -16,7 +16,6 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from aimcore import FittedProbe, InvalidValue
-from aimcore_probes.grid_probe import GridProbe
 from aimcore_probes.samples import Batch, Samples, bounded_batch
 from aimcore_probes.threads import threads_for
 
@@ -44,7 +43,26 @@ class FittedGrid(FittedProbe):
         return torch.cat(parts)[:, self.setting]
 
 
-def fit_grid(how: GridProbe, module: GridModule, train: Samples, held_out: Samples, generator: Generator) -> FittedGrid:
+class GridTraining(NamedTuple):
+    """How the classifiers of a grid are trained, all at once."""
+
+    grid: tuple[tuple[float, float], ...]
+    """(peak rate, weight decay) of every classifier."""
+    min_lr: float
+    """Where every rate's cosine ends."""
+    betas: tuple[float, float]
+    epochs: int
+    """Passes over the features."""
+    warmup_epochs: int
+    """Of them, passes with a linearly rising rate."""
+    batch_size: int
+    gradient_clipping: float | None
+    """Largest gradient norm of each classifier."""
+
+
+def fit_grid(
+    how: GridTraining, module: GridModule, train: Samples, held_out: Samples, generator: Generator
+) -> FittedGrid:
     """Train every setting of ``how.grid`` on ``train`` and keep the one with the best accuracy on ``held_out``.
 
     Of equally good settings the first of the grid is kept. ``generator`` (on the CPU) shuffles the samples. The
@@ -69,9 +87,9 @@ def fit_grid(how: GridProbe, module: GridModule, train: Samples, held_out: Sampl
     return FittedGrid(module=module, setting=best, choice=choice)
 
 
-def _name(setting: tuple[float, float], how: GridProbe) -> str:
+def _name(setting: tuple[float, float], how: GridTraining) -> str:
     """The rate, with the decay where there are several."""
-    return f"{setting[0]:g}" if len(how.decays) == 1 else f"{setting[0]:g} (decay {setting[1]:g})"
+    return f"{setting[0]:g}" if len({decay for _, decay in how.grid}) == 1 else f"{setting[0]:g} (decay {setting[1]:g})"
 
 
 def learning_rate(peak: float, step: int, num_steps: int, num_warmup: int, min_lr: float) -> float:
@@ -96,7 +114,7 @@ def _check(train: Samples, held_out: Samples) -> None:
         raise InvalidValue("probe", problems)
 
 
-def _train(module: GridModule, train: Samples, how: GridProbe, generator: Generator) -> None:
+def _train(module: GridModule, train: Samples, how: GridTraining, generator: Generator) -> None:
     parameters = list(module.parameters())
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -118,7 +136,7 @@ def _train(module: GridModule, train: Samples, how: GridProbe, generator: Genera
     module.eval()
 
 
-def _optimizer(parameters: Sequence[nn.Parameter], how: GridProbe) -> torch.optim.AdamW:
+def _optimizer(parameters: Sequence[nn.Parameter], how: GridTraining) -> torch.optim.AdamW:
     """AdamW over views of each setting's slice, so that each has its own rate; vectors are not decayed."""
     groups = []
     for setting, (rate, decay) in enumerate(how.grid):

@@ -1,21 +1,20 @@
-"""What probes have in common whose settings form a grid; this module needs no torch."""
+"""What probes have in common whose settings form a grid."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
+import torch
+from torch import Generator
 
-from aimcore import FeatureStream, FittedProbe, Probe, Problem, at_least, limits, settings
+from aimcore import FeatureStream, FittedProbe, LabelledFeatures, Probe, Problem, at_least, settings
+from aimcore.contracts import limits
+from aimcore_probes.grid import GridModule, GridTraining, fit_grid
 from aimcore_probes.layers import chosen_layers, problems_with_layers
-
-if TYPE_CHECKING:
-    from torch import Generator
-
-    from aimcore import LabelledFeatures
-    from aimcore_probes.grid import GridModule
+from aimcore_probes.samples import samples_of
 
 COMMON_DEPARTURES = (
     "the setting is chosen on held-out training images; the papers report the best of the grid and describe no "
@@ -110,17 +109,23 @@ class GridProbe(Probe):
     def _fit(
         self, train: LabelledFeatures | FeatureStream, held_out: LabelledFeatures | FeatureStream, seed: int
     ) -> FittedProbe:
-        import torch
-
-        from aimcore_probes.grid import fit_grid
-        from aimcore_probes.samples import samples_of
-
         generator = torch.Generator().manual_seed(seed)
         samples = samples_of(train)
         module = self.module(samples.shape, train.num_classes, generator)
-        fitted = fit_grid(self, module, samples, samples_of(held_out), generator)
+        fitted = fit_grid(self._training(), module, samples, samples_of(held_out), generator)
         fitted.choice.update(self.settled(samples.shape))
         return fitted
+
+    def _training(self) -> GridTraining:
+        return GridTraining(
+            grid=self.grid,
+            min_lr=self.min_lr,
+            betas=self.betas,
+            epochs=self.epochs,
+            warmup_epochs=self.warmup_epochs,
+            batch_size=self.batch_size,
+            gradient_clipping=self.gradient_clipping,
+        )
 
     def departures(self) -> Iterable[str]:
         """What every such probe does otherwise, and each field that differs from the nearest published protocol."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from aimcore import FittedProbe, Probe, Problem, at_least, component, limits, within
+from aimcore import FittedProbe, LabelledFeatures, Probe, Problem, at_least, component, within
+from aimcore.contracts import limits
 from aimcore_probes.layers import chosen_layers, problems_with_layers
-
-if TYPE_CHECKING:
-    from aimcore import LabelledFeatures
 
 
 @component("knn", paper="arXiv:1805.01978, section 3.4; arXiv:2104.14294 (k = 20)")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aimcore import InvalidValue, Problem, limits
+from aimcore import InvalidValue, Problem
+from aimcore.contracts import limits
 
 NUM_LAYERS = 6
 """Blocks whose outputs the probes of arXiv:2401.08541 average."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from aimcore import Problem, at_least, component, limits
+from torch import Generator
+
+from aimcore import Problem, at_least, component
+from aimcore.contracts import limits
+from aimcore_probes.grid import GridModule
 from aimcore_probes.grid_probe import GridProbe
-
-if TYPE_CHECKING:
-    from torch import Generator
-
-    from aimcore_probes.grid import GridModule
-
 
 UNPUBLISHED = "the paper publishes no protocol of its linear probe; its attentive probe's is compared with (Table 11)"
 """A departure of every linear probe."""

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from aimcore import LabelledFeatures
-from aimcore.roles import FeatureStream
+from aimcore.contracts.probes import FeatureStream
 
 Batch = tuple[Tensor, Tensor]
 """Features ``[b, ...]`` and labels ``[b]``."""

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
-from aimcore.data.decoding import MAX_PIXELS, decode
-from aimcore.errors import DataNotFound
-from aimcore.locations import local_path, location_problems
-from aimcore.text_files import decode_text, flaw_in, parse_json, split_lines
-from aimcore.wording import printable
+from aimcore.contracts.errors import DataNotFound
+from aimcore.contracts.messages import printable
+from aimcore.io.image_files import MAX_PIXELS, decode
+from aimcore.io.locations import local_path, location_problems
+from aimcore.io.text_files import decode_text, flaw_in, parse_json, split_lines
 from aimcore_sources.decoding import connect, pixel_problems, read_file
 from aimcore_sources.left_out import summarised
 from aimcore_sources.listing import IMAGE_SUFFIXES, listing_of

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aimcore import InvalidValue
-from aimcore.errors import DataNotFound
-from aimcore.text_files import DamagedText, decode_text, flaw_in, parse_json, split_lines
+from aimcore.contracts.errors import DataNotFound
+from aimcore.io.text_files import DamagedText, decode_text, flaw_in, parse_json, split_lines
 from aimcore_sources.decoding import connect
 
 _LISTED = 5

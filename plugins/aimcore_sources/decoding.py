@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from aimcore import Problem, UnreadableSample, within
-from aimcore.data.decoding import LARGEST_MAX_PIXELS
-from aimcore.errors import DataNotFound, LocationError
-from aimcore.locations import file_system
-from aimcore.wording import printable
+from aimcore.contracts.errors import DataNotFound, LocationError
+from aimcore.contracts.messages import printable
+from aimcore.io.image_files import LARGEST_MAX_PIXELS
+from aimcore.io.locations import file_system
 
 
 def connect(url: str, owner: str) -> tuple[Any, str]:
     """The file system of ``url`` and the path on it.
 
     Raises:
-        DataNotFound: the URL is refused, see :mod:`aimcore.locations`, or its protocol lacks a package.
+        DataNotFound: the URL is refused, see :mod:`aimcore.io.locations`, or its protocol lacks a package.
     """
     try:
         return file_system(url)

@@ -9,7 +9,7 @@ from typing import Literal, Self
 import numpy as np
 
 from aimcore import OpenSource, PixelStatistics, Source, component
-from aimcore.errors import DataNotFound
+from aimcore.contracts.errors import DataNotFound
 from aimcore_sources.arrays import Bytes, OpenArrays
 
 CLASS_NAMES = (

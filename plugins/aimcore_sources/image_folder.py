@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
-from aimcore.data.decoding import MAX_PIXELS, decode
-from aimcore.errors import DataNotFound
-from aimcore.locations import location_problems
+from aimcore.contracts.errors import DataNotFound
+from aimcore.io.image_files import MAX_PIXELS, decode
+from aimcore.io.locations import location_problems
 from aimcore_sources.class_names import names_of
 from aimcore_sources.decoding import pixel_problems, read_file
 from aimcore_sources.left_out import summarised

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from aimcore.wording import printable
+from aimcore.contracts.messages import printable
 
 _MOST_ENDINGS = 5
 _LONGEST_ENDING = 20

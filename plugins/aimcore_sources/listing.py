@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from loguru import logger
 
-from aimcore.locations import local_path
+from aimcore.io.locations import local_path
 from aimcore_sources.decoding import connect
 from aimcore_sources.left_out import with_ending
 
@@ -52,7 +52,7 @@ def listing_of(url: str, owner: str) -> Listing:
     links to them.
 
     Raises:
-        DataNotFound: the URL is refused, see :mod:`aimcore.locations`, or its protocol lacks a package.
+        DataNotFound: the URL is refused, see :mod:`aimcore.io.locations`, or its protocol lacks a package.
     """
     filesystem, root = connect(url, owner)
     local = local_path(url)

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimcore import OpenSource, PixelStatistics, Problem, Sample, Source, component
-from aimcore.data import index_of
-from aimcore.randomness import keyed_bits
+from aimcore.contracts.randomness import index_of, keyed_bits
 from aimcore_sources.bundled import BundledFashionMNIST
 
 Indices = npt.NDArray[np.int64]

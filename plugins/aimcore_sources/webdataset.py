@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Self
 import attrs
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
-from aimcore.data.decoding import MAX_PIXELS, decode
-from aimcore.errors import DataNotFound
-from aimcore.locations import location_problems
-from aimcore.text_files import DamagedText, decode_text, parse_json
-from aimcore.wording import printable
+from aimcore.contracts.errors import DataNotFound
+from aimcore.contracts.messages import printable
+from aimcore.io.image_files import MAX_PIXELS, decode
+from aimcore.io.locations import location_problems
+from aimcore.io.text_files import DamagedText, decode_text, parse_json
 from aimcore_sources.decoding import connect, pixel_problems
 from aimcore_sources.webdataset_index import Place
 from aimcore_sources.webdataset_samples import Samples

@@ -21,9 +21,9 @@ from loguru import logger
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from aimcore.errors import DataNotFound
-from aimcore.files import CannotWrite, make_folder, write_atomically
-from aimcore.wording import printable
+from aimcore.contracts.errors import DataNotFound
+from aimcore.contracts.messages import printable
+from aimcore.io.atomic_files import CannotWrite, make_folder, write_atomically
 from aimcore_sources.decoding import connect
 from aimcore_sources.left_out import with_ending
 from aimcore_sources.webdataset_tar import ShardError, members_of

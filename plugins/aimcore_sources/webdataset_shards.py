@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 
 from aimcore import InvalidValue
-from aimcore.errors import DataNotFound
-from aimcore.locations import local_path
+from aimcore.contracts.errors import DataNotFound
+from aimcore.io.locations import local_path
 from aimcore_sources.decoding import connect
 from aimcore_sources.listing import listing_of
 

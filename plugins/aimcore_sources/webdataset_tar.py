@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from aimcore import AimcoreError
-from aimcore.locations import open_location
-from aimcore.wording import printable
+from aimcore.contracts.messages import printable
+from aimcore.io.locations import open_location
 
 _BLOCK = tarfile.BLOCKSIZE
 _END_MARK = 2 * _BLOCK

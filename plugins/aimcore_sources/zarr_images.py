@@ -14,10 +14,10 @@ import torch
 from loguru import logger
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
-from aimcore.data.decoding import LARGEST_MAX_PIXELS
-from aimcore.errors import DataNotFound
-from aimcore.locations import location_problems
-from aimcore.wording import printable
+from aimcore.contracts.errors import DataNotFound
+from aimcore.contracts.messages import printable
+from aimcore.io.image_files import LARGEST_MAX_PIXELS
+from aimcore.io.locations import location_problems
 from aimcore_sources.zarr_layout import DAMAGE, NO_LABEL, Rows, num_stored, place_of, state_of, stored
 
 _NAMED = 5

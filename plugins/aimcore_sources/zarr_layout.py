@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aimcore.locations import file_system, zarr_location
+from aimcore.io.locations import file_system, zarr_location
 
 FORMAT = "aimcore images 1"
 NO_LABEL = -1
@@ -60,7 +60,7 @@ def place_of(url: str) -> tuple[Any, str, Path | str]:
     """The file system of ``url``, its path there, and what zarr should open.
 
     Raises:
-        LocationError: the URL is refused, see :mod:`aimcore.locations`, or its protocol lacks a package.
+        LocationError: the URL is refused, see :mod:`aimcore.io.locations`, or its protocol lacks a package.
     """
     where = url.rstrip("/")
     return *file_system(where), zarr_location(where)

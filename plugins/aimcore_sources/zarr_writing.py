@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.progress import track
 
 from aimcore import AimcoreError, OpenSource, Sample, UnreadableSample
-from aimcore.errors import TooManyUnreadable
-from aimcore.terminal import Terminal
-from aimcore.wording import printable
+from aimcore.contracts.errors import TooManyUnreadable
+from aimcore.contracts.messages import printable
+from aimcore.io.terminal import Terminal
 from aimcore_sources.zarr_layout import DAMAGE, FORMAT, NO_LABEL, Rows, place_of, state_of
 
 CHUNKS_PER_SHARD = 64

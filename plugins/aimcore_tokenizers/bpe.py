@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from aimcore import InvalidValue, Problem, component
-from aimcore.files import make_folder, write_atomically
-from aimcore.text_files import DamagedText, decode_text, parse_json
+from aimcore.io.atomic_files import make_folder, write_atomically
+from aimcore.io.text_files import DamagedText, decode_text, parse_json
 from aimcore_tokenizers.files import (
     LARGEST_VOCABULARY,
     FileFaults,

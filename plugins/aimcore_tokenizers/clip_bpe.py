@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from aimcore import Problem, component
-from aimcore.text_files import DamagedText, decode_text, split_lines
+from aimcore.io.text_files import DamagedText, decode_text, split_lines
 from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
 from aimcore_tokenizers.sequences import SequenceTokenizer
 

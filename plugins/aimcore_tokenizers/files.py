@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from aimcore import AimcoreError, DataNotFound, Problem
-from aimcore.errors import LocationError
-from aimcore.locations import location_problems, open_location
+from aimcore.contracts.errors import LocationError
+from aimcore.io.locations import location_problems, open_location
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LIBRARY_ERRORS = (RuntimeError, RecursionError, ValueError, TypeError, IndexError, KeyError, OverflowError, OSError)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from aimcore import InvalidValue, Text, TextTokenizer, settings
-from aimcore.text_files import flaw_in
+from aimcore.io.text_files import flaw_in
 from aimcore_tokenizers.files import library
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -11,9 +11,9 @@ from types import NoneType
 from typing import IO, Any, Self
 
 from aimcore import AimcoreError, Problem, Tracker, TrackerRun, component
-from aimcore.files import make_folder, write_atomically, writing
-from aimcore.locations import file_system, local_path, location_problems
-from aimcore.wording import shown
+from aimcore.contracts.messages import shown
+from aimcore.io.atomic_files import make_folder, write_atomically, writing
+from aimcore.io.locations import file_system, local_path, location_problems
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
 _LONGEST_LINE = 2**20

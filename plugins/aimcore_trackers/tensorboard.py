@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aimcore import Problem, Tracker, TrackerRun, at_least, component, hookimpl
-from aimcore.files import CannotWrite, writing
-from aimcore.locations import location_problems
+from aimcore.io.atomic_files import CannotWrite, writing
+from aimcore.io.locations import location_problems
 
 _QUEUE = 1000
 """Points that may wait to be written: more than a step has."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from aimcore import AimcoreError, Problem, Tracker, TrackerRun, component, hookimpl
-from aimcore.files import write_atomically
+from aimcore.io.atomic_files import write_atomically
 
 ID_FILE = "wandb_id.txt"
 """In the run's folder: the id under which the run goes on when it is resumed."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from aimcore import Data
+from aimcore.contracts.images import Preprocessing
 
 BESIDE = "preprocessor_config.json"
 """The file that released weights come with."""
@@ -30,17 +30,19 @@ IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875)
 """ImageNet's, cropped: in the readme of AIMv2's authors and in their training code."""
 
 
-def normalization_advice(names: Mapping[str, Any], data: Data, beside: Callable[[str], bytes | None]) -> Iterator[str]:
+def normalization_advice(
+    names: Mapping[str, Any], pixels: Preprocessing, beside: Callable[[str], bytes | None]
+) -> Iterator[str]:
     """Yield a warning where weights of a released AIMv2 encoder may be read with another normalisation than theirs.
 
     Args:
         names: entries of the file of weights.
-        data: what the run reads.
+        pixels: what the run does with pixels.
         beside: the content of another file in the same folder.
     """
     if not _is_released_aimv2(names):
         return
-    used, content = Normalization(data.mean, data.std, data.eval_crop), beside(BESIDE)
+    used, content = Normalization(*pixels), beside(BESIDE)
     stated = None if content is None else _stated(content)
     if stated is None:
         why = f"there is no {BESIDE} beside" if content is None else f"the {BESIDE} beside states none"

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aimcore import AimcoreError, Images, PatchGrid
-from aimcore.layers import LearnedPositions
-from aimcore.patches import sincos_positions
+from aimcore.modeling.layers import LearnedPositions
+from aimcore.modeling.positions import sincos_positions
 
 TABLE = "positions.table"
 """Name of the learned positions in a trunk's state."""

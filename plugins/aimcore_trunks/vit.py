@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from aimcore import (
     Ability,
     Attention,
-    Data,
     Features,
     Images,
     PatchGrid,
@@ -19,12 +18,13 @@ from aimcore import (
     Trunk,
     TrunkModule,
     at_least,
-    limits,
     positive,
 )
-from aimcore.attention import Mask, mask_of
-from aimcore.component import component
-from aimcore.layers import (
+from aimcore.contracts import limits
+from aimcore.contracts.component import component
+from aimcore.contracts.images import Preprocessing, reorder
+from aimcore.modeling.attention import Mask, mask_of
+from aimcore.modeling.layers import (
     FFNKind,
     MaskToken,
     NormKind,
@@ -33,7 +33,6 @@ from aimcore.layers import (
     make_norm,
     swiglu_width,
 )
-from aimcore.patches import reorder
 from aimcore_trunks.normalization import normalization_advice
 from aimcore_trunks.positions import GridPositions, SincosPositions, with_positions_for
 from aimcore_trunks.released import from_released
@@ -124,10 +123,10 @@ class ViT(Trunk):
         return from_released(state)
 
     def weights_advice(
-        self, state: Mapping[str, Tensor], data: Data, beside: Callable[[str], bytes | None]
+        self, state: Mapping[str, Tensor], pixels: Preprocessing, beside: Callable[[str], bytes | None]
     ) -> Iterable[str]:
         """Which of two published normalisations AIMv2's released weights expect (``normalization.py``)."""
-        return normalization_advice(state, data, beside)
+        return normalization_advice(state, pixels, beside)
 
     def resized(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a ViT of another grid: learned positions interpolated for this one's, or left out for fixed ones.

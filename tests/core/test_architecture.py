@@ -45,7 +45,9 @@ def test_types_are_right():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("module", ["aimcore", "aimcore.registry", "aimcore.plugins", "aimcore.recipe"])
+@pytest.mark.parametrize(
+    "module", ["aimcore", "aimcore.run", "aimcore.registry.static_listing", "aimcore.running.run_listing"]
+)
 def test_importing_loads_neither_torch_nor_deepspeed(module):
     done = run("-c", f"import sys, {module}; print(sorted({{'torch', 'deepspeed'}} & set(sys.modules)))")
     assert done.stdout == "[]\n", done.stdout + done.stderr
@@ -73,10 +75,10 @@ def test_the_core_never_names_a_plugin_package():
 @pytest.mark.parametrize(
     ("package", "rooms"),
     [
-        ("pluggy", ("aimcore/plugins.py", "aimcore/hookspecs.py")),
+        ("pluggy", ("aimcore/registry/plugins.py", "aimcore/registry/hookspecs.py")),
         ("cattrs", ("aimcore/recipe/",)),
         ("deepspeed", ("aimcore/engine/",)),
-        ("fsspec", ("aimcore/locations.py",)),
+        ("fsspec", ("aimcore/io/locations.py",)),
     ],
 )
 def test_a_package_is_imported_in_its_room_only(package, rooms):
@@ -94,7 +96,7 @@ def test_tests_start_processes_in_one_place_which_ends_them():
 def test_consoles_are_made_in_one_module():
     """Elsewhere names from files would be markup, and terminals would obey their control characters."""
     making = [path for path in CORE + PLUGINS if "Console" in called(parsed(path)) | bases(parsed(path))]
-    assert relative(making) == ["aimcore/terminal.py"]
+    assert relative(making) == ["aimcore/io/terminal.py"]
 
 
 def test_installed_plugins_are_the_only_cache_of_a_module():

@@ -23,19 +23,19 @@ from aimcore import (
     TrunkModule,
     component,
 )
-from aimcore.assembly import assembled
+from aimcore.contracts.assembly import assembled
+from aimcore.contracts.errors import BrokenContract
 from aimcore.engine import TrainingEngine
-from aimcore.errors import BrokenContract
 from aimcore.testing import outcomes_of
-from aimcore.testing.material import as_float32, batch_of, random_images
-from aimcore.testing.parts import (
+from aimcore.testing.fixtures import as_float32, batch_of, random_images
+from aimcore.testing.short_training import settings
+from aimcore.testing.small_parts import (
     StandInHeadModule,
     StandInObjective,
     StandInObjectiveModule,
     StandInTrunk,
     StandInTrunkModule,
 )
-from aimcore.testing.training import settings
 
 BATCH = as_float32(batch_of(random_images(number=4)))
 

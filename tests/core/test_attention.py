@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aimcore import BIDIRECTIONAL, CAUSAL, Attention
-from aimcore.attention import attend, mask_of
+from aimcore.modeling.attention import attend, mask_of
 
 CPU = torch.device("cpu")
 

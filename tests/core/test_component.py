@@ -6,8 +6,8 @@ import pytest
 from toy_plugins import ToyHead
 
 from aimcore import Head, InvalidValue, Ordering, Problem, at_least, component, settings, within
-from aimcore.component import Checked
-from aimcore.errors import NoExamples
+from aimcore.contracts.component import Checked
+from aimcore.contracts.errors import NoExamples
 
 
 @component("stairs", paper="arXiv:2401.08541, Table 3b")

@@ -8,9 +8,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aimcore import Batch, Data, Engine, Experiment, NativeResolution
-from aimcore.cost import cost_of, state_memory
+from aimcore.contracts.images import images_of
 from aimcore.data.native import NativeSteps
-from aimcore.patches import images_of
+from aimcore.engine.cost import cost_of, state_memory
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_sources import BundledFashionMNIST

@@ -10,8 +10,15 @@ import pytest
 from toy_plugins import toy_plugins
 
 from aimcore import Experiment, settings
-from aimcore.component import Checked
-from aimcore.describing import describe_component, describe_settings, field_docs, location_of, paragraphs_of, type_text
+from aimcore.cli.description import (
+    describe_component,
+    describe_settings,
+    field_docs,
+    location_of,
+    paragraphs_of,
+    type_text,
+)
+from aimcore.contracts.component import Checked
 
 
 @settings
@@ -115,7 +122,7 @@ def test_types_are_told_as_they_are_written(kind: Any, text: str) -> None:
 
 
 def test_everything_installed_can_be_described() -> None:
-    from aimcore.plugins import installed
+    from aimcore.registry.plugins import installed
 
     for role, registry in installed().registries.items():
         for name in registry.names():

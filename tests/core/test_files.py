@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 from processes import run_to_end
 
-from aimcore.files import (
+from aimcore.io.atomic_files import (
     CannotWrite,
     free_space,
     make_folder,
@@ -128,7 +128,7 @@ def test_the_hash_is_sha256(tmp_path: Path) -> None:
 
 
 def test_files_are_written_without_torch() -> None:
-    code = "import sys; import aimcore.files; sys.exit('torch' in sys.modules)"
+    code = "import sys; import aimcore.io.atomic_files; sys.exit('torch' in sys.modules)"
     assert run_to_end([sys.executable, "-c", code]).returncode == 0
 
 

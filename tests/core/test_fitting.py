@@ -13,7 +13,7 @@ import pytest
 from toy_plugins import ToyHead, ToyOrdering, ToyProbe, ToyTrunk, toy_experiment
 
 from aimcore import Data, Experiment, Head, InvalidValue, Optimizer, Ordering, Trunk, component, settings
-from aimcore.component import Checked
+from aimcore.contracts.component import Checked
 
 if TYPE_CHECKING:
     from nowhere import Unknown

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from aimcore import Batch, Data, OpenSource, Sample
+from aimcore.contracts.errors import InvalidLabel
+from aimcore.contracts.images import images_of
+from aimcore.contracts.labels import label_problems, require_classes
 from aimcore.data import evaluation_batches, train_steps
-from aimcore.errors import InvalidLabel
-from aimcore.labels import label_problems, require_classes
-from aimcore.patches import images_of
 from aimcore_sources import BundledFashionMNIST, Mixture
 
 FASHION = BundledFashionMNIST(split="test")

@@ -14,10 +14,10 @@ from fsspec.implementations.reference import ReferenceFileSystem
 from toy_plugins import toy_experiment, toy_plugins
 
 from aimcore import AimcoreError, Weights
+from aimcore.contracts.errors import LocationError
 from aimcore.data.pictures import read_picture
-from aimcore.errors import LocationError
-from aimcore.evaluation.cache import FeatureCache
-from aimcore.locations import (
+from aimcore.evaluation.feature_cache import FeatureCache
+from aimcore.io.locations import (
     ALLOW,
     ARCHIVES,
     PROTOCOLS,

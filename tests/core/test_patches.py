@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from aimcore import Features, Images, PatchGrid
-from aimcore.patches import images_of, order_of, patchify, reorder, sincos_positions, unpatchify
+from aimcore.contracts.images import images_of, order_of, patchify, reorder, unpatchify
+from aimcore.modeling.positions import sincos_positions
 
 
 def test_a_patch_is_flattened_by_row_then_column_then_channel() -> None:

@@ -10,9 +10,9 @@ import pytest
 from toy_plugins import ToyDistribution, points_of
 
 from aimcore import run
-from aimcore.errors import NameClash, PluginError
-from aimcore.plugin_files import components_in_files, list_plugins
-from aimcore.plugins import installed
+from aimcore.contracts.errors import NameClash, PluginError
+from aimcore.registry.plugins import installed
+from aimcore.registry.static_listing import components_in_files, list_plugins
 
 PLAIN = '''
 from aimcore import Ordering, component, hookimpl

@@ -5,10 +5,10 @@ import pytest
 from toy_plugins import ToyDistribution, ToyOrdering, points_of, toy_plugins
 
 from aimcore import Head, Ordering, component, hookimpl
-from aimcore.errors import NameClash, NotAComponent, PluginError, UnknownBlock, UnknownComponent
-from aimcore.plugins import installed, load_plugins
-from aimcore.registry import Supplier
-from aimcore.roles import ROLES
+from aimcore.contracts.errors import NameClash, NotAComponent, PluginError, UnknownBlock, UnknownComponent
+from aimcore.contracts.roles import ROLES
+from aimcore.registry.plugins import installed, load_plugins
+from aimcore.registry.registry import Supplier
 
 TOYS = ToyDistribution("aimcore-toys", "1.5", {"toys": "toy_plugins"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aimcore.randomness import keyed_bits, keyed_integers, keyed_uniform
+from aimcore.contracts.randomness import keyed_bits, keyed_integers, keyed_uniform
 
 NUMBERS = np.arange(100_000)
 

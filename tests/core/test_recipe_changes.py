@@ -1,7 +1,7 @@
 import pytest
 from toy_plugins import ToyHead, ToyOrdering, ToyProbe, ToySource, WrappedTrunk, toy_experiment, toy_plugins
 
-from aimcore.errors import RecipeError
+from aimcore.contracts.errors import RecipeError
 from aimcore.recipe import apply_changes, changed, from_recipe, to_recipe
 
 TOYS = toy_plugins()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toy_plugins import Shape, ToyHead, ToyObjective, ToyTracker, toy_experiment, toy_plugins
 
 from aimcore import Optimizer
-from aimcore.errors import RecipeError
+from aimcore.contracts.errors import RecipeError
 from aimcore.recipe import changed, dumps, from_recipe, load, loads, save, to_recipe
 
 TOYS = toy_plugins()
@@ -216,7 +216,9 @@ def test_a_folder_and_a_file_that_may_not_be_read_are_named(tmp_path, monkeypatc
     (tmp_path / "recipe.json").mkdir()
     with pytest.raises(RecipeError, match=r"cannot read .*recipe\.json: it is a folder"):
         load(tmp_path / "recipe.json", TOYS)
-    monkeypatch.setattr("aimcore.recipe.files.open_location", mock.Mock(side_effect=PermissionError(13, "denied")))
+    monkeypatch.setattr(
+        "aimcore.recipe.recipe_files.open_location", mock.Mock(side_effect=PermissionError(13, "denied"))
+    )
     with pytest.raises(RecipeError, match=r"cannot read .*other\.json: .*denied"):
         load(tmp_path / "other.json", TOYS)
 

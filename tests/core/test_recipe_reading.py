@@ -6,9 +6,9 @@ import pytest
 from toy_plugins import ToyDistribution, ToyHead, points_of, toy_experiment, toy_plugins
 
 from aimcore import component, hookimpl
-from aimcore.errors import RecipeError
-from aimcore.plugins import load_plugins
+from aimcore.contracts.errors import RecipeError
 from aimcore.recipe import apply_changes, from_recipe, to_recipe
+from aimcore.registry.plugins import load_plugins
 
 TOYS = toy_plugins()
 

@@ -2,8 +2,8 @@ import pytest
 from toy_plugins import ToyHead, ToyOrdering
 
 from aimcore import AimcoreError, Ordering, component
-from aimcore.errors import NameClash, NotAComponent, UnknownComponent
-from aimcore.registry import NotLoaded, Registry, Supplier, relevant
+from aimcore.contracts.errors import NameClash, NotAComponent, UnknownComponent
+from aimcore.registry.registry import NotLoaded, Registry, Supplier, relevant
 
 ONE = Supplier("aimcore-one", "1.0", "one")
 TWO = Supplier("aimcore-two", "2.1", "two")

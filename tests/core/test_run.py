@@ -212,7 +212,7 @@ def test_a_dry_run_refuses_what_the_run_would(
 
 def test_a_recipe_has_no_scale(study_file: str, runs: list[dict[str, Any]], tmp_path: Path) -> None:
     from aimcore import recipe
-    from aimcore.study import load_study
+    from aimcore.running.study_files import load_study
 
     recipe.save(tmp_path / "recipe.json", load_study(Path(study_file), "small").experiments[0])
     assert run.main(["recipe.json"]) == 0
@@ -268,7 +268,7 @@ def test_an_interrupted_check_says_how_far_it_came(
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aimcore.testing.outcomes.verdict_of", interrupted)
+    monkeypatch.setattr("aimcore.testing.runner.verdict_of", interrupted)
     assert run.command(["check", "causality", study_file]) == 130
     said = capsys.readouterr()
     assert said.out == ""
@@ -285,7 +285,7 @@ def test_causality_is_checked_over_a_study(study_file: str, capsys: pytest.Captu
 def test_a_leak_is_told_with_exit_status_1(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimcore.testing.outcomes.findings_of", lambda case: ["a leak"] * (case.name == "two"))
+    monkeypatch.setattr("aimcore.testing.runner.findings_of", lambda case: ["a leak"] * (case.name == "two"))
     assert run.command(["check", "causality", study_file]) == 1
     assert capsys.readouterr().out == "one: causal\ntwo: LEAKS\n  a leak\n2 checked, 1 leaks\n"
 
@@ -298,7 +298,7 @@ def test_an_experiment_that_cannot_be_checked_is_told_and_does_not_end_the_other
             raise RuntimeError("no such weight")
         return []
 
-    monkeypatch.setattr("aimcore.testing.outcomes.findings_of", fails_on_the_first)
+    monkeypatch.setattr("aimcore.testing.runner.findings_of", fails_on_the_first)
     assert run.command(["check", "causality", study_file]) == 1
     assert capsys.readouterr().out == (
         "one: CANNOT BE CHECKED\n  raised RuntimeError: no such weight\ntwo: causal\n"
@@ -338,13 +338,13 @@ def test_the_first_process_logs_everything_and_the_others_errors(
     monkeypatch.setenv("RANK", rank)
 
     def speak(*_: Any, **__: Any) -> Any:
-        from aimcore.commands.run import logger as log
+        from aimcore.cli.run import logger as log
 
         log.info("said")
         log.error("said")
         raise AimcoreError("enough")
 
-    monkeypatch.setattr("aimcore.study.load_study", speak)
+    monkeypatch.setattr("aimcore.running.study_files.load_study", speak)
     assert run.main([study_file]) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.endswith("said")]
     assert [next(level for level in ("INFO", "ERROR") if level in line) for line in told] == expected

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from aimcore import Data, Experiment, Study, recipe
-from aimcore.errors import InvalidStudy, InvalidValue, RecipeError
-from aimcore.study import changed, load_study, selected
+from aimcore.contracts.errors import InvalidStudy, InvalidValue, RecipeError
+from aimcore.running.study_files import changed, load_study, selected
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_sources import BundledFashionMNIST

@@ -7,7 +7,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from aimcore.terminal import Terminal, json_text, plain_text
+from aimcore.io.terminal import Terminal, json_text, plain_text
 
 HOSTILE = "\x1b[31m[red]a[/] :smile:\x07\x9b\ud800"
 SAFE = r"\x1b[31m[red]a[/] :smile:\x07\x9b\ud800"

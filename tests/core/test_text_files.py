@@ -2,7 +2,7 @@
 
 import pytest
 
-from aimcore.text_files import DamagedText, decode_text, flaw_in, parse_json, split_lines
+from aimcore.io.text_files import DamagedText, decode_text, flaw_in, parse_json, split_lines
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aimcore.wording import printable, printable_lines, shown
+from aimcore.contracts.messages import printable, printable_lines, shown
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,14 @@ from collections.abc import Iterator
 
 from docs.page import DOCS
 
-from aimcore.modules import DecoderModule, HeadModule, ObjectiveModule, TrunkModule
-from aimcore.values import Attention, Batch, Features, Images, Loss, PatchGrid, Reading, Sample, Text, View
+from aimcore.contracts.batches import Batch, Sample, Text, View
+from aimcore.contracts.decoders import DecoderModule
+from aimcore.contracts.features import Attention, Features, Reading
+from aimcore.contracts.heads import HeadModule
+from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.results import Loss
+from aimcore.contracts.trunks import TrunkModule
 
 PAGE = DOCS / "contracts.md"
 VALUES = (PatchGrid, Sample, Images, Text, View, Batch, Attention, Reading, Features, Loss)

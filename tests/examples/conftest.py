@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from vocabularies import write_clip_merges, write_sentencepiece
 
-from aimcore.study import load_study
+from aimcore.running.study_files import load_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

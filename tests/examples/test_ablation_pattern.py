@@ -6,11 +6,11 @@ from typing import get_args
 import pytest
 
 from aimcore import Scale, Study
-from aimcore.cost import cost_of
+from aimcore.engine.cost import cost_of
 from aimcore.report import read_summary
 from aimcore.run import main
-from aimcore.running.checks import check_study
-from aimcore.study import load_study
+from aimcore.running.preflight import check_study
+from aimcore.running.study_files import load_study
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ablation_pattern.py"
 

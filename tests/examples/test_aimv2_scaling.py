@@ -10,9 +10,9 @@ from loguru import logger
 from aimcore import Scale, Study
 from aimcore.report import read_summary
 from aimcore.run import main
-from aimcore.running.beginnings import steps_to_keep
-from aimcore.running.checks import check_study
-from aimcore.study import load_study
+from aimcore.running.parents import steps_to_keep
+from aimcore.running.preflight import check_study
+from aimcore.running.study_files import load_study
 
 pytestmark = pytest.mark.usefixtures("vocabulary")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "aimv2_scaling.py"

@@ -10,11 +10,11 @@ import attrs
 import pytest
 
 from aimcore import Optimizer, Scale, Schedule, Study
-from aimcore.cost import cost_of
+from aimcore.engine.cost import cost_of
 from aimcore.report import read_summary
 from aimcore.run import main
-from aimcore.running.checks import check_study
-from aimcore.study import load_study
+from aimcore.running.preflight import check_study
+from aimcore.running.study_files import load_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = {

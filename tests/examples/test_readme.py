@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aimcore import Component, Experiment, Ordering, PatchGrid
-from aimcore.plugins import installed
+from aimcore.registry.plugins import installed
 from aimcore.report import ExperimentSummary
 from aimcore.testing import outcomes_of
 

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import attrs
 
-from aimcore.component import Component
-from aimcore.plugins import installed
+from aimcore.contracts.component import Component
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
-from aimcore.testing.changes import bad_numbers, changed, paths_of_problems
+from aimcore.registry.plugins import installed
 from aimcore.testing.checks import Check
-from aimcore.testing.listing import plugins_with
+from aimcore.testing.component_listing import plugins_with
+from aimcore.testing.field_changes import bad_numbers, changed, paths_of_problems
 from aimcore.testing.requirements import FAULTS, explained, require
 
 _HUGE = 2**62

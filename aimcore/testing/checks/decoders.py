@@ -9,12 +9,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.modules import Decoded, DecoderModule
-from aimcore.roles import Decoder
+from aimcore.contracts.batches import Text
+from aimcore.contracts.decoders import Decoded, Decoder, DecoderModule
+from aimcore.contracts.features import CAUSAL, Features
 from aimcore.testing.checks import Check, modules
-from aimcore.testing.material import GRID, NUM_IMAGES, random_features
+from aimcore.testing.fixtures import GRID, NUM_IMAGES, random_features
 from aimcore.testing.requirements import differs, require, seeded, shape_of
-from aimcore.values import CAUSAL, Features, Text
 
 _WIDTH, _OUTPUTS, _VOCABULARY, _CONTEXT = 16, 10, 32, 6
 _PATCHES = torch.arange(NUM_IMAGES * GRID.num_patches)

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from aimcore.assembly import assembled
-from aimcore.evaluation.material import Material
-from aimcore.evaluation.modes import frozen
+from aimcore.contracts.assembly import assembled
+from aimcore.contracts.evaluations import Evaluation
+from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.contracts.results import Score
+from aimcore.contracts.sources import Source
+from aimcore.evaluation.eval_mode import frozen
+from aimcore.evaluation.evaluation_data import OpenEvaluationData
 from aimcore.experiment import Data, Experiment
-from aimcore.modules import ObjectiveModule
-from aimcore.roles import Evaluation, Objective, Source
+from aimcore.testing.caption_stand_in import StandInCaptioned, StandInSpeaker
 from aimcore.testing.checks import Check
-from aimcore.testing.parts import StandInTrunk
 from aimcore.testing.requirements import FAULTS, explained, require, seeded
-from aimcore.testing.speaking import StandInCaptioned, StandInSpeaker
-from aimcore.values import Score
+from aimcore.testing.small_parts import StandInTrunk
 
 
 def check_scores_are_shares_of_something(evaluation: Evaluation) -> None:
@@ -94,7 +95,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _materials(evaluation: Evaluation) -> Iterator[Material]:
+def _materials(evaluation: Evaluation) -> Iterator[OpenEvaluationData]:
     """Its own examples, and objectives of every skill, on images with and without labels; the most able first.
 
     An objective that reads text has captions: a study without is refused whatever its evaluations are.
@@ -113,21 +114,21 @@ def _materials(evaluation: Evaluation) -> Iterator[Material]:
             yield _material(StandInSpeaker(skills=can, reads_text=bool(can)), source, image_size=8)
 
 
-def _material(objective: Objective, source: Source, *, image_size: int) -> Material:
+def _material(objective: Objective, source: Source, *, image_size: int) -> OpenEvaluationData:
     data = Data(train=source, validation=source, batch_size=4, image_size=image_size)
-    return Material.of(
+    return OpenEvaluationData.of(
         Experiment(name="conformance", data=data, trunk=StandInTrunk(), objective=objective, num_steps=1)
     )
 
 
-def _problems(evaluation: Evaluation, material: Material) -> list[str]:
+def _problems(evaluation: Evaluation, material: OpenEvaluationData) -> list[str]:
     with explained("what does not fit must be yielded, not raised"):
         misfits = [*evaluation.problems_with(material.experiment.objective)]
         # Data is only looked at where the objective fits.
         return misfits or [*evaluation.problems_with_data(material)]
 
 
-def _fitting(evaluation: Evaluation) -> Material:
+def _fitting(evaluation: Evaluation) -> OpenEvaluationData:
     """The first material that nothing is said against.
 
     Raises:
@@ -151,11 +152,11 @@ def _fitting(evaluation: Evaluation) -> Material:
     )
 
 
-def _module(material: Material) -> ObjectiveModule:
+def _module(material: OpenEvaluationData) -> ObjectiveModule:
     with seeded():
         return assembled(material.experiment.trunk, material.experiment.objective)
 
 
-def _scores(evaluation: Evaluation, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+def _scores(evaluation: Evaluation, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
     with frozen(module):
         return evaluation.scores(module, material)

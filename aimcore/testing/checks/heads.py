@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aimcore.attention import mask_of
-from aimcore.modules import HeadModule
-from aimcore.roles import Head
+from aimcore.contracts.features import CAUSAL, Attention, Features, Reading
+from aimcore.contracts.heads import Head, HeadModule
+from aimcore.modeling.attention import mask_of
 from aimcore.testing.checks import Check, modules
-from aimcore.testing.material import GRID, NUM_IMAGES, batch_of, random_features, random_images
-from aimcore.testing.parts import StandInObjectiveModule, StandInTrunk
+from aimcore.testing.fixtures import GRID, NUM_IMAGES, batch_of, random_features, random_images
 from aimcore.testing.requirements import TOLERANCE, explained, require, same, seeded, shape_of
-from aimcore.testing.training import trains_alike_at_stages_0_and_3
-from aimcore.values import CAUSAL, Attention, Features, Reading
+from aimcore.testing.short_training import trains_alike_at_stages_0_and_3
+from aimcore.testing.small_parts import StandInObjectiveModule, StandInTrunk
 
 _WIDTH, _OUTPUTS = 16, 10
 _EVERYWHERE = torch.arange(NUM_IMAGES * GRID.num_patches)
@@ -68,7 +67,7 @@ def check_it_sees_no_more_than_its_attention_allows(head: Head) -> None:
         require(
             not leaks,
             f"under {name} attention the prediction at step {leaks[0][1] if leaks else ''} reads the token of step "
-            f"{leaks[0][2] if leaks else ''}: mix tokens under aimcore.attention.mask_of(attention, ...) only",
+            f"{leaks[0][2] if leaks else ''}: mix tokens under aimcore.modeling.attention.mask_of(attention, ...) only",
         )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aimcore.component import Component
-from aimcore.testing.changes import bad_numbers, changed_or_refused
-from aimcore.testing.material import draw_nonzero
+from aimcore.contracts.component import Component
+from aimcore.testing.field_changes import bad_numbers, changed_or_refused
+from aimcore.testing.fixtures import draw_nonzero
 from aimcore.testing.requirements import differs, explained, require, seeded
 
 Build = Callable[[], nn.Module]

@@ -8,28 +8,19 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.assembly import assembled
-from aimcore.modules import ObjectiveModule
-from aimcore.roles import Objective
-from aimcore.testing.accounts import miscounts_of, missums_of, mixtures_of
+from aimcore.contracts.assembly import assembled
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.testing.cases import Case
 from aimcore.testing.causality import leaks_of
 from aimcore.testing.checks import Check, modules, states
 from aimcore.testing.checks.skills import check_it_can_what_it_says
-from aimcore.testing.material import (
-    GRID,
-    batch_for,
-    copy_of,
-    on_meta,
-    part_of,
-    random_images,
-    some_grids,
-)
-from aimcore.testing.parts import ABILITIES, StandInTrunk
+from aimcore.testing.fixtures import GRID, batch_for, copy_of, on_meta, part_of, random_images, some_grids
+from aimcore.testing.instrumented import Watched
+from aimcore.testing.loss_invariants import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.requirements import explained, require, require_names, seeded, shape_of
-from aimcore.testing.training import trains_alike_at_stages_0_and_3
-from aimcore.testing.watching import Watched
-from aimcore.values import Batch
+from aimcore.testing.short_training import trains_alike_at_stages_0_and_3
+from aimcore.testing.small_parts import ABILITIES, StandInTrunk
 
 _RELATIVE = 1e-9
 
@@ -84,7 +75,8 @@ def check_randomness_belongs_to_the_sample(objective: Objective) -> None:
     _require_alike(
         _sums_under(watched, watched.batch, seed=1),
         _sums_under(watched, watched.batch, seed=2),
-        "training losses depend on torch's generator: draw with aimcore.randomness from (batch.seed, sample number)",
+        "training losses depend on torch's generator: draw with aimcore.contracts.randomness from (batch.seed, sample "
+        "number)",
     )
 
 

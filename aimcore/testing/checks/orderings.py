@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from aimcore.roles import Ordering
+from aimcore.contracts.orderings import Ordering
 from aimcore.testing.checks import Check
-from aimcore.testing.material import GRID, some_grids
+from aimcore.testing.fixtures import GRID, some_grids
 from aimcore.testing.requirements import explained, require, seeded, shape_of
 
 
@@ -37,7 +37,8 @@ def check_the_order_is_the_same_every_time(ordering: Ordering) -> None:
         again = ordering.permutation(GRID)
     require(
         torch.equal(first, again),
-        "two calls give different orders: draw from a field `seed` with aimcore.randomness, not from a generator",
+        "two calls give different orders: draw from a field `seed` with aimcore.contracts.randomness, not from a "
+        "generator",
     )
 
 
@@ -47,7 +48,10 @@ def check_torchs_generator_is_left_alone(ordering: Ordering) -> None:
         before = torch.get_rng_state()
         ordering.permutation(GRID)
         left_alone = torch.equal(before, torch.get_rng_state())
-    require(left_alone, "torch's global generator was used or seeded: use aimcore.randomness, or a torch.Generator")
+    require(
+        left_alone,
+        "torch's global generator was used or seeded: use aimcore.contracts.randomness, or a torch.Generator",
+    )
 
 
 CHECKS: tuple[Check, ...] = (

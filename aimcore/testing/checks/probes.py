@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-from aimcore.roles import FeatureStream, FittedProbe, Probe
+from aimcore.contracts.probes import FeatureStream, FittedProbe, Probe
+from aimcore.contracts.results import LabelledFeatures
 from aimcore.testing.checks import Check
 from aimcore.testing.requirements import explained, require, seeded, shape_of
-from aimcore.values import LabelledFeatures
 
 _CLASSES, _WIDTH, _TOKENS = 3, 8, 4
 _ENOUGH = 0.9

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aimcore.modules import ObjectiveModule
-from aimcore.roles import Objective
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.testing.cases import Case
-from aimcore.testing.material import GRID
-from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.fixtures import GRID
+from aimcore.testing.instrumented import Watched
 from aimcore.testing.requirements import explained, require, require_names, shape_of
-from aimcore.testing.watching import Watched
-from aimcore.values import Batch
+from aimcore.testing.small_parts import StandInTrunk
 
 _SKILLS = frozenset({"embed", "caption"})
 

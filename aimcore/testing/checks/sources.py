@@ -10,10 +10,10 @@ from threading import Barrier
 import numpy as np
 import torch
 
-from aimcore.roles import OpenSource, Source
+from aimcore.contracts.batches import Sample
+from aimcore.contracts.sources import OpenSource, Source
 from aimcore.testing.checks import Check
 from aimcore.testing.requirements import explained, require, shape_of
-from aimcore.values import Sample
 
 _SEVERAL = 8
 _THREADS = 4

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from aimcore.roles import Objective
+from aimcore.contracts.objectives import Objective
 from aimcore.testing.checks import Check
-from aimcore.testing.requirements import explained, require
-from aimcore.testing.state import (
+from aimcore.testing.module_state import (
     differences,
     has_state,
     module_of,
@@ -18,6 +17,7 @@ from aimcore.testing.state import (
     trained_state,
     unsaved_state_of,
 )
+from aimcore.testing.requirements import explained, require
 
 _WHERE = "move it in after_step(step, num_steps), which is called once per update with whole float32 weights"
 _RANKS = 1e-3

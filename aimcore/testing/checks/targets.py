@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aimcore.roles import Target
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.targets import Target
 from aimcore.testing.checks import Check
-from aimcore.testing.material import (
+from aimcore.testing.fixtures import (
     GRID,
     NUM_IMAGES,
     batch_of,
@@ -21,7 +22,6 @@ from aimcore.testing.material import (
     with_changed_patch,
 )
 from aimcore.testing.requirements import TOLERANCE, differs, explained, require, same, seeded, shape_of
-from aimcore.values import Batch
 
 
 def check_num_outputs_is_a_positive_whole_number(target: Target) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from aimcore.roles import ImageTokenizer, TextTokenizer, Tokenizer
+from aimcore.contracts.batches import Text
+from aimcore.contracts.tokenizers import ImageTokenizer, TextTokenizer, Tokenizer
 from aimcore.testing.checks import Check
-from aimcore.testing.material import GRID, NUM_IMAGES
+from aimcore.testing.fixtures import GRID, NUM_IMAGES
 from aimcore.testing.requirements import require, same, shape_of
-from aimcore.values import Text
 
 _TEXTS = ("a red shoe", "a", "a much longer text about two bags and a coat that will not fit", "")
 _CONTEXT = 8

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from aimcore.roles import Tracker
+from aimcore.contracts.trackers import Tracker
 from aimcore.testing.checks import Check
 from aimcore.testing.requirements import explained, require
 

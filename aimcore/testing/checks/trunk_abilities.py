@@ -11,15 +11,14 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.attention import mask_of
-from aimcore.modules import TrunkModule
-from aimcore.patches import reorder
-from aimcore.roles import Trunk
+from aimcore.contracts.features import CAUSAL, Ability, Attention, Reading
+from aimcore.contracts.images import Images, PatchGrid, reorder
+from aimcore.contracts.trunks import Trunk, TrunkModule
+from aimcore.modeling.attention import mask_of
 from aimcore.testing.checks import Check
 from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for, some_order
-from aimcore.testing.material import NUM_IMAGES, changed_patch
+from aimcore.testing.fixtures import NUM_IMAGES, changed_patch
 from aimcore.testing.requirements import differs, explained, require, same
-from aimcore.values import CAUSAL, Ability, Attention, Images, PatchGrid, Reading
 
 
 def check_it_reads_in_the_order_asked_for(trunk: Trunk) -> None:
@@ -129,7 +128,9 @@ def _sees_only_what_is_allowed(trunk: Trunk, attention: Attention) -> Tensor:
     assert allowed is not None
     leaks = (seen_BSS & ~allowed[:, 0]).nonzero().tolist()
     where = f"the token of step {leaks[0][1]} depends on the patch read at step {leaks[0][2]}" if leaks else ""
-    require(not leaks, f"{where}: attend under aimcore.attention.mask_of(reading.attention, ...), in reading order")
+    require(
+        not leaks, f"{where}: attend under aimcore.modeling.attention.mask_of(reading.attention, ...), in reading order"
+    )
     return seen_BSS
 
 

@@ -6,13 +6,13 @@ from itertools import product
 
 import torch
 
-from aimcore.assembly import built_trunk
-from aimcore.modules import TrunkModule
-from aimcore.roles import Trunk
+from aimcore.contracts.assembly import built_trunk
+from aimcore.contracts.features import Features, Reading
+from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.testing.checks import modules
-from aimcore.testing.material import GRID, NUM_IMAGES, random_images
+from aimcore.testing.fixtures import GRID, NUM_IMAGES, random_images
 from aimcore.testing.requirements import explained, require, seeded
-from aimcore.values import Features, Images, PatchGrid, Reading
 
 _LARGEST = 32
 

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 import attrs
 import torch
 
-from aimcore.assembly import built_trunk
-from aimcore.roles import Trunk
+from aimcore.contracts.assembly import built_trunk
+from aimcore.contracts.features import Reading
+from aimcore.contracts.trunks import Trunk
 from aimcore.testing.checks import Check, modules
 from aimcore.testing.checks.trunk_abilities import BY_ABILITY
 from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for
-from aimcore.testing.material import NUM_IMAGES, batch_of, changed_patch, on_meta, some_grids
-from aimcore.testing.parts import ABILITIES, StandInHeadModule, StandInObjectiveModule
+from aimcore.testing.fixtures import NUM_IMAGES, batch_of, changed_patch, on_meta, some_grids
 from aimcore.testing.requirements import explained, require, require_names, same, shape_of
-from aimcore.testing.training import trains_alike_at_stages_0_and_3
-from aimcore.values import Reading
+from aimcore.testing.short_training import trains_alike_at_stages_0_and_3
+from aimcore.testing.small_parts import ABILITIES, StandInHeadModule, StandInObjectiveModule
 
 _SHARES = 1e-4
 """How far a row of attention may be from adding up to 1, in float32."""

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from aimcore.commands import counting
-from aimcore.commands.counting import Counting
-from aimcore.terminal import Terminal
+from aimcore.cli import progress_counter as counting
+from aimcore.cli.progress_counter import Counting
+from aimcore.io.terminal import Terminal
 
 
 class Screen(io.StringIO):

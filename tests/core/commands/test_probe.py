@@ -13,9 +13,9 @@ from PIL import Image
 from trained_runs import captioning_experiment, write_run
 
 from aimcore import Experiment, Probe
-from aimcore.report.summary import ExperimentSummary, LossSummary, ProbeSummary, Summary, write_summary
 from aimcore.run import command
-from aimcore.running.lock import FolderLock
+from aimcore.running.folder_lock import FolderLock
+from aimcore.running.summary import ExperimentSummary, LossSummary, ProbeSummary, Summary, write_summary
 from aimcore_evaluations import Captions
 from aimcore_probes import KNNProbe, LinearProbe
 from aimcore_sources import ImageFolder

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from aimcore import run
-from aimcore.commands import runs as command
-from aimcore.commands.runs import duration, runs_table
-from aimcore.running.runs import Run
-from aimcore.terminal import Terminal
+from aimcore.cli import runs as command
+from aimcore.cli.runs import duration, runs_table
+from aimcore.io.terminal import Terminal
+from aimcore.running.run_listing import Run
 
 ONE = Run(
     folder="study/one", experiment="one", state="running", step=40, num_steps=100, losses={"next_patch": 0.61234},

@@ -7,9 +7,9 @@ import torch
 from toy_plugins import toy_experiment, toy_plugins
 
 from aimcore import Batch, Data, InvalidValue, OpenSource, Sample, UnreadableSample
+from aimcore.contracts.errors import TooManyUnreadable
 from aimcore.data import Captions, evaluation_batches, train_steps
 from aimcore.data.captions import has_captions
-from aimcore.errors import TooManyUnreadable
 from aimcore.recipe import dumps, loads
 from aimcore_tokenizers import Bytes
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aimcore.data.decoding import FORMATS, decode
-from aimcore.errors import UnreadableSample
+from aimcore.contracts.errors import UnreadableSample
+from aimcore.io.image_files import FORMATS, decode
 
 SOUND = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8))
 

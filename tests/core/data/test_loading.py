@@ -18,8 +18,9 @@ from aimcore import (
     UnreadableSample,
     View,
 )
-from aimcore.data import evaluation_batches, index_of, train_steps
-from aimcore.errors import DataNotFound
+from aimcore.contracts.errors import DataNotFound
+from aimcore.contracts.randomness import index_of
+from aimcore.data import evaluation_batches, train_steps
 from aimcore_sources import ImageFolder
 
 MakeData = Callable[..., Data]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from aimcore.contracts.errors import UnreadableSample
 from aimcore.data import evaluation_batches
 from aimcore.data.pictures import find_pictures, read_picture
 from aimcore.data.rendering import renderer_of
-from aimcore.errors import UnreadableSample
 from aimcore.experiment import Data
 from aimcore_sources import BundledEmoji
 

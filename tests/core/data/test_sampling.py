@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from aimcore.data.sampling import index_of, micro_batch_numbers, micro_batch_size
-from aimcore.errors import InvalidValue
+from aimcore.contracts.errors import InvalidValue
+from aimcore.contracts.randomness import index_of
+from aimcore.data.sampling import micro_batch_numbers, micro_batch_size
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 16, 17, 63, 64, 65, 100, 1000, 4096, 4097])

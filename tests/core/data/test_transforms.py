@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from aimcore.contracts.errors import InvalidValue
 from aimcore.data.transforms import (
     Crop,
     CropDraws,
@@ -16,7 +17,6 @@ from aimcore.data.transforms import (
     to_channels,
     to_unit,
 )
-from aimcore.errors import InvalidValue
 from aimcore.experiment import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 
 TABLE_10 = Augmentation()

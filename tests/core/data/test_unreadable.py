@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from aimcore import Batch, Data, InvalidValue, OpenSource, Sample, UnreadableSample
+from aimcore.contracts.errors import TooManyUnreadable
 from aimcore.data import evaluation_batches, train_steps
-from aimcore.errors import TooManyUnreadable
 from aimcore_sources import ImageFolder
 
 MakeData = Callable[..., Data]

@@ -10,18 +10,7 @@ from typing import Any, Literal
 import torch
 from core.engine.two_processes import installed_objectives
 
-from aimcore import (
-    Batch,
-    Data,
-    Engine,
-    Experiment,
-    NativeResolution,
-    Objective,
-    OpenSource,
-    Sample,
-    Source,
-    component,
-)
+from aimcore import Batch, Data, Engine, Experiment, NativeResolution, Objective, OpenSource, Sample, Source, component
 from aimcore.data import train_steps
 from aimcore.engine import read_metrics, train
 from aimcore_heads import LinearHead, TransformerHead

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 
 from aimcore import Batch, Experiment
+from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.engine import build_module
-from aimcore.modules import ObjectiveModule
 
 DECAYING = {"trunk.embed.weight", "head.weight"}
 

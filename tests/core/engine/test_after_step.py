@@ -11,14 +11,14 @@ from core.testing.mutants.teachers import Sound
 from torch import Tensor, nn
 
 from aimcore import Batch, ObjectiveModule, PatchGrid
-from aimcore.assembly import assembled
+from aimcore.contracts.assembly import assembled
+from aimcore.contracts.errors import BrokenContract
 from aimcore.engine import TrainingEngine, checkpoints
-from aimcore.errors import BrokenContract
-from aimcore.layers import frozen_copy, move_average
-from aimcore.testing.material import as_float32, batch_of, part_of, random_images
-from aimcore.testing.parts import StandInTrunk
+from aimcore.modeling.layers import frozen_copy, move_average
+from aimcore.testing.fixtures import as_float32, batch_of, part_of, random_images
 from aimcore.testing.requirements import seeded
-from aimcore.testing.training import settings
+from aimcore.testing.short_training import settings
+from aimcore.testing.small_parts import StandInTrunk
 
 MOMENTUM = 0.9
 SETTINGS = [(0, "fp32"), (0, "autocast"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")]

@@ -4,7 +4,7 @@ import pytest
 from core.engine.toys import experiment
 
 from aimcore import InvalidValue, Optimizer
-from aimcore.engine.config import deepspeed_config
+from aimcore.engine.deepspeed_config import deepspeed_config
 
 
 def test_batch_numbers_are_explicit() -> None:

@@ -11,7 +11,7 @@ from core.engine.toys import experiment
 from aimcore import Objective, Trunk
 from aimcore.engine import TrainingEngine
 from aimcore.testing import Case, installed_cases
-from aimcore.testing.material import as_float32, batch_for, random_images
+from aimcore.testing.fixtures import as_float32, batch_for, random_images
 
 
 def _cases() -> dict[str, Case]:
@@ -52,7 +52,7 @@ def test_every_part_trains_two_steps_at_every_stage_as_at_stage_0(
 
 
 def test_every_installed_trunk_objective_head_and_decoder_is_among_them() -> None:
-    from aimcore.plugins import installed
+    from aimcore.registry.plugins import installed
 
     roles: dict[str, set[str]] = {"trunks": set(), "objectives": set(), "heads": set(), "decoders": set()}
     for case in CASES.values():

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 
 from aimcore import Experiment, Tracker, TrackerRun, component
 from aimcore.engine import checkpoints, read_metrics, train
-from aimcore.engine.metrics import METRICS_FILE, MetricsFile
-from aimcore.files import CannotWrite
+from aimcore.engine.metrics_file import METRICS_FILE, MetricsFile
+from aimcore.io.atomic_files import CannotWrite
 
 ZIP = "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"
 """What torch's writer of zip files raises on a full disk, as a RuntimeError."""

@@ -7,7 +7,8 @@ import pytest
 from core.engine.toys import experiment
 
 from aimcore import Branch
-from aimcore.engine.metrics import (
+from aimcore.contracts.errors import RunFolderError
+from aimcore.engine.metrics_file import (
     DAMAGED_FILE,
     METRICS_FILE,
     MetricsFile,
@@ -17,7 +18,6 @@ from aimcore.engine.metrics import (
     missing_steps,
     read_metrics,
 )
-from aimcore.errors import RunFolderError
 
 
 def line(step: int, **losses: float) -> dict[str, object]:

@@ -6,8 +6,8 @@ from core.engine.toys import experiment
 from torch import nn
 
 from aimcore import InvalidValue, Optimizer
-from aimcore.engine.building import build_module
-from aimcore.engine.parameters import parameter_groups
+from aimcore.engine.module_building import build_module
+from aimcore.engine.parameter_groups import parameter_groups
 
 
 def names_by_decay(module: nn.Module) -> dict[float, set[str]]:

@@ -10,8 +10,8 @@ import torch
 from core.engine.toys import experiment
 
 from aimcore import Batch, Experiment, InvalidValue
+from aimcore.contracts.images import images_of
 from aimcore.engine import TrainingEngine
-from aimcore.patches import images_of
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_orderings import Checkerboard

@@ -17,10 +17,10 @@ from core.mutations import mutated
 from safetensors.torch import save, save_file
 
 from aimcore import Experiment, Weights
+from aimcore.contracts.errors import AimcoreError
 from aimcore.engine import WeightsMismatch, WeightsNotFinite, WeightsNotFound, build_module, initial_module
+from aimcore.engine.initial_weights import check_weights
 from aimcore.engine.tensor_files import NotSafetensors, read_header
-from aimcore.engine.weights import check_weights
-from aimcore.errors import AimcoreError
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16), "c": torch.zeros(0)}
 HEAD = 8

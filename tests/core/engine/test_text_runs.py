@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from aimcore import Data, Engine, Experiment, Study, Weights
+from aimcore.contracts.errors import InvalidValue
 from aimcore.engine import CheckpointMismatch, WeightsMismatch, read_metrics, train
-from aimcore.errors import InvalidValue
-from aimcore.running.checks import check_study
+from aimcore.running.preflight import check_study
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import Captioning
 from aimcore_sources import BundledEmoji, Mixture

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from aimcore.engine import together
-from aimcore.errors import RunFolderError
+from aimcore.contracts.errors import RunFolderError
+from aimcore.engine import agreement as together
 
 
 def refuse() -> NoReturn:

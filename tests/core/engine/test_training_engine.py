@@ -11,8 +11,8 @@ from core.engine.plain_loop import train_plainly
 from core.engine.toys import ToyObjective, ToyTrunk, experiment, parts, whole_batch
 
 from aimcore import Batch, Optimizer, Schedule
+from aimcore.contracts.images import images_of
 from aimcore.engine import TrainingDiverged, TrainingEngine, build_module
-from aimcore.patches import images_of
 
 STAGES = (0, 1, 2, 3)
 RATES = [0.01, 0.03, 0.05, 0.025]

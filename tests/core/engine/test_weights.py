@@ -24,7 +24,7 @@ from aimcore.engine import (
     build_module,
     initial_module,
 )
-from aimcore.engine.weights import check_weights, hash_of
+from aimcore.engine.initial_weights import check_weights, hash_of
 from aimcore_trunks import ViT, from_released
 
 

@@ -34,7 +34,7 @@ from aimcore import (
     TrunkModule,
     component,
 )
-from aimcore.patches import images_of
+from aimcore.contracts.images import images_of
 
 PATCH = 4
 NUM_PATCHES = 4

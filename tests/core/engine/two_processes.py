@@ -31,6 +31,8 @@ from aimcore import (
     Weights,
     component,
 )
+from aimcore.contracts.errors import AimcoreError, DataNotFound
+from aimcore.contracts.images import images_of
 from aimcore.engine import (
     CheckpointDamaged,
     CheckpointMismatch,
@@ -41,12 +43,10 @@ from aimcore.engine import (
     read_metrics,
     train,
 )
+from aimcore.engine.agreement import on_every_rank, on_first_rank
 from aimcore.engine.manifest import describe_files, read_manifest
-from aimcore.engine.together import on_every_rank, on_first_rank
-from aimcore.errors import AimcoreError, DataNotFound
-from aimcore.patches import images_of
-from aimcore.plugins import installed
-from aimcore.testing.material import as_float32, batch_for, part_of, random_images
+from aimcore.registry.plugins import installed
+from aimcore.testing.fixtures import as_float32, batch_for, part_of, random_images
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_objectives.logit_scale import LogitScale

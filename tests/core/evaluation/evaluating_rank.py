@@ -15,9 +15,9 @@ import torch.distributed as dist
 from aimcore import Engine, Experiment
 from aimcore.evaluation import evaluate
 from aimcore.experiment import Data
-from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.caption_stand_in import StandInCaptioned, StandInSpeaker
 from aimcore.testing.requirements import seeded
-from aimcore.testing.speaking import StandInCaptioned, StandInSpeaker
+from aimcore.testing.small_parts import StandInTrunk
 from aimcore_evaluations import Captions, Retrieval, ZeroShot
 
 

@@ -16,8 +16,8 @@ from core.evaluation.toys import ToyModule, ToyObjective, ToyTrunkModule, sequen
 
 from aimcore import Batch
 from aimcore.evaluation import FeatureCache, FeatureKind, TooFewBatches, extract_features, validate
-from aimcore.evaluation.features import read_trunk
-from aimcore.evaluation.fingerprints import weights_digest
+from aimcore.evaluation.feature_extraction import read_trunk
+from aimcore.evaluation.feature_keys import weights_digest
 
 
 def labelled(number: int) -> Batch:

@@ -15,11 +15,13 @@ import zarr
 from torch import Generator, Tensor
 
 from aimcore import InvalidValue
-from aimcore.evaluation import FeatureCache, FeatureKind, cache, stored
-from aimcore.evaluation.cache import CacheNotShared
-from aimcore.evaluation.stored import StoredTable
-from aimcore.evaluation.tables import Rows
-from aimcore.files import CannotWrite
+from aimcore.evaluation import FeatureCache, FeatureKind
+from aimcore.evaluation import feature_cache as cache
+from aimcore.evaluation import stored_features as stored
+from aimcore.evaluation.feature_cache import CacheNotShared
+from aimcore.evaluation.feature_tables import Rows
+from aimcore.evaluation.stored_features import StoredTable
+from aimcore.io.atomic_files import CannotWrite
 
 CPU = torch.device("cpu")
 DESCRIPTION: dict[str, Any] = {"trunk": {"width": 3}, "layers": [0, 1]}

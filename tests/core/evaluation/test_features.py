@@ -8,8 +8,8 @@ from core.evaluation.toys import ToyObjective, ToyTrunkModule
 from torch import Tensor
 
 from aimcore import Batch, Images, InvalidValue, LabelledFeatures, PatchGrid
+from aimcore.contracts.images import images_of
 from aimcore.evaluation import FeatureKind, extract_all, extract_features
-from aimcore.patches import images_of
 
 
 def _batch(numbers: list[int]) -> Batch:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from aimcore import Batch, Ordering
+from aimcore.contracts.images import images_of
 from aimcore.evaluation import extract_features
-from aimcore.evaluation.features import ProbeAttention
-from aimcore.patches import images_of
+from aimcore.evaluation.feature_extraction import ProbeAttention
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_orderings import Checkerboard, FixedRandom, Raster, Spiral

@@ -7,7 +7,7 @@ import torch
 from core.evaluation.toys import Backwards, Shades, ToyObjective, ToyTrunk, ToyTrunkModule
 from torch import nn
 
-from aimcore.evaluation.fingerprints import described, key_of, weights_digest
+from aimcore.evaluation.feature_keys import described, key_of, weights_digest
 
 CPU = torch.device("cpu")
 

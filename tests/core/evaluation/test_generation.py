@@ -14,10 +14,10 @@ from vocabularies import write_clip_merges, write_sentencepiece
 
 from aimcore import Images, InvalidValue, ObjectiveModule, Text, TextTokenizer, component
 from aimcore.evaluation import NeverStops, Sampling, generate, learns_to_stop
-from aimcore.evaluation.generation import drawn_tokens
-from aimcore.testing.material import draw_nonzero, random_images
-from aimcore.testing.parts import StandInTrunk
+from aimcore.evaluation.caption_generation import drawn_tokens
+from aimcore.testing.fixtures import draw_nonzero, random_images
 from aimcore.testing.requirements import seeded
+from aimcore.testing.small_parts import StandInTrunk
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder, SeparateDecoder
 from aimcore_objectives import CapPa, Captioning, Multimodal
 from aimcore_tokenizers import BPE, Bytes, ClipBPE, SentencePiece

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from aimcore import Experiment
-from aimcore.evaluation import Material, chance_of_hits, hits, similarities
-from aimcore.evaluation.matching import NonFiniteSimilarity, caption_likelihoods
+from aimcore.evaluation import OpenEvaluationData, chance_of_hits, hits, similarities
+from aimcore.evaluation.similarity import NonFiniteSimilarity, caption_likelihoods
 from aimcore.experiment import Data
-from aimcore.testing.material import batch_of, draw_nonzero, random_images
-from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.caption_stand_in import StandInCaptioned, StandInSpeaker
+from aimcore.testing.fixtures import batch_of, draw_nonzero, random_images
 from aimcore.testing.requirements import seeded
-from aimcore.testing.speaking import StandInCaptioned, StandInSpeaker
+from aimcore.testing.small_parts import StandInTrunk
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder
 from aimcore_objectives import CapPa, Captioning
 from aimcore_tokenizers import Bytes
@@ -75,7 +75,7 @@ def test_pairs_are_judged_as_each_alone(objective, tokens: int) -> None:
     assert torch.equal(matrix[:, 0], matrix[:, 4])
 
 
-def speaking(*skills: str) -> tuple[Material, torch.nn.Module]:
+def speaking(*skills: str) -> tuple[OpenEvaluationData, torch.nn.Module]:
     source = StandInCaptioned()
     experiment = Experiment(
         name="speaking",
@@ -85,7 +85,7 @@ def speaking(*skills: str) -> tuple[Material, torch.nn.Module]:
         num_steps=1,
     )
     with seeded():
-        return Material.of(experiment), experiment.objective.build(experiment.trunk.build()).eval()
+        return OpenEvaluationData.of(experiment), experiment.objective.build(experiment.trunk.build()).eval()
 
 
 @torch.no_grad()

@@ -14,11 +14,12 @@ import torch
 from core.evaluation.toys import Nearest, OpenShades, Shades, ToyTrunkModule, experiment
 
 from aimcore import FittedProbe, InvalidValue, LabelledFeatures, OpenSource, Sample, Source, UnreadableSample, component
-from aimcore.errors import InvalidLabel
-from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experiment, stored, wilson_interval
+from aimcore.contracts.errors import InvalidLabel
+from aimcore.contracts.probes import FeatureStream
+from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experiment, wilson_interval
+from aimcore.evaluation import stored_features as stored
 from aimcore.evaluation.probe_images import chosen_numbers
-from aimcore.evaluation.protocol import SELECTION
-from aimcore.roles import FeatureStream
+from aimcore.evaluation.protocol_cards import SELECTION
 
 
 @component("few")

@@ -13,7 +13,7 @@ import torch
 from core.evaluation.toys import ToyTrunkModule
 from processes import started
 
-from aimcore.evaluation.fingerprints import weights_digest
+from aimcore.evaluation.feature_keys import weights_digest
 
 SCRIPT = Path(__file__).parent / "one_rank.py"
 

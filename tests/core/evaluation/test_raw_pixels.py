@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from aimcore import Batch, Images, InvalidValue, PatchGrid
+from aimcore.contracts.images import images_of
 from aimcore.evaluation import FeatureKind, raw_pixel_features
 from aimcore.evaluation.raw_pixels import positioned_patches
-from aimcore.patches import images_of, sincos_positions
+from aimcore.modeling.positions import sincos_positions
 
 TOKENS = FeatureKind("tokens", ())
 

@@ -31,7 +31,7 @@ from aimcore import (
     TrunkModule,
     component,
 )
-from aimcore.patches import order_of, reorder
+from aimcore.contracts.images import order_of, reorder
 
 
 class ToyTrunkModule(TrunkModule):

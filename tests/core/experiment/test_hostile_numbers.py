@@ -22,12 +22,12 @@ from aimcore import (
     Study,
     run_experiment,
 )
-from aimcore.cost import cost_of
-from aimcore.declared import field_types, is_mapping, is_sequence, item_types, members
-from aimcore.plugins import installed
+from aimcore.contracts.field_types import field_types, is_mapping, is_sequence, item_types, members
+from aimcore.engine.cost import cost_of
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import plain
-from aimcore.running.checks import check_study
+from aimcore.registry.plugins import installed
+from aimcore.running.preflight import check_study
 from aimcore.testing.cases import installed_cases
 from aimcore_sources import BundledEmoji
 from aimcore_trunks import ViT

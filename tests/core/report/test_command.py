@@ -10,7 +10,7 @@ from loguru import logger
 from report_material import make_study
 
 from aimcore import Study, run
-from aimcore.commands.report import draw_after_run
+from aimcore.cli.report import draw_after_run
 from aimcore.report import Summary, read_summary
 
 

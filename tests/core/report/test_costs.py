@@ -8,8 +8,8 @@ from core.engine.toys import experiment
 from rich.console import Console
 
 from aimcore import Branch, Experiment, NativeResolution, Optimizer, Schedule, Study
-from aimcore.cost import cost_of, costs_of
-from aimcore.report.costs import cost_table, print_costs
+from aimcore.engine.cost import cost_of, costs_of
+from aimcore.report.cost_table import cost_table, print_costs
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_trunks import ViT

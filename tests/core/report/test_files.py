@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from report_material import entry, make_run
 
-from aimcore.report.files import Absent, RunFiles, files_of
+from aimcore.report.run_records import Absent, RunFiles, files_of
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from report_material import NATIVE_LINES, make_native, make_study, write_metrics
 
-from aimcore.report.files import Absent, RunFiles, files_of
-from aimcore.report.native import NativeSteps, draw_areas, native_steps
+from aimcore.report.native_section import NativeSteps, draw_areas, native_steps
 from aimcore.report.page import draw_report
+from aimcore.report.run_records import Absent, RunFiles, files_of
 from aimcore.report.style import Series
-from aimcore.report.summary import read_summary
+from aimcore.running.summary import read_summary
 
 
 def native_study(out: Path) -> Path:

@@ -12,11 +12,11 @@ import attrs
 import pytest
 from report_material import HOSTILE, make_study, samples
 
-from aimcore.errors import InvalidSummary, ReportError
+from aimcore.contracts.errors import InvalidSummary, ReportError
 from aimcore.report import ExperimentSummary, Summary, read_summary, write_summary
-from aimcore.report.content import MAX_PICTURED
 from aimcore.report.page import draw_report
-from aimcore.report.samples import save_samples
+from aimcore.report.page_content import MAX_PICTURED
+from aimcore.report.sample_files import save_samples
 
 
 class Page(html.parser.HTMLParser):

@@ -3,7 +3,7 @@
 import attrs
 
 from aimcore.report import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
-from aimcore.report.remarks import remarks
+from aimcore.report.caveats import remarks
 
 
 def probed(name: str, top1: float, untrained: float, raw: float) -> ExperimentSummary:

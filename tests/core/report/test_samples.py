@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from report_material import samples
 
-from aimcore.errors import InvalidSamples
-from aimcore.report.samples import read_samples, save_samples
+from aimcore.contracts.errors import InvalidSamples
+from aimcore.report.sample_files import read_samples, save_samples
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

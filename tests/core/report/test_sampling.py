@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from aimcore import Data, Experiment, recipe
-from aimcore.errors import RecipeError
-from aimcore.report.samples import read_samples
-from aimcore.report.sampling import compute_samples, newest_weights, samples_of
+from aimcore.contracts.errors import RecipeError
+from aimcore.report.sample_files import read_samples
+from aimcore.report.sample_making import compute_samples, newest_weights, samples_of
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_orderings import Reversed

@@ -20,7 +20,7 @@ from aimcore.report.scaling_fit import Fit, fit, fit_points
 from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import shortened_number
 from aimcore.report.scaling_table import print_scaling
-from aimcore.report.summary import BudgetSummary, ScalingSummary
+from aimcore.running.summary import BudgetSummary, ScalingSummary
 
 
 def curve(name: str, losses: Mapping[int, float]) -> Curve:

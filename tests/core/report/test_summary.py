@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore.errors import InvalidSummary
+from aimcore.contracts.errors import InvalidSummary
 from aimcore.report import (
     EvaluationSummary,
     ExperimentSummary,
@@ -17,7 +17,7 @@ from aimcore.report import (
     read_summary,
     write_summary,
 )
-from aimcore.report.summary import summary_to_json
+from aimcore.running.summary import summary_to_json
 
 
 def full() -> Summary:

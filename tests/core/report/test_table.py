@@ -8,7 +8,7 @@ from rich.console import Console
 
 from aimcore.report import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Summary
 from aimcore.report.seeds import SeedGroup, SeedScore
-from aimcore.report.table import broken, print_summary, seeds_table
+from aimcore.report.terminal_table import broken, print_summary, seeds_table
 
 
 def probed(name: str, top1: float, untrained: float, raw: float) -> ExperimentSummary:

@@ -119,7 +119,7 @@ def _two_batches() -> Any:
     import torch
 
     from aimcore import Batch
-    from aimcore.patches import images_of
+    from aimcore.contracts.images import images_of
 
     generator = torch.Generator().manual_seed(0)
     for first in (0, 3):

@@ -12,14 +12,14 @@ import attrs
 import pytest
 
 from aimcore import Branch, Experiment, Optimizer, Schedule, Study, Weights, recipe
+from aimcore.contracts.errors import InvalidValue
 from aimcore.engine import NothingToBeginWith
-from aimcore.errors import InvalidValue
 from aimcore.report import read_summary
-from aimcore.running.beginnings import located
-from aimcore.running.checks import check_study
 from aimcore.running.experiment_run import run_experiment
+from aimcore.running.parents import located
+from aimcore.running.preflight import check_study
+from aimcore.running.study_files import load_study, selected
 from aimcore.running.study_run import run_study
-from aimcore.study import load_study, selected
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_trunks import ViT

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from aimcore import Data, Study, Weights
-from aimcore.errors import InvalidValue
-from aimcore.running.checks import check_study
+from aimcore.contracts.errors import InvalidValue
+from aimcore.running.preflight import check_study
 from aimcore_heads import LinearHead
 from aimcore_objectives import Classification, NextPatch
 from aimcore_probes import LinearProbe

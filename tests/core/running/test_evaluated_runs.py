@@ -11,8 +11,8 @@ from trained_runs import captioning_experiment
 
 from aimcore import Data, Engine, InvalidValue, Study
 from aimcore.report import ExperimentSummary
-from aimcore.running.checks import check_study
 from aimcore.running.experiment_run import run_experiment
+from aimcore.running.preflight import check_study
 from aimcore_evaluations import Captions, Retrieval, ZeroShot
 from aimcore_objectives import NextPatch
 from aimcore_sources import BundledEmoji, BundledFashionMNIST

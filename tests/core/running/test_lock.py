@@ -16,10 +16,10 @@ import pytest
 from loguru import logger
 from processes import run_to_end, started, torchrun
 
-from aimcore.errors import RunFailed, RunFolderError
-from aimcore.files import CannotWrite
+from aimcore.contracts.errors import RunFailed, RunFolderError
+from aimcore.io.atomic_files import CannotWrite
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.lock import HOLDER_FILE, LOCK_FILE, FolderLock, Holder, require_free
+from aimcore.running.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock, Holder, require_free
 from aimcore.running.study_run import run_study
 
 SHORT = 0.4
@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch:
     def full(*_: object) -> None:
         raise CannotWrite(str(tmp_path / HOLDER_FILE), "full")
 
-    monkeypatch.setattr("aimcore.running.lock.write_atomically", full)
+    monkeypatch.setattr("aimcore.running.folder_lock.write_atomically", full)
     with pytest.raises(CannotWrite, match="full"):
         FolderLock(tmp_path).acquire()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -234,7 +234,7 @@ class TestRuns:
     def test_a_run_that_began_and_ended_during_the_checks_is_seen(
         self, make_study: Any, training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from aimcore.running import checks
+        from aimcore.running import preflight as checks
 
         def check(*given: Any, **options: Any) -> Any:
             (tmp_path / "summary.json").write_text("{}")

@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore import files
-from aimcore.commands.report import draw_after_run
-from aimcore.errors import RunFailed, RunFolderError
-from aimcore.files import CannotWrite
+from aimcore.cli.report import draw_after_run
+from aimcore.contracts.errors import RunFailed, RunFolderError
+from aimcore.io import atomic_files as files
+from aimcore.io.atomic_files import CannotWrite
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.study_run import run_study

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aimcore.errors import RunFolderError
-from aimcore.running.runs import Run, find_runs
+from aimcore.contracts.errors import RunFolderError
+from aimcore.running.run_listing import Run, find_runs
 
 NOW = 1_000_000.0
 

@@ -8,7 +8,7 @@ import pytest
 from loguru import logger
 
 from aimcore import InvalidValue, Optimizer, Study, recipe
-from aimcore.errors import RunFailed, RunFolderError
+from aimcore.contracts.errors import RunFailed, RunFolderError
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.study_run import check_folder, default_folder, run_study
@@ -204,7 +204,7 @@ def test_a_run_from_python_is_not_resumed_by_another_recipe(make_experiment: Any
 def test_a_run_from_python_does_not_begin_where_one_is(
     make_experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimcore.engine.finding.newest", lambda _: Path("step_00000002"))
+    monkeypatch.setattr("aimcore.engine.saved_checkpoints.newest", lambda _: Path("step_00000002"))
     with pytest.raises(RunFolderError, match="one holds a run already, with a checkpoint of step 2: resume it "):
         run_experiment(make_experiment("one"), tmp_path)
 
@@ -230,7 +230,7 @@ def test_a_failure_is_a_warning_from_python(make_experiment: Any, training: Any,
 
 def test_an_experiment_is_checked_once(make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
-    monkeypatch.setattr("aimcore.running.checks._problems_of", lambda one, *_: checked.append(one.name) or ())
+    monkeypatch.setattr("aimcore.running.preflight._problems_of", lambda one, *_: checked.append(one.name) or ())
     run_study(make_study("one", "two"), tmp_path, scale="smoke")
     assert checked == ["one", "two"]
 

@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from aimcore import Data, Experiment, Study
-from aimcore.errors import InvalidValue
-from aimcore.running.checks import check_study
+from aimcore.contracts.errors import InvalidValue
+from aimcore.running.preflight import check_study
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import Captioning
 from aimcore_sources import BundledEmoji, BundledFashionMNIST

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from trained_runs import captioning_experiment, write_run
 
 from aimcore import recipe
+from aimcore.contracts.errors import RunFolderError
 from aimcore.engine import CheckpointDamaged, WeightsNotFinite
 from aimcore.engine.manifest import Manifest, describe_files
-from aimcore.errors import RunFolderError
-from aimcore.running.trained import experiment_of, load_trained
+from aimcore.running.trained_model import experiment_of, load_trained
 from aimcore_trunks import ViT
 
 

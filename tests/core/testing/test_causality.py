@@ -20,11 +20,11 @@ from aimcore import (
     TrunkModule,
     component,
 )
-from aimcore import attention as attention_room
-from aimcore.attention import Mask, mask_of
+from aimcore.modeling import attention as attention_room
+from aimcore.modeling.attention import Mask, mask_of
 from aimcore.testing import Case, findings_of, installed_cases
-from aimcore.testing.outcomes import verdict_of
-from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.runner import verdict_of
+from aimcore.testing.small_parts import StandInTrunk
 from aimcore_heads import LinearHead
 from aimcore_objectives import Classification, NextPatch
 from aimcore_objectives.next_patch import NextPatchModule
@@ -42,7 +42,7 @@ def test_every_installed_combination_is_causal(case: Case) -> None:
 
 
 def test_every_ordering_target_and_head_is_among_the_cases() -> None:
-    from aimcore.plugins import installed
+    from aimcore.registry.plugins import installed
 
     objectives = [case.objective for case in CASES]
     for role, field in (("orderings", "ordering"), ("targets", "target"), ("heads", "head")):

@@ -13,7 +13,7 @@ from torch import Tensor
 from toy_plugins import ToyDistribution, points_of
 
 from aimcore import Ordering, PatchGrid, component, hookimpl, run
-from aimcore.plugins import Plugins, load_plugins
+from aimcore.registry.plugins import Plugins, load_plugins
 
 Supply = Callable[..., Plugins]
 
@@ -45,7 +45,7 @@ def supply(monkeypatch: pytest.MonkeyPatch) -> Supply:
         monkeypatch.setitem(sys.modules, "aimcore_mine", module)
         points = points_of(ToyDistribution("aimcore-mine", "0.1", {"mine": "aimcore_mine"}))
         plugins = load_plugins(points)
-        monkeypatch.setattr("aimcore.plugins.installed", lambda: plugins)
+        monkeypatch.setattr("aimcore.registry.plugins.installed", lambda: plugins)
         monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: points)
         return plugins
 
@@ -88,7 +88,7 @@ def test_a_plugin_that_is_not_loaded_says_so_at_once_and_why(
     absent = ToyDistribution("aimcore-absent", "0.2", {"absent": "no_such_module"})
     sound = ToyDistribution("aimcore-sound", "0.1", {"sound": "collections"})
     plugins = load_plugins([*points_of(absent), *points_of(sound)])
-    monkeypatch.setattr("aimcore.plugins.installed", lambda: plugins)
+    monkeypatch.setattr("aimcore.registry.plugins.installed", lambda: plugins)
     for name in ("absent", "Aimcore_Absent"):
         assert run.command(["check", "plugin", name]) == 2
         assert capsys.readouterr().err == (

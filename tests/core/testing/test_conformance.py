@@ -8,7 +8,7 @@ import pytest
 from core.testing.with_data import MAKERS
 
 from aimcore import Component
-from aimcore.plugins import installed
+from aimcore.registry.plugins import installed
 from aimcore.testing import installed_components, outcomes_of, parametrize_with_checks
 from aimcore.testing.checks import Check
 

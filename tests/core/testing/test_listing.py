@@ -9,10 +9,10 @@ from core.testing.mutants.components import Taken
 from core.testing.mutants.orderings import Sound
 from toy_plugins import ToyDistribution, points_of, toy_experiment, toy_plugins
 
-from aimcore.errors import RecipeError
-from aimcore.plugins import installed, load_plugins
+from aimcore.contracts.errors import RecipeError
 from aimcore.recipe import to_recipe
-from aimcore.testing.listing import plugins_with
+from aimcore.registry.plugins import installed, load_plugins
+from aimcore.testing.component_listing import plugins_with
 from aimcore_orderings import Raster, Reversed
 
 

@@ -9,7 +9,7 @@ import pytest
 from core.testing.mutants.orderings import Short, Sound
 from processes import run_to_end
 
-from aimcore.errors import NotAComponent, UnknownCheck
+from aimcore.contracts.errors import NotAComponent, UnknownCheck
 from aimcore.testing import checks_for, outcomes_of, parametrize_with_checks
 from aimcore_heads import MLPHead
 from aimcore_trunks import ViT

@@ -10,9 +10,9 @@ import torch
 from core.testing.mutants import masking, teachers
 
 from aimcore import ObjectiveModule, TrunkModule, component
-from aimcore.testing import outcomes
+from aimcore.testing import runner as outcomes
 from aimcore.testing.checks import states as checks
-from aimcore.testing.state import differences, has_state, unsaved_state_of
+from aimcore.testing.module_state import differences, has_state, unsaved_state_of
 
 
 @pytest.mark.parametrize(

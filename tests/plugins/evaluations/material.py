@@ -23,9 +23,9 @@ from aimcore import (
     Text,
     component,
 )
-from aimcore.evaluation import Material, evaluate
-from aimcore.modules import CaptionStart, DecoderState
-from aimcore.testing.parts import StandInTrunk
+from aimcore.contracts.decoders import CaptionStart, DecoderState
+from aimcore.evaluation import OpenEvaluationData, evaluate
+from aimcore.testing.small_parts import StandInTrunk
 from aimcore_tokenizers import Bytes
 
 TOKENIZER = Bytes(supervise_end=True)
@@ -146,4 +146,4 @@ def measured(source: Source, evaluation, module: ObjectiveModule, *, can: str = 
 def misfits(source: Source, evaluation, *, can: str = "embed", **data) -> list[str]:
     """What stands against measuring ``evaluation``."""
     made = experiment(source, evaluation, can=can, **data)
-    return [*evaluation.problems_with(made.objective), *evaluation.problems_with_data(Material.of(made))]
+    return [*evaluation.problems_with(made.objective), *evaluation.problems_with_data(OpenEvaluationData.of(made))]

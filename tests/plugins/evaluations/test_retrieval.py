@@ -6,7 +6,7 @@ import pytest
 from plugins.evaluations.material import Grey, KnownModule, OpenGrey, experiment, measured, misfits
 
 from aimcore import InvalidValue, Sample, UnreadableSample
-from aimcore.evaluation.evaluating import evaluation_problems
+from aimcore.evaluation.objective_scores import evaluation_problems
 from aimcore_evaluations import Retrieval
 
 AXES = {"a": (1.0, 0.0, 0.0), "b": (0.0, 1.0, 0.0), "c": (0.0, 0.0, 1.0)}

@@ -7,7 +7,7 @@ import pytest
 from plugins.evaluations.material import Grey, KnownModule, OpenGrey, experiment
 
 from aimcore import Evaluation, OpenSource, Sample, component
-from aimcore.errors import UnreadableSample
+from aimcore.contracts.errors import UnreadableSample
 from aimcore.evaluation import evaluate
 from aimcore_evaluations import Captions, Retrieval, ZeroShot
 

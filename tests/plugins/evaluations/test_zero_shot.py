@@ -8,8 +8,8 @@ import pytest
 from plugins.evaluations.material import Grey, KnownModule, experiment, measured, misfits
 
 from aimcore import InvalidValue
-from aimcore.errors import InvalidLabel
-from aimcore.evaluation import Material, wilson_interval
+from aimcore.contracts.errors import InvalidLabel
+from aimcore.evaluation import OpenEvaluationData, wilson_interval
 from aimcore_evaluations import PROMPTS, ZeroShot
 
 FOUR = Grey(captions=("a",) * 4, labels=(0, 1, 1, 0), classes=("cat", "dog"))
@@ -103,7 +103,7 @@ def test_classes_that_read_alike_are_one_class() -> None:
     found = measured(source, ZeroShot(), module)["zero_shot/top1"]
     # Both pictures of cranes are told, whichever of the names they have; the last one is taken for a dog.
     assert (found.value, found.num, found.chance) == (0.75, 4, 0.5)
-    card = ZeroShot().protocol(Material.of(experiment(source, ZeroShot())))
+    card = ZeroShot().protocol(OpenEvaluationData.of(experiment(source, ZeroShot())))
     assert (card["num_classes"], card["counted_as_one_class"]) == (2, [["Crane", " crane "]])
 
 

@@ -7,7 +7,8 @@ from golden_files import assert_golden, tensors
 from torch import Tensor
 
 from aimcore import BIDIRECTIONAL, Features, PatchGrid
-from aimcore.patches import images_of, sincos_positions
+from aimcore.contracts.images import images_of
+from aimcore.modeling.positions import sincos_positions
 from aimcore_heads import LinearHead, MLPHead
 from aimcore_heads.mlp import MLPHeadModule
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aimcore import BIDIRECTIONAL, CAUSAL, Attention, Features
-from aimcore.patches import images_of
+from aimcore.contracts.images import images_of
 from aimcore_heads import TransformerHead
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from aimcore import Batch, ObjectiveModule
-from aimcore.modules import CaptionStart, log_probabilities
-from aimcore.testing.material import batch_for, random_images
-from aimcore.testing.parts import StandInTrunk
+from aimcore.contracts.decoders import CaptionStart, log_probabilities
+from aimcore.testing.fixtures import batch_for, random_images
 from aimcore.testing.requirements import seeded
+from aimcore.testing.small_parts import StandInTrunk
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder, SeparateDecoder
 from aimcore_objectives import CapPa, Captioning, Contrastive, Multimodal
 from aimcore_orderings import Spiral

@@ -22,8 +22,8 @@ from aimcore import (
     Sample,
     UnreadableSample,
 )
-from aimcore.errors import InvalidLabel
-from aimcore.patches import images_of
+from aimcore.contracts.errors import InvalidLabel
+from aimcore.contracts.images import images_of
 from aimcore_objectives import Classification
 from aimcore_objectives.classification import ClassificationModule, MissingLabels
 from aimcore_orderings import Spiral

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aimcore.testing.material import batch_for, random_images
-from aimcore.testing.parts import StandInTrunk
+from aimcore.testing.fixtures import batch_for, random_images
 from aimcore.testing.requirements import seeded
+from aimcore.testing.small_parts import StandInTrunk
 from aimcore_objectives import Contrastive
 from aimcore_objectives.contrastive import ContrastiveModule, _sigmoid_loss, _softmax_loss
 from aimcore_objectives.logit_scale import LogitScale

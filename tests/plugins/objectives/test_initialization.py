@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aimcore.layers import init_output
-from aimcore.testing.material import batch_for, random_images
+from aimcore.modeling.layers import init_output
+from aimcore.testing.fixtures import batch_for, random_images
 from aimcore.testing.requirements import seeded
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder
 from aimcore_heads import MLPHead

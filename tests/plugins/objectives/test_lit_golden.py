@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aimcore import Data, Engine, Experiment, InvalidValue, Reading, Text, TextTokenizer, component
-from aimcore.patches import images_of
+from aimcore.contracts.images import images_of
 from aimcore_objectives import Contrastive
 from aimcore_objectives.contrastive import ContrastiveModule, _sigmoid_loss, _softmax_loss
 from aimcore_objectives.towers import TextTower

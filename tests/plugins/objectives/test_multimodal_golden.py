@@ -13,7 +13,7 @@ from golden_files import assert_golden, tensors
 from torch import Tensor
 
 from aimcore import Attention, Batch, Reading, Text, TextTokenizer, component
-from aimcore.patches import images_of
+from aimcore.contracts.images import images_of
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import steps as steps_room
 from aimcore_objectives.multimodal import Multimodal, MultimodalModule

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aimcore import Batch, Images, Ordering, PatchGrid, Reading, component
-from aimcore.patches import images_of, reorder
+from aimcore.contracts.images import images_of, reorder
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_objectives.next_patch import NextPatchModule

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aimcore import Batch, Data, Decoder, Experiment, Images, ObjectiveModule, Target
-from aimcore.patches import images_of
-from aimcore.report.sampling import compute_samples
-from aimcore.testing.material import with_changed_patch
+from aimcore.contracts.images import images_of
+from aimcore.report.sample_making import compute_samples
+from aimcore.testing.fixtures import with_changed_patch
 from aimcore_decoders import JointDecoder, SeparateDecoder
 from aimcore_heads import LinearHead
 from aimcore_objectives import Multimodal, NextPatch

@@ -36,7 +36,9 @@ def _labelled(labels: list[int]) -> LabelledFeatures:
 def _fit(
     module: Stubborn, train: LabelledFeatures, held_out: LabelledFeatures, how: GridProbe = HOW, seed: int = 0
 ) -> FittedGrid:
-    return fit_grid(how, module, samples_of(train), samples_of(held_out), torch.Generator().manual_seed(seed))
+    return fit_grid(
+        how._training(), module, samples_of(train), samples_of(held_out), torch.Generator().manual_seed(seed)
+    )
 
 
 TRAIN = _labelled([0, 0, 0, 0, 0, 0, 1, 2, 1, 2])

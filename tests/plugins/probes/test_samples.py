@@ -9,7 +9,7 @@ import torch
 from torch import Generator
 
 from aimcore import LabelledFeatures, Probe
-from aimcore.roles import FeatureStream
+from aimcore.contracts.probes import FeatureStream
 from aimcore_probes import AttentiveProbe, LinearProbe, samples
 from aimcore_probes.grid import FittedGrid
 from aimcore_probes.samples import bounded_batch, samples_of

@@ -6,7 +6,7 @@ import pytest
 from shards import picture
 
 from aimcore import InvalidValue, UnreadableSample
-from aimcore.errors import DataNotFound
+from aimcore.contracts.errors import DataNotFound
 from aimcore_sources import CaptionedFolder
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from aimcore import InvalidValue
-from aimcore.roles import OpenSource
+from aimcore.contracts.sources import OpenSource
 from aimcore_sources import BundledEmoji
 from aimcore_sources.emoji import is_test
 from aimcore_sources.emoji import trimmed as cut_off

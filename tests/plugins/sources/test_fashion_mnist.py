@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aimcore.errors import DataNotFound
+from aimcore.contracts.errors import DataNotFound
 from aimcore_sources import FashionMNIST
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from aimcore import InvalidValue, UnreadableSample
-from aimcore.errors import DataNotFound
+from aimcore.contracts.errors import DataNotFound
 from aimcore_sources import ImageFolder
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)

@@ -8,7 +8,8 @@ import torch
 from toy_plugins import ToySource
 
 from aimcore import Data, InvalidValue, OpenSource, Sample, UnreadableSample
-from aimcore.data import index_of, train_steps
+from aimcore.contracts.randomness import index_of
+from aimcore.data import train_steps
 from aimcore_sources import BundledEmoji, BundledFashionMNIST, Mixture
 from aimcore_sources.mixture import OpenMixture, quotas
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from shards import captioned_shard, picture, write_shard
 
 from aimcore import InvalidValue, UnreadableSample
-from aimcore.errors import DataNotFound
+from aimcore.contracts.errors import DataNotFound
 from aimcore_sources import WebDataset, webdataset, webdataset_index
 from aimcore_sources.webdataset_shards import expand
 from aimcore_sources.webdataset_tar import ShardError

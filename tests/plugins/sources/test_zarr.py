@@ -16,7 +16,7 @@ import torch
 import zarr
 
 from aimcore import InvalidValue, OpenSource, Sample, UnreadableSample
-from aimcore.errors import DataNotFound, TooManyUnreadable
+from aimcore.contracts.errors import DataNotFound, TooManyUnreadable
 from aimcore_sources import BundledEmoji, BundledFashionMNIST, ZarrImages, write_zarr, zarr_layout, zarr_writing
 from aimcore_sources.zarr_writing import PlaceTaken
 

@@ -8,7 +8,7 @@ from golden_files import assert_golden, tensors
 from torch import Tensor
 
 from aimcore import Batch, Images, PatchGrid, Target
-from aimcore.patches import images_of
+from aimcore.contracts.images import images_of
 from aimcore_targets import NormalizedPixels, Pixels
 
 

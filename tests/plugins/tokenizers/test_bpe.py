@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aimcore import InvalidValue
-from aimcore.errors import DataNotFound
+from aimcore.contracts.errors import DataNotFound
 from aimcore_tokenizers import BPE
 from aimcore_tokenizers.files import MissingLibrary, TokenizerFileError
 

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from aimcore import InvalidValue
-from aimcore.files import CannotWrite
+from aimcore.io.atomic_files import CannotWrite
 from aimcore_trackers import JSONLines
 from aimcore_trackers.json_lines import JSONLinesRun, NotATrackerFile
 

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("tensorboardX", reason="needs the extra: pip install 'aimcore[tensorboard]'")
 
-from aimcore.files import CannotWrite
+from aimcore.io.atomic_files import CannotWrite
 from aimcore_trackers.tensorboard import TensorBoard
 
 RECIPE = {"schema_version": 1, "experiment": {"name": "raster"}}

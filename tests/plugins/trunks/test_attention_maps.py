@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from aimcore import CAUSAL, Attention, Images, Reading
-from aimcore.attention import mask_of
-from aimcore.layers import SelfAttention
-from aimcore.patches import images_of
+from aimcore.contracts.images import images_of
+from aimcore.modeling.attention import mask_of
+from aimcore.modeling.layers import SelfAttention
 from aimcore_trunks import ViT
 from aimcore_trunks.vit import ViTModule
 

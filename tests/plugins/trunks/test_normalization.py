@@ -16,7 +16,7 @@ from loguru import logger
 
 from aimcore import Data, Experiment, Study, Weights
 from aimcore.engine.weights_advice import weights_advice
-from aimcore.running.checks import check_study
+from aimcore.running.preflight import check_study
 from aimcore_sources import BundledEmoji
 from aimcore_trunks import ViT
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aimcore import Data, Experiment, Images, InvalidValue, PatchGrid, Reading, Weights
+from aimcore.contracts.images import images_of
 from aimcore.engine import WeightsMismatch, build_module, initial_module
-from aimcore.engine.weights import check_weights
-from aimcore.patches import images_of
+from aimcore.engine.initial_weights import check_weights
 from aimcore_trunks import ViT, aimv2
 from aimcore_trunks.positions import NotResizable, SincosPositions, interpolated, with_positions_for
 

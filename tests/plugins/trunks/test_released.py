@@ -7,7 +7,7 @@ import torch
 from golden_files import assert_golden, settings, tensors
 
 from aimcore import BIDIRECTIONAL, Attention, Reading
-from aimcore.patches import images_of, order_of
+from aimcore.contracts.images import images_of, order_of
 from aimcore_orderings import Checkerboard
 from aimcore_trunks import ViT, aim, aimv2, from_released
 from aimcore_trunks.released import UnknownLayout

@@ -21,8 +21,8 @@ from aimcore import (
     TrunkModule,
     component,
 )
-from aimcore.modules import CaptionStart, DecoderState
-from aimcore.roles import Skill
+from aimcore.contracts.decoders import CaptionStart, DecoderState
+from aimcore.contracts.objectives import Skill
 from aimcore.testing.checks import objectives as checks
 
 

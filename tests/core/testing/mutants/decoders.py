@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Text, component
-from aimcore.modules import Decoded, DecoderState
+from aimcore.contracts.decoders import Decoded, DecoderState
 from aimcore.testing.checks import decoders as checks
 
 

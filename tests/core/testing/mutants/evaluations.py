@@ -10,7 +10,7 @@ import torch
 from core.testing.mutants import masking
 
 from aimcore import Batch, Evaluation, Objective, ObjectiveModule, Score, component
-from aimcore.evaluation import Material, share
+from aimcore.evaluation import OpenEvaluationData, share
 from aimcore.testing.checks import evaluations as checks
 
 
@@ -22,7 +22,7 @@ class Sound(Evaluation):
         if "embed" not in objective.can:
             yield "it embeds nothing"
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         _, rows = material.rows(lambda batch: module.embed_images(batch.images)[:, 0] > 0, material.validation)
         return {"positive": share(rows)}
 
@@ -39,7 +39,7 @@ class Own(Sound):
         if not isinstance(objective, masking.Sound):
             yield "it masks nothing"
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         def rows_of(batch: Batch) -> torch.Tensor:
             per_position_BN = module(batch)["masked"].per_position_BN
             assert per_position_BN is not None
@@ -65,7 +65,7 @@ def changed(scores: Mapping[str, Score], **changes: object) -> dict[str, Score]:
 class Percent(Sound):
     """Gives percentages, chance among them."""
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         return changed(super().scores(module, material), chance=50.0)
 
 
@@ -73,7 +73,7 @@ class Percent(Sound):
 class Empty(Sound):
     """Judges nothing."""
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         return changed(super().scores(module, material), num=0)
 
 
@@ -81,7 +81,7 @@ class Empty(Sound):
 class Fickle(Sound):
     """Draws from torch's generator."""
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         return {"positive": share(torch.rand(1000) < 0.5)}
 
 
@@ -89,7 +89,7 @@ class Fickle(Sound):
 class Awakening(Sound):
     """Puts the module into training mode when it is done."""
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         scores = super().scores(module, material)
         module.train()
         return scores
@@ -99,7 +99,7 @@ class Awakening(Sound):
 class Tuning(Sound):
     """Changes a weight when it is done."""
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         scores = super().scores(module, material)
         list(module.parameters())[-1].add_(1)
         return scores
@@ -109,7 +109,7 @@ class Tuning(Sound):
 class Unwritable(Sound):
     """Gives NumPy's numbers."""
 
-    def scores(self, module: ObjectiveModule, material: Material) -> Mapping[str, Score]:
+    def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
         return changed(super().scores(module, material), chance=np.float32(0.5))
 
 

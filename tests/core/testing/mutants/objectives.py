@@ -24,7 +24,7 @@ from aimcore import (
     TrunkModule,
     component,
 )
-from aimcore.modules import PredictedPatches
+from aimcore.contracts.objectives import PredictedPatches
 from aimcore.testing.checks import objectives as checks
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch

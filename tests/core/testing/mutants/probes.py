@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aimcore import FittedProbe, LabelledFeatures, Probe, component
-from aimcore.roles import FeatureStream
+from aimcore.contracts.probes import FeatureStream
 from aimcore.testing.checks import probes as checks
 
 

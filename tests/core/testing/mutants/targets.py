@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aimcore import Batch, Target, View, component
-from aimcore.patches import patchify
+from aimcore.contracts.images import patchify
 from aimcore.testing.checks import targets as checks
 
 

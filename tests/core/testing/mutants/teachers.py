@@ -8,7 +8,7 @@ from core.testing.mutants.masking import Sound as Masking
 from torch import Tensor
 
 from aimcore import Batch, Images, Loss, ObjectiveModule, Reading, TrunkModule, component
-from aimcore.layers import frozen_copy, move_average
+from aimcore.modeling.layers import frozen_copy, move_average
 from aimcore.testing.checks import states as checks
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aimcore import CAUSAL, Ability, Attention, Features, Images, Reading, Trunk, TrunkModule, component
-from aimcore.patches import reorder
+from aimcore.contracts.images import reorder
 from aimcore.testing.checks import trunk_abilities
 from aimcore.testing.checks import trunks as checks
-from aimcore.testing.parts import StandInTrunk, StandInTrunkModule
+from aimcore.testing.small_parts import StandInTrunk, StandInTrunkModule
 
 
 class PlainModule(StandInTrunkModule):

@@ -1,0 +1,225 @@
+"""``aimcore caption RUN IMAGE...``: what a trained run writes of pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+from rich import box
+from rich.table import Table
+
+from aimcore.contracts import limits
+from aimcore.contracts.component import at_least
+from aimcore.contracts.errors import AimcoreError, InvalidValue, UnreadableSample
+from aimcore.contracts.messages import printable
+from aimcore.contracts.objectives import Objective
+from aimcore.data.rendering import Renderer, Rendering
+from aimcore.evaluation.caption_generation import Caption, Sampling
+from aimcore.experiment import Experiment
+from aimcore.io.terminal import Terminal
+from aimcore.running.trained_model import Trained
+
+_BATCH = 32
+_MOST_CAPTIONS = 10_000
+
+
+class CannotCaption(AimcoreError):
+    """A run's objective writes no captions, or it cannot read pictures so, or no picture can be read."""
+
+
+@attrs.frozen(kw_only=True)
+class CaptionOptions:
+    """What is written, and how it is shown."""
+
+    sample: bool = False
+    """Draw tokens; the four fields below, or several captions, say so too."""
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    num: int = 1
+    """Captions of each picture."""
+    max_tokens: int | None = None
+    area: int | None = None
+    """Patches that each picture is fitted in, its aspect ratio kept; by default the median of the areas of a run at
+    native resolution, and squares as in validation for any other run."""
+    as_json: bool = False
+
+    def sampling(self) -> Sampling | None:
+        """How tokens are drawn; None takes the likeliest.
+
+        Raises:
+            InvalidValue: a number is out of its range.
+        """
+        from aimcore.evaluation.caption_generation import Sampling
+
+        wrong = [problem for name, value, most in self._counts() for problem in at_least(name, value, 1, most)]
+        if wrong:
+            raise InvalidValue("caption", wrong)
+        given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "seed": self.seed}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Sampling(**changes) if self.sample or changes or self.num > 1 else None
+
+    def _counts(self) -> Iterator[tuple[str, int, int]]:
+        """Names and values of what is counted, and the most that it may be."""
+        yield "num", self.num, _MOST_CAPTIONS
+        if self.max_tokens is not None:
+            yield "max_tokens", self.max_tokens, limits.PATCHES
+        if self.area is not None:
+            yield "area", self.area, limits.PATCHES
+
+
+@attrs.frozen(eq=False)
+class _Picture:
+    """A picture that was read, and rendered at once: a folder of decoded pictures may be too much for memory."""
+
+    file: str
+    rendering: Rendering
+    key: int
+    """From the file's content, so that what is drawn of it depends on nothing else."""
+
+
+def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -> int:
+    """Print captions of pictures.
+
+    Args:
+        run: the folder of a run that came to its end.
+        places: paths, folders or URLs of pictures.
+        options: see :class:`CaptionOptions`.
+
+    Returns:
+        0; 1 where some picture could not be read.
+
+    Raises:
+        CannotCaption: the objective writes no captions, the trunk does not take pictures of any shape and shall, or
+            there is no picture that can be read.
+        RunFolderError, CheckpointDamaged, RecipeError: the run cannot be used.
+    """
+    from aimcore.data.rendering import renderer_of
+    from aimcore.running.trained_model import experiment_of, load_trained
+
+    sampling = options.sampling()
+    experiment = experiment_of(run)
+    _require_captions(run, experiment)
+    area = _area(run, experiment, options)
+    trained = load_trained(run, experiment)
+    console, skipped = Terminal(), list[UnreadableSample]()
+    renderer = renderer_of(experiment.data, experiment.trunk.patch_size, area)
+    pictures = list(_read(places, renderer, skipped))
+    for failure in skipped:
+        Terminal(stderr=True).print(f"skipped {failure}", highlight=False, soft_wrap=True)
+    if not pictures:
+        raise CannotCaption(f"there is no picture that can be read in {', '.join(places)}")
+    captions = _captions(trained, pictures, renderer, sampling, options)
+    if options.as_json:
+        console.print_data([_record(*one) for one in zip(pictures, captions, strict=True)])
+    else:
+        console.print(captions_table(trained, [picture.file for picture in pictures], captions))
+    return int(bool(skipped))
+
+
+def _require_captions(run: Path, experiment: Experiment) -> None:
+    if "caption" not in experiment.objective.can:
+        raise CannotCaption(
+            f"{run} was trained with objective {experiment.objective.name!r}, which writes no captions; those that do: "
+            f"{', '.join(_captioners())}"
+        )
+
+
+def _area(run: Path, experiment: Experiment, options: CaptionOptions) -> int | None:
+    """The area that pictures are fitted in; None cuts squares out of them."""
+    native = experiment.data.native
+    if options.area is not None and "native" not in experiment.trunk.can:
+        raise CannotCaption(
+            f"{run} reads squares of {experiment.data.image_size} px only, so --area cannot be given: its trunk "
+            f"{experiment.trunk.name!r} has positions for them alone"
+        )
+    return options.area or (None if native is None else native.typical_area)
+
+
+def _captioners() -> list[str]:
+    from aimcore.registry.plugins import installed
+
+    known = installed().registries["objectives"].items()
+    examples = {name: cast("Sequence[Objective]", kind.examples()) for name, kind in known}
+    return [name for name, some in examples.items() if any("caption" in one.can for one in some)]
+
+
+def _read(places: Sequence[str], renderer: Renderer, skipped: list[UnreadableSample]) -> Iterator[_Picture]:
+    from aimcore.data.pictures import find_pictures
+
+    for file in find_pictures(places):
+        try:
+            yield _picture(file, renderer)
+        except UnreadableSample as failure:
+            skipped.append(copy(failure))  # without its traceback, which would hold the decoded picture
+
+
+def _picture(file: str, renderer: Renderer) -> _Picture:
+    from aimcore.data.pictures import read_picture
+
+    content, pixels_CHW = read_picture(file)
+    return _Picture(file, renderer.for_evaluation(pixels_CHW), int.from_bytes(hashlib.sha256(content).digest()[:7]))
+
+
+def _captions(
+    trained: Trained,
+    pictures: Sequence[_Picture],
+    renderer: Renderer,
+    sampling: Sampling | None,
+    options: CaptionOptions,
+) -> list[list[Caption]]:
+    """The captions of each picture."""
+    import torch
+
+    from aimcore.evaluation.caption_generation import generate
+
+    experiment = trained.experiment
+    assert experiment.objective.text is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained.module.to(device)
+    written: list[list[Caption]] = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("once")
+        for first in range(0, len(pictures), _BATCH):
+            batch = pictures[first : first + _BATCH]
+            images = renderer.together([one.rendering for one in batch]).images
+            draws = [
+                generate(
+                    trained.module,
+                    images.to(device),
+                    *experiment.objective.text,
+                    sampling,
+                    keys=[one.key for one in batch],
+                    draw=draw,
+                    max_tokens=options.max_tokens,
+                )
+                for draw in range(options.num)
+            ]
+            written += [list(one) for one in zip(*draws, strict=True)]
+    for note in dict.fromkeys(str(one.message) for one in told):
+        Terminal(stderr=True).print(f"note: {note}", highlight=False)
+    return written
+
+
+def captions_table(trained: Trained, files: Sequence[str], captions: Sequence[Sequence[Caption]]) -> Table:
+    """A row per caption; one that was cut ends in dots."""
+    title = f"{trained.experiment.name} ({trained.experiment.objective.name}, {trained.step} steps)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column("file", overflow="fold", ratio=1)
+    table.add_column("caption", overflow="fold", ratio=2)
+    for file, of_file in zip(files, captions, strict=True):
+        for number, caption in enumerate(of_file):
+            # A model may write any character; lines would look like further captions.
+            text = printable(caption.text) + ("" if caption.ended else " ...")
+            table.add_row("" if number else printable(file), text)
+    return table
+
+
+def _record(picture: _Picture, captions: Sequence[Caption]) -> dict[str, Any]:
+    return {"file": picture.file, "captions": [{"text": one.text, "ended": one.ended} for one in captions]}

@@ -1,0 +1,193 @@
+"""``aimcore check causality`` and ``aimcore check plugin``: what can be proven of what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import PluginError
+from aimcore.contracts.messages import printable, printable_lines
+from aimcore.contracts.scales import Scale
+from aimcore.io.terminal import Terminal
+from aimcore.registry.plugins import Plugins
+from aimcore.registry.registry import Supplier
+from aimcore.testing import Outcome
+
+_SHOWN = 8
+"""Findings that are printed of each case: one leak mostly shows at every step."""
+
+
+def check_command(study: Path | None, scale: Scale) -> int:
+    """Check causality over the experiments of ``study``, or over everything installed.
+
+    Returns:
+        0 where nothing is found to leak, 1 where something does, or cannot be checked.
+
+    Raises:
+        AimcoreError: the study cannot be loaded.
+    """
+    from aimcore.cli.progress_counter import Counting
+    from aimcore.running.study_files import load_study
+    from aimcore.testing.cases import installed_cases, without_examples
+    from aimcore.testing.causality import case_of
+    from aimcore.testing.runner import verdict_of
+
+    cases = installed_cases() if study is None else [case_of(e) for e in load_study(study, scale).experiments]
+    words = []
+    for name, fault in ({} if study else without_examples()).items():
+        words.append("CANNOT BE CHECKED")
+        _print_verdict(name, words[-1], [fault])
+    with Counting(len(cases), "experiments" if study else "combinations") as counting:
+        for case in cases:
+            counting.begin(case.name)
+            word, findings = verdict_of(case)
+            words.append(word)
+            _print_verdict(case.name, word, findings)
+            counting.end()
+    leaks, failed, unjudged = (words.count(word) for word in ("LEAKS", "CANNOT BE CHECKED", "NOT JUDGED"))
+    others = f", {unjudged} not judged" * bool(unjudged) + f", {failed} could not be checked" * bool(failed)
+    print(f"{len(words) - failed - unjudged} checked, {leaks or 'none'} leaks{others}")
+    return 1 if leaks or failed else 0
+
+
+def _print_verdict(name: str, word: str, findings: Sequence[str]) -> None:
+    lines = [printable(f"{name}: {word}"), *(printable_lines(f"  {finding}") for finding in findings[:_SHOWN])]
+    if len(findings) > _SHOWN:
+        lines.append(f"  and {len(findings) - _SHOWN} more")
+    print("\n".join(lines), flush=True)  # also where it is piped
+
+
+def check_plugin_command(name: str) -> int:
+    """Run the conformance kit over the examples of a plugin's components.
+
+    Args:
+        name: of an entry point, or of a distribution (then of all its plugins).
+
+    Returns:
+        0 where every check passes, 1 where one fails, or something is never supplied.
+
+    Raises:
+        PluginError: no plugin that is loaded has this name, or it supplies nothing.
+    """
+    from aimcore.cli.progress_counter import Counting
+    from aimcore.io.terminal import Terminal
+    from aimcore.registry.plugins import installed
+    from aimcore.testing.conformance import labels_of
+    from aimcore.testing.runner import outcomes_of
+
+    plugins, console = installed(), Terminal()
+    suppliers = _suppliers_called(name, plugins)
+    classes = _components_of(plugins, suppliers)
+    forgotten = [text for supplier in suppliers for text in _forgotten(supplier, plugins)]
+    if not classes and not forgotten:
+        roles = ", ".join(sorted(plugins.registries))
+        raise PluginError(
+            f"plugin {name!r} supplies no component: its module needs a function with @hookimpl that is called after a "
+            f"role ({roles}) and returns component classes"
+        )
+    components = [example for component in classes for example in component.examples()]
+    outcomes = {}
+    with Counting(len(components), "examples") as counting:
+        for label, component in zip(labels_of(components), components, strict=True):
+            counting.begin(label)
+            outcomes[label] = list(outcomes_of(component))
+            counting.end()
+    checked = {type(component) for component in components}
+    _print_outcomes(outcomes, [component for component in classes if component not in checked], console)
+    for text in forgotten:
+        console.print(text, highlight=False, soft_wrap=True)
+    return 1 if forgotten or any(outcome.fault for each in outcomes.values() for outcome in each) else 0
+
+
+def _suppliers_called(name: str, plugins: Plugins) -> list[Supplier]:
+    from packaging.utils import canonicalize_name
+
+    from aimcore.contracts.messages import did_you_mean
+    from aimcore.registry.registry import relevant
+
+    wanted = canonicalize_name(name)
+    found = [one for one in plugins.suppliers if wanted in _names_of(one)]
+    if found:
+        return found
+    absent = [plugin.why for plugin in plugins.not_loaded if wanted in _names_of(plugin.supplier)]
+    if absent:
+        raise PluginError(f"not loaded: {', '.join(absent)}")
+    known = sorted({each for one in plugins.suppliers for each in (one.plugin, one.distribution)})
+    why = relevant(plugins.not_loaded, name, known)
+    not_loaded = f"; not loaded: {', '.join(why)}" if why else ""
+    raise PluginError(
+        f"no plugin is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}{not_loaded}"
+    )
+
+
+def _names_of(supplier: Supplier) -> tuple[str, str]:
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(supplier.plugin), canonicalize_name(supplier.distribution)
+
+
+def _forgotten(supplier: Supplier, plugins: Plugins) -> Iterator[str]:
+    """What stands in a plugin's module, and is not supplied for want of a hook."""
+    import inspect
+    from importlib.metadata import entry_points
+
+    from aimcore.contracts.component import Component
+    from aimcore.contracts.roles import ROLES
+    from aimcore.registry.hookspecs import PROJECT
+
+    for point in entry_points(group=PROJECT, name=supplier.plugin):
+        module = point.load()
+        for role in ROLES:
+            function = getattr(module, role.role, None)
+            if inspect.isfunction(function) and not hasattr(function, f"{PROJECT}_impl"):
+                yield f"{module.__name__}.{role.role} lacks @hookimpl: nobody calls it, and what it returns is absent"
+        for value in vars(module).values():
+            if inspect.isclass(value) and issubclass(value, Component) and "name" in vars(value):
+                registry = plugins.registry(value.role)
+                if value.name not in registry or registry.get(value.name) is not value:
+                    yield f"{module.__name__}.{value.__name__} ({value.role}/{value.name}) is returned by no hook"
+
+
+def _components_of(plugins: Plugins, suppliers: Sequence[Supplier]) -> list[type[Component]]:
+    return [
+        component
+        for registry in plugins.registries.values()
+        for name, component in registry.items()
+        if registry.supplier_of(name) in suppliers
+    ]
+
+
+def _print_outcomes(
+    outcomes: dict[str, list[Outcome]], unchecked: Sequence[type[Component]], console: Terminal
+) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("component", "checks", "failed", box=box.SIMPLE, pad_edge=False)
+    for label, each in outcomes.items():
+        failed = sum(bool(outcome.fault) for outcome in each)
+        table.add_row(label, str(len(each)), Text(str(failed), "red") if failed else "none")
+    for component in unchecked:
+        table.add_row(f"{component.role}/{component.name}", "none", "has no examples(): check an instance in a test")
+    console.print(table)
+    for label, each in outcomes.items():
+        for outcome in each:
+            if outcome.skipped:
+                text = f"{label} {outcome.check} was skipped: {outcome.skipped}"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
+    for fault, where in _by_fault(outcomes).items():
+        for name in where:
+            console.print(name, style="bold", highlight=False)
+        console.print(f"  {fault}", highlight=False, soft_wrap=True)
+
+
+def _by_fault(outcomes: dict[str, list[Outcome]]) -> dict[str, list[str]]:
+    """Which checks tell which fault: one cause often fails several."""
+    found: dict[str, list[str]] = {}
+    for label, each in outcomes.items():
+        for outcome in each:
+            if outcome.fault:
+                found.setdefault(outcome.fault, []).append(f"{label} {outcome.check}")
+    return found

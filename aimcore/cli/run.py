@@ -1,0 +1,83 @@
+"""``aimcore run``: load, change, check, and run a study; or say what it would cost."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+from loguru import logger
+
+from aimcore.contracts.scales import Scale
+from aimcore.experiment import Study
+from aimcore.io.terminal import Terminal
+from aimcore.running.processes import rank, world_size
+from aimcore.running.summary import Summary
+
+DEFAULT_SCALE: Scale = "small"
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Do what the command line asks for (see :func:`aimcore.run.add_run_arguments`).
+
+    Returns:
+        0 where all that was asked for is finished, 1 where an experiment failed, 130 after Ctrl-C.
+
+    Raises:
+        AimcoreError: nothing could be started.
+    """
+    from aimcore.running.preflight import check_study
+    from aimcore.running.study_run import default_folder, run_study
+
+    study, scale = _study(options)
+    if options.dry_run:
+        check_study(study, world_size=world_size(), with_data=False, features_cache=options.features_cache)
+        return _dry_run(study)
+    out = options.out or default_folder(study, scale)
+    summary = run_study(study, out, scale=scale, resume=options.resume, features_cache=options.features_cache)
+    if rank() == 0:
+        from aimcore.cli.report import draw_after_run
+
+        _print(summary, out)
+        draw_after_run(out)
+        logger.info("everything is in {}", out)
+    wanted = {experiment.name for experiment in study.experiments}
+    statuses = {entry.status for entry in summary.experiments if entry.name in wanted}
+    return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+
+
+def _print(summary: Summary, out: Path) -> None:
+    """Print the table of results; the exit status is that of the run, also where nobody can read the table."""
+    from aimcore.report.terminal_table import print_summary
+
+    try:
+        print_summary(summary, Terminal(), out)
+        sys.stdout.flush()
+    except OSError as error:  # a full disk, a terminal that was closed
+        logger.error("the table of results cannot be printed: {}", error)
+        # What it still holds would be written when Python ends, and fail again.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _study(options: argparse.Namespace) -> tuple[Study, str | None]:
+    """The study as the options select and change it, and its scale (None for a recipe)."""
+    from aimcore.running.study_files import changed, is_recipe, load_study, selected
+
+    path = cast(Path, options.study)
+    if is_recipe(path) and options.scale and rank() == 0:
+        logger.warning("--scale {} has no effect: {} is a recipe, whose size is fixed", options.scale, path)
+    study = load_study(path, options.scale or DEFAULT_SCALE)
+    return changed(selected(study, options.only), options.changes), None if is_recipe(path) else (
+        options.scale or DEFAULT_SCALE
+    )
+
+
+def _dry_run(study: Study) -> int:
+    from aimcore.engine.cost import costs_of
+    from aimcore.report.cost_table import print_costs
+
+    if rank() == 0:
+        print_costs(study, costs_of(study.experiments, world_size()), world_size(), Terminal())
+    return 0

@@ -1,0 +1,171 @@
+"""The module of a trunk and an objective, and whether it keeps the contract of :mod:`aimcore.contracts.objectives`.
+
+A plugin's module is judged where it enters the core: what it sets when it is built, and what it returns whenever it is
+called. Both are a few comparisons of types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from numbers import Integral
+from typing import Any
+
+from torch import Tensor
+
+from aimcore.contracts.decoders import Decoded, DecoderModule
+from aimcore.contracts.errors import BrokenContract
+from aimcore.contracts.features import Features
+from aimcore.contracts.heads import HeadModule
+from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.contracts.results import Loss
+from aimcore.contracts.trunks import Trunk, TrunkModule
+
+_SIZES = {
+    "width": "D of its tokens",
+    "depth": "the number of blocks whose outputs can be asked for",
+    "patch_size": "the side of a patch in pixels",
+    "num_channels": "the colour channels of an image",
+}
+
+
+def assembled(trunk: Trunk, objective: Objective) -> ObjectiveModule:
+    """The objective's module on the trunk's, with fresh weights drawn from torch's global generator.
+
+    Raises:
+        BrokenContract: one of them is not as the core needs it.
+    """
+    module = built_trunk(trunk)
+    if module.patch_size != trunk.patch_size:
+        raise BrokenContract(
+            f"trunk {trunk.name!r} has patches of {trunk.patch_size} px, and its module of {module.patch_size} px: "
+            "both are read, and must be the same"
+        )
+    return built_objective(objective, module)
+
+
+def built_trunk(trunk: Trunk) -> TrunkModule:
+    """The module of ``trunk``, which is judged whenever it is called.
+
+    Raises:
+        BrokenContract: it is no TrunkModule, or lacks a size.
+    """
+    module: Any = trunk.build()
+    owner = f"trunk {trunk.name!r}"
+    if not isinstance(module, TrunkModule):
+        raise BrokenContract(f"{owner}: build() must give a TrunkModule, got {_kind(module)}")
+    for name, meaning in _SIZES.items():
+        size = getattr(module, name, None)
+        if not isinstance(size, int) or size < 1:
+            raise BrokenContract(
+                f"{owner}: {_kind(module)} must set self.{name} in its constructor to {meaning}, got {size!r}"
+            )
+    module.register_forward_hook(lambda called, _, features: _judge_features(owner, called, features))
+    return module
+
+
+def built_objective(objective: Objective, trunk: TrunkModule) -> ObjectiveModule:
+    """The module of ``objective`` on ``trunk``, which is judged whenever it is called.
+
+    Raises:
+        BrokenContract: it is no ObjectiveModule, or does not say what its trunk is.
+    """
+    module: Any = objective.build(trunk)
+    owner = f"objective {objective.name!r}"
+    if not isinstance(module, ObjectiveModule):
+        raise BrokenContract(f"{owner}: build(trunk) must give an ObjectiveModule, got {_kind(module)}")
+    own = getattr(module, "trunk", None)
+    if not isinstance(own, TrunkModule):
+        raise BrokenContract(
+            f"{owner}: {_kind(module)} must set self.trunk in its constructor to the trunk that build(trunk) was given "
+            f"(probes read it, and weights are found by this name), got {_kind(own)}"
+        )
+    module.register_forward_hook(lambda _, __, losses: _judge_losses(owner, losses))
+    for part in module.modules():
+        if isinstance(part, HeadModule | DecoderModule):
+            part.register_forward_hook(lambda called, _, outputs: _judge_outputs(owner, called, outputs))
+    return module
+
+
+def judged_counts(module: ObjectiveModule, counts: Any) -> Mapping[str, int]:
+    """What ``counts(batch)`` gave, if it may be relied on.
+
+    Raises:
+        BrokenContract: it is no mapping of names to whole numbers.
+    """
+    said = f"{_kind(module)}.counts(batch) must give {{name of a loss: its number of targets}}"
+    if not isinstance(counts, Mapping):
+        raise BrokenContract(f"{said}, got {_kind(counts)}")
+    for name, count in counts.items():
+        if not isinstance(count, Integral):
+            raise BrokenContract(f"{said} as ints, which are known without the device; {name!r} is {_kind(count)}")
+    return counts
+
+
+def require_names(module: ObjectiveModule, losses: Mapping[str, Loss], counts: Mapping[str, int]) -> None:
+    """Refuse losses that ``counts(batch)`` does not name, or the other way round.
+
+    Raises:
+        BrokenContract: the names differ.
+    """
+    if losses.keys() != counts.keys():
+        raise BrokenContract(
+            f"{_kind(module)} gives the losses {sorted(losses)}, and counts(batch) names {sorted(counts)}: they must "
+            "be the same for every batch; a loss without targets has a sum and a count of 0"
+        )
+
+
+def _judge_features(owner: str, module: TrunkModule, features: Any) -> None:
+    said = "forward must return Features(tokens_BND, places_BN2, valid_BN, layers)"
+    if not isinstance(features, Features):
+        raise BrokenContract(f"{owner}: {said}, got {_kind(features)}")
+    if not isinstance(features.tokens_BND, Tensor) or features.tokens_BND.dim() != 3:
+        raise BrokenContract(f"{owner}: {said}, got {_kind(features.tokens_BND)} as tokens_BND")
+    if features.tokens_BND.shape[-1] != module.width:
+        raise BrokenContract(
+            f"{owner}: tokens must have the module's width, {module.width}, got {_kind(features.tokens_BND)}"
+        )
+
+
+def _judge_outputs(owner: str, module: HeadModule | DecoderModule, outputs: Any) -> None:
+    said = f"{owner}: {type(module).__name__}.forward must return"
+    if isinstance(module, DecoderModule) and not isinstance(outputs, Decoded):
+        raise BrokenContract(f"{said} Decoded(patches_MK, logits_MV), got {_kind(outputs)}")
+    if isinstance(module, HeadModule) and (not isinstance(outputs, Tensor) or outputs.dim() != 2):
+        raise BrokenContract(f"{said} predictions, a tensor [M, K], got {_kind(outputs)}")
+
+
+def _judge_losses(owner: str, losses: Any) -> None:
+    if not isinstance(losses, dict) or not losses:
+        raise BrokenContract(
+            f"{owner}: forward must return a dict {{name: Loss(sum, num_targets)}}, got {_kind(losses)}"
+        )
+    for name, loss in losses.items():
+        for problem in _problems_of(loss):
+            raise BrokenContract(f"{owner}, loss {name!r}: {problem}")
+
+
+def _problems_of(loss: Any) -> Iterator[str]:
+    if not isinstance(loss, Loss):
+        yield f"must be Loss(sum, num_targets), got {_kind(loss)}"
+        return
+    if not isinstance(loss.sum, Tensor) or loss.sum.dim() or not loss.sum.is_floating_point():
+        yield f"its sum must be a scalar tensor of floats, the sum over all targets, got {_kind(loss.sum)}"
+    if not isinstance(loss.num_targets, Tensor) or loss.num_targets.dim():
+        yield (
+            f"its num_targets must be a scalar tensor, as in torch.tensor(len(loss_M)), got {_kind(loss.num_targets)}"
+        )
+    weight: Any = loss.weight
+    if not isinstance(weight, int | float):
+        yield f"its weight must be a number, got {_kind(weight)}"
+    per_position_BN = loss.per_position_BN
+    if per_position_BN is not None and (not isinstance(per_position_BN, Tensor) or per_position_BN.dim() != 2):
+        yield f"its per_position_BN must be a tensor [B, N], got {_kind(per_position_BN)}"
+
+
+def _kind(given: Any) -> str:
+    """What something is, for a message: a tensor's shape and type, a plain value, or the name of a class."""
+    if isinstance(given, Tensor):
+        return f"a tensor {list(given.shape)} of {str(given.dtype).removeprefix('torch.')}"
+    if given is None or isinstance(given, bool | int | float | str):
+        return repr(given)
+    return "an empty dict" if given == {} else type(given).__name__

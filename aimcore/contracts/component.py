@@ -1,0 +1,158 @@
+"""Components: frozen, keyword-only, typed classes that are registry entry, configuration and value at once.
+
+A component holds plain values (numbers, strings, tuples, other components), never a tensor. What it configures is
+made by its ``build`` method.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+
+import attrs
+
+from aimcore.contracts.errors import InvalidValue, NoExamples, Problem
+from aimcore.contracts.messages import shown, unknown_field
+from aimcore.contracts.type_checks import fit_fields
+
+C = TypeVar("C", bound=type[Any])
+
+
+class Checked:
+    """A value that checks itself when it is made and reports every problem at once."""
+
+    __slots__ = ()
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield everything wrong with this value; override it to add checks.
+
+        Types are right by the time this runs; across fields, check only what can be judged.
+        """
+        return ()
+
+    def __attrs_post_init__(self) -> None:
+        found = tuple(Problem(*misfit) for misfit in fit_fields(self)) or tuple(self.problems())
+        if found:
+            raise InvalidValue(type(self).__name__, found)
+
+
+class Component(Checked):
+    """Base of every role: a value that a registry can list and a recipe can name."""
+
+    __slots__ = ()
+
+    role: ClassVar[str]
+    """The registry this component belongs to, in the plural: ``"orderings"``."""
+    name: ClassVar[str]
+    """The name it has in that registry and in recipes."""
+    paper: ClassVar[str] = ""
+    """Where it comes from, e.g. ``"arXiv:2401.08541, Table 3b"``; empty for an idea of the plugin's own."""
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Small instances for the conformance kit to check; override it where defaults are large or absent.
+
+        None, ``()``, where it needs data from outside, such as a file of the user's.
+
+        Raises:
+            NoExamples: it is not overridden, and a field has no default.
+        """
+        fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)  # type: ignore[arg-type]  # @component makes it so
+        without = [field.name for field in fields if field.default is attrs.NOTHING]
+        if without:
+            raise NoExamples(
+                f"{cls.__name__} has no default for {', '.join(without)}, so there is no example of it to check: "
+                "override its class method examples() to return small instances, or () where it needs data from outside"
+            )
+        return (cls(),)
+
+
+def _define(cls: C) -> C:
+    for base in cls.__mro__[1:]:
+        lost = [name for name, kind in inspect.get_annotations(base).items() if "ClassVar" not in str(kind)]
+        if lost and "__attrs_attrs__" not in vars(base):  # attrs.has would find those that it inherits
+            raise TypeError(
+                f"{base.__name__}, a base class of {cls.__name__}, declares {', '.join(lost)} and is not decorated, so "
+                f"{cls.__name__} would not have these fields: write @settings above {base.__name__} (or ClassVar[...] "
+                "for what is not a field)"
+            )
+    made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
+    made.__init__ = _telling_unknown_fields(made.__init__)
+    return made
+
+
+def _telling_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that says of a field that does not exist which ones do."""
+
+    @wraps(init)
+    def telling(self: Any, *args: Any, **fields: Any) -> None:
+        try:
+            init(self, *args, **fields)
+        except TypeError:
+            known = [field.alias for field in attrs.fields(type(self)) if field.init]
+            problems = [Problem(name, unknown_field(name, known)) for name in fields if name not in known]
+            if not problems:
+                raise
+            raise InvalidValue(type(self).__name__, problems) from None
+
+    return telling
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
+def settings(cls: C) -> C:
+    """Make ``cls`` a frozen, keyword-only attrs class: a value that is no registry entry, or a base class of some.
+
+    Raises:
+        TypeError: a base class that is not decorated declares fields.
+    """
+    return _define(cls)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
+def component(name: str, *, paper: str = "") -> Callable[[C], C]:
+    """Make a role's subclass a component called ``name``.
+
+    Args:
+        name: what recipes and ``aimcore describe`` call it; lower case, unique within its role.
+        paper: where it comes from.
+
+    Raises:
+        TypeError: the class has no role, or a field called ``name`` (recipes use that key for the component's name); or
+            a base class that is not decorated declares fields.
+    """
+
+    def decorate(cls: C) -> C:
+        if not issubclass(cls, Component) or not getattr(cls, "role", ""):
+            raise TypeError(f"{cls.__name__} must subclass one of aimcore's roles (Ordering, Target, Head, ...)")
+        made = _define(cls)
+        fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(made)  # type: ignore[arg-type]  # _define makes it so
+        if any(field.name == "name" for field in fields):
+            raise TypeError(f"{cls.__name__} has a field called 'name', which recipes reserve: give it another name")
+        made.name = name
+        made.paper = paper
+        return made
+
+    return decorate
+
+
+def at_least(path: str, value: float, minimum: float, most: float = math.inf) -> Iterable[Problem]:
+    """Yield a problem if ``value`` is below ``minimum`` (or not a number), or above ``most``."""
+    if not value >= minimum:
+        yield Problem(path, f"must be at least {minimum}, got {shown(value)}")
+    elif value > most:
+        yield Problem(path, f"must be at most {most}, got {shown(value)}")
+
+
+def positive(path: str, value: float, most: float = math.inf) -> Iterable[Problem]:
+    """Yield a problem if ``value`` is not above 0 (or not a number), or above ``most``."""
+    if not value > 0:
+        yield Problem(path, f"must be positive, got {shown(value)}")
+    elif value > most:
+        yield Problem(path, f"must be at most {most}, got {shown(value)}")
+
+
+def within(path: str, value: float, low: float, high: float) -> Iterable[Problem]:
+    """Yield a problem if ``value`` lies outside ``[low, high]``."""
+    if not low <= value <= high:
+        yield Problem(path, f"must lie between {low} and {high}, got {shown(value)}")

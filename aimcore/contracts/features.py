@@ -1,0 +1,104 @@
+"""How a trunk reads images, and the features that it returns.
+
+Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, D width, M scored positions,
+K outputs, T text tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+from aimcore.contracts.images import reorder
+
+Ability = Literal["causal", "prefix", "order", "hide", "native"]
+"""What a trunk can do beyond reading a uniform batch bidirectionally in raster order."""
+
+
+@attrs.frozen(eq=False)
+class Attention:
+    """Who may see whom. A query at ``i`` sees a key at ``j`` when all that is set allows it.
+
+    ``causal``: ``j <= i``, or ``j < prefix_length_B`` where a prefix is given (arXiv:2401.08541, section 4.2).
+    ``valid_BN``: only valid keys are seen; a padded query sees itself, so that no row is empty.
+    All indices are in reading order.
+    """
+
+    causal: bool = False
+    """Whether a query sees no later key, but for a prefix."""
+    prefix_length_B: Tensor | None = None
+    """Leading tokens of each image that all see."""
+    valid_BN: Tensor | None = None
+    """True for what may be seen."""
+
+
+BIDIRECTIONAL = Attention()
+
+
+CAUSAL = Attention(causal=True)
+
+
+@attrs.frozen(eq=False)
+class Reading:
+    """How a trunk reads images.
+
+    ``order_BN``: raster index of the patch read at each step (a permutation per image, padding last); None is raster.
+    ``hidden_BN``: True (in raster order) where the mask token replaces the content of a patch. ``layers``: indices of
+    the blocks whose raw outputs are wanted.
+    """
+
+    attention: Attention = BIDIRECTIONAL
+    """Who may see whom."""
+    order_BN: Tensor | None = None
+    """Raster index of the patch read at each step."""
+    hidden_BN: Tensor | None = None
+    """True where the mask token is read, in raster order."""
+    layers: tuple[int, ...] = ()
+    """Blocks whose raw outputs are wanted."""
+
+
+class Features(NamedTuple):
+    """What a trunk gives back, in reading order: tokens after its final norm, with the places they belong to."""
+
+    tokens_BND: Tensor
+    """After the trunk's final norm."""
+    places_BN2: Tensor
+    """(row, column) of each token's patch, int64; -1 on padding."""
+    valid_BN: Tensor
+    """False on padding."""
+    layers: tuple[Tensor, ...] = ()
+    """Raw block outputs ``[B, N, D]`` of the layers that the reading asked for, in that order."""
+
+    def at(self, where_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``[M, D]`` and places ``[M, 2]`` at flat positions ``b * N + n``."""
+        return (
+            self.tokens_BND.flatten(0, 1).index_select(0, where_M),
+            self.places_BN2.flatten(0, 1).index_select(0, where_M),
+        )
+
+    def raster(self) -> Features:
+        """The same features in raster order, padding last."""
+        row_BN, column_BN = self.places_BN2.unbind(-1)
+        # Padding has places (-1, -1); send it behind every real place.
+        key_BN = torch.where(row_BN < 0, torch.iinfo(torch.int64).max, row_BN * (column_BN.amax() + 1) + column_BN)
+        back_BN = key_BN.argsort(dim=1, stable=True)
+        return Features(
+            reorder(self.tokens_BND, back_BN),
+            reorder(self.places_BN2, back_BN),
+            reorder(self.valid_BN, back_BN),
+            tuple(reorder(layer_BND, back_BN) for layer_BND in self.layers),
+        )
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of tokens that were read before, for generation one token at a time."""
+
+    key_BHNE: Tensor
+    value_BHNE: Tensor
+
+    def at(self, rows_M: Tensor) -> KeyValue:
+        """Those of the rows ``rows_M``, which may repeat."""
+        return KeyValue(self.key_BHNE.index_select(0, rows_M), self.value_BHNE.index_select(0, rows_M))

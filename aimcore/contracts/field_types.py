@@ -1,0 +1,144 @@
+"""What the fields of settings and components are declared as."""
+
+import inspect
+import json
+import math
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+NUMBERS_AND_TEXT = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
+"""The plain values a recipe is made of, in a reader's words."""
+
+
+def is_component(kind: Any) -> TypeGuard[type[Any]]:
+    """Whether a declared type is a role, or a component class."""
+    # By what they have: this module is below the one of their base class.
+    return isinstance(kind, type) and hasattr(kind, "role") and hasattr(kind, "examples")
+
+
+def is_union(kind: Any) -> bool:
+    """Whether a declared type is ``X | Y``."""
+    return get_origin(kind) in (Union, types.UnionType)
+
+
+def is_literal(kind: Any) -> bool:
+    """Whether a declared type lists its values."""
+    return get_origin(kind) is Literal
+
+
+def is_literal_value(value: Any, kind: Any) -> bool:
+    """Whether ``value`` is one of those that a ``Literal`` lists."""
+    # True == 1, hence the types.
+    return any(type(value) is type(known) and value == known for known in get_args(kind))
+
+
+def is_mapping(kind: Any) -> bool:
+    """Whether a declared type is a ``Mapping`` or ``dict``."""
+    return kind in (dict, Mapping) or get_origin(kind) in (dict, Mapping)
+
+
+def is_sequence(kind: Any) -> bool:
+    """Whether a declared type is written as a list."""
+    containers = (tuple, list, frozenset, Sequence)
+    return kind in containers or get_origin(kind) in containers
+
+
+def members(kind: Any) -> tuple[Any, ...]:
+    """The types that ``kind`` may be, without None."""
+    every = get_args(kind) if is_union(kind) else (kind,)
+    return tuple(member for member in every if member is not type(None))
+
+
+def item_types(kind: Any, length: int) -> tuple[Any, ...]:
+    """The declared type of each of ``length`` items; as many as declared where that number is fixed."""
+    declared = get_args(kind) or (Any,)
+    if get_origin(kind) is tuple and declared[-1] is not Ellipsis:
+        return declared
+    return (declared[0],) * length
+
+
+_UNRESOLVED = (NameError, AttributeError, KeyError, TypeError, SyntaxError)
+"""What reading an annotation raises where it names what is not there, such as what only type checkers import."""
+
+
+def field_types(cls: type[Any], unresolved: Any = None) -> dict[str, Any]:
+    """The declared type of each field of an attrs class that its constructor takes.
+
+    Only the fields are looked at: class variables may be annotated with names that only type checkers import.
+
+    Args:
+        cls: the class.
+        unresolved: what stands for a type whose name is not there when the program runs; None makes that an error.
+    """
+    types = {}
+    for field in attrs.fields(cls):
+        if field.init:
+            try:
+                types[field.name] = _resolved(cls, field)
+            except _UNRESOLVED:
+                if unresolved is None:
+                    raise
+                types[field.name] = unresolved
+    return types
+
+
+def _resolved(cls: type[Any], field: "attrs.Attribute[Any]") -> Any:
+    declared: Any = field.type
+    if not isinstance(declared, str):
+        return Any if declared is None else declared
+    owner = next(base for base in cls.__mro__ if field.name in inspect.get_annotations(base))
+    holder = types.SimpleNamespace(__annotations__={field.name: declared})
+    return get_type_hints(holder, globalns=vars(sys.modules[owner.__module__]))[field.name]
+
+
+def resolve(cls: type[Any]) -> None:
+    """Replace annotations that are text by their types, as :func:`attrs.resolve_types` does, fields only."""
+    declared = field_types(cls)
+    for field in attrs.fields(cls):
+        if isinstance(field.type, str) and field.name in declared:
+            object.__setattr__(field, "type", declared[field.name])
+
+
+def describe(kind: Any, *, in_python: bool = False) -> str:
+    """A declared type in the words of a recipe's reader, or in those of a reader of Python."""
+    if is_union(kind):
+        return " or ".join(describe(member, in_python=in_python) for member in get_args(kind))
+    if is_literal(kind):
+        return " or ".join((repr if in_python else json.dumps)(value) for value in get_args(kind))
+    if is_component(kind):
+        return f"a component ({kind.__name__})"
+    if is_sequence(kind):
+        return "a tuple" if in_python and (get_origin(kind) or kind) is tuple else "a list"
+    if isinstance(kind, type) and attrs.has(kind) and in_python:
+        return with_article(kind)
+    if is_mapping(kind) or attrs.has(kind):
+        return "a mapping"
+    if in_python and kind in (bool, None, type(None)):
+        return "True or False" if kind is bool else "None"
+    return NUMBERS_AND_TEXT.get(kind, str(kind))
+
+
+def with_article(kind: type[Any]) -> str:
+    """``"an Ordering"``."""
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+
+
+def unfit_number(value: Any, kind: Any) -> str:
+    """Why a number cannot be a ``kind``, ``int`` or ``float``; empty if it can, and for what is no number.
+
+    Whole numbers have at most 64 bits, with or without a sign, as in numpy and torch; floats are finite.
+    """
+    if kind is int and type(value) is int:
+        return "" if -(2**63) <= value < 2**64 else "it has more than 64 bits"
+    if kind is float and isinstance(value, int | float):
+        return "" if abs(value) <= sys.float_info.max else "it is not finite"  # NaN compares false
+    return ""
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value can stand in JSON as it is."""
+    return type(value) in NUMBERS_AND_TEXT and not (isinstance(value, float) and not math.isfinite(value))

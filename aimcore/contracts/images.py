@@ -1,0 +1,197 @@
+"""Images as sequences of patches: grids, packed batches, and the tensor functions that cut and reorder them.
+
+Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, D width, M scored positions,
+K outputs, T text tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+
+@attrs.frozen(order=True)
+class PatchGrid:
+    """A rectangle of patches: ``rows`` x ``columns``. Raster index of a patch = row * columns + column."""
+
+    rows: int
+    """From top to bottom."""
+    columns: int
+    """From left to right."""
+
+    @property
+    def num_patches(self) -> int:
+        """Number of patches in the grid."""
+        return self.rows * self.columns
+
+
+@attrs.frozen(eq=False)
+class Images:
+    """A batch of images as packed patches in raster order, one grid per image.
+
+    ``patches_BNF`` is padded with zeros behind each image's own patches where the grids are smaller. The values
+    of a patch are flattened in the order (row in patch, column in patch, channel).
+    """
+
+    patches_BNF: Tensor
+    """Pixels, normalised."""
+    grids: tuple[PatchGrid, ...]
+    """One per image."""
+    patch_size: int
+    """Side of a patch in pixels."""
+    padding_is_image: bool = False
+    """Whether the patches behind an image's own are part of it (arXiv:2411.14402, section 2.4): ordinary patches, whose
+    places go on row after row. Otherwise they are padding: invalid, seen by nobody, never predicted."""
+    sizes: tuple[tuple[int, int], ...] | None = None
+    """(height, width) of each image in its grid, in pixels, where zeros fill the grid up at its right and bottom edges;
+    None where all grids are full."""
+
+    @property
+    def num_channels(self) -> int:
+        """Colour channels, from the length of a patch."""
+        return int(self.patches_BNF.shape[2]) // self.patch_size**2
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all images have the same grid."""
+        return len(set(self.grids)) <= 1
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of patches of each image, without what is masked as padding."""
+        if self.padding_is_image:
+            return (self.patches_BNF.shape[1],) * len(self.grids)
+        return tuple(grid.num_patches for grid in self.grids)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some image has padding that must be masked."""
+        return min(self.lengths, default=0) < self.patches_BNF.shape[1]
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the values that are zeros filled in: at the edges of images, and as whole patches behind them."""
+        side = self.patch_size
+        sizes = self.sizes or tuple((grid.rows * side, grid.columns * side) for grid in self.grids)
+        return 1 - sum(height * width for height, width in sizes) / (self.patches_BNF[..., 0].numel() * side**2)
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The one grid of a uniform batch.
+
+        Raises:
+            ValueError: the grids differ.
+        """
+        if not self.is_uniform:
+            raise ValueError(f"images of different grids: {sorted(set(self.grids))}; use .grids, one per image")
+        return self.grids[0]
+
+    @cached_property
+    def valid_BN(self) -> Tensor:
+        """True where a patch of an image stands, False on padding (in raster order)."""
+        lengths_B = torch.tensor(self.lengths)
+        steps_N = torch.arange(self.patches_BNF.shape[1])
+        return (steps_N < lengths_B[:, None]).to(self.patches_BNF.device)
+
+    @cached_property
+    def places_BN2(self) -> Tensor:
+        """(row, column) of every patch in raster order; -1 on padding."""
+        length = self.patches_BNF.shape[1]
+        if self.is_uniform:
+            places_N2 = _places(self.grid, length, self.lengths[0]).to(self.patches_BNF.device)
+            return places_N2.expand(len(self.grids), -1, -1)
+        places = [_places(grid, length, own) for grid, own in zip(self.grids, self.lengths, strict=True)]
+        return torch.stack(places).to(self.patches_BNF.device)
+
+    @cached_property
+    def pixels_BCHW(self) -> Tensor:
+        """The pixels again, without patches behind the grid.
+
+        Raises:
+            ValueError: the grids differ, so that no one height and width exists.
+        """
+        return unpatchify(self.patches_BNF[:, : self.grid.num_patches], self.grid, self.patch_size)
+
+    def to(self, device: torch.device) -> Images:
+        """The same images on ``device``."""
+        return attrs.evolve(self, patches_BNF=self.patches_BNF.to(device, non_blocking=True))
+
+
+def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
+    """Cut images into patches ``[B, N, F]`` in raster order.
+
+    The values of a patch are flattened in the order (row in patch, column in patch, channel), as the pixel targets of
+    arXiv:2401.08541, section 4.1, need them.
+
+    Raises:
+        ValueError: height or width is no multiple of the patch size.
+    """
+    batch, channels, height, width = pixels_BCHW.shape
+    if height % patch_size or width % patch_size:
+        raise ValueError(f"image of {height} x {width} px does not divide into patches of {patch_size} px")
+    rows, columns = height // patch_size, width // patch_size
+    cut = pixels_BCHW.reshape(batch, channels, rows, patch_size, columns, patch_size)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, patch_size * patch_size * channels)
+
+
+def unpatchify(patches_BNF: Tensor, grid: PatchGrid, patch_size: int) -> Tensor:
+    """Put patches in raster order back together: the inverse of :func:`patchify`, ``[B, C, H, W]``."""
+    batch, _, values = patches_BNF.shape
+    channels = values // patch_size**2
+    cut = patches_BNF.reshape(batch, grid.rows, grid.columns, patch_size, patch_size, channels)
+    return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, grid.rows * patch_size, grid.columns * patch_size)
+
+
+def images_of(pixels_BCHW: Tensor, patch_size: int) -> Images:
+    """Pack a batch of equally large images."""
+    batch, _, height, width = pixels_BCHW.shape
+    grid = PatchGrid(height // patch_size, width // patch_size)
+    return Images(patches_BNF=patchify(pixels_BCHW, patch_size), grids=(grid,) * batch, patch_size=patch_size)
+
+
+def reorder(values_BN: Tensor, order_BN: Tensor | None) -> Tensor:
+    """Take the values ``[B, N, ...]`` of each image in the order of ``order_BN``; None leaves them as they are."""
+    if order_BN is None:
+        return values_BN
+    index = order_BN.reshape(*order_BN.shape, *(1,) * (values_BN.dim() - 2)).expand(-1, -1, *values_BN.shape[2:])
+    return values_BN.gather(1, index)
+
+
+def order_of(permutation: Callable[[PatchGrid], Tensor], images: Images) -> Tensor:
+    """``[B, N]``: the permutation of each image's own grid; what is behind it stays there, padding or not."""
+    length, device = images.patches_BNF.shape[1], images.patches_BNF.device
+    behind_N = torch.arange(length)
+    orders = {grid: torch.cat([permutation(grid), behind_N[grid.num_patches :]]) for grid in set(images.grids)}
+    if images.is_uniform:
+        return orders[images.grid].to(device).expand(len(images.grids), -1)
+    return torch.stack([orders[grid] for grid in images.grids]).to(device)
+
+
+def _places(grid: PatchGrid, length: int, own: int) -> Tensor:
+    index_N = torch.arange(length)
+    places_N2 = torch.stack([index_N // grid.columns, index_N % grid.columns], dim=1)
+    places_N2[own:] = -1
+    return places_N2
+
+
+class PixelStatistics(NamedTuple):
+    """Mean and standard deviation of pixels, channel by channel, on a scale from 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Preprocessing(NamedTuple):
+    """What a run does with pixels before a trunk reads them, as far as released weights depend on it."""
+
+    mean: tuple[float, ...]
+    """Subtracted from pixels on a scale from 0 to 1, channel by channel."""
+    std: tuple[float, ...]
+    """What the difference is divided by."""
+    eval_crop: float
+    """Side of the central crop that evaluation takes, as a share of the shorter side."""

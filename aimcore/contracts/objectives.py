@@ -1,0 +1,172 @@
+"""Objectives: what is minimised."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aimcore.contracts.batches import Batch, Text, View
+from aimcore.contracts.component import Component
+from aimcore.contracts.decoders import CaptionStart, DecoderState, log_probabilities
+from aimcore.contracts.features import Ability, Reading
+from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.results import Loss
+from aimcore.contracts.sources import OpenSource
+from aimcore.contracts.tokenizers import TextTokenizer
+from aimcore.contracts.trunks import TrunkModule
+
+Skill = Literal["embed", "caption"]
+"""What modules of an objective can do once trained: embed images and texts in one space, or caption images."""
+
+
+class Objective(Component, ABC):
+    """What is minimised. A component made of components: it names exactly the parts it needs."""
+
+    __slots__ = ()
+    role: ClassVar[str] = "objectives"
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Extra renderings of each crop that its module reads from ``batch.views``."""
+        return ()
+
+    @property
+    def text(self) -> tuple[TextTokenizer, int] | None:
+        """The tokenizer and context length of ``batch.text``; None where no text is read."""
+        return None
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """What it asks of a trunk; compared with :attr:`Trunk.can` before anything is built."""
+        return frozenset()
+
+    @property
+    def can(self) -> frozenset[Skill]:
+        """What its module can do besides giving losses."""
+        return frozenset()
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether a batch's loss is the sum of its samples' losses; one that is not cannot be accumulated."""
+        return True
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        """Yield why this objective cannot train on images of ``grid`` (for example, a prefix as long as the image)."""
+        return ()
+
+    def problems_with_data(self, source: OpenSource) -> Iterable[str]:
+        """Yield why this objective cannot train on or be validated with samples of ``source`` (no labels, say)."""
+        return ()
+
+    @property
+    def validation_prefix(self) -> int | None:
+        """Prefix length used by every validation loss; None where no prefix is configured."""
+        return None
+
+    @abstractmethod
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        """The trunk together with heads, decoders and towers."""
+
+    def reading(self, images: Images) -> Reading:
+        """How a probe should have the trunk read ``images``: this objective's order (attention is the probe's own)."""
+        return Reading()
+
+
+class PredictedPatches(NamedTuple):
+    """What an objective takes the patches of a batch to look like, in raster order, for pictures.
+
+    ``patches_BNF``: pixels as in ``batch.images``; of no meaning where ``predicted_BN`` is False, because the patch
+    was given (or is padding).
+    """
+
+    patches_BNF: Tensor
+    predicted_BN: Tensor
+
+
+class ObjectiveModule(nn.Module, ABC):
+    """A trunk with everything its training needs. ``forward(batch)`` is all the engine sees."""
+
+    trunk: TrunkModule
+    """The trunk that ``build(trunk)`` was given: probes read it, and weights are found by this name."""
+
+    @abstractmethod
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """Number of scored targets per loss, known before any forward. Same names as the losses."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The losses of this batch."""
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Move this module's own state, such as an average of the weights (an EMA teacher). Optional.
+
+        Called on every rank once per update, not per micro-batch, without gradients. All of this module's parameters
+        are whole and float32 during the call, at every ZeRO stage and precision, to be read: what this changes are
+        buffers, which stay float32, whole and in checkpoints too. :func:`aimcore.layers.frozen_copy` makes a copy of a
+        module whose weights are buffers, and :func:`aimcore.layers.move_average` moves it. No module is called here.
+
+        What depends on data must be added up over ranks here, and be the same on all of them afterwards.
+
+        Args:
+            step: updates done, this one included.
+            num_steps: updates that the whole run has.
+        """
+
+    def predicted_patches(self, batch: Batch) -> PredictedPatches:
+        """The predictions behind the losses of this batch, as pixels. Optional, for pictures.
+
+        Raises:
+            NotImplementedError: this objective predicts no patches, or its target cannot be turned into pixels.
+        """
+        raise NotImplementedError(f"{type(self).__name__} predicts no patches that could be drawn")
+
+    def embed_images(self, images: Images) -> Tensor:
+        """``[B, E]`` of unit length: images in the space that their captions are in. Optional, see ``Objective.can``.
+
+        Raises:
+            NotImplementedError: this objective embeds nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not embed images")
+
+    def embed_texts(self, text: Text) -> Tensor:
+        """``[B, E]`` of unit length: captions in the space that images are in. Optional, see ``Objective.can``.
+
+        Raises:
+            NotImplementedError: this objective embeds nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not embed text")
+
+    def start_caption(self, images: Images) -> CaptionStart:
+        """Read the images, each once: logits of the first token, and the state to go on from.
+
+        Optional, see ``Objective.can``. Images are read as evaluation reads them, which an objective's documentation
+        tells: without a prefix, for example, where the prefix was random in training.
+
+        Raises:
+            NotImplementedError: this objective writes no captions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} writes no captions")
+
+    def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
+        raise NotImplementedError(f"{type(self).__name__} writes no captions")
+
+    def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
+        """``[B]`` in nats: the log-probability of each caption's scored tokens (``valid_BT``), given its image.
+
+        The images were read by :meth:`start_caption`, so that many captions of one image cost one reading of it: take
+        ``start.at(rows)``, one row per caption. By default token by token.
+        """
+        total_B = torch.zeros(len(start.logits_BV), dtype=torch.float64, device=start.logits_BV.device)
+        ids_BT, valid_BT = text.ids_BT.to(total_B.device), text.valid_BT.to(total_B.device)
+        logits_BV, state = start
+        for position in range(ids_BT.shape[1]):
+            picked_B = log_probabilities(logits_BV, ids_BT[:, position])
+            total_B += torch.where(valid_BT[:, position], picked_B.double(), 0.0)
+            if position + 1 < ids_BT.shape[1]:
+                logits_BV, state = self.next_token(ids_BT[:, position], state)
+        return total_B

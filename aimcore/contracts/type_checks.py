@@ -1,0 +1,209 @@
+"""Whether the fields of a value have the types that they are declared with, told in words.
+
+Types that recipes do not know (paths, callables, types that only type checkers import) are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from numbers import Real
+from typing import Any, get_args, get_origin
+
+import attrs
+
+from aimcore.contracts.field_types import (
+    NUMBERS_AND_TEXT,
+    describe,
+    field_types,
+    is_component,
+    is_literal,
+    is_literal_value,
+    is_mapping,
+    is_sequence,
+    is_union,
+    item_types,
+    members,
+    unfit_number,
+)
+from aimcore.contracts.messages import shown
+
+Misfits = list[tuple[str, str]]
+"""Paths, each with what is wrong there."""
+_TYPES = "_declared_types"
+
+
+def fit_fields(value: Any) -> Misfits:
+    """What of ``value`` has another type than declared; nothing where all fits.
+
+    Lists stand for tuples, as in recipes: they become tuples, so that what is frozen stays so.
+
+    Args:
+        value: of an attrs class, just made.
+    """
+    found: Misfits = []
+    for name, kind in _types_of(type(value)).items():
+        given = getattr(value, name)
+        made = _fitted(given, kind, name, found)
+        if made is not given:
+            object.__setattr__(value, name, made)
+    return found
+
+
+def _types_of(cls: type[Any]) -> Mapping[str, Any]:
+    """The declared types that can be judged, looked up once per class: it keeps them itself."""
+    if _TYPES not in vars(cls):
+        known = field_types(cls, unresolved=Any)
+        setattr(cls, _TYPES, {name: kind for name, kind in known.items() if _is_judged(kind)})
+    types: Mapping[str, Any] = vars(cls)[_TYPES]
+    return types
+
+
+def _is_judged(kind: Any) -> bool:
+    return (
+        kind in (*NUMBERS_AND_TEXT, None)
+        or any(judges(kind) for judges in (is_union, is_literal, is_sequence, is_mapping))
+        or is_component(kind)
+        or _is_settings(kind)
+    )
+
+
+def _is_settings(kind: Any) -> bool:
+    return isinstance(kind, type) and attrs.has(kind)
+
+
+def _fitted(value: Any, kind: Any, path: str, found: Misfits) -> Any:
+    """``value`` as ``kind``, itself wherever that is possible; what does not fit is added to ``found``."""
+    if type(value) is kind and not unfit_number(value, kind):
+        return value
+    if is_union(kind):
+        return _in_union(value, kind, path, found)
+    if is_sequence(kind):
+        return _sequence(value, kind, path, found)
+    if is_mapping(kind):
+        return _mapping(value, kind, path, found)
+    if not _is_one(value, kind):
+        found.append((path, _refusal(value, kind)))
+    return value
+
+
+def _is_one(value: Any, kind: Any) -> bool:
+    """Whether ``value`` is a ``kind``, which is no container and no union."""
+    if kind is None:
+        return value is None
+    if kind in NUMBERS_AND_TEXT:
+        # Exact: True is no whole number, and a recipe would not give numpy's numbers back.
+        is_number = type(value) is kind or (kind is float and type(value) is int)
+        return is_number and not unfit_number(value, kind)
+    if is_literal(kind):
+        return is_literal_value(value, kind)
+    return isinstance(value, kind) if is_component(kind) or _is_settings(kind) else True
+
+
+def _in_union(value: Any, kind: Any, path: str, found: Misfits) -> Any:
+    alike = []
+    for member in sorted(get_args(kind), key=lambda member: _class_of(member) is not type(value)):
+        misfits: Misfits = []
+        made = _fitted(value, member, path, misfits)
+        if not misfits:
+            return made
+        alike += [misfits] if _has_shape(value, member) else []
+    found += alike[0] if len(alike) == 1 else [(path, _refusal(value, kind))]  # its own misfits say more
+    return value
+
+
+def _has_shape(value: Any, kind: Any) -> bool:
+    return (is_sequence(kind) and isinstance(value, list | tuple)) or (is_mapping(kind) and isinstance(value, Mapping))
+
+
+def _class_of(kind: Any) -> Any:
+    """The class in a declared type: ``tuple`` of ``tuple[int, ...]``."""
+    return get_origin(kind) or kind
+
+
+def _sequence(value: Any, kind: Any, path: str, found: Misfits) -> Any:
+    origin = _class_of(kind)
+    is_set = origin is frozenset
+    if not isinstance(value, list | tuple) and not (is_set and isinstance(value, AbstractSet)):
+        found.append((path, _refusal(value, kind)))
+        return value
+    kinds = item_types(kind, len(value))
+    if len(kinds) != len(value):
+        found.append((path, f"must have {len(kinds)} items, got {len(value)}: {shown(value)}"))
+        return value
+    made = [
+        _fitted(item, below, f"{path}.{place}", found)
+        for place, (item, below) in enumerate(zip(value, kinds, strict=True))
+    ]
+    make = origin if origin in (list, frozenset) else tuple
+    is_same = isinstance(value, make) and all(one is other for one, other in zip(made, value, strict=True))
+    return value if is_same else make(made)
+
+
+def _mapping(value: Any, kind: Any, path: str, found: Misfits) -> Any:
+    if not isinstance(value, Mapping):
+        found.append((path, _refusal(value, kind)))
+        return value
+    key_kind, value_kind = get_args(kind) or (Any, Any)
+    for key in value:
+        _fitted(key, key_kind, f"{path}.{key}", found)
+    made = {key: _fitted(item, value_kind, f"{path}.{key}", found) for key, item in value.items()}
+    return value if all(made[key] is item for key, item in value.items()) else made
+
+
+def _refusal(value: Any, kind: Any) -> str:
+    cure = next((cure for member in members(kind) if (cure := _cure(value, member))), "")
+    return f"must be {describe(kind, in_python=True)}, got {shown(value)}{cure}"
+
+
+def _cure(value: Any, kind: Any) -> str:
+    """What to write instead of ``value``, where it is plain what was meant."""
+    takes_class = is_component(kind) or _is_settings(kind)
+    if isinstance(value, type):
+        return f": write {_call(value)}" if takes_class and issubclass(value, kind) else ""
+    if is_component(kind) and isinstance(value, str):
+        return _called(value, kind)
+    if takes_class and isinstance(value, Mapping):
+        return f": write {kind.__name__}(...)" if _is_settings(kind) else ""
+    if is_sequence(kind) and not isinstance(value, list | tuple) and _is_item(value, kind):
+        return (
+            f": write ({value!r},)"
+            if isinstance(value, int | float | str)
+            else f": write ({type(value).__name__}(...),)"
+        )
+    return _number(value, kind)
+
+
+def _number(value: Any, kind: Any) -> str:
+    """Why a number does not fit, or the plain number that 1e3 or numpy's stand for."""
+    if kind not in (int, float) or isinstance(value, bool) or not isinstance(value, Real):
+        return ""
+    if unfit_number(value, kind):
+        return f": {unfit_number(value, kind)}"
+    number = float(value)
+    if number.is_integer() and abs(number) < 2**63:
+        return f": write {int(number)}"
+    return f": write {number}" if kind is float else ""
+
+
+def _is_item(value: Any, kind: Any) -> bool:
+    misfits: Misfits = []
+    for below in item_types(kind, 1):
+        _fitted(value, below, "", misfits)
+    return not misfits
+
+
+def _called(name: str, role: type[Any]) -> str:
+    """The class that a recipe would mean by ``name``, if it is imported."""
+    classes = list(role.__subclasses__())
+    for cls in classes:
+        if vars(cls).get("name") == name:
+            return f": write {_call(cls)}, from {cls.__module__.partition('.')[0]}"
+        classes += cls.__subclasses__()
+    return ": names stand for components in recipes alone; import its class, and write a value of it"
+
+
+def _call(cls: type[Any]) -> str:
+    """How a value of ``cls`` is made."""
+    required = any(field.init and field.default is attrs.NOTHING for field in attrs.fields(cls))
+    return f"{cls.__name__}({'...' if required else ''})"

@@ -1,0 +1,190 @@
+"""Whether a checkpoint is sound: saved by a run like the one that asks, unchanged since, and safe to load.
+
+The files in its folder must be exactly those that a run of its ZeRO stage saves, each with the size and hash of the
+manifest. Its pickles must name nothing but the few types that DeepSpeed saves; they are read with torch's restricted
+unpickler, and only after that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from aimcore.contracts.errors import AimcoreError
+from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
+from aimcore.engine.manifest import MANIFEST, Manifest, read_manifest
+from aimcore.io.atomic_files import sha256_of
+
+WEIGHTS = "model.safetensors"
+_SAVED_TYPES = frozenset(
+    {
+        "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+        "deepspeed.runtime.zero.config.ZeroStageEnum",
+        "deepspeed.utils.tensor_fragment.fragment_address",
+    }
+)
+"""All that DeepSpeed pickles at stages 0 to 3 besides what torch itself calls safe."""
+_COUNTS = ("global_steps", "skipped_steps", "dp_world_size", "mp_world_size")
+"""Whole numbers in every file of model states."""
+
+
+def sound(checkpoint: Path, asked: Mapping[str, object]) -> Manifest:
+    """The manifest of a checkpoint that fits what is ``asked``, is as it was saved, and can be loaded.
+
+    Raises:
+        CheckpointMismatch: it was saved by another run.
+        CheckpointDamaged: it is not as it was saved, or cannot be loaded.
+    """
+    manifest = read_manifest(checkpoint)
+    saved_by = manifest.saved_by
+    differences = {name: (saved_by.get(name), value) for name, value in asked.items() if saved_by.get(name) != value}
+    if differences:
+        raise CheckpointMismatch(str(checkpoint), differences)
+    _require_exactly(needed_files(manifest), checkpoint, manifest)
+    for name in manifest.files:
+        _require_unchanged(name, checkpoint, manifest)
+    for path in sorted(checkpoint.glob("*.pt")):
+        _require_loadable(path, manifest.step)
+    return manifest
+
+
+def sound_weights(checkpoint: Path) -> Path:
+    """The file of the weights to hand on, which a checkpoint has if training ended there; it is as it was saved.
+
+    Raises:
+        CheckpointDamaged: it is not.
+    """
+    try:
+        manifest = read_manifest(checkpoint)
+        if WEIGHTS not in manifest.files:
+            raise CheckpointDamaged(str(checkpoint / WEIGHTS), "is not listed in the manifest", str(checkpoint))
+        _require_unchanged(WEIGHTS, checkpoint, manifest)
+    except CheckpointDamaged as damaged:
+        away = f"move the folder {checkpoint} elsewhere and resume that run, which then writes the weights again"
+        raise damaged.advising(f"restore it from a copy, or {away}") from None
+    return checkpoint / WEIGHTS
+
+
+def newest_sound(checkpoints: list[Path], asked: Mapping[str, object]) -> Path | None:
+    """The first of ``checkpoints`` that is sound; None where none is."""
+    for checkpoint in checkpoints:
+        try:
+            sound(checkpoint, asked)
+        except AimcoreError:
+            continue
+        return checkpoint
+    return None
+
+
+def needed_files(manifest: Manifest) -> frozenset[str]:
+    """Names of the files that DeepSpeed saves, and looks for, at the stage and number of processes of a checkpoint."""
+    stage, precision = manifest.saved_by.get("zero_stage"), manifest.saved_by.get("precision")
+    processes = manifest.saved_by.get("processes")
+    # More processes than files cannot be; so a huge number costs nothing.
+    ranks = range(min(processes, len(manifest.files) + 1)) if isinstance(processes, int) else range(1)
+    models = [f"zero_pp_rank_{rank}_" for rank in ranks] if stage == 3 else [""]
+    kind = "bf16_zero_pp_rank" if precision == "bf16" else "zero_pp_rank"
+    shards = [f"{kind}_{rank}_mp_rank_00_optim_states.pt" for rank in ranks] if stage else []
+    return frozenset([*(f"{model}mp_rank_00_model_states.pt" for model in models), *shards])
+
+
+class ReportsDamage:
+    """A context in which every error means that ``path``, a file or the folder of a checkpoint, is damaged.
+
+    Torch and DeepSpeed raise errors of any kind at content that they do not expect. Errors that are ours already pass,
+    and so does a lack of memory.
+    """
+
+    def __init__(self, path: Path, checkpoint: Path) -> None:
+        self.path = path
+        self.checkpoint = checkpoint
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, AimcoreError | MemoryError | torch.OutOfMemoryError):
+            first_line = next(iter(str(error).splitlines()), "")[:200]
+            problem = f"cannot be loaded ({type(error).__name__}: {first_line})"
+            raise CheckpointDamaged(str(self.path), problem, str(self.checkpoint)) from error
+
+
+def _require_exactly(needed: frozenset[str], checkpoint: Path, manifest: Manifest) -> None:
+    """Require that the manifest and the folder have the needed files, the weights at most, and no others."""
+    for name in sorted(needed - manifest.files.keys()):
+        raise CheckpointDamaged(str(checkpoint / MANIFEST), f"does not list {name}", str(checkpoint))
+    for name in sorted(manifest.files.keys() - needed - {WEIGHTS}):
+        raise CheckpointDamaged(str(checkpoint / MANIFEST), f"lists {name}, which is not part of it", str(checkpoint))
+    for name in sorted(set(os.listdir(checkpoint)) - manifest.files.keys() - {MANIFEST}):
+        problem = "is not listed in the manifest (if you put it there, remove it)"
+        raise CheckpointDamaged(str(checkpoint / name), problem, str(checkpoint))
+
+
+def _require_unchanged(name: str, checkpoint: Path, manifest: Manifest) -> None:
+    """Compare a file with its size and hash."""
+    problem = next(_changes(checkpoint / name, manifest.files[name]), None)
+    if problem is not None:
+        raise CheckpointDamaged(str(checkpoint / name), problem, str(checkpoint))
+
+
+def _changes(path: Path, expected: Mapping[str, Any]) -> Iterator[str]:
+    if path.is_symlink():
+        yield "is a link"
+    if not path.exists():
+        yield "is missing"
+    elif not path.is_file():
+        yield "is not a file"
+    elif path.stat().st_size != expected["bytes"]:
+        yield f"has {path.stat().st_size} bytes instead of {expected['bytes']}"
+    elif sha256_of(path) != expected["sha256"]:
+        yield "does not have the hash it was saved with"
+
+
+def _require_loadable(path: Path, step: int) -> None:
+    """Require that unpickling ``path`` can do no harm, and gives what DeepSpeed expects, as far as it can be told."""
+    with ReportsDamage(path, path.parent):
+        strange = sorted(set(_globals_of(path)) - _SAVED_TYPES)
+        if strange:
+            raise CheckpointDamaged(str(path), f"would run {', '.join(strange)} when loaded", str(path.parent))
+        content = _loaded(path)
+    problem = next(_problems(content, path.name, step), None)
+    if problem is not None:
+        raise CheckpointDamaged(str(path), problem, str(path.parent))
+
+
+def _globals_of(path: Path) -> list[str]:
+    """Names that unpickling ``path`` would look up, read without unpickling it."""
+    return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+
+
+def _loaded(path: Path) -> Any:
+    """What is in ``path``, by torch's restricted unpickler; tensors stay in the file."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _problems(content: Any, name: str, step: int) -> Iterator[str]:
+    if not isinstance(content, dict):
+        yield f"holds a value of type {type(content).__name__} instead of a dictionary"
+    elif name.endswith("optim_states.pt"):
+        if not isinstance(content.get("optimizer_state_dict"), dict):
+            yield "holds no states of the optimiser"
+    elif not isinstance(content.get("module"), dict):
+        yield "holds no states of the module"
+    else:
+        wrong = [key for key in _COUNTS if type(content.get(key)) is not int]
+        if wrong:
+            yield f"holds no number of {wrong[0]}"
+        elif content["global_steps"] != step:
+            yield f"is of step {content['global_steps']}, and the manifest of step {step}"

@@ -1,0 +1,308 @@
+"""What a run costs, before it is run: parameters, FLOPs and memory, counted on the meta device.
+
+The experiment's own trunk and objective are built without storage, and one step goes through them forward and
+backward, so the numbers follow whatever the experiment is made of.
+
+Conventions: one multiply-add is two FLOPs; matrix products, convolutions and attention are counted, element-wise work
+is not. Attention is counted in full, whatever the mask hides: a causal mask does not halve it. Nothing is recomputed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from aimcore.contracts.batches import Batch, Text
+from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.data.native import NativeSteps
+from aimcore.engine.freezing import freeze
+from aimcore.engine.module_building import module_on_meta
+from aimcore.experiment import Engine, Experiment
+
+NUM_IMAGES = 256
+"""Images of the counted step: enough that a random prefix length is near its mean."""
+
+
+class StateMemory(NamedTuple):
+    """Bytes that one process keeps throughout a run."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """Adam's two moments, and the float32 master weights where the engine keeps them."""
+
+    @property
+    def total(self) -> int:
+        """All three."""
+        return self.weights + self.gradients + self.optimizer
+
+
+@attrs.frozen(kw_only=True)
+class Cost:
+    """The cost of one experiment."""
+
+    trunk_parameters: int
+    objective_parameters: int
+    """Everything beside the trunk: heads, decoders, towers."""
+    flops_per_image: int
+    """Forward and backward, for one image, averaged over prefix lengths, and at native resolution over the images."""
+    forward_flops_per_image: int
+    flops_per_run: int
+    """From the very beginning, also where the run is a branch; see :attr:`own_flops`."""
+    own_share: float = 1.0
+    """Share of the steps that are the run's own: a branch takes up another run's."""
+    num_images: int
+    """Images that the run trains on, each as often as it is seen."""
+    patches_per_image: int
+    """At native resolution, the mean, padding included: images of large areas are fewer."""
+    state: StateMemory
+    activation_bytes_per_image: int
+    """What is kept for the backward pass of one image; the size of a micro-batch multiplies it. At native resolution,
+    this and ``micro_batch`` are those of the largest area."""
+    micro_batch: int
+    """Images per process and backward pass."""
+
+    @property
+    def parameters(self) -> int:
+        """All trained and fixed parameters."""
+        return self.trunk_parameters + self.objective_parameters
+
+    @property
+    def own_flops(self) -> float:
+        """FLOPs of the run's own steps."""
+        return self.own_share * self.flops_per_run
+
+    @property
+    def memory(self) -> int:
+        """Bytes that one process needs at the end of a forward pass."""
+        return self.state.total + self.micro_batch * self.activation_bytes_per_image
+
+
+def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
+    """Count the cost of training ``experiment`` on ``world_size`` processes, without data and without weights.
+
+    Raises:
+        InvalidValue: it has more parameters than any machine holds.
+    """
+    module = module_on_meta(experiment)
+    freeze(module, experiment.frozen)
+    if experiment.engine.precision == "bf16":
+        module.to(torch.bfloat16)
+    trunk = _num_parameters(module.trunk)
+    total = _num_parameters(module)
+    seen = _seen(experiment)
+    flops = [_flops(experiment, module, grid) for grid in seen.grids]
+    forward, step = (_run_total(seen, one) for one in zip(*flops, strict=True))
+    return Cost(
+        trunk_parameters=trunk,
+        objective_parameters=total - trunk,
+        flops_per_image=step // (NUM_IMAGES * seen.num_images),
+        forward_flops_per_image=forward // (NUM_IMAGES * seen.num_images),
+        flops_per_run=step // NUM_IMAGES,
+        own_share=_own_share(experiment),
+        num_images=seen.num_images,
+        patches_per_image=seen.num_patches // seen.num_images,
+        state=state_memory(total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)),
+        activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1]),
+        micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
+    )
+
+
+def costs_of(experiments: Sequence[Experiment], world_size: int = 1) -> dict[str, Cost]:
+    """:func:`cost_of` for each of ``experiments``, by name; those that differ in length alone are counted once."""
+    known: list[tuple[Experiment, Cost]] = []
+    for experiment in experiments:
+        alike = next((pair for pair in known if _differ_in_length_alone(experiment, pair[0])), None)
+        cost = cost_of(experiment, world_size) if alike is None else _of_length(experiment, *alike)
+        known.append((experiment, cost))
+    return {experiment.name: cost for experiment, cost in known}
+
+
+def _differ_in_length_alone(one: Experiment, other: Experiment) -> bool:
+    """Whether an image costs the same in both; at native resolution that depends on the areas that are drawn."""
+    fields = ("trunk", "objective", "data", "engine", "frozen", "seed")
+    return one.data.native is None and all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def _of_length(experiment: Experiment, other: Experiment, cost: Cost) -> Cost:
+    """The cost of ``experiment`` where ``other``, which differs in length alone, has ``cost``."""
+    num_images = experiment.data.batch_size * experiment.num_steps
+    flops = cost.flops_per_run * experiment.num_steps // other.num_steps
+    return attrs.evolve(cost, num_images=num_images, flops_per_run=flops, own_share=_own_share(experiment))
+
+
+def _own_share(experiment: Experiment) -> float:
+    before = 0 if experiment.branch is None else experiment.branch.step
+    return 1 - before / experiment.num_steps
+
+
+def state_memory(
+    num_parameters: int, engine: Engine, world_size: int, *, num_trained: int | None = None
+) -> StateMemory:
+    """Bytes of weights, gradients and optimiser state per process (ZeRO: arXiv:1910.02054, section 5).
+
+    Stage 1 shares the optimiser state among the processes, stage 2 also the gradients, stage 3 also the weights.
+    From stage 1 on, and in bf16, DeepSpeed steps on a float32 copy of the weights of its own. Of ``num_parameters``,
+    ``num_trained`` (by default all) have gradients and optimiser state.
+    """
+    trained = num_parameters if num_trained is None else num_trained
+    bytes_each = 2 if engine.precision == "bf16" else 4
+    optimizer_bytes_each = 8 if engine.zero_stage == 0 else 12
+
+    def share(number: int, bytes_per_parameter: int, from_stage: int) -> int:
+        parts = world_size if engine.zero_stage >= from_stage else 1
+        return math.ceil(number * bytes_per_parameter / parts)
+
+    return StateMemory(
+        weights=share(num_parameters, bytes_each, from_stage=3),
+        gradients=share(trained, bytes_each, from_stage=2),
+        optimizer=share(trained, optimizer_bytes_each, from_stage=1),
+    )
+
+
+def _num_parameters(module: nn.Module, *, trained: bool = False) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trained)
+
+
+class _Seen(NamedTuple):
+    """The images of a run: how many of each number of patches."""
+
+    grids: tuple[PatchGrid, ...]
+    """What the cost is counted at, the largest last: the one grid, or three of the areas."""
+    patches_S: npt.NDArray[np.int64]
+    """Patches per image, of each step or of all together."""
+    num_images_S: npt.NDArray[np.int64]
+    batch_size: int
+    """Images of a step, where there are most patches per image."""
+
+    @property
+    def num_images(self) -> int:
+        """Of the whole run."""
+        return int(self.num_images_S.sum())
+
+    @property
+    def num_patches(self) -> int:
+        """Of the whole run."""
+        return int((self.patches_S * self.num_images_S).sum())
+
+
+def _seen(experiment: Experiment) -> _Seen:
+    data = experiment.data
+    if data.native is None:
+        side = data.image_size // experiment.trunk.patch_size
+        images_S, patches_S = np.array([data.batch_size * experiment.num_steps]), np.array([side**2])
+        return _Seen((PatchGrid(side, side),), patches_S, images_S, data.batch_size)
+    steps = NativeSteps.of(data.native, experiment.seed, experiment.num_steps)
+    low, high = int(steps.area_S.min()), int(steps.area_S.max())
+    counted = tuple(PatchGrid(1, area) for area in sorted({low, (low + high) // 2, high}))
+    return _Seen(counted, steps.area_S, steps.num_images_S, int(steps.num_images_S.min()))
+
+
+def _run_total(seen: _Seen, flops: Sequence[int]) -> int:
+    """FLOPs of all images, from those of ``seen.grids``: a transformer's are a square function of the patches."""
+    if len(flops) == 1:
+        return flops[0] * seen.num_images
+    areas = [grid.num_patches for grid in seen.grids]
+    per_image_S = np.polyval(np.polyfit(areas, flops, len(areas) - 1), seen.patches_S)
+    return round(float((per_image_S * seen.num_images_S).sum()))
+
+
+def _meta_batch(experiment: Experiment, grid: PatchGrid, num_images: int, num_channels: int) -> Batch:
+    """Images without pixels; the sample numbers are real, because prefixes and masks are drawn from them."""
+    patch_size = experiment.trunk.patch_size
+    patches_BNF = torch.empty(num_images, grid.num_patches, patch_size**2 * num_channels, device="meta")
+    sides = {view.key: (grid.rows * view.pixels_per_patch, grid.columns * view.pixels_per_patch)
+             for view in experiment.objective.views}  # fmt: skip
+    return Batch(
+        images=Images(patches_BNF=patches_BNF, grids=(grid,) * num_images, patch_size=patch_size),
+        sample_numbers_B=torch.arange(num_images),
+        seed=experiment.seed,
+        labels_B=torch.zeros(num_images, dtype=torch.int64, device="meta"),
+        views={key: torch.empty(num_images, num_channels, *side, device="meta") for key, side in sides.items()},
+        text=_full_text(experiment, num_images),
+    )
+
+
+def _full_text(experiment: Experiment, num_images: int) -> Text | None:
+    """Captions as long as the context; how much shorter true ones are, only the data knows."""
+    if experiment.objective.text is None:
+        return None
+    ids_BT = torch.zeros(num_images, experiment.objective.text[1], dtype=torch.int64)
+    return Text(ids_BT=ids_BT, valid_BT=torch.ones_like(ids_BT, dtype=torch.bool))
+
+
+def _loss(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int) -> Tensor:
+    batch = _meta_batch(experiment, grid, num_images, module.trunk.num_channels)
+    with _LowPrecision(enabled=experiment.engine.precision != "fp32"):
+        losses = module(batch)
+    return torch.stack([loss.sum.float() for loss in losses.values()]).sum()
+
+
+def _flops(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> tuple[int, int]:
+    """FLOPs of the forward pass, and of forward and backward, for ``NUM_IMAGES`` images."""
+    with FlopCounterMode(display=False) as counter:
+        loss = _loss(experiment, module, grid, NUM_IMAGES)
+        forward = counter.get_total_flops()
+        loss.backward()  # type: ignore[no-untyped-call]
+    module.zero_grad(set_to_none=True)
+    return forward, counter.get_total_flops()
+
+
+def _activation_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> int:
+    """Bytes kept for backward, per image: the difference of two batches, so that casts of weights do not count."""
+    few, many = (_saved_bytes(experiment, module, grid, size) for size in (NUM_IMAGES // 2, NUM_IMAGES))
+    return (many - few) // (NUM_IMAGES - NUM_IMAGES // 2)
+
+
+def _saved_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int) -> int:
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        # Holding the storage keeps its address from being given to another one.
+        storages[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _loss(experiment, module, grid, num_images)
+    return sum(storage.nbytes() for storage in storages.values() if storage.device.type == "meta")
+
+
+_PRODUCTS = frozenset(
+    {
+        nn.functional.linear, nn.functional.conv2d, nn.functional.scaled_dot_product_attention,
+        torch.matmul, torch.bmm, torch.mm, torch.einsum, torch.baddbmm, torch.addmm,
+        Tensor.matmul, Tensor.bmm, Tensor.mm, Tensor.__matmul__,
+    }
+)  # fmt: skip
+
+
+class _LowPrecision(TorchFunctionMode):
+    """Autocast for the meta device, which torch's own does not know: products take and give bfloat16."""
+
+    def __init__(self, enabled: bool) -> None:
+        super().__init__()
+        self._enabled = enabled
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not self._enabled or func not in _PRODUCTS:
+            return func(*args, **kwargs)
+        return func(*map(_lowered, args), **{key: _lowered(value) for key, value in kwargs.items()})
+
+
+def _lowered(value: Any) -> Any:
+    """A float32 tensor as bfloat16; anything else as it is."""
+    return value.to(torch.bfloat16) if isinstance(value, Tensor) and value.dtype == torch.float32 else value

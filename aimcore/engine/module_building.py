@@ -1,0 +1,101 @@
+"""The module of an experiment, with weights that depend on nothing but the experiment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from aimcore.contracts import limits
+from aimcore.contracts.assembly import assembled
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import InvalidValue
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.randomness import keyed_bits
+from aimcore.contracts.results import Loss
+from aimcore.engine.freezing import freeze
+from aimcore.engine.initial_weights import load_weights
+from aimcore.experiment import Experiment, Precision
+
+
+def seed_of(seed: int, purpose: str, number: int = 0) -> int:
+    """A seed for torch's generators: 63 bits of (seed, purpose, number)."""
+    return int(keyed_bits(seed, purpose, number)) >> 1
+
+
+def build_module(experiment: Experiment) -> ObjectiveModule:
+    """The trunk and objective with fresh weights: the same on every rank, at every ZeRO stage, every time.
+
+    It is built whole, in float32, in the memory of each process, and partitioned later: at stage 3 a process needs room
+    for one full copy of the weights while starting. torch's generator is left as it was.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(experiment.seed, "weights"))
+        return assembled(experiment.trunk, experiment.objective)
+
+
+def module_on_meta(experiment: Experiment) -> ObjectiveModule:
+    """The trunk and objective without storage: only names and shapes.
+
+    Raises:
+        InvalidValue: they have more parameters than any machine holds.
+    """
+    with torch.device("meta"):
+        module = assembled(experiment.trunk, experiment.objective)
+    counts = {"trunk": _num_parameters(module.trunk), "objective": _num_parameters(module)}
+    counts["objective"] -= counts["trunk"]
+    if sum(counts.values()) > limits.PARAMETERS:
+        largest = max(counts, key=lambda part: counts[part])
+        message = (
+            f"trunk and objective together may have at most {limits.PARAMETERS:.0e} parameters, and these have "
+            f"{counts['trunk']:.1e} and {counts['objective']:.1e}: make it narrower or shallower"
+        )
+        raise InvalidValue(f"Experiment {experiment.name!r}", [(largest, message)])
+    return module
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def initial_module(experiment: Experiment) -> ObjectiveModule:
+    """What training begins with: :func:`build_module` with the experiment's initial weights, and its parts frozen.
+
+    Raises:
+        WeightsNotFound, WeightsMismatch: the initial weights cannot be used.
+        InvalidValue: nothing can be frozen by a name, or nothing is left to train.
+    """
+    module = build_module(experiment)
+    if experiment.initial_weights is not None:
+        load_weights(experiment, module)
+    freeze(module, experiment.frozen)
+    return module
+
+
+class InPrecision(nn.Module):
+    """An objective module run in the experiment's precision; what DeepSpeed is given to train.
+
+    "autocast" and "bf16" both run under bfloat16 autocast. With "bf16" the weights are bfloat16 too, and a norm's input
+    is brought to the type of its weights, as LayerNorm on CPUs demands. Losses leave as float32.
+    """
+
+    def __init__(self, objective: ObjectiveModule, precision: Precision) -> None:
+        super().__init__()
+        self.objective = objective
+        self.precision = precision
+        if precision == "bf16":
+            for part in objective.modules():
+                if isinstance(part, nn.LayerNorm | nn.RMSNorm) and part.weight is not None:
+                    part.register_forward_pre_hook(_as_its_weight)
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """The losses of ``batch``, their sums in float32."""
+        device = batch.images.patches_BNF.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision != "fp32"):
+            losses = self.objective(batch)
+        return {name: loss._replace(sum=loss.sum.float()) for name, loss in losses.items()}
+
+
+def _as_its_weight(norm: nn.LayerNorm | nn.RMSNorm, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs[0].to(norm.weight.dtype), *inputs[1:])

@@ -1,0 +1,280 @@
+"""The training loop: data in, steps, lines and checkpoints out; it can stop anywhere and go on as if it never had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import attrs
+from loguru import logger
+
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.data import train_steps
+from aimcore.data.unreadable import Unreadable
+from aimcore.engine import checkpoints
+from aimcore.engine.agreement import on_every_rank, on_first_rank
+from aimcore.engine.distributed import any_rank, barrier, start
+from aimcore.engine.engine_errors import TrainingDiverged
+from aimcore.engine.interruption import Interruption
+from aimcore.engine.metrics_file import METRICS_FILE, Line, in_ranges, mean_losses, missing_steps, read_metrics
+from aimcore.engine.progress import Progress, progress_for
+from aimcore.engine.recording import Recorder
+from aimcore.engine.saved_checkpoints import newest, require_new
+from aimcore.engine.training_engine import StepResult, TrainingEngine
+from aimcore.experiment import Experiment
+from aimcore.io.atomic_files import CannotWrite, make_folder
+
+
+@attrs.frozen(eq=False)
+class TrainingResult:
+    """How training ended. ``engine`` still holds the trained module, for evaluation; close it afterwards."""
+
+    status: Literal["finished", "interrupted"]
+    """A run that was interrupted in its last step has done all of them, and saved its weights."""
+    num_steps: int
+    """Updates done, those before a resumption included."""
+    losses: Mapping[str, float]
+    """Mean of each loss over the last 100 lines of ``metrics.jsonl``."""
+    patches_per_second: float | None
+    """Rate of this process's steps, all ranks together, without start-up, its first step and saving; None without."""
+    seconds: float
+    """Wall time of training with start-up, that before a resumption included."""
+    engine: TrainingEngine
+    missing_metrics: str = ""
+    """Logged steps whose lines ``metrics.jsonl`` has lost, such as ``"4 to 8"``; empty if it has all of them."""
+    num_unreadable: int = 0
+    """Reads of this process that failed since it started; other samples took their places."""
+
+    @property
+    def module(self) -> ObjectiveModule:
+        """The trained objective module. At ZeRO stage 3 all ranks must run the same number of forwards."""
+        return self.engine.module
+
+
+def train(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    keep_steps: Collection[int] = (),
+) -> TrainingResult:
+    """Train ``experiment`` in ``folder``: ``metrics.jsonl`` and ``checkpoints/`` are written there.
+
+    Ctrl-C, SIGTERM, SIGHUP and the death of the launcher save a checkpoint after the step at hand and return with
+    status "interrupted"; a signal that this process ignores stays ignored. Every rank calls this, with one file system
+    among them, and no other run may be using ``folder``. A branch begins with the checkpoint of the run it leaves, in
+    the folder beside ``folder``, unless it has one of its own to resume from.
+
+    Args:
+        experiment: what to train.
+        folder: the run's folder; ``recipe.json`` in it, if any, is shown to trackers.
+        resume: go on from the newest complete checkpoint, where there is one; without, a folder with checkpoints is
+            refused.
+        progress: show how far it is (rank 0 only).
+        keep_steps: steps whose checkpoints are kept besides the newest, for other runs to begin with.
+
+    Raises:
+        RunFolderError: there are checkpoints, and they are not to be resumed from.
+        TrainingDiverged: a loss or the gradient is not finite.
+        NothingToBeginWith: it is a branch, and the other run has no such checkpoint.
+        CheckpointDamaged, CheckpointMismatch: the checkpoint to begin or go on with cannot be used.
+    """
+    started = time.perf_counter()
+    start(experiment.engine.num_threads)
+    on_every_rank(lambda: make_folder(folder))
+    with ExitStack() as on_error:
+        engine = on_error.enter_context(TrainingEngine(experiment))
+        earlier = _begin(engine, folder, resume=resume)
+        run = _Run(engine, folder, started - earlier, progress=progress, keep_steps=keep_steps)
+        with _naming_what_is_safe(folder):
+            status = run.steps()
+        on_error.pop_all()
+    barrier()  # rank 0 has written its last line
+    lines = read_metrics(folder)
+    missing = _missing(experiment, lines, engine.step_number)
+    losses = mean_losses(lines)
+    return TrainingResult(
+        status=status,
+        num_steps=engine.step_number,
+        losses=losses,
+        patches_per_second=run.patches_per_second,
+        seconds=run.seconds,
+        engine=engine,
+        missing_metrics=missing,
+        num_unreadable=run.unreadable.num_failed,
+    )
+
+
+def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
+    """Load what the run goes on from, if anything; gives the seconds it has been trained for."""
+    experiment = engine.experiment
+    if not resume:
+        on_first_rank(lambda: require_new(folder))
+    manifest = checkpoints.resume(engine, folder) if resume else None
+    if manifest:
+        logger.info("{}: going on from step {}", experiment.name, manifest.step)
+        on_first_rank(lambda: _warn_of_missing(experiment, folder, manifest.step))
+        return manifest.seconds
+    branch = experiment.branch
+    if branch is not None:
+        checkpoints.begin_branch(engine, folder, branch)
+        logger.info("{}: branching from {} at step {}", experiment.name, branch.experiment, branch.step)
+    return 0.0
+
+
+def _warn_of_missing(experiment: Experiment, folder: Path, num_done: int) -> None:
+    missing = _missing(experiment, read_metrics(folder), num_done)
+    if missing:
+        logger.warning(
+            "{}: {} has lost the lines of steps {}, before the checkpoint of step {}. Training goes on and gives the "
+            "same weights; the summary records what is missing. If you have a copy of the file, stop, put it back, and "
+            "resume again",
+            experiment.name,
+            folder / METRICS_FILE,
+            missing,
+            num_done,
+        )
+
+
+def _missing(experiment: Experiment, lines: Sequence[Line], num_done: int) -> str:
+    return in_ranges(missing_steps(lines, experiment, num_done), experiment.log_every)
+
+
+@contextmanager
+def _naming_what_is_safe(folder: Path) -> Iterator[None]:
+    """Add to the error of a refused write what it leaves to go on from."""
+    try:
+        yield
+    except CannotWrite as error:
+        last = newest(folder)
+        safe = (
+            f"The last complete checkpoint is {last}; --resume goes on from it" if last else "No checkpoint was saved"
+        )
+        raise error.saying(safe) from error
+
+
+class _Rate:
+    """Patches per second, without the first step: it pays for allocations and for starting the data loader."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._patches = 0
+        self._seconds = 0.0
+
+    def add(self, num_patches: int, seconds: float) -> None:
+        """Count a step."""
+        if self._first is None:
+            self._first = (num_patches, seconds)
+        else:
+            self._patches += num_patches
+            self._seconds += seconds
+
+    @property
+    def value(self) -> float | None:
+        """The rate; that of the first step if there is no other, None if there is none at all."""
+        if self._seconds:
+            return self._patches / self._seconds
+        return self._first[0] / self._first[1] if self._first else None
+
+
+class _Run:
+    """The steps of one process, from where the engine stands to the end."""
+
+    def __init__(
+        self, engine: TrainingEngine, folder: Path, started: float, *, progress: bool, keep_steps: Collection[int]
+    ) -> None:
+        self.engine = engine
+        self.keep_steps = keep_steps
+        self.experiment = engine.experiment
+        self.folder = folder
+        self.started = started
+        self.shows_progress = progress and engine.world.is_first
+        self._rate = _Rate()
+        self.unreadable = Unreadable(self.experiment.data)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.perf_counter() - self.started
+
+    @property
+    def patches_per_second(self) -> float | None:
+        """Of the steps of this process; None if there were none."""
+        return self._rate.value
+
+    def steps(self) -> Literal["finished", "interrupted"]:
+        """Train until the end or an interruption, and save."""
+        first = self.engine.step_number
+        interrupted = False
+        with ExitStack() as stack:
+            interruption = stack.enter_context(Interruption())
+            recorder = Recorder(self.experiment, self.folder, first, writes=self.engine.world.is_first)
+            on_every_rank(lambda: stack.enter_context(recorder))
+            shown = stack.enter_context(self._progress(first))
+            batches = stack.enter_context(closing(on_every_rank(lambda: self._batches(first))))
+            while self.engine.step_number < self.experiment.num_steps and not interrupted:
+                interrupted = self._step(batches, interruption, recorder, shown).interrupted
+                if interrupted:
+                    logger.warning("{}: interrupted, saving; Ctrl-C again aborts at once", self.experiment.name)
+                self._save(recorder, is_last=interrupted)
+            # It may have come while the last checkpoint was written, and ends the study all the same.
+            interrupted = interrupted or any_rank(interruption.requested)
+            recorder.status = "interrupted" if interrupted else "finished"
+        return "interrupted" if interrupted else "finished"
+
+    def _step(
+        self, batches: Iterator[list[Batch]], interruption: Interruption, recorder: Recorder, shown: Progress
+    ) -> StepResult:
+        begun = time.perf_counter()
+        micro_batches = next(batches)
+        waited = time.perf_counter() - begun
+        step = self.engine.step_number
+        try:
+            result = self.engine.step(micro_batches, lambda: interruption.requested)
+        except TrainingDiverged as error:
+            last = newest(self.folder)
+            saved = str(last) if last else None
+            raise TrainingDiverged(error.step, error.losses, error.gradient_norm, saved) from None
+        seconds = time.perf_counter() - begun
+        self._rate.add(result.num_patches, seconds)
+        recorder.record(step, result, data_seconds=waited, seconds=seconds)
+        shown.update(result, step + 1)
+        return result
+
+    def _save(self, recorder: Recorder, *, is_last: bool) -> None:
+        every, done = self.experiment.checkpoint_every, self.engine.step_number
+        is_final = done == self.experiment.num_steps
+        if is_last or is_final or (every and done % every == 0):
+            on_first_rank(recorder.sync)  # no checkpoint whose metrics a power cut could still take
+            checkpoints.save(self.engine, self.folder, seconds=self.seconds, final=is_final, keep_steps=self.keep_steps)
+
+    def _progress(self, first: int) -> Progress:
+        experiment = self.experiment
+        return progress_for(
+            experiment.name,
+            shown=self.shows_progress,
+            first_step=first,
+            num_steps=experiment.num_steps,
+        )
+
+    def _batches(self, first: int) -> Generator[list[Batch]]:
+        experiment, world = self.experiment, self.engine.world
+        return train_steps(
+            experiment.data,
+            experiment.data.train.open(),
+            patch_size=experiment.trunk.patch_size,
+            views=experiment.objective.views,
+            text=experiment.objective.text,
+            seed=experiment.seed,
+            first_step=first,
+            num_steps=experiment.num_steps - first,
+            rank=world.rank,
+            world_size=world.size,
+            accumulation_steps=experiment.engine.accumulation_steps,
+            unreadable=self.unreadable,
+        )

@@ -1,0 +1,75 @@
+"""What features depend on, as plain values and as one short key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import AimcoreError
+from aimcore.evaluation.ranks import gather_rows
+from aimcore.registry.plugins import installed
+
+Description = Mapping[str, Any]
+
+
+def key_of(description: Description) -> str:
+    """32 hexadecimal digits that differ wherever ``description`` does."""
+    text = json.dumps(description, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def described(value: Any) -> Any:
+    """``value`` as JSON holds it: every field of a component, its class, and the version of what supplies it."""
+    if attrs.has(type(value)):
+        fields = {field.name: described(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **_supplier(value), **fields}
+    if isinstance(value, Mapping):
+        return {str(key): described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+
+
+def _supplier(value: object) -> dict[str, str]:
+    if not isinstance(value, Component):
+        return {}
+    try:
+        supplier = installed().registry(value.role).supplier_of(value.name)
+    except AimcoreError:  # of no installed plugin: its class is all there is to say
+        return {}
+    return {"supplied_by": f"{supplier.distribution} {supplier.version}"}
+
+
+def software() -> dict[str, str]:
+    """The version whose extraction made the features."""
+    return {"aimcore": version("aimcore")}
+
+
+def weights_digest(module: nn.Module, device: torch.device) -> str:
+    """A digest of all parameters and buffers, the same on every process.
+
+    Where parameters are partitioned over processes (ZeRO stage 3), each process digests its part, and the digests are
+    put together: the same weights then have another digest for each number of processes.
+
+    Args:
+        module: whose weights.
+        device: where processes exchange tensors.
+    """
+    own = hashlib.sha256()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        # DeepSpeed keeps a process's part of a partitioned parameter there; the parameter itself is empty.
+        held: Tensor = getattr(tensor, "ds_tensor", tensor)
+        flat = held.detach().reshape(-1).cpu().contiguous()
+        own.update(f"{name} {held.dtype} {tuple(tensor.shape)}".encode())
+        own.update(flat.view(torch.uint8).numpy().data)
+    parts = gather_rows(torch.frombuffer(bytearray(own.digest()), dtype=torch.uint8)[None], device)
+    distinct = torch.unique_consecutive(parts, dim=0)
+    return hashlib.sha256(distinct.numpy().tobytes()).hexdigest()

@@ -1,0 +1,119 @@
+"""Protocol cards: what a reader must know to compare a score with another's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from aimcore.contracts.evaluations import Evaluation
+from aimcore.contracts.objectives import Objective
+from aimcore.contracts.orderings import Ordering
+from aimcore.contracts.probes import Probe
+from aimcore.contracts.results import Score
+from aimcore.evaluation.evaluation_data import OpenEvaluationData
+from aimcore.evaluation.feature_tables import FeatureKind
+from aimcore.evaluation.probe_images import ProbeImages, probe_sources
+from aimcore.evaluation.probe_sizes import ProbeSize, probe_sizes
+from aimcore.evaluation.raw_pixels import DESCRIPTIONS
+from aimcore.experiment import Experiment
+from aimcore.recipe.writing import plain
+
+HELD_OUT = 0.1
+"""Share of the training images that settings are chosen on."""
+HELD_OUT_RULE = f"{HELD_OUT:.0%} of each training class, by hash of the image's number"
+_AT_OWN_SIZE = "not measured here: probed at the experiment's own image size only"
+SELECTION = "chosen on held-out train; the papers report the best of the grid and describe no held-out choice"
+
+
+def protocol_card(
+    images: ProbeImages,
+    probe: Probe,
+    kind: FeatureKind,
+    *,
+    sizes: Mapping[str, int],
+    choices: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """How ``probe`` was trained and tested, as plain values for a JSON file.
+
+    Args:
+        images: what was probed on.
+        probe: the probe, whose settings are written out in full.
+        kind: what it was fed.
+        sizes: images in the splits ``"train"``, ``"held_out"`` and ``"test"``; unreadable ones are not among them.
+        choices: what the probe chose on the trained trunk, on the untrained one, and on raw pixels.
+    """
+    experiment = images.experiment
+    return {
+        "probe": probe.name,
+        "paper": probe.paper,
+        "departures": list(probe.departures()),
+        "settings": attrs.asdict(probe),  # type: ignore[arg-type]  # components are attrs classes
+        "splits": _splits(experiment, sizes),
+        "train_images": _train_images(sizes, len(images.train)),
+        "num_classes": images.num_classes,
+        "held_out_rule": HELD_OUT_RULE if probe.holds_out else "none is held out",
+        "selection": SELECTION if probe.holds_out else "nothing is chosen",
+        "reads": kind.reads,
+        "layers": list(kind.layers),
+        "layer_outputs": "raw, averaged" if kind.layers else "the trunk's own output, after its final norm",
+        "raw_pixels": DESCRIPTIONS[kind.reads] if images.size.is_own else _AT_OWN_SIZE,
+        "untrained": "the same trunk with fresh weights" if images.size.is_own else _AT_OWN_SIZE,
+        "size": _size(images.size),
+        "attention": experiment.probe_attention,
+        "order": _order(experiment.objective),
+        "transform": images.size.transform(experiment.data),
+        "augmentation": "none: probes train on features of the evaluation transform (the papers augment)",
+        "precision": experiment.engine.precision,
+        "seed": experiment.seed,
+        "choices": {name: dict(choice) for name, choice in choices.items()},
+    }
+
+
+def evaluation_card(
+    material: OpenEvaluationData, evaluation: Evaluation, scores: Mapping[str, Score]
+) -> dict[str, Any]:
+    """How ``scores`` were measured, as plain values for a JSON file.
+
+    Args:
+        material: what was measured on.
+        evaluation: the evaluation, whose settings are written out in full.
+        scores: what it gave.
+    """
+    experiment, text = material.experiment, material.tokenizer
+    return {
+        "evaluation": evaluation.name,
+        "paper": evaluation.paper,
+        "settings": attrs.asdict(evaluation),  # type: ignore[arg-type]  # components are attrs classes
+        "judged": {name: score.num for name, score in scores.items()},
+        **evaluation.protocol(material),
+        "text": None if text is None else {"tokenizer": text[0].name, "context_length": text[1]},
+        "order": _order(experiment.objective),
+        "transform": next(probe_sizes(experiment)).transform(experiment.data),
+        "precision": experiment.engine.precision,
+    }
+
+
+def _splits(experiment: Experiment, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Where each split's images are from, and how many; held-out ones are taken from the training source."""
+    train, test = probe_sources(experiment)
+    sources = {"train": plain(train), "held_out": "as train", "test": plain(test)}
+    return {split: {"source": sources[split], "num_images": size} for split, size in sizes.items()}
+
+
+def _train_images(sizes: Mapping[str, int], available: int) -> dict[str, Any]:
+    """How many of the training source's images were read, held-out ones among them."""
+    used = sizes["train"] + sizes["held_out"]
+    rule = "all" if used == available else "by hash of the image's number, among those that could be read"
+    return {"used": used, "available": available, "chosen": rule}
+
+
+def _order(objective: Objective) -> str:
+    """The name of the objective's ordering; an objective without one reads in raster order."""
+    parts = (getattr(objective, field.name) for field in attrs.fields(type(objective)))  # type: ignore[arg-type]
+    return ", ".join(part.name for part in parts if isinstance(part, Ordering)) or "raster"
+
+
+def _size(size: ProbeSize) -> str:
+    return f"{size.image_size} px" if size.native_area is None else f"native, up to {size.native_area} patches"

@@ -1,0 +1,156 @@
+"""Which texts go with which images: similarities of all pairs, and how well they rank what belongs together.
+
+Shape suffixes: B batch, T text tokens, E embedding width, Q queries, C candidates (texts of images, or the reverse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from math import comb
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from aimcore.contracts.batches import Batch, Text
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.evaluations import EvaluationData
+from aimcore.contracts.images import Images
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.sources import OpenSource
+
+TOKENS_PER_FORWARD = 2**15
+"""Of images and captions, those that are kept included, in one forward of a decoder that judges captions."""
+_IMAGES_AT_ONCE = 16
+
+
+class NonFiniteSimilarity(AimcoreError):
+    """Similarities are no numbers, so nothing can be ranked by them."""
+
+
+def similarities(
+    module: ObjectiveModule,
+    data: EvaluationData,
+    source: OpenSource,
+    texts: Sequence[str],
+    indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """How alike images and texts are: cosines of their embeddings, or the texts' log-likelihoods in nats.
+
+    Each image is read once, by the process that has it. Every process calls this, and all get the same.
+
+    Args:
+        module: a module whose objective can ``"embed"``, or else ``"caption"``.
+        data: the experiment's data.
+        source: where the images are.
+        texts: what they are compared with.
+        indices: which images; all by default.
+
+    Returns:
+        Places in the source ``[n]``, ascending, and similarities ``[n, len(texts)]`` in float64, on the CPU.
+
+    Raises:
+        NonFiniteSimilarity: some are NaN or infinite.
+    """
+    if "embed" in data.objective.can:
+        return compared(module, data, source, embedded_texts(module, data, texts), indices)
+    text = data.encode(texts)
+    return _finite(*data.rows(lambda batch: caption_likelihoods(module, batch, text), source, indices))
+
+
+def compared(
+    module: ObjectiveModule,
+    data: EvaluationData,
+    source: OpenSource,
+    embedded_CE: Tensor,
+    indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`similarities`, with the embeddings ``[C, E]`` of texts: ``[n, C]`` products with those of images.
+
+    Raises:
+        NonFiniteSimilarity: some are NaN or infinite.
+    """
+    numbers_n, image_nE = data.rows(lambda batch: module.embed_images(batch.images), source, indices)
+    return _finite(numbers_n, image_nE.double() @ embedded_CE.T)
+
+
+def embedded_texts(module: ObjectiveModule, data: EvaluationData, texts: Sequence[str]) -> Tensor:
+    """``[len(texts), E]`` of unit length, in float64 on the CPU."""
+    text = data.encode(texts)
+    blocks = _blocks(torch.arange(len(texts)), data.batch_size)
+    return torch.cat([module.embed_texts(_rows(text, part)) for part in blocks]).double().cpu()
+
+
+def _finite(numbers_n: Tensor, found_nC: Tensor) -> tuple[Tensor, Tensor]:
+    if not bool(found_nC.isfinite().all()):
+        raise NonFiniteSimilarity("some similarities of images and texts are no finite numbers: training has diverged")
+    return numbers_n, found_nC
+
+
+def caption_likelihoods(
+    module: ObjectiveModule, batch: Batch, text: Text, *, tokens: int = TOKENS_PER_FORWARD
+) -> Tensor:
+    """``[B, C]`` float64: the log-likelihood of each of C captions for each image, in nats.
+
+    Images are read once each. Captions are taken in order of their length and cut behind the longest at hand: no token
+    sees what stands behind it.
+    """
+    lengths_C = text.valid_BT.int().cumsum(1).argmax(1) + 1
+    order_C = lengths_C.argsort()
+    found = []
+    for images in _parts(batch.images):
+        start = module.start_caption(images)
+        num_images, kept = start.state.seen_BL.shape
+        columns = []
+        for part in _blocks(order_C, max(1, tokens // (num_images * (kept + text.ids_BT.shape[1])))):
+            captions = _cut(_rows(text, part.repeat(num_images)), int(lengths_C[part].max()))
+            judged = start.at(torch.arange(num_images).repeat_interleave(len(part)))
+            likelihoods = module.caption_log_likelihoods(judged, captions).double().cpu()
+            columns.append(likelihoods.reshape(num_images, -1))
+        found.append(torch.cat(columns, dim=1)[:, order_C.argsort()])
+    return torch.cat(found)
+
+
+def _blocks(places: Tensor, size: int) -> Iterator[Tensor]:
+    for first in range(0, len(places), size):
+        yield places[first : first + size]
+
+
+def _parts(images: Images) -> Iterator[Images]:
+    for first in range(0, len(images.grids), _IMAGES_AT_ONCE):
+        part = slice(first, first + _IMAGES_AT_ONCE)
+        sizes = None if images.sizes is None else images.sizes[part]
+        yield attrs.evolve(images, patches_BNF=images.patches_BNF[part], grids=images.grids[part], sizes=sizes)
+
+
+def _rows(text: Text, rows: Tensor) -> Text:
+    return Text(ids_BT=text.ids_BT[rows], valid_BT=text.valid_BT[rows])
+
+
+def _cut(text: Text, length: int) -> Text:
+    return Text(ids_BT=text.ids_BT[:, :length], valid_BT=text.valid_BT[:, :length])
+
+
+def hits(similarities_QC: Tensor, right_QC: Tensor, k: int) -> Tensor:
+    """``[Q]`` bool: whether a right candidate is among each query's first k.
+
+    Ties count against it: a wrong candidate that is as similar as the best right one stands before it, so that a model
+    that finds everything alike finds nothing.
+    """
+    best_Q1 = similarities_QC.masked_fill(~right_QC, -torch.inf).amax(1, keepdim=True)
+    num_before_Q = ((similarities_QC >= best_Q1) & ~right_QC).sum(1)
+    return (num_before_Q < k) & right_QC.any(1)
+
+
+def chance_of_hits(right_QC: Tensor, k: int) -> float:
+    """The expected share of hits of candidates in random order.
+
+    With h right ones among C it is 1 - C(C - h, k) / C(C, k): the k first ones are not all wrong.
+    """
+    num = right_QC.shape[1]
+    k = min(k, num)
+    found = [1 - Fraction(comb(num - int(right), k), comb(num, k)) for right in right_QC.sum(1).tolist()]
+    return float(sum(found) / len(found))

@@ -1,0 +1,62 @@
+"""Whether a trunk can do what an objective needs of it, and which setting would help where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args
+
+import attrs
+
+from aimcore.contracts.component import Component
+from aimcore.contracts.errors import InvalidValue, Problem
+from aimcore.contracts.field_types import field_types, is_literal, is_union
+from aimcore.contracts.objectives import Objective
+from aimcore.contracts.trunks import Trunk
+
+C = TypeVar("C", bound=Component)
+
+
+def capability_problems(objective: Objective, trunk: Trunk) -> Iterable[Problem]:
+    """Yield what ``objective`` requires and ``trunk`` lacks, with the settings that would help."""
+    lacking = _lacking(objective, trunk)
+    if lacking:
+        yield Problem(
+            "objective",
+            f"{objective.name!r} needs a trunk that can {' and '.join(map(repr, sorted(lacking)))}; {trunk.name!r} can "
+            f"{', '.join(map(repr, sorted(trunk.can))) or 'nothing of that kind'}{_cure(objective, trunk)}",
+        )
+
+
+def _lacking(objective: Objective, trunk: Trunk) -> frozenset[str]:
+    # Any collection will do: a stranger's may be a tuple.
+    return frozenset(objective.needs) - frozenset(trunk.can)
+
+
+def _cure(objective: Objective, trunk: Trunk) -> str:
+    """The settings of either, each enough on its own, with which the two fit."""
+    of_trunk = [f"trunk.{text}" for text, other in _with_one_change(trunk) if not _lacking(objective, other)]
+    of_objective = [f"objective.{text}" for text, other in _with_one_change(objective) if not _lacking(other, trunk)]
+    cures = of_trunk + of_objective
+    return f": set {' or '.join(cures)}, or use another trunk" if cures else ""
+
+
+def _with_one_change(component: C) -> Iterator[tuple[str, C]]:
+    """``component`` with one field set to another of the few values that it may have."""
+    for name, kind in field_types(type(component), unresolved=Any).items():
+        for value in _few_values(kind):
+            if value != getattr(component, name):
+                try:
+                    yield f"{name}={value!r}", cast(C, attrs.evolve(cast(Any, component), **{name: value}))
+                except InvalidValue:
+                    continue  # not without other changes
+
+
+def _few_values(kind: Any) -> Iterator[Any]:
+    for member in get_args(kind) if is_union(kind) else (kind,):
+        if member is NoneType:
+            yield None
+        elif member is bool:
+            yield from (True, False)
+        elif is_literal(member):
+            yield from get_args(member)

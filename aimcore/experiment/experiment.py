@@ -1,0 +1,118 @@
+"""One run: everything that determines its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from aimcore.contracts import limits
+from aimcore.contracts.component import Checked, at_least, settings
+from aimcore.contracts.errors import Problem
+from aimcore.contracts.evaluations import Evaluation
+from aimcore.contracts.objectives import Objective
+from aimcore.contracts.probes import Probe
+from aimcore.contracts.trackers import Tracker
+from aimcore.contracts.trunks import Trunk
+from aimcore.experiment.capabilities import capability_problems
+from aimcore.experiment.data import Data
+from aimcore.experiment.initialization import Branch, Weights
+from aimcore.experiment.names import name_problems
+from aimcore.experiment.sizes import native_size_problems, probe_size_problems, training_size_problems
+from aimcore.experiment.training import Engine, Optimizer, Schedule
+
+
+@settings
+class Experiment(Checked):
+    """One run: everything that determines its numbers."""
+
+    name: str
+    data: Data
+    trunk: Trunk
+    objective: Objective
+    num_steps: int
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    engine: Engine = Engine()
+    probes: tuple[Probe, ...] = ()
+    probe_attention: Literal["bidirectional", "causal"] = "bidirectional"
+    """Attention of the frozen trunk while it is probed (arXiv:2401.08541, Table 3d)."""
+    probe_image_sizes: tuple[int, ...] = ()
+    """Further image sizes to probe at, in pixels, besides ``data.image_size`` (arXiv:2411.14402, Table 6); their scores
+    are called ``linear@448`` and the like."""
+    probe_native_area: int | None = None
+    """Probe also at the images' own aspect ratios, each resized to fit in so many patches; the scores are called
+    ``linear@native`` and the like."""
+    evaluations: tuple[Evaluation, ...] = ()
+    trackers: tuple[Tracker, ...] = ()
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; None saves at the end and on interruption only."""
+    log_every: int = 1
+    """Steps between lines of ``metrics.jsonl``."""
+    seed: int = 0
+    initial_weights: Weights | None = None
+    """What training begins with; None draws fresh weights. Probes compare the trained trunk with fresh weights of the
+    same seed, whatever training began with."""
+    branch: Branch | None = None
+    """Another run of the study that this one continues, for example with a cooldown."""
+    frozen: tuple[str, ...] = ()
+    """Parameters that are not trained: names of modules or parameters of the objective, such as ``"trunk"`` or
+    ``"trunk.blocks.0"``, in which ``*`` stands for anything. What lies below a module belongs to it."""
+
+    def problems(self) -> Iterable[Problem]:
+        """The parts must fit each other: abilities, grid, batch size."""
+        yield from name_problems("name", self.name)
+        yield from at_least("num_steps", self.num_steps, 1, self._most_steps)
+        yield from at_least("log_every", self.log_every, 1, limits.STEPS)
+        if self.checkpoint_every is not None:
+            yield from at_least("checkpoint_every", self.checkpoint_every, 1, limits.STEPS)
+        for path, message in self.schedule.problems_in(self.num_steps, self.optimizer.peak_lr):
+            yield Problem(f"schedule.{path}", message)
+        if self.data.native is None and self.data.batch_size % self.engine.accumulation_steps:
+            yield Problem("engine.accumulation_steps", f"must divide data.batch_size ({self.data.batch_size})")
+        yield from self._beginning_problems()
+        yield from self._misfits()
+
+    @property
+    def _most_steps(self) -> int:
+        return limits.STEPS if self.data.native is None else limits.NATIVE_STEPS
+
+    def _beginning_problems(self) -> Iterable[Problem]:
+        if self.branch is None:
+            return
+        if self.initial_weights is not None:
+            yield Problem("branch", "goes without initial_weights: a run begins with the one or the other")
+        if self.branch.step >= self.num_steps:
+            yield Problem(
+                "branch.step",
+                f"must be below num_steps ({self.num_steps}), which counts the steps before the branch too; got "
+                f"{self.branch.step}",
+            )
+        if self.branch.experiment == self.name:
+            yield Problem("branch.experiment", "must be another experiment than this one")
+
+    def _misfits(self) -> Iterable[Problem]:
+        yield from capability_problems(self.objective, self.trunk)
+        if self.probes and self.probe_attention == "causal" and "causal" not in self.trunk.can:
+            yield Problem("probe_attention", f"trunk {self.trunk.name!r} cannot attend causally")
+        if self.engine.accumulation_steps > 1 and not self.objective.is_separable:
+            yield Problem(
+                "engine.accumulation_steps",
+                f"must be 1: {self.objective.name!r} contrasts the samples of a batch, and micro-batches would be "
+                "smaller contrasts; use more processes instead",
+            )
+        yield from self._size_problems()
+
+    def _size_problems(self) -> Iterable[Problem]:
+        native, accumulation_steps = self.data.native, self.engine.accumulation_steps
+        yield from training_size_problems(self.data, self.trunk, self.objective)
+        yield from native_size_problems(self.data, self.trunk, self.objective)
+        if native is not None and native.images_multiple_of % accumulation_steps:
+            multiple = native.images_multiple_of
+            yield Problem("engine.accumulation_steps", f"must divide data.native.images_multiple_of ({multiple})")
+        yield from probe_size_problems(
+            self.data,
+            self.trunk,
+            self.probes,
+            image_sizes=self.probe_image_sizes,
+            native_area=self.probe_native_area,
+        )

@@ -1,0 +1,190 @@
+"""Local files that are written completely or not at all, even across a power cut; and the error of a refused write.
+
+A file is written under a temporary name in its own folder, forced to the disk, and renamed. A reader finds the old
+content or the new one. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aimcore.contracts.errors import AimcoreError
+
+PARTIAL = ".partial"
+"""How the name of a file or folder ends while it is being written."""
+
+SAFE = "Files that were saved before are unchanged"
+"""What :class:`CannotWrite` says is not lost, unless its writer knows more."""
+
+_LEFTOVER = re.compile(rf"\..*\.\d+{re.escape(PARTIAL)}")
+_FULL_BYTES = 2**16
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+_HINTS = {
+    errno.ENOSPC: "free some space, or choose another folder",
+    errno.EDQUOT: "free some of your quota, or choose another folder",
+    errno.EROFS: "choose a folder on a file system that can be written",
+    errno.EACCES: "change the permissions, or choose another folder",
+    errno.EPERM: "change the permissions, or choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: choose another path",
+    errno.EEXIST: "a part of the path is a file, not a folder: choose another path",
+    errno.EISDIR: "there is a folder of this name: remove it, or choose another path",
+    errno.ENOENT: "the folder does not exist, or was removed in the meantime",
+}
+
+
+class CannotWrite(AimcoreError):
+    """The system refused to write a file or to make a folder: the disk is full, read-only, gone, ..."""
+
+    def __init__(self, path: str, problem: str, safe: str = SAFE) -> None:
+        """Describe the refusal.
+
+        Args:
+            path: what was being written.
+            problem: what was refused, and why.
+            safe: what is not lost, as a sentence without its full stop.
+        """
+        self.path = path
+        self.problem = problem
+        self.safe = safe
+        super().__init__(f"{problem}. {safe}")
+
+    def __reduce__(self) -> tuple[type[CannotWrite], tuple[str, str, str]]:
+        """Survive the way from one process to another."""
+        return type(self), (self.path, self.problem, self.safe)
+
+    @classmethod
+    def because(cls, path: str | Path, cause: Exception, safe: str = SAFE) -> CannotWrite:
+        """The error of a write that failed just now: ``cause`` is what the system, or a library that writes, raised."""
+        number = cause.errno or 0 if isinstance(cause, OSError) else 0
+        said = os.strerror(number) if number else str(cause)
+        # Libraries have errors of their own for a full disk.
+        hint = _HINTS.get(errno.ENOSPC if not number and _is_full(path) else number)
+        free = "" if "://" in str(path) else f" ({free_space(path)})"
+        return cls(str(path), f"cannot write {path}: {said}{free}" + (f"; {hint}" if hint else ""), safe)
+
+    def saying(self, safe: str) -> CannotWrite:
+        """This error, with another sentence on what is not lost."""
+        return type(self)(self.path, self.problem, safe)
+
+
+@contextmanager
+def writing(path: str | Path, safe: str = SAFE) -> Iterator[None]:
+    """Run a block that writes ``path``: an ``OSError`` in it becomes :class:`CannotWrite`.
+
+    Raises:
+        CannotWrite: the system refused a write. ``safe`` says what is not lost.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite.because(path, error, safe) from error
+
+
+@contextmanager
+def replacing(path: Path, safe: str = SAFE) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; the file that the block writes there replaces ``path`` at the end.
+
+    If the block fails, the temporary file is removed and ``path`` stays as it was. Several processes may replace one
+    file at the same time; the last one wins.
+
+    Raises:
+        CannotWrite: the system refused a write, in the block too.
+    """
+    # Short, because a name may already be as long as the file system allows.
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}{PARTIAL}")
+    with writing(path, safe):
+        try:
+            yield partial
+            to_disk(partial)
+            os.replace(partial, path)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+        to_disk(path.parent)
+
+
+def write_atomically(path: Path, content: str | bytes, safe: str = SAFE) -> None:
+    """Replace the content of ``path``; text is written as UTF-8.
+
+    Raises:
+        CannotWrite: the system refused; the old content stays.
+    """
+    with replacing(path, safe) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what processes that were killed left of the files they were replacing in ``folder``.
+
+    Only for a folder that no other process writes to.
+    """
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        if _LEFTOVER.fullmatch(leftover.name):
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make ``path`` and the folders above it, if they do not exist.
+
+    Raises:
+        CannotWrite: the system refused, or a file is in the way.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder.
+        if not (path.is_dir() and error.errno in _NO_FOLDER_SYNC):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free_space(path: str | Path) -> str:
+    """How much space is free where ``path`` is or would be, in words: ``"1.5 GB free"``."""
+    found = _statistics(Path(path))
+    if found is None:
+        return "free space unknown"
+    if found.f_files and not found.f_favail:
+        return "no file entries (inodes) free"
+    return f"{_in_units(found.f_bavail * found.f_frsize)} free"
+
+
+def _is_full(path: str | Path) -> bool:
+    found = _statistics(Path(path))
+    return found is not None and found.f_bavail * found.f_frsize < _FULL_BYTES
+
+
+def _statistics(path: Path) -> os.statvfs_result | None:
+    for folder in (path, *path.absolute().parents):
+        with suppress(OSError, ValueError):
+            return os.statvfs(folder)
+    return None
+
+
+def _in_units(number: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

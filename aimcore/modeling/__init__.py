@@ -1,0 +1,1 @@
+"""Blocks and pure functions that plugins share: attention, layers, positions."""

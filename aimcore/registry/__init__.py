@@ -1,0 +1,1 @@
+"""Plugins and registries: hook specifications, discovery by entry points, and what each plugin supplies."""

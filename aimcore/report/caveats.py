@@ -1,0 +1,106 @@
+"""What the scores of a study must not hide, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from aimcore.contracts.messages import counted
+from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
+
+
+def remarks(summary: Summary) -> Iterator[str]:
+    """Yield in words where training did not help, where raw pixels or guessing win, what is missing and unfinished."""
+    probed = list(_probes(summary))
+    yield from _remark(
+        "The trained trunk does not beat the untrained one",
+        [(one, name, probe.top1, probe.untrained_top1) for one, name, probe in probed],
+    )
+    yield from _remark(
+        "Raw pixels win against the trained trunk",
+        [(one, name, probe.top1, probe.raw_pixels_top1) for one, name, probe in probed if not _is_tie(probe)],
+    )
+    guessed = [said for experiment in summary.experiments if (said := _guessed(experiment)) is not None]
+    if guessed:
+        yield f"No better than guessing, ours against chance: {'; '.join(guessed)}."
+    yield from _left_out(summary)
+    for experiment in summary.experiments:
+        if experiment.status == "failed":
+            yield f"{experiment.name} failed: {experiment.extra.get('error', 'see its error.txt')}"
+        elif experiment.status == "interrupted":
+            yield f"{experiment.name} was interrupted: go on with --resume."
+        if lost := experiment.extra.get("missing_metrics"):
+            yield (
+                f"{experiment.name} has lost the metrics of steps {lost}, as after a power cut: its curves and mean "
+                "losses are without them; its weights and scores are not affected."
+            )
+        later = experiment.extra.get("probed_later")
+        if later and isinstance(later, Mapping):
+            yield f"{experiment.name} was probed again after its run: {', '.join(map(str, later))}."
+    if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
+        yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
+
+
+def _left_out(summary: Summary) -> Iterator[str]:
+    """Yield one line for all experiments whose data leave out the same."""
+    found: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
+    for experiment in summary.experiments:
+        for field, counts in (experiment.left_out or {}).items():
+            found.setdefault((field, tuple(counts.items())), []).append(experiment.name)
+    for (field, reasons), names in found.items():
+        which = "" if len(names) == len(summary.experiments) else f" of {', '.join(names)}"
+        yield f"Left out of the data, {field}{which}: {counted(reasons)}."
+
+
+def is_guessed(score: EvaluationSummary) -> bool:
+    """Whether a score is no better than guessing; one that guessing cannot miss tells nothing."""
+    return score.chance is not None and score.value <= score.chance < 1
+
+
+@attrs.frozen
+class _Guessed:
+    name: str
+    value: float
+    chance: float
+
+    def __str__(self) -> str:
+        return f"{self.name} ({_percent(self.value)} % against {_percent(self.chance)} %)"
+
+
+def _guessed(experiment: ExperimentSummary) -> str | None:
+    """One run's scores that are no better than guessing: the only one, or how many and the worst; None without any."""
+    found = [
+        _Guessed(name, score.value, score.chance)
+        for name, score in (experiment.evaluations or {}).items()
+        if score.chance is not None and is_guessed(score)
+    ]
+    if not found:
+        return None
+    worst = min(found, key=lambda one: one.value / one.chance if one.chance else 1.0)
+    return f"{experiment.name}, " + (str(worst) if len(found) == 1 else f"{len(found)} scores, the worst {worst}")
+
+
+def _remark(said: str, scores: Sequence[tuple[ExperimentSummary, str, float, float | None]]) -> Iterator[str]:
+    """Yield one line for all measures whose score is not above the other score that is given with it."""
+    beaten = [
+        f"{experiment.name}, {name} ({_percent(other)} % against {_percent(top1)} %)"
+        for experiment, name, top1, other in scores
+        if other is not None and top1 <= other
+    ]
+    if beaten:
+        yield f"{said}: {'; '.join(beaten)}."
+
+
+def _is_tie(probe: ProbeSummary) -> bool:
+    return probe.raw_pixels_top1 == probe.top1
+
+
+def _probes(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, ProbeSummary]]:
+    for experiment in summary.experiments:
+        for name, probe in (experiment.probes or {}).items():
+            yield experiment, name, probe
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"

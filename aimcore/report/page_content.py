@@ -1,0 +1,253 @@
+"""Everything that the report's page shows, as values; :mod:`aimcore.report.page` puts them into HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from loguru import logger
+
+from aimcore.contracts.errors import AimcoreError
+from aimcore.report import pictures, plots
+from aimcore.report.caveats import remarks
+from aimcore.report.comparing import Difference, differences, shared_and_own
+from aimcore.report.native_section import NativeShown, native_shown
+from aimcore.report.run_records import Absent, RunFiles
+from aimcore.report.sample_files import Samples
+from aimcore.report.sample_making import FAILURES, RECIPE_FILE, samples_of
+from aimcore.report.scaling_content import ScalingShown, scaling_shown
+from aimcore.report.seeds import SeedGroup, seed_groups
+from aimcore.report.style import Drawn, Series, slugs
+from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
+
+MAX_PICTURED = 8
+"""Experiments, the first ones of a study, of which there are pictures: each takes the loading of a model."""
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class Shown:
+    """Figures of one kind, and why there is none of some experiments."""
+
+    figures: tuple[Drawn, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
+    """Experiment and reason."""
+    left_out: tuple[str, ...] = ()
+    """Experiments beyond those that are drawn."""
+    series: tuple[Series, ...] = ()
+    """The experiments in the figures, where they share one."""
+
+
+_PROTOCOLS = {"Probe": "protocols", "Evaluation": "evaluation_protocols"}
+"""Where an experiment's summary has the cards of each kind."""
+
+
+@attrs.frozen(eq=False)
+class Card:
+    """The protocol of a probe or an evaluation: what is alike for all experiments, and what is each one's own."""
+
+    kind: str
+    name: str
+    anchor: str
+    """Where links to it lead."""
+    shared: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
+
+
+@attrs.frozen(eq=False)
+class Recipe:
+    """An experiment's recipe as it lies in its folder."""
+
+    name: str
+    values: Mapping[str, Any] | Absent
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Content:
+    """The whole page."""
+
+    summary: Summary
+    folder: str
+    series: tuple[Series, ...]
+    remarks: tuple[str, ...]
+    scores: tuple[Drawn, ...]
+    groups: tuple[SeedGroup, ...]
+    """Runs that differ in their seed alone."""
+    training: Shown
+    chunks: Shown
+    scaling: ScalingShown | None
+    """None for a study of anything else."""
+    native: NativeShown | None
+    """None where no experiment is trained at native resolution."""
+    orders: Shown
+    reconstructions: Shown
+    attention: Shown
+    attention_kinds: tuple[str, ...]
+    uses_truth: bool
+    cards: tuple[Card, ...]
+    recipes: tuple[Recipe, ...]
+    differences: tuple[Difference, ...]
+    errors: Mapping[str, str]
+    versions: Mapping[str, str]
+
+    def series_of(self, name: str) -> Series:
+        """How the experiment called ``name`` looks."""
+        return next(one for one in self.series if one.name == name)
+
+    def anchor_of(self, kind: str, score: str) -> str | None:
+        """Where the protocol card of a probe, or of the evaluation that gave a score, stands on the page."""
+        of_kind = [card for card in self.cards if card.kind == kind]
+        found = [card.anchor for card in of_kind if score == card.name or score.startswith(f"{card.name}/")]
+        return found[-1] if found else None
+
+
+def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Path) -> Content:
+    """Read what ``out`` holds, and draw it.
+
+    Args:
+        summary: the study's summary.
+        runs: the files of its experiments, in the same order.
+        out: the study's folder.
+        images: where the figures' PNGs go.
+    """
+    series = tuple(Series(run.name, number) for number, run in enumerate(runs))
+    paired = tuple(zip(series, runs, strict=True))
+    samples = {run.name: _samples(run) for run in runs[:MAX_PICTURED]}
+    left_out = tuple(run.name for run in runs[MAX_PICTURED:])
+    files = slugs([run.name for run in runs])
+    pictured = partial(_pictures, samples=samples, left_out=left_out, files=files, images=images)
+    recipes = tuple(Recipe(run.name, run.recipe()) for run in runs)
+    known = [one.values for one in recipes if isinstance(one.values, Mapping)]
+    drawn = [one for one in samples.values() if isinstance(one, Samples)]
+    return Content(
+        summary=summary,
+        folder=out.resolve().name,
+        series=series,
+        remarks=tuple(remarks(summary)),
+        scores=tuple(_scores(summary, series, images)),
+        groups=seed_groups(summary, out),
+        training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
+        chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
+        scaling=scaling_shown(summary, images),
+        native=native_shown(dict(paired), files, images),
+        orders=pictured("order", "order_N", pictures.draw_order),
+        reconstructions=pictured("predictions", "predicted_BHWC", pictures.draw_predictions),
+        attention=pictured("attention", "attention_BQN", pictures.draw_attention),
+        attention_kinds=tuple(dict.fromkeys(one.attention_kind for one in drawn if one.attention_kind)),
+        uses_truth=any(one.uses_truth for one in drawn),
+        cards=tuple(card for kind in _PROTOCOLS for card in _cards(kind, summary.experiments)),
+        recipes=recipes,
+        differences=tuple(differences([_without_name(one) for one in known] if len(known) == len(recipes) else ())),
+        errors={run.name: error for run in runs if (error := run.error()) is not None},
+        versions=_versions(known),
+    )
+
+
+def _scores(summary: Summary, series: Sequence[Series], images: Path) -> Iterator[Drawn]:
+    found: dict[str, dict[Series, ProbeSummary]] = {}
+    for one, entry in zip(series, summary.experiments, strict=True):
+        for probe, score in (entry.probes or {}).items():
+            found.setdefault(probe, {})[one] = score
+    names = slugs(list(found))
+    for probe, scores in found.items():
+        papers = {entry.name: (entry.paper or {}).get(probe) for entry in summary.experiments}
+        paper = {name: score for name, score in papers.items() if score is not None}
+        yield plots.draw_scores(probe, scores, paper, f"scores-{names[probe]}", images)
+
+
+def _by_loss(
+    kind: str, draw: Callable[..., Drawn], found: Mapping[Series, Mapping[str, T] | Absent], images: Path
+) -> Shown:
+    """One figure per loss, with all experiments that have it."""
+    by_loss: dict[str, dict[Series, T]] = {}
+    missing = []
+    for one, losses in found.items():
+        if isinstance(losses, Absent):
+            missing.append((one.name, losses.reason))
+            continue
+        for loss, values in losses.items():
+            by_loss.setdefault(loss, {})[one] = values
+    names = slugs(list(by_loss))
+    figures = tuple(draw(loss, values, f"{kind}-{names[loss]}", images) for loss, values in by_loss.items())
+    shown = {one: None for values in by_loss.values() for one in values}
+    return Shown(figures, tuple(missing), series=tuple(shown))
+
+
+def _pictures(
+    part: str,
+    field: str,
+    draw: Callable[[Samples, str, str, Path], Drawn],
+    *,
+    samples: Mapping[str, Samples | Absent],
+    left_out: tuple[str, ...],
+    files: Mapping[str, str],
+    images: Path,
+) -> Shown:
+    """One figure per experiment."""
+    figures, missing = [], []
+    for name, one in samples.items():
+        if isinstance(one, Absent):
+            missing.append((name, one.reason))
+        elif getattr(one, field) is None:
+            missing.append((name, one.absent.get(part, "samples.npz does not hold it")))
+        else:
+            figures.append(draw(one, name, f"{part}-{files[name]}", images))
+    return Shown(tuple(figures), tuple(missing), left_out)
+
+
+def _samples(run: RunFiles) -> Samples | Absent:
+    if isinstance(run.folder, Absent):
+        return run.folder
+    recipe = run.recipe()
+    if isinstance(recipe, Absent) and (run.folder / RECIPE_FILE).is_symlink():
+        return recipe  # a link out of the folder, whose target's content an error could show
+    try:
+        return samples_of(run.folder)
+    except AimcoreError as error:
+        return Absent(str(error))
+    except FAILURES as error:
+        logger.opt(exception=error).error("{}: no pictures", run.name)
+        return Absent(f"{type(error).__name__}: {error}")
+
+
+def _cards(kind: str, experiments: Sequence[ExperimentSummary]) -> Iterator[Card]:
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in experiments:
+        protocols = entry.extra.get(_PROTOCOLS[kind])
+        for measure, card in protocols.items() if isinstance(protocols, Mapping) else ():
+            if isinstance(card, Mapping):
+                found.setdefault(str(measure), {})[entry.name] = card
+    anchors = slugs(list(found))
+    for measure, cards in found.items():
+        shared, own = shared_and_own(cards)
+        anchor = f"{kind.lower()}-{anchors[measure]}"
+        yield Card(kind, measure, anchor, shared, {name: values for name, values in own.items() if values})
+
+
+def _without_name(recipe: Mapping[str, Any]) -> Any:
+    experiment = recipe.get("experiment")
+    if not isinstance(experiment, Mapping):
+        return experiment
+    return {key: value for key, value in experiment.items() if key != "name"}
+
+
+def _versions(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions of aimcore and of each plugin that wrote the recipes; several where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for recipe in recipes:
+        plugins = recipe.get("plugins")
+        own = {"aimcore": recipe.get("aimcore")}
+        for name, entry in plugins.items() if isinstance(plugins, Mapping) else ():
+            own[str(name)] = entry.get("version") if isinstance(entry, Mapping) else None
+        for name, version in own.items():
+            found.setdefault(name, {})[str(version)] = None
+    return {name: ", ".join(versions) for name, versions in found.items()}
+
+
+def half_interval(score: ProbeSummary | EvaluationSummary) -> float | None:
+    """Half the 95 % interval of a score; None where there is none."""
+    return None if score.ci95 is None else (score.ci95[1] - score.ci95[0]) / 2

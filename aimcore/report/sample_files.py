@@ -1,0 +1,130 @@
+"""``samples.npz`` in the folder of an experiment: a few images and what its model makes of them, for pictures.
+
+Plain arrays, read without unpickling. Shape suffixes: B images, H W pixels, C channels, N patches in raster order,
+Q queries.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from aimcore.contracts.errors import InvalidSamples
+from aimcore.io.atomic_files import replacing
+
+SAMPLES_FILE = "samples.npz"
+
+Array = npt.NDArray[Any]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Samples:
+    """What can be shown of an experiment's model; a part that is None says why in ``absent``."""
+
+    made_from: str
+    """What it was computed from; see :func:`aimcore.report.sample_making.samples_of`."""
+    rows: int
+    columns: int
+    order_N: Array | None = None
+    """Raster index of the patch read at each step."""
+    images_BHWC: Array | None = None
+    """uint8."""
+    predicted_BHWC: Array | None = None
+    """uint8: every patch as the objective predicts it."""
+    predicted_BN: Array | None = None
+    """False where a patch was given, not predicted."""
+    uses_truth: bool = False
+    """Whether un-normalising the predictions took statistics of the true patches, which the picture thus leaks."""
+    attention_BQN: Array | None = None
+    """What each query sees of each patch, in the last block, averaged over its heads; NaN where it may not look."""
+    queries_Q: Array | None = None
+    """Raster index of the patch that asks."""
+    attention_kind: str = ""
+    """``"causal"`` or ``"bidirectional"``."""
+    absent: Mapping[str, str] = attrs.field(factory=dict)
+    """Why a part (``"order"``, ``"images"``, ``"predictions"``, ``"attention"``) is not there."""
+
+    @property
+    def num_patches(self) -> int:
+        """Patches per image."""
+        return self.rows * self.columns
+
+
+def save_samples(samples: Samples, path: Path) -> None:
+    """Write ``samples`` at once or not at all."""
+    values = attrs.asdict(samples, recurse=False)
+    absent = values.pop("absent")
+    arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    arrays |= {f"absent.{name}": np.asarray(reason) for name, reason in absent.items()}
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_samples(path: Path) -> Samples:
+    """Read and check ``samples.npz``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InvalidSamples: it is damaged, or its arrays do not fit each other.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        samples = _structured(arrays)
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        # numpy's own words for what it does not know recommend to unpickle it.
+        told = "it is damaged, or holds pickled objects, which are never read" if "pickle" in str(error) else error
+        raise InvalidSamples(path.name, f"cannot be read: {told}") from error
+    problem = _problem(samples)
+    if problem:
+        raise InvalidSamples(path.name, problem)
+    return samples
+
+
+def _structured(arrays: Mapping[str, Array]) -> Samples:
+    absent = {name.removeprefix("absent."): str(value) for name, value in arrays.items() if name.startswith("absent.")}
+    values = {name: value for name, value in arrays.items() if not name.startswith("absent.")}
+    plain: dict[str, Any] = {name: value.item() if value.ndim == 0 else value for name, value in values.items()}
+    return Samples(absent=absent, **plain)
+
+
+def _problem(samples: Samples) -> str | None:
+    """What does not fit; None where all does."""
+    number, images = samples.num_patches, samples.images_BHWC
+    if min(samples.rows, samples.columns) < 1:
+        return f"a grid of {samples.rows} x {samples.columns} patches"
+    if samples.order_N is not None and sorted(samples.order_N.tolist()) != list(range(number)):
+        return f"order_N is no permutation of {number} patches"
+    if images is None:
+        return None if samples.predicted_BHWC is samples.attention_BQN is None else "there are no images_BHWC"
+    if images.ndim != 4 or images.shape[1] % samples.rows or images.shape[2] % samples.columns:
+        return f"images_BHWC has shape {images.shape}, for {samples.rows} x {samples.columns} patches"
+    return _problem_of_predictions(samples, images.shape) or _problem_of_attention(samples, len(images))
+
+
+def _problem_of_predictions(samples: Samples, shape: tuple[int, ...]) -> str | None:
+    predicted, scored = samples.predicted_BHWC, samples.predicted_BN
+    if predicted is None or scored is None:
+        return None if predicted is scored else "predicted_BHWC and predicted_BN go together"
+    if predicted.shape != shape:
+        return f"predicted_BHWC has shape {predicted.shape}, images_BHWC {shape}"
+    if scored.shape != (shape[0], samples.num_patches) or scored.dtype != bool:
+        return f"predicted_BN has shape {scored.shape} and type {scored.dtype}"
+    return None
+
+
+def _problem_of_attention(samples: Samples, num_images: int) -> str | None:
+    attention, queries = samples.attention_BQN, samples.queries_Q
+    if attention is None or queries is None:
+        return None if attention is queries else "attention_BQN and queries_Q go together"
+    if attention.ndim != 3 or len(attention) > num_images or attention.shape[1:] != (len(queries), samples.num_patches):
+        return f"attention_BQN has shape {attention.shape}"
+    if not set(queries.tolist()) <= set(range(samples.num_patches)):
+        return f"queries_Q asks from {queries.tolist()}, of {samples.num_patches} patches"
+    return None

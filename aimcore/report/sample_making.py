@@ -1,0 +1,233 @@
+"""What a trained model makes of a few validation images: computed once, from the recipe and the checkpoint's weights.
+
+A run keeps no pictures while it trains. Drawing its report reads ``recipe.json`` and the newest
+``checkpoints/step_*/model.safetensors`` (no pickles), reads a few images of the validation source, and leaves what
+came of it in ``samples.npz``; from then on the pictures need neither weights nor data. The file is computed anew when
+recipe or step are others; after a plugin has learned to show more, delete it.
+
+Shape suffixes: B batch, H heads, N patches in raster order, S steps of the reading order, Q queries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+import numpy as np
+from loguru import logger
+from safetensors import SafetensorError
+from torch import Tensor
+
+from aimcore import recipe
+from aimcore.contracts.assembly import assembled
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import AimcoreError, InvalidSamples
+from aimcore.contracts.images import Images, PatchGrid, unpatchify
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.targets import Target
+from aimcore.data.loading import evaluation_batches
+from aimcore.evaluation.eval_mode import frozen
+from aimcore.evaluation.feature_extraction import probe_reading
+from aimcore.experiment import Data, Experiment
+from aimcore.report.sample_files import SAMPLES_FILE, Samples, read_samples, save_samples
+
+NUM_IMAGES = 4
+NUM_ATTENTION_IMAGES = 2
+RECIPE_FILE = "recipe.json"
+FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, SafetensorError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What a damaged file, or a mistake in a plugin, comes as: it costs a picture, not the whole report."""
+_FORMAT = "1"
+_FAILED = "computing it failed: "
+
+
+def samples_of(folder: Path) -> Samples:
+    """What can be shown of the experiment in ``folder``: as kept there, or computed and kept.
+
+    Raises:
+        AimcoreError: neither ``samples.npz`` nor the recipe can be read.
+        OSError: a file cannot be read or written.
+    """
+    weights = newest_weights(folder)
+    made_from = _made_from(folder, weights)
+    kept = _kept(folder / SAMPLES_FILE)
+    if kept is not None and made_from in ("", kept.made_from):
+        return kept
+
+    experiment = recipe.load(folder / RECIPE_FILE)
+    if weights is None:
+        reason = f"there are no weights: no {folder.name}/checkpoints/step_*/model.safetensors"
+        return _order_only(experiment, made_from, reason)
+    try:
+        samples = compute_samples(experiment, weights, made_from)
+    except FAILURES as error:
+        return _order_only(experiment, made_from, f"the model or its images cannot be read: {_told(error)}")
+    if not any(reason.startswith(_FAILED) for reason in samples.absent.values()):
+        save_samples(samples, folder / SAMPLES_FILE)
+    return samples
+
+
+def newest_weights(folder: Path) -> Path | None:
+    """``model.safetensors`` of the newest complete checkpoint that has one."""
+    found = [path for path in folder.glob("checkpoints/step_*/model.safetensors") if _step(path) is not None]
+    complete = [path for path in found if (path.parent / "manifest.json").is_file()]
+    return max(complete, key=lambda path: _step(path) or 0, default=None)
+
+
+def _step(path: Path) -> int | None:
+    number = path.parent.name.removeprefix("step_")
+    return int(number) if number.isdecimal() else None
+
+
+def _made_from(folder: Path, weights: Path | None) -> str:
+    """Format, step and recipe; empty where weights or recipe are gone and what is kept is all there is."""
+    recipe = folder / RECIPE_FILE
+    if weights is None or not recipe.is_file():
+        return ""
+    return f"{_FORMAT} {_step(weights)} {hashlib.sha256(recipe.read_bytes()).hexdigest()[:16]}"
+
+
+def _kept(path: Path) -> Samples | None:
+    if path.is_symlink() or not path.is_file():
+        return None  # a link may lead anywhere, and a pipe has no end
+    try:
+        return read_samples(path)
+    except InvalidSamples as error:
+        logger.warning("{}: {}; computing it again", path.parent.name, error)
+        return None
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, AimcoreError) else f"{type(error).__name__}: {error}"
+
+
+def _order_only(experiment: Experiment, made_from: str, reason: str) -> Samples:
+    rows, columns = (grid := _grid(experiment)).rows, grid.columns
+    order_N, absent = _order(experiment, grid)
+    absent |= dict.fromkeys(("images", "predictions", "attention"), reason)
+    return Samples(made_from=made_from, rows=rows, columns=columns, order_N=order_N, absent=absent)
+
+
+def compute_samples(experiment: Experiment, weights: Path, made_from: str) -> Samples:
+    """Load the model on the CPU in float32, and have it read a few evenly spaced validation images.
+
+    Raises:
+        AimcoreError: the validation source cannot be read.
+        SafetensorError: the weights file is damaged.
+        RuntimeError: the weights are of another model.
+    """
+    module, batch, grid = _load(experiment, weights), _batch(experiment), _grid(experiment)
+    order_N, absent = _order(experiment, grid)
+    found: dict[str, Any] = {"images_BHWC": _to_uint8(batch.images, batch.images.patches_BNF, experiment.data)}
+    with frozen(module):
+        for part, compute in (("predictions", _predictions), ("attention", _attention)):
+            try:
+                found |= compute(experiment, module, batch)
+            except NotImplementedError as error:
+                absent[part] = str(error)
+            except FAILURES as error:
+                logger.opt(exception=error).error("{}: no {}", experiment.name, part)
+                absent[part] = f"{_FAILED}{_told(error)}"
+    return Samples(made_from=made_from, rows=grid.rows, columns=grid.columns, order_N=order_N, absent=absent, **found)
+
+
+def _load(experiment: Experiment, weights: Path) -> ObjectiveModule:
+    import torch
+    from safetensors.torch import load_file
+
+    with torch.random.fork_rng(devices=[]):
+        module = assembled(experiment.trunk, experiment.objective)
+    module.load_state_dict(load_file(weights))
+    return module
+
+
+def _batch(experiment: Experiment) -> Batch:
+    source = experiment.data.validation.open()
+    indices = np.unique(np.linspace(0, len(source) - 1, NUM_IMAGES).round().astype(np.int64))
+    data = attrs.evolve(cast(Any, experiment.data), num_workers=0)
+    size, views = experiment.trunk.patch_size, experiment.objective.views
+    text = experiment.objective.text
+    batches = evaluation_batches(
+        data, source, patch_size=size, views=views, text=text, batch_size=NUM_IMAGES, indices=indices
+    )
+    batch = next(batches, None)
+    if batch is None:
+        raise AimcoreError(f"none of the images {indices.tolist()} of data.validation can be read")
+    return batch
+
+
+def _grid(experiment: Experiment) -> PatchGrid:
+    side = experiment.data.image_size // experiment.trunk.patch_size
+    return PatchGrid(side, side)
+
+
+def _order(experiment: Experiment, grid: PatchGrid) -> tuple[Any, dict[str, str]]:
+    """The reading order, and why there is none."""
+    import torch
+
+    size = experiment.trunk.patch_size
+    blank = torch.zeros(1, grid.num_patches, size**2 * len(experiment.data.mean))
+    order_BN = experiment.objective.reading(Images(blank, (grid,), size)).order_BN
+    if order_BN is None:
+        return None, {"order": f"objective {experiment.objective.name!r} has no reading order of its own"}
+    return order_BN[0].numpy(), {}
+
+
+def _predictions(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:
+    predicted = module.predicted_patches(batch)
+    return {
+        "predicted_BHWC": _to_uint8(batch.images, predicted.patches_BNF, experiment.data),
+        "predicted_BN": predicted.predicted_BN.numpy(),
+        "uses_truth": any(_uses_truth(target, batch.images) for target in _targets(experiment)),
+    }
+
+
+def _targets(experiment: Experiment) -> list[Target]:
+    fields = attrs.fields_dict(type(cast(Any, experiment.objective)))
+    values = (getattr(experiment.objective, name) for name in fields)
+    return [value for value in values if isinstance(value, Target)]
+
+
+def _uses_truth(target: Target, images: Images) -> bool:
+    """Whether one prediction becomes other pixels beside other true patches: found by trying, so none can forget it."""
+    import torch
+
+    patches_BNF = images.patches_BNF
+    outputs = target.num_outputs(images.patch_size, images.num_channels)
+    same_BNK = torch.ones(*patches_BNF.shape[:2], outputs, dtype=patches_BNF.dtype)
+    one, other = (target.to_patches(same_BNK, patches) for patches in (patches_BNF, 2 * patches_BNF + 1))
+    return not torch.equal(one, other)
+
+
+def _attention(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:
+    """How the trunk attends while it is probed, seen from a quarter, half and the end of the reading order."""
+    images = attrs.evolve(
+        batch.images,
+        patches_BNF=batch.images.patches_BNF[:NUM_ATTENTION_IMAGES],
+        grids=batch.images.grids[:NUM_ATTENTION_IMAGES],
+    )
+    reading = probe_reading(experiment.objective, images, experiment.probe_attention, ())
+    mean_BSS = module.trunk.attention_maps(images, reading).mean(1).numpy()
+    num_steps = mean_BSS.shape[1]
+    order_S = np.arange(num_steps) if reading.order_BN is None else reading.order_BN[0].numpy()
+    steps_Q = np.unique([num_steps // 4, num_steps // 2, num_steps - 1])
+    if reading.attention.causal:
+        mean_BSS[:, np.triu(np.ones((num_steps, num_steps), dtype=bool), 1)] = np.nan
+    attention_BQN = np.empty((len(mean_BSS), len(steps_Q), num_steps), dtype=np.float16)
+    attention_BQN[:, :, order_S] = mean_BSS[:, steps_Q]
+    kind = experiment.probe_attention
+    return {"attention_BQN": attention_BQN, "queries_Q": order_S[steps_Q], "attention_kind": kind}
+
+
+def _to_uint8(images: Images, patches_BNF: Tensor, data: Data) -> Any:
+    """Pixels ``[B, H, W, C]`` as they were before mean and standard deviation were applied."""
+    import torch
+
+    pixels_BCHW = unpatchify(patches_BNF.float(), images.grid, images.patch_size)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    unit_BCHW = (pixels_BCHW * std + mean).clamp(0, 1)
+    return (unit_BCHW * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

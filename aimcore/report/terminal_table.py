@@ -1,0 +1,188 @@
+"""Tables on the terminal: what a study found beside what the paper reports. Readable without colour, at 80 columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from aimcore.report.caveats import remarks
+from aimcore.report.scaling_table import print_scaling
+from aimcore.report.seeds import SeedGroup, SeedScore, seed_groups
+from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
+
+_ABSENT = "-"
+_WIDTH = 80
+_SEPARATOR = 3
+"""Columns between two cells."""
+_NUMBERS = 37
+"""Columns that evaluations take beside names; so many are left to the names of runs and scores."""
+_SEEDS_NUMBERS = 42
+"""The same beside the names of runs that differ in their seed."""
+
+
+def print_summary(summary: Summary, console: Console, out: Path | None = None) -> None:
+    """Print losses, scores of probes and evaluations, and in words what the scores must not hide.
+
+    Args:
+        summary: of the study.
+        console: where to.
+        out: the study's folder, whose recipes tell which runs differ in their seed alone; None does not look.
+    """
+    console.print(losses_table(summary))
+    groups = () if out is None else seed_groups(summary, out)
+    width = console.width
+    tables = (
+        probes_table(summary),
+        evaluations_table(summary, width),
+        *not_run_tables(summary, width),
+        seeds_table(groups, width),
+    )
+    for table in tables:
+        if table.row_count:
+            console.print(table)
+    for remark in remarks(summary):
+        console.print(f"* {remark}", highlight=False, markup=False)
+    if summary.scaling is not None:
+        print_scaling(summary, console)
+
+
+def losses_table(summary: Summary) -> Table:
+    """One row per loss: training and validation loss, and the prefix length that validation used."""
+    table = _table("Losses (training: mean of the last 100 steps)")
+    table.add_column("experiment", overflow="fold")
+    table.add_column("loss", overflow="fold")
+    for heading in ("training", "validation", "prefix", "seconds"):
+        table.add_column(heading, justify="right")
+    for experiment in summary.experiments:
+        prefix = "none" if experiment.validation_prefix is None else str(experiment.validation_prefix)
+        seconds = _ABSENT if experiment.seconds is None else f"{experiment.seconds:.0f}"
+        for name, loss in (experiment.losses or {}).items():
+            numbers = (_loss(loss.train_last_100), _loss(loss.validation), prefix, seconds)
+            table.add_row(experiment.name, name, *numbers)
+        if not experiment.losses:
+            table.add_row(experiment.name, *[_ABSENT] * 5)
+    return table
+
+
+def probes_table(summary: Summary) -> Table:
+    """One row per probe: its score, the same probe on the untrained trunk and on raw pixels, and the paper's score."""
+    table = _table("Top-1 accuracy on the frozen trunk, % (± half the 95 % interval)")
+    table.add_column("experiment", overflow="fold")
+    table.add_column("probe", overflow="fold")
+    for heading in ("trained", "untrained", "raw pixels", "paper"):
+        table.add_column(heading, justify="right")
+    for experiment, name, probe in _probes(summary):
+        table.add_row(
+            experiment.name,
+            name,
+            _percent(probe.top1) + _half_interval(probe),
+            _percent(probe.untrained_top1),
+            _percent(probe.raw_pixels_top1),
+            _percent((experiment.paper or {}).get(name)),
+        )
+    return table
+
+
+def evaluations_table(summary: Summary, width: int = _WIDTH) -> Table:
+    """One row per score of an evaluation, with chance and the paper's; long names are broken where words end."""
+    table = _table("What the objective can do, % (± half the 95 % interval)")
+    table.add_column("experiment", overflow="fold")
+    table.add_column("score", overflow="fold")
+    for heading in ("ours", "chance", "paper"):
+        table.add_column(heading, justify="right")
+    entries = list(_evaluations(summary))
+    fitted = _fitting([(experiment.name, name) for experiment, name, _ in entries], width - _NUMBERS)
+    for names, (experiment, name, found) in zip(fitted, entries, strict=True):
+        ours = _percent(found.value) + _half_interval(found)
+        table.add_row(*names, ours, _percent(found.chance), _percent((experiment.paper or {}).get(name)))
+    return table
+
+
+def not_run_tables(summary: Summary, width: int = _WIDTH) -> Iterator[Table]:
+    """What the paper has scores of and nothing here measures: a row per experiment, as many tables as columns need."""
+    entries = [experiment for experiment in summary.experiments if experiment.not_run]
+    left = list(dict.fromkeys(name for experiment in entries for name in experiment.not_run))
+    title: str | None = "Not run: the paper's scores, %"
+    while left:
+        room = width - max(len(experiment.name) for experiment in entries) - 2
+        columns = [left.pop(0)]
+        while left and sum(_SEPARATOR + max(len(name), 5) for name in (*columns, left[0])) <= room:
+            columns.append(left.pop(0))
+        table = _table(title)
+        table.add_column("experiment", overflow="fold")
+        for name in columns:
+            table.add_column(name, justify="right", overflow="fold")
+        for experiment in entries:
+            table.add_row(experiment.name, *(_percent((experiment.paper or {}).get(name)) for name in columns))
+        yield table
+        title = None
+
+
+def seeds_table(groups: Sequence[SeedGroup], width: int = _WIDTH) -> Table:
+    """One row per score of runs that differ in their seed alone."""
+    table = _table("Mean and range over n seeds, %")
+    table.add_column("experiments", overflow="fold")
+    table.add_column("score", overflow="fold")
+    for heading in ("n", "mean", "range", "x chance"):
+        table.add_column(heading, justify="right")
+    entries = [(group, score) for group in groups for score in group.scores]
+    fitted = _fitting([(group.name, score.name) for group, score in entries], width - _SEEDS_NUMBERS)
+    for names, (_, score) in zip(fitted, entries, strict=True):
+        table.add_row(*names, str(len(score.values)), _percent(score.mean), _range(score), _times(score))
+    return table
+
+
+def _fitting(names: Sequence[tuple[str, str]], room: int) -> Iterator[tuple[str, str]]:
+    """Names of runs and of their scores for two columns that have ``room`` together; runs get up to a half."""
+    run = min(max((len(one) for one, _ in names), default=0), room // 2)
+    return ((broken(one, run), broken(other, room - run)) for one, other in names)
+
+
+def broken(name: str, width: int) -> str:
+    """``name`` in lines of at most ``width`` characters that end with ``/``, ``_``, ``-`` or a space where they can."""
+    lines = [""]
+    for part in re.findall(r"[^/_\- ]*[/_\- ]|[^/_\- ]+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _probes(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, ProbeSummary]]:
+    for experiment in summary.experiments:
+        for name, probe in (experiment.probes or {}).items():
+            yield experiment, name, probe
+
+
+def _evaluations(summary: Summary) -> Iterator[tuple[ExperimentSummary, str, EvaluationSummary]]:
+    for experiment in summary.experiments:
+        yield from ((experiment, name, found) for name, found in (experiment.evaluations or {}).items())
+
+
+def _table(title: str | None) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+
+
+def _loss(value: float | None) -> str:
+    return _ABSENT if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return _ABSENT if value is None else f"{100 * value:.1f}"
+
+
+def _half_interval(score: ProbeSummary | EvaluationSummary) -> str:
+    return "" if score.ci95 is None else f" ± {50 * (score.ci95[1] - score.ci95[0]):.1f}"
+
+
+def _range(score: SeedScore) -> str:
+    return f"{_percent(min(score.values))}–{_percent(max(score.values))}"
+
+
+def _times(score: SeedScore) -> str:
+    return _ABSENT if score.times_chance is None else f"{score.times_chance:.1f}"

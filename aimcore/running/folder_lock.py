@@ -1,0 +1,230 @@
+"""A folder of results belongs to one run at a time.
+
+The lock is ``.lock`` in the folder: a lease of the library filelock, which works without ``flock``. The first process
+holds it for all processes of a run; ``.lock.json`` beside it describes the holder to people. A lock is stale, and is
+taken over, when
+
+- its process has ended: it ran on this machine, and its number belongs to no process, or to one that started later;
+- its process cannot be examined, because it runs on another machine or in another container, and has not touched
+  ``.lock`` for :data:`LEASE_SECONDS`. A new run waits that long before it decides; clocks are not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+from filelock import SoftFileLease, Timeout
+from loguru import logger
+
+from aimcore.contracts.errors import RunFolderError
+from aimcore.io.atomic_files import make_folder, remove_partial, write_atomically, writing
+from aimcore.running.processes import every_process_says, first_process_says, rank
+
+LOCK_FILE = ".lock"
+HOLDER_FILE = ".lock.json"
+LEASE_SECONDS = 120.0
+"""A holder that cannot be examined, and has been silent for this long, is taken for dead."""
+TOUCH_SECONDS = 20.0
+"""A holder touches its lock this often."""
+_AT_ONCE_SECONDS, _POLL_SECONDS = 0.3, 0.1
+"""A stale lock is removed by the first try and taken by the second."""
+
+
+@attrs.frozen
+class Holder:
+    """Who holds a lock."""
+
+    host: str
+    namespace: str
+    """Processes of equal host and namespace see each other; containers have namespaces of their own."""
+    pid: int
+    since: str
+    command: str
+    processes: Sequence[str] = ()
+    """``host:pid`` of every process of the run."""
+
+    @classmethod
+    def this_process(cls, processes: Sequence[str]) -> Self:
+        """This process, from now on."""
+        return cls(
+            host=platform.node(),
+            namespace=_namespace(),
+            pid=os.getpid(),
+            since=datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+            command=shlex.join(sys.orig_argv),
+            processes=tuple(processes),
+        )
+
+    @property
+    def can_be_examined(self) -> bool:
+        """Whether the system of this process knows if the holder lives: not elsewhere, nor once it is a zombie."""
+        return (self.host, self.namespace) == (platform.node(), _namespace()) and not _is_zombie(self.pid)
+
+    def __str__(self) -> str:
+        others = f", with {', '.join(self.processes)}" if len(self.processes) > 1 else ""
+        return f"process {self.pid} on {self.host} since {self.since} ({self.command}){others}"
+
+
+class FolderLock:
+    """Exclusive use of a folder, from :meth:`acquire` to :meth:`release`, as a context too."""
+
+    def __init__(self, folder: Path, lease_seconds: float = LEASE_SECONDS) -> None:
+        self.folder = folder
+        self._lease_seconds = lease_seconds
+        self._lease = SoftFileLease(
+            folder / LOCK_FILE,
+            lease_duration=lease_seconds,
+            heartbeat_interval=min(TOUCH_SECONDS, lease_seconds / 4),
+            on_compromise=self._warn,
+            thread_local=False,
+        )
+
+    def acquire(self, processes: Sequence[str] = ()) -> None:
+        """Take the lock; make the folder, if need be.
+
+        Args:
+            processes: ``host:pid`` of every process that it is held for.
+
+        Raises:
+            RunFolderError: another run holds it; the message says who.
+            CannotWrite: the folder cannot be written.
+        """
+        make_folder(self.folder)
+        with writing(self.folder / LOCK_FILE):
+            if not self._try(_AT_ONCE_SECONDS):
+                holder = self._holder()
+                if holder is not None and holder.can_be_examined:
+                    raise RunFolderError(self._refusal(holder))
+                logger.info("{} is in use by {}: waiting for a sign of life", self.folder, self._name_of(holder))
+                # Longer than a lease, or the end of one would be missed.
+                if not self._try(self._lease_seconds * 1.1 + 1):
+                    raise RunFolderError(self._refusal(holder))
+        remove_partial(self.folder)
+        try:
+            content = json.dumps(attrs.asdict(Holder.this_process(processes)), indent=1)
+            write_atomically(self.folder / HOLDER_FILE, content + "\n")
+        except BaseException:
+            self._lease.release()
+            raise
+
+    def release(self) -> None:
+        """Give the folder back, if this process holds it."""
+        if not self._lease.is_locked:
+            return
+        with suppress(OSError):  # the folder may be gone
+            if self._lease.is_lock_held_by_us:
+                (self.folder / HOLDER_FILE).unlink()
+        with suppress(OSError):
+            self._lease.release()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.release()
+
+    def _try(self, seconds: float) -> bool:
+        try:
+            self._lease.acquire(timeout=seconds, poll_interval=_POLL_SECONDS)
+        except Timeout:
+            return False
+        return True
+
+    def _holder(self) -> Holder | None:
+        """Who holds the lock; None where the two files do not agree, as while it is being taken."""
+        owner = self._lease.owner
+        try:
+            content: Any = json.loads((self.folder / HOLDER_FILE).read_text(encoding="utf-8"))
+            holder = Holder(**content)
+        except (OSError, ValueError, TypeError):
+            return None
+        return holder if owner is not None and owner.pid == holder.pid else None
+
+    def _refusal(self, holder: Holder | None) -> str:
+        who = self._name_of(holder)
+        return (
+            f"{self.folder} is in use by {who}. Wait until it ends, stop it, or choose another folder by --out DIR; "
+            f"only if no such process exists, remove {self.folder / LOCK_FILE}"
+        )
+
+    def _name_of(self, holder: Holder | None) -> str:
+        owner = self._lease.owner
+        return str(holder or (f"process {owner.pid} on {owner.hostname}" if owner else "an unknown process"))
+
+    def _warn(self, loss: object) -> None:
+        logger.error(
+            "{} is not locked any more ({}): its lock was removed or taken over. Another run may write there now",
+            self.folder,
+            getattr(loss, "reason", loss),
+        )
+
+
+@contextmanager
+def locked(folder: Path, *, also_free: Sequence[Path] = ()) -> Iterator[None]:
+    """Hold the lock of ``folder`` on behalf of all processes; every one of them must call this.
+
+    Args:
+        folder: what this run writes to.
+        also_free: folders that no other run may be using: those of a study's experiments, or that of the study. They
+            are looked at once ``folder`` is locked, so that of two runs that look at each other at most one goes on.
+
+    Raises:
+        RunFolderError: another run uses one of them.
+        CannotWrite: ``folder`` cannot be written.
+    """
+    processes = every_process_says(f"{platform.node()}:{os.getpid()}")
+    lock = FolderLock(folder) if rank() == 0 else None
+    try:
+        first_process_says(lambda: _take(lock, processes, also_free))
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _take(lock: FolderLock | None, processes: Sequence[str], also_free: Sequence[Path]) -> None:
+    assert lock is not None
+    lock.acquire(processes)
+    require_free(*also_free)
+
+
+def require_free(*folders: Path) -> None:
+    """Refuse folders that a run is using.
+
+    Raises:
+        RunFolderError: one does; this process may be that run.
+        CannotWrite: a stale lock cannot be removed.
+    """
+    for folder in folders:
+        if os.path.lexists(folder / LOCK_FILE):
+            with FolderLock(folder):
+                """It was stale, and is removed at the end."""
+
+
+def _namespace() -> str:
+    """What tells the containers of one machine, and its boots, apart; empty where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended, and its parent never asks how: common where a container has no init."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+    except OSError:
+        return False
+    return fields.split()[:1] == ["Z"]

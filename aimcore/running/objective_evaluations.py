@@ -1,0 +1,54 @@
+"""An experiment's evaluations, run on what the engine has trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from aimcore.contracts.errors import Problem
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.sources import OpenSource, Source
+from aimcore.engine import TrainingEngine, build_module
+from aimcore.evaluation.evaluation_data import OpenEvaluationData
+from aimcore.evaluation.objective_scores import Evaluated, evaluate, evaluation_data_problems, evaluation_problems
+from aimcore.experiment import Experiment
+from aimcore.running.summary import EvaluationSummary
+
+
+def evaluate_trained(experiment: Experiment, engine: TrainingEngine) -> Evaluated:
+    """The scores of ``experiment`` on the module of ``engine``; every process calls it, and gets them all."""
+    return evaluate(experiment, whole_module(experiment, engine))
+
+
+def whole_module(experiment: Experiment, engine: TrainingEngine) -> ObjectiveModule:
+    """The trained module with all its parameters: the engine's own, or at ZeRO stage 3 a copy that is not partitioned.
+
+    Evaluations use parameters outside of a module's own forward, to write captions a token at a time, and stage 3 has
+    them there only. The copy is float32, whatever the weights were trained in, and lies beside the engine in memory.
+    """
+    if experiment.engine.zero_stage < 3:
+        return engine.module
+    module = build_module(experiment)
+    module.load_state_dict(engine.full_state_dict())
+    return module.to(engine.world.device)
+
+
+def problems_of_evaluations(experiment: Experiment) -> Iterator[Problem]:
+    """Yield why evaluations do not fit the objective, or each other."""
+    if experiment.evaluations:
+        yield from evaluation_problems(experiment)
+
+
+def problems_of_evaluation_data(experiment: Experiment, opened: Callable[[Source], OpenSource]) -> Iterator[Problem]:
+    """Yield why evaluations do not fit the data, whose sources ``opened`` opens."""
+    if experiment.evaluations:
+        yield from evaluation_data_problems(OpenEvaluationData.of(experiment, opened=opened))
+
+
+def summaries_of(evaluated: Evaluated | None) -> dict[str, EvaluationSummary] | None:
+    """Scores as the summary holds them; None where there are none."""
+    if evaluated is None or not evaluated.scores:
+        return None
+    return {
+        name: EvaluationSummary(value=score.value, num=score.num, chance=score.chance, ci95=score.ci95)
+        for name, score in evaluated.scores.items()
+    }

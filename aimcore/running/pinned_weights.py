@@ -1,0 +1,34 @@
+"""Files that a run depends on, named with their hashes: what they held is then part of the record."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import attrs
+
+from aimcore.engine.initial_weights import hash_of
+from aimcore.experiment import Experiment, Study
+from aimcore.running.processes import first_process_says
+
+
+def pinned(experiment: Experiment) -> Experiment:
+    """``experiment`` with the hash of its initial weights; the same on every process, which all must call it.
+
+    Raises:
+        WeightsNotFound: the file cannot be read.
+    """
+    weights: Any = experiment.initial_weights
+    if weights is None or weights.sha256 is not None or weights.url is None:
+        return experiment  # what another experiment ends with is not there yet
+    url = weights.url
+    found = first_process_says(lambda: _hash_of(url))
+    return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=attrs.evolve(weights, sha256=found)))
+
+
+def pinned_study(study: Study) -> Study:
+    """``study`` with every experiment :func:`pinned`."""
+    return cast(Study, attrs.evolve(cast(Any, study), experiments=[pinned(one) for one in study.experiments]))
+
+
+def _hash_of(url: str) -> str:
+    return hash_of(url)

@@ -1,0 +1,229 @@
+"""Runs as their folders tell: what each is, how far it has come, and whether it still goes on.
+
+A run's process is not asked, only its files are, so that runs of other machines on a shared file system are told too:
+
+- ``finished``, ``interrupted``, ``failed``: the study's ``summary.json`` says so, and nothing was written in the run's
+  folder since (a run that is resumed writes there); or its ``error.txt`` is the last thing that was written.
+- ``running``: anything else, while something was written lately. Lately is five minutes, or 20 times the time between
+  its last lines of metrics, if that is longer; and an hour before the first line and after the last step, when a run
+  reads data, validates and probes without a word.
+- ``stale``: anything else. Its process was most likely killed; ``--resume`` goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeGuard
+
+import attrs
+
+from aimcore.contracts.errors import InvalidSummary, RunFolderError
+from aimcore.contracts.messages import shortened
+from aimcore.running.summary import Summary, read_summary
+
+State = Literal["running", "finished", "interrupted", "failed", "stale"]
+
+PATIENCE_SECONDS = 300.0
+PATIENCE_LINES = 20
+SILENT_SECONDS = 3600.0
+
+_WRITTEN = ("recipe.json", "metrics.jsonl", "validation.json", "error.txt", "checkpoints")
+_TAIL_BYTES = 2**16
+_RECIPE_BYTES = 2**22
+_MOST = 10**15
+"""No step, time or loss of a sound file is larger, and no table has room for it."""
+_LAST_LINES = 20
+"""Lines that rates and times are averaged over."""
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """One run, at the moment it was looked at."""
+
+    folder: str
+    """Relative to where it was looked for."""
+    experiment: str
+    study: str | None = None
+    state: State
+    step: int
+    """Optimiser steps done, as far as they were logged."""
+    num_steps: int | None = None
+    losses: Mapping[str, float] = attrs.field(factory=dict)
+    """As last logged."""
+    patches_per_second: float | None = None
+    """Of the last lines."""
+    seconds_left: float | None = None
+    """Of training, at the pace of the last lines; None unless it is running."""
+    age: float
+    """Seconds since something was last written."""
+
+
+class _Line(NamedTuple):
+    """A line of metrics."""
+
+    step: int
+    seconds: float
+    patches_per_second: float
+    losses: Mapping[str, float]
+
+
+class _Pace(NamedTuple):
+    """What the last lines of metrics say of the time that steps take."""
+
+    seconds_per_step: float
+    seconds_per_line: float
+    patches_per_second: float
+
+
+def find_runs(root: Path, *, now: float | None = None) -> tuple[Run, ...]:
+    """Every run in or below ``root``, by folder.
+
+    Args:
+        root: for example a study's folder, or the folder of many.
+        now: seconds since 1970; by default the clock's.
+
+    Raises:
+        RunFolderError: there is no such folder.
+    """
+    if not os.path.isdir(root):
+        raise RunFolderError(f"there is no folder {root}: runs are by default in 'runs', below where they were started")
+    now = time.time() if now is None else now
+    return tuple(_run(folder, root, now) for folder in sorted(_folders(root)))
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    for folder, below, files in os.walk(root):
+        if "recipe.json" in files or "metrics.jsonl" in files:
+            yield Path(folder)
+            below.clear()  # a run holds no runs
+
+
+def _run(folder: Path, root: Path, now: float) -> Run:
+    name, num_steps = _recorded(folder)
+    lines = _last_lines(folder / "metrics.jsonl")
+    step = lines[-1].step + 1 if lines else 0
+    summary, pace = _summary(folder.parent), _pace(lines)
+    written = max((_time_of(folder / name) for name in _WRITTEN), default=0.0)
+    state = _state(folder, summary, written, now - written < _patience(step, num_steps, pace))
+    left = None if pace is None or num_steps is None else max(0, num_steps - step) * pace.seconds_per_step
+    return Run(
+        folder=str(folder.relative_to(root)),
+        experiment=name,
+        study=None if summary is None else summary.study,
+        state=state,
+        step=step,
+        num_steps=num_steps,
+        losses=lines[-1].losses if lines else {},
+        patches_per_second=None if pace is None else pace.patches_per_second,
+        seconds_left=left if state == "running" else None,
+        age=max(0.0, now - written),
+    )
+
+
+def _state(folder: Path, summary: Summary | None, written: float, lately: bool) -> State:
+    entry = None if summary is None else summary.of(folder.name)
+    # What is finished stays so: it is never resumed.
+    if entry is not None and (entry.status == "finished" or _time_of(folder.parent / "summary.json") >= written):
+        return entry.status
+    if written and _time_of(folder / "error.txt") == written:
+        return "failed"
+    return "running" if lately else "stale"
+
+
+def _patience(step: int, num_steps: int | None, pace: _Pace | None) -> float:
+    """Seconds of silence that say nothing."""
+    if pace is None or step == num_steps:
+        return SILENT_SECONDS
+    return max(PATIENCE_SECONDS, PATIENCE_LINES * pace.seconds_per_line)
+
+
+def _pace(lines: Sequence[_Line]) -> _Pace | None:
+    seconds = sum(line.seconds for line in lines)
+    if not lines or not seconds:
+        return None
+    patches = sum(line.patches_per_second * line.seconds for line in lines)
+    per_step = seconds / len(lines)
+    gaps = (lines[-1].step - lines[0].step) / max(1, len(lines) - 1)
+    return _Pace(per_step, per_step * max(1, gaps), patches / seconds)
+
+
+def _last_lines(path: Path) -> list[_Line]:
+    """The last whole lines of metrics, without reading those before; none where there is no file."""
+    whole = _content(path, from_end=True).split("\n")[:-1]
+    parsed = (_line(_json(line)) for line in whole[-_LAST_LINES - 1 :])
+    return [line for line in parsed if line is not None][-_LAST_LINES:]
+
+
+def _line(entry: Mapping[str, Any]) -> _Line | None:
+    """A line of metrics; None if it is damaged, as the first one of a tail mostly is."""
+    step, seconds, rate, losses = (entry.get(key) for key in ("step", "seconds", "patches_per_second", "losses"))
+    if not (_is_count(step) and _is_amount(seconds) and _is_amount(rate)):
+        return None
+    numbers = losses.items() if isinstance(losses, Mapping) else ()
+    return _Line(step, seconds, rate, {shortened(name): value for name, value in numbers if _is_number(value)})
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _MOST
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float) and abs(value) <= _MOST  # type: ignore[arg-type]
+
+
+def _is_amount(value: object) -> TypeGuard[float]:
+    return _is_number(value) and value >= 0
+
+
+def _recorded(folder: Path) -> tuple[str, int | None]:
+    """Name and number of steps of the experiment in a run's recipe; what cannot be read is left to the folder."""
+    experiment = _json(_content(folder / "recipe.json")).get("experiment")
+    values = experiment if isinstance(experiment, Mapping) else {}
+    name, num_steps = values.get("name"), values.get("num_steps")
+    return (
+        shortened(name) if isinstance(name, str) else folder.resolve().name,
+        num_steps if _is_count(num_steps) else None,
+    )
+
+
+def _content(path: Path, *, from_end: bool = False) -> str:
+    """The text of a file, or so much of it as runs have; empty where there is none to read."""
+    try:
+        # Opening a pipe would wait for whoever writes to it.
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            if from_end:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read(_TAIL_BYTES if from_end else _RECIPE_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _json(text: str) -> Mapping[str, Any]:
+    """The object that a text holds; empty where it holds none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _summary(folder: Path) -> Summary | None:
+    """The summary of a run's study; None where it has none that can be read."""
+    path = folder / "summary.json"
+    try:
+        return read_summary(path) if path.is_file() else None
+    except InvalidSummary:
+        return None
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,172 @@
+"""What checks are made on: small random images, batches and features.
+
+Everything is float64, so that what does not depend on something does not change by rounding either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from aimcore.contracts.batches import Batch, Text, View
+from aimcore.contracts.features import Features
+from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.objectives import Objective
+from aimcore.testing.requirements import seeded
+
+GRID = PatchGrid(3, 4)
+"""A rectangle, so that rows and columns cannot be mistaken for each other."""
+NUM_IMAGES = 3
+
+
+def random_images(
+    grid: PatchGrid = GRID, *, patch_size: int = 4, num_channels: int = 3, number: int = NUM_IMAGES, seed: int = 0
+) -> Images:
+    """``number`` images of one grid, of normal noise."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (number, grid.num_patches, patch_size**2 * num_channels)
+    patches_BNF = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return Images(patches_BNF=patches_BNF, grids=(grid,) * number, patch_size=patch_size)
+
+
+def batch_of(images: Images, views: Sequence[View] = (), *, seed: int = 0) -> Batch:
+    """A batch of ``images`` with labels 0 and 1 in turn, and random ``views``."""
+    generator = torch.Generator().manual_seed(seed)
+    number, grid = len(images.grids), images.grid
+    rendered = {}
+    for view in views:
+        side = view.pixels_per_patch
+        shape = (number, images.num_channels, grid.rows * side, grid.columns * side)
+        rendered[view.key] = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return Batch(
+        images=images,
+        sample_numbers_B=torch.arange(number),
+        seed=seed,
+        labels_B=torch.arange(number) % 2,
+        views=rendered,
+    )
+
+
+def batch_for(objective: Objective, images: Images, *, seed: int = 0) -> Batch:
+    """A batch of ``images`` with the views and the text that ``objective`` reads."""
+    batch = batch_of(images, objective.views, seed=seed)
+    if objective.text is None:
+        return batch
+    tokenizer, context_length = objective.text
+    texts = [f"{number} red shoes" for number in range(len(images.grids))]
+    return attrs.evolve(batch, text=tokenizer.encode(texts, context_length))
+
+
+def part_of(batch: Batch, first: int, last: int) -> Batch:
+    """The samples ``first`` to ``last`` (excluded) of a batch, with their own numbers."""
+    part = slice(first, last)
+    images = batch.images
+    return attrs.evolve(
+        batch,
+        images=attrs.evolve(images, patches_BNF=images.patches_BNF[part].clone(), grids=images.grids[part]),
+        sample_numbers_B=batch.sample_numbers_B[part].clone(),
+        labels_B=None if batch.labels_B is None else batch.labels_B[part].clone(),
+        views={key: view[part].clone() for key, view in batch.views.items()},
+        text=None if batch.text is None else _mapped(batch.text, lambda tensor: tensor[part].clone()),
+    )
+
+
+def changed_patch(patches_BNF: Tensor, patch: int) -> Tensor:
+    """The patches with one changed in every image, in raster order."""
+    changed = patches_BNF.clone()
+    # Reversing and stretching changes a patch's mean, variance and shape, so that every kind of target moves.
+    changed[:, patch] = 2 * changed[:, patch].flip(-1) + 1
+    return changed
+
+
+def with_changed_patch(batch: Batch, patch: int) -> Batch:
+    """The batch with one patch changed in every image and view."""
+    images, columns = batch.images, batch.images.grid.columns
+    views = {}
+    for key, view in batch.views.items():
+        side = view.shape[-1] // columns
+        top, left = patch // columns * side, patch % columns * side
+        changed = view.clone()
+        changed[..., top : top + side, left : left + side] = 1 - changed[..., top : top + side, left : left + side]
+        views[key] = changed
+    return attrs.evolve(
+        batch, images=attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, patch)), views=views
+    )
+
+
+def moved_patches(batch: Batch, *, seed: int = 0) -> tuple[Batch, Tensor]:
+    """The batch with every patch, in images and views, moved by a leaf ``[B, P]`` of zeros in a direction of its own.
+
+    A gradient in the leaf is one in the patch, wherever an objective reads it from.
+    """
+    images, generator = batch.images, torch.Generator().manual_seed(seed)
+    patches_BNF, grid = images.patches_BNF, images.grid
+    moved_BP = patches_BNF.new_zeros(patches_BNF.shape[:2]).requires_grad_()
+    views = {}
+    for key, view in batch.views.items():
+        side = view.shape[-1] // grid.columns
+        moved_B1RK = moved_BP.reshape(-1, 1, grid.rows, grid.columns)
+        moved_BCHW = moved_B1RK.repeat_interleave(side, -2).repeat_interleave(side, -1)
+        views[key] = view + moved_BCHW * torch.randn(view.shape, generator=generator, dtype=view.dtype)
+    direction_BNF = torch.randn(patches_BNF.shape, generator=generator, dtype=patches_BNF.dtype)
+    moved_BNF = patches_BNF + moved_BP.unsqueeze(-1) * direction_BNF
+    return attrs.evolve(batch, images=attrs.evolve(images, patches_BNF=moved_BNF), views=views), moved_BP
+
+
+def _mapped(text: Text, change: Callable[[Tensor], Tensor]) -> Text:
+    tensors = attrs.asdict(text, recurse=False)
+    changes = {name: change(tensor) for name, tensor in tensors.items() if tensor is not None}
+    return attrs.evolve(text, **changes)
+
+
+def copy_of(batch: Batch) -> Batch:
+    """A batch that shares no pixels with ``batch``."""
+    return part_of(batch, 0, len(batch.images.grids))
+
+
+def on_meta(batch: Batch) -> Batch:
+    """The batch without its pixels, as a dry run counts with; sample numbers and text stay real. float32."""
+    images = batch.images
+    return attrs.evolve(
+        batch,
+        images=attrs.evolve(images, patches_BNF=images.patches_BNF.float().to("meta")),
+        labels_B=None if batch.labels_B is None else batch.labels_B.to("meta"),
+        views={key: view.float().to("meta") for key, view in batch.views.items()},
+    )
+
+
+def as_float32(batch: Batch) -> Batch:
+    """The batch as training has it."""
+    images = batch.images
+    return attrs.evolve(
+        batch,
+        images=attrs.evolve(images, patches_BNF=images.patches_BNF.float()),
+        views={key: view.float() for key, view in batch.views.items()},
+    )
+
+
+def random_features(width: int, *, seed: int = 0) -> Features:
+    """What a trunk might give for :func:`random_images`, in raster order."""
+    images = random_images(seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (NUM_IMAGES, GRID.num_patches, width)
+    tokens_BND = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return Features(tokens_BND, images.places_BN2, images.valid_BN)
+
+
+@torch.no_grad()
+def draw_nonzero(module: nn.Module) -> None:
+    """Move every weight: freshly made ones may be zero (a gate, an output layer) and hide what they will pass on."""
+    with seeded():
+        for parameter in module.parameters():
+            fan_in = parameter.shape[-1] if parameter.dim() > 1 else 4
+            parameter.add_(torch.randn_like(parameter) * fan_in**-0.5)
+
+
+def some_grids() -> Iterator[PatchGrid]:
+    """Shapes that break assumptions: one patch, a line either way, squares, rectangles."""
+    for rows, columns in ((1, 1), (1, 5), (4, 1), (2, 2), (3, 4), (5, 8), (7, 7), (8, 5), (16, 16)):
+        yield PatchGrid(rows, columns)

@@ -1,0 +1,141 @@
+"""Parts that stand in for the rest of an experiment while one component is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from aimcore.contracts.batches import Batch
+from aimcore.contracts.component import component
+from aimcore.contracts.features import Ability, Attention, Features, Reading
+from aimcore.contracts.heads import Head, HeadModule
+from aimcore.contracts.images import Images, reorder
+from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.contracts.results import Loss
+from aimcore.contracts.sources import OpenSource, Source
+from aimcore.contracts.trunks import Trunk, TrunkModule
+from aimcore.modeling.attention import mask_of
+from aimcore.modeling.layers import MaskToken, TransformerBlock
+from aimcore.modeling.positions import sincos_positions
+
+ABILITIES: frozenset[Ability] = frozenset({"causal", "prefix", "order", "hide", "native"})
+"""All that a trunk may be able to do."""
+
+
+@component("stand_in")
+class StandInTrunk(Trunk):
+    """A tiny transformer that can do all that trunks can."""
+
+    patch_size: int = 4
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        """Everything."""
+        return ABILITIES
+
+    def build(self) -> StandInTrunkModule:
+        """The module."""
+        return StandInTrunkModule(self.patch_size)
+
+
+class StandInTrunkModule(TrunkModule):
+    """The module of :class:`StandInTrunk`: two blocks of width 16."""
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.width, self.depth, self.patch_size, self.num_channels = 16, 2, patch_size, 3
+        self.embed = nn.Linear(patch_size**2 * self.num_channels, self.width)
+        self.mask_token = MaskToken(self.width)
+        self.blocks = nn.ModuleList(TransformerBlock(self.width, 2, 32) for _ in range(self.depth))
+        self.norm = nn.LayerNorm(self.width)
+
+    def forward(self, images: Images, reading: Reading) -> Features:
+        """Read ``images`` as ``reading`` says."""
+        tokens_BND = reorder(self.tokens(images, reading), reading.order_BN)
+        valid_BN = reorder(images.valid_BN, reading.order_BN)
+        mask = mask_of(self.attention(images, reading, valid_BN), tokens_BND.shape[1], tokens_BND.device)
+        outputs = []
+        for block in self.blocks:
+            tokens_BND = block(tokens_BND, mask)
+            outputs.append(tokens_BND)
+        places_BN2 = reorder(images.places_BN2, reading.order_BN)
+        layers = tuple(outputs[index] for index in reading.layers)
+        return Features(self.norm(tokens_BND), places_BN2, valid_BN, layers)
+
+    def tokens(self, images: Images, reading: Reading) -> Tensor:
+        """Embedded patches with their positions, in raster order."""
+        tokens_BND: Tensor = self.embed(images.patches_BNF)
+        if reading.hidden_BN is not None:
+            tokens_BND = self.mask_token(tokens_BND, reading.hidden_BN)
+        return tokens_BND + sincos_positions(images.places_BN2, self.width).to(tokens_BND.dtype)
+
+    def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
+        """The attention asked for, without padding."""
+        return attrs.evolve(reading.attention, valid_BN=valid_BN) if images.is_padded else reading.attention
+
+
+@component("stand_in")
+class StandInHead(Head):
+    """A linear head."""
+
+    def build(self, in_width: int, num_outputs: int) -> HeadModule:
+        """The module."""
+        return StandInHeadModule(in_width, num_outputs)
+
+
+class StandInHeadModule(HeadModule):
+    """The module of :class:`StandInHead`."""
+
+    def __init__(self, in_width: int, num_outputs: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(in_width, num_outputs)
+
+    def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
+        """``[M, K]`` predictions."""
+        tokens_MD, _ = features.at(where_M)
+        predictions: Tensor = self.out(tokens_MD)
+        return predictions
+
+
+@component("stand_in")
+class StandInObjective(Objective):
+    """The mean of each patch, from the patch itself: trains any trunk, and teaches it nothing."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        """The module, with a linear head."""
+        return StandInObjectiveModule(trunk, StandInHeadModule(trunk.width, 1), Reading())
+
+
+class StandInObjectiveModule(ObjectiveModule):
+    """The module of :class:`StandInObjective`, for a head and a reading of one's choice."""
+
+    def __init__(self, trunk: TrunkModule, head: HeadModule, reading: Reading) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+        self.reading = reading
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """All patches."""
+        return {"patch_mean": batch.images.patches_BNF[..., 0].numel()}
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        """Squared error of the mean output against each patch's mean."""
+        patches_BNF = batch.images.patches_BNF
+        features = self.trunk(batch.images, self.reading)
+        where_M = torch.arange(self.counts(batch)["patch_mean"], device=patches_BNF.device)
+        predictions_MK = self.head(features, self.reading.attention, where_M)
+        loss_M = (predictions_MK.mean(-1) - patches_BNF.mean(-1).flatten()).square()
+        return {"patch_mean": Loss(loss_M.sum(), torch.tensor(len(loss_M)))}
+
+
+@component("stand_in")
+class StandInSource(Source):
+    """Names data that is never read."""
+
+    def open(self) -> OpenSource:
+        """Nothing to open: batches are given to the engine directly."""
+        raise NotImplementedError

@@ -1,0 +1,48 @@
+"""Modules of version 0.1 can be imported under their old names, with a warning."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import aimcore
+from aimcore.contracts.images import PatchGrid, PixelStatistics
+from aimcore.contracts.results import Loss
+from aimcore.contracts.trunks import Trunk, TrunkModule
+
+OLD = sorted(path.stem for path in (Path(aimcore.__file__).parent / "renamed").glob("[a-z]*.py"))
+
+
+def imported_anew(name: str) -> object:
+    sys.modules.pop(name, None)
+    return importlib.import_module(name)
+
+
+@pytest.mark.parametrize("name", [name for name in OLD if name != "forwarding"])
+def test_an_old_module_warns_and_names_the_new_one(name: str):
+    with pytest.warns(DeprecationWarning, match=rf"aimcore\.{name} has moved to .*aimcore\.\w+.* gone in aimcore 0\.3"):
+        imported_anew(f"aimcore.{name}")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        ("values", "PatchGrid", PatchGrid),
+        ("values", "Loss", Loss),
+        ("modules", "TrunkModule", TrunkModule),
+        ("roles", "Trunk", Trunk),
+        ("roles", "PixelStatistics", PixelStatistics),
+    ],
+)
+def test_an_old_module_gives_what_is_there_now(module: str, name: str, value: object):
+    assert getattr(imported_anew(f"aimcore.{module}"), name) is value
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_old_module_refuses_unknown_names():
+    with pytest.raises(AttributeError, match=r"aimcore\.values.*no attribute 'Nope'"):
+        imported_anew("aimcore.values").Nope  # noqa: B018
