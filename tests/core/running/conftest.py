@@ -110,7 +110,7 @@ class FakeTraining:
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
-    monkeypatch.setattr("aimcore.engine.train", fake)
+    monkeypatch.setattr("aimcore.running.experiment_run.train", fake)
     monkeypatch.setattr("aimcore.running.experiment_run._validation_batches", lambda *_: _two_batches())
     return fake
 

@@ -78,7 +78,7 @@ def test_probes_compare_with_fresh_weights(
         given.append(trunks[-1].state_dict())  # experiment, trained, untrained
         return {}
 
-    monkeypatch.setattr("aimcore.evaluation.probing.probe_experiment", probe)
+    monkeypatch.setattr("aimcore.running.experiment_run.probe_experiment", probe)
     one = make_experiment("one", probes=(LinearProbe(),), initial_weights=Weights(url=str(fitted)))
     run_experiment(one, tmp_path / "out")
     fresh = build_module(make_experiment("one")).trunk.state_dict()

@@ -110,7 +110,7 @@ def test_metrics_that_were_lost_are_recorded(make_study: Any, training: Any, tmp
 def test_what_was_measured_before_a_failure_is_kept(
     make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimcore.evaluation.validation.validate", lambda *_, **__: raising(OSError("gone"))())
+    monkeypatch.setattr("aimcore.running.experiment_run.validate", lambda *_, **__: raising(OSError("gone"))())
     with pytest.warns(RunFailed, match="OSError: gone"):
         (one,) = run_study(make_study("one"), tmp_path, scale="smoke").experiments
     assert (one.status, one.num_steps) == ("failed", 2)
@@ -123,7 +123,7 @@ def test_a_failure_after_training_says_how_to_probe_by_others(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no held-out images")
 
-    monkeypatch.setattr("aimcore.evaluation.probing.probe_experiment", broken)
+    monkeypatch.setattr("aimcore.running.experiment_run.probe_experiment", broken)
     study = make_study("one")
     study = attrs.evolve(study, experiments=[attrs.evolve(study.experiments[0], probes=(KNNProbe(),))])
     said: list[str] = []
