@@ -175,7 +175,11 @@ def _default(field: attrs.Attribute[Any]) -> Any:
 
 
 def type_text(kind: Any) -> str:
-    """A declared type as it would be written, every choice spelt out."""
+    """A declared type as it would be written, every choice spelt out.
+
+    >>> type_text(tuple[int, ...])
+    'tuple[int, ...]'
+    """
     if is_union(kind):
         return " | ".join(map(type_text, get_args(kind)))
     if is_literal(kind):

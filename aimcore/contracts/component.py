@@ -105,6 +105,16 @@ def settings(cls: C) -> C:
 
     Raises:
         TypeError: a base class that is not decorated declares fields.
+
+    >>> @settings
+    ... class Crop(Checked):
+    ...     size: int = 224
+    >>> Crop(size=32)
+    Crop(size=32)
+    >>> Crop(siz=32)
+    Traceback (most recent call last):
+        ...
+    aimcore.contracts.errors.InvalidValue: Crop: siz: unknown field (did you mean 'size'?); there are size
     """
     return _define(cls)
 
@@ -137,7 +147,11 @@ def component(name: str, *, paper: str = "") -> Callable[[C], C]:
 
 
 def at_least(path: str, value: float, minimum: float, most: float = math.inf) -> Iterable[Problem]:
-    """Yield a problem if ``value`` is below ``minimum`` (or not a number), or above ``most``."""
+    """Yield a problem if ``value`` is below ``minimum`` (or not a number), or above ``most``.
+
+    >>> [problem.message for problem in at_least("depth", 0, 1)]
+    ['must be at least 1, got 0']
+    """
     if not value >= minimum:
         yield Problem(path, f"must be at least {minimum}, got {shown(value)}")
     elif value > most:

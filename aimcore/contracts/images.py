@@ -130,6 +130,9 @@ def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
 
     Raises:
         ValueError: height or width is no multiple of the patch size.
+
+    >>> patchify(torch.arange(16).reshape(1, 1, 4, 4), patch_size=2)[0].tolist()
+    [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
     """
     batch, channels, height, width = pixels_BCHW.shape
     if height % patch_size or width % patch_size:
@@ -155,7 +158,11 @@ def images_of(pixels_BCHW: Tensor, patch_size: int) -> Images:
 
 
 def reorder(values_BN: Tensor, order_BN: Tensor | None) -> Tensor:
-    """Take the values ``[B, N, ...]`` of each image in the order of ``order_BN``; None leaves them as they are."""
+    """Take the values ``[B, N, ...]`` of each image in the order of ``order_BN``; None leaves them as they are.
+
+    >>> reorder(torch.tensor([[10, 11, 12]]), torch.tensor([[2, 0, 1]])).tolist()
+    [[12, 10, 11]]
+    """
     if order_BN is None:
         return values_BN
     index = order_BN.reshape(*order_BN.shape, *(1,) * (values_BN.dim() - 2)).expand(-1, -1, *values_BN.shape[2:])

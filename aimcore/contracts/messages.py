@@ -19,7 +19,13 @@ _LAYOUT = "\n\t"
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'raster'?)``, with up to three of ``known`` that resemble ``word``; empty if none does."""
+    """`` (did you mean 'raster'?)``, with up to three of ``known`` that resemble ``word``; empty if none does.
+
+    >>> did_you_mean("rastr", ["raster", "spiral"])
+    " (did you mean 'raster'?)"
+    >>> did_you_mean("zigzag", ["raster", "spiral"])
+    ''
+    """
     near = get_close_matches(word[:_LONGEST], known, n=3)
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
@@ -87,7 +93,11 @@ def _pieces(value: object) -> Iterator[str]:
 
 
 def counted(counts: Iterable[tuple[str, int]]) -> str:
-    """Counts by what is counted, the largest first: ``"12 files of other kinds (.txt), 3 broken links"``."""
+    """Counts by what is counted, the largest first: ``"12 files of other kinds (.txt), 3 broken links"``.
+
+    >>> counted([("broken links", 3), ("files of other kinds (.txt)", 12)])
+    '12 files of other kinds (.txt), 3 broken links'
+    """
     ordered = sorted(counts, key=lambda item: -item[1])
     named = [f"{count:,} {what}" for what, count in ordered[:_MOST_COUNTS]]
     rest = sum(count for _, count in ordered[_MOST_COUNTS:])

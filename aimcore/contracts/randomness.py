@@ -64,6 +64,10 @@ def index_of(sample_numbers: npt.ArrayLike, size: int, seed: int) -> Indices:
         sample_numbers: non-negative integers of any shape, from any epochs.
         size: number of images, at least 1.
         seed: the run's seed.
+
+    >>> first, second = index_of(range(8), 4, seed=0).reshape(2, 4)
+    >>> sorted(first.tolist()), sorted(second.tolist())
+    ([0, 1, 2, 3], [0, 1, 2, 3])
     """
     numbers = np.asarray(sample_numbers, dtype=np.uint64)
     epochs, places = np.divmod(numbers.reshape(-1), np.uint64(size))

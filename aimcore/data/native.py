@@ -62,6 +62,9 @@ def fitted_size(height: int, width: int, patch_size: int, area: int) -> tuple[in
     An image has ceil(height / patch) rows of ceil(width / patch) patches. The largest scale that fits fills whole rows
     or whole columns; the other side is rounded up to a pixel, so the aspect ratio changes by less than one pixel, and
     every side has at least one.
+
+    >>> fitted_size(100, 200, patch_size=14, area=32)
+    (56, 112)
     """
     # Scaled to r rows, an image has ceil(r * width / height) columns: more rows are never fewer patches.
     rows = bisect_right(range(1, area + 1), area, key=lambda r: r * -(-r * width // height))

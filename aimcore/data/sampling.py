@@ -19,6 +19,9 @@ def micro_batch_size(batch_size: int, world_size: int, accumulation_steps: int) 
 
     Raises:
         InvalidValue: the batch does not divide evenly; the message names sizes that do.
+
+    >>> micro_batch_size(32, world_size=2, accumulation_steps=4)
+    4
     """
     parts = world_size * accumulation_steps
     if batch_size % parts or batch_size < parts:

@@ -22,6 +22,10 @@ def learning_rate(step: int, *, peak_lr: float, schedule: Schedule, num_steps: i
         peak_lr: the highest rate.
         schedule: warm-up, shape and cooldown.
         num_steps: updates in the whole run.
+
+    >>> schedule = Schedule(warmup_steps=2, warmup_lr=0.0, decay="linear")
+    >>> [learning_rate(step, peak_lr=1.0, schedule=schedule, num_steps=6) for step in range(6)]
+    [0.0, 0.5, 1.0, 0.75, 0.5, 0.25]
     """
     start = num_steps - schedule.cooldown_steps
     if step <= start or not schedule.cooldown_steps:

@@ -23,6 +23,11 @@ def wilson_interval(num_correct: int, num_samples: int, confidence: float = 0.95
 
     Raises:
         ValueError: there are no samples, or more correct ones than samples.
+
+    >>> [round(end, 4) for end in wilson_interval(50, 100)]
+    [0.4038, 0.5962]
+    >>> [round(end, 4) for end in wilson_interval(0, 10)]
+    [0.0, 0.2775]
     """
     if not 0 <= num_correct <= num_samples or num_samples == 0:
         raise ValueError(f"{num_correct} correct of {num_samples} samples is no proportion")

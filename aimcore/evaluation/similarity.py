@@ -139,6 +139,11 @@ def hits(similarities_QC: Tensor, right_QC: Tensor, k: int) -> Tensor:
 
     Ties count against it: a wrong candidate that is as similar as the best right one stands before it, so that a model
     that finds everything alike finds nothing.
+
+    >>> similarities_QC = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.8, 0.3]])
+    >>> right_QC = torch.tensor([[True, False, False], [False, False, True]])
+    >>> hits(similarities_QC, right_QC, 1).tolist(), hits(similarities_QC, right_QC, 2).tolist()
+    ([True, False], [True, True])
     """
     best_Q1 = similarities_QC.masked_fill(~right_QC, -torch.inf).amax(1, keepdim=True)
     num_before_Q = ((similarities_QC >= best_Q1) & ~right_QC).sum(1)

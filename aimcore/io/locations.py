@@ -34,6 +34,9 @@ def problem_with(url: str) -> str | None:
     """Why ``url`` must not be opened; None if it may be. Nothing is opened or imported to decide.
 
     A path, and a URL of :data:`PROTOCOLS`, may be opened; so may ``ARCHIVE://member::URL``.
+
+    >>> problem_with("reference://x").partition(". ")[0]
+    "'reference://x' is refused: the protocol 'reference' is not allowed in a URL"
     """
     *wrappers, last = links = [_protocol_of(link, is_chained="::" in url) for link in url.split("::")]
     added = _added()

@@ -31,6 +31,10 @@ def mask_of(attention: Attention, num_tokens: int, device: torch.device) -> Mask
 
     Prefix-causal attention lets query i see key j when j <= i or j < prefix length (arXiv:2401.08541, section 4.2).
     A padded query sees itself, so that no row is empty.
+
+    >>> attention = Attention(causal=True, prefix_length_B=torch.tensor([2]))
+    >>> mask_of(attention, 3, torch.device("cpu")).allowed[0, 0].int().tolist()
+    [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
     """
     allowed = None
     if attention.causal:

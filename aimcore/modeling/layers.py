@@ -39,7 +39,11 @@ class RMSNorm(nn.RMSNorm):
 
 
 def swiglu_width(width: int) -> int:
-    """Hidden width of AIMv2's SwiGLU: floor(8 * width / 3), rounded up to a multiple of 256."""
+    """Hidden width of AIMv2's SwiGLU: floor(8 * width / 3), rounded up to a multiple of 256.
+
+    >>> swiglu_width(1024)
+    2816
+    """
     return -(-(8 * width // 3) // 256) * 256
 
 

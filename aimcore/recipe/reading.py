@@ -244,5 +244,9 @@ def _place(error: BaseException) -> tuple[Any, ...]:
 
 
 def join(*parts: object) -> str:
-    """A path from its parts: ``join("probes", 0, "epochs")`` is ``"probes.0.epochs"``."""
+    """A path from its parts: ``join("probes", 0, "epochs")`` is ``"probes.0.epochs"``.
+
+    >>> join("probes", 0, "epochs")
+    'probes.0.epochs'
+    """
     return ".".join(str(part) for part in parts if part != "")
