@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from aimcore.running.experiment_run import run_experiment
     from aimcore.running.study_run import run_study
 
+    __version__: str
+
 # Modules that were renamed are found under their old names too; they warn.
 __path__.append(str(_Path(__file__).parent / "renamed"))
 

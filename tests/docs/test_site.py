@@ -33,7 +33,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(NAVIGATION) == PAGES
 
 
-@pytest.mark.parametrize("name", [*PUBLIC, "aimcore.experiment", *(f"aimcore.{folder}" for folder in WHOLE)])
+@pytest.mark.parametrize("name", [*PUBLIC, "aimcore.experiment", *(f"aimcore.{folder}" for folder in sorted(WHOLE))])
 def test_every_public_module_has_its_page(name: str) -> None:
     assert name in DIRECTIVES
 
