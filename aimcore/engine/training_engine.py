@@ -23,7 +23,6 @@ from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
 from aimcore.engine.module_building import InPrecision, initial_module, seed_of
 from aimcore.engine.parameter_groups import parameter_groups
 from aimcore.engine.pickling import pickle_stages_by_value
-from aimcore.engine.schedule import learning_rate
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
 from aimcore.engine.whole_weights import buffers_kept_as_they_are, call_after_step, whole
 from aimcore.experiment import Experiment
@@ -128,9 +127,7 @@ class TrainingEngine:
 
     def _rate(self, peak_lr: float) -> float:
         experiment = self.experiment
-        return learning_rate(
-            self.step_number, peak_lr=peak_lr, schedule=experiment.schedule, num_steps=experiment.num_steps
-        )
+        return experiment.schedule.rate(self.step_number, num_steps=experiment.num_steps, peak_lr=peak_lr)
 
     def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], tuple[int, int, float]]:
         """Targets per loss of the whole step; and its patches, its images, and the share of padding."""

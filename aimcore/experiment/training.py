@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, assert_never
 
 from aimcore.contracts import limits
 from aimcore.contracts.component import Checked, at_least, positive, settings
@@ -40,21 +41,75 @@ class Optimizer(Checked):
 
 @settings
 class Schedule(Checked):
-    """Linear warm-up, then a decay to the final rate; at the end, where it is asked for, a linear cooldown."""
+    """The learning rate of every step: a linear warm-up, a decay, and an optional linear cooldown at the end.
+
+    A new shape is one more value of ``decay`` and its case in :meth:`_share`.
+
+    >>> schedule = Schedule(warmup_steps=2, warmup_lr=0.0, decay="linear")
+    >>> [schedule.rate(step, num_steps=6, peak_lr=1.0) for step in range(6)]
+    [0.0, 0.5, 1.0, 0.75, 0.5, 0.25]
+    """
 
     warmup_steps: int = 0
     warmup_lr: float = 1e-6
     """Rate at the first warm-up step."""
     decay: Literal["cosine", "half_cosine", "linear", "constant"] = "cosine"
-    """Shape after warm-up. A half-cosine is the first half of a cosine to ``final_lr``: with that at 0, it ends at half
-    the peak (arXiv:2411.14402, section 3.1). A constant one has no use for ``final_lr``."""
+    """Shape after warm-up. A half-cosine is the first half of a cosine to ``final_lr``: with ``final_lr=0`` it ends at
+    half the peak (arXiv:2411.14402, section 3.1). A constant rate does not use ``final_lr``."""
     final_lr: float = 0.0
     decay_steps: int | None = None
-    """Steps, warm-up included, that warm-up and decay are laid out over; None stands for the whole run. A run may end
-    before: a cooldown from the middle of a longer run's schedule."""
+    """Steps that warm-up and decay together are laid out over; None means the whole run. A run may end earlier: a
+    cooldown from the middle of a longer run's schedule."""
     cooldown_steps: int = 0
-    """How many of the run's last steps go linearly from the rate reached by then to ``cooldown_lr``."""
+    """Number of last steps in which the rate falls linearly, from the rate reached by then to ``cooldown_lr``."""
     cooldown_lr: float = 1e-6
+
+    def rate(self, step: int, *, num_steps: int, peak_lr: float) -> float:
+        """The learning rate of the update that follows ``step`` updates.
+
+        Warm-up: with W warm-up steps, the rate rises linearly from ``warmup_lr`` at step 0 to ``peak_lr`` at step W,
+        both exactly. Decay: from step W to step H the rate has the schedule's shape, where H is ``decay_steps`` or else
+        ``num_steps`` (arXiv:2401.08541, Table 10: a cosine). Cooldown: with C cooldown steps, the rate falls linearly
+        from the one that the shape has at step ``num_steps - C`` (arXiv:2411.14402, section 3.1).
+
+        The final rates belong to the step after the last one: ``final_lr`` to step H, ``cooldown_lr`` to step
+        ``num_steps``. The last update is that of step ``num_steps - 1``, so no update has a rate of zero.
+
+        Args:
+            step: number of updates done before this one.
+            num_steps: updates in the whole run.
+            peak_lr: the highest rate.
+        """
+        start = num_steps - self.cooldown_steps
+        if step <= start or not self.cooldown_steps:
+            return self.shape_rate(step, num_steps=num_steps, peak_lr=peak_lr)
+        reached = self.shape_rate(start, num_steps=num_steps, peak_lr=peak_lr)
+        return reached + (self.cooldown_lr - reached) * (step - start) / self.cooldown_steps
+
+    def shape_rate(self, step: int, *, num_steps: int, peak_lr: float) -> float:
+        """The rate of :meth:`rate` without its cooldown: warm-up and decay alone."""
+        warmup = self.warmup_steps
+        if step < warmup:
+            return self.warmup_lr + (peak_lr - self.warmup_lr) * step / warmup
+        share = self._share((step - warmup) / (self.horizon(num_steps) - warmup))
+        return self.final_lr + (peak_lr - self.final_lr) * share
+
+    def horizon(self, num_steps: int) -> int:
+        """The step at which the decay ends: ``decay_steps``, or by default the end of the run."""
+        return num_steps if self.decay_steps is None else self.decay_steps
+
+    def _share(self, progress: float) -> float:
+        """The remaining share of the way from the peak down to the final rate, at ``progress`` in [0, 1]."""
+        match self.decay:
+            case "cosine":
+                return 0.5 * (1 + math.cos(math.pi * progress))
+            case "half_cosine":
+                return 0.5 * (1 + math.cos(math.pi / 2 * progress))
+            case "linear":
+                return 1 - progress
+            case "constant":
+                return 1.0
+        assert_never(self.decay)
 
     def problems(self) -> Iterable[Problem]:
         """Steps and rates cannot be negative."""
@@ -69,14 +124,29 @@ class Schedule(Checked):
             yield from at_least("decay_steps", self.decay_steps, 1, limits.STEPS)
 
     def problems_in(self, num_steps: int, peak_lr: float) -> Iterable[Problem]:
-        """Why this schedule cannot be that of a run of ``num_steps``: a shape cut short, or a rate that would rise."""
+        """Yield why this schedule does not fit a run of ``num_steps``: its shape is cut short, or a rate would rise."""
+        cut = list(self._problems_of_length(num_steps))
+        yield from cut
+        too_high = list(self._above_the_peak(peak_lr))
+        yield from too_high
+        if self.cooldown_steps and num_steps > 0 and not cut and not too_high:
+            start = num_steps - self.cooldown_steps
+            reached = self.rate(start, num_steps=num_steps, peak_lr=peak_lr)
+            if self.cooldown_lr > reached:
+                yield Problem(
+                    "cooldown_lr",
+                    f"must not be above the rate at step {start}, {reached:g}, where the cooldown begins; got "
+                    f"{self.cooldown_lr:g}",
+                )
+
+    def _problems_of_length(self, num_steps: int) -> Iterable[Problem]:
         before_cooldown, warmup = num_steps - self.cooldown_steps, self.warmup_steps
         if warmup >= num_steps > 0:
             yield Problem("warmup_steps", f"must be below num_steps ({num_steps})")
         elif self.cooldown_steps and before_cooldown <= warmup:
             yield Problem(
                 "cooldown_steps",
-                f"must be below num_steps - warmup_steps ({num_steps - warmup}), or nothing is left of the decay; "
+                f"must be below num_steps - warmup_steps ({num_steps - warmup}), or no step is left for the decay; "
                 f"got {self.cooldown_steps}",
             )
         elif self.decay != "constant" and self.decay_steps is not None and self.decay_steps < before_cooldown:
@@ -85,9 +155,8 @@ class Schedule(Checked):
                 f"must reach the cooldown or the end of the run, step {before_cooldown}: no rate is defined beyond it; "
                 f"got {self.decay_steps}",
             )
-        yield from self._rising(peak_lr)
 
-    def _rising(self, peak_lr: float) -> Iterable[Problem]:
+    def _above_the_peak(self, peak_lr: float) -> Iterable[Problem]:
         rates = {
             "warmup_lr": (self.warmup_steps > 0, self.warmup_lr),
             "final_lr": (self.decay != "constant", self.final_lr),

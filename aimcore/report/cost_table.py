@@ -79,8 +79,8 @@ def _decay(experiment: Experiment) -> tuple[str, str]:
     steps = f"{experiment.num_steps - schedule.warmup_steps - schedule.cooldown_steps:,} steps"
     if schedule.decay == "constant":
         return steps, "constant"
-    end = (peak + schedule.final_lr) / 2 if schedule.decay == "half_cosine" else schedule.final_lr
-    horizon = experiment.num_steps if schedule.decay_steps is None else schedule.decay_steps
+    horizon = schedule.horizon(experiment.num_steps)
+    end = schedule.shape_rate(horizon, num_steps=experiment.num_steps, peak_lr=peak)
     cut = f", at step {horizon:,}" if horizon != experiment.num_steps or schedule.cooldown_steps else ""
     return steps, f"{schedule.decay.replace('_', '-')} to {end:g}{cut}"
 

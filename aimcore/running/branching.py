@@ -9,7 +9,6 @@ import attrs
 
 from aimcore import recipe
 from aimcore.contracts.errors import Problem
-from aimcore.engine.schedule import learning_rate
 from aimcore.experiment import Branch, Experiment
 from aimcore.recipe.difference import differences_between
 
@@ -42,7 +41,7 @@ def branch_problems(experiment: Experiment, branch: Branch, other: Experiment) -
         yield Problem(
             "schedule",
             f"must give the rates of {other.name!r} up to step {step}; at step {rates[0]} it gives {rates[1]:g}, not "
-            f"{rates[2]:g} (set decay_steps to {other.schedule.decay_steps or other.num_steps}, and keep the rest)",
+            f"{rates[2]:g} (set decay_steps to {other.schedule.horizon(other.num_steps)}, and keep the rest)",
         )
 
 
@@ -63,7 +62,7 @@ def _first_difference(experiment: Experiment, other: Experiment, step: int) -> t
         return None  # by the formula: a long run has millions of steps
     for number in range(step):
         mine, theirs = (
-            learning_rate(number, peak_lr=one.optimizer.peak_lr, schedule=one.schedule, num_steps=one.num_steps)
+            one.schedule.rate(number, num_steps=one.num_steps, peak_lr=one.optimizer.peak_lr)
             for one in (experiment, other)
         )
         if mine != theirs:
@@ -74,7 +73,7 @@ def _first_difference(experiment: Experiment, other: Experiment, step: int) -> t
 def _base(experiment: Experiment) -> tuple[Any, ...]:
     """All that the rates before a cooldown depend on."""
     schedule: Any = experiment.schedule
-    end = schedule.decay_steps or experiment.num_steps
+    end = experiment.schedule.horizon(experiment.num_steps)
     alike = attrs.evolve(schedule, decay_steps=end, cooldown_steps=0, cooldown_lr=0.0)
     return experiment.optimizer.peak_lr, alike
 

@@ -17,7 +17,6 @@ from aimcore.data.sampling import require_even_batches
 from aimcore.engine.freezing import problems_of
 from aimcore.engine.initial_weights import check_weights
 from aimcore.engine.module_building import module_on_meta
-from aimcore.engine.schedule import learning_rate
 from aimcore.engine.weights_advice import weights_advice
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.evaluation.probing import check_probes
@@ -141,7 +140,6 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
         require_even_batches(experiment.data, world_size, experiment.engine.accumulation_steps)
     except InvalidValue as error:
         yield from (Problem(f"data.{path}", message) for path, message in error.problems)
-    yield from _schedule_problems(experiment)
     text_problems = list(_text_problems(experiment))
     yield from text_problems
     if not text_problems:  # without its vocabulary no objective can be built
@@ -149,20 +147,6 @@ def _problems_of(experiment: Experiment, world_size: int, sources: _Sources | No
     yield from problems_of_evaluations(experiment)
     if sources is not None:
         yield from _data_problems(experiment, sources)
-
-
-def _schedule_problems(experiment: Experiment) -> Iterator[Problem]:
-    """A cooldown must not heat up."""
-    schedule, peak, num_steps = experiment.schedule, experiment.optimizer.peak_lr, experiment.num_steps
-    if not schedule.cooldown_steps:
-        return
-    start = num_steps - schedule.cooldown_steps
-    reached = learning_rate(start, peak_lr=peak, schedule=schedule, num_steps=num_steps)
-    if schedule.cooldown_lr > reached:
-        yield Problem(
-            "schedule.cooldown_lr",
-            f"must not be above the rate that step {start} has, {reached:g}, got {schedule.cooldown_lr:g}",
-        )
 
 
 def _text_problems(experiment: Experiment) -> Iterator[Problem]:

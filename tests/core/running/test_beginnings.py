@@ -161,12 +161,6 @@ def test_weights_that_will_not_fit_are_told_before_anything_runs(make: Make) -> 
     assert told.startswith("initial weights: what experiment 'long' ends with does not fit: of another shape: ")
 
 
-def test_a_cooldown_that_heats_up_is_told(make: Make) -> None:
-    cold = Schedule(warmup_steps=1, decay="linear", cooldown_steps=1, cooldown_lr=5e-4)
-    told = problems(make("one", schedule=cold))["one.schedule.cooldown_lr"]
-    assert told == "must not be above the rate that step 5 has, 0.0002, got 0.0005"
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A long run, a branch of it, and a run that begins with the branch's weights; all trained."""

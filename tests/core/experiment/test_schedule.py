@@ -6,11 +6,10 @@ import pytest
 from core.engine.toys import experiment
 
 from aimcore import InvalidValue, Optimizer, Schedule
-from aimcore.engine.schedule import learning_rate
 
 
 def rates(schedule: Schedule, num_steps: int, peak_lr: float = 1.0) -> list[float]:
-    return [learning_rate(step, peak_lr=peak_lr, schedule=schedule, num_steps=num_steps) for step in range(num_steps)]
+    return [schedule.rate(step, num_steps=num_steps, peak_lr=peak_lr) for step in range(num_steps)]
 
 
 def test_warm_up_is_linear_from_the_first_rate_to_the_peak() -> None:
@@ -38,12 +37,12 @@ def test_a_half_cosine_to_zero_ends_at_half_the_peak() -> None:
     # Steps 2 to 6 go through 0, 22.5, 45, 67.5 and 90 degrees.
     expected = [0.5 * (1 + math.cos(math.radians(degrees))) for degrees in (0, 22.5, 45, 67.5)]
     assert found == pytest.approx([0.5, 0.75, *expected])
-    assert learning_rate(6, peak_lr=1.0, schedule=Schedule(decay="half_cosine"), num_steps=6) == pytest.approx(0.5)
+    assert Schedule(decay="half_cosine").rate(6, num_steps=6, peak_lr=1.0) == pytest.approx(0.5)
 
 
 def test_a_half_cosine_to_more_than_zero_ends_half_way_to_it() -> None:
     schedule = Schedule(decay="half_cosine", final_lr=0.2)
-    assert learning_rate(8, peak_lr=1.0, schedule=schedule, num_steps=8) == pytest.approx(0.6)
+    assert schedule.rate(8, num_steps=8, peak_lr=1.0) == pytest.approx(0.6)
 
 
 def test_a_linear_decay_falls_by_as_much_in_every_step() -> None:
@@ -59,7 +58,7 @@ def test_a_constant_one_stays_at_the_peak_whatever_the_final_rate() -> None:
 def test_a_cooldown_leaves_the_shape_where_it_stands_and_would_reach_its_rate_one_step_after_the_last() -> None:
     schedule = Schedule(decay="constant", cooldown_steps=4, cooldown_lr=0.2)
     assert rates(schedule, 6) == pytest.approx([1.0, 1.0, 1.0, 0.8, 0.6, 0.4])
-    assert learning_rate(6, peak_lr=1.0, schedule=schedule, num_steps=6) == pytest.approx(0.2)
+    assert schedule.rate(6, num_steps=6, peak_lr=1.0) == pytest.approx(0.2)
 
 
 def test_a_cooldown_begins_at_the_rate_of_the_longer_schedule_it_leaves() -> None:
@@ -88,6 +87,10 @@ def test_a_cooldown_may_begin_where_the_longer_schedule_ends() -> None:
         (Schedule(warmup_steps=1, warmup_lr=2.0), r"schedule\.warmup_lr: must not be above optimizer\.peak_lr \(1\)"),
         (Schedule(final_lr=2.0), r"schedule\.final_lr: must not be above optimizer\.peak_lr \(1\), got 2"),
         (Schedule(cooldown_steps=1, cooldown_lr=2.0), r"schedule\.cooldown_lr: must not be above optimizer\.peak_lr"),
+        (
+            Schedule(warmup_steps=1, decay="linear", cooldown_steps=1, cooldown_lr=0.5),
+            r"schedule\.cooldown_lr: must not be above the rate at step 5, 0\.2, where the cooldown begins; got 0\.5",
+        ),
     ],
 )
 def test_a_schedule_that_does_not_fit_the_run_is_refused(schedule: Schedule, problem: str) -> None:
