@@ -1,4 +1,4 @@
-"""The wheel and the source distribution: whole, and able to run outside of the tree."""
+"""The wheel and the source distribution are complete, and what they install runs outside of the source tree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def study(scale):
 
 
 def files_below(folder: Path) -> set[str]:
-    """Every file that belongs to the project: none that ``.gitignore`` names."""
+    """Every file in ``folder`` that ``.gitignore`` does not exclude."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {
         str(path) for path in found if not any(fnmatch(part, ignored) for part in path.parts for ignored in IGNORED)
@@ -86,12 +86,12 @@ def site(dist: Path) -> Path:
 
 
 @pytest.mark.parametrize("folder", ["aimcore", "plugins", "tests", "docs", "examples", "benchmarks"])
-def test_the_source_distribution_is_whole(folder: str, source: Path) -> None:
-    """Tests included: whoever unpacks it can run them."""
+def test_the_source_distribution_is_complete(folder: str, source: Path) -> None:
+    """The tests are part of it, so that they can be run from it."""
     assert files_below(source / folder) == files_below(ROOT / folder)
 
 
-def test_the_source_distribution_has_what_stands_at_the_top(source: Path) -> None:
+def test_the_source_distribution_has_the_files_of_the_top_folder(source: Path) -> None:
     assert [name for name in (*TOP, *LICENSES) if not (source / name).is_file()] == []
 
 
@@ -105,7 +105,7 @@ def test_the_wheel_has_every_package_and_nothing_else(site: Path) -> None:
     assert others == {"bin", f"aimcore-{PROJECT['version']}.dist-info"}
 
 
-def test_the_wheel_says_what_it_is_and_under_which_licences(dist: Path) -> None:
+def test_the_wheel_states_its_version_and_licences(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         info = f"aimcore-{PROJECT['version']}.dist-info"
@@ -126,11 +126,11 @@ def test_every_bundled_file_has_a_notice() -> None:
     assert [path.name for path in bundled if path.suffix not in own and f"`{path.name}`" not in notice] == []
 
 
-def test_a_study_runs_outside_of_the_tree_by_what_was_installed(site: Path, tmp_path: Path) -> None:
+def test_a_study_outside_of_the_tree_uses_the_installed_code(site: Path, tmp_path: Path) -> None:
     (tmp_path / "study.py").write_text(STUDY, encoding="utf-8")
     command = [sys.executable, "-m", "aimcore.run", "study.py", "--scale", "smoke", "--dry-run"]
-    told = ended_well(run_to_end(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}))
-    first, *table = told.splitlines()
+    printed = ended_well(run_to_end(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}))
+    first, *table = printed.splitlines()
     assert first == f"{site}/aimcore/__init__.py {site}/aimcore_orderings/__init__.py 7562 smoke"
     assert "outside" in "\n".join(table)
 

@@ -1,4 +1,4 @@
-"""Files that version 0.1.0 wrote are still read: recipes, runs, checkpoints. ``write.py`` made them."""
+"""Recipes, runs and checkpoints that version 0.1.0 wrote can still be read. ``write.py`` made them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from aimcore.run import command
 WRITTEN = Path(__file__).parent / "written_by_0_1_0"
 RUNS = sorted(path.name for path in (WRITTEN / "out" / "study").iterdir() if path.is_dir())
 TOLERANCE = 2e-3
-"""Of losses on another processor or with other versions of libraries, where sums are rounded differently (by about 1e-4
-in bfloat16). Losses differ by 7e-3 and more if the optimiser's state is set to zero when it is loaded."""
+"""Relative tolerance of losses on another processor or with other library versions, where rounding changes them by about
+1e-4 in bfloat16. Setting the loaded optimiser state to zero changes them by 7e-3 or more."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def quiet_afterwards() -> Iterator[None]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to work in, from where the recipes' paths lead to the data; all files are equally old."""
+    """A copy of all files, as the working directory: recipes name their data relative to it. All files are equally old."""
     folder = shutil.copytree(WRITTEN, tmp_path / "written")
     for path in folder.rglob("*"):
         os.utime(path, (1e9, 1e9))
@@ -46,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The file of every recipe, by its name without ending."""
+    """Every recipe file, by its path without suffix."""
     folder = tmp_path_factory.mktemp("recipes")
     with tarfile.open(WRITTEN / "recipes.tar.xz") as packed:
         packed.extractall(folder, filter="data")
@@ -54,7 +54,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Where a value that was written is not what its experiment is written as now. Fields may have been added."""
+    """Each difference between a recipe and the same experiment written again. Added fields are no difference."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             yield from lost(value, after[key], f"{path}.{key}") if key in after else [f"{path}.{key} is gone"]
@@ -68,9 +68,9 @@ def lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
 def test_a_recipe_loses_nothing_and_gains_nothing_but_fields(recipes: dict[str, Path]) -> None:
     faults = {}
     for name, path in recipes.items():
-        experiment = recipe.load(path)
-        now = recipe.to_recipe(experiment)
-        faults[name] = list(lost(recipe.read(path)["experiment"], now["experiment"]))
+        written = recipe.read(path)
+        now = recipe.to_recipe(recipe.from_recipe(written))
+        faults[name] = list(lost(written["experiment"], now["experiment"]))
     assert {name: found for name, found in faults.items() if found} == {}
     assert len(faults) == 174
 
@@ -99,7 +99,7 @@ def test_runs_are_listed_with_their_states(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_every_checkpoint_goes_on_as_it_would_have(here: Path, killed: Callable[[Path], None]) -> None:
-    """At ZeRO stages 0, 1 and 3, in float32, autocast and bfloat16; a branch; and one that begins with old weights."""
+    """ZeRO stages 0, 1 and 3, float32, autocast and bfloat16, a branch, and a run that starts from old weights."""
     out = here / "out" / "study"
     recorded = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     names = [entry["name"] for entry in recorded["experiments"]]
@@ -114,7 +114,7 @@ def test_every_checkpoint_goes_on_as_it_would_have(here: Path, killed: Callable[
 
 @pytest.fixture
 def killed() -> Callable[[Path], None]:
-    """Takes away what came after the third step, as if every process had been killed then."""
+    """Removes everything that was written after the third step, as if all processes had been killed there."""
 
     def kill(out: Path) -> None:
         (out / "summary.json").unlink()
@@ -128,13 +128,13 @@ def killed() -> Callable[[Path], None]:
 
 
 def losses_of(run: Path) -> dict[str, float]:
-    """Every loss of every step, read without the project's help."""
+    """Every loss of every step, read without the project's own reader."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     return {f"{line['step']} {name}": value for line in lines for name, value in line["losses"].items()}
 
 
 def computes_alike() -> bool:
-    """Whether the last bits of losses must be those that were written."""
+    """Whether losses must be equal to the last bit: same processor, same libraries."""
     then, now = json.loads((WRITTEN / "made_with.json").read_text(encoding="utf-8")), made_with()
     return all(then[name] == now[name] for name in ("torch", "deepspeed", "processor"))
 
@@ -143,7 +143,7 @@ def test_a_trained_run_is_probed_again_and_the_report_drawn(here: Path) -> None:
     path = here / "out" / "study" / "summary.json"
     summary = json.loads(path.read_text(encoding="utf-8"))
     two = [entry for entry in summary["experiments"] if entry["name"] in ("aim-stage0", "aimv2-stage0")]
-    path.write_text(json.dumps({**summary, "experiments": two}), encoding="utf-8")  # that is drawn sooner
+    path.write_text(json.dumps({**summary, "experiments": two}), encoding="utf-8")  # fewer figures to draw
     before = probes_of(path)
     assert command(["probe", "out/study/aim-stage0"]) == 0
     after = probes_of(path)
@@ -168,7 +168,7 @@ def test_a_trained_run_writes_captions(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_checkpoints_name_no_module_of_the_project() -> None:
-    """Modules could not be moved if pickles named them."""
+    """Otherwise no module could be moved."""
     pickles = list(WRITTEN.rglob("*.pt"))
     assert [path for path in pickles if b"aimcore" in path.read_bytes()] == []
     assert len(pickles) == 10

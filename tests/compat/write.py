@@ -1,19 +1,19 @@
-"""Write the files of this version that later versions must still read.
+"""Write files with this version that later versions must be able to read.
 
     python tests/compat/write.py tests/compat/written_by_X_Y_Z
 
-Only names from ``aimcore``, ``aimcore.recipe`` and the plugins are imported, so that the script runs at later versions
-too. It writes:
+The script imports only public names of ``aimcore`` and of the plugins, so that it runs with later versions too. It
+writes:
 
-- ``recipes.tar.xz``: every experiment of ``examples/*.py`` at the scales smoke and paper, and others, so that every
-  component and every setting of an experiment occurs;
+- ``recipes.tar.xz``: every experiment of ``examples/*.py`` at the scales smoke and paper, and further ones, so that
+  every component occurs;
 - ``images.zarr`` and ``tokenizer.json``: what the runs below read;
-- ``out/study``: a finished study with one run per kind of checkpoint;
+- ``out/study``: a finished study with a run for each kind of checkpoint;
 - ``out/interrupted``: a study ended by Ctrl-C, and ``out/failed``: one that failed;
-- ``made_with.json``: versions, and the processor, on which the last bits of losses depend.
+- ``made_with.json``: library versions and the processor, which determine the last bits of losses.
 
-Runs of ``out/study`` keep their checkpoints of the third of six steps. A test resumes from them and compares the losses
-that follow with those in ``metrics.jsonl``. Of the final checkpoints, one is kept whole, and of another the weights.
+The runs in ``out/study`` have six steps and keep the checkpoint of the third. A test resumes from it and compares the
+following losses with those in ``metrics.jsonl``. One final checkpoint is kept, and the weights of another.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ EXAMPLES = ROOT / "examples"
 NUM_IMAGES = 24
 NUM_STEPS = 6
 HALF = 3
-"""Updates before the checkpoint that is kept."""
+"""The step of the checkpoint that is kept."""
 WHOLE = ("aim-stage0", "aimv2-stage0")
-"""Runs that keep the weights that they end with."""
+"""Runs that keep their final weights."""
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def made_with() -> dict[str, str]:
 
 
 def processor() -> str:
-    """A name for what a processor can do: with equal names and versions, losses are equal to the last bit."""
+    """A hash of the processor's model and features."""
     path = Path("/proc/cpuinfo")
     text = path.read_text(encoding="utf-8") if path.exists() else platform.processor()
     kept = [line for line in text.splitlines() if line.startswith(("model", "stepping", "flags", "cpu family"))]
@@ -111,7 +111,7 @@ def processor() -> str:
 
 
 class First(OpenSource):
-    """The first samples of a source, from every so many."""
+    """``number`` samples of a source: every ``every``-th one."""
 
     def __init__(self, whole: OpenSource, number: int, every: int) -> None:
         self._whole, self._number, self._every = whole, number, every
@@ -130,7 +130,7 @@ class First(OpenSource):
 
 
 def write_images() -> None:
-    """A few emoji without their margins, and a vocabulary of their names."""
+    """Write a few emoji without their margins, and a vocabulary trained on their names."""
     source = BundledEmoji(split="train", skin_tones=False, styles=("google",), trim=True).open()
     few = First(source, NUM_IMAGES, every=50)
     write_zarr("images.zarr", few, progress=False)
@@ -139,19 +139,19 @@ def write_images() -> None:
 
 
 def write_recipes(path: Path) -> None:
-    """Each experiment as a file of its own, some as YAML."""
+    """Write each experiment as a recipe file, every tenth as YAML."""
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(path, "w:xz") as packed:
         for number, (name, experiment) in enumerate((*of_examples(), *others())):
             file = Path(scratch) / f"recipe{'.yaml' if number % 10 == 0 else '.json'}"
             recipe.save(file, experiment)
             content = file.read_bytes()
-            entry = tarfile.TarInfo(f"{name}{file.suffix}")  # without times and owners: equal recipes give equal bytes
+            entry = tarfile.TarInfo(f"{name}{file.suffix}")  # no times, no owners: equal recipes give equal bytes
             entry.size = len(content)
             packed.addfile(entry, io.BytesIO(content))
 
 
 def of_examples() -> Iterator[tuple[str, Experiment]]:
-    """Every experiment of the examples."""
+    """Every experiment of the example studies."""
     sys.path.insert(0, str(EXAMPLES))
     for file in sorted(EXAMPLES.glob("*.py")):
         spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -165,7 +165,7 @@ def of_examples() -> Iterator[tuple[str, Experiment]]:
 
 
 def others() -> Iterator[tuple[str, Experiment]]:
-    """Components and settings that the examples do not use."""
+    """Experiments with components and settings that the examples do not use."""
     for experiment in (*trained(), failing()):
         yield f"compat/{experiment.name}", experiment
     captioned = CaptionedFolder(url="pictures")
@@ -197,14 +197,14 @@ def others() -> Iterator[tuple[str, Experiment]]:
 
 
 def data(**changes: Any) -> Data:
-    """The few emoji, to train on and to validate."""
+    """The few emoji, for training and validation."""
     images = ZarrImages(url="images.zarr")
     fields: dict[str, Any] = {"train": images, "validation": images, "batch_size": 8, "image_size": 16}
     return Data(**fields | {"caption_weights": {"name": 1.0}} | changes)
 
 
 def experiment_of(name: str, **changes: Any) -> Experiment:
-    """Six steps of a model that is as small as it can be."""
+    """A very small model, trained for six steps."""
     fields: dict[str, Any] = {
         "name": name,
         "data": data(),
@@ -220,9 +220,9 @@ def experiment_of(name: str, **changes: Any) -> Experiment:
 
 
 def trained() -> list[Experiment]:
-    """A run per kind of checkpoint.
+    """A run for each kind of checkpoint.
 
-    Those of stage 3 come last: in version 0.1.0 they leave DeepSpeed's own linear layer to the runs after them.
+    Runs at stage 3 come last: in version 0.1.0 they change how later runs in the same process are rounded.
     """
     probes = (KNNProbe(k=3), LinearProbe(learning_rates=(0.01,), epochs=1, batch_size=8))
     decoder = JointDecoder(width=8, depth=1, num_heads=2)
@@ -270,7 +270,7 @@ def trained() -> list[Experiment]:
 
 
 def failing() -> Experiment:
-    """A run whose loss is soon not finite."""
+    """A run that diverges within a few steps."""
     return experiment_of(
         "diverging",
         optimizer=Optimizer(peak_lr=100.0, weight_decay=1000.0, gradient_clipping=None),
@@ -281,7 +281,7 @@ def failing() -> Experiment:
 
 
 def run_interrupted(out: Path) -> None:
-    """Run a study that Ctrl-C ends when a few steps are done."""
+    """Run a study and interrupt it, as Ctrl-C does, after a few steps."""
     long = experiment_of("long", num_steps=100_000, checkpoint_every=None)
     lines = out / "long" / "metrics.jsonl"
 
@@ -295,7 +295,7 @@ def run_interrupted(out: Path) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what no test reads, and name files within the project."""
+    """Remove files that no test reads; make paths in tracebacks relative to the project."""
     study = folder / "out" / "study"
     last = f"step_{NUM_STEPS:08d}"
     for run in (path for path in study.iterdir() if path.is_dir() and path.name not in WHOLE):

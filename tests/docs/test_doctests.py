@@ -1,4 +1,4 @@
-"""Examples in docstrings give what they show, and none is where it would not be run."""
+"""Examples in docstrings give the output that they show, and doctest finds all of them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MODULES = modules()
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_give_what_they_show(name: str) -> None:
+def test_examples_give_the_output_that_they_show(name: str) -> None:
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(verbose=False)
-    told: list[str] = []
+    output: list[str] = []
     for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):
-        runner.run(test, out=told.append)
-    assert "".join(told) == ""
-    assert runner.tries == MODULES[name], "an example is where doctest does not look, such as below a field"
+        runner.run(test, out=output.append)
+    assert "".join(output) == ""
+    assert runner.tries == MODULES[name], "doctest does not find some example, such as one below a field"
 
 
 def test_there_are_examples_in_the_core_and_in_plugins() -> None:

@@ -1,4 +1,4 @@
-"""Libraries that only a report needs: a plugin author does not wait for them, nor does training."""
+"""Libraries that only reports need are loaded only by reports: importing plugins and training stay quick."""
 
 from __future__ import annotations
 
