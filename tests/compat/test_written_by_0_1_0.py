@@ -22,8 +22,8 @@ from aimcore.run import command
 WRITTEN = Path(__file__).parent / "written_by_0_1_0"
 RUNS = sorted(path.name for path in (WRITTEN / "out" / "study").iterdir() if path.is_dir())
 TOLERANCE = 2e-3
-"""Relative tolerance of losses on another processor or with other library versions, where rounding changes them by about
-1e-4 in bfloat16. Setting the loaded optimiser state to zero changes them by 7e-3 or more."""
+"""Relative tolerance of losses on another processor or with other library versions, where they are rounded differently
+(by about 1e-4 in bfloat16). Setting the loaded optimiser state to zero changes them by 7e-3 or more."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def quiet_afterwards() -> Iterator[None]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of all files, as the working directory: recipes name their data relative to it. All files are equally old."""
+    """A copy of all files as the working directory, to which paths in recipes are relative. All are equally old."""
     folder = shutil.copytree(WRITTEN, tmp_path / "written")
     for path in folder.rglob("*"):
         os.utime(path, (1e9, 1e9))
