@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aimcore.contracts.images import reorder
 
-Ability = Literal["causal", "prefix", "order", "hide", "native"]
+Ability = Literal["causal", "prefix", "order", "hide", "native", "embeddings"]
 """What a trunk can do beyond reading a uniform batch bidirectionally in raster order."""
 
 

@@ -91,6 +91,18 @@ class TrunkModule(nn.Module, ABC):
     def forward(self, images: Images, reading: Reading) -> Features:
         """Read ``images`` as ``reading`` says; features come back in reading order."""
 
+    def embed_patches(self, images: Images) -> Tensor:
+        """``[B, N, D]`` in raster order: each patch before positions are added and any patch has seen another.
+
+        Optional, the ability ``"embeddings"``. Objectives take targets from it (arXiv:2512.16922), so the causality
+        check counts what it reads as part of the target. It only calls this module's parts and uses no weight of its
+        own: at ZeRO stage 3 weights are whole in the forward of their owner alone.
+
+        Raises:
+            NotImplementedError: this trunk does not show its embeddings.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not show its patch embeddings")
+
     def attention_maps(self, images: Images, reading: Reading) -> Tensor:
         """``[B, H, N, N]`` float32: what each query (third axis) of the last block's heads sees, in reading order.
 

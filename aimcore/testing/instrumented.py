@@ -87,6 +87,10 @@ class WatchedTrunk(TrunkModule):
         features: Features = self.inner(self.watch.read(self, images), reading)
         return features
 
+    def embed_patches(self, images: Images) -> Tensor:
+        """Embed the patches that are given: they are targets, and not what a prediction reads."""
+        return self.inner.embed_patches(images)
+
 
 @attrs.frozen(eq=False)
 class Watched:

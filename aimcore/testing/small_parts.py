@@ -21,7 +21,7 @@ from aimcore.modeling.attention import mask_of
 from aimcore.modeling.layers import MaskToken, TransformerBlock
 from aimcore.modeling.positions import sincos_positions
 
-ABILITIES: frozenset[Ability] = frozenset({"causal", "prefix", "order", "hide", "native"})
+ABILITIES: frozenset[Ability] = frozenset({"causal", "prefix", "order", "hide", "native", "embeddings"})
 """All that a trunk may be able to do."""
 
 
@@ -65,9 +65,14 @@ class StandInTrunkModule(TrunkModule):
         layers = tuple(outputs[index] for index in reading.layers)
         return Features(self.norm(tokens_BND), places_BN2, valid_BN, layers)
 
+    def embed_patches(self, images: Images) -> Tensor:
+        """Embedded patches alone."""
+        embedded_BND: Tensor = self.embed(images.patches_BNF)
+        return embedded_BND
+
     def tokens(self, images: Images, reading: Reading) -> Tensor:
         """Embedded patches with their positions, in raster order."""
-        tokens_BND: Tensor = self.embed(images.patches_BNF)
+        tokens_BND = self.embed_patches(images)
         if reading.hidden_BN is not None:
             tokens_BND = self.mask_token(tokens_BND, reading.hidden_BN)
         return tokens_BND + sincos_positions(images.places_BN2, self.width).to(tokens_BND.dtype)

@@ -75,7 +75,7 @@ class ViT(Trunk):
         """Everything, but hiding needs the mask token and mixed grids need sine-cosine positions."""
         hide: frozenset[Ability] = frozenset({"hide"}) if self.mask_token else frozenset()
         native: frozenset[Ability] = frozenset({"native"}) if self.positions == "sincos" else frozenset()
-        return frozenset[Ability]({"causal", "prefix", "order"}) | hide | native
+        return frozenset[Ability]({"causal", "prefix", "order", "embeddings"}) | hide | native
 
     @property
     def hidden_width(self) -> int:
@@ -227,11 +227,15 @@ class ViTModule(TrunkModule):
             handle.remove()
         return block.attention.probabilities(*inputs[0])
 
+    def embed_patches(self, images: Images) -> Tensor:
+        """``[B, N, D]`` in raster order: normalised patch embeddings, without positions."""
+        tokens_BND: Tensor = self.patch_norm(self.patch_embedding(images.patches_BNF))
+        return tokens_BND
+
     def _embed(self, images: Images, hidden_BN: Tensor | None) -> Tensor:
         for problem in (text for grid in sorted(set(images.grids)) for text in self._problems_with(grid)):
             raise ValueError(f"ViT: {problem}")
-        embedded_BND = self.patch_embedding(images.patches_BNF)
-        tokens_BND: Tensor = self.patch_norm(embedded_BND)
+        tokens_BND: Tensor = self.embed_patches(images)
         if hidden_BN is not None:
             if self.mask_token is None:
                 raise ValueError("ViT: patches are hidden, but the trunk has no mask token: set mask_token=True")

@@ -18,7 +18,7 @@ from aimcore.modeling.attention import mask_of
 from aimcore.testing.checks import Check
 from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for, some_order
 from aimcore.testing.fixtures import NUM_IMAGES, changed_patch
-from aimcore.testing.requirements import differs, explained, require, same
+from aimcore.testing.requirements import differs, explained, require, same, shape_of
 
 
 def check_it_reads_in_the_order_asked_for(trunk: Trunk) -> None:
@@ -109,12 +109,46 @@ def _reads_padding_that_is_image(module: TrunkModule, images: Images, alone_1ND:
     require(bool(seen), "patches that are part of an image are hidden (Images.padding_is_image)")
 
 
+def check_patch_embeddings_are_those_of_single_patches(trunk: Trunk) -> None:
+    """With ``embeddings``, ``embed_patches`` gives each patch by itself, in raster order."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    num_patches = grid_of(trunk).num_patches
+    with explained("embed_patches fails, though 'embeddings' is among what it can"):
+        before_BND = module.embed_patches(images)
+    shape = (NUM_IMAGES, num_patches, module.width)
+    require(before_BND.shape == shape, f"embed_patches must give {list(shape)}, got {shape_of(before_BND)}")
+    for patch in range(num_patches):
+        other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, patch))
+        changed_BN = differs(before_BND, module.embed_patches(other)).any(-1)
+        require(changed_BN[:, patch].all(), f"the embedding of patch {patch} does not depend on it: keep raster order")
+        changed_BN[:, patch] = False
+        require(
+            not changed_BN.any(),
+            f"the embeddings of other patches change with patch {patch}: give them as they are before any patch sees "
+            "another",
+        )
+
+
+def check_patch_embeddings_have_no_positions(trunk: Trunk) -> None:
+    """With ``embeddings``, the same patch has the same embedding wherever it is."""
+    module = build(trunk)
+    images = images_for(trunk, module)
+    alike_BNF = images.patches_BNF[:, :1].expand_as(images.patches_BNF).contiguous()
+    embedded_BND = module.embed_patches(attrs.evolve(images, patches_BNF=alike_BNF))
+    require(
+        same(embedded_BND, embedded_BND[:, :1].expand_as(embedded_BND)),
+        "embed_patches gives equal patches different embeddings: add positions afterwards",
+    )
+
+
 BY_ABILITY: Mapping[Ability, tuple[Check, ...]] = {
     "order": (check_it_reads_in_the_order_asked_for,),
     "causal": (check_causal_attention_sees_nothing_later, check_it_looks_ahead_unless_told_not_to),
     "prefix": (check_prefix_attention_sees_the_prefix_and_nothing_later,),
     "hide": (check_a_hidden_patch_cannot_be_seen,),
     "native": (check_padding_changes_nothing,),
+    "embeddings": (check_patch_embeddings_are_those_of_single_patches, check_patch_embeddings_have_no_positions),
 }
 
 

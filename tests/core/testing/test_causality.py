@@ -205,6 +205,40 @@ def test_what_reads_its_own_answer_is_named_whatever_it_asks_of_the_trunk(object
     assert any(text.endswith(finding) for text in _found(objective))
 
 
+class NextEmbeddingModule(ObjectiveModule):
+    def __init__(self, trunk: TrunkModule, ahead: int) -> None:
+        super().__init__()
+        self.trunk, self.ahead = trunk, ahead
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        number, length = batch.images.patches_BNF.shape[:2]
+        return {"next_embedding": number * (length - 1)}
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        predicted_BND = self.trunk(batch.images, Reading(attention=Attention(causal=True))).tokens_BND
+        target_BND = self.trunk.embed_patches(batch.images).detach()
+        loss_BN = (predicted_BND.roll(self.ahead, 1) - target_BND).square().mean(-1)
+        loss_BN = torch.where(torch.arange(loss_BN.shape[1]) > 0, loss_BN, torch.nan)
+        return {"next_embedding": Loss(loss_BN.nansum(), (~loss_BN.isnan()).sum(), 1.0, loss_BN)}
+
+
+@component("next_embedding")
+class NextEmbedding(Objective):
+    """Embeddings of patches, which the trunk itself makes, from the tokens ``ahead`` steps before them."""
+
+    ahead: int = 1
+    needs = frozenset({"causal", "embeddings"})
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return NextEmbeddingModule(trunk, self.ahead)
+
+
+def test_targets_that_the_trunk_itself_embeds_are_no_part_of_what_it_reads() -> None:
+    assert _found(NextEmbedding()) == []
+    unshifted = _found(NextEmbedding(ahead=0))
+    assert "image 0, step 1 reads its own target, patch (0, 1) (by gradient)" in unshifted[0]
+
+
 def test_a_next_patch_objective_on_a_trunk_without_causal_attention_is_no_case() -> None:
     assert not any(case.objective.needs - case.trunk.can for case in CASES)
 

@@ -338,6 +338,33 @@ class Padded(Sound):
         return PaddedModule()
 
 
+class SmearingModule(PlainModule):
+    def embed_patches(self, images: Images) -> Tensor:
+        embedded_BND = super().embed_patches(images)
+        return embedded_BND + embedded_BND.mean(1, keepdim=True)
+
+
+@component("mutant")
+class Smearing(Sound):
+    """Adds the mean of all patches to each patch's embedding."""
+
+    def build(self) -> TrunkModule:
+        return SmearingModule()
+
+
+class PlacingModule(PlainModule):
+    def embed_patches(self, images: Images) -> Tensor:
+        return super().embed_patches(images) + images.places_BN2.sum(-1, keepdim=True)
+
+
+@component("mutant")
+class Placing(Sound):
+    """Adds positions to the embeddings that it shows."""
+
+    def build(self) -> TrunkModule:
+        return PlacingModule()
+
+
 SOUND = (StandInTrunk(),)
 MUTANTS = (
     (checks.check_its_abilities_are_known, Sound(abilities=("casual",))),
@@ -364,4 +391,6 @@ MUTANTS = (
     (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Strict(abilities=("prefix",))),
     (trunk_abilities.check_a_hidden_patch_cannot_be_seen, Sheer(abilities=("hide",))),
     (trunk_abilities.check_padding_changes_nothing, Padded(abilities=("native",))),
+    (trunk_abilities.check_patch_embeddings_are_those_of_single_patches, Smearing(abilities=("embeddings",))),
+    (trunk_abilities.check_patch_embeddings_have_no_positions, Placing(abilities=("embeddings",))),
 )
