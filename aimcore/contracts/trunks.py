@@ -57,7 +57,7 @@ class Trunk(Component, ABC):
         raise NotImplementedError(f"trunk {self.name!r} cannot take weights fitted at another image size")
 
     def weights_advice(
-        self, state: Mapping[str, Tensor], pixels: Preprocessing, beside: Callable[[str], bytes | None]
+        self, state: Mapping[str, Tensor], pixels: Preprocessing, read_sibling: Callable[[str], bytes | None]
     ) -> Iterable[str]:
         """Yield what to know before training begins with weights of a file, such as how they expect pixels. Optional.
 
@@ -65,8 +65,8 @@ class Trunk(Component, ABC):
 
         Args:
             state: the file's entries, on the meta device.
-            pixels: what the run does with pixels.
-            beside: returns the content of another file in the folder of the weights by its name, or None.
+            pixels: the preprocessing of the run.
+            read_sibling: returns the content of another file in the folder of the weights by its name, or None.
         """
         return ()
 

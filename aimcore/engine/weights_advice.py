@@ -25,10 +25,10 @@ def weights_advice(experiment: Experiment) -> list[str]:
         return []  # checking the weights reports that
     data = experiment.data
     pixels = Preprocessing(data.mean, data.std, data.eval_crop)
-    return list(experiment.trunk.weights_advice(state, pixels, lambda name: _beside(url, name)))
+    return list(experiment.trunk.weights_advice(state, pixels, lambda name: _read_sibling(url, name)))
 
 
-def _beside(url: str, name: str) -> bytes | None:
+def _read_sibling(url: str, name: str) -> bytes | None:
     folder, slash, _ = url.rpartition("/")
     try:
         with open_location(f"{folder}{slash}{name}") as file:

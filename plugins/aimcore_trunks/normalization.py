@@ -1,4 +1,4 @@
-"""How the released encoders of AIMv2 expect pixels: two normalisations are published, and they contradict."""
+"""The normalisation of pixels that AIMv2's released encoders expect: two are published, and they contradict."""
 
 from __future__ import annotations
 
@@ -8,63 +8,63 @@ from typing import Any, NamedTuple
 
 from aimcore.contracts.images import Preprocessing
 
-BESIDE = "preprocessor_config.json"
-"""The file that released weights come with."""
+CONFIG = "preprocessor_config.json"
+"""The file in the folder of released weights that states their normalisation."""
 
 
 class Normalization(NamedTuple):
-    """Mean and standard deviation per channel, and the share of the short side that evaluation crops."""
+    """Mean and standard deviation per channel, and the side of the evaluation crop as a share of the shorter side."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     eval_crop: float
 
     def __str__(self) -> str:
-        """As a recipe's fields."""
+        """Format as fields of a recipe."""
         return f"data.mean={list(self.mean)}, data.std={list(self.std)}, data.eval_crop={self.eval_crop:g}"
 
 
 CLIP = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), 1.0)
-"""CLIP's, uncropped: in the released model files of AIMv2, and in timm's mirrors of them."""
+"""CLIP's, without a crop: in the released model files of AIMv2, and in timm's mirrors of them."""
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875)
-"""ImageNet's, cropped: in the readme of AIMv2's authors and in their training code."""
+"""ImageNet's, with a crop: in the readme of AIMv2's authors and in their training code."""
 
 
 def normalization_advice(
-    names: Mapping[str, Any], pixels: Preprocessing, beside: Callable[[str], bytes | None]
+    names: Mapping[str, Any], pixels: Preprocessing, read_sibling: Callable[[str], bytes | None]
 ) -> Iterator[str]:
-    """Yield a warning where weights of a released AIMv2 encoder may be read with another normalisation than theirs.
+    """Yield a warning if a run may normalise pixels differently from the released AIMv2 encoder that it starts from.
 
     Args:
         names: entries of the file of weights.
-        pixels: what the run does with pixels.
-        beside: the content of another file in the same folder.
+        pixels: the preprocessing of the run.
+        read_sibling: returns the content of another file in the folder of the weights, or None.
     """
     if not _is_released_aimv2(names):
         return
-    used, content = Normalization(*pixels), beside(BESIDE)
-    stated = None if content is None else _stated(content)
-    if stated is None:
-        why = f"there is no {BESIDE} beside" if content is None else f"the {BESIDE} beside states none"
+    used, content = Normalization(*pixels), read_sibling(CONFIG)
+    expected = None if content is None else _read_config(content)
+    if expected is None:
+        why = f"has no {CONFIG}" if content is None else f"has a {CONFIG} without a normalisation"
         yield (
-            f"two normalisations are published for AIMv2's released encoders, and {why} these weights to say which is "
-            f"theirs. The model files have CLIP's ({CLIP}), the authors' readme and training code ImageNet's "
-            f"({IMAGENET}). This run has {used}"
+            f"two normalisations are published for AIMv2's released encoders, and the folder of these weights {why}, "
+            f"so it is unknown which one they expect. The model files use CLIP's ({CLIP}), the authors' readme and "
+            f"training code use ImageNet's ({IMAGENET}). This run uses {used}"
         )
-    elif not _alike(stated, used):
+    elif not _close(expected, used):
         yield (
-            f"the {BESIDE} beside these weights has {stated}, and this run has {used}. The authors' readme and "
-            f"training code have ImageNet's ({IMAGENET}): take the one that these weights were trained with"
+            f"the {CONFIG} in the folder of these weights has {expected}, but this run uses {used}. The authors' "
+            f"readme and training code use ImageNet's ({IMAGENET}). Use the one that these weights were trained with"
         )
 
 
 def _is_released_aimv2(names: Mapping[str, Any]) -> bool:
-    """Whether entries are in the authors' layout, with the third matrix of SwiGLU, which AIM lacks."""
+    """Return whether the entries are in the authors' layout and have the third matrix of SwiGLU, which AIM lacks."""
     return any(name.endswith(".mlp.fc3.weight") for name in names)
 
 
-def _stated(content: bytes) -> Normalization | None:
-    """What a ``preprocessor_config.json`` says; None where it says nothing."""
+def _read_config(content: bytes) -> Normalization | None:
+    """Return the normalisation in a ``preprocessor_config.json``, or None if it has none."""
     try:
         config = json.loads(content)
         mean, std = (tuple(float(value) for value in config[f"image_{name}"]) for name in ("mean", "std"))
@@ -74,13 +74,13 @@ def _stated(content: bytes) -> Normalization | None:
 
 
 def _crop(config: Mapping[str, Any]) -> float:
-    """The side of the crop over the short side; 1 where nothing is cropped."""
+    """Return the side of the crop over the shorter side of the image, or 1 if nothing is cropped."""
     if not config.get("do_center_crop"):
         return 1.0
     return min(1.0, float(config["crop_size"]["height"]) / float(config["size"]["shortest_edge"]))
 
 
-def _alike(one: Normalization, other: Normalization) -> bool:
+def _close(one: Normalization, other: Normalization) -> bool:
     numbers = [(*values.mean, *values.std, values.eval_crop) for values in (one, other)]
     pairs = zip(*numbers, strict=False)
     return len(one.mean) == len(other.mean) and all(abs(left - right) < 1e-3 for left, right in pairs)

@@ -1,4 +1,4 @@
-"""How both papers train their named sizes: optimisers and schedules, as published."""
+"""The optimisers and schedules with which both papers train their named sizes."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ AIMV2_NUM_STEPS = 1_500_000
 
 _AIMV2_PEAK_LR: dict[AIMv2Size, float] = {"L": 1e-3, "H": 8e-4, "1B": 8e-4, "3B": 4e-4}
 _WARMUP_LR = 1e-6
-"""Where warm-up starts. Neither table says; this is from the authors' released training code."""
+"""Rate at the start of the warm-up. Neither table gives it; this value is from the authors' released training code."""
 
 
 def aim_optimizer() -> Optimizer:
-    """AdamW as AIM was trained with, all sizes alike (arXiv:2401.08541, Table 10).
+    """Return AIM's AdamW, the same for all sizes (arXiv:2401.08541, Table 10).
 
-    It is torch's, whose decay goes with the rate. Its epsilon, which the table leaves out, is torch's default.
+    The decay is multiplied by the learning rate, as in torch. The table does not give epsilon: it is torch's default.
     """
     return Optimizer(peak_lr=1e-3, weight_decay=0.05, decay="coupled", betas=(0.9, 0.95), gradient_clipping=1.0)
 
 
 def aim_schedule() -> Schedule:
-    """Warm-up over 31,250 steps, then a cosine to 0 (arXiv:2401.08541, Table 10), for ``AIM_NUM_STEPS``."""
+    """Return AIM's schedule: warm-up over 31,250 steps, then a cosine to 0 (arXiv:2401.08541, Table 10).
+
+    It is meant for ``AIM_NUM_STEPS`` steps.
+    """
     return Schedule(warmup_steps=31_250, warmup_lr=_WARMUP_LR, decay="cosine", final_lr=0.0)
 
 
 def aimv2_optimizer(size: AIMv2Size) -> Optimizer:
-    """Fully decoupled AdamW as AIMv2 was trained with (arXiv:2411.14402, Table A1).
+    """Return AIMv2's fully decoupled AdamW (arXiv:2411.14402, Table A1).
 
-    The sizes differ in their peak rates; the decay of 1e-4 at the peak is the same for all, as it does not scale with
-    the rate. Its epsilon, which the table leaves out, is torch's default.
+    The peak rate depends on the size. The decay at the peak is 1e-4 for all sizes, because it does not scale with the
+    peak rate. The table does not give epsilon: it is torch's default.
 
     Raises:
-        KeyError: no such size.
+        KeyError: the size is unknown.
     """
     return Optimizer(
         peak_lr=_AIMV2_PEAK_LR[size],
@@ -51,12 +54,15 @@ def aimv2_optimizer(size: AIMv2Size) -> Optimizer:
 
 
 def aimv2_schedule() -> Schedule:
-    """Warm-up over 12,500 steps, then a cosine to 1e-5 (arXiv:2411.14402, Table A1), for ``AIMV2_NUM_STEPS``."""
+    """Return AIMv2's schedule: warm-up over 12,500 steps, then a cosine to 1e-5 (arXiv:2411.14402, Table A1).
+
+    It is meant for ``AIMV2_NUM_STEPS`` steps.
+    """
     return Schedule(warmup_steps=12_500, warmup_lr=_WARMUP_LR, decay="cosine", final_lr=1e-5)
 
 
 def clip_optimizer() -> Optimizer:
-    """AdamW as in the CLIP configuration that AIMv2's authors released: decay 0.2, coupled to the rate, no clipping.
+    """Return the AdamW of the CLIP configuration that AIMv2's authors released: coupled decay 0.2, no clipping.
 
     The paper (arXiv:2411.14402, Table 9b) does not say how its CLIP baseline was trained.
     """
@@ -64,30 +70,31 @@ def clip_optimizer() -> Optimizer:
 
 
 def clip_schedule(num_steps: int) -> Schedule:
-    """Warm-up over 5 % of the steps, then a cosine to 1e-6, as in the CLIP configuration of AIMv2's authors."""
+    """Return the schedule of that configuration: warm-up over 5 % of the steps, then a cosine to 1e-6."""
     return Schedule(warmup_steps=num_steps // 20, warmup_lr=_WARMUP_LR, decay="cosine", final_lr=1e-6)
 
 
 def aimv2_long_schedule() -> Schedule:
-    """A half-cosine that ends at half the peak rate: the runs that are cooled down (arXiv:2411.14402, section 3.1).
+    """Return the schedule of AIMv2's long runs, from which cooldowns branch (arXiv:2411.14402, section 3.1).
 
-    Its warm-up is Table A1's; the section gives none.
+    It is a half-cosine that ends at half the peak rate. Its warm-up is that of Table A1; the section gives none.
     """
     return Schedule(warmup_steps=12_500, warmup_lr=_WARMUP_LR, decay="half_cosine", final_lr=0.0)
 
 
 def aimv2_cooldown(num_steps_before: int, *, long_schedule: Schedule, long_steps: int) -> tuple[int, Schedule]:
-    """A branch of such a run that cools down to 1e-6, for 20 % of the steps before it (arXiv:2411.14402, section 3.1).
+    """Return the length and schedule of a branch that cools a long run down to 1e-6 (arXiv:2411.14402, section 3.1).
 
-    The paper's "20 % of the initial pre-training stage" is read as 20 % of the steps that this branch has done.
+    The cooldown takes 20 % of the steps before it: this is how we read the paper's "20 % of the initial pre-training
+    stage".
 
     Args:
-        num_steps_before: steps of the long run that the branch begins with.
-        long_schedule: the long run's schedule.
-        long_steps: the long run's number of steps.
+        num_steps_before: steps of the long run before the branch.
+        long_schedule: schedule of the long run.
+        long_steps: number of steps of the long run.
 
     Returns:
-        The branch's number of steps, those before it included, and its schedule.
+        The number of steps of the branch, including those before it, and its schedule.
     """
     cooldown_steps = max(1, round(0.2 * num_steps_before))
     schedule = Schedule(

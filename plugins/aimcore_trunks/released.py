@@ -1,7 +1,7 @@
-"""Weights of the released encoders, in this project's names.
+"""Conversion of the released encoders' weights to this project's names.
 
-Layouts read here are the authors' own: the released encoders (query, key and value fused as ``attn.qkv``), and the
-training code (three projections). Other layouts of the same weights are not read.
+Two layouts are read, both by the authors: that of the released encoders (query, key and value fused as ``attn.qkv``)
+and that of the training code (three projections). Other layouts of the same weights are refused.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _WRAPPERS = re.compile(r"^(models\.)?(image_encoder\.)?(preprocessor\.(blocks\.0
 
 
 class UnknownLayout(AimcoreError):
-    """A state dict does not look like a released encoder's."""
+    """A state dict is not in a layout of the released encoders."""
 
 
 def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a :class:`~aimcore_trunks.vit.ViT` module from the authors' layout.
+    """Convert a state dict in the authors' layout to that of a :class:`~aimcore_trunks.vit.ViT` module.
 
-    Entries of heads, text towers and decoders are left out. The patch convolution ``[D, C, P, P]`` becomes a matrix
+    Entries of heads, text towers and decoders are dropped. The patch convolution ``[D, C, P, P]`` becomes a matrix
     ``[D, P * P * C]`` in this project's order of patch values (row, column, channel).
 
-    Two normalisations of pixels are published for AIMv2's encoders (:mod:`aimcore_trunks.normalization`); a run that
-    begins with a file of such weights warns unless ``data`` agrees with the ``preprocessor_config.json`` beside it.
+    Two normalisations of pixels are published for AIMv2's encoders (:mod:`aimcore_trunks.normalization`). A run that
+    starts from such weights warns unless ``data`` agrees with the ``preprocessor_config.json`` in their folder.
 
     Raises:
-        UnknownLayout: an entry of the trunk is unknown, or there is none.
+        UnknownLayout: an entry of the trunk is unknown, or the state has no entry of a trunk.
     """
     converted: dict[str, Tensor] = {}
     for key, value in state.items():

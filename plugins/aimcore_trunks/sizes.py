@@ -9,6 +9,7 @@ from aimcore_trunks.vit import ViT
 AIMSize = Literal["0.6B", "1B", "3B", "7B"]
 AIMv2Size = Literal["L", "H", "1B", "3B"]
 
+# Width, depth, heads; every head has 128 values.
 _AIM: dict[AIMSize, tuple[int, int, int]] = {
     "0.6B": (1536, 24, 12),
     "1B": (2048, 24, 16),
@@ -24,10 +25,10 @@ _AIMV2: dict[AIMv2Size, tuple[int, int, int]] = {
 
 
 def aim(size: AIMSize) -> ViT:
-    """AIM's encoder (arXiv:2401.08541, Table 1): heads of 128, sine-cosine positions, patches of 14 px.
+    """Return AIM's encoder (arXiv:2401.08541, Table 1): heads of 128 values, sine-cosine positions, patches of 14 px.
 
     Raises:
-        KeyError: no such size.
+        KeyError: the size is unknown.
 
     >>> aim("0.6B").width, aim("0.6B").depth
     (1536, 24)
@@ -37,14 +38,14 @@ def aim(size: AIMSize) -> ViT:
 
 
 def aimv2(size: AIMv2Size, *, image_size: int | None = 224, interpolate: bool = False) -> ViT:
-    """AIMv2's encoder (arXiv:2411.14402, Table 1): SwiGLU, RMSNorm, learned positions for ``image_size`` px.
+    """Return AIMv2's encoder (arXiv:2411.14402, Table 1): SwiGLU, RMSNorm, learned positions for ``image_size`` px.
 
-    ``image_size=None`` is the native-resolution form, with sine-cosine positions (section 2.4). ``interpolate`` reads
-    images of other sizes than ``image_size`` with interpolated positions (Table 6).
+    With ``image_size=None`` it has the native-resolution form, with sine-cosine positions (section 2.4). With
+    ``interpolate`` it reads images of other sizes than ``image_size`` with interpolated positions (Table 6).
 
     Raises:
-        KeyError: no such size.
-        ValueError: the image size is no multiple of 14.
+        KeyError: the size is unknown.
+        ValueError: the image size is not a multiple of 14.
 
     >>> aimv2("L").width, aimv2("L").grid
     (1024, (16, 16))

@@ -1,4 +1,4 @@
-"""Released AIMv2 weights come with one of two normalisations: the file beside them says which, or a warning does."""
+"""Two normalisations are published for released AIMv2 weights: their config decides, or a warning names both."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ def put(url: str, content: object) -> None:
     Path(url).with_name("preprocessor_config.json").write_text(text, encoding="utf-8")
 
 
-def test_without_a_file_beside_them_both_candidates_are_named(weights: str) -> None:
-    (told,) = weights_advice(beginning(weights))
-    assert "there is no preprocessor_config.json beside these weights" in told
-    assert "CLIP's (data.mean=[0.48145466, 0.4578275, 0.40821073], " in told
-    assert "data.eval_crop=1)" in told
-    assert "ImageNet's (data.mean=[0.485, 0.456, 0.406], data.std=[0.229, 0.224, 0.225], data.eval_crop=0.875)" in told
-    assert told.endswith("This run has data.mean=[0.485, 0.456, 0.406], data.std=[0.229, 0.224, 0.225], "
-                         "data.eval_crop=0.875")  # fmt: skip
+def test_without_a_config_both_candidates_are_named(weights: str) -> None:
+    (warning,) = weights_advice(beginning(weights))
+    assert "has no preprocessor_config.json, so" in warning
+    assert "CLIP's (data.mean=[0.48145466, 0.4578275, 0.40821073], " in warning
+    assert "data.eval_crop=1)" in warning
+    imagenet = "data.mean=[0.485, 0.456, 0.406], data.std=[0.229, 0.224, 0.225], data.eval_crop=0.875"
+    assert f"ImageNet's ({imagenet})" in warning
+    assert warning.endswith(f"This run uses {imagenet}")
 
 
-def test_the_file_beside_them_decides(weights: str) -> None:
+def test_the_config_decides(weights: str) -> None:
     put(weights, HUB)
     assert weights_advice(beginning(weights, **CLIP)) == []
-    (told,) = weights_advice(beginning(weights))
-    assert told.startswith("the preprocessor_config.json beside these weights has data.mean=[0.48145466, ")
+    (warning,) = weights_advice(beginning(weights))
+    assert warning.startswith("the preprocessor_config.json in the folder of these weights has data.mean=[0.48145466, ")
     put(weights, {f"image_{name}": values for name, values in IMAGENET.items()})
     assert weights_advice(beginning(weights, eval_crop=1.0)) == []
 
@@ -74,13 +74,13 @@ def test_the_file_beside_them_decides(weights: str) -> None:
     "content",
     ["", "[]", "null", '{"image_mean": 1, "image_std": [1]}', {**HUB, "size": {"shortest_edge": 0}}, "[" * 100_000],
 )
-def test_a_file_that_states_nothing_counts_as_none(weights: str, content: object) -> None:
+def test_a_config_without_a_normalisation_counts_as_missing(weights: str, content: object) -> None:
     put(weights, content)
-    (told,) = weights_advice(beginning(weights))
-    assert "the preprocessor_config.json beside states none" in told
+    (warning,) = weights_advice(beginning(weights))
+    assert "has a preprocessor_config.json without a normalisation" in warning
 
 
-def test_aim_has_one_normalisation_and_nothing_to_say() -> None:
+def test_aim_has_one_normalisation_and_no_warning() -> None:
     aim = ViT(width=64, depth=4, num_heads=4)
     data = Data(train=BundledEmoji(split="test"), validation=BundledEmoji(split="test"), batch_size=8, image_size=56)
     url = str(FOLDER / "aim_v1.weights.safetensors")
@@ -102,5 +102,5 @@ def test_a_study_warns_once_before_it_runs(weights: str, warnings: list[str]) ->
     one = beginning(weights)
     study = Study(name="two", experiments=[one, attrs.evolve(one, name="other")])  # type: ignore[type-var]
     check_study(study, with_data=False)
-    (told,) = warnings
-    assert told.startswith("initial weights: two normalisations are published for AIMv2's released encoders")
+    (warning,) = warnings
+    assert warning.startswith("initial weights: two normalisations are published for AIMv2's released encoders")

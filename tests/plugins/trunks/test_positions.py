@@ -17,7 +17,8 @@ from aimcore.contracts.images import images_of
 from aimcore.engine import WeightsMismatch, build_module, initial_module
 from aimcore.engine.initial_weights import check_weights
 from aimcore_trunks import ViT, aimv2
-from aimcore_trunks.positions import NotResizable, SincosPositions, interpolated, with_positions_for
+from aimcore_trunks.interpolation import NotResizable, interpolate_positions, resize_positions
+from aimcore_trunks.vit import SincosPositions
 
 
 def linear_table(grid: PatchGrid) -> Tensor:
@@ -29,7 +30,7 @@ def linear_table(grid: PatchGrid) -> Tensor:
 
 @pytest.mark.parametrize("wanted", [PatchGrid(24, 24), PatchGrid(32, 32), PatchGrid(18, 26)])
 def test_a_linear_table_stays_linear_away_from_the_edges(wanted: PatchGrid) -> None:
-    found = interpolated(linear_table(PatchGrid(16, 16)), PatchGrid(16, 16), wanted).reshape(
+    found = interpolate_positions(linear_table(PatchGrid(16, 16)), PatchGrid(16, 16), wanted).reshape(
         wanted.rows, wanted.columns, 2
     )
     expected = linear_table(wanted).reshape(wanted.rows, wanted.columns, 2)
@@ -38,20 +39,20 @@ def test_a_linear_table_stays_linear_away_from_the_edges(wanted: PatchGrid) -> N
 
 def test_a_table_that_shrinks_is_averaged_and_not_sampled() -> None:
     alternating = (torch.arange(16 * 16) % 2).float()[:, None]  # every other column is 1
-    found = interpolated(alternating, PatchGrid(16, 16), PatchGrid(8, 8)).reshape(8, 8)
+    found = interpolate_positions(alternating, PatchGrid(16, 16), PatchGrid(8, 8)).reshape(8, 8)
     torch.testing.assert_close(found[:, 2:-2], torch.full((8, 4), 0.5), atol=0.01, rtol=0)
 
 
 def test_the_same_grid_leaves_the_table_alone() -> None:
     table = torch.randn(16, 8)
-    assert interpolated(table, PatchGrid(4, 4), PatchGrid(4, 4)) is table
+    assert interpolate_positions(table, PatchGrid(4, 4), PatchGrid(4, 4)) is table
     # As many positions are taken for this grid's own, though it is no square.
-    assert torch.equal(with_positions_for(PatchGrid(2, 8), {"positions.table": table})["positions.table"], table)
+    assert torch.equal(resize_positions({"positions.table": table}, PatchGrid(2, 8))["positions.table"], table)
 
 
 def test_a_table_of_no_square_is_refused() -> None:
-    with pytest.raises(NotResizable, match="12 learned positions are those of no square"):
-        with_positions_for(PatchGrid(4, 4), {"positions.table": torch.zeros(12, 8)})
+    with pytest.raises(NotResizable, match="12 learned positions: only those of a square"):
+        resize_positions({"positions.table": torch.zeros(12, 8)}, PatchGrid(4, 4))
 
 
 def vit(side: int | None, **changes: Any) -> ViT:
@@ -81,7 +82,7 @@ def test_a_run_begins_with_weights_of_smaller_images(small: Path, part: str) -> 
         check_weights(run, run.objective.build(run.trunk.build()))
     state = initial_module(run).state_dict()
     known = load_file(small)
-    expected = interpolated(known["trunk.positions.table"], PatchGrid(2, 2), PatchGrid(4, 4))
+    expected = interpolate_positions(known["trunk.positions.table"], PatchGrid(2, 2), PatchGrid(4, 4))
     assert torch.equal(state["trunk.positions.table"], expected)
     assert torch.equal(state["trunk.blocks.0.ffn.fc1.weight"], known["trunk.blocks.0.ffn.fc1.weight"])
 
@@ -120,7 +121,7 @@ def test_a_trunk_that_interpolates_reads_other_grids_with_interpolated_positions
 
 def test_interpolation_is_for_learned_positions() -> None:
     assert aimv2("L", image_size=448, interpolate=True).interpolate
-    with pytest.raises(InvalidValue, match="interpolate: is for positions='learned', got 'sincos'"):
+    with pytest.raises(InvalidValue, match="interpolate: requires positions='learned', got 'sincos'"):
         vit(None, interpolate=True)
 
 
