@@ -242,7 +242,7 @@ class ViTModule(TrunkModule):
     def _embed(self, images: Images, masked_BN: Tensor | None) -> Tensor:
         for problem in (text for grid in sorted(set(images.grids)) for text in self._problems_with(grid)):
             raise ValueError(f"ViT: {problem}")
-        tokens_BND = self.embed_patches(images)
+        tokens_BND: Tensor = self.embed_patches(images)
         if masked_BN is not None:
             if self.mask_token is None:
                 raise ValueError("ViT: patches are masked, but the trunk has no mask token: set mask_token=True")
