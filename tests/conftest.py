@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+_FROZEN = pytest.StashKey[set[str]]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Take what stays for good out of the garbage collector's sight: the collected tests, and deepspeed once loaded.
+
+    DeepSpeed runs a full collection for every engine of stage 3, which takes 0.2 s with them and none without.
+    """
+    frozen = item.config.stash.setdefault(_FROZEN, set())
+    for large in ("pytest", "deepspeed"):
+        if large in sys.modules and large not in frozen:
+            frozen.add(large)
+            gc.collect()
+            gc.freeze()
 
 
 @pytest.fixture

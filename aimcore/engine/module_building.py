@@ -12,7 +12,7 @@ from aimcore.contracts.assembly import assembled
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.contracts.randomness import keyed_bits
+from aimcore.contracts.randomness import keyed_bits, seed_torch
 from aimcore.contracts.results import Loss
 from aimcore.engine.freezing import freeze
 from aimcore.engine.initial_weights import load_weights
@@ -31,7 +31,7 @@ def build_module(experiment: Experiment) -> ObjectiveModule:
     for one full copy of the weights while starting. torch's generator is left as it was.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(seed_of(experiment.seed, "weights"))
+        seed_torch(seed_of(experiment.seed, "weights"))
         return assembled(experiment.trunk, experiment.objective)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aimcore.contracts.assembly import judged_counts, require_names
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.randomness import seed_torch
 from aimcore.contracts.results import Loss
 from aimcore.engine.agreement import on_every_rank
 from aimcore.engine.checkpoint_checks import ReportsDamage
@@ -107,7 +108,7 @@ class TrainingEngine:
             raise ValueError(
                 f"a step has {self.experiment.engine.accumulation_steps} micro-batches, got {len(micro_batches)}"
             )
-        torch.manual_seed(seed_of(self.experiment.seed, f"step on rank {self.world.rank}", self.step_number))
+        seed_torch(seed_of(self.experiment.seed, f"step on rank {self.world.rank}", self.step_number))
         self._engine.train()
         rate = self._set_learning_rate()
         batches = [batch.to(self.world.device) for batch in micro_batches]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aimcore.contracts.errors import BrokenContract
+from aimcore.contracts.randomness import seed_torch
 
 TOLERANCE = 1e-10
 """Float64 numbers that differ by less are the same: real dependences of random networks are orders larger."""
@@ -64,7 +65,7 @@ def explained(message: str) -> Iterator[None]:
 def seeded(seed: int = 0) -> Iterator[None]:
     """Draw from ``seed`` in the block; afterwards torch's generator is as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         yield
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
-from aimcore.contracts.randomness import keyed_bits, keyed_integers, keyed_uniform
+from aimcore.contracts.randomness import keyed_bits, keyed_integers, keyed_uniform, seed_torch
 
 NUMBERS = np.arange(100_000)
 
@@ -42,3 +44,13 @@ def test_integers_cover_their_range_per_number_and_never_the_upper_bound() -> No
     drawn = keyed_integers(0, "prefix", NUMBERS, 1, high)
     assert set(drawn[NUMBERS % 2 == 1]) == {1, 2, 3}
     assert set(drawn[NUMBERS % 2 == 0]) == set(range(1, 16))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="only without an accelerator")
+def test_seeding_torch_keeps_nothing_for_devices_that_are_not_there() -> None:
+    """``torch.manual_seed`` queues a call and its stack for each kind of device, at every call."""
+    torch.manual_seed(7)
+    expected, queued = torch.rand(3), len(torch.cuda._queued_calls)
+    seed_torch(7)
+    assert torch.equal(torch.rand(3), expected)
+    assert len(torch.cuda._queued_calls) == queued
