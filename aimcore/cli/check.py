@@ -13,6 +13,7 @@ from aimcore.io.terminal import Terminal
 from aimcore.registry.plugins import Plugins
 from aimcore.registry.registry import Supplier
 from aimcore.testing import Outcome
+from aimcore.testing.runner import NoVerdict, Verdict
 
 _SHOWN = 8
 """Findings that are printed of each case: one leak mostly shows at every step."""
@@ -22,7 +23,8 @@ def check_command(study: Path | None, scale: Scale) -> int:
     """Check causality over the experiments of ``study``, or over everything installed.
 
     Returns:
-        0 where nothing is found to leak, 1 where something does, or cannot be checked.
+        0 if nothing leaks, 1 if something leaks, cannot be checked, or cannot be told though its objective has to
+        show it.
 
     Raises:
         AimcoreError: the study cannot be loaded.
@@ -34,25 +36,33 @@ def check_command(study: Path | None, scale: Scale) -> int:
     from aimcore.testing.runner import verdict_of
 
     cases = installed_cases() if study is None else [case_of(e) for e in load_study(study, scale).experiments]
-    words = []
-    for name, fault in ({} if study else without_examples()).items():
-        words.append("CANNOT BE CHECKED")
-        _print_verdict(name, words[-1], [fault])
-    with Counting(len(cases), "experiments" if study else "combinations") as counting:
+    faults = {} if study else without_examples()
+    verdicts: list[Verdict | NoVerdict] = [NoVerdict([fault]) for fault in faults.values()]
+    for name, verdict in zip(faults, verdicts, strict=True):
+        _print_verdict(name, verdict)
+    what = "experiment" if study else "combination"
+    with Counting(len(cases), f"{what}s") as counting:
         for case in cases:
             counting.begin(case.name)
-            word, findings = verdict_of(case)
-            words.append(word)
-            _print_verdict(case.name, word, findings)
+            verdicts.append(verdict_of(case))
+            _print_verdict(case.name, verdicts[-1])
             counting.end()
-    leaks, failed, unjudged = (words.count(word) for word in ("LEAKS", "CANNOT BE CHECKED", "NOT JUDGED"))
-    others = f", {unjudged} not judged" * bool(unjudged) + f", {failed} could not be checked" * bool(failed)
-    print(f"{len(words) - failed - unjudged} checked, {leaks or 'none'} leaks{others}")
-    return 1 if leaks or failed else 0
+    print(_tally(verdicts, what))
+    return 1 if any(verdict.is_fault for verdict in verdicts) else 0
 
 
-def _print_verdict(name: str, word: str, findings: Sequence[str]) -> None:
-    lines = [printable(f"{name}: {word}"), *(printable_lines(f"  {finding}") for finding in findings[:_SHOWN])]
+def _tally(verdicts: Sequence[Verdict | NoVerdict], what: str) -> str:
+    """How many have which verdict: ``3 experiments: 1 causal, 1 leaking, 1 not judged``."""
+    words = [verdict.word for verdict in verdicts]
+    counts = {"not judged": words.count("NOT JUDGED"), "could not be checked": words.count("CANNOT BE CHECKED")}
+    others = "".join(f", {count} {said}" for said, count in counts.items() if count)
+    total = f"{len(words)} {what}{'s' * (len(words) != 1)}"
+    return f"{total}: {words.count('causal') or 'none'} causal, {words.count('LEAKS') or 'none'} leaking{others}"
+
+
+def _print_verdict(name: str, verdict: Verdict | NoVerdict) -> None:
+    findings = verdict.findings
+    lines = [printable(f"{name}: {verdict.word}"), *(printable_lines(f"  {finding}") for finding in findings[:_SHOWN])]
     if len(findings) > _SHOWN:
         lines.append(f"  and {len(findings) - _SHOWN} more")
     print("\n".join(lines), flush=True)  # also where it is piped

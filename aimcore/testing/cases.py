@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import attrs
@@ -34,14 +34,13 @@ def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
     columns cannot be mistaken for each other.
     """
     grid = grid or PatchGrid(3, 4)
-    cases: list[Case] = []
+    found: list[tuple[Trunk, Objective]] = []
     for trunk in _examples("trunks"):
         for example in _examples("objectives"):
             for objective in _variants(example):
                 if isinstance(trunk, Trunk) and isinstance(objective, Objective) and objective.needs <= trunk.can:
-                    case = Case(f"{trunk.name}-{_summary(objective)}", trunk, objective, grid)
-                    cases += [case] if case not in cases else []
-    return cases
+                    found += [(trunk, objective)] if (trunk, objective) not in found else []
+    return [Case(name, *pair, grid) for name, pair in zip(_names(found), found, strict=True)]
 
 
 def without_examples() -> dict[str, str]:
@@ -78,9 +77,30 @@ def _variants(whole: Component) -> Iterator[Component]:
             yield from (variant for variant in made if variant is not None)
 
 
-def _summary(whole: Component) -> str:
-    parts = (value.name if isinstance(value, Component) else f"{field}={value}" for field, value in _fields(whole))
-    return "-".join([whole.name, *parts])
+def _names(found: Sequence[tuple[Trunk, Objective]]) -> list[str]:
+    """A name for each pair; components of one name are numbered from 1, as in ``aimcore check plugin``."""
+    known: dict[str, list[Component]] = {}
+
+    def label(part: Component) -> str:
+        same = known[_role_and_name(part)]
+        return part.name if len(same) == 1 else f"{part.name}.{same.index(part) + 1}"
+
+    for part in (part for trunk, objective in found for part in (trunk, *_parts(objective))):
+        same = known.setdefault(_role_and_name(part), [])
+        same += [part] if part not in same else []
+    return ["-".join([label(trunk), objective.name, *_summary(objective, label)]) for trunk, objective in found]
+
+
+def _role_and_name(part: Component) -> str:
+    return f"{type(part).role}/{part.name}"
+
+
+def _parts(whole: Component) -> list[Component]:
+    return [value for _, value in _fields(whole) if isinstance(value, Component)]
+
+
+def _summary(whole: Component, label: Callable[[Component], str]) -> list[str]:
+    return [label(value) if isinstance(value, Component) else f"{field}={value}" for field, value in _fields(whole)]
 
 
 def _fields(whole: Component) -> list[tuple[str, Any]]:

@@ -3,11 +3,12 @@
 The check knows nothing of masks or orders. It builds an objective on a trunk whose input it controls, and finds out,
 for every scored step, which patches the *target* depends on and which patches the *prediction* depends on, the latter
 by gradients and by perturbing pixels. A prediction that depends on its own target, or, where the objective is
-autoregressive, on the target of a later step, is a leak. One that depends on nothing is blind.
+autoregressive, on the target of a later step, is a leak. One that depends on nothing is blind. A loss of which this
+cannot be told is in doubt, with the reason: it is called neither causal nor leaking.
 
 What the prediction depends on is what changes in the trunk's input: an objective that masks pixels before the trunk
 reads them is judged by what it passes on. All other ways from the pixels to the loss count as the target's. Where a
-target sees more than the patch that is scored (a teacher's token does), ``Loss.place_BN`` says which patch that is.
+target depends on more than the patch that is scored (a teacher's token does), ``Loss.scored_patch_BN`` names the patch.
 
 Shape suffixes: B batch, N patches, F values per patch, S steps of the reading order, P patches in raster order.
 """
@@ -30,7 +31,22 @@ from aimcore.testing.instrumented import Watched
 from aimcore.testing.loss_invariants import miscounts_of, missums_of, mixtures_of
 from aimcore.testing.requirements import TOLERANCE, differs, shape_of
 
-__all__ = ["Case", "case_of", "findings_of", "installed_cases", "leaks_of", "unjudged_of"]
+__all__ = ["Case", "Doubt", "case_of", "doubts_of", "findings_of", "installed_cases", "judged", "leaks_of"]
+
+
+class Doubt(NamedTuple):
+    """Why it cannot be told whether a loss reads its own answer."""
+
+    text: str
+    is_fault: bool
+    """Whether the objective breaks its contract: its steps must not see each other, or what it says is wrong."""
+
+
+class Judgement(NamedTuple):
+    """What is found of the causality of a case, each text with the mode that it was found in."""
+
+    leaks: list[str]
+    doubts: list[Doubt]
 
 
 class _Dependence(NamedTuple):
@@ -51,45 +67,58 @@ def case_of(experiment: Experiment) -> Case:
     return Case(experiment.name, experiment.trunk, experiment.objective, PatchGrid(side, side))
 
 
-def findings_of(case: Case, *, seed: int = 0) -> list[str]:
-    """What is wrong with the causality of a trunk and objective; empty when all is well.
+def judged(case: Case, *, seed: int = 0) -> Judgement:
+    """What of the causality of a trunk and objective is wrong, and what of it cannot be told.
 
     Both training and evaluation mode are checked, in float64, with every weight drawn nonzero.
     """
     watched = Watched.of(case, seed=seed)
-    return [
-        f"{mode}: {text}"
-        for mode in watched.in_both_modes()
-        for find in (missums_of, miscounts_of, mixtures_of, leaks_of)
-        for text in find(watched)
-    ]
+    leaks: list[str] = []
+    doubts: list[Doubt] = []
+    for mode in watched.in_both_modes():
+        doubts += (Doubt(f"{mode}: {text}", True) for find in (missums_of, miscounts_of) for text in find(watched))
+        doubts += (doubt._replace(text=f"{mode}: {doubt.text}") for doubt in doubts_of(watched))
+        leaks += (f"{mode}: {text}" for find in (mixtures_of, leaks_of) for text in find(watched))
+    return Judgement(leaks, doubts)
 
 
-def unjudged_of(case: Case, *, seed: int = 0) -> list[str]:
-    """Names of losses of which it cannot be told whether they read their own answer.
+def findings_of(case: Case, *, seed: int = 0) -> list[str]:
+    """What is wrong with the causality of a trunk and objective; empty when all is well.
 
-    Their targets are in what is read, and they are not given per step. An objective whose steps must not see each other
-    fails the check for it; another one, such as denoising, may mean to read what it predicts.
+    A loss of which it cannot be told, and need not be, is not among the findings.
     """
-    watched = Watched.of(case, seed=seed)
-    losses = watched.losses().items()
-    return [name for name, loss in losses if loss.per_position_BN is None and _may_be_read(watched, name)]
+    leaks, doubts = judged(case, seed=seed)
+    return [*(doubt.text for doubt in doubts if doubt.is_fault), *leaks]
+
+
+def doubts_of(watched: Watched) -> Iterator[Doubt]:
+    """Why it cannot be told of some losses whether they read their own answer.
+
+    An objective whose steps must not see each other has to give its losses per step. Another one, such as denoising,
+    may mean to read what it predicts.
+    """
+    must_be_told = bool({"causal", "prefix", "hide"} & set(watched.case.objective.needs))
+    for name, loss in watched.losses().items():
+        if loss.per_position_BN is None:
+            if _may_be_read(watched, name):
+                text = f"loss {name!r} has no per_position_BN: whether it reads its own answer cannot be told"
+                yield Doubt(text, must_be_told)
+        elif doubt := _doubt_per_step(watched, loss):
+            yield Doubt(f"loss {name!r} {doubt}", True)
+
+
+def _doubt_per_step(watched: Watched, loss: Loss) -> str:
+    """Why a loss that is given per step cannot be judged; empty where it can."""
+    if not watched.read_of(watched.batch):
+        return "calls neither the trunk nor a deepcopy of it: what each step reads cannot be told"
+    return _misplaced(loss, watched.case.grid)
 
 
 def leaks_of(watched: Watched) -> Iterator[str]:
-    """Scored steps that read what they must not, or nothing, or of which it cannot be told."""
+    """Scored steps that read what they must not, or nothing; losses that cannot be judged are left out."""
     needs = set(watched.case.objective.needs)
     for name, loss in watched.losses().items():
-        if loss.per_position_BN is None:
-            if {"causal", "prefix", "hide"} & needs and _may_be_read(watched, name):
-                yield f"loss {name!r} has no per_position_BN: what each step reads cannot be told"
-            continue
-        if not watched.read_of(watched.batch):
-            yield f"loss {name!r} calls neither the trunk nor a deepcopy of it: what each step reads cannot be told"
-            continue
-        misplaced = _misplaced(loss, watched.case.grid)
-        if misplaced:
-            yield f"loss {name!r}: {misplaced}"
+        if loss.per_position_BN is None or _doubt_per_step(watched, loss):
             continue
         found = _dependence(watched, name)
         if watched.batch.text is not None and not found.target.any():
@@ -100,16 +129,19 @@ def leaks_of(watched: Watched) -> Iterator[str]:
 
 
 def _misplaced(loss: Loss, grid: PatchGrid) -> str:
-    """What is wrong with ``place_BN``; empty if nothing, or if it is not given."""
-    place_BS, per_position_BS = loss.place_BN, loss.per_position_BN
+    """What is wrong with ``scored_patch_BN``; empty if nothing, or if it is not given."""
+    patch_BS, per_position_BS = loss.scored_patch_BN, loss.per_position_BN
     assert per_position_BS is not None
-    if place_BS is None:
+    if patch_BS is None:
         return ""
-    if place_BS.shape != per_position_BS.shape or place_BS.dtype != torch.int64:
-        return f"place_BN must be {list(per_position_BS.shape)} int64, got {shape_of(place_BS)}"
-    places_M = place_BS[~per_position_BS.isnan()]
-    outside = places_M[(places_M < 0) | (places_M >= grid.num_patches)]
-    return f"place_BN holds {int(outside[0])}, and there are {grid.num_patches} patches" if len(outside) else ""
+    if patch_BS.shape != per_position_BS.shape or patch_BS.dtype != torch.int64:
+        wanted = f"{list(per_position_BS.shape)} int64"
+        return f"has a wrong scored_patch_BN: it must be {wanted}, got {shape_of(patch_BS)}"
+    patch_M = patch_BS[~per_position_BS.isnan()]
+    outside = patch_M[(patch_M < 0) | (patch_M >= grid.num_patches)]
+    if not len(outside):
+        return ""
+    return f"has a wrong scored_patch_BN: it holds {int(outside[0])}, and there are {grid.num_patches} patches"
 
 
 @torch.no_grad()
@@ -133,11 +165,11 @@ def _dependence(watched: Watched, name: str) -> _Dependence:
         changed = [with_changed_patch(batch, patch) for patch in patches]
         target = [differs(base_BS, watched.per_position(name, each)) for each in changed]
         read = [differs(base_BS, watched.per_position(name, read=watched.read_of(each))) for each in changed]
-    scored_BS, target_BSP = ~base_BS.isnan(), torch.stack(target, dim=-1)
+    scored_BS, target_BSP, patch_BS = ~base_BS.isnan(), torch.stack(target, dim=-1), loss.scored_patch_BN
     return _Dependence(
         scored_BS=scored_BS,
         target=target_BSP,
-        own=target_BSP if loss.place_BN is None else loss.place_BN.unsqueeze(-1) == torch.arange(len(patches)),
+        own=target_BSP if patch_BS is None else patch_BS.unsqueeze(-1) == torch.arange(len(patches)),
         by_gradient=_gradients(watched, name),
         by_perturbation=torch.stack(read, dim=-1),
     )
@@ -187,7 +219,7 @@ def _leaks(found: _Dependence, grid: PatchGrid, *, autoregressive: bool) -> Iter
             elif absent_P.any():
                 yield (
                     f"image {image}, step {step}: the target does not depend on patch {_names(absent_P, grid)}, which "
-                    "place_BN says it scores"
+                    "scored_patch_BN says it scores"
                 )
 
 

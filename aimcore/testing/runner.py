@@ -11,7 +11,7 @@ from unittest import SkipTest
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import BrokenContract
 from aimcore.testing.cases import Case
-from aimcore.testing.causality import findings_of, unjudged_of
+from aimcore.testing.causality import judged
 from aimcore.testing.checks import Check
 from aimcore.testing.conformance import checks_for
 
@@ -56,26 +56,35 @@ def fault_of(check: Check, component: Component) -> str:
 
 
 class Verdict(NamedTuple):
-    """What is found of the causality of a case."""
+    """What is found of the causality of a case: one of three."""
 
-    word: Literal["causal", "NOT JUDGED", "LEAKS", "CANNOT BE CHECKED"]
+    word: Literal["causal", "LEAKS", "NOT JUDGED"]
     findings: Sequence[str]
-    """What is wrong, or why it was not judged; empty where it is causal."""
+    """What leaks, or why it cannot be told; empty where it is causal."""
+    is_fault: bool
+    """Whether something must be mended: a leak, or a loss that its objective has to give per step."""
 
 
-def verdict_of(case: Case) -> Verdict:
-    """Judge the causality of ``case``; whatever its code raises is a finding, and ends no other case."""
+class NoVerdict(NamedTuple):
+    """A case that could not be checked, as its own code raised an error."""
+
+    findings: Sequence[str]
+    """The error."""
+    word: Literal["CANNOT BE CHECKED"] = "CANNOT BE CHECKED"
+    is_fault: bool = True
+
+
+def verdict_of(case: Case) -> Verdict | NoVerdict:
+    """Judge the causality of ``case``; whatever its code raises ends no other case."""
     try:
-        findings = findings_of(case)
-        unjudged = [] if findings else unjudged_of(case)
+        leaks, doubts = judged(case)
     except Exception as error:  # noqa: BLE001
-        return Verdict("CANNOT BE CHECKED", [_raised(error, case.objective)])
-    if unjudged:
-        reasons = [
-            f"loss {name!r} has no per_position_BN: whether it reads its own answer is not known" for name in unjudged
-        ]
-        return Verdict("NOT JUDGED", reasons)
-    return Verdict("LEAKS" if findings else "causal", findings)
+        return NoVerdict([_raised(error, case.objective)])
+    if leaks:
+        return Verdict("LEAKS", leaks, is_fault=True)
+    if doubts:
+        return Verdict("NOT JUDGED", [doubt.text for doubt in doubts], any(doubt.is_fault for doubt in doubts))
+    return Verdict("causal", [], is_fault=False)
 
 
 def _raised(error: Exception, component: Component) -> str:

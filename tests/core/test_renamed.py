@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import aimcore
 from aimcore.contracts.images import PatchGrid, PixelStatistics
@@ -46,3 +47,13 @@ def test_an_old_module_gives_what_is_there_now(module: str, name: str, value: ob
 def test_an_old_module_refuses_unknown_names():
     with pytest.raises(AttributeError, match=r"aimcore\.values.*no attribute 'Nope'"):
         imported_anew("aimcore.values").Nope  # noqa: B018
+
+
+def test_a_loss_takes_and_gives_its_scored_patches_under_the_old_name():
+    patch_BN = torch.zeros(1, 2, dtype=torch.int64)
+    with pytest.warns(DeprecationWarning, match=r"place_BN is now Loss\.scored_patch_BN.* gone in aimcore 0\.3"):
+        loss = Loss(torch.tensor(1.0), torch.tensor(2), place_BN=patch_BN)  # type: ignore[call-arg]
+    assert loss.scored_patch_BN is patch_BN
+    assert loss._replace(weight=2.0).scored_patch_BN is patch_BN
+    with pytest.warns(DeprecationWarning, match="scored_patch_BN"):
+        assert loss.place_BN is patch_BN

@@ -12,7 +12,7 @@ from aimcore.contracts.assembly import assembled
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.testing.cases import Case
-from aimcore.testing.causality import leaks_of
+from aimcore.testing.causality import doubts_of, leaks_of
 from aimcore.testing.checks import Check, modules, states
 from aimcore.testing.checks.skills import check_it_can_what_it_says
 from aimcore.testing.fixtures import GRID, batch_for, copy_of, on_meta, part_of, random_images, some_grids
@@ -42,6 +42,7 @@ def check_losses_per_step_add_up(objective: Objective) -> None:
 
 def check_nothing_scored_reads_its_own_answer(objective: Objective) -> None:
     """No prediction depends on its target, nor, read step by step, on a later one: by gradients and perturbation."""
+    _require_none(objective, lambda watched: (doubt.text for doubt in doubts_of(watched) if doubt.is_fault))
     _require_none(objective, leaks_of)
 
 

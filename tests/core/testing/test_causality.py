@@ -198,7 +198,7 @@ def test_objectives_that_mask_pixels_before_the_trunk_reads_them_are_judged_by_w
         (masking.Peeking(), "image 0, step 1 reads its own target, patch (0, 1) (by gradient)"),
         (masking.PeekingCopy(), "image 0, step 1 reads its own target, patch (0, 1) (by perturbation)"),
         (masking.Misplaced(), "image 0, step 1 reads its own target, patch (0, 0) (by gradient)"),
-        (masking.Beyond(), "place_BN holds 12, and there are 12 patches"),
+        (masking.Beyond(), "scored_patch_BN: it holds 12, and there are 12 patches"),
     ],
 )
 def test_what_reads_its_own_answer_is_named_whatever_it_asks_of_the_trunk(objective: Objective, finding: str) -> None:
@@ -258,8 +258,23 @@ class Unsaid(masking.Sound):
 
 def test_a_loss_that_cannot_be_judged_is_not_called_causal() -> None:
     verdict = verdict_of(Case("unsaid", StandInTrunk(), Unsaid(), GRID))
-    assert (verdict.word, [text.partition(":")[0] for text in verdict.findings]) == (
-        "NOT JUDGED", ["loss 'masked' has no per_position_BN"],
-    )  # fmt: skip
+    assert (verdict.word, verdict.findings) == (
+        "NOT JUDGED",
+        [
+            f"{mode}: loss 'masked' has no per_position_BN: whether it reads its own answer cannot be told"
+            for mode in ("training", "evaluation")
+        ],
+    )
     for objective in (masking.Sound(), Classification(num_classes=2)):
         assert verdict_of(Case("judged", StandInTrunk(), objective, GRID)).word == "causal"
+
+
+def test_a_loss_that_must_be_told_and_cannot_is_not_called_a_leak() -> None:
+    verdict = verdict_of(_case(Meddling(head=LinearHead(), prefix=None, kind="silent")))
+    assert (verdict.word, verdict.is_fault) == ("NOT JUDGED", True)
+    assert not verdict_of(Case("unsaid", StandInTrunk(), Unsaid(), GRID)).is_fault
+
+
+def test_no_two_combinations_have_one_name() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+    assert {case.name.partition("-")[0] for case in CASES} == {"vit.1", "vit.2"}

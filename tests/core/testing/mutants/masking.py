@@ -55,7 +55,7 @@ class MaskingModule(ObjectiveModule):
         loss_BN = (predictions_BNK - self.values(batch).to(predictions_BNK.dtype)).square().mean(-1)
         per_position_BN = torch.where(masked_N.to(loss_BN.device), loss_BN, torch.nan)
         number = torch.tensor(self.counts(batch)["masked"])
-        return {"masked": Loss(per_position_BN.nansum(), number, 1.0, per_position_BN, self.places(images))}
+        return {"masked": Loss(per_position_BN.nansum(), number, 1.0, per_position_BN, self.scored_patches(images))}
 
     def features(self, images: Images, masked_N: Tensor) -> Features:
         features: Features = self.trunk(self.read(images, masked_N), Reading())
@@ -68,7 +68,7 @@ class MaskingModule(ObjectiveModule):
     def values(self, batch: Batch) -> Tensor:
         return batch.images.patches_BNF
 
-    def places(self, images: Images) -> Tensor | None:
+    def scored_patches(self, images: Images) -> Tensor | None:
         return None
 
 
@@ -148,7 +148,7 @@ class TaughtModule(EvaluatingACopyModule):
         features: Features = self.copy(batch.images, Reading())
         return features.tokens_BND.detach()
 
-    def places(self, images: Images) -> Tensor | None:
+    def scored_patches(self, images: Images) -> Tensor | None:
         length = images.patches_BNF.shape[1]
         return torch.arange(length).expand(len(images.grids), length)
 
@@ -162,10 +162,10 @@ class Taught(Sound):
 
 
 class MisplacedModule(TaughtModule):
-    def places(self, images: Images) -> Tensor | None:
-        places_BN = super().places(images)
-        assert places_BN is not None
-        return places_BN.roll(1, dims=1)
+    def scored_patches(self, images: Images) -> Tensor | None:
+        patch_BN = super().scored_patches(images)
+        assert patch_BN is not None
+        return patch_BN.roll(1, dims=1)
 
 
 @component("mutant")
@@ -177,10 +177,10 @@ class Misplaced(Sound):
 
 
 class BeyondModule(TaughtModule):
-    def places(self, images: Images) -> Tensor | None:
-        places_BN = super().places(images)
-        assert places_BN is not None
-        return places_BN + 1
+    def scored_patches(self, images: Images) -> Tensor | None:
+        patch_BN = super().scored_patches(images)
+        assert patch_BN is not None
+        return patch_BN + 1
 
 
 @component("mutant")

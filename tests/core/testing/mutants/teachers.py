@@ -35,7 +35,7 @@ class TaughtModule(MaskingModule):
         tokens_BND: Tensor = self.teacher(batch.images, Reading()).tokens_BND
         return tokens_BND.detach()
 
-    def places(self, images: Images) -> Tensor | None:
+    def scored_patches(self, images: Images) -> Tensor | None:
         length = images.patches_BNF.shape[1]
         return torch.arange(length).expand(len(images.grids), length)
 
