@@ -6,4 +6,10 @@ configuration, a frozen value) and the torch module that the component builds.
 ZeRO stage 3 gathers a module's parameters around its own forward, so three rules hold for every module: it returns
 tensors, NamedTuples or dicts; a parameter is used only inside the forward of the module that owns it; no module reaches
 into another module's parts.
+
+Shape suffixes of the whole project (``tokens_BND`` is ``[B, N, D]``; a digit is an axis of that length):
+B images or captions of a batch, C channels, H height in pixels (in attention, heads), W width in pixels,
+N patches or tokens of a sequence, F values per patch, D width of a token, E values per head or width of an embedding,
+M scored positions of a batch, K outputs per scored position, S steps of the reading order, T text tokens,
+V entries of a vocabulary. A file that uses another letter defines it.
 """
