@@ -1,5 +1,9 @@
 """What a trained run is worth: validation losses, frozen features, and the probes on them."""
 
+import warnings
+from typing import Any
+
+from aimcore.contracts import evaluations as _contract
 from aimcore.evaluation.caption_generation import Caption, NeverStops, Sampling, generate, learns_to_stop
 from aimcore.evaluation.evaluation_data import OpenEvaluationData, shuffled
 from aimcore.evaluation.feature_cache import CacheNotShared, FeatureCache
@@ -48,3 +52,18 @@ __all__ = [
     "validate",
     "wilson_interval",
 ]
+
+_MOVED = {"Captioned": "Captioned", "Material": "EvaluationData", "Split": "Split"}
+"""Old name here -> name in aimcore.contracts.evaluations; until 0.3."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module 'aimcore.evaluation' has no attribute {name!r}")
+    warnings.warn(
+        f"aimcore.evaluation.{name} is now aimcore.contracts.evaluations.{_MOVED[name]}, and the old name will be gone "
+        "in aimcore 0.3",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(_contract, _MOVED[name])

@@ -1,5 +1,23 @@
-"""Old name, until 0.3: see :mod:`aimcore.contracts.component`."""
+"""Old name, until 0.3: see :mod:`aimcore.contracts.component`.
+
+Importing this module makes it the attribute ``aimcore.component``, in place of the decorator of that name. So it can be
+called like the decorator: ``from aimcore import component`` works before and after ``import aimcore.component``.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from aimcore.renamed.forwarding import forwarded
 
 __getattr__ = forwarded("component", "contracts.component", "contracts.errors")
+
+
+class _Decorator(ModuleType):
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from aimcore.contracts.component import component
+
+        return component(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Decorator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -172,6 +173,13 @@ def test_checkpoints_name_no_module_of_the_project() -> None:
     pickles = list(WRITTEN.rglob("*.pt"))
     assert [path for path in pickles if b"aimcore" in path.read_bytes()] == []
     assert len(pickles) == 10
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_public_name_can_still_be_imported() -> None:
+    names = json.loads((WRITTEN / "public_names.json").read_text(encoding="utf-8"))
+    modules = {name: importlib.import_module(name) for name in names}
+    assert [f"{name}.{one}" for name in names for one in names[name] if not hasattr(modules[name], one)] == []
 
 
 def test_versions_are_those_that_the_folder_is_named_after() -> None:

@@ -10,6 +10,7 @@ writes:
 - ``images.zarr`` and ``tokenizer.json``: what the runs below read;
 - ``out/study``: a finished study with a run for each kind of checkpoint;
 - ``out/interrupted``: a study ended by Ctrl-C, and ``out/failed``: one that failed;
+- ``public_names.json``: the names that each module of the API pages defines;
 - ``made_with.json``: library versions and the processor, which determine the last bits of losses.
 
 The runs in ``out/study`` have six steps and keep the checkpoint of the third. A test resumes from it and compares the
@@ -25,6 +26,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import sys
@@ -36,6 +38,7 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import aimcore
@@ -88,6 +91,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     os.chdir(folder)  # recipes hold paths relative to it
     (folder / "made_with.json").write_text(json.dumps(made_with(), indent=2) + "\n", encoding="utf-8")
+    (folder / "public_names.json").write_text(json.dumps(public_names(), indent=1) + "\n", encoding="utf-8")
     write_images()
     write_recipes(folder / "recipes.tar.xz")
     run_study(Study(name="compat", experiments=trained()), Path("out/study"), scale="smoke")
@@ -108,6 +112,26 @@ def processor() -> str:
     text = path.read_text(encoding="utf-8") if path.exists() else platform.processor()
     kept = [line for line in text.splitlines() if line.startswith(("model", "stepping", "flags", "cpu family"))]
     return f"{platform.machine()}-{hashlib.sha256(chr(10).join(sorted(set(kept))).encode()).hexdigest()[:16]}"
+
+
+def public_names() -> dict[str, list[str]]:
+    """The public names of ``aimcore`` and of each module that has an API page."""
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "api").glob("*.md")))
+    documented = {"aimcore", "aimcore.recipe", *re.findall(r"^::: ([\w.]+)$", pages, flags=re.MULTILINE)}
+    modules = {name: sys.modules.get(name) or importlib.import_module(name) for name in documented if is_module(name)}
+    return {name: names_of(module) for name, module in sorted(modules.items())}
+
+
+def is_module(name: str) -> bool:
+    """Whether a module is called ``name``, rather than something in a module."""
+    parent, _, _ = name.rpartition(".")
+    return not parent or (hasattr(importlib.import_module(parent), "__path__") and bool(importlib.util.find_spec(name)))
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """What a module exports, or else what it defines itself."""
+    own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__)
+    return sorted(getattr(module, "__all__", None) or (name for name in own if not name.startswith("_")))
 
 
 class First(OpenSource):

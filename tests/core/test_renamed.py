@@ -57,3 +57,27 @@ def test_a_loss_takes_and_gives_its_scored_patches_under_the_old_name():
     assert loss._replace(weight=2.0).scored_patch_BN is patch_BN
     with pytest.warns(DeprecationWarning, match="scored_patch_BN"):
         assert loss.place_BN is patch_BN
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_decorator_can_be_used_after_the_old_module_of_its_name_is_imported():
+    imported_anew("aimcore.component")
+
+    from aimcore import Ordering, component
+
+    @component("anything")
+    class Anything(Ordering):
+        def permutation(self, grid):
+            raise NotImplementedError
+
+    assert Anything().name == "anything"
+
+
+@pytest.mark.parametrize(("old", "new"), [("Material", "EvaluationData"), ("Captioned", "Captioned")])
+def test_names_that_left_evaluation_are_found_there_with_a_warning(old: str, new: str):
+    from aimcore import evaluation
+
+    with pytest.warns(
+        DeprecationWarning, match=rf"aimcore\.evaluation\.{old} is now .*\.{new}, .* gone in aimcore 0\.3"
+    ):
+        assert getattr(evaluation, old) is getattr(aimcore, new)
