@@ -6,7 +6,7 @@ K outputs, T text tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -170,13 +170,28 @@ def reorder(values_BN: Tensor, order_BN: Tensor | None) -> Tensor:
 
 
 def order_of(permutation: Callable[[PatchGrid], Tensor], images: Images) -> Tensor:
-    """``[B, N]``: the permutation of each image's own grid; what is behind it stays there, padding or not."""
-    length, device = images.patches_BNF.shape[1], images.patches_BNF.device
-    behind_N = torch.arange(length)
-    orders = {grid: torch.cat([permutation(grid), behind_N[grid.num_patches :]]) for grid in set(images.grids)}
+    """``[B, N]``: the permutation of each image's own grid; patches after the grid stay where they are."""
     if images.is_uniform:
-        return orders[images.grid].to(device).expand(len(images.grids), -1)
-    return torch.stack([orders[grid] for grid in images.grids]).to(device)
+        one = attrs.evolve(images, patches_BNF=images.patches_BNF[:1], grids=images.grids[:1], sizes=None)
+        return padded_orders([permutation(images.grid)], one).expand(len(images.grids), -1)
+    orders = {grid: permutation(grid) for grid in set(images.grids)}
+    return padded_orders([orders[grid] for grid in images.grids], images)
+
+
+def padded_orders(orders: Sequence[Tensor], images: Images) -> Tensor:
+    """``[B, N]`` on the images' device: one order per image, followed by the patches after its grid.
+
+    Args:
+        orders: a permutation ``[n]`` of each image's own patches.
+        images: a batch, whose rows all have N patches, padding included.
+
+    >>> images = Images(torch.zeros(2, 3, 1), (PatchGrid(1, 2), PatchGrid(1, 3)), patch_size=1)
+    >>> padded_orders([torch.tensor([1, 0]), torch.tensor([2, 0, 1])], images).tolist()
+    [[1, 0, 2], [2, 0, 1]]
+    """
+    after_N = torch.arange(images.patches_BNF.shape[1])
+    padded = [torch.cat([order_N, after_N[len(order_N) :]]) for order_N in orders]
+    return torch.stack(padded).to(images.patches_BNF.device)
 
 
 def _places(grid: PatchGrid, length: int, own: int) -> Tensor:

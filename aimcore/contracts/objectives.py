@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from aimcore.contracts.component import Component
 from aimcore.contracts.decoders import CaptionStart, DecoderState, log_probabilities
 from aimcore.contracts.features import Ability, Reading
 from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.old_overrides import accept_override, call_replacement
 from aimcore.contracts.results import Loss
 from aimcore.contracts.sources import OpenSource
 from aimcore.contracts.tokenizers import TextTokenizer
@@ -28,6 +29,11 @@ class Objective(Component, ABC):
 
     __slots__ = ()
     role: ClassVar[str] = "objectives"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept classes that override :meth:`reading`."""
+        super().__init_subclass__(**options)
+        accept_override(cls, "reading", "probe_reading")
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -71,9 +77,18 @@ class Objective(Component, ABC):
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
         """The trunk together with heads, decoders and towers."""
 
-    def reading(self, images: Images) -> Reading:
-        """How a probe should have the trunk read ``images``: this objective's order (attention is the probe's own)."""
+    def probe_reading(self, batch: Batch) -> Reading:
+        """How a probe should have the trunk read ``batch``: this objective's order (attention is the probe's own).
+
+        Give :meth:`Ordering.orders` the batch's sample numbers and
+        :data:`~aimcore.contracts.randomness.EVALUATION_SEED`.
+        """
         return Reading()
+
+    def reading(self, images: Images) -> Reading:
+        """Deprecated: call and override :meth:`probe_reading`, which receives sample numbers too."""
+        reading: Reading = call_replacement(self, "reading", "probe_reading", images)
+        return reading
 
 
 class PredictedPatches(NamedTuple):
@@ -92,6 +107,11 @@ class ObjectiveModule(nn.Module, ABC):
 
     trunk: TrunkModule
     """The trunk that ``build(trunk)`` was given: probes read it, and weights are found by this name."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept classes that override :meth:`start_caption`."""
+        super().__init_subclass__(**options)
+        accept_override(cls, "start_caption", "caption_start")
 
     @abstractmethod
     def counts(self, batch: Batch) -> Mapping[str, int]:
@@ -140,16 +160,22 @@ class ObjectiveModule(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not embed text")
 
-    def start_caption(self, images: Images) -> CaptionStart:
-        """Read the images, each once: logits of the first token, and the state to go on from.
+    def caption_start(self, batch: Batch) -> CaptionStart:
+        """Read the images of ``batch``, each once: logits of the first token, and the state to go on from.
 
-        Optional, see ``Objective.can``. Images are read as evaluation reads them, which an objective's documentation
-        tells: without a prefix, for example, where the prefix was random in training.
+        Optional, see ``Objective.can``. Images are read as in evaluation: without a prefix, for example, if the prefix
+        was random in training, and in the orders that belong to
+        :data:`~aimcore.contracts.randomness.EVALUATION_SEED`. The batch may have no text.
 
         Raises:
             NotImplementedError: this objective writes no captions.
         """
         raise NotImplementedError(f"{type(self).__name__} writes no captions")
+
+    def start_caption(self, images: Images) -> CaptionStart:
+        """Deprecated: call and override :meth:`caption_start`, which receives sample numbers too."""
+        start: CaptionStart = call_replacement(self, "start_caption", "caption_start", images)
+        return start
 
     def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
@@ -158,7 +184,7 @@ class ObjectiveModule(nn.Module, ABC):
     def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
         """``[B]`` in nats: the log-probability of each caption's scored tokens (``valid_BT``), given its image.
 
-        The images were read by :meth:`start_caption`, so that many captions of one image cost one reading of it: take
+        The images were read by :meth:`caption_start`, so that many captions of one image cost one reading of it: take
         ``start.at(rows)``, one row per caption. By default token by token.
         """
         total_B = torch.zeros(len(start.logits_BV), dtype=torch.float64, device=start.logits_BV.device)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from aimcore.contracts.component import Component
-from aimcore.contracts.images import PatchGrid
+from aimcore.contracts.images import Images, PatchGrid, order_of
 
 
 class Ordering(Component, ABC):
@@ -19,4 +19,22 @@ class Ordering(Component, ABC):
 
     @abstractmethod
     def permutation(self, grid: PatchGrid) -> Tensor:
-        """``[N]`` int64: the raster index of the patch read at each step. Any rectangle must do."""
+        """``[N]`` int64: the raster index of the patch read at each step. Any rectangle must do.
+
+        An ordering that gives each sample an order of its own returns the order of sample number 0 with seed 0.
+        """
+
+    def orders(self, images: Images, sample_numbers_B: Tensor, seed: int) -> Tensor:
+        """``[B, N]`` int64: the order of each image; by default :meth:`permutation` of its grid.
+
+        Override it for orders that differ between samples, as in arXiv:2404.09562 and arXiv:2412.01827. An order is a
+        function of the image's grid, its sample number and the seed: draw with :mod:`aimcore.contracts.randomness`, so
+        that ranks, workers and resumed runs agree. It must not depend on pixels: it would reveal patches that were not
+        read yet. :func:`aimcore.contracts.images.padded_orders` puts the padding last.
+
+        Args:
+            images: a batch, on any device.
+            sample_numbers_B: their numbers, on the CPU.
+            seed: the run's seed in training, :data:`~aimcore.contracts.randomness.EVALUATION_SEED` elsewhere.
+        """
+        return order_of(self.permutation, images)

@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+EVALUATION_SEED = 0
+"""The seed of everything random about a sample in validation, probing and evaluations: all runs are measured alike."""
+
 Numbers = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aimcore.contracts.batches import Batch
 from aimcore.contracts.component import Checked, at_least, settings, within
 from aimcore.contracts.errors import Problem
 from aimcore.contracts.images import Images
@@ -89,8 +90,8 @@ def generate(
         tokenizer: the objective's.
         context_length: the objective's.
         sampling: how tokens are drawn; None takes the likeliest.
-        keys: a number per image: what is drawn depends on the seed, the image's key and ``draw`` alone, whatever batch
-            it is in; by default its place in the batch.
+        keys: a number per image, such as its sample number: the order it is read in depends on it, and what is drawn on
+            the seed, the image's key and ``draw`` alone, whatever batch it is in; by default its index in the batch.
         draw: which of several captions of an image.
         max_tokens: stop after so many tokens.
 
@@ -104,8 +105,10 @@ def generate(
         )
         warnings.warn(message, NeverStops, stacklevel=2)
     most = min(context_length, max_tokens or context_length)
+    chooser = _Chooser(sampling, keys or range(len(images.grids)), draw)
+    batch = Batch(images=images, sample_numbers_B=torch.tensor(list(chooser.keys), dtype=torch.int64))
     with held(module):
-        ids_BT = _written(module, images, tokenizer, most, _Chooser(sampling, keys or range(len(images.grids)), draw))
+        ids_BT = _written(module, batch, tokenizer, most, chooser)
     return [_caption(row, tokenizer) for row in ids_BT.tolist()]
 
 
@@ -142,10 +145,10 @@ def drawn_tokens(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Te
     return ids_BV.gather(-1, chosen_B[:, None]).squeeze(-1)
 
 
-def _written(module: ObjectiveModule, images: Images, tokenizer: TextTokenizer, most: int, choose: _Chooser) -> Tensor:
+def _written(module: ObjectiveModule, batch: Batch, tokenizer: TextTokenizer, most: int, choose: _Chooser) -> Tensor:
     """``[B, T]`` ids, padding behind the end."""
     end, padding = tokenizer.end_id, tokenizer.padding_id
-    logits_BV, state = module.start_caption(images)
+    logits_BV, state = module.caption_start(batch)
     ended_B = torch.zeros(len(logits_BV), dtype=torch.bool, device=logits_BV.device)
     never = torch.tensor(_never_written(tokenizer), dtype=torch.int64, device=logits_BV.device)
     written: list[Tensor] = []

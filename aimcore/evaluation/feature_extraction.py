@@ -14,7 +14,6 @@ from torch import Tensor
 
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.features import Attention, Features, Reading
-from aimcore.contracts.images import Images
 from aimcore.contracts.objectives import Objective
 from aimcore.contracts.results import LabelledFeatures
 from aimcore.contracts.trunks import TrunkModule
@@ -90,7 +89,7 @@ def read_trunk(
     layers = tuple(sorted({layer for sink in sinks for layer in sink.kind.layers}))
 
     def features_of(batch: Batch) -> list[Tensor]:
-        reading = probe_reading(objective, batch.images, attention, layers)
+        reading = frozen_reading(objective, batch, attention, layers)
         features = trunk(batch.images, reading)
         averaged = {chosen: _averaged(features, layers, chosen) for chosen in {sink.kind.layers for sink in sinks}}
         return [_read_as(sink.kind.reads, averaged[sink.kind.layers], reading) for sink in sinks]
@@ -99,14 +98,14 @@ def read_trunk(
         return fill(sinks, batches, device, features_of)
 
 
-def probe_reading(objective: Objective, images: Images, attention: ProbeAttention, layers: tuple[int, ...]) -> Reading:
-    """How a frozen trunk reads images: the objective's way, but with the probe's attention and its layers.
+def frozen_reading(objective: Objective, batch: Batch, attention: ProbeAttention, layers: tuple[int, ...]) -> Reading:
+    """How a frozen trunk reads a batch: the objective's way, but with the probe's attention and its layers.
 
     Padding stands last in every order, so it is hidden in the same places in raster and in reading order.
     """
-    valid_BN = images.valid_BN if images.is_padded else None
+    valid_BN = batch.images.valid_BN if batch.images.is_padded else None
     seen = Attention(causal=attention == "causal", valid_BN=valid_BN)
-    return attrs.evolve(objective.reading(images), attention=seen, layers=layers)
+    return attrs.evolve(objective.probe_reading(batch), attention=seen, layers=layers)
 
 
 def _averaged(features: Features, layers: tuple[int, ...], chosen: tuple[int, ...]) -> Features:

@@ -18,7 +18,6 @@ from torch import Tensor
 from aimcore.contracts.batches import Batch, Text
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.evaluations import EvaluationData
-from aimcore.contracts.images import Images
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.sources import OpenSource
 
@@ -101,8 +100,8 @@ def caption_likelihoods(
     lengths_C = text.valid_BT.int().cumsum(1).argmax(1) + 1
     order_C = lengths_C.argsort()
     found = []
-    for images in _parts(batch.images):
-        start = module.start_caption(images)
+    for part_of_batch in _parts(batch):
+        start = module.caption_start(part_of_batch)
         num_images, kept = start.state.seen_BL.shape
         columns = []
         for part in _blocks(order_C, max(1, tokens // (num_images * (kept + text.ids_BT.shape[1])))):
@@ -119,11 +118,13 @@ def _blocks(places: Tensor, size: int) -> Iterator[Tensor]:
         yield places[first : first + size]
 
 
-def _parts(images: Images) -> Iterator[Images]:
+def _parts(batch: Batch) -> Iterator[Batch]:
+    images = batch.images
     for first in range(0, len(images.grids), _IMAGES_AT_ONCE):
         part = slice(first, first + _IMAGES_AT_ONCE)
         sizes = None if images.sizes is None else images.sizes[part]
-        yield attrs.evolve(images, patches_BNF=images.patches_BNF[part], grids=images.grids[part], sizes=sizes)
+        some = attrs.evolve(images, patches_BNF=images.patches_BNF[part], grids=images.grids[part], sizes=sizes)
+        yield Batch(images=some, sample_numbers_B=batch.sample_numbers_B[part], seed=batch.seed)
 
 
 def _rows(text: Text, rows: Tensor) -> Text:

@@ -29,7 +29,7 @@ from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.targets import Target
 from aimcore.data.loading import evaluation_batches
 from aimcore.evaluation.eval_mode import frozen
-from aimcore.evaluation.feature_extraction import probe_reading
+from aimcore.evaluation.feature_extraction import frozen_reading
 from aimcore.experiment import Data, Experiment
 from aimcore.report.sample_files import SAMPLES_FILE, Samples, read_samples, save_samples
 
@@ -166,12 +166,13 @@ def _grid(experiment: Experiment) -> PatchGrid:
 
 
 def _order(experiment: Experiment, grid: PatchGrid) -> tuple[Any, dict[str, str]]:
-    """The reading order, and why there is none."""
+    """The reading order, of sample number 0 where samples have orders of their own; and why there is none."""
     import torch
 
     size = experiment.trunk.patch_size
     blank = torch.zeros(1, grid.num_patches, size**2 * len(experiment.data.mean))
-    order_BN = experiment.objective.reading(Images(blank, (grid,), size)).order_BN
+    batch = Batch(Images(blank, (grid,), size), sample_numbers_B=torch.zeros(1, dtype=torch.int64))
+    order_BN = experiment.objective.probe_reading(batch).order_BN
     if order_BN is None:
         return None, {"order": f"objective {experiment.objective.name!r} has no reading order of its own"}
     return order_BN[0].numpy(), {}
@@ -204,13 +205,17 @@ def _uses_truth(target: Target, images: Images) -> bool:
 
 
 def _attention(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:
-    """How the trunk attends while it is probed, seen from a quarter, half and the end of the reading order."""
+    """How the trunk attends while it is probed, seen from a quarter, half and the end of the reading order.
+
+    All images are read in the order that is drawn, of sample number 0: one order explains both pictures.
+    """
     images = attrs.evolve(
         batch.images,
         patches_BNF=batch.images.patches_BNF[:NUM_ATTENTION_IMAGES],
         grids=batch.images.grids[:NUM_ATTENTION_IMAGES],
     )
-    reading = probe_reading(experiment.objective, images, experiment.probe_attention, ())
+    first = attrs.evolve(batch, images=images, sample_numbers_B=0 * batch.sample_numbers_B[:NUM_ATTENTION_IMAGES])
+    reading = frozen_reading(experiment.objective, first, experiment.probe_attention, ())
     mean_BSS = module.trunk.attention_maps(images, reading).mean(1).numpy()
     num_steps = mean_BSS.shape[1]
     order_S = np.arange(num_steps) if reading.order_BN is None else reading.order_BN[0].numpy()

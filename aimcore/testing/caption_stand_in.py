@@ -104,9 +104,9 @@ class StandInSpeakerModule(ObjectiveModule):
         letters_BTD = self.embedding(text.ids_BT) * text.valid_BT.unsqueeze(-1)
         return functional.normalize(letters_BTD.sum(1), dim=-1)
 
-    def start_caption(self, images: Images) -> CaptionStart:
+    def caption_start(self, batch: Batch) -> CaptionStart:
         """Logits of the image."""
-        image_BD = self._read("caption", images)
+        image_BD = self._read("caption", batch.images)
         seen_BL = torch.ones(len(image_BD), 1, dtype=torch.bool)
         return CaptionStart(self.out(image_BD), DecoderState((), seen_BL, 1, image_BD.unsqueeze(1)))
 

@@ -85,7 +85,9 @@ class Captions(Evaluation):
         chosen = data.captioned(source, self.num_images, kind=self.kind, group_by=self.group_by)
 
         def ids_of(batch: Batch) -> Tensor:
-            written = [caption.ids for caption in generate(module, batch.images, tokenizer, context_length)]
+            keys = batch.sample_numbers_B.tolist()
+            captions = generate(module, batch.images, tokenizer, context_length, keys=keys)
+            written = [caption.ids for caption in captions]
             padded = [[*ids, *[tokenizer.padding_id] * (context_length - len(ids))] for ids in written]
             return torch.tensor(padded)
 

@@ -11,7 +11,6 @@ import torch
 from aimcore import (
     Batch,
     Decoder,
-    Images,
     Loss,
     Objective,
     Problem,
@@ -97,9 +96,9 @@ class CapPaModule(CaptionerModule):
         _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
         return {"text": text_loss(text, tokens_M, logits_MV)}
 
-    def evaluation_reading(self, images: Images) -> Reading:
+    def evaluation_reading(self, batch: Batch) -> Reading:
         """Bidirectional, as in training."""
-        return Reading(attention=bidirectional(images))
+        return Reading(attention=bidirectional(batch.images))
 
     def _inputs(self, batch: Batch) -> Text:
         text = text_of(batch)

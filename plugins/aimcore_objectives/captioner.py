@@ -10,7 +10,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from aimcore import Attention, DecoderModule, Images, ObjectiveModule, Reading, Text
+from aimcore import Attention, Batch, DecoderModule, Images, ObjectiveModule, Reading, Text
 from aimcore.contracts.decoders import CaptionStart, DecoderState, log_probabilities
 
 
@@ -20,13 +20,13 @@ class CaptionerModule(ObjectiveModule):
     decoder: DecoderModule
 
     @abstractmethod
-    def evaluation_reading(self, images: Images) -> Reading:
+    def evaluation_reading(self, batch: Batch) -> Reading:
         """How images are read to be captioned, without anything random."""
 
-    def start_caption(self, images: Images) -> CaptionStart:
+    def caption_start(self, batch: Batch) -> CaptionStart:
         """Read the images as :meth:`evaluation_reading` says, and then as the decoder does."""
-        reading = self.evaluation_reading(images)
-        features = self.trunk(images, reading)
+        reading = self.evaluation_reading(batch)
+        features = self.trunk(batch.images, reading)
         return CaptionStart(*self.decoder.start(features, reading.attention))
 
     def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:

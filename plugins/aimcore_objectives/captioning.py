@@ -10,7 +10,6 @@ from aimcore import (
     Attention,
     Batch,
     Decoder,
-    Images,
     Loss,
     Objective,
     PatchGrid,
@@ -107,9 +106,9 @@ class CaptioningModule(CaptionerModule):
         _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
         return {"text": text_loss(text, tokens_M, logits_MV)}
 
-    def evaluation_reading(self, images: Images) -> Reading:
+    def evaluation_reading(self, batch: Batch) -> Reading:
         """Bidirectional, whichever attention the encoder was trained with."""
-        return Reading(attention=bidirectional(images))
+        return Reading(attention=bidirectional(batch.images))
 
     def _attention(self, batch: Batch) -> Attention:
         if self.config.attention == "prefix":

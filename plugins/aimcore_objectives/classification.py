@@ -14,7 +14,6 @@ from aimcore import (
     Attention,
     Batch,
     Features,
-    Images,
     Loss,
     Objective,
     ObjectiveModule,
@@ -29,10 +28,9 @@ from aimcore import (
     within,
 )
 from aimcore.contracts import limits
-from aimcore.contracts.images import order_of
 from aimcore.contracts.labels import label_problems, require_classes
 from aimcore.modeling.layers import init_linears
-from aimcore_objectives.steps import at_least_float32
+from aimcore_objectives.steps import at_least_float32, orders_of
 
 
 class MissingLabels(AimcoreError):
@@ -83,9 +81,13 @@ class Classification(Objective):
         """The trunk with a linear layer."""
         return ClassificationModule(self, trunk)
 
-    def reading(self, images: Images) -> Reading:
+    def probe_reading(self, batch: Batch) -> Reading:
         """Probes read in this objective's order."""
-        return Reading(order_BN=None if self.ordering is None else order_of(self.ordering.permutation, images))
+        return Reading(order_BN=self.orders(batch, training=False))
+
+    def orders(self, batch: Batch, *, training: bool) -> Tensor | None:
+        """``[B, N]``: the order of each image; None is raster."""
+        return None if self.ordering is None else orders_of(self.ordering, batch, training=training)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -141,7 +143,7 @@ class ClassificationModule(ObjectiveModule):
         # Padding stands last in every order.
         valid_BN = images.valid_BN if images.is_padded else None
         attention = Attention(causal=self.config.attention == "causal", valid_BN=valid_BN)
-        return Reading(attention=attention, order_BN=self.config.reading(images).order_BN)
+        return Reading(attention=attention, order_BN=self.config.orders(batch, training=self.training))
 
     def _pooled(self, features: Features) -> Tensor:
         """``[B, D]``: the mean or the last of each image's own tokens."""

@@ -13,7 +13,6 @@ from aimcore import (
     Batch,
     Decoder,
     Features,
-    Images,
     Loss,
     Objective,
     Ordering,
@@ -29,7 +28,7 @@ from aimcore import (
     component,
 )
 from aimcore.contracts import limits
-from aimcore.contracts.images import order_of, reorder
+from aimcore.contracts.images import reorder
 from aimcore.contracts.objectives import Skill
 from aimcore_decoders import JointDecoder, SeparateDecoder
 from aimcore_objectives.captioner import CaptionerModule
@@ -39,6 +38,7 @@ from aimcore_objectives.steps import (
     drawn_patches,
     nothing_left,
     num_scored,
+    orders_of,
     patch_loss,
     steps_of,
     validation_prefix,
@@ -114,9 +114,9 @@ class Multimodal(Objective):
         """The trunk with this objective's decoder."""
         return MultimodalModule(self, trunk)
 
-    def reading(self, images: Images) -> Reading:
+    def probe_reading(self, batch: Batch) -> Reading:
         """Probes read in this objective's order."""
-        return Reading(order_BN=order_of(self.ordering.permutation, images))
+        return Reading(order_BN=orders_of(self.ordering, batch, training=False))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -170,9 +170,10 @@ class MultimodalModule(CaptionerModule):
         steps = steps_of(batch, self.config.ordering, self.config.prefix, training=self.training)
         return self.trunk(batch.images, Reading(attention=steps.attention, order_BN=steps.order_BN)), steps
 
-    def evaluation_reading(self, images: Images) -> Reading:
+    def evaluation_reading(self, batch: Batch) -> Reading:
         """In this objective's order; all patches see all, unless the prefix was fixed or none in training."""
-        prefix, order_BN = self.config.prefix, order_of(self.config.ordering.permutation, images)
+        images, prefix = batch.images, self.config.prefix
+        order_BN = orders_of(self.config.ordering, batch, training=False)
         lengths_B = torch.full((len(images.grids),), prefix) if isinstance(prefix, int) else None
         attention = Attention(
             causal=prefix != "uniform",

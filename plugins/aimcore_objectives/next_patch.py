@@ -11,7 +11,6 @@ from aimcore import (
     Ability,
     Batch,
     Head,
-    Images,
     Loss,
     Objective,
     ObjectiveModule,
@@ -26,13 +25,13 @@ from aimcore import (
     at_least,
     component,
 )
-from aimcore.contracts.images import order_of
 from aimcore_heads import LinearHead, MLPHead
 from aimcore_objectives.steps import (
     Steps,
     drawn_patches,
     nothing_left,
     num_scored,
+    orders_of,
     patch_loss,
     steps_of,
     validation_prefix,
@@ -85,9 +84,9 @@ class NextPatch(Objective):
         """The trunk with this objective's head."""
         return NextPatchModule(self, trunk)
 
-    def reading(self, images: Images) -> Reading:
+    def probe_reading(self, batch: Batch) -> Reading:
         """Probes read in this objective's order."""
-        return Reading(order_BN=order_of(self.ordering.permutation, images))
+        return Reading(order_BN=orders_of(self.ordering, batch, training=False))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

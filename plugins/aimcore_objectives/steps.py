@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from aimcore import Attention, Batch, Images, Loss, Ordering, PatchGrid, PredictedPatches, Target
-from aimcore.contracts.images import order_of, reorder
-from aimcore.contracts.randomness import keyed_integers
+from aimcore.contracts.images import reorder
+from aimcore.contracts.randomness import EVALUATION_SEED, keyed_integers
 
 Prefix = Literal["uniform"] | int | None
 """Prefix length: uniform in [1, K - 1] per image (arXiv:2401.08541, section 4.2), a fixed number, or none (causal)."""
@@ -67,7 +67,7 @@ def steps_of(batch: Batch, ordering: Ordering, prefix: Prefix, *, training: bool
     images = batch.images
     device = images.patches_BNF.device
     first_B = first_targets(batch, prefix, training=training)
-    order_BN = order_of(ordering.permutation, images)
+    order_BN = orders_of(ordering, batch, training=training)
     attention = Attention(
         causal=True,
         prefix_length_B=None if prefix is None else torch.from_numpy(first_B).to(device),
@@ -76,6 +76,11 @@ def steps_of(batch: Batch, ordering: Ordering, prefix: Prefix, *, training: bool
     steps_N = np.arange(images.patches_BNF.shape[1])
     scored_BN = (steps_N >= first_B[:, None]) & (steps_N < _lengths(images)[:, None])
     return Steps(order_BN, attention, torch.from_numpy(np.flatnonzero(scored_BN)).to(device))
+
+
+def orders_of(ordering: Ordering, batch: Batch, *, training: bool) -> Tensor:
+    """``[B, N]``: the order of each image. Evaluation gives a sample the same order in every run."""
+    return ordering.orders(batch.images, batch.sample_numbers_B, batch.seed if training else EVALUATION_SEED)
 
 
 def patch_loss(target: Target, batch: Batch, steps: Steps, predictions_MK: Tensor, *, weight: float = 1.0) -> Loss:

@@ -119,16 +119,16 @@ def check_every_grid_is_trained_on_or_refused(objective: Objective) -> None:
 
 
 def check_its_reading_is_an_order_of_the_patches(objective: Objective) -> None:
-    """``reading(images)`` gives raster order (None) or one permutation per image, and no attention of its own."""
-    images = random_images()
-    reading = objective.reading(images)
-    shape = len(images.grids), GRID.num_patches
+    """``probe_reading(batch)`` gives raster order (None) or one permutation per image, and no attention of its own."""
+    batch = batch_for(objective, random_images())
+    reading = objective.probe_reading(batch)
+    shape = len(batch.images.grids), GRID.num_patches
     order_BN = reading.order_BN
     if order_BN is not None:
-        require(order_BN.shape == shape, f"reading's order_BN must be {list(shape)}, got {shape_of(order_BN)}")
+        require(order_BN.shape == shape, f"probe_reading's order_BN must be {list(shape)}, got {shape_of(order_BN)}")
         steps_N = torch.arange(GRID.num_patches)
-        require(bool((order_BN.sort(dim=1).values == steps_N).all()), "reading's order_BN must be permutations")
-    require(not reading.attention.causal, "reading must leave attention alone: it is the probe's own")
+        require(bool((order_BN.sort(dim=1).values == steps_N).all()), "probe_reading's order_BN must be permutations")
+    require(not reading.attention.causal, "probe_reading must leave attention alone: it is the probe's own")
 
 
 def check_pictures_are_patches_or_refused(objective: Objective) -> None:

@@ -44,12 +44,12 @@ def _embeds(module: ObjectiveModule, batch: Batch) -> None:
 
 def _captions(module: ObjectiveModule, batch: Batch) -> None:
     assert batch.text is not None
-    start = module.start_caption(batch.images)
+    start = module.caption_start(batch)
     found_B = module.caption_log_likelihoods(start, batch.text)
     stepwise_B = ObjectiveModule.caption_log_likelihoods(module, start, batch.text)
     require(
         _near(found_B, stepwise_B),
-        f"caption_log_likelihoods are {found_B.tolist()}, and the tokens' log-probabilities by start_caption and "
+        f"caption_log_likelihoods are {found_B.tolist()}, and the tokens' log-probabilities by caption_start and "
         f"next_token add up to {stepwise_B.tolist()}",
     )
     last = torch.tensor([len(batch.images.grids) - 1])

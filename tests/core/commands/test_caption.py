@@ -76,9 +76,9 @@ def test_a_run_at_native_resolution_sees_the_whole_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Images] = []
-    build = CaptionerModule.start_caption
+    build = CaptionerModule.caption_start
     monkeypatch.setattr(
-        CaptionerModule, "start_caption", lambda self, images: (seen.append(images), build(self, images))[1]
+        CaptionerModule, "caption_start", lambda self, batch: (seen.append(batch.images), build(self, batch))[1]
     )
     squares = captioning_experiment(trunk=ViT(width=16, depth=1, num_heads=2, patch_size=16, positions="sincos"))
     native = NativeResolution(patches_per_step=64, images_multiple_of=1, log2_area=(2.0, 6.0))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from vocabularies import write_clip_merges, write_sentencepiece
 
-from aimcore import Images, InvalidValue, ObjectiveModule, Text, TextTokenizer, component
+from aimcore import Batch, Images, InvalidValue, ObjectiveModule, Text, TextTokenizer, component
 from aimcore.evaluation import NeverStops, Sampling, generate, learns_to_stop
 from aimcore.evaluation.caption_generation import drawn_tokens
 from aimcore.testing.fixtures import draw_nonzero, random_images
@@ -62,7 +62,7 @@ def decoded_anew(module, images: Images) -> list[list[int]]:
 
 
 def logits(module, images: Images, text: Text) -> Tensor:
-    reading = module.evaluation_reading(images)
+    reading = module.evaluation_reading(Batch(images=images, sample_numbers_B=torch.arange(len(images.grids))))
     where_M = torch.arange(text.ids_BT.numel())
     decoded = module.decoder(module.trunk(images, reading), reading.attention, text, None, where_M)
     return decoded.logits_MV.reshape(*text.ids_BT.shape, -1)
@@ -97,8 +97,8 @@ class Scripted(ObjectiveModule):
     def counts(self, batch): ...
     def forward(self, batch): ...
 
-    def start_caption(self, images):
-        rows_BT = self.rows[images.patches_BNF[:, 0, 0].long()]
+    def caption_start(self, batch):
+        rows_BT = self.rows[batch.images.patches_BNF[:, 0, 0].long()]
         return self._logits(rows_BT), rows_BT
 
     def next_token(self, ids_B, state):

@@ -68,9 +68,8 @@ def test_pairs_are_judged_as_each_alone(objective, tokens: int) -> None:
     draw_nonzero(module)
     images, text = random_images(number=3), TOKENIZER.encode(TEXTS, 16)
     matrix = caption_likelihoods(module, batch_of(images), text, tokens=tokens)
-    alone = [
-        module.caption_log_likelihoods(module.start_caption(images), TOKENIZER.encode([one] * 3, 16)) for one in TEXTS
-    ]
+    start = module.caption_start(batch_of(images))
+    alone = [module.caption_log_likelihoods(start, TOKENIZER.encode([one] * 3, 16)) for one in TEXTS]
     torch.testing.assert_close(matrix, torch.stack(alone, dim=1))
     assert torch.equal(matrix[:, 0], matrix[:, 4])
 

@@ -31,7 +31,8 @@ from aimcore import (
     TrunkModule,
     component,
 )
-from aimcore.contracts.images import order_of, reorder
+from aimcore.contracts.images import reorder
+from aimcore.contracts.randomness import EVALUATION_SEED
 
 
 class ToyTrunkModule(TrunkModule):
@@ -107,8 +108,8 @@ class ToyObjective(Objective):
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
         return ToyModule(trunk)
 
-    def reading(self, images: Images) -> Reading:
-        return Reading(order_BN=order_of(self.ordering.permutation, images))
+    def probe_reading(self, batch: Batch) -> Reading:
+        return Reading(order_BN=self.ordering.orders(batch.images, batch.sample_numbers_B, EVALUATION_SEED))
 
 
 def sequences(values: list[list[float]], scored: list[list[bool]], first_number: int = 0) -> Batch:

@@ -106,9 +106,9 @@ class KnownModule(ObjectiveModule):
         known = [self.texts[TOKENIZER.decode(ids)] for ids in text.ids_BT.tolist()]
         return functional.normalize(torch.tensor(known), dim=-1)
 
-    def start_caption(self, images: Images) -> CaptionStart:
+    def caption_start(self, batch: Batch) -> CaptionStart:
         """The image's number is remembered as what was seen."""
-        numbers_B1 = number_of(images)[:, None]
+        numbers_B1 = number_of(batch.images)[:, None]
         return CaptionStart(self._logits(numbers_B1, 0), DecoderState((), numbers_B1, 1))
 
     def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:

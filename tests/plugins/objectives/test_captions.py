@@ -42,15 +42,15 @@ def test_log_likelihoods_are_the_sum_of_the_steps(name: str) -> None:
     module, batch = built(name)
     assert batch.text is not None
     ids_BT, valid_BT = batch.text.ids_BT, batch.text.valid_BT
-    (logits_BV, state), total_B = module.start_caption(batch.images), torch.zeros(3, dtype=torch.float64)
+    (logits_BV, state), total_B = module.caption_start(batch), torch.zeros(3, dtype=torch.float64)
     for position in range(ids_BT.shape[1]):
         total_B += log_probabilities(logits_BV, ids_BT[:, position]) * valid_BT[:, position]
         if position + 1 < ids_BT.shape[1]:
             logits_BV, state = module.next_token(ids_BT[:, position], state)
-    found_B = module.caption_log_likelihoods(module.start_caption(batch.images), batch.text)
+    found_B = module.caption_log_likelihoods(module.caption_start(batch), batch.text)
     torch.testing.assert_close(found_B, total_B, atol=1e-5, rtol=0)
     torch.testing.assert_close(
-        ObjectiveModule.caption_log_likelihoods(module, module.start_caption(batch.images), batch.text), total_B
+        ObjectiveModule.caption_log_likelihoods(module, module.caption_start(batch), batch.text), total_B
     )
 
 
@@ -59,7 +59,7 @@ def test_log_likelihoods_are_the_sum_of_the_steps(name: str) -> None:
 def test_log_likelihoods_are_the_loss_where_training_reads_images_alike(name: str) -> None:
     module, batch = built(name)
     assert batch.text is not None
-    found_B = module.caption_log_likelihoods(module.start_caption(batch.images), batch.text)
+    found_B = module.caption_log_likelihoods(module.caption_start(batch), batch.text)
     torch.testing.assert_close(-found_B.sum(), module(batch)["text"].sum)
 
 
@@ -69,7 +69,7 @@ def test_a_random_prefix_in_training_is_bidirectional_afterwards() -> None:
     with seeded():
         other = OBJECTIVES["joint"].build(StandInTrunk().build()).double().eval()
     assert batch.text is not None
-    scores = [one.caption_log_likelihoods(one.start_caption(batch.images), batch.text) for one in (module, other)]
+    scores = [one.caption_log_likelihoods(one.caption_start(batch), batch.text) for one in (module, other)]
     torch.testing.assert_close(*scores)
     assert not torch.allclose(-scores[0].sum(), module(batch)["text"].sum)
 
@@ -79,7 +79,7 @@ def test_a_random_prefix_in_training_is_bidirectional_afterwards() -> None:
 def test_many_captions_are_judged_on_one_reading_of_an_image(name: str) -> None:
     module, batch = built(name)
     assert batch.text is not None
-    start = module.start_caption(batch.images)
+    start = module.caption_start(batch)
     repeated = start.at(torch.tensor([2, 2, 2]))
     assert isinstance(repeated, CaptionStart)
     third = CaptionStart(*start).at(torch.tensor([2]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aimcore import Ordering, PatchGrid
+from aimcore import Images, Ordering, PatchGrid
 from aimcore_orderings import Checkerboard, ColumnRaster, FixedRandom, Raster, Reversed, Spiral
 
 ORDERINGS = [Raster(), Spiral(), Checkerboard(), FixedRandom(seed=3), ColumnRaster(), Reversed(of=Spiral())]
@@ -67,3 +67,11 @@ def test_fixed_random_is_a_function_of_seed_and_grid() -> None:
     assert first.tolist() != FixedRandom(seed=1).permutation(grid).tolist()
     # Pinned: a recipe must give the same order on every machine and version.
     assert FixedRandom(seed=0).permutation(PatchGrid(2, 3)).tolist() == [2, 0, 5, 4, 3, 1]
+
+
+@pytest.mark.parametrize("ordering", [Raster(), Spiral(), FixedRandom(seed=3)], ids=lambda ordering: ordering.name)
+def test_by_default_all_samples_are_read_in_the_one_order_with_padding_last(ordering: Ordering) -> None:
+    images = Images(torch.zeros(3, 6, 1), (PatchGrid(2, 3), PatchGrid(2, 2), PatchGrid(1, 3)), patch_size=1)
+    order_BN = ordering.orders(images, torch.tensor([7, 8, 9]), seed=5)
+    expected = [[*ordering.permutation(grid).tolist(), *range(grid.num_patches, 6)] for grid in images.grids]
+    assert order_BN.tolist() == expected

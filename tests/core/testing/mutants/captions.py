@@ -103,8 +103,8 @@ class SpeakingModule(CaptionModule):
     def embed_texts(self, text: Text) -> Tensor:
         return functional.normalize(self.embed(text.ids_BT).mean(1), dim=-1)
 
-    def start_caption(self, images: Images) -> CaptionStart:
-        read_BD = self.trunk(images, Reading()).tokens_BND.mean(1)
+    def caption_start(self, batch: Batch) -> CaptionStart:
+        read_BD = self.trunk(batch.images, Reading()).tokens_BND.mean(1)
         seen_BL = torch.ones(len(read_BD), 1, dtype=torch.bool)
         return CaptionStart(self.out(read_BD), DecoderState((), seen_BL, 1, read_BD[:, None]))
 

@@ -218,8 +218,8 @@ class Undemanding(Sound):
 class Unbatched(Sound):
     """Gives one order for all images where each has its own."""
 
-    def reading(self, images: Images) -> Reading:
-        return Reading(order_BN=self.ordering.permutation(images.grid))
+    def probe_reading(self, batch: Batch) -> Reading:
+        return Reading(order_BN=self.ordering.permutation(batch.images.grid))
 
 
 class SketchingModule(NextPatchModule):
