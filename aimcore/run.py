@@ -21,6 +21,7 @@ from loguru import logger
 from aimcore.contracts.errors import TRACEBACK, AimcoreError, RunFailed
 from aimcore.contracts.messages import printable_lines
 from aimcore.contracts.scales import SCALES
+from aimcore.io.run_folder import RECIPE_FILE, REPORT_FILE, SUMMARY_FILE
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -28,13 +29,13 @@ EXIT_INTERRUPTED = 130
 
 _SHORTEST_WATCH = 0.1
 
-_EXAMPLES = """\
+_EXAMPLES = f"""\
 examples:
   python -m aimcore.run examples/ablation_pattern.py                      the whole study, at its small scale
   python -m aimcore.run examples/ablation_pattern.py --only raster        one experiment of it
   python -m aimcore.run examples/ablation_pattern.py --scale paper --dry-run
   python -m aimcore.run examples/ablation_pattern.py --set num_steps=100 --set trunk.depth=2 --out runs/short
-  python -m aimcore.run runs/ablation-pattern-small/raster/recipe.json    a run again, from its record
+  python -m aimcore.run runs/ablation-pattern-small/raster/{RECIPE_FILE}    a run again, from its record
 
 exit status: 0 all finished; 1 an experiment failed; 2 nothing could be started; 130 interrupted
 """
@@ -95,7 +96,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     describe.set_defaults(function=_describe)
     check = commands.add_parser("check", help="prove properties of what is installed, or of a study")
     _add_checks(check.add_subparsers(required=True, metavar="PROPERTY"))
-    report = commands.add_parser("report", help="draw a study's report.html again")
+    report = commands.add_parser("report", help=f"draw a study's {REPORT_FILE} again")
     report.add_argument("out", type=Path, metavar="OUT", help="folder of results")
     report.set_defaults(function=_report)
     _add_records(commands)
@@ -142,8 +143,8 @@ def _add_records(commands: Any) -> None:
 def _add_probe(commands: Any) -> None:
     probe = commands.add_parser(
         "probe", help="probe a trained run again, or by other probes",
-        description="Probe the trunk that a run ended with, put the scores into its study's summary.json, and draw the "
-        "report again. By default the run's own probes. Scores of other names stay.",
+        description=f"Probe the trunk that a run ended with, put the scores into its study's {SUMMARY_FILE}, and draw "
+        "the report again. By default the run's own probes. Scores of other names stay.",
     )  # fmt: skip
     probe.add_argument("run", type=Path, metavar="RUN", help="folder of a run that was trained to its end")
     probe.add_argument(

@@ -21,7 +21,8 @@ from aimcore.engine import build_module
 from aimcore.engine.checkpoint_checks import sound
 from aimcore.engine.cost import costs_of
 from aimcore.engine.initial_weights import load_weights
-from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, read_manifest
+from aimcore.engine.manifest import Manifest, describe_files, read_manifest
+from aimcore.io.run_folder import MANIFEST_FILE
 from aimcore.running.preflight import check_study
 from aimcore.running.study_files import load_study
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
@@ -154,7 +155,7 @@ class Manifests(Subject):
         counts = {"global_steps": 3, "skipped_steps": 0, "dp_world_size": 1, "mp_world_size": 1}
         torch.save({"module": {}, **counts}, self.checkpoint / "mp_rank_00_model_states.pt")
         Manifest(3, 1.5, self.asked, describe_files(self.checkpoint)).write(self.checkpoint)
-        self.content = (self.checkpoint / MANIFEST).read_bytes()
+        self.content = (self.checkpoint / MANIFEST_FILE).read_bytes()
         self.expected = attrs.asdict(self._read(self.content))
 
     def try_case(self, draw: random.Random) -> None:
@@ -168,7 +169,7 @@ class Manifests(Subject):
             raise Fault(f"another manifest is believed: {mutation.how}")
 
     def _read(self, content: bytes) -> Manifest:
-        (self.checkpoint / MANIFEST).write_bytes(content)
+        (self.checkpoint / MANIFEST_FILE).write_bytes(content)
         sound(self.checkpoint, self.asked)
         return read_manifest(self.checkpoint)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from aimcore.io.run_folder import SAMPLES_FILE
 from aimcore.report import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Summary, write_summary
-from aimcore.report.sample_files import SAMPLES_FILE, Samples, save_samples
+from aimcore.report.sample_files import Samples, save_samples
 
 HOSTILE = "<script>alert(1)</script>&\"'$x_1$</svg>"
 """A name that breaks out of everything that does not escape it: HTML, attributes, SVG, mathematical text."""

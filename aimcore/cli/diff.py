@@ -13,11 +13,11 @@ from rich.table import Table
 from aimcore.contracts.errors import InvalidStudy, NewerVersion, RecipeError
 from aimcore.contracts.messages import shortened
 from aimcore.contracts.scales import SCALES, Scale
+from aimcore.io.run_folder import RECIPE_FILE, RunFolder, runs_in
 from aimcore.io.terminal import Terminal
 from aimcore.recipe import from_recipe, read, to_recipe
 from aimcore.recipe.difference import ABSENT, Difference, differences_between, in_words
 
-_RECIPE = "recipe.json"
 _DEFAULT_SCALE: Scale = "small"
 _WIDEST_PATH = 40
 """Longer paths are broken, so that there is room for values at 80 columns."""
@@ -102,11 +102,12 @@ def _side(given: str) -> _Side:
 
 
 def _recipe_in(folder: Path) -> Path:
-    if (folder / _RECIPE).is_file():
-        return folder / _RECIPE
-    runs = sorted(str(path.parent) for path in folder.glob(f"*/{_RECIPE}"))
+    path = RunFolder(folder).recipe
+    if path.is_file():
+        return path
+    runs = [str(run.path) for run in runs_in(folder)]
     hint = f"; it holds the runs {', '.join(runs)}: give one of them" if runs else ""
-    raise RecipeError([("", f"{folder} is not a run's folder: it has no {_RECIPE}{hint}")])
+    raise RecipeError([("", f"{folder} is not a run's folder: it has no {RECIPE_FILE}{hint}")])
 
 
 def _of_study(given: str) -> dict[str, Any]:

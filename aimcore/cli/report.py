@@ -28,10 +28,10 @@ def report_command(out: Path) -> int:
 def draw_after_run(out: Path) -> None:
     """Draw the report of a run that just ended; whatever goes wrong is logged, and the run stays what it was."""
     from aimcore.io.atomic_files import make_folder
-    from aimcore.report.page import IMAGES_FOLDER
+    from aimcore.io.run_folder import StudyFolder
     from aimcore.running.failures import Supervised
 
-    folder = out / IMAGES_FOLDER
+    folder = StudyFolder(out).figures
     with Supervised(folder) as supervised:
         make_folder(folder)
         report_command(out)

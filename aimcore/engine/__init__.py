@@ -10,10 +10,11 @@ from aimcore.engine.engine_errors import (
     WeightsNotFinite,
     WeightsNotFound,
 )
-from aimcore.engine.metrics_file import METRICS_FILE, read_metrics
 from aimcore.engine.module_building import build_module, initial_module
 from aimcore.engine.training_engine import StepResult, TrainingEngine
 from aimcore.engine.training_loop import TrainingResult, train
+from aimcore.io.metrics_lines import read_metrics
+from aimcore.io.run_folder import METRICS_FILE
 
 __all__ = [
     "METRICS_FILE",

@@ -17,10 +17,10 @@ import torch
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
-from aimcore.engine.manifest import MANIFEST, Manifest, read_manifest
+from aimcore.engine.manifest import Manifest, read_manifest
 from aimcore.io.atomic_files import sha256_of
+from aimcore.io.run_folder import MANIFEST_FILE, WEIGHTS_FILE
 
-WEIGHTS = "model.safetensors"
 _SAVED_TYPES = frozenset(
     {
         "deepspeed.runtime.fp16.loss_scaler.LossScaler",
@@ -61,13 +61,13 @@ def sound_weights(checkpoint: Path) -> Path:
     """
     try:
         manifest = read_manifest(checkpoint)
-        if WEIGHTS not in manifest.files:
-            raise CheckpointDamaged(str(checkpoint / WEIGHTS), "is not listed in the manifest", str(checkpoint))
-        _require_unchanged(WEIGHTS, checkpoint, manifest)
+        if WEIGHTS_FILE not in manifest.files:
+            raise CheckpointDamaged(str(checkpoint / WEIGHTS_FILE), "is not listed in the manifest", str(checkpoint))
+        _require_unchanged(WEIGHTS_FILE, checkpoint, manifest)
     except CheckpointDamaged as damaged:
         away = f"move the folder {checkpoint} elsewhere and resume that run, which then writes the weights again"
         raise damaged.advising(f"restore it from a copy, or {away}") from None
-    return checkpoint / WEIGHTS
+    return checkpoint / WEIGHTS_FILE
 
 
 def newest_sound(checkpoints: list[Path], asked: Mapping[str, object]) -> Path | None:
@@ -118,11 +118,12 @@ class ReportsDamage:
 
 def _require_exactly(needed: frozenset[str], checkpoint: Path, manifest: Manifest) -> None:
     """Require that the manifest and the folder have the needed files, the weights at most, and no others."""
+    listing = str(checkpoint / MANIFEST_FILE)
     for name in sorted(needed - manifest.files.keys()):
-        raise CheckpointDamaged(str(checkpoint / MANIFEST), f"does not list {name}", str(checkpoint))
-    for name in sorted(manifest.files.keys() - needed - {WEIGHTS}):
-        raise CheckpointDamaged(str(checkpoint / MANIFEST), f"lists {name}, which is not part of it", str(checkpoint))
-    for name in sorted(set(os.listdir(checkpoint)) - manifest.files.keys() - {MANIFEST}):
+        raise CheckpointDamaged(listing, f"does not list {name}", str(checkpoint))
+    for name in sorted(manifest.files.keys() - needed - {WEIGHTS_FILE}):
+        raise CheckpointDamaged(listing, f"lists {name}, which is not part of it", str(checkpoint))
+    for name in sorted(set(os.listdir(checkpoint)) - manifest.files.keys() - {MANIFEST_FILE}):
         problem = "is not listed in the manifest (if you put it there, remove it)"
         raise CheckpointDamaged(str(checkpoint / name), problem, str(checkpoint))
 

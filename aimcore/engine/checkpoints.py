@@ -23,14 +23,15 @@ from torch import Tensor
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.engine.agreement import on_first_rank
-from aimcore.engine.checkpoint_checks import WEIGHTS, newest_sound, sound
+from aimcore.engine.checkpoint_checks import newest_sound, sound
 from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
-from aimcore.engine.manifest import MANIFEST, Manifest, describe_files, identity, tag_of
-from aimcore.engine.saved_checkpoints import FOLDER, complete, leftovers, newest, step_of, to_branch_from
+from aimcore.engine.manifest import Manifest, describe_files, identity
+from aimcore.engine.saved_checkpoints import to_branch_from
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
 from aimcore.experiment import Branch
 from aimcore.io.atomic_files import PARTIAL, CannotWrite, make_folder, to_disk, write_atomically, writing
+from aimcore.io.run_folder import LATEST_FILE, WEIGHTS_FILE, RunFolder, is_complete, step_of
 
 
 def save(
@@ -52,7 +53,7 @@ def save(
         keep: how many of the newest checkpoints stay.
         keep_steps: steps whose checkpoints stay besides, because others begin with them.
     """
-    final_folder = run / FOLDER / tag_of(engine.step_number)
+    final_folder = RunFolder(run).checkpoint(engine.step_number)
     partial = _partial(final_folder)
     if not on_first_rank(lambda: _begin(run, final_folder)):
         return final_folder
@@ -64,7 +65,7 @@ def save(
         def complete_and_prune() -> None:
             with writing(partial):
                 if weights is not None:
-                    _save_weights(weights, partial / WEIGHTS, vocabulary(engine.experiment))
+                    _save_weights(weights, partial / WEIGHTS_FILE, vocabulary(engine.experiment))
                 Manifest(engine.step_number, seconds, saved_by, describe_files(partial)).write(partial)
                 _publish(partial, final_folder)
             _prune(run, keep, keep_steps)
@@ -86,10 +87,10 @@ def _save_weights(weights: dict[str, Tensor], path: Path, metadata: dict[str, st
 
 def _begin(run: Path, final_folder: Path) -> bool:
     """Make the partial folder, and remove what a crash left of others; False if the checkpoint is there already."""
-    if os.path.lexists(final_folder / MANIFEST):
+    if is_complete(final_folder):
         return False
     partial = _partial(final_folder)
-    for leftover in leftovers(run):
+    for leftover in RunFolder(run).incomplete_checkpoints():
         _try_to_remove(leftover)
     make_folder(partial.parent)
     with writing(partial):
@@ -102,7 +103,7 @@ def _prune(run: Path, keep: int, keep_steps: Collection[int]) -> None:
 
     Each is renamed first: if the process ends while it is being removed, the rest is known as a leftover.
     """
-    for old in complete(run)[keep:]:
+    for old in RunFolder(run).complete_checkpoints()[keep:]:
         if step_of(old) not in keep_steps:
             _try_to_remove(_partial(old))
             _try_to_remove(old)
@@ -180,14 +181,14 @@ def _load(
     tag, manifest = found
     if manifest.step > engine.experiment.num_steps:
         differences = {"steps": (manifest.step, f"num_steps is {engine.experiment.num_steps}")}
-        raise CheckpointMismatch(str(run / FOLDER / tag), differences)
-    engine.load_shards(run / FOLDER, tag, manifest.step)
+        raise CheckpointMismatch(str(RunFolder(run).checkpoints / tag), differences)
+    engine.load_shards(RunFolder(run).checkpoints, tag, manifest.step)
     return manifest
 
 
 def _way_on(damaged: str, run: Path, asked: Mapping[str, object]) -> str:
     """What to do about the newest checkpoint of a run, if it is ``damaged``."""
-    older = newest_sound([path for path in complete(run) if str(path) != damaged], asked)
+    older = newest_sound([path for path in RunFolder(run).complete_checkpoints() if str(path) != damaged], asked)
     away = f"move the folder {damaged} elsewhere and resume again"
     if older is None:
         return f"there is no older sound checkpoint: restore this one from a copy, or {away}, to begin anew"
@@ -199,10 +200,10 @@ def _publish(partial: Path, final: Path) -> None:
     to_disk(partial)
     os.replace(partial, final)
     to_disk(final.parent)
-    write_atomically(final.parent / "latest", final.name)
+    write_atomically(final.parent / LATEST_FILE, final.name)
 
 
 def _to_resume_from(run: Path) -> Path | None:
-    for leftover in leftovers(run):
+    for leftover in RunFolder(run).incomplete_checkpoints():
         logger.warning("{} was never completed and is left aside", leftover)
-    return newest(run)
+    return RunFolder(run).newest_checkpoint()

@@ -21,8 +21,8 @@ from aimcore.engine.engine_errors import CheckpointDamaged
 from aimcore.engine.vocabularies import vocabulary
 from aimcore.experiment import Experiment, Optimizer
 from aimcore.io.atomic_files import sha256_of, to_disk, write_atomically
+from aimcore.io.run_folder import MANIFEST_FILE, checkpoint_name
 
-MANIFEST = "manifest.json"
 _DIGEST = "digest"
 _LARGEST_BYTES = 2**26
 _LARGEST_NUMBER = 2**53
@@ -48,12 +48,7 @@ class Manifest:
         """Write it into ``folder``, last of all: a checkpoint without a manifest is incomplete."""
         entries = attrs.asdict(self)
         text = json.dumps({**entries, _DIGEST: _digest_of(entries)}, indent=1, allow_nan=False)
-        write_atomically(folder / MANIFEST, text)
-
-
-def tag_of(step: int) -> str:
-    """The name of the folder of a checkpoint after ``step`` updates."""
-    return f"step_{step:08d}"
+        write_atomically(folder / MANIFEST_FILE, text)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -62,7 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         CheckpointDamaged: it cannot be read, or its entries are not those of a manifest of this folder.
     """
-    path = folder / MANIFEST
+    path = folder / MANIFEST_FILE
     try:
         entries = _parsed(path)
     except (OSError, ValueError, RecursionError) as error:
@@ -119,7 +114,7 @@ def _problems_with_values(entries: Mapping[str, Any], folder: str) -> Iterator[s
     step, seconds, saved_by, files = (entries[field.name] for field in attrs.fields(Manifest))
     if not _is_count(step):
         yield f"has the step {_shown(step)}, not a whole number"
-    if tag_of(step) != folder:
+    if checkpoint_name(step) != folder:
         yield f"is of step {step}, but its folder is called {folder}"
     if not (type(seconds) in (int, float) and 0 <= seconds <= _LARGEST_NUMBER):
         yield f"has {_shown(seconds)} seconds of training"
@@ -136,7 +131,7 @@ def _problems_with_values(entries: Mapping[str, Any], folder: str) -> Iterator[s
 
 
 def _problems_with_file(name: str, described: Any) -> Iterator[str]:
-    if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
+    if not _FILE_NAME.fullmatch(name) or name == MANIFEST_FILE:
         yield f"lists {_shown(name)}, which cannot be a file of a checkpoint"
     if not isinstance(described, dict) or described.keys() != {"bytes", "sha256"}:
         yield f"must give bytes and sha256 of {_shown(name)}"

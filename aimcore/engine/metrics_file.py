@@ -1,41 +1,21 @@
-"""``metrics.jsonl``: one line per logged step, and what is missing of it."""
+"""Writing ``metrics.jsonl``, one line per logged step, and what it lacks; :mod:`aimcore.io.metrics_lines` reads it."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
-import attrs
 from loguru import logger
 
-from aimcore.contracts.errors import RunFolderError
 from aimcore.experiment import Experiment
 from aimcore.io.atomic_files import write_atomically, writing
-
-METRICS_FILE = "metrics.jsonl"
-DAMAGED_FILE = "metrics.damaged.txt"
-"""Lines of ``metrics.jsonl`` that could not be read, set aside when the run was resumed."""
+from aimcore.io.metrics_lines import Line, load_metrics
+from aimcore.io.run_folder import RunFolder
 
 _SHOWN_RANGES = 10
-
-Line = Mapping[str, Any]
-"""``step`` (0 for the first), ``losses`` by name, ``lr``, ``gradient_norm``, ``patches_per_second``, ``data_seconds``
-(waiting for batches) and ``seconds`` (the whole step). At native resolution also ``num_images``, ``area`` (patches per
-image), ``num_patches`` (their product) and ``padding_share``."""
-
-
-@attrs.frozen
-class Metrics:
-    """The content of ``metrics.jsonl``."""
-
-    lines: list[dict[str, Any]]
-    """In the order of steps. Of two lines of one step, the later one."""
-    damaged: list[tuple[int, bytes]] = attrs.field(factory=list)
-    """Lines that are no metrics of a step, with their numbers; a last line that a crash cut short is not among them."""
 
 
 class MetricsFile:
@@ -46,9 +26,10 @@ class MetricsFile:
 
         Damaged lines are set aside in ``metrics.damaged.txt``.
         """
-        self._path = folder / METRICS_FILE
+        run = RunFolder(folder)
+        self._path = run.metrics
         found = load_metrics(folder)
-        _set_aside(folder, found.damaged)
+        _set_aside(run, found.damaged)
         kept = [line for line in found.lines if line["step"] < first_step]
         write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         with writing(self._path):
@@ -87,61 +68,15 @@ class MetricsFile:
         self.close()
 
 
-def load_metrics(folder: Path) -> Metrics:
-    """The lines of ``folder/metrics.jsonl``, the damaged ones apart; none where there is no file.
-
-    Raises:
-        RunFolderError: the system cannot read the file.
-    """
-    path = folder / METRICS_FILE
-    try:
-        content = path.read_bytes() if os.path.lexists(path) else b""
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read ({error}): repair it, or move it away and resume again") from error
-    *lines, last = content.split(b"\n")
-    parsed = [_parsed(line) for line in lines]
-    ending = _parsed(last)  # whole lines end with "\n"; of the last one, a power cut may have taken only that
-    by_step = {line["step"]: line for line in (*parsed, ending) if line is not None}
-    damaged = [(number, line) for number, line in enumerate(lines, 1) if parsed[number - 1] is None]
-    return Metrics([by_step[step] for step in sorted(by_step)], damaged)
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of ``folder/metrics.jsonl`` that can be read, in the order of steps; none where there is no file."""
-    return load_metrics(folder).lines
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The metrics of a step; None if the line does not hold any."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and _is_step(found) else None
-
-
-def _is_step(found: Mapping[str, Any]) -> bool:
-    step, losses = found.get("step"), found.get("losses")
-    if type(step) is not int or step < 0 or not isinstance(losses, dict):
-        return False
-    others = [value for name, value in found.items() if name != "losses" and value is not None]
-    return all(type(value) in (int, float) and _is_finite(value) for value in (*losses.values(), *others))
-
-
-def _is_finite(value: float) -> bool:
-    """Whether a float can hold it; NaN compares as false with every number."""
-    return abs(value) <= sys.float_info.max
-
-
-def _set_aside(folder: Path, damaged: Collection[tuple[int, bytes]]) -> None:
+def _set_aside(run: RunFolder, damaged: Collection[tuple[int, bytes]]) -> None:
     """Append damaged lines to a file of their own."""
     if not damaged:
         return
-    path = folder / DAMAGED_FILE
+    path = run.damaged_metrics
     earlier = path.read_bytes() if path.exists() else b""
     write_atomically(path, earlier + b"".join(line + b"\n" for _, line in damaged))
     numbers = in_ranges([number for number, _ in damaged])
-    logger.warning("{}: damaged lines ({}) are set aside in {}", folder / METRICS_FILE, numbers, path)
+    logger.warning("{}: damaged lines ({}) are set aside in {}", run.metrics, numbers, path)
 
 
 def missing_steps(lines: Collection[Line], experiment: Experiment, num_done: int) -> list[int]:

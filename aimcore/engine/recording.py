@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,8 @@ from aimcore.engine.agreement import Attempt
 from aimcore.engine.metrics_file import MetricsFile, flat
 from aimcore.engine.training_engine import StepResult
 from aimcore.experiment import Experiment
+from aimcore.io.run_folder import RunFolder
+from aimcore.recipe import read
 
 
 class Recorder:
@@ -95,6 +96,6 @@ class Recorder:
 
 
 def _recipe(folder: Path) -> dict[str, object]:
-    path = folder / "recipe.json"
-    recipe: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return recipe
+    """The recipe of a run as plain values; empty if there is none, as for a run that is trained from Python alone."""
+    path = RunFolder(folder).recipe
+    return read(path) if path.exists() else {}

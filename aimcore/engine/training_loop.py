@@ -20,13 +20,15 @@ from aimcore.engine.agreement import on_every_rank, on_first_rank
 from aimcore.engine.distributed import any_rank, barrier, start
 from aimcore.engine.engine_errors import TrainingDiverged
 from aimcore.engine.interruption import Interruption
-from aimcore.engine.metrics_file import METRICS_FILE, Line, in_ranges, mean_losses, missing_steps, read_metrics
+from aimcore.engine.metrics_file import in_ranges, mean_losses, missing_steps
 from aimcore.engine.progress import Progress, progress_for
 from aimcore.engine.recording import Recorder
-from aimcore.engine.saved_checkpoints import newest, require_new
+from aimcore.engine.saved_checkpoints import require_new
 from aimcore.engine.training_engine import StepResult, TrainingEngine
 from aimcore.experiment import Experiment
 from aimcore.io.atomic_files import CannotWrite, make_folder
+from aimcore.io.metrics_lines import Line, read_metrics
+from aimcore.io.run_folder import RunFolder
 
 
 @attrs.frozen(eq=False)
@@ -135,7 +137,7 @@ def _warn_of_missing(experiment: Experiment, folder: Path, num_done: int) -> Non
             "same weights; the summary records what is missing. If you have a copy of the file, stop, put it back, and "
             "resume again",
             experiment.name,
-            folder / METRICS_FILE,
+            RunFolder(folder).metrics,
             missing,
             num_done,
         )
@@ -151,7 +153,7 @@ def _naming_what_is_safe(folder: Path) -> Iterator[None]:
     try:
         yield
     except CannotWrite as error:
-        last = newest(folder)
+        last = RunFolder(folder).newest_checkpoint()
         safe = (
             f"The last complete checkpoint is {last}; --resume goes on from it" if last else "No checkpoint was saved"
         )
@@ -237,7 +239,7 @@ class _Run:
         try:
             result = self.engine.step(micro_batches, lambda: interruption.requested)
         except TrainingDiverged as error:
-            last = newest(self.folder)
+            last = RunFolder(self.folder).newest_checkpoint()
             saved = str(last) if last else None
             raise TrainingDiverged(error.step, error.losses, error.gradient_norm, saved) from None
         seconds = time.perf_counter() - begun

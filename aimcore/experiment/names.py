@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from aimcore.contracts.errors import Problem
 from aimcore.contracts.messages import shown
+from aimcore.io.run_folder import FIGURES_FOLDER, REPORT_FILE, SUMMARY_FILE
 
 _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _MOST_BYTES = 200
 """Most file systems allow 255 bytes; names of temporary files add some."""
-_OF_THE_STUDY = frozenset(("report", "report.html", "summary.json"))
+_OF_THE_STUDY = frozenset((FIGURES_FOLDER, REPORT_FILE, SUMMARY_FILE))
 """What a study writes in its folder besides the folders of its experiments; its other files begin with a dot."""
 _DEVICES = frozenset(
     ("aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789"))

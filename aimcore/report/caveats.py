@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from aimcore.contracts.messages import counted
+from aimcore.io.run_folder import ERROR_FILE
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
 
@@ -27,7 +28,8 @@ def remarks(summary: Summary) -> Iterator[str]:
     yield from _left_out(summary)
     for experiment in summary.experiments:
         if experiment.status == "failed":
-            yield f"{experiment.name} failed: {experiment.extra.get('error', 'see its error.txt')}"
+            error = experiment.extra.get("error", f"see its {ERROR_FILE}")
+            yield f"{experiment.name} failed: {error}"
         elif experiment.status == "interrupted":
             yield f"{experiment.name} was interrupted: go on with --resume."
         if lost := experiment.extra.get("missing_metrics"):

@@ -13,7 +13,8 @@ import attrs
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aimcore.report.run_records import METRICS_FILE, Absent, Floats, RunFiles, is_number
+from aimcore.io.run_folder import METRICS_FILE
+from aimcore.report.run_records import Absent, Floats, RunFiles, is_number
 from aimcore.report.style import WIDTH, Drawn, Series, figure, finished
 
 NUM_BINS = 16

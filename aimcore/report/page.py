@@ -14,15 +14,13 @@ from markupsafe import Markup
 
 from aimcore.contracts.errors import ReportError
 from aimcore.io.atomic_files import make_folder, write_atomically
+from aimcore.io.run_folder import SUMMARY_FILE, StudyFolder
 from aimcore.report.caveats import is_guessed
 from aimcore.report.page_content import Content, content_of, half_interval
 from aimcore.report.run_records import Absent, files_of
 from aimcore.report.style import DARK, LIGHT
 from aimcore.running.summary import read_summary
 
-REPORT_FILE = "report.html"
-IMAGES_FOLDER = "report"
-SUMMARY_FILE = "summary.json"
 FIGURE_KINDS = ("scores", "training", "chunks", "scaling", "areas", "order", "predictions", "attention")
 """What the names of figures begin with."""
 
@@ -41,12 +39,13 @@ def draw_report(out: Path) -> Path:
         ReportError: ``out`` holds no ``summary.json``, or its folder of figures is a link.
         InvalidSummary: the summary does not follow its schema.
     """
-    path = out / SUMMARY_FILE
+    study = StudyFolder(out)
+    path = study.summary
     if not os.path.isfile(path):
         raise ReportError(f"{out} holds no {SUMMARY_FILE}: give the folder of a study that has run{_hint(out)}")
     summary = read_summary(path)
     runs = [files_of(entry, out) for entry in summary.experiments]
-    images = out / IMAGES_FOLDER
+    images = study.figures
     if images.is_symlink():
         raise ReportError(
             f"{images} is a link to another folder, where no figure is written or removed: remove the link"
@@ -54,11 +53,11 @@ def draw_report(out: Path) -> Path:
     make_folder(images)
     content = content_of(summary, runs, out, images)
     _remove_outdated(images, _figure_names(content))
-    return _write(html_of(content), out / REPORT_FILE)
+    return _write(html_of(content), study.report)
 
 
 def _hint(out: Path) -> str:
-    return f" (did you mean {out.parent}?)" if os.path.isfile(out.parent / SUMMARY_FILE) else ""
+    return f" (did you mean {out.parent}?)" if os.path.isfile(StudyFolder(out.parent).summary) else ""
 
 
 def html_of(content: Content) -> str:
@@ -81,7 +80,7 @@ def html_of(content: Content) -> str:
     environment.tests["absent"] = lambda value: isinstance(value, Absent)
     environment.tests["guessed"] = is_guessed
     environment.tests["sentences"] = _are_sentences
-    template = environment.get_template("report.html")
+    template = environment.get_template("page.html")
     return template.render(
         content=content, summary=content.summary, half_interval=half_interval, svg=Markup, light=LIGHT, dark=DARK
     )

@@ -11,13 +11,14 @@ import attrs
 from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError
+from aimcore.io.run_folder import SAMPLES_FILE, RunFolder
 from aimcore.report import pictures, plots
 from aimcore.report.caveats import remarks
 from aimcore.report.comparing import Difference, differences, shared_and_own
 from aimcore.report.native_section import NativeShown, native_shown
 from aimcore.report.run_records import Absent, RunFiles
 from aimcore.report.sample_files import Samples
-from aimcore.report.sample_making import FAILURES, RECIPE_FILE, samples_of
+from aimcore.report.sample_making import FAILURES, samples_of
 from aimcore.report.scaling_content import ScalingShown, scaling_shown
 from aimcore.report.seeds import SeedGroup, seed_groups
 from aimcore.report.style import Drawn, Series, slugs
@@ -193,7 +194,7 @@ def _pictures(
         if isinstance(one, Absent):
             missing.append((name, one.reason))
         elif getattr(one, field) is None:
-            missing.append((name, one.absent.get(part, "samples.npz does not hold it")))
+            missing.append((name, one.absent.get(part, f"{SAMPLES_FILE} does not hold it")))
         else:
             figures.append(draw(one, name, f"{part}-{files[name]}", images))
     return Shown(tuple(figures), tuple(missing), left_out)
@@ -203,7 +204,7 @@ def _samples(run: RunFiles) -> Samples | Absent:
     if isinstance(run.folder, Absent):
         return run.folder
     recipe = run.recipe()
-    if isinstance(recipe, Absent) and (run.folder / RECIPE_FILE).is_symlink():
+    if isinstance(recipe, Absent) and RunFolder(run.folder).recipe.is_symlink():
         return recipe  # a link out of the folder, whose target's content an error could show
     try:
         return samples_of(run.folder)

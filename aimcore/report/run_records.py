@@ -13,11 +13,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from aimcore.io.metrics_lines import Line, metrics_in
+from aimcore.io.run_folder import ERROR_FILE, METRICS_FILE, VALIDATION_FILE
 from aimcore.running.summary import ExperimentSummary
-
-METRICS_FILE = "metrics.jsonl"
-VALIDATION_FILE = "validation.json"
-ERROR_FILE = "error.txt"
 
 _LONGEST_ERROR = 2**18
 """Bytes of a traceback that are shown, from its end."""
@@ -56,14 +54,13 @@ class RunFiles:
         """``recipe.json`` as plain values."""
         return self._json(Path(self.entry.recipe).name)
 
-    def metrics(self) -> Sequence[Mapping[str, Any]] | Absent:
+    def metrics(self) -> Sequence[Line] | Absent:
         """What was logged of each step; lines that cannot be read are left out."""
         path = self._path(METRICS_FILE)
         if isinstance(path, Absent):
             return path
         try:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                return [entry for line in file if (entry := _entry_in(line)) is not None]
+            return metrics_in(path.read_bytes()).lines
         except OSError as error:
             return Absent(f"{self._name_of(path)} cannot be read: {error.strerror}")
 
@@ -74,10 +71,8 @@ class RunFiles:
             return entries
         found: dict[str, list[tuple[float, float]]] = {}
         for entry in entries:
-            losses = entry.get("losses")
-            for name, value in losses.items() if isinstance(losses, Mapping) else ():
-                if is_number(value):
-                    found.setdefault(name, []).append((float(entry["step"]), float(value)))
+            for name, value in entry["losses"].items():
+                found.setdefault(name, []).append((float(entry["step"]), float(value)))
         if not found:
             return Absent(self.told(METRICS_FILE, "holds no losses"))
         return {name: Curve(*np.array(points, dtype=np.float64).T) for name, points in found.items()}
@@ -142,15 +137,6 @@ def files_of(entry: ExperimentSummary, out: Path) -> RunFiles:
     folder = (out / entry.recipe).parent
     inside = out.resolve() in (folder.resolve(), *folder.resolve().parents)
     return RunFiles(entry, folder if inside else outside)
-
-
-def _entry_in(line: str) -> Mapping[str, Any] | None:
-    """A line of metrics that has a step."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):  # a crash cut it short
-        return None
-    return entry if isinstance(entry, Mapping) and is_number(entry.get("step")) else None
 
 
 def _end_of(path: Path) -> str:

@@ -18,8 +18,6 @@ import numpy.typing as npt
 from aimcore.contracts.errors import InvalidSamples
 from aimcore.io.atomic_files import replacing
 
-SAMPLES_FILE = "samples.npz"
-
 Array = npt.NDArray[Any]
 
 

@@ -1,27 +1,24 @@
 """What a trained model makes of a few validation images: computed once, from the recipe and the checkpoint's weights.
 
-A run keeps no pictures while it trains. Drawing its report reads ``recipe.json`` and the newest
-``checkpoints/step_*/model.safetensors`` (no pickles), reads a few images of the validation source, and leaves what
-came of it in ``samples.npz``; from then on the pictures need neither weights nor data. The file is computed anew when
-recipe or step are others; after a plugin has learned to show more, delete it.
+A run keeps no pictures while it trains. Drawing its report loads the trained model
+(:mod:`aimcore.running.trained_model`, which unpickles nothing), reads a few images of the validation source, and keeps
+the results in ``samples.npz``; later reports need neither weights nor data. The file is computed anew when recipe or
+step change. Delete it if a plugin has learned to show more.
 
 Shape suffixes: B batch, H heads, N patches in raster order, S steps of the reading order, Q queries.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 import numpy as np
 from loguru import logger
-from safetensors import SafetensorError
 from torch import Tensor
 
 from aimcore import recipe
-from aimcore.contracts.assembly import assembled
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import AimcoreError, InvalidSamples
 from aimcore.contracts.images import Images, PatchGrid, unpatchify
@@ -31,14 +28,15 @@ from aimcore.data.loading import evaluation_batches
 from aimcore.evaluation.eval_mode import frozen
 from aimcore.evaluation.feature_extraction import frozen_reading
 from aimcore.experiment import Data, Experiment
-from aimcore.report.sample_files import SAMPLES_FILE, Samples, read_samples, save_samples
+from aimcore.io.atomic_files import sha256_of
+from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder, step_of
+from aimcore.report.sample_files import Samples, read_samples, save_samples
+from aimcore.running.trained_model import load_trained
 
 NUM_IMAGES = 4
 NUM_ATTENTION_IMAGES = 2
-RECIPE_FILE = "recipe.json"
 FAILURES = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, SafetensorError, TypeError,
-    ValueError,
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
 )  # fmt: skip
 """What a damaged file, or a mistake in a plugin, comes as: it costs a picture, not the whole report."""
 _FORMAT = "1"
@@ -52,43 +50,31 @@ def samples_of(folder: Path) -> Samples:
         AimcoreError: neither ``samples.npz`` nor the recipe can be read.
         OSError: a file cannot be read or written.
     """
-    weights = newest_weights(folder)
-    made_from = _made_from(folder, weights)
-    kept = _kept(folder / SAMPLES_FILE)
+    run = RunFolder(folder)
+    last = run.final_checkpoint()
+    made_from = _made_from(run, last)
+    kept = _kept(run.samples)
     if kept is not None and made_from in ("", kept.made_from):
         return kept
 
-    experiment = recipe.load(folder / RECIPE_FILE)
-    if weights is None:
-        reason = f"there are no weights: no {folder.name}/checkpoints/step_*/model.safetensors"
+    experiment = recipe.load(run.recipe)
+    if last is None:
+        reason = f"there are no weights: no complete checkpoint in {folder.name} has a {WEIGHTS_FILE}"
         return _order_only(experiment, made_from, reason)
     try:
-        samples = compute_samples(experiment, weights, made_from)
+        samples = compute_samples(experiment, load_trained(folder, experiment).module, made_from)
     except FAILURES as error:
         return _order_only(experiment, made_from, f"the model or its images cannot be read: {_told(error)}")
     if not any(reason.startswith(_FAILED) for reason in samples.absent.values()):
-        save_samples(samples, folder / SAMPLES_FILE)
+        save_samples(samples, run.samples)
     return samples
 
 
-def newest_weights(folder: Path) -> Path | None:
-    """``model.safetensors`` of the newest complete checkpoint that has one."""
-    found = [path for path in folder.glob("checkpoints/step_*/model.safetensors") if _step(path) is not None]
-    complete = [path for path in found if (path.parent / "manifest.json").is_file()]
-    return max(complete, key=lambda path: _step(path) or 0, default=None)
-
-
-def _step(path: Path) -> int | None:
-    number = path.parent.name.removeprefix("step_")
-    return int(number) if number.isdecimal() else None
-
-
-def _made_from(folder: Path, weights: Path | None) -> str:
-    """Format, step and recipe; empty where weights or recipe are gone and what is kept is all there is."""
-    recipe = folder / RECIPE_FILE
-    if weights is None or not recipe.is_file():
+def _made_from(run: RunFolder, checkpoint: Path | None) -> str:
+    """Format, step and recipe; empty if weights or recipe are gone, so that only what is kept can be shown."""
+    if checkpoint is None or not run.recipe.is_file():
         return ""
-    return f"{_FORMAT} {_step(weights)} {hashlib.sha256(recipe.read_bytes()).hexdigest()[:16]}"
+    return f"{_FORMAT} {step_of(checkpoint)} {sha256_of(run.recipe)[:16]}"
 
 
 def _kept(path: Path) -> Samples | None:
@@ -112,15 +98,13 @@ def _order_only(experiment: Experiment, made_from: str, reason: str) -> Samples:
     return Samples(made_from=made_from, rows=rows, columns=columns, order_N=order_N, absent=absent)
 
 
-def compute_samples(experiment: Experiment, weights: Path, made_from: str) -> Samples:
-    """Load the model on the CPU in float32, and have it read a few evenly spaced validation images.
+def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: str) -> Samples:
+    """Have the trained ``module`` of an experiment, on the CPU, read a few evenly spaced validation images.
 
     Raises:
         AimcoreError: the validation source cannot be read.
-        SafetensorError: the weights file is damaged.
-        RuntimeError: the weights are of another model.
     """
-    module, batch, grid = _load(experiment, weights), _batch(experiment), _grid(experiment)
+    batch, grid = _batch(experiment), _grid(experiment)
     order_N, absent = _order(experiment, grid)
     found: dict[str, Any] = {"images_BHWC": _to_uint8(batch.images, batch.images.patches_BNF, experiment.data)}
     with frozen(module):
@@ -133,16 +117,6 @@ def compute_samples(experiment: Experiment, weights: Path, made_from: str) -> Sa
                 logger.opt(exception=error).error("{}: no {}", experiment.name, part)
                 absent[part] = f"{_FAILED}{_told(error)}"
     return Samples(made_from=made_from, rows=grid.rows, columns=grid.columns, order_N=order_N, absent=absent, **found)
-
-
-def _load(experiment: Experiment, weights: Path) -> ObjectiveModule:
-    import torch
-    from safetensors.torch import load_file
-
-    with torch.random.fork_rng(devices=[]):
-        module = assembled(experiment.trunk, experiment.objective)
-    module.load_state_dict(load_file(weights))
-    return module
 
 
 def _batch(experiment: Experiment) -> Batch:

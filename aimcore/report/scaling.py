@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from aimcore.io.run_folder import SUMMARY_FILE
 from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary
 
 _BUDGETS = 200
@@ -99,7 +100,7 @@ def _missing(summary: Summary, asked: ScalingSummary) -> Iterator[tuple[str, str
         elif entry.status != "finished":
             yield name, "it failed" if entry.status == "failed" else "it was interrupted"
         elif entry.budget is None:
-            yield name, "summary.json does not hold its budget"
+            yield name, f"{SUMMARY_FILE} does not hold its budget"
         else:
             loss = _loss(entry, asked)
             if loss is None or not 0 < loss < math.inf:

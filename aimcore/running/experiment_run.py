@@ -21,6 +21,7 @@ from aimcore.evaluation.probing import ProbeScore, probe_experiment
 from aimcore.evaluation.validation import Validation, validate
 from aimcore.experiment import Experiment
 from aimcore.io.atomic_files import remove_partial, write_atomically, writing
+from aimcore.io.run_folder import RECIPE_FILE, RunFolder
 from aimcore.running.failures import Supervised
 from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.left_out import LeftOut, joined, log_left_out, not_evaluated, unread_by_probes, unreadable_of
@@ -29,10 +30,9 @@ from aimcore.running.parents import located, require_branch
 from aimcore.running.pinned_weights import pinned
 from aimcore.running.preflight import check_experiment
 from aimcore.running.processes import every_process_does, first_process_says, rank, world_size
-from aimcore.running.recorded_recipes import RECIPE_FILE, require_same
+from aimcore.running.recorded_recipes import require_same
 from aimcore.running.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 
-VALIDATION_FILE = "validation.json"
 EVALUATION_BATCH = 256
 """Images per process and forward pass when nothing is trained."""
 
@@ -192,7 +192,7 @@ def summary_of(
 
 def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
     """Write the recipe; then find what another run of the study has left for this one to begin with."""
-    first_process_says(lambda: recipe.save(out / experiment.name / RECIPE_FILE, experiment))
+    first_process_says(lambda: recipe.save(RunFolder(out / experiment.name).recipe, experiment))
     first_process_says(lambda: require_branch(experiment, out))
     found = located(experiment, out)
     branch, weights = experiment.branch, found.initial_weights
@@ -220,7 +220,7 @@ def _evaluate(
     measured.validation = validate(module, batches, precision=precision)
     measured.left_out = unreadable_of(training.num_unreadable, unreadable.num_failed)
     record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
-    first_process_says(lambda: write_atomically(folder / VALIDATION_FILE, record + "\n"))
+    first_process_says(lambda: write_atomically(RunFolder(folder).validation, record + "\n"))
     if experiment.evaluations:
         logger.info("{}: evaluating what the objective can do", experiment.name)
         measured.evaluations = evaluate_trained(experiment, training.engine)

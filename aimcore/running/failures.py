@@ -13,10 +13,9 @@ from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError, RunFailed
 from aimcore.io.atomic_files import CannotWrite, write_atomically
+from aimcore.io.run_folder import RunFolder
 from aimcore.running.processes import rank
 from aimcore.running.summary import Status
-
-ERROR_FILE = "error.txt"
 
 
 class Supervised:
@@ -35,7 +34,7 @@ class Supervised:
     def __enter__(self) -> Self:
         if rank() == 0:
             with suppress(OSError):  # what cannot be removed here cannot be written either, and that is an error below
-                (self.folder / ERROR_FILE).unlink()
+                RunFolder(self.folder).error.unlink()
         return self
 
     def __exit__(
@@ -57,7 +56,7 @@ class Supervised:
 
     def _keep(self, error: Exception) -> str:
         """Write the traceback to its file; if that is refused, to the log. Says where it is."""
-        path, text = self.folder / ERROR_FILE, "".join(traceback.format_exception(error))
+        path, text = RunFolder(self.folder).error, "".join(traceback.format_exception(error))
         try:
             write_atomically(path, text.encode(errors="replace"))
         except CannotWrite as refused:

@@ -28,10 +28,9 @@ from loguru import logger
 
 from aimcore.contracts.errors import RunFolderError
 from aimcore.io.atomic_files import make_folder, remove_partial, write_atomically, writing
+from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
 from aimcore.running.processes import every_process_says, first_process_says, rank
 
-LOCK_FILE = ".lock"
-HOLDER_FILE = ".lock.json"
 LEASE_SECONDS = 120.0
 """A holder that cannot be examined, and has been silent for this long, is taken for dead."""
 TOUCH_SECONDS = 20.0

@@ -12,12 +12,12 @@ from aimcore import recipe
 from aimcore.contracts.assembly import assembled
 from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
 from aimcore.engine.initial_weights import check_fit, hash_of
-from aimcore.engine.saved_checkpoints import complete, end_weights, step_of
+from aimcore.engine.saved_checkpoints import end_weights
 from aimcore.engine.vocabularies import require_vocabulary, vocabulary
 from aimcore.experiment import Branch, Experiment, Study, Weights
+from aimcore.io.run_folder import RECIPE_FILE, RunFolder, step_of
 from aimcore.running.branching import branch_problems
 from aimcore.running.processes import first_process_says
-from aimcore.running.recorded_recipes import RECIPE_FILE
 
 
 def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
@@ -85,7 +85,7 @@ def _lost(branch: Branch, study: Study, out: Path | None) -> Iterator[Problem]:
     if out is None:
         return
 
-    steps = sorted(map(step_of, complete(out / branch.experiment)))
+    steps = sorted(map(step_of, RunFolder(out / branch.experiment).complete_checkpoints()))
     there = ", ".join(map(str, steps)) or "none"
     is_run = any(one.name == branch.experiment for one in study.experiments)
     if branch.step not in steps and (not is_run or (steps and steps[-1] > branch.step)):

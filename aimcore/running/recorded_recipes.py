@@ -8,15 +8,14 @@ from aimcore import recipe
 from aimcore.contracts.errors import AimcoreError, RunFolderError
 from aimcore.contracts.messages import shortened
 from aimcore.experiment import Experiment
+from aimcore.io.run_folder import RunFolder
 from aimcore.recipe.difference import differences_between, in_words
 from aimcore.running.processes import first_process_says
-
-RECIPE_FILE = "recipe.json"
 
 
 def difference_from_recorded(experiment: Experiment, run: Path) -> str | None:
     """How ``experiment`` differs from the one whose recipe lies in the folder ``run``; None where it does not."""
-    path = run / RECIPE_FILE
+    path = RunFolder(run).recipe
     if not path.exists():
         return None
     try:

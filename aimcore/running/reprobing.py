@@ -17,15 +17,14 @@ from aimcore.engine import build_module
 from aimcore.evaluation.objective_scores import Evaluated, evaluate
 from aimcore.evaluation.probing import ProbeScore, check_probes, probe_experiment
 from aimcore.experiment import Experiment
+from aimcore.io.run_folder import RunFolder, StudyFolder
 from aimcore.recipe.difference import differences_between
 from aimcore.running.experiment_run import probe_summary
-from aimcore.running.failures import ERROR_FILE
 from aimcore.running.folder_lock import locked
 from aimcore.running.left_out import joined, not_evaluated, unread_by_probes
 from aimcore.running.objective_evaluations import problems_of_evaluation_data, problems_of_evaluations, summaries_of
 from aimcore.running.preflight import cache_problems
 from aimcore.running.processes import world_size
-from aimcore.running.study_run import SUMMARY_FILE
 from aimcore.running.summary import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
 from aimcore.running.trained_model import Trained, experiment_of, load_trained
 
@@ -63,7 +62,7 @@ def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str |
     run = run.absolute()
     recorded = experiment_of(run)
     experiment = changed_probes(recorded, changes)
-    path = run.parent / SUMMARY_FILE
+    path = StudyFolder(run.parent).summary
     _entry(path, recorded)
     with locked(run.parent, also_free=[run]):
         summary, entry = _entry(path, recorded)  # another process may have written it during the checks
@@ -78,7 +77,7 @@ def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str |
         )
         write_summary(summary, path)
         if new.status == "finished":
-            (run / ERROR_FILE).unlink(missing_ok=True)
+            RunFolder(run).error.unlink(missing_ok=True)
     return summary
 
 

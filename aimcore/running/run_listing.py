@@ -23,6 +23,8 @@ import attrs
 
 from aimcore.contracts.errors import InvalidSummary, RunFolderError
 from aimcore.contracts.messages import shortened
+from aimcore.io.metrics_lines import last_lines
+from aimcore.io.run_folder import METRICS_FILE, RECIPE_FILE, RunFolder, StudyFolder
 from aimcore.running.summary import Summary, read_summary
 
 State = Literal["running", "finished", "interrupted", "failed", "stale"]
@@ -31,8 +33,6 @@ PATIENCE_SECONDS = 300.0
 PATIENCE_LINES = 20
 SILENT_SECONDS = 3600.0
 
-_WRITTEN = ("recipe.json", "metrics.jsonl", "validation.json", "error.txt", "checkpoints")
-_TAIL_BYTES = 2**16
 _RECIPE_BYTES = 2**22
 _MOST = 10**15
 """No step, time or loss of a sound file is larger, and no table has room for it."""
@@ -97,17 +97,17 @@ def find_runs(root: Path, *, now: float | None = None) -> tuple[Run, ...]:
 
 def _folders(root: Path) -> Iterator[Path]:
     for folder, below, files in os.walk(root):
-        if "recipe.json" in files or "metrics.jsonl" in files:
+        if RECIPE_FILE in files or METRICS_FILE in files:
             yield Path(folder)
             below.clear()  # a run holds no runs
 
 
 def _run(folder: Path, root: Path, now: float) -> Run:
     name, num_steps = _recorded(folder)
-    lines = _last_lines(folder / "metrics.jsonl")
+    lines = _last_lines(folder)
     step = lines[-1].step + 1 if lines else 0
     summary, pace = _summary(folder.parent), _pace(lines)
-    written = max((_time_of(folder / name) for name in _WRITTEN), default=0.0)
+    written = max(map(_time_of, RunFolder(folder).written_in_turn))
     state = _state(folder, summary, written, now - written < _patience(step, num_steps, pace))
     left = None if pace is None or num_steps is None else max(0, num_steps - step) * pace.seconds_per_step
     return Run(
@@ -127,9 +127,9 @@ def _run(folder: Path, root: Path, now: float) -> Run:
 def _state(folder: Path, summary: Summary | None, written: float, lately: bool) -> State:
     entry = None if summary is None else summary.of(folder.name)
     # What is finished stays so: it is never resumed.
-    if entry is not None and (entry.status == "finished" or _time_of(folder.parent / "summary.json") >= written):
+    if entry is not None and (entry.status == "finished" or _time_of(StudyFolder(folder.parent).summary) >= written):
         return entry.status
-    if written and _time_of(folder / "error.txt") == written:
+    if written and _time_of(RunFolder(folder).error) == written:
         return "failed"
     return "running" if lately else "stale"
 
@@ -151,10 +151,9 @@ def _pace(lines: Sequence[_Line]) -> _Pace | None:
     return _Pace(per_step, per_step * max(1, gaps), patches / seconds)
 
 
-def _last_lines(path: Path) -> list[_Line]:
-    """The last whole lines of metrics, without reading those before; none where there is no file."""
-    whole = _content(path, from_end=True).split("\n")[:-1]
-    parsed = (_line(_json(line)) for line in whole[-_LAST_LINES - 1 :])
+def _last_lines(folder: Path) -> list[_Line]:
+    """The last whole lines of metrics; none where there is no file."""
+    parsed = (_line(entry) for entry in last_lines(folder, _LAST_LINES + 1))
     return [line for line in parsed if line is not None][-_LAST_LINES:]
 
 
@@ -181,7 +180,7 @@ def _is_amount(value: object) -> TypeGuard[float]:
 
 def _recorded(folder: Path) -> tuple[str, int | None]:
     """Name and number of steps of the experiment in a run's recipe; what cannot be read is left to the folder."""
-    experiment = _json(_content(folder / "recipe.json")).get("experiment")
+    experiment = _json(_content(RunFolder(folder).recipe)).get("experiment")
     values = experiment if isinstance(experiment, Mapping) else {}
     name, num_steps = values.get("name"), values.get("num_steps")
     return (
@@ -190,16 +189,14 @@ def _recorded(folder: Path) -> tuple[str, int | None]:
     )
 
 
-def _content(path: Path, *, from_end: bool = False) -> str:
-    """The text of a file, or so much of it as runs have; empty where there is none to read."""
+def _content(path: Path) -> str:
+    """The text of a file, or as much of it as a recipe has; empty if it cannot be read."""
     try:
-        # Opening a pipe would wait for whoever writes to it.
+        # Opening a pipe would wait for its writer.
         if not path.is_file():
             return ""
         with path.open("rb") as file:
-            if from_end:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            return file.read(_TAIL_BYTES if from_end else _RECIPE_BYTES).decode(errors="replace")
+            return file.read(_RECIPE_BYTES).decode(errors="replace")
     except OSError:
         return ""
 
@@ -215,7 +212,7 @@ def _json(text: str) -> Mapping[str, Any]:
 
 def _summary(folder: Path) -> Summary | None:
     """The summary of a run's study; None where it has none that can be read."""
-    path = folder / "summary.json"
+    path = StudyFolder(folder).summary
     try:
         return read_summary(path) if path.is_file() else None
     except InvalidSummary:

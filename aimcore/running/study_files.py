@@ -21,8 +21,8 @@ from aimcore.contracts.errors import TRACEBACK, AimcoreError, InvalidStudy
 from aimcore.contracts.messages import did_you_mean, shortened, shown
 from aimcore.contracts.scales import SCALES, Scale
 from aimcore.experiment import Experiment, Study
+from aimcore.io.run_folder import RunFolder, runs_in
 from aimcore.recipe import load
-from aimcore.running.recorded_recipes import RECIPE_FILE
 
 _LONGEST = 2000
 """Characters of an exception's message that are shown."""
@@ -76,7 +76,7 @@ def _similar(path: Path) -> str:
 
 
 def _recipes_in(folder: Path) -> str:
-    found = sorted((*folder.glob(RECIPE_FILE), *folder.glob(f"*/{RECIPE_FILE}")))
+    found = [run.recipe for run in (RunFolder(folder), *runs_in(folder)) if run.recipe.exists()]
     return f"; to run what was run there again, give {' or '.join(map(str, found))}" if found else ""
 
 

@@ -10,8 +10,9 @@ from loguru import logger
 from aimcore.contracts.errors import RunFolderError
 from aimcore.experiment import Study
 from aimcore.io.atomic_files import CannotWrite, writing
+from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE, StudyFolder
 from aimcore.running.experiment_run import Sharing, run_checked
-from aimcore.running.folder_lock import HOLDER_FILE, LOCK_FILE, locked, require_free
+from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.left_out import joined, log_left_out
 from aimcore.running.parents import steps_to_keep
 from aimcore.running.pinned_weights import pinned_study
@@ -20,8 +21,6 @@ from aimcore.running.processes import all_failed_together, first_process_says, m
 from aimcore.running.recorded_recipes import difference_from_recorded
 from aimcore.running.scaling_budgets import budgets_of
 from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
-
-SUMMARY_FILE = "summary.json"
 
 
 def run_study(
@@ -90,7 +89,7 @@ def _recorded(summary: Summary, entry: ExperimentSummary, study: Study, out: Pat
     """Write the summary; where that is refused, the experiment that it was written for has failed."""
     try:
         if rank() == 0:
-            write_summary(summary, out / SUMMARY_FILE)
+            write_summary(summary, StudyFolder(out).summary)
     except CannotWrite as error:
         logger.error("{}: {}", entry.name, error)
         if entry.status == "finished":
@@ -158,7 +157,7 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
 
 def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
     """The summary to begin with: what the folder holds."""
-    path = out / SUMMARY_FILE
+    path = StudyFolder(out).summary
     kept = read_summary(path).experiments if resume and path.exists() else ()
     return Summary(
         study=study.name,

@@ -1,20 +1,23 @@
-"""A trained module from its run's folder: the recipe, and the weights of the last checkpoint."""
+"""A trained module from its run's folder: the recipe, and the weights of the last checkpoint.
+
+Captions, probes and the report's samples load trained weights here, and nowhere else.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import attrs
+import torch
 
 from aimcore import recipe
 from aimcore.contracts.assembly import assembled
 from aimcore.contracts.errors import RunFolderError
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.engine.checkpoint_checks import WEIGHTS, sound_weights
+from aimcore.engine.checkpoint_checks import sound_weights
 from aimcore.engine.initial_weights import load_own_weights
-from aimcore.engine.saved_checkpoints import newest, step_of
 from aimcore.experiment import Experiment
-from aimcore.running.recorded_recipes import RECIPE_FILE
+from aimcore.io.run_folder import RECIPE_FILE, RunFolder, runs_in, step_of
 
 
 @attrs.frozen(eq=False)
@@ -35,11 +38,12 @@ def experiment_of(run: Path) -> Experiment:
         RunFolderError: it is not a run's folder.
         RecipeError: the recipe cannot be read.
     """
-    if not (run / RECIPE_FILE).is_file():
-        inside = sorted(path.parent.name for path in run.glob(f"*/{RECIPE_FILE}"))
+    path = RunFolder(run).recipe
+    if not path.is_file():
+        inside = [one.path.name for one in runs_in(run)]
         hint = f"; give one of the runs in it: {', '.join(inside)}" if inside else ""
         raise RunFolderError(f"{run} is not a run's folder: it has no {RECIPE_FILE}{hint}")
-    return recipe.load(run / RECIPE_FILE)
+    return recipe.load(path)
 
 
 def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
@@ -56,18 +60,20 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
         RecipeError: the recipe cannot be read.
     """
     experiment = experiment or experiment_of(run)
-    last = newest(run)
-    if last is None or not (last / WEIGHTS).is_file():
+    last = RunFolder(run).final_checkpoint()
+    if last is None:
+        newest = RunFolder(run).newest_checkpoint()
         raise RunFolderError(
             f"{run} has no weights yet: they are written when training has come to its end "
-            f"({'no checkpoint is there' if last is None else f'its last checkpoint is {last.name}'})"
+            f"({'no checkpoint is there' if newest is None else f'its last checkpoint is {newest.name}'})"
         )
     weights = sound_weights(last)
-    module = assembled(experiment.trunk, experiment.objective)
+    with torch.random.fork_rng(devices=[]):  # the random weights are replaced, and must not change later draws
+        module = assembled(experiment.trunk, experiment.objective)
     differences = load_own_weights(weights, module)
     if differences:
         raise RunFolderError(
-            f"{weights} does not fit {run / RECIPE_FILE}: {'; '.join(differences)}. One of the two was changed after "
-            "training: put back the recipe that was trained"
+            f"{weights} does not fit {RunFolder(run).recipe}: {'; '.join(differences)}. One of the two was changed "
+            "after training: put back the recipe that was trained"
         )
     return Trained(experiment, module.eval(), step_of(last))

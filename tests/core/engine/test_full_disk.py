@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 
 from aimcore import Experiment, Tracker, TrackerRun, component
 from aimcore.engine import checkpoints, read_metrics, train
-from aimcore.engine.metrics_file import METRICS_FILE, MetricsFile
+from aimcore.engine.metrics_file import MetricsFile
 from aimcore.io.atomic_files import CannotWrite
+from aimcore.io.run_folder import METRICS_FILE
 
 ZIP = "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"
 """What torch's writer of zip files raises on a full disk, as a RuntimeError."""

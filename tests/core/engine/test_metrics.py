@@ -9,15 +9,14 @@ from core.engine.toys import experiment
 from aimcore import Branch
 from aimcore.contracts.errors import RunFolderError
 from aimcore.engine.metrics_file import (
-    DAMAGED_FILE,
-    METRICS_FILE,
     MetricsFile,
     flat,
     in_ranges,
     mean_losses,
     missing_steps,
-    read_metrics,
 )
+from aimcore.io.metrics_lines import read_metrics
+from aimcore.io.run_folder import DAMAGED_METRICS_FILE, METRICS_FILE
 
 
 def line(step: int, **losses: float) -> dict[str, object]:
@@ -80,9 +79,9 @@ def test_a_damaged_line_is_left_out_and_set_aside_when_the_run_is_resumed(tmp_pa
     assert read_metrics(tmp_path) == [line(0, a=1.0), line(2, a=1.0)]
     MetricsFile(tmp_path, 3).close()
     assert (tmp_path / METRICS_FILE).read_bytes().splitlines() == whole
-    assert (tmp_path / DAMAGED_FILE).read_bytes() == DAMAGED[damage] + b"\n"
+    assert (tmp_path / DAMAGED_METRICS_FILE).read_bytes() == DAMAGED[damage] + b"\n"
     MetricsFile(tmp_path, 3).close()
-    assert (tmp_path / DAMAGED_FILE).read_bytes() == DAMAGED[damage] + b"\n"
+    assert (tmp_path / DAMAGED_METRICS_FILE).read_bytes() == DAMAGED[damage] + b"\n"
 
 
 def test_lines_are_in_the_order_of_steps_and_of_two_the_later_one_counts(tmp_path: Path) -> None:

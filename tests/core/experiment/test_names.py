@@ -7,10 +7,10 @@ import pytest
 from toy_plugins import toy_experiment
 
 from aimcore import Branch, InvalidValue, Study
-from aimcore.report.page import IMAGES_FOLDER, REPORT_FILE
-from aimcore.running.study_run import SUMMARY_FILE, default_folder
+from aimcore.io.run_folder import FIGURES_FOLDER, REPORT_FILE, SUMMARY_FILE
+from aimcore.running.study_run import default_folder
 
-TAKEN = (IMAGES_FOLDER, REPORT_FILE, SUMMARY_FILE, "Report", "SUMMARY.JSON")
+TAKEN = (FIGURES_FOLDER, REPORT_FILE, SUMMARY_FILE, "Report", "SUMMARY.JSON")
 
 
 @pytest.mark.parametrize("name", ["raster", "L-12.5k", "a_b", "x" * 200, "console", "report.v2", "com10"])

@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 
 from aimcore import Data, Experiment, recipe
 from aimcore.contracts.errors import RecipeError
+from aimcore.engine.manifest import Manifest, describe_files
 from aimcore.report.sample_files import read_samples
-from aimcore.report.sample_making import compute_samples, newest_weights, samples_of
+from aimcore.report.sample_making import compute_samples, samples_of
+from aimcore.running.trained_model import load_trained
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_orderings import Reversed
@@ -42,7 +44,7 @@ def run_folder(folder: Path, made: Experiment, step: int = 2) -> Path:
     checkpoint.mkdir(parents=True)
     recipe.save(folder / "recipe.json", made)
     save_file(made.objective.build(made.trunk.build()).state_dict(), checkpoint / "model.safetensors")
-    (checkpoint / "manifest.json").write_text("{}")
+    Manifest(step, 0.0, {}, describe_files(checkpoint)).write(checkpoint)
     return folder
 
 
@@ -110,7 +112,18 @@ def test_without_weights_there_is_still_the_order(tmp_path: Path) -> None:
     (folder / "checkpoints/step_00000002/model.safetensors").unlink()
     found = samples_of(folder)
     assert found.order_N is not None
-    assert found.absent["predictions"] == "there are no weights: no tiny/checkpoints/step_*/model.safetensors"
+    assert found.absent["predictions"] == "there are no weights: no complete checkpoint in tiny has a model.safetensors"
+    assert not (folder / "samples.npz").exists()
+
+
+def test_weights_that_were_changed_are_not_shown(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "tiny", experiment())
+    path = folder / "checkpoints/step_00000002/model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # a number of a tensor: the file is as sound as before
+    path.write_bytes(content)
+    found = samples_of(folder)
+    assert "does not have the hash it was saved with" in found.absent["predictions"]
     assert not (folder / "samples.npz").exists()
 
 
@@ -142,7 +155,7 @@ def test_what_a_trunk_or_target_does_not_offer_is_told(tmp_path: Path, monkeypat
     monkeypatch.setattr("aimcore_trunks.vit.ViTModule.attention_maps", refuse)
     monkeypatch.setattr("aimcore_targets.pixels.Pixels.to_patches", refuse)
     folder = run_folder(tmp_path / "tiny", experiment())
-    found = compute_samples(experiment(), newest_weights(folder) or folder, "")
+    found = compute_samples(experiment(), load_trained(folder).module, "")
     assert found.absent == {"predictions": "not shown", "attention": "not shown"}
     assert found.images_BHWC is not None
 
@@ -166,9 +179,8 @@ def test_a_folder_with_nothing_to_go_by_is_an_error(tmp_path: Path) -> None:
 
 def test_unfinished_checkpoints_do_not_count(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "tiny", experiment())
-    assert newest_weights(folder) == folder / "checkpoints/step_00000002/model.safetensors"
     (folder / "checkpoints/step_00000002/manifest.json").unlink()
-    assert newest_weights(folder) is None
+    assert "there are no weights" in samples_of(folder).absent["images"]
 
 
 def test_the_global_random_numbers_are_left_alone(tmp_path: Path) -> None:

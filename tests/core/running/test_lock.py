@@ -18,8 +18,9 @@ from processes import run_to_end, started, torchrun
 
 from aimcore.contracts.errors import RunFailed, RunFolderError
 from aimcore.io.atomic_files import CannotWrite
+from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock, Holder, require_free
+from aimcore.running.folder_lock import FolderLock, Holder, require_free
 from aimcore.running.study_run import run_study
 
 SHORT = 0.4

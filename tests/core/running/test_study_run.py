@@ -9,6 +9,7 @@ from loguru import logger
 
 from aimcore import InvalidValue, Optimizer, Study, recipe
 from aimcore.contracts.errors import RunFailed, RunFolderError
+from aimcore.io.run_folder import RunFolder
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.study_run import check_folder, default_folder, run_study
@@ -204,7 +205,7 @@ def test_a_run_from_python_is_not_resumed_by_another_recipe(make_experiment: Any
 def test_a_run_from_python_does_not_begin_where_one_is(
     make_experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimcore.engine.saved_checkpoints.newest", lambda _: Path("step_00000002"))
+    monkeypatch.setattr(RunFolder, "newest_checkpoint", lambda _: Path("step_00000002"))
     with pytest.raises(RunFolderError, match="one holds a run already, with a checkpoint of step 2: resume it "):
         run_experiment(make_experiment("one"), tmp_path)
 
