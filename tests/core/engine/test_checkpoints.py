@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from aimcore import Experiment, Optimizer, Schedule
 from aimcore.engine import CheckpointDamaged, CheckpointMismatch, TrainingEngine, checkpoints
-from aimcore.engine.checkpoints import WEIGHTS
 from aimcore.engine.manifest import read_manifest
+from aimcore.io.run_folder import WEIGHTS_FILE
 
 CASES = [(0, "fp32"), (0, "autocast"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")]
 
@@ -80,7 +80,9 @@ def test_decoupled_decay_goes_on_bit_for_bit_through_a_changing_schedule(stage: 
     train(run, tmp_path / "once", 4, final=True)
     train(run, tmp_path / "parts", 2)
     train(run, tmp_path / "parts", 2, final=True)
-    at_once, in_parts = (load_file(tmp_path / way / "checkpoints/step_00000004" / WEIGHTS) for way in ("once", "parts"))
+    at_once, in_parts = (
+        load_file(tmp_path / way / "checkpoints/step_00000004" / WEIGHTS_FILE) for way in ("once", "parts")
+    )
     assert all(torch.equal(in_parts[name], value) for name, value in at_once.items())
 
 
@@ -97,7 +99,7 @@ def test_the_last_checkpoint_holds_plain_weights(stage: int, precision: str, tmp
         engine.step([whole_batch(0)])
         weights = engine.full_state_dict()
         folder = checkpoints.save(engine, tmp_path, seconds=0.0, final=True)
-    found = load_file(folder / checkpoints.WEIGHTS)
+    found = load_file(folder / WEIGHTS_FILE)
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
 
