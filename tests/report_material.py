@@ -30,8 +30,12 @@ def make_study(
     evaluations: Sequence[str] = (),
     *,
     only_seeds_differ: bool = False,
+    pictured: bool = True,
 ) -> Path:
-    """A finished study of experiments called ``names``, whose files lie in folders ``0``, ``1``, ..."""
+    """A finished study of experiments called ``names``, whose files lie in folders ``0``, ``1``, ...
+
+    Drawing pictures takes most of the time of a report: tests of its text do without (``pictured=False``).
+    """
     entries = tuple(
         entry(name, f"{number}/recipe.json", number, probes, evaluations) for number, name in enumerate(names)
     )
@@ -41,6 +45,8 @@ def make_study(
     write_summary(summary, out / "summary.json")
     for number, name in enumerate(names):
         make_run(out / str(number), name, number, ordering="raster" if only_seeds_differ else name)
+        if not pictured:
+            (out / str(number) / SAMPLES_FILE).unlink()
     return out
 
 

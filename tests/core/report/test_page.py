@@ -55,6 +55,18 @@ def page_of(out: Path) -> Page:
     return Page(draw_report(out))
 
 
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a study of one experiment, drawn once; tests only read it."""
+    return page_of(make_study(tmp_path_factory.mktemp("one") / "out", ["raster"], evaluations=["retrieval"]))
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a study of two experiments, drawn once; tests only read it."""
+    return page_of(make_study(tmp_path_factory.mktemp("two") / "out", ["raster", "spiral"]))
+
+
 def change(out: Path, **changes: object) -> None:
     """Give the first experiment of a summary other values."""
     summary = read_summary(out / "summary.json")
@@ -62,18 +74,18 @@ def change(out: Path, **changes: object) -> None:
     write_summary(attrs.evolve(summary, experiments=(first, *summary.experiments[1:])), out / "summary.json")
 
 
-def test_scores_stand_beside_the_untrained_trunk_raw_pixels_and_the_paper(tmp_path: Path) -> None:
-    page = page_of(make_study(tmp_path / "out", ["raster", "spiral"]))
+def test_scores_stand_beside_the_untrained_trunk_raw_pixels_and_the_paper(two_runs: Page) -> None:
+    page = two_runs
     assert page.row("spiral") == ["spiral", "linear", "79.0 ± 1.0", "50.0", "90.0", "69.5"]
     assert "Raw pixels win against the trained trunk: raster, linear (90.0 % against 80.0 %)" in page.text
 
 
-def test_the_header_says_where_the_comparison_comes_from(tmp_path: Path) -> None:
-    assert "After arXiv:0, Table 9." in page_of(make_study(tmp_path / "out", ["raster"])).text
+def test_the_header_says_where_the_comparison_comes_from(one_run: Page) -> None:
+    assert "After arXiv:0, Table 9." in one_run.text
 
 
-def test_every_figure_is_there_with_a_text_for_those_who_cannot_see_it(tmp_path: Path) -> None:
-    page = page_of(make_study(tmp_path / "out", ["raster", "spiral"]))
+def test_every_figure_is_there_with_a_text_for_those_who_cannot_see_it(two_runs: Page) -> None:
+    page = two_runs
     assert len(page.labels) == 3 + 2 * 3
     assert "Reading order of raster on 3 x 4 patches, from row 1, column 1 to row 3, column 4." in page.labels
     assert "absent" not in re.sub(r"<style>.*</style>", "", page.source, flags=re.DOTALL)
@@ -87,8 +99,8 @@ def test_pngs_of_all_figures_lie_beside_the_page(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
-    page = page_of(make_study(tmp_path / "out", ["raster"]))
+def test_the_page_needs_nothing_but_itself(one_run: Page) -> None:
+    page = one_run
     assert {link.partition(":")[0] for link in page.links if not link.startswith("#")} == {"data"}
     assert "script" not in page.tags
     assert "@import" not in page.source
@@ -152,7 +164,7 @@ def test_pictures_of_others_in_the_folder_are_left_alone(tmp_path: Path) -> None
 
 
 def test_a_failure_shows_its_error_and_traceback(tmp_path: Path) -> None:
-    out = make_study(tmp_path / "out", ["raster"])
+    out = make_study(tmp_path / "out", ["raster"], pictured=False)
     failed = ExperimentSummary(name="a", status="failed", seed=0, extra={"error": "OSError: gone"}, recipe="a/r.json")
     write_summary(Summary(study="s", machine={}, experiments=(failed,)), out / "summary.json")
     (out / "a").mkdir()
@@ -170,32 +182,32 @@ def test_a_study_without_probes_or_experiments_says_so(tmp_path: Path) -> None:
     assert "No training curve: there is no experiment." in page.text
 
 
-def test_only_the_differences_between_recipes_are_listed(tmp_path: Path) -> None:
-    page = page_of(make_study(tmp_path / "out", ["raster", "spiral"]))
+def test_only_the_differences_between_recipes_are_listed(two_runs: Page) -> None:
+    page = two_runs
     assert page.row("seed") == ["seed", "0", "1"]
     with pytest.raises(StopIteration):
         page.row("num_steps")
 
 
-def test_one_experiment_is_compared_with_nothing(tmp_path: Path) -> None:
-    assert "recipes differ" not in page_of(make_study(tmp_path / "out", ["raster"])).text
+def test_one_experiment_is_compared_with_nothing(one_run: Page) -> None:
+    assert "recipes differ" not in one_run.text
 
 
-def test_a_card_says_what_is_shared_once_and_each_experiment_s_own_apart(tmp_path: Path) -> None:
-    text = page_of(make_study(tmp_path / "out", ["raster", "spiral"])).text
+def test_a_card_says_what_is_shared_once_and_each_experiment_s_own_apart(two_runs: Page) -> None:
+    text = two_runs.text
     assert text.count("learning rates 0.0001, 0.001") == 1
     assert "Only raster order raster Only spiral order spiral" in text
 
 
-def test_scores_lead_to_their_cards(tmp_path: Path) -> None:
-    source = page_of(make_study(tmp_path / "out", ["raster"], evaluations=["retrieval"])).source
+def test_scores_lead_to_their_cards(one_run: Page) -> None:
+    source = one_run.source
     links = re.findall(r'href="#((?:probe|evaluation)-[^"]+)"', source)
     assert links == ["probe-linear", "evaluation-retrieval"]
     assert all(f'<h3 id="{link}">' in source for link in links)
 
 
-def test_evaluations_have_cards_too(tmp_path: Path) -> None:
-    text = page_of(make_study(tmp_path / "out", ["raster"], evaluations=["retrieval"])).text
+def test_evaluations_have_cards_too(one_run: Page) -> None:
+    text = one_run.text
     assert "Probe: linear" in text
     assert "Evaluation: retrieval" in text
 
@@ -226,7 +238,7 @@ def test_a_damaged_summary_is_an_error(tmp_path: Path) -> None:
 
 def test_evaluations_stand_beside_chance_and_the_paper_and_what_was_not_run_says_so(tmp_path: Path) -> None:
     scores = ["zero_shot/top1", "zero_shot/top5", "retrieval/image_to_text@5"]
-    page = page_of(make_study(tmp_path / "out", ["cap"], evaluations=scores))
+    page = page_of(make_study(tmp_path / "out", ["cap"], evaluations=scores, pictured=False))
     assert page.row("zero_shot/top5") == ["zero_shot/top5", "25.0 ± 6.0", "30.0", "200", "–"]
     assert page.row("retrieval/image_to_text@5") == ["retrieval/image_to_text@5", "25.0 ± 6.0", "30.0", "200", "90.0"]
     assert page.row("not run") == ["not run", "vqav2"]
@@ -234,23 +246,26 @@ def test_evaluations_stand_beside_chance_and_the_paper_and_what_was_not_run_says
 
 
 def test_names_of_scores_may_be_broken_where_words_end_and_nowhere_else(tmp_path: Path) -> None:
-    source = page_of(make_study(tmp_path / "out", ["cap"], evaluations=["<i>/image_to@1"])).source
+    source = page_of(make_study(tmp_path / "out", ["cap"], evaluations=["<i>/image_to@1"], pictured=False)).source
     assert "&lt;i&gt;/<wbr>image_<wbr>to@1</a>" in source
 
 
 def test_runs_that_differ_in_their_seed_alone_have_a_row_per_score(tmp_path: Path) -> None:
     names = ["cap-seed-0", "cap-seed-1"]
-    page = page_of(make_study(tmp_path / "out", names, evaluations=["recall"], only_seeds_differ=True))
+    page = page_of(make_study(tmp_path / "out", names, evaluations=["recall"], only_seeds_differ=True, pictured=False))
     assert page.row("cap-seed-*") == ["cap-seed-*", "linear", "2", "79.5", "79.0–80.0", "–"]
     assert "recall 2 25.0 25.0–25.0 0.8 x chance" in page.text
 
 
 def test_runs_of_which_each_has_its_own_recipe_are_no_seeds(tmp_path: Path) -> None:
-    assert "x chance" not in page_of(make_study(tmp_path / "out", ["raster", "spiral"], evaluations=["recall"])).text
+    assert (
+        "x chance"
+        not in page_of(make_study(tmp_path / "out", ["raster", "spiral"], evaluations=["recall"], pictured=False)).text
+    )
 
 
-def test_a_study_without_evaluations_has_no_table_of_them(tmp_path: Path) -> None:
-    assert "objective can do" not in page_of(make_study(tmp_path / "out", ["raster"])).text
+def test_a_study_without_evaluations_has_no_table_of_them(two_runs: Page) -> None:
+    assert "objective can do" not in two_runs.text
 
 
 def test_pictures_are_of_the_first_experiments_and_the_others_are_named(tmp_path: Path) -> None:
@@ -262,7 +277,7 @@ def test_pictures_are_of_the_first_experiments_and_the_others_are_named(tmp_path
 
 
 def test_curves_of_several_losses_say_which_is_which(tmp_path: Path) -> None:
-    out = make_study(tmp_path / "out", ["raster"])
+    out = make_study(tmp_path / "out", ["raster"], pictured=False)
     assert "Training loss: next_patch" not in page_of(out).text
     (out / "0" / "metrics.jsonl").write_text(json.dumps({"step": 0, "losses": {"text": 1.0, "image": 2.0}}) + "\n")
     assert "Training loss: text" in page_of(out).text
