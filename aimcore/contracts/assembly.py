@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from numbers import Integral
+from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 
+from aimcore.contracts.component import Component
 from aimcore.contracts.decoders import Decoded, DecoderModule
-from aimcore.contracts.errors import BrokenContract
+from aimcore.contracts.errors import AimcoreError, BrokenContract
 from aimcore.contracts.features import Features
 from aimcore.contracts.heads import HeadModule
+from aimcore.contracts.messages import unexpected
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.results import Loss
 from aimcore.contracts.trunks import Trunk, TrunkModule
@@ -47,10 +50,11 @@ def built_trunk(trunk: Trunk) -> TrunkModule:
     """The module of ``trunk``, which is judged whenever it is called.
 
     Raises:
-        BrokenContract: it is no TrunkModule, or lacks a size.
+        BrokenContract: its constructor raises an error of its own; or it is no TrunkModule, or lacks a size.
     """
-    module: Any = trunk.build()
     owner = f"trunk {trunk.name!r}"
+    with _Building(owner, trunk):
+        module: Any = trunk.build()
     if not isinstance(module, TrunkModule):
         raise BrokenContract(f"{owner}: build() must give a TrunkModule, got {_kind(module)}")
     for name, meaning in _SIZES.items():
@@ -67,10 +71,11 @@ def built_objective(objective: Objective, trunk: TrunkModule) -> ObjectiveModule
     """The module of ``objective`` on ``trunk``, which is judged whenever it is called.
 
     Raises:
-        BrokenContract: it is no ObjectiveModule, or does not say what its trunk is.
+        BrokenContract: its constructor raises an error of its own; or it is no ObjectiveModule, or has no trunk.
     """
-    module: Any = objective.build(trunk)
     owner = f"objective {objective.name!r}"
+    with _Building(owner, objective):
+        module: Any = objective.build(trunk)
     if not isinstance(module, ObjectiveModule):
         raise BrokenContract(f"{owner}: build(trunk) must give an ObjectiveModule, got {_kind(module)}")
     own = getattr(module, "trunk", None)
@@ -84,6 +89,23 @@ def built_objective(objective: Objective, trunk: TrunkModule) -> ObjectiveModule
         if isinstance(part, HeadModule | DecoderModule):
             part.register_forward_hook(lambda called, _, outputs: _judge_outputs(owner, called, outputs))
     return module
+
+
+class _Building:
+    """Turns an error of a plugin's own constructor into one that names the component, its plugin, and the cause."""
+
+    def __init__(self, owner: str, component: Component) -> None:
+        cls = type(component)
+        self._builder = f"{owner} of {cls.__module__.partition('.')[0]}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, AimcoreError):
+            raise BrokenContract(f"{self._builder} cannot be built: {unexpected(error)}") from error
 
 
 def judged_counts(module: ObjectiveModule, counts: Any) -> Mapping[str, int]:

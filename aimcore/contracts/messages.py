@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 _MOST_COUNTS = 6
 _LONGEST = 200
@@ -90,6 +92,14 @@ def _pieces(value: object) -> Iterator[str]:
         yield f"a whole number of {value.bit_length()} bits"  # Python refuses to write the longest ones
     else:
         yield repr(value)
+
+
+def unexpected(error: Exception) -> str:
+    """An error that nobody expected, and the line that raised it, or that called torch if torch raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "torch" not in Path(frame.filename).parts]
+    places = [f" ({frame.filename}, line {frame.lineno})" for frame in (own or frames)[-1:]]
+    return f"{type(error).__name__}: {error}{''.join(places)}"
 
 
 def counted(counts: Iterable[tuple[str, int]]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
 
-from aimcore.contracts.errors import Problem
 from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.results import Score
@@ -27,22 +26,6 @@ class Evaluated:
     """How each was measured, by its title: plain values for a JSON file."""
     unread: Mapping[str, Collection[int]] = attrs.field(factory=dict)
     """Images that this process could not read: places in the source, by its field of the experiment's data."""
-
-
-def evaluation_problems(experiment: Experiment) -> Iterator[Problem]:
-    """Yield, with their paths, why evaluations of ``experiment`` cannot be done; no source is opened."""
-    titles = [evaluation.title for evaluation in experiment.evaluations]
-    for number, evaluation in enumerate(experiment.evaluations):
-        path = f"evaluations.{number}"
-        if evaluation.title in titles[:number]:
-            yield Problem(path, f"two evaluations are called {evaluation.title!r}: scores are kept by that name")
-        yield from (Problem(path, text) for text in evaluation.problems_with(experiment.objective))
-
-
-def evaluation_data_problems(material: OpenEvaluationData) -> Iterator[Problem]:
-    """Yield why they cannot be done on this data."""
-    for number, evaluation in enumerate(material.experiment.evaluations):
-        yield from (Problem(f"evaluations.{number}", text) for text in evaluation.problems_with_data(material))
 
 
 def evaluate(experiment: Experiment, module: ObjectiveModule, material: OpenEvaluationData | None = None) -> Evaluated:

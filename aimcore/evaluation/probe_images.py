@@ -82,7 +82,7 @@ def open_probe_images(
 
     Raises:
         InvalidValue: no labels or no class names, a test source of other classes than the training source, or a
-            training source without two images of a class for probes that hold some out, or two probes of one name.
+            training source without two images of a class for probes that hold some out.
         AimcoreError: a source is not there.
     """
     train_source, test_source = probe_sources(experiment)
@@ -91,7 +91,7 @@ def open_probe_images(
     data = experiment.data
     train_path = "data.train" if data.probe_train is None else "data.probe_train"
     test_path = "data.validation" if data.probe_test is None else "data.probe_test"
-    problems = [*_same_names(experiment), *_unlabelled(train_path, train_source, images.train)]
+    problems = list(_unlabelled(train_path, train_source, images.train))
     problems += _unlabelled(test_path, test_source, images.test)
     if not problems and tuple(images.train.class_names) != tuple(images.test.class_names):
         problems.append(Problem(test_path, _other_classes(train_path, images)))
@@ -100,12 +100,6 @@ def open_probe_images(
     if problems:
         raise InvalidValue(f"Experiment {experiment.name!r}", problems)
     return images
-
-
-def _same_names(experiment: Experiment) -> Iterable[Problem]:
-    names = [probe.name for probe in experiment.probes]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield Problem("probes", f"two probes are called {name!r}: scores are kept by name, so use one per experiment")
 
 
 def _unlabelled(path: str, source: Source, images: OpenSource) -> Iterable[Problem]:

@@ -71,8 +71,8 @@ def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] 
         opened: opens a source, or knows that it is open.
 
     Raises:
-        InvalidValue: no labels, no class names, or other classes in the test source than in the training source; two
-            probes of one name; or a probe of blocks that the trunk has not.
+        InvalidValue: no labels, no class names, or other classes in the test source than in the training source; or a
+            probe of blocks that the trunk does not have.
         AimcoreError: a source is not there.
     """
     if not experiment.probes:

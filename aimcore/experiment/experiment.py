@@ -59,7 +59,7 @@ class Experiment(Checked):
     ``"trunk.blocks.0"``, in which ``*`` stands for anything. What lies below a module belongs to it."""
 
     def problems(self) -> Iterable[Problem]:
-        """The parts must fit each other: abilities, grid, batch size."""
+        """The parts must fit each other: capabilities, grid, batch size."""
         yield from name_problems("name", self.name)
         yield from at_least("num_steps", self.num_steps, 1, self._most_steps)
         yield from at_least("log_every", self.log_every, 1, limits.STEPS)
@@ -69,18 +69,19 @@ class Experiment(Checked):
             yield Problem(f"schedule.{path}", message)
         if self.data.native is None and self.data.batch_size % self.engine.accumulation_steps:
             yield Problem("engine.accumulation_steps", f"must divide data.batch_size ({self.data.batch_size})")
-        yield from self._beginning_problems()
+        yield from self._initialization_problems()
+        yield from self._score_problems()
         yield from self._misfits()
 
     @property
     def _most_steps(self) -> int:
         return limits.STEPS if self.data.native is None else limits.NATIVE_STEPS
 
-    def _beginning_problems(self) -> Iterable[Problem]:
+    def _initialization_problems(self) -> Iterable[Problem]:
         if self.branch is None:
             return
         if self.initial_weights is not None:
-            yield Problem("branch", "goes without initial_weights: a run begins with the one or the other")
+            yield Problem("branch", "cannot be combined with initial_weights: a run begins with one of them")
         if self.branch.step >= self.num_steps:
             yield Problem(
                 "branch.step",
@@ -89,6 +90,18 @@ class Experiment(Checked):
             )
         if self.branch.experiment == self.name:
             yield Problem("branch.experiment", "must be another experiment than this one")
+
+    def _score_problems(self) -> Iterable[Problem]:
+        """Scores are kept by the names of probes and the titles of evaluations."""
+        names = [probe.name for probe in self.probes]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield Problem("probes", f"two probes are called {name!r}: scores are kept by name, so use one of each")
+        titles = [evaluation.title for evaluation in self.evaluations]
+        for number, title in enumerate(titles):
+            if title in titles[:number]:
+                yield Problem(
+                    f"evaluations.{number}", f"two evaluations are called {title!r}: scores are kept by that name"
+                )
 
     def _misfits(self) -> Iterable[Problem]:
         yield from capability_problems(self.objective, self.trunk)

@@ -1,4 +1,4 @@
-"""When a run may leave another one: if that one is what it would have been itself, up to there."""
+"""When a run may continue another one: both have the same settings and rates up to the branch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ OF_ITS_OWN = frozenset(
         "probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations",
     }
 )  # fmt: skip
-"""In what a branch may differ from the run it leaves. (Initial weights: a branch has none, the other run may.)"""
+"""Fields in which a branch may differ from the run it continues. (A branch has no initial weights, that run may.)"""
 
 
-def branch_problems(experiment: Experiment, branch: Branch, other: Experiment) -> Iterator[Problem]:
-    """Why ``experiment`` is not what ``other`` would have become: other settings, rates, or no checkpoint there."""
+def continuation_problems(experiment: Experiment, branch: Branch, other: Experiment) -> Iterator[Problem]:
+    """Yield why ``experiment`` cannot continue ``other``: other settings, other rates, or no checkpoint there."""
     differing = ", ".join(_differing(other, experiment))
     if differing:
         yield Problem(
-            "branch", f"must be equal to {other.name!r} but for its schedule and length; differs in {differing}"
+            "branch", f"must be equal to {other.name!r} except for its schedule and length; differs in {differing}"
         )
     step, every = branch.step, other.checkpoint_every
     if step > other.num_steps:
@@ -35,7 +35,7 @@ def branch_problems(experiment: Experiment, branch: Branch, other: Experiment) -
         saves = "at its end" if every is None else f"every {every} steps and at its end ({other.num_steps})"
         yield Problem("branch.step", f"{other.name!r} has no checkpoint at step {step}: it saves {saves}")
     if other.branch is not None and step <= other.branch.step:
-        yield Problem("branch.step", f"{other.name!r} is a branch itself, and begins at step {other.branch.step}")
+        yield Problem("branch.step", f"{other.name!r} is a branch too, and begins at step {other.branch.step}")
     rates = _first_difference(experiment, other, min(step, other.num_steps))
     if rates is not None:
         yield Problem(
@@ -46,7 +46,7 @@ def branch_problems(experiment: Experiment, branch: Branch, other: Experiment) -
 
 
 def _differing(other: Experiment, experiment: Experiment) -> Iterator[str]:
-    """Where the two differ although they must not, each with both values."""
+    """Fields that differ and must not, each with both values."""
     fields = [field.name for field in attrs.fields(cast(Any, Experiment)) if field.name not in OF_ITS_OWN]
     if all(getattr(other, name) == getattr(experiment, name) for name in fields):
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from loguru import logger
 
@@ -28,15 +28,6 @@ def left_out_of(data: Data, opened: Callable[[Source], OpenSource]) -> LeftOut:
     given = {field: getattr(data, field) for field in _FIELDS}
     found = {field: dict(opened(source).left_out) for field, source in given.items() if source is not None}
     return {field: counts for field, counts in found.items() if counts}
-
-
-def left_out_problems(opened: OpenSource) -> Iterator[str]:
-    """Why ``left_out`` of a plugin's source cannot be kept in a summary."""
-    counts: object = opened.left_out
-    if not isinstance(counts, Mapping) or not all(
-        isinstance(reason, str) and type(count) is int and count >= 0 for reason, count in counts.items()
-    ):
-        yield f"left_out of {type(opened).__name__} must be {{reason: count}}, with counts from 0, got {counts!r:.80}"
 
 
 def unreadable_of(num_train: int, num_validation: int) -> LeftOut | None:

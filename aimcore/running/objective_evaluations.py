@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-from aimcore.contracts.errors import Problem
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.contracts.sources import OpenSource, Source
 from aimcore.engine import TrainingEngine, build_module
-from aimcore.evaluation.evaluation_data import OpenEvaluationData
-from aimcore.evaluation.objective_scores import Evaluated, evaluate, evaluation_data_problems, evaluation_problems
+from aimcore.evaluation.objective_scores import Evaluated, evaluate
 from aimcore.experiment import Experiment
 from aimcore.running.summary import EvaluationSummary
 
@@ -30,18 +25,6 @@ def whole_module(experiment: Experiment, engine: TrainingEngine) -> ObjectiveMod
     module = build_module(experiment)
     module.load_state_dict(engine.full_state_dict())
     return module.to(engine.world.device)
-
-
-def problems_of_evaluations(experiment: Experiment) -> Iterator[Problem]:
-    """Yield why evaluations do not fit the objective, or each other."""
-    if experiment.evaluations:
-        yield from evaluation_problems(experiment)
-
-
-def problems_of_evaluation_data(experiment: Experiment, opened: Callable[[Source], OpenSource]) -> Iterator[Problem]:
-    """Yield why evaluations do not fit the data, whose sources ``opened`` opens."""
-    if experiment.evaluations:
-        yield from evaluation_data_problems(OpenEvaluationData.of(experiment, opened=opened))
 
 
 def summaries_of(evaluated: Evaluated | None) -> dict[str, EvaluationSummary] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from operator import methodcaller
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +14,15 @@ from aimcore import recipe
 from aimcore.contracts.errors import InvalidValue, RecipeError, RunFolderError
 from aimcore.engine import build_module
 from aimcore.evaluation.objective_scores import Evaluated, evaluate
-from aimcore.evaluation.probing import ProbeScore, check_probes, probe_experiment
+from aimcore.evaluation.probing import ProbeScore, probe_experiment
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RunFolder, StudyFolder
 from aimcore.recipe.difference import differences_between
 from aimcore.running.experiment_run import probe_summary
 from aimcore.running.folder_lock import locked
 from aimcore.running.left_out import joined, not_evaluated, unread_by_probes
-from aimcore.running.objective_evaluations import problems_of_evaluation_data, problems_of_evaluations, summaries_of
-from aimcore.running.preflight import cache_problems
+from aimcore.running.objective_evaluations import summaries_of
+from aimcore.running.preflight import check_measuring
 from aimcore.running.processes import world_size
 from aimcore.running.summary import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
 from aimcore.running.trained_model import Trained, experiment_of, load_trained
@@ -67,7 +66,7 @@ def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str |
     with locked(run.parent, also_free=[run]):
         summary, entry = _entry(path, recorded)  # another process may have written it during the checks
         experiment = _with_missing(experiment, recorded, entry)
-        _check(experiment, features_cache)
+        check_measuring(experiment, features_cache=features_cache)
         trained = load_trained(run, recorded)
         logger.info("{}: probing the frozen trunk", experiment.name)
         scores, evaluated = _measure(experiment, trained, features_cache)
@@ -123,18 +122,6 @@ def _with_missing(experiment: Experiment, recorded: Experiment, entry: Experimen
         message = """there are none: name some, for example --set 'probes=["linear"]'"""
         raise InvalidValue(f"Experiment {experiment.name!r}", [("probes", message)])
     return wanted
-
-
-def _check(experiment: Experiment, features_cache: str | None) -> None:
-    """All that can be known to fail, before weights are loaded."""
-    problems = [
-        *problems_of_evaluations(experiment),
-        *problems_of_evaluation_data(experiment, methodcaller("open")),
-        *cache_problems(features_cache),
-    ]
-    if problems:
-        raise InvalidValue(f"Experiment {experiment.name!r}", problems)
-    check_probes(experiment)
 
 
 def _measure(

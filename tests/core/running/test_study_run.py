@@ -12,6 +12,7 @@ from aimcore.contracts.errors import RunFailed, RunFolderError
 from aimcore.io.run_folder import RunFolder
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
+from aimcore.running.preflight import Check
 from aimcore.running.study_run import check_folder, default_folder, run_study
 from aimcore_objectives import Classification
 from aimcore_probes import KNNProbe
@@ -231,7 +232,8 @@ def test_a_failure_is_a_warning_from_python(make_experiment: Any, training: Any,
 
 def test_an_experiment_is_checked_once(make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
-    monkeypatch.setattr("aimcore.running.preflight._problems_of", lambda one, *_: checked.append(one.name) or ())
+    spy = Check("spy", "notes what is checked", lambda one: checked.append(one.experiment.name) or ())
+    monkeypatch.setattr("aimcore.running.preflight.CHECKS", (spy,))
     run_study(make_study("one", "two"), tmp_path, scale="smoke")
     assert checked == ["one", "two"]
 

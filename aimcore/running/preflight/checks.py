@@ -1,0 +1,198 @@
+"""The ordered list of checks, and how one is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+import attrs
+
+from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
+from aimcore.contracts.messages import unexpected
+from aimcore.running.preflight import data_checks, part_checks, run_checks
+from aimcore.running.preflight.subject import Subject
+
+Reads = Literal["values", "files", "data"]
+COSTS: tuple[Reads, ...] = ("values", "files", "data")
+"""What checks read, cheapest first. Those that read data are not part of a dry run."""
+
+
+@attrs.frozen
+class Check:
+    """Something that must hold before a run begins."""
+
+    name: str
+    purpose: str
+    """What holds where there is no problem."""
+    problems: Callable[[Subject], Iterable[Problem]]
+    """Yields problems, or raises an AimcoreError that is one."""
+    reads: Reads = "values"
+    path: str = ""
+    """The field that errors which are raised belong to."""
+    after: tuple[str, ...] = ()
+    """Checks that must have found nothing in the experiment: without what they check, this one cannot be made."""
+    of_study: bool = False
+    """Whether it is made once for the whole study."""
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "recipe",
+        "The experiment's recipe gives an equal experiment back.",
+        lambda one: part_checks.recipe_problems(one.experiment),
+    ),
+    Check(
+        "batches",
+        "Each step divides over processes and micro-batches.",
+        lambda one: part_checks.batch_problems(
+            one.experiment.data, one.world_size, one.experiment.engine.accumulation_steps
+        ),
+        path="data",
+    ),
+    Check(
+        "trackers",
+        "No two runs write their metrics to the same place.",
+        lambda one: run_checks.tracker_problems(one.experiment, one.study.experiments),
+    ),
+    Check(
+        "evaluations",
+        "The objective has the capabilities that the evaluations require.",
+        lambda one: part_checks.evaluation_problems(one.experiment.evaluations, one.experiment.objective),
+    ),
+    Check(
+        "features_cache",
+        "Features can be kept at the given URL.",
+        lambda one: run_checks.cache_problems(one.features_cache),
+        path="features_cache",
+        of_study=True,
+    ),
+    Check(
+        "vocabulary",
+        "The tokenizer's file is there and unchanged, and the context has room for text.",
+        lambda one: part_checks.vocabulary_problems(one.experiment.objective),
+        reads="files",
+    ),
+    Check(
+        "modules",
+        "Trunk and objective can be built, with a possible number of parameters.",
+        lambda one: part_checks.module_problems(lambda: one.module),
+        reads="files",
+        after=("vocabulary",),
+    ),
+    Check(
+        "frozen",
+        "The names in `frozen` are those of parameters, and others are left to train.",
+        lambda one: part_checks.frozen_problems(one.module, one.experiment.frozen),
+        reads="files",
+        after=("vocabulary", "modules"),
+    ),
+    Check(
+        "initial_weights",
+        "The file of initial weights is there and unchanged, and fits trunk or objective.",
+        lambda one: part_checks.weight_problems(one.experiment, one.module),
+        reads="files",
+        path="initial_weights",
+        after=("vocabulary", "modules"),
+    ),
+    Check(
+        "branch",
+        "The run that is continued has the same settings and rates up to the branch, and a checkpoint there.",
+        lambda one: run_checks.branch_problems(one.experiment, one.study, one.out),
+        reads="files",
+        path="branch",
+    ),
+    Check(
+        "earlier_weights",
+        "The run whose weights training begins with comes earlier or has ended, and its weights fit.",
+        lambda one: run_checks.earlier_weight_problems(one.experiment, one.module, one.study, one.out),
+        reads="files",
+        path="initial_weights",
+        after=("vocabulary", "modules"),
+    ),
+    Check(
+        "sources",
+        "Every source opens and has images, and counts what it leaves out.",
+        lambda one: data_checks.source_problems(one.experiment.data, one.opened),
+        reads="data",
+    ),
+    Check(
+        "captions",
+        "An objective that reads text is trained and validated on images with captions.",
+        lambda one: data_checks.caption_problems(one.experiment.objective, one.experiment.data, one.opened),
+        reads="data",
+        after=("sources",),
+    ),
+    Check(
+        "labels",
+        "The training and validation data hold what the objective needs, such as labels of its classes.",
+        lambda one: data_checks.objective_problems(one.experiment.objective, one.experiment.data, one.opened),
+        reads="data",
+        after=("sources",),
+    ),
+    Check(
+        "evaluation_data",
+        "The data hold what the evaluations measure on.",
+        lambda one: data_checks.evaluation_problems(one.experiment, one.opened),
+        reads="data",
+        after=("sources",),
+    ),
+    Check(
+        "probes",
+        "Probes have labelled images of the same classes to train and be tested on, and read blocks that exist.",
+        lambda one: data_checks.probe_problems(one.experiment, one.opened),
+        reads="data",
+        after=("sources",),
+    ),
+)
+"""All checks, in order of cost. ``docs/preflight.md`` has the same list."""
+
+MEASURING = frozenset({"evaluations", "features_cache", "sources", "evaluation_data", "probes"})
+"""The checks of what is measured after training."""
+
+
+@attrs.define
+class Findings:
+    """What checks found in one experiment."""
+
+    problems: list[Problem] = attrs.field(factory=list)
+    causes: list[Exception] = attrs.field(factory=list)
+    """Errors that no check expects: faults of plugins, or of this package."""
+
+    @classmethod
+    def of(cls, subject: Subject, checks: Sequence[Check]) -> Findings:
+        """Run ``checks`` on ``subject`` in turn, without those of the data in a dry run."""
+        findings, failed = cls(), set[str]()
+        for check in checks:
+            if failed.intersection(check.after) or (check.reads == "data" and subject.sources is None):
+                continue
+            before = len(findings.problems)
+            with _Reporting(check, findings):
+                findings.problems += check.problems(subject)
+            if len(findings.problems) > before:
+                failed.add(check.name)
+        return findings
+
+
+class _Reporting:
+    """Turns what a check raises into problems: a plugin's code may raise anything, and the other checks go on."""
+
+    def __init__(self, check: Check, findings: Findings) -> None:
+        self._check = check
+        self._findings = findings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        path, problems = self._check.path, self._findings.problems
+        if isinstance(error, InvalidValue):
+            problems += [Problem(".".join(filter(None, (path, below))), text) for below, text in error.problems]
+        elif isinstance(error, AimcoreError):
+            problems.append(Problem(path, str(error)))
+        elif isinstance(error, Exception):
+            problems.append(Problem(path, f"the check {self._check.name!r} ended with {unexpected(error)}"))
+            self._findings.causes.append(error)
+        return error is None or isinstance(error, Exception)

@@ -1,0 +1,76 @@
+"""Checks of an experiment's parts: values, vocabularies, and files of weights. No data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from aimcore.contracts.errors import AimcoreError, Problem
+from aimcore.contracts.evaluations import Evaluation
+from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.data.sampling import require_even_batches
+from aimcore.engine.freezing import problems_of
+from aimcore.engine.initial_weights import check_weights
+from aimcore.experiment import Data, Experiment
+from aimcore.recipe import checked
+
+
+def recipe_problems(experiment: Experiment) -> Iterable[Problem]:
+    """Raise if the recipe of ``experiment`` does not give it back, as where a component is of no plugin.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    checked(experiment)
+    return ()
+
+
+def batch_problems(data: Data, world_size: int, accumulation_steps: int) -> Iterable[Problem]:
+    """Raise if a step does not divide over processes and micro-batches.
+
+    Raises:
+        InvalidValue: it does not; the message names numbers that do.
+    """
+    require_even_batches(data, world_size, accumulation_steps)
+    return ()
+
+
+def evaluation_problems(evaluations: Sequence[Evaluation], objective: Objective) -> Iterator[Problem]:
+    """Yield why ``evaluations`` cannot measure what ``objective`` trains."""
+    for number, evaluation in enumerate(evaluations):
+        yield from (Problem(f"evaluations.{number}", text) for text in evaluation.problems_with(objective))
+
+
+def vocabulary_problems(objective: Objective) -> Iterator[Problem]:
+    """Yield why the objective's tokenizer cannot be used: no vocabulary, another than recorded, no room for text."""
+    if objective.text is not None:
+        tokenizer, context_length = objective.text
+        try:
+            tokenizer.encode([""], context_length)
+        except AimcoreError as error:
+            yield Problem("objective.tokenizer", str(error))
+
+
+def module_problems(build: Callable[[], ObjectiveModule]) -> Iterable[Problem]:
+    """Raise if ``build`` cannot make the modules of trunk and objective, or with too many parameters.
+
+    Raises:
+        AimcoreError: it cannot.
+    """
+    build()
+    return ()
+
+
+def frozen_problems(module: ObjectiveModule, frozen: Sequence[str]) -> Iterable[Problem]:
+    """Yield names in ``frozen`` that no parameter has, and whether nothing is left to train."""
+    return problems_of(module, frozen)
+
+
+def weight_problems(experiment: Experiment, module: ObjectiveModule) -> Iterable[Problem]:
+    """Raise if the file of initial weights is missing, was changed, or does not fit ``module``.
+
+    Raises:
+        AimcoreError: it is.
+    """
+    if experiment.initial_weights is not None and experiment.initial_weights.url is not None:
+        check_weights(experiment, module)
+    return ()

@@ -1,0 +1,138 @@
+"""Checks of an experiment among other runs: those it begins with, and those that write where it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
+from aimcore.contracts.messages import shown
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.engine.initial_weights import check_fit
+from aimcore.engine.module_building import module_on_meta
+from aimcore.engine.saved_checkpoints import end_weights
+from aimcore.engine.vocabularies import require_vocabulary, vocabulary
+from aimcore.evaluation.feature_cache import FeatureCache
+from aimcore.experiment import Branch, Experiment, Study, Weights
+from aimcore.io.run_folder import RECIPE_FILE, RunFolder, step_of
+from aimcore.running.branching import continuation_problems
+from aimcore.running.parents import recorded_experiment
+
+
+def tracker_problems(experiment: Experiment, experiments: Sequence[Experiment]) -> Iterator[Problem]:
+    """Yield trackers of ``experiment`` that would replace the metrics of one before them in ``experiments``."""
+    owners: dict[str, str] = {}
+    for other in experiments:
+        for number, tracker in enumerate(other.trackers):
+            path, place = f"{other.name}.trackers.{number}", tracker.destination(other.name)
+            if place is not None and owners.setdefault(place, path) != path and other is experiment:
+                hint = "give each run its own place, as by '{run}' in a url"
+                yield Problem(f"trackers.{number}", f"writes to {shown(place)}, as {owners[place]} does: {hint}")
+
+
+def cache_problems(url: str | None) -> Iterator[Problem]:
+    """Yield why features cannot be kept at ``url``: otherwise this would be found after training."""
+    if url is not None:
+        try:
+            FeatureCache(url)
+        except InvalidValue as error:
+            yield from (Problem("features_cache", message) for _, message in error.problems)
+
+
+def branch_problems(experiment: Experiment, study: Study, out: Path | None) -> Iterator[Problem]:
+    """Yield why ``experiment`` cannot continue the run that its branch names.
+
+    Args:
+        experiment: one of the study.
+        study: the study that is about to run.
+        out: the study's folder; None checks values alone.
+    """
+    branch = experiment.branch
+    if branch is None:
+        return
+    other = _earlier(branch.experiment, experiment, study, out)
+    if isinstance(other, Experiment):
+        yield from continuation_problems(experiment, branch, other)
+        yield from _missing_checkpoint(branch, study, out)
+    else:
+        yield Problem("branch.experiment", other)
+
+
+def earlier_weight_problems(
+    experiment: Experiment, module: ObjectiveModule, study: Study, out: Path | None
+) -> Iterator[Problem]:
+    """Yield why ``experiment`` cannot begin with the weights of the earlier experiment that it names.
+
+    Args:
+        experiment: one of the study.
+        module: its module, which may be on the meta device.
+        study: the study that is about to run.
+        out: the study's folder; None checks values alone.
+    """
+    weights = experiment.initial_weights
+    if weights is None or weights.experiment is None:
+        return
+    other = _earlier(weights.experiment, experiment, study, out)
+    if isinstance(other, Experiment):
+        yield from _misfits(experiment, module, other)
+        yield from _missing_weights(weights, study, out)
+    else:
+        yield Problem("initial_weights.experiment", other)
+
+
+def _earlier(name: str, experiment: Experiment, study: Study, out: Path | None) -> Experiment | str:
+    """The experiment called ``name``, earlier in the study or run before in ``out``; or why there is none."""
+    names = [one.name for one in study.experiments]
+    if name in names[: names.index(experiment.name)]:
+        return study.experiments[names.index(name)]
+    if name in names:
+        return f"{name!r} must come before {experiment.name!r} in the study"
+    if out is not None and (out / name / RECIPE_FILE).is_file():
+        return recorded_experiment(out / name)
+    left_out = {one.name: one for one in study.left_out}
+    if name in left_out and out is None:
+        return left_out[name]
+    if name in left_out:
+        return f"{out} holds no run of {name!r}: run it too (--only {name}), or --resume where it was run"
+    return (
+        f"no experiment called {name!r} is earlier in the study ({', '.join(names)}), nor was one run in "
+        f"{out or 'its folder'}: run the whole study, or give the folder it was run in, by --out DIR --resume"
+    )
+
+
+def _missing_checkpoint(branch: Branch, study: Study, out: Path | None) -> Iterator[Problem]:
+    """A checkpoint that does not exist, and that the other run will not save any more."""
+    if out is None:
+        return
+
+    steps = sorted(map(step_of, RunFolder(out / branch.experiment).complete_checkpoints()))
+    there = ", ".join(map(str, steps)) or "none"
+    is_run = any(one.name == branch.experiment for one in study.experiments)
+    if branch.step not in steps and (not is_run or (steps and steps[-1] > branch.step)):
+        yield Problem(
+            "branch.step",
+            f"{out / branch.experiment} holds no checkpoint of step {branch.step} (of these steps: {there}): it was "
+            "saved before a branch needed it, or has not come so far; "
+            + ("run it again in another --out" if is_run else f"run it too (--only {branch.experiment})"),
+        )
+
+
+def _misfits(experiment: Experiment, module: ObjectiveModule, other: Experiment) -> Iterator[Problem]:
+    """Weights that the other run will have and this one cannot take; found without weights in memory."""
+    try:
+        check_fit(experiment, module, module_on_meta(other).state_dict())
+        require_vocabulary(experiment, vocabulary(other))
+    except AimcoreError as error:
+        yield Problem("initial_weights", str(error))
+
+
+def _missing_weights(weights: Weights, study: Study, out: Path | None) -> Iterator[Problem]:
+    """Weights of a run that is not part of what runs now and did not end."""
+    if out is None or any(one.name == weights.experiment for one in study.experiments):
+        return
+
+    try:
+        end_weights(out, cast(str, weights.experiment))
+    except AimcoreError as error:
+        yield Problem("initial_weights.experiment", str(error))
