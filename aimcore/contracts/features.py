@@ -14,8 +14,11 @@ from torch import Tensor
 
 from aimcore.contracts.images import reorder
 
-Ability = Literal["causal", "prefix", "order", "hide", "native", "embeddings"]
-"""What a trunk can do beyond reading a uniform batch bidirectionally in raster order."""
+Ability = Literal["causal", "prefix", "order", "subset", "hide", "native", "embeddings"]
+"""What a trunk can do beyond reading a uniform batch bidirectionally in raster order.
+
+Plugins may add abilities of their own, by any other names: an objective that needs one runs on trunks that have it.
+"""
 
 
 @attrs.frozen(eq=False)
@@ -46,6 +49,9 @@ class Reading:
     """How a trunk reads images.
 
     ``order_BN``: raster index of the patch read at each step (a permutation per image, padding last); None is raster.
+    A trunk with the ability ``"subset"`` also reads fewer steps than there are patches: those that ``order_BN`` does
+    not name are not read at all, and have no token (the visible patches of arXiv:2111.06377, the context of
+    arXiv:2301.08243). Rows of different lengths are filled up with any indices, where ``attention.valid_BN`` is False.
     ``hidden_BN``: True (in raster order) where the mask token replaces the content of a patch. ``layers``: indices of
     the blocks whose raw outputs are wanted.
     """
@@ -53,7 +59,7 @@ class Reading:
     attention: Attention = BIDIRECTIONAL
     """Who may see whom."""
     order_BN: Tensor | None = None
-    """Raster index of the patch read at each step."""
+    """Raster index of the patch read at each step; with ``"subset"`` of a part of the patches."""
     hidden_BN: Tensor | None = None
     """True where the mask token is read, in raster order."""
     layers: tuple[int, ...] = ()

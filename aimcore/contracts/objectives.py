@@ -21,7 +21,10 @@ from aimcore.contracts.tokenizers import TextTokenizer
 from aimcore.contracts.trunks import TrunkModule
 
 Skill = Literal["embed", "caption"]
-"""What modules of an objective can do once trained: embed images and texts in one space, or caption images."""
+"""What modules of an objective can do once trained: embed images and texts in one space, or caption images.
+
+Plugins may add skills of their own, by any other names, for evaluations of their own.
+"""
 
 
 class Objective(Component, ABC):
@@ -46,12 +49,12 @@ class Objective(Component, ABC):
         return None
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def needs(self) -> frozenset[Ability | str]:
         """What it asks of a trunk; compared with :attr:`Trunk.can` before anything is built."""
         return frozenset()
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def can(self) -> frozenset[Skill | str]:
         """What its module can do besides giving losses."""
         return frozenset()
 

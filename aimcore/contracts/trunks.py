@@ -20,7 +20,7 @@ class Trunk(Component, ABC):
     role: ClassVar[str] = "trunks"
 
     @property
-    def can(self) -> frozenset[Ability]:
+    def can(self) -> frozenset[Ability | str]:
         """What it can read beyond a uniform batch, bidirectionally, in raster order."""
         return frozenset()
 

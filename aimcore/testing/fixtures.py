@@ -74,8 +74,8 @@ def part_of(batch: Batch, first: int, last: int) -> Batch:
     )
 
 
-def changed_patch(patches_BNF: Tensor, patch: int) -> Tensor:
-    """The patches with one changed in every image, in raster order."""
+def changed_patch(patches_BNF: Tensor, patch: int | slice) -> Tensor:
+    """The patches with one of them (or several) changed in every image, in raster order."""
     changed = patches_BNF.clone()
     # Reversing and stretching changes a patch's mean, variance and shape, so that every kind of target moves.
     changed[:, patch] = 2 * changed[:, patch].flip(-1) + 1

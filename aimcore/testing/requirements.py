@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from aimcore.contracts.randomness import seed_torch
 
 TOLERANCE = 1e-10
 """Float64 numbers that differ by less are the same: real dependences of random networks are orders larger."""
+
+_ALMOST = 0.8
+"""Similarity (difflib's ratio, at most 1) from which a name is taken for a misspelling of a known one."""
 
 FAULTS = (
     ArithmeticError, AttributeError, LookupError, NameError, NotImplementedError, OSError, RuntimeError, TypeError,
@@ -33,16 +37,23 @@ def require(holds: bool | Tensor, message: str) -> None:
 
 
 def require_names(field: str, given: object, known: Iterable[str], what: str) -> None:
-    """Fail a check unless ``given`` is a frozenset of names that are ``known``.
+    """Fail a check unless ``given`` is a frozenset of names that are ``known`` or a plugin's own.
 
     Raises:
-        AssertionError: it is something else, which sets cannot be compared with, or holds other names.
+        AssertionError: it is something else, which sets cannot be compared with, or a name is almost a known one.
     """
     __tracebackhide__ = True
     names = sorted(known)
     require(isinstance(given, frozenset), f"{field} must be a frozenset, got {given!r}: write frozenset({{...}})")
-    unknown = sorted(given - set(names)) if isinstance(given, frozenset) else []
-    require(not unknown, f"{field} names {unknown}; {what} are {names}")
+    assert isinstance(given, frozenset)
+    require(all(isinstance(name, str) for name in given), f"{field} must hold text, got {given!r}")
+    for name in sorted(given - set(names)):
+        near = get_close_matches(name, names, n=1, cutoff=_ALMOST)
+        require(
+            not near,
+            f"{field} names {name!r}, which is almost {near}: {what} of the core are {names}. Write that, or give one "
+            "of your own another name",
+        )
 
 
 @contextmanager

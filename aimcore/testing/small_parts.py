@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 import attrs
 import torch
@@ -21,8 +22,8 @@ from aimcore.modeling.attention import mask_of
 from aimcore.modeling.layers import MaskToken, TransformerBlock
 from aimcore.modeling.positions import sincos_positions
 
-ABILITIES: frozenset[Ability] = frozenset({"causal", "prefix", "order", "hide", "native", "embeddings"})
-"""All that a trunk may be able to do."""
+ABILITIES: frozenset[Ability] = frozenset(get_args(Ability))
+"""All abilities that the core knows."""
 
 
 @component("stand_in")
@@ -79,7 +80,10 @@ class StandInTrunkModule(TrunkModule):
 
     def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
         """The attention asked for, without padding."""
-        return attrs.evolve(reading.attention, valid_BN=valid_BN) if images.is_padded else reading.attention
+        if not images.is_padded:
+            return reading.attention
+        asked_BN = reading.attention.valid_BN
+        return attrs.evolve(reading.attention, valid_BN=valid_BN if asked_BN is None else valid_BN & asked_BN)
 
 
 @component("stand_in")

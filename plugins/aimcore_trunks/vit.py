@@ -98,7 +98,7 @@ class ViT(Trunk):
         """All capabilities, except: "hide" requires the mask token, and "native" requires sine-cosine positions."""
         hide: frozenset[Ability] = frozenset({"hide"}) if self.mask_token else frozenset()
         native: frozenset[Ability] = frozenset({"native"}) if self.positions == "sincos" else frozenset()
-        return frozenset[Ability]({"causal", "prefix", "order", "embeddings"}) | hide | native
+        return frozenset[Ability]({"causal", "prefix", "order", "subset", "embeddings"}) | hide | native
 
     @property
     def hidden_width(self) -> int:
@@ -202,14 +202,15 @@ class ViTModule(TrunkModule):
         init_linears(self.blocks)  # Xavier uniform, as in both papers' training code
 
     def forward(self, images: Images, reading: Reading) -> Features:
-        """Return the features of ``images``, in reading order.
+        """Return the features of ``images``, in reading order. Only patches in ``reading.order_BN`` have tokens.
 
         Raises:
             ValueError: learned positions do not fit the images' grid, or patches are masked without a mask token.
         """
         tokens_BND = self._embed(images, reading.hidden_BN)  # from [B, N, F], in raster order
         # Positions are added before this line, so a token keeps the position of its patch in every reading order.
-        tokens_BND = reorder(tokens_BND, reading.order_BN)  # in reading order from here on
+        # In reading order from here on. A shorter order leaves patches out: N is the number that is read.
+        tokens_BND = reorder(tokens_BND, reading.order_BN)
         valid_BN = reorder(images.valid_BN, reading.order_BN)
         mask = self._mask(images, reading, valid_BN)  # [B or 1, 1, N, N], or None if every query sees every key
         outputs = {}
@@ -254,10 +255,11 @@ class ViTModule(TrunkModule):
         return tokens_BND.to(self.patch_embedding.linear.weight.dtype)
 
     def _mask(self, images: Images, reading: Reading, valid_BN: Tensor) -> Mask:
+        asked_BN = reading.attention.valid_BN
+        if images.is_padded:
+            asked_BN = valid_BN if asked_BN is None else valid_BN & asked_BN
         attention = Attention(
-            causal=reading.attention.causal,
-            prefix_length_B=reading.attention.prefix_length_B,
-            valid_BN=valid_BN if images.is_padded else reading.attention.valid_BN,
+            causal=reading.attention.causal, prefix_length_B=reading.attention.prefix_length_B, valid_BN=asked_BN
         )
         return mask_of(attention, valid_BN.shape[1], images.patches_BNF.device)
 

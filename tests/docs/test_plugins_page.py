@@ -136,7 +136,7 @@ def test_every_documented_command_works_on_the_first_plugin(first: Path) -> None
 def test_the_first_plugins_tests_pass(first: Path) -> None:
     done = run(first, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"])
     assert done.returncode == 0, done.stdout
-    assert "13 passed" in done.stdout
+    assert "16 passed" in done.stdout
 
 
 def test_the_first_plugin_can_be_left_out(first: Path) -> None:

@@ -63,6 +63,38 @@ def check_prefix_attention_sees_the_prefix_and_nothing_later(trunk: Trunk) -> No
     require(bool(whole_prefix), f"the first step sees nothing of the {length} patches of its prefix but itself")
 
 
+def check_patches_that_are_not_read_change_nothing(trunk: Trunk) -> None:
+    """With ``subset``, a part of the patches is read: a token for each, at its position, and nothing of the others."""
+    module, num_patches = build(trunk), grid_of(trunk).num_patches
+    images, number = images_for(trunk, module), max(1, num_patches // 2)
+    read_BK = some_order(num_patches)[:, :number]
+    with explained(f"fails to read {number} of {num_patches} patches, though 'subset' is among what it can"):
+        part = forward(module, images, Reading(order_BN=read_BK))
+    expected = (NUM_IMAGES, number, module.width)
+    require(part.tokens_BND.shape == expected, f"tokens must be {list(expected)}, got {shape_of(part.tokens_BND)}")
+    require(
+        torch.equal(part.places_BN2, reorder(images.places_BN2, read_BK)),
+        "places are not those of the patches that are read: give reorder(images.places_BN2, reading.order_BN)",
+    )
+    changed_BNF = changed_patch(images.patches_BNF, slice(None))
+    is_read_BN = torch.zeros(NUM_IMAGES, num_patches, dtype=torch.bool).scatter(1, read_BK, True)
+    other = attrs.evolve(images, patches_BNF=torch.where(is_read_BN[..., None], images.patches_BNF, changed_BNF))
+    same_part = forward(module, other, Reading(order_BN=read_BK))
+    require(
+        same(part.tokens_BND, same_part.tokens_BND),
+        "tokens depend on patches that are not read: leave them out before the first block, not at the end",
+    )
+    # A filled-up row: the last step is the first one again, which nobody may see.
+    filled_BK = torch.cat([read_BK, read_BK[:, :1]], dim=1)
+    valid_BK = torch.ones_like(filled_BK, dtype=torch.bool)
+    valid_BK[:, -1] = False
+    filled = forward(module, images, Reading(attention=Attention(valid_BN=valid_BK), order_BN=filled_BK))
+    require(
+        same(filled.tokens_BND[:, :number], part.tokens_BND),
+        "tokens depend on steps that fill a row up (reading.attention.valid_BN is False there)",
+    )
+
+
 def check_a_hidden_patch_cannot_be_seen(trunk: Trunk) -> None:
     """With ``hide``, the content of hidden patches changes nothing, and hiding them does."""
     module = build(trunk)
@@ -144,6 +176,7 @@ def check_patch_embeddings_have_no_positions(trunk: Trunk) -> None:
 
 BY_ABILITY: Mapping[Ability, tuple[Check, ...]] = {
     "order": (check_it_reads_in_the_order_asked_for,),
+    "subset": (check_patches_that_are_not_read_change_nothing,),
     "causal": (check_causal_attention_sees_nothing_later, check_it_looks_ahead_unless_told_not_to),
     "prefix": (check_prefix_attention_sees_the_prefix_and_nothing_later,),
     "hide": (check_a_hidden_patch_cannot_be_seen,),

@@ -26,7 +26,7 @@ _SHARES = 1e-4
 
 
 def check_its_abilities_are_known(trunk: Trunk) -> None:
-    """``can`` is a frozenset of abilities that objectives may ask for."""
+    """``can`` is a frozenset of abilities: those of the core, or names of the plugin's own that resemble none."""
     require_names("can", trunk.can, ABILITIES, "the abilities")
 
 

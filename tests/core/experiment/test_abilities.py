@@ -65,3 +65,30 @@ def test_settings_that_do_not_help_are_not_named() -> None:
         "'classification' needs a trunk that can 'causal'; 'stranger' can 'prefix': set "
         "objective.attention='bidirectional', or use another trunk"
     )
+
+
+@component("demanding")
+class Demanding(NextPatch):
+    """Needs what it is told to."""
+
+    wanted: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> Any:
+        return frozenset(self.wanted)
+
+
+def test_abilities_of_a_plugins_own_are_compared_like_others() -> None:
+    objective = Demanding(head=LinearHead(), wanted=("stereo",))
+    assert make(Stranger(abilities=("stereo",)), objective=objective).objective == objective
+    assert message("order", objective=objective).startswith(
+        "'demanding' needs a trunk that can 'stereo'; 'stranger' can 'order'"
+    )
+
+
+def test_a_misspelling_is_pointed_out_on_either_side() -> None:
+    assert "(is 'ordr' another spelling of 'order'?)" in message(
+        "order", objective=Demanding(head=LinearHead(), wanted=("ordr",))
+    )
+    assert "(is 'prefix' another spelling of 'prefixes'?)" in message("order", "prefixes")
+    assert "spelling" not in message("order", "causal")

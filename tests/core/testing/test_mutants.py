@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from core.testing.mutants import masking
+from core.testing.mutants import captions, masking, trunks
 from core.testing.mutants.evaluations import Own, Unfitting
 from core.testing.mutants.table import MUTANTS, PAGE, SOUND, Mutant, page
 
@@ -14,6 +14,8 @@ from aimcore import component
 from aimcore.testing import checks_for, outcomes_of, parametrize_with_checks
 from aimcore.testing.checks import Check
 from aimcore.testing.checks.evaluations import check_scores_are_shares_of_something
+from aimcore.testing.checks.skills import check_it_can_what_it_says
+from aimcore.testing.checks.trunks import check_its_abilities_are_known
 from aimcore.testing.conformance import all_checks
 
 
@@ -66,3 +68,23 @@ def test_checks_have_names_of_their_own_and_say_what_they_ask() -> None:
 
 def test_the_documented_table_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run PYTHONPATH=tests python -m core.testing.mutants.table"
+
+
+def test_abilities_and_skills_of_a_plugins_own_are_no_fault_unless_they_resemble_known_ones() -> None:
+    check_its_abilities_are_known(trunks.Sound(abilities=("stereo", "depth_maps")))
+    with pytest.raises(AssertionError, match=r"can names 'orders', which is almost \['order'\].*another name"):
+        check_its_abilities_are_known(trunks.Sound(abilities=("orders",)))
+
+    @component("own")
+    class Own(captions.Sound):
+        """Can something that only its own evaluation knows."""
+
+        skills: tuple[str, ...] = ("segment",)
+
+        @property
+        def can(self) -> frozenset[str]:
+            return frozenset(self.skills)
+
+    check_it_can_what_it_says(Own())
+    with pytest.raises(AssertionError, match=r"can names 'captions', which is almost \['caption'\]"):
+        check_it_can_what_it_says(Own(skills=("captions",)))

@@ -311,6 +311,39 @@ class Strict(Sound):
         return StrictModule()
 
 
+class GlancingModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        if reading.order_BN is None or reading.order_BN.shape[1] == images.patches_BNF.shape[1]:
+            return super().forward(images, reading)
+        everything = super().forward(images, Reading())
+        return everything._replace(
+            tokens_BND=reorder(everything.tokens_BND, reading.order_BN),
+            places_BN2=reorder(everything.places_BN2, reading.order_BN),
+            valid_BN=reorder(everything.valid_BN, reading.order_BN),
+        )
+
+
+@component("mutant")
+class Glancing(Sound):
+    """Reads all patches, and gives the tokens of a part."""
+
+    def build(self) -> TrunkModule:
+        return GlancingModule()
+
+
+class CrowdedModule(PlainModule):
+    def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
+        return attrs.evolve(super().attention(images, reading, valid_BN), valid_BN=None)
+
+
+@component("mutant")
+class Crowded(Sound):
+    """Attends to the steps that fill up the rows of a part."""
+
+    def build(self) -> TrunkModule:
+        return CrowdedModule()
+
+
 class SheerModule(PlainModule):
     def tokens(self, images: Images, reading: Reading) -> Tensor:
         hidden = super().tokens(images, reading)
@@ -389,6 +422,8 @@ MUTANTS = (
     (trunk_abilities.check_it_looks_ahead_unless_told_not_to, AlwaysCausal(abilities=("causal",))),
     (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Peeking(abilities=("prefix",))),
     (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Strict(abilities=("prefix",))),
+    (trunk_abilities.check_patches_that_are_not_read_change_nothing, Glancing(abilities=("subset",))),
+    (trunk_abilities.check_patches_that_are_not_read_change_nothing, Crowded(abilities=("subset",))),
     (trunk_abilities.check_a_hidden_patch_cannot_be_seen, Sheer(abilities=("hide",))),
     (trunk_abilities.check_padding_changes_nothing, Padded(abilities=("native",))),
     (trunk_abilities.check_patch_embeddings_are_those_of_single_patches, Smearing(abilities=("embeddings",))),
