@@ -1,6 +1,6 @@
-"""The command: ``python -m aimcore.run STUDY_OR_RECIPE``, and ``aimcore run``, ``caption``, ``runs``, ....
+"""The command line: ``python -m aimcore.run STUDY_OR_RECIPE``, and ``aimcore run``, ``caption``, ``runs``, ....
 
-Only this module adds log sinks. Nothing heavy is imported before it is needed: help is quick.
+Only this module adds log sinks. Heavy libraries are imported when they are needed, so that help is quick.
 """
 
 from __future__ import annotations
@@ -31,42 +31,44 @@ _SHORTEST_WATCH = 0.1
 
 _EXAMPLES = f"""\
 examples:
-  python -m aimcore.run examples/ablation_pattern.py                      the whole study, at its small scale
-  python -m aimcore.run examples/ablation_pattern.py --only raster        one experiment of it
+  python -m aimcore.run examples/ablation_pattern.py                      the whole study at its small scale
+  python -m aimcore.run examples/ablation_pattern.py --only raster        one experiment of the study
   python -m aimcore.run examples/ablation_pattern.py --scale paper --dry-run
   python -m aimcore.run examples/ablation_pattern.py --set num_steps=100 --set trunk.depth=2 --out runs/short
-  python -m aimcore.run runs/ablation-pattern-small/raster/{RECIPE_FILE}    a run again, from its record
+  python -m aimcore.run runs/ablation-pattern-small/raster/{RECIPE_FILE}    repeat a run from its recipe
 
 exit status: 0 all finished; 1 an experiment failed; 2 nothing could be started; 130 interrupted
 """
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of a run."""
+    """Add the arguments of a run."""
     parser.add_argument("study", type=Path, metavar="STUDY_OR_RECIPE", help="a study (.py) or a recipe (.json, .yaml)")
     parser.add_argument("--scale", choices=SCALES, help="how large the study runs (default: small)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this experiment; repeatable")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: runs/<study>-<scale>)")
-    parser.add_argument("--resume", action="store_true", help="skip what is finished in --out, go on with the rest")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/<study>-<scale>)")
     parser.add_argument(
-        "--features-cache", metavar="URL", help="keep features of frozen trunks there, and find them again"
+        "--resume", action="store_true", help="skip finished experiments in --out, and continue the others"
     )
-    parser.add_argument("--dry-run", action="store_true", help="check all but the data, and print the cost")
+    parser.add_argument(
+        "--features-cache", metavar="URL", help="store the features of frozen trunks there, and reuse them"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check everything except the data, and print the cost")
     parser.add_argument(
         "--set", action="append", default=[], dest="changes", metavar="PATH=VALUE",
-        help="change a field of every recipe; VALUE is JSON, else text; repeatable",
+        help="change a field of every recipe; VALUE is JSON or else text; repeatable",
     )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m aimcore.run``: run a study.
+    """Run a study: ``python -m aimcore.run``.
 
     Returns:
         The exit status: 0 finished, 1 an experiment failed, 2 nothing could be started, 130 interrupted.
     """
     parser = argparse.ArgumentParser(
         prog="python -m aimcore.run",
-        description="Run a study: pre-train its experiments one after another, probe them, and compare.",
+        description="Run a study: pre-train its experiments one after another, probe them, and compare the scores.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
-    """The console script ``aimcore``: everything that ``main`` does, and a look at what is installed."""
+    """Run the console script ``aimcore``: the study runner of ``main``, and all other subcommands."""
     parser = argparse.ArgumentParser(prog="aimcore", description="Pre-train and study autoregressive vision encoders.")
     _add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -84,20 +86,20 @@ def command(arguments: Sequence[str] | None = None) -> int:
                                   formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     add_run_arguments(add_run)
     add_run.set_defaults(function=run)
-    plugins = commands.add_parser("plugins", help="list the installed plugins and what they supply")
-    plugins.add_argument("--load", action="store_true", help="import them all, which shows those that are broken")
+    plugins = commands.add_parser("plugins", help="list the installed plugins and their components")
+    plugins.add_argument("--load", action="store_true", help="import all plugins, to find those whose import fails")
     plugins.set_defaults(function=_plugins)
-    describe = commands.add_parser("describe", help="list roles or a role's components, or show one with its fields")
+    describe = commands.add_parser("describe", help="list roles or the components of a role, or show the fields of one")
     describe.add_argument(
         "what", nargs="?", metavar="ROLE[/NAME]",
-        help="for example orderings, or orderings/spiral; experiment for all that --set takes; default: the roles",
+        help="such as orderings or orderings/spiral; experiment lists the paths that --set accepts; default: the roles",
     )  # fmt: skip
     describe.add_argument("--json", action="store_true", help="print values instead of text")
     describe.set_defaults(function=_describe)
-    check = commands.add_parser("check", help="prove properties of what is installed, or of a study")
+    check = commands.add_parser("check", help="check properties of installed components, or of a study")
     _add_checks(check.add_subparsers(required=True, metavar="PROPERTY"))
     report = commands.add_parser("report", help=f"draw a study's {REPORT_FILE} again")
-    report.add_argument("out", type=Path, metavar="OUT", help="folder of results")
+    report.add_argument("out", type=Path, metavar="OUT", help="output folder of the study")
     report.set_defaults(function=_report)
     _add_records(commands)
     options = parser.parse_args(arguments)
@@ -109,7 +111,7 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    """A time between two looks: never so short that looking is all that is done."""
+    """Parse a refresh interval, which has a lower bound so that the terminal is not redrawn all the time."""
     try:
         seconds = float(text)
     except ValueError:
@@ -124,12 +126,12 @@ def _add_records(commands: Any) -> None:
     runs.add_argument("root", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     how = runs.add_mutually_exclusive_group()
     how.add_argument(
-        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="look again and again (every 2 s)"
+        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="refresh the table (every 2 s)"
     )
-    how.add_argument("--json", action="store_true", help="print a list of values")
+    how.add_argument("--json", action="store_true", help="print a JSON list")
     runs.set_defaults(function=_runs)
     diff = commands.add_parser(
-        "diff", help="how two recipes differ",
+        "diff", help="show the differences of two recipes",
         description="Show where two recipes differ, versions included. Exit status: 0 equal, 1 different.",
     )  # fmt: skip
     for side in ("left", "right"):
@@ -142,62 +144,64 @@ def _add_records(commands: Any) -> None:
 
 def _add_probe(commands: Any) -> None:
     probe = commands.add_parser(
-        "probe", help="probe a trained run again, or by other probes",
-        description=f"Probe the trunk that a run ended with, put the scores into its study's {SUMMARY_FILE}, and draw "
-        "the report again. By default the run's own probes. Scores of other names stay.",
+        "probe", help="probe a trained run again, or with other probes",
+        description=f"Probe the final trunk of a run, write the scores into its study's {SUMMARY_FILE}, and draw "
+        "the report again. By default it uses the run's own probes. Scores of other names are kept.",
     )  # fmt: skip
-    probe.add_argument("run", type=Path, metavar="RUN", help="folder of a run that was trained to its end")
+    probe.add_argument("run", type=Path, metavar="RUN", help="folder of a completely trained run")
     probe.add_argument(
         "--set", action="append", default=[], dest="changes", metavar="PATH=VALUE",
         help="change probes, probe_*, evaluations, data.probe_train or data.probe_test, "
         "for example --set 'probes=[\"knn\"]'; repeatable",
     )  # fmt: skip
     probe.add_argument(
-        "--features-cache", metavar="URL", help="keep features of frozen trunks there, and find them again"
+        "--features-cache", metavar="URL", help="store the features of frozen trunks there, and reuse them"
     )
     probe.set_defaults(function=_probe)
 
 
 def _add_caption(commands: Any) -> None:
     caption = commands.add_parser(
-        "caption", help="what a trained run writes of pictures",
-        description="Print captions of pictures: the likeliest word after word, or drawn ones. "
-        "Exit status: 0, or 1 where some picture could not be read.",
+        "caption", help="caption images with a trained run",
+        description="Print captions of images, greedy or sampled. "
+        "Exit status: 0, or 1 if an image could not be read.",
     )  # fmt: skip
-    caption.add_argument("run", type=Path, metavar="RUN", help="folder of a run that came to its end")
+    caption.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     caption.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of files, or a URL")
-    caption.add_argument("--sample", action="store_true", help="draw captions; the next five options imply it")
+    caption.add_argument("--sample", action="store_true", help="sample captions; the next five options imply this")
     caption.add_argument(
-        "--temperature", type=float, metavar="T", help="below 1 likely words get likelier (default: 1)"
+        "--temperature", type=float, metavar="T", help="values below 1 favour likely tokens (default: 1)"
     )
-    caption.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
+    caption.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens only")
     caption.add_argument(
-        "--top-p", type=float, metavar="P", help="draw from the likeliest tokens of joint probability P"
+        "--top-p", type=float, metavar="P", help="sample from the likeliest tokens with a total probability of P"
     )
-    caption.add_argument("--seed", type=int, help="other seeds draw other captions (default: 0)")
-    caption.add_argument("--num", type=int, default=1, metavar="N", help="captions of each picture (default: 1)")
-    caption.add_argument("--max-tokens", type=int, metavar="N", help="cut captions there (default: as in training)")
+    caption.add_argument("--seed", type=int, help="seed of the sampling (default: 0)")
+    caption.add_argument("--num", type=int, default=1, metavar="N", help="captions per image (default: 1)")
+    caption.add_argument(
+        "--max-tokens", type=int, metavar="N", help="largest length of a caption (default: that of training)"
+    )
     caption.add_argument(
         "--area", type=int, metavar="PATCHES",
-        help="fit each picture, in its own aspect ratio, in so many patches (default: as validation cuts squares; for "
-        "a run at native resolution, the median of its areas)",
+        help="resize each image to at most this number of patches, keeping its aspect ratio (default: a square crop as "
+        "in validation; for a run at native resolution, the median of its areas)",
     )  # fmt: skip
     caption.add_argument("--json", action="store_true", help="print a list of objects with file and captions")
     caption.set_defaults(function=_caption)
 
 
 def _add_checks(properties: Any) -> None:
-    causality = properties.add_parser("causality", help="no prediction sees its own target")
-    causality.add_argument("study", nargs="?", type=Path, metavar="STUDY", help="default: everything installed")
+    causality = properties.add_parser("causality", help="check that no prediction depends on its own target")
+    causality.add_argument("study", nargs="?", type=Path, metavar="STUDY", help="default: all installed components")
     causality.add_argument("--scale", choices=SCALES, help="scale of the study (default: smoke)")
     causality.set_defaults(function=_check)
-    plugin = properties.add_parser("plugin", help="a plugin's components keep the contracts of their roles")
+    plugin = properties.add_parser("plugin", help="run the conformance kit on the components of a plugin")
     plugin.add_argument("name", metavar="NAME", help="a plugin or a distribution, as 'aimcore plugins' lists them")
     plugin.set_defaults(function=_check_plugin)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what ``options`` (see :func:`add_run_arguments`) ask for; returns the exit status."""
+    """Run the study that ``options`` (see :func:`add_run_arguments`) describe, and return the exit status."""
     from aimcore.cli.run import run_command
 
     return run_command(options)
@@ -260,15 +264,15 @@ def _check_plugin(options: argparse.Namespace) -> int:
 
 
 def _guarded(function: object, options: argparse.Namespace) -> int:
-    """Call a command; errors that a user can act on are told without a traceback."""
+    """Call a command, and print errors that a user can act on without a traceback."""
     assert callable(function)
-    # Read once, when torch loads OpenMP. Threads that spin for milliseconds at the end of each operation, as they do by
-    # default, make a step tens of times slower as soon as anything else wants a core; microseconds do not.
+    # Read once, when torch loads OpenMP. By default, threads spin for milliseconds at the end of each operation. This
+    # makes a step tens of times slower as soon as another process needs a core; spinning for microseconds does not.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     _set_up_log()
     try:
         return int(function(options))
-    except (AimcoreError, OSError) as error:  # an OSError is what the system refused: a name, a file, a full disk
+    except (AimcoreError, OSError) as error:  # an OSError is refused by the system: a name, a file, a full disk
         _print_error(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
@@ -276,7 +280,7 @@ def _guarded(function: object, options: argparse.Namespace) -> int:
 
 
 def _print_error(error: AimcoreError | OSError) -> None:
-    """An error for a user, with what was noted of its place; text from files is made safe for terminals."""
+    """Print an error for a user, with the notes on where it arose. Text from files is made safe for terminals."""
     told = "\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())])
     print(printable_lines(told), file=sys.stderr)
     if os.environ.get(TRACEBACK):
@@ -284,20 +288,20 @@ def _print_error(error: AimcoreError | OSError) -> None:
 
 
 def _write_log(message: str) -> None:
-    """Write a log line; names in it come from files."""
+    """Write a log line. Names in it may come from files."""
     sys.stderr.write(printable_lines(message))
     sys.stderr.flush()
 
 
 def _set_up_log() -> None:
-    """Log to stderr: everything on the first process, errors alone on the others."""
+    """Log to stderr: everything on the first process, only errors on the others."""
     from aimcore.running.processes import rank
 
     logger.remove()
     level, who = ("INFO", "") if rank() == 0 else ("ERROR", f"rank {rank()} ")
     logger.add(_write_log, level=level, format="{time:HH:mm:ss} " + who + "{level.name: <7} {message}")
     logger.enable("aimcore")
-    warnings.simplefilter("ignore", RunFailed)  # the log tells it
+    warnings.simplefilter("ignore", RunFailed)  # it is logged
 
 
 if __name__ == "__main__":

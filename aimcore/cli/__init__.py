@@ -1,1 +1,1 @@
-"""The subcommands of ``aimcore``, one module each; each returns an exit status."""
+"""The subcommands of ``aimcore``, one module each. Each command returns an exit status."""

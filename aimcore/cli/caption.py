@@ -1,4 +1,4 @@
-"""``aimcore caption RUN IMAGE...``: what a trained run writes of pictures."""
+"""``aimcore caption RUN IMAGE...``: caption images with a trained run."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ _MOST_CAPTIONS = 10_000
 
 
 class CannotCaption(AimcoreError):
-    """A run's objective writes no captions, or it cannot read pictures so, or no picture can be read."""
+    """The run's objective writes no captions, or cannot read the images in this form, or no image is readable."""
 
 
 @attrs.frozen(kw_only=True)
 class CaptionOptions:
-    """What is written, and how it is shown."""
+    """Which captions are written, and how they are printed."""
 
     sample: bool = False
-    """Draw tokens; the four fields below, or several captions, say so too."""
+    """Sample tokens. Setting one of the four fields below, or asking for several captions, implies this."""
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     seed: int | None = None
     num: int = 1
-    """Captions of each picture."""
+    """Captions per image."""
     max_tokens: int | None = None
     area: int | None = None
-    """Patches that each picture is fitted in, its aspect ratio kept; by default the median of the areas of a run at
-    native resolution, and squares as in validation for any other run."""
+    """Largest number of patches per image; the aspect ratio is kept. By default, a run at native resolution uses the
+    median of its areas, and any other run uses square crops as in validation."""
     as_json: bool = False
 
     def sampling(self) -> Sampling | None:
-        """How tokens are drawn; None takes the likeliest.
+        """Return how tokens are sampled; None selects the likeliest token.
 
         Raises:
             InvalidValue: a number is out of its range.
@@ -66,7 +66,7 @@ class CaptionOptions:
         return Sampling(**changes) if self.sample or changes or self.num > 1 else None
 
     def _counts(self) -> Iterator[tuple[str, int, int]]:
-        """Names and values of what is counted, and the most that it may be."""
+        """Yield the names, values and upper bounds of the fields that are counts."""
         yield "num", self.num, _MOST_CAPTIONS
         if self.max_tokens is not None:
             yield "max_tokens", self.max_tokens, limits.PATCHES
@@ -76,28 +76,28 @@ class CaptionOptions:
 
 @attrs.frozen(eq=False)
 class _Picture:
-    """A picture that was read, and rendered at once: a folder of decoded pictures may be too much for memory."""
+    """An image that was read and rendered at once, because a folder of decoded images may not fit into memory."""
 
     file: str
     rendering: Rendering
     key: int
-    """From the file's content, so that what is drawn of it depends on nothing else."""
+    """Derived from the file's content, so that sampled captions depend on nothing else."""
 
 
 def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -> int:
-    """Print captions of pictures.
+    """Print captions of images.
 
     Args:
-        run: the folder of a run that came to its end.
-        places: paths, folders or URLs of pictures.
+        run: the folder of a finished run.
+        places: paths, folders or URLs of images.
         options: see :class:`CaptionOptions`.
 
     Returns:
-        0; 1 where some picture could not be read.
+        0, or 1 if an image could not be read.
 
     Raises:
-        CannotCaption: the objective writes no captions, the trunk does not take pictures of any shape and shall, or
-            there is no picture that can be read.
+        CannotCaption: the objective writes no captions; ``area`` is given but the trunk reads squares only; or no image
+            is readable.
         RunFolderError, CheckpointDamaged, RecipeError: the run cannot be used.
     """
     from aimcore.data.rendering import renderer_of
@@ -114,7 +114,7 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
     for failure in skipped:
         Terminal(stderr=True).print(f"skipped {failure}", highlight=False, soft_wrap=True)
     if not pictures:
-        raise CannotCaption(f"there is no picture that can be read in {', '.join(places)}")
+        raise CannotCaption(f"no readable image in {', '.join(places)}")
     captions = _captions(trained, pictures, renderer, sampling, options)
     if options.as_json:
         console.print_data([_record(*one) for one in zip(pictures, captions, strict=True)])
@@ -132,12 +132,12 @@ def _require_captions(run: Path, experiment: Experiment) -> None:
 
 
 def _area(run: Path, experiment: Experiment, options: CaptionOptions) -> int | None:
-    """The area that pictures are fitted in; None cuts squares out of them."""
+    """Return the area that images are resized to, or None for square crops."""
     native = experiment.data.native
     if options.area is not None and "native" not in experiment.trunk.can:
         raise CannotCaption(
-            f"{run} reads squares of {experiment.data.image_size} px only, so --area cannot be given: its trunk "
-            f"{experiment.trunk.name!r} has positions for them alone"
+            f"{run} reads only squares of {experiment.data.image_size} px, so --area cannot be used: its trunk "
+            f"{experiment.trunk.name!r} has positions for that size only"
         )
     return options.area or (None if native is None else native.typical_area)
 
@@ -157,7 +157,7 @@ def _read(places: Sequence[str], renderer: Renderer, skipped: list[UnreadableSam
         try:
             yield _picture(file, renderer)
         except UnreadableSample as failure:
-            skipped.append(copy(failure))  # without its traceback, which would hold the decoded picture
+            skipped.append(copy(failure))  # without its traceback, which would keep the decoded image in memory
 
 
 def _picture(file: str, renderer: Renderer) -> _Picture:
@@ -174,7 +174,7 @@ def _captions(
     sampling: Sampling | None,
     options: CaptionOptions,
 ) -> list[list[Caption]]:
-    """The captions of each picture."""
+    """Return the captions of each image."""
     import torch
 
     from aimcore.evaluation.caption_generation import generate
@@ -208,14 +208,14 @@ def _captions(
 
 
 def captions_table(trained: Trained, files: Sequence[str], captions: Sequence[Sequence[Caption]]) -> Table:
-    """A row per caption; one that was cut ends in dots."""
+    """Return a table with a row per caption. A caption that reached the largest length ends in dots."""
     title = f"{trained.experiment.name} ({trained.experiment.objective.name}, {trained.step} steps)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("file", overflow="fold", ratio=1)
     table.add_column("caption", overflow="fold", ratio=2)
     for file, of_file in zip(files, captions, strict=True):
         for number, caption in enumerate(of_file):
-            # A model may write any character; lines would look like further captions.
+            # A model may write any character, and a line break would look like another caption.
             text = printable(caption.text) + ("" if caption.ended else " ...")
             table.add_row("" if number else printable(file), text)
     return table

@@ -1,4 +1,4 @@
-"""``aimcore check causality`` and ``aimcore check plugin``: what can be proven of what is installed."""
+"""``aimcore check causality`` and ``aimcore check plugin``: check properties of installed components."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from aimcore.testing import Outcome
 from aimcore.testing.runner import NoVerdict, Verdict
 
 _SHOWN = 8
-"""Findings that are printed of each case: one leak mostly shows at every step."""
+"""Number of printed findings per case: a leak usually shows at every step."""
 
 
 def check_command(study: Path | None, scale: Scale) -> int:
-    """Check causality over the experiments of ``study``, or over everything installed.
+    """Check the causality of the experiments of ``study``, or of all installed components.
 
     Returns:
-        0 if nothing leaks, 1 if something leaks, cannot be checked, or cannot be told though its objective has to
-        show it.
+        0 if nothing leaks; 1 if something leaks, cannot be checked, or is not judged although its objective must give
+        losses per step.
 
     Raises:
         AimcoreError: the study cannot be loaded.
@@ -52,7 +52,7 @@ def check_command(study: Path | None, scale: Scale) -> int:
 
 
 def _tally(verdicts: Sequence[Verdict | NoVerdict], what: str) -> str:
-    """How many have which verdict: ``3 experiments: 1 causal, 1 leaking, 1 not judged``."""
+    """Format the number of cases per verdict: ``3 experiments: 1 causal, 1 leaking, 1 not judged``."""
     words = [verdict.word for verdict in verdicts]
     counts = {"not judged": words.count("NOT JUDGED"), "could not be checked": words.count("CANNOT BE CHECKED")}
     others = "".join(f", {count} {said}" for said, count in counts.items() if count)
@@ -65,20 +65,20 @@ def _print_verdict(name: str, verdict: Verdict | NoVerdict) -> None:
     lines = [printable(f"{name}: {verdict.word}"), *(printable_lines(f"  {finding}") for finding in findings[:_SHOWN])]
     if len(findings) > _SHOWN:
         lines.append(f"  and {len(findings) - _SHOWN} more")
-    print("\n".join(lines), flush=True)  # also where it is piped
+    print("\n".join(lines), flush=True)  # flush also if it is piped
 
 
 def check_plugin_command(name: str) -> int:
     """Run the conformance kit over the examples of a plugin's components.
 
     Args:
-        name: of an entry point, or of a distribution (then of all its plugins).
+        name: name of an entry point, or of a distribution (which means all its plugins).
 
     Returns:
-        0 where every check passes, 1 where one fails, or something is never supplied.
+        0 if every check passes; 1 if one fails, or if a component of the plugin is returned by no hook.
 
     Raises:
-        PluginError: no plugin that is loaded has this name, or it supplies nothing.
+        PluginError: no loaded plugin has this name, or it supplies no component.
     """
     from aimcore.cli.progress_counter import Counting
     from aimcore.io.terminal import Terminal
@@ -93,7 +93,7 @@ def check_plugin_command(name: str) -> int:
     if not classes and not forgotten:
         roles = ", ".join(sorted(plugins.registries))
         raise PluginError(
-            f"plugin {name!r} supplies no component: its module needs a function with @hookimpl that is called after a "
+            f"plugin {name!r} supplies no component: its module needs a function with @hookimpl that is named after a "
             f"role ({roles}) and returns component classes"
         )
     components = [example for component in classes for example in component.examples()]
@@ -138,7 +138,7 @@ def _names_of(supplier: Supplier) -> tuple[str, str]:
 
 
 def _forgotten(supplier: Supplier, plugins: Plugins) -> Iterator[str]:
-    """What stands in a plugin's module, and is not supplied for want of a hook."""
+    """Yield the components and hooks of a plugin's module that are never called or returned."""
     import inspect
     from importlib.metadata import entry_points
 
@@ -151,7 +151,7 @@ def _forgotten(supplier: Supplier, plugins: Plugins) -> Iterator[str]:
         for role in ROLES:
             function = getattr(module, role.role, None)
             if inspect.isfunction(function) and not hasattr(function, f"{PROJECT}_impl"):
-                yield f"{module.__name__}.{role.role} lacks @hookimpl: nobody calls it, and what it returns is absent"
+                yield f"{module.__name__}.{role.role} lacks @hookimpl: it is never called"
         for value in vars(module).values():
             if inspect.isclass(value) and issubclass(value, Component) and "name" in vars(value):
                 registry = plugins.registry(value.role)
@@ -180,7 +180,9 @@ def _print_outcomes(
         failed = sum(bool(outcome.fault) for outcome in each)
         table.add_row(label, str(len(each)), Text(str(failed), "red") if failed else "none")
     for component in unchecked:
-        table.add_row(f"{component.role}/{component.name}", "none", "has no examples(): check an instance in a test")
+        table.add_row(
+            f"{component.role}/{component.name}", "none", "has no examples(): check an instance of it in a test"
+        )
     console.print(table)
     for label, each in outcomes.items():
         for outcome in each:
@@ -194,7 +196,7 @@ def _print_outcomes(
 
 
 def _by_fault(outcomes: dict[str, list[Outcome]]) -> dict[str, list[str]]:
-    """Which checks tell which fault: one cause often fails several."""
+    """Group checks by the fault that they found, because one cause often fails several checks."""
     found: dict[str, list[str]] = {}
     for label, each in outcomes.items():
         for outcome in each:

@@ -1,4 +1,4 @@
-"""``aimcore describe [ROLE[/NAME]]``: the roles, a role's components, or one component with its fields."""
+"""``aimcore describe [ROLE[/NAME]]``: list roles or the components of a role, or show the fields of one component."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from aimcore.registry.plugins import installed
 from aimcore.registry.registry import Registry
 
 EXPERIMENT = "experiment"
-"""What describes an experiment itself: every path that ``--set`` takes."""
+"""The word that describes an experiment: every path that ``--set`` accepts."""
 
 
 def describe_command(what: str | None, *, as_json: bool = False) -> int:
-    """Print the roles, a role's components (``orderings``), or one component (``orderings/spiral``).
+    """Print the roles, the components of a role (``orderings``), or one component (``orderings/spiral``).
 
     Args:
         what: a role, a component, or ``experiment``; None lists the roles.
-        as_json: print values instead of text.
+        as_json: print JSON instead of text.
 
     Raises:
-        PluginError: there is no such role.
+        PluginError: the role is unknown.
         UnknownComponent: the role has no such component.
     """
     console = Terminal()
@@ -53,7 +53,7 @@ def describe_command(what: str | None, *, as_json: bool = False) -> int:
 
 
 def _require_role(role: str, component: str) -> None:
-    """See that there is such a role; a component's name in its place, or below another word, is answered with both."""
+    """Refuse an unknown role. If the word is the name of a component, the error names its role."""
     registries = installed().registries
     is_misspelt = role == component and did_you_mean(role, tuple(registries))
     if role in registries or is_misspelt:
@@ -82,18 +82,18 @@ def _role(registry: Registry[Any]) -> dict[str, Any]:
 
 
 def _print_roles(roles: list[dict[str, Any]], console: Terminal) -> None:
-    table = Table("role", "what it is", "components", box=box.SIMPLE, pad_edge=False)
+    table = Table("role", "description", "components", box=box.SIMPLE, pad_edge=False)
     for role in roles:
         names = ", ".join(component["name"] for component in role["components"]) or "none installed"
         table.add_row(role["role"], role["meaning"], names)
     console.print(table)
-    _tell(console, f"aimcore describe ROLE, ROLE/NAME, or {EXPERIMENT} tells more")
+    _print_text(console, f"aimcore describe ROLE, ROLE/NAME, or {EXPERIMENT} shows more")
 
 
 def _print_role(role: dict[str, Any], console: Terminal) -> None:
     console.print(plain_text(role["role"], "bold"))
-    _tell(console, role["meaning"])
-    table = Table("name", "what it is", "from", box=box.SIMPLE, pad_edge=False)
+    _print_text(console, role["meaning"])
+    table = Table("name", "description", "from", box=box.SIMPLE, pad_edge=False)
     for component in role["components"]:
         table.add_row(component["name"], component["meaning"], component["distribution"])
     console.print(table)
@@ -101,7 +101,7 @@ def _print_role(role: dict[str, Any], console: Terminal) -> None:
 
 def _print_description(described: Description, console: Terminal) -> None:
     console.print(plain_text(described.name, "bold"))
-    _tell(console, "\n\n".join(described.paragraphs))
+    _print_text(console, "\n\n".join(described.paragraphs))
     console.print()
     console.print(Text("fields" if described.fields else "no fields", "bold"))
     for field in described.fields:
@@ -127,7 +127,7 @@ def _origins(described: Description) -> Iterator[tuple[str, str]]:
 
 
 def _print_field(field: Field, console: Terminal, depth: int) -> None:
-    """``path: type = default``, and below it what it means, what it may be, and the fields of its default."""
+    """Print ``path: type = default`` and, below it, the meaning, the choices, and the fields of the default."""
     given = " (required)" if field.required else f" = {_default_text(field)}"
     line = Text.assemble((field.path, "bold cyan"), (f": {field.type}", "dim"), given)
     console.print(Padding(line, (0, 0, 0, 2 * depth)))
@@ -143,11 +143,11 @@ def _print_field(field: Field, console: Terminal, depth: int) -> None:
 
 
 def _default_text(field: Field) -> str:
-    """Components and settings in a word, for their fields stand below; anything else as Python writes it."""
+    """Return one word for components and settings, because their fields follow below; otherwise the Python value."""
     if isinstance(field.default, dict) and (field.choices or field.fields):
         return str(field.default.get("name", "these"))
     return in_words(field.default) if field.choices and field.default else repr(field.default)
 
 
-def _tell(console: Terminal, text: str) -> None:
+def _print_text(console: Terminal, text: str) -> None:
     console.print(text, highlight=False)

@@ -1,4 +1,4 @@
-"""What a component is, from its class: fields with types, defaults and meanings, where it comes from."""
+"""Descriptions of components, derived from their classes: fields with types, defaults and meanings, and origin."""
 
 from __future__ import annotations
 
@@ -24,59 +24,59 @@ from aimcore.registry.plugins import Plugins, installed
 
 @attrs.frozen(kw_only=True)
 class Field:
-    """One field of a component or of settings."""
+    """A field of a component or of settings."""
 
     path: str
-    """From the component on, as in a recipe: ``"head.width"``."""
+    """Path within the component, as in a recipe: ``"head.width"``."""
     type: str
     required: bool
     default: Any = None
-    """As a recipe holds it; None where it is required, or made anew for each value."""
+    """The default as in a recipe; None if the field is required, or if the default is computed for each value."""
     meaning: str = ""
     choices: tuple[str, ...] = ()
-    """Names of the components that it may be, as ``role/name``."""
+    """Components that the field accepts, as ``role/name``."""
     fields: tuple[Field, ...] = ()
-    """Fields of what it is by default, or always."""
+    """Fields of its default value, or of the only class that it accepts."""
 
 
 @attrs.frozen
 class Location:
-    """Where a class is written."""
+    """The place where a class is defined."""
 
     file: str
-    """Relative to where its package is."""
+    """Relative to the folder that contains its package."""
     line: int
 
 
 @attrs.frozen(kw_only=True)
 class Description:
-    """A component, or the settings of an experiment."""
+    """The description of a component, or of the settings of an experiment."""
 
     name: str
-    """``role/name``; for settings, what they are called."""
+    """``role/name``, or the name of the settings."""
     paragraphs: tuple[str, ...]
-    """The docstring of its class, without marks for code."""
+    """The docstring of its class, without markup for code."""
     paper: str
     distribution: str
-    """What pip calls the package that supplies it."""
+    """The name of the distribution that supplies it."""
     version: str
     plugin: str | None
-    """The name of its entry point; None for settings, which are the core's own."""
+    """The name of its entry point; None for settings, which belong to the core."""
     python: str
-    """Its class, as Python names it."""
+    """The qualified name of its class."""
     source: Location | None
     fields: tuple[Field, ...]
     abilities: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
-    """What it ``can``, and what it ``needs`` others to, where its role has that; settings may change it."""
+    """Its capabilities or skills (``can``) and requirements (``needs``), if its role has them; settings change them."""
     instance: str = ""
-    """Of what value the abilities are: with its defaults, or as an example of its own."""
+    """The instance that has these capabilities: one with defaults, or one of its examples."""
 
 
 def describe_component(role: str, name: str, plugins: Plugins | None = None) -> Description:
     """Describe the component ``role/name``.
 
     Raises:
-        PluginError, UnknownComponent: there is none.
+        PluginError, UnknownComponent: the component is unknown.
     """
     plugins = installed() if plugins is None else plugins
     registry = plugins.registry(role)
@@ -85,7 +85,7 @@ def describe_component(role: str, name: str, plugins: Plugins | None = None) -> 
 
 
 def describe_settings(name: str, cls: type[Any], plugins: Plugins | None = None) -> Description:
-    """Describe a class of the core's settings, such as an experiment's."""
+    """Describe a class of the core's settings, such as that of an experiment."""
     return _description(name, cls, "aimcore", version("aimcore"), None, installed() if plugins is None else plugins)
 
 
@@ -119,7 +119,7 @@ def _abilities(cls: type[Any]) -> dict[str, Any]:
 
 
 def _instance(cls: type[Any]) -> Any:
-    """The component with its defaults, or else its first example; None where it has none."""
+    """Return the component with its defaults, or else its first example, or None if it has no example."""
     try:
         return next(iter(cls.examples()), None) if _required(cls) else cls()
     except AimcoreError:
@@ -131,7 +131,7 @@ def _required(cls: type[Any]) -> list[str]:
 
 
 def _fields(cls: type[Any], plugins: Plugins, values: Any = None, prefix: str = "") -> Iterator[Field]:
-    """The fields of ``cls``; defaults are those of ``values``, where that is given."""
+    """Yield the fields of ``cls``. Defaults are those of ``values`` if it is given."""
     docs, kinds = field_docs(cls), field_types(cls)
     for field in attrs.fields(cls):
         if not field.init:
@@ -160,7 +160,7 @@ def _inner_fields(kind: Any, default: Any, fields: Any) -> Iterator[Field]:
 
 
 def _choices(kind: Any, plugins: Plugins) -> Iterator[str]:
-    """The installed components that may stand in a field, or in the list that it is."""
+    """Yield the installed components that a field, or an item of a list, may hold."""
     parts = [part for member in members(kind) for part in (member, *get_args(member))]
     for role in filter(is_component, parts):
         registry = plugins.registry(role.role)
@@ -175,7 +175,7 @@ def _default(field: attrs.Attribute[Any]) -> Any:
 
 
 def type_text(kind: Any) -> str:
-    """A declared type as it would be written, every choice spelt out.
+    """Return a declared type as it is written in code, with every choice of a literal.
 
     >>> type_text(tuple[int, ...])
     'tuple[int, ...]'
@@ -194,13 +194,13 @@ def type_text(kind: Any) -> str:
 
 
 def paragraphs_of(cls: type[Any]) -> list[str]:
-    """The docstring of a class without line breaks and without marks for code. Examples stay as they are."""
+    """Return the docstring of a class, without line breaks and markup for code. Examples are kept as they are."""
     parts = (inspect.getdoc(cls) or "").split("\n\n")
     return [part if part.startswith(">>> ") else _unmarked(part) for part in parts]
 
 
 def field_docs(cls: type[Any]) -> Mapping[str, str]:
-    """What the strings below the fields of a class say, by field; bases count, the class itself wins."""
+    """Return the attribute docstrings of a class by field; those of the class itself override those of its bases."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if base.__module__ not in ("builtins", "abc"):
@@ -211,7 +211,7 @@ def field_docs(cls: type[Any]) -> Mapping[str, str]:
 def _own_field_docs(cls: type[Any]) -> Iterator[tuple[str, str]]:
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    except (OSError, TypeError, SyntaxError):  # made without a source file, or in a way that hides it
+    except (OSError, TypeError, SyntaxError):  # the class has no source file, or hides it
         return
     body = tree.body if isinstance(tree, ast.ClassDef) else []
     for field, doc in pairwise(body):
@@ -222,17 +222,17 @@ def _own_field_docs(cls: type[Any]) -> Iterator[tuple[str, str]]:
 
 
 def location_of(cls: type[Any]) -> Location | None:
-    """The file and line of a class; None where it was made without a file."""
+    """Return the file and line of a class, or None if it has no source file."""
     try:
         file, line = inspect.getfile(cls), inspect.getsourcelines(cls)[1]
     except (OSError, TypeError):
         return None
-    # The file of package.module lies as deep as the module's name.
+    # The path of package.module is as deep as the name of the module.
     depth = cls.__module__.count(".") + 1 + (Path(file).name == "__init__.py")
     return Location("/".join(Path(file).parts[-depth:]), line)
 
 
 def _unmarked(text: str) -> str:
-    """Text on one line, without the marks of reStructuredText for code and references."""
+    """Return text on one line, without reStructuredText markup for code and references."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"\1", text)
     return " ".join(text.replace("``", "").split())

@@ -1,4 +1,4 @@
-"""``aimcore diff A B``: how two recipes differ."""
+"""``aimcore diff A B``: show the differences of two recipes."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from aimcore.recipe.difference import ABSENT, Difference, differences_between, i
 
 _DEFAULT_SCALE: Scale = "small"
 _WIDEST_PATH = 40
-"""Longer paths are broken, so that there is room for values at 80 columns."""
+"""Longer paths are broken, so that values fit into 80 columns."""
 _LONGEST_VALUE = 2000
-"""Characters of a value that a table shows."""
+"""Largest number of characters of a value in the table."""
 
 
 class _Side(NamedTuple):
-    """One of two recipes that are compared."""
+    """One of the two compared recipes."""
 
     recipe: dict[str, Any]
     remark: str | None
 
 
 def diff_command(left: str, right: str, *, as_json: bool = False) -> int:
-    """Print where two recipes differ, and what each has there.
+    """Print where two recipes differ, with both values.
 
     Args:
         left: a recipe file, a run's folder, or an experiment of a study, ``STUDY.py:NAME`` or ``STUDY.py:SCALE:NAME``.
-        right: another one.
+        right: the other one.
         as_json: print a list of objects with path, left and right instead of a table.
 
     Returns:
-        0 where they are equal, versions included; else 1.
+        0 if they are equal, versions included; else 1.
 
     Raises:
-        AimcoreError: one of them cannot be read.
+        AimcoreError: one of the recipes cannot be read.
     """
     sides = [_side(left), _side(right)]
     found = differences_between(*(side.recipe for side in sides))
@@ -62,7 +62,7 @@ def diff_command(left: str, right: str, *, as_json: bool = False) -> int:
 
 
 def _plain(difference: Difference) -> dict[str, Any]:
-    """A side that has nothing is left out."""
+    """Convert to a plain value; a missing side is left out."""
     values = {"path": difference.path, "left": difference.left, "right": difference.right}
     return {key: value for key, value in values.items() if value is not ABSENT}
 
@@ -79,24 +79,24 @@ def _table(found: tuple[Difference, ...]) -> Table:
 
 
 def _side(given: str) -> _Side:
-    """The recipe that ``given`` stands for, with every field written where that is possible."""
+    """Return the recipe that ``given`` names, with the defaults of all fields if its components are installed."""
     path = Path(given)
     if os.path.isdir(path):
         return _side(str(_recipe_in(path)))
     if ".py" in given and path.suffix.lower() not in (".json", ".yaml", ".yml"):
         return _Side(_of_study(given), None)
     if not path.suffix and not os.path.exists(path):
-        raise InvalidStudy(f"there is no {given}: give a recipe, a run's folder, or STUDY.py:NAME")
+        raise InvalidStudy(f"{given} does not exist: give a recipe, a run's folder, or STUDY.py:NAME")
     written = read(path if os.path.exists(path) else given)
     try:
         with warnings.catch_warnings():
-            # Versions are what is compared here.
+            # Versions are part of the comparison here.
             warnings.simplefilter("ignore", NewerVersion)
             whole = to_recipe(from_recipe(written))
     except RecipeError as error:
         if not isinstance(written, dict) or not isinstance(written.get("experiment"), dict):
             raise
-        return _Side(written, f"{given} is compared as it is written, for it cannot be read here: {error}")
+        return _Side(written, f"{given} is compared as written, because it cannot be loaded here: {error}")
     versions = {key: written[key] for key in ("aimcore", "plugins") if key in written}
     return _Side({"experiment": whole["experiment"], **versions}, None)
 
@@ -106,12 +106,12 @@ def _recipe_in(folder: Path) -> Path:
     if path.is_file():
         return path
     runs = [str(run.path) for run in runs_in(folder)]
-    hint = f"; it holds the runs {', '.join(runs)}: give one of them" if runs else ""
+    hint = f"; it contains the runs {', '.join(runs)}: give one of them" if runs else ""
     raise RecipeError([("", f"{folder} is not a run's folder: it has no {RECIPE_FILE}{hint}")])
 
 
 def _of_study(given: str) -> dict[str, Any]:
-    """The recipe of an experiment that a study file defines."""
+    """Return the recipe of an experiment that a study file defines."""
     from aimcore.running.study_files import load_study, selected
 
     file, *rest = given.split(":")

@@ -1,4 +1,4 @@
-"""``aimcore plugins``: what is installed, from whom, and what was left out and why."""
+"""``aimcore plugins``: list the installed plugins with their distributions, and why others are not loaded."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aimcore.registry.static_listing import ListedPlugins, list_plugins
 
 
 def plugins_command(*, load: bool = False) -> int:
-    """Print every plugin; the status is 1 where one had to be imported and could not be, else 0.
+    """Print every plugin. The status is 1 if the import of a plugin failed, else 0.
 
     Args:
-        load: import every plugin, not only those whose files do not say plainly what they supply.
+        load: import every plugin, not only those whose hooks cannot be parsed.
 
     Raises:
-        AimcoreError: nothing is installed, names clash, a hook is misspelt, or a supplied class is no component.
+        AimcoreError: nothing is installed, names clash, a hook is misspelt, or a supplied class is not a component.
     """
     plugins, console = list_plugins(entry_points(group=PROJECT), blocked_names(), load=load), Terminal()
     console.print(_table(plugins))

@@ -1,4 +1,4 @@
-"""``aimcore probe RUN``: probe a trained run again, or by other probes."""
+"""``aimcore probe RUN``: probe a trained run again, or with other probes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def probe_command(run: Path, changes: Sequence[str], features_cache: str | None)
         0.
 
     Raises:
-        AimcoreError: the run cannot be probed so; nothing that was saved is changed.
+        AimcoreError: the run cannot be probed like this; no saved file is changed.
     """
     from aimcore.cli.report import draw_after_run
     from aimcore.report.terminal_table import print_summary

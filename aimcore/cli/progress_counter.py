@@ -1,4 +1,4 @@
-"""How far a command has come: a bar on a terminal, a line now and then elsewhere; on stderr, beside what it prints."""
+"""The progress of a command on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _NAME_WIDTH = 40
 
 
 class Counting:
-    """A context in which things are done one after another; Ctrl-C in it says how many were done."""
+    """A context that counts finished items. On Ctrl-C it prints how many were finished."""
 
     def __init__(self, total: int, things: str, *, console: Terminal | None = None) -> None:
-        """Begin with none done.
+        """Start with no item finished.
 
         Args:
-            total: how many things there are.
-            things: what they are, in the plural.
-            console: where to show it; by default stderr.
+            total: number of items.
+            things: name of the items, in the plural.
+            console: where progress is shown; by default stderr.
         """
         self.total = total
         self.things = things
         self.done = 0
         self._console = console or Terminal(stderr=True)
         self._told = time.monotonic()
-        # Lines that are printed meanwhile go above the bar, if they go to the same terminal.
+        # Lines that are printed in the meantime appear above the bar, if they go to the same terminal.
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -53,11 +53,11 @@ class Counting:
         return self
 
     def begin(self, name: str) -> None:
-        """The thing called ``name`` is next."""
+        """Announce the next item."""
         self._bar.update(self._task, description=f"checking {printable(name)[:_NAME_WIDTH]}")
 
     def end(self) -> None:
-        """It is done."""
+        """Count the current item as finished."""
         self.done += 1
         self._bar.update(self._task, completed=self.done)
         if self._bar.disable and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:

@@ -12,10 +12,10 @@ def report_command(out: Path) -> int:
     """Draw ``report.html`` in ``out`` again.
 
     Returns:
-        0: it is drawn; where something could not be, the page says so.
+        0: the page is drawn; it reports parts that could not be drawn.
 
     Raises:
-        AimcoreError: ``out`` holds no study's results.
+        AimcoreError: ``out`` contains no results of a study.
     """
     from aimcore.report.page import draw_report
 
@@ -26,7 +26,7 @@ def report_command(out: Path) -> int:
 
 
 def draw_after_run(out: Path) -> None:
-    """Draw the report of a run that just ended; whatever goes wrong is logged, and the run stays what it was."""
+    """Draw the report after a run. Errors are logged and do not change the status of the run."""
     from aimcore.io.atomic_files import make_folder
     from aimcore.io.run_folder import StudyFolder
     from aimcore.running.failures import Supervised
@@ -36,4 +36,6 @@ def draw_after_run(out: Path) -> None:
         make_folder(folder)
         report_command(out)
     if supervised.status != "finished":
-        logger.error("the report is not drawn, the run's results are unharmed; to draw it: aimcore report {}", out)
+        logger.error(
+            "the report could not be drawn; the results are complete. To draw it again: aimcore report {}", out
+        )

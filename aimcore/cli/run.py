@@ -1,4 +1,4 @@
-"""``aimcore run``: load, change, check, and run a study; or say what it would cost."""
+"""``aimcore run``: load, change, check and run a study, or print its cost."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DEFAULT_SCALE: Scale = "small"
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Do what the command line asks for (see :func:`aimcore.run.add_run_arguments`).
+    """Run or check a study as the command line asks (see :func:`aimcore.run.add_run_arguments`).
 
     Returns:
-        0 where all that was asked for is finished, 1 where an experiment failed, 130 after Ctrl-C.
+        0 if everything that was asked for is finished, 1 if an experiment failed, 130 after Ctrl-C.
 
     Raises:
-        AimcoreError: nothing could be started.
+        AimcoreError: no experiment could be started.
     """
     from aimcore.running.preflight import check_study
     from aimcore.running.study_run import default_folder, run_study
@@ -42,14 +42,14 @@ def run_command(options: argparse.Namespace) -> int:
 
         _print(summary, out)
         draw_after_run(out)
-        logger.info("everything is in {}", out)
+        logger.info("results are in {}", out)
     wanted = {experiment.name for experiment in study.experiments}
     statuses = {entry.status for entry in summary.experiments if entry.name in wanted}
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
 
 
 def _print(summary: Summary, out: Path) -> None:
-    """Print the table of results; the exit status is that of the run, also where nobody can read the table."""
+    """Print the table of results. If it cannot be printed, the exit status is still that of the run."""
     from aimcore.report.terminal_table import print_summary
 
     try:
@@ -57,12 +57,12 @@ def _print(summary: Summary, out: Path) -> None:
         sys.stdout.flush()
     except OSError as error:  # a full disk, a terminal that was closed
         logger.error("the table of results cannot be printed: {}", error)
-        # What it still holds would be written when Python ends, and fail again.
+        # Python would write the rest of its buffer at exit, and fail again.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _study(options: argparse.Namespace) -> tuple[Study, str | None]:
-    """The study as the options select and change it, and its scale (None for a recipe)."""
+    """Return the study as selected and changed by the options, and its scale (None for a recipe)."""
     from aimcore.running.study_files import changed, is_recipe, load_study, selected
 
     path = cast(Path, options.study)

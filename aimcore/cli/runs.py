@@ -1,4 +1,4 @@
-"""``aimcore runs [DIR]``: a table of runs, as their files tell; live with ``--watch``."""
+"""``aimcore runs [DIR]``: a table of runs, derived from their files; live with ``--watch``."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _STYLES: dict[State, str] = {
     "running": "cyan", "finished": "green", "interrupted": "yellow", "failed": "red", "stale": "yellow",
 }  # fmt: skip
 _WIDEST_NAME = 30
-"""Names up to this length are not broken, at 80 columns."""
+"""Names up to this length are not broken in 80 columns."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def runs_command(root: Path, *, watch: float | None = None, as_json: bool = False) -> int:
-    """Print the runs below ``root``.
+    """Print the runs in ``root``.
 
     Args:
         root: a folder of runs.
-        watch: look again every so many seconds, until Ctrl-C.
-        as_json: print a list of values instead of a table.
+        watch: seconds between refreshes of the table, which end with Ctrl-C.
+        as_json: print a JSON list instead of a table.
 
     Returns:
-        0, whatever became of the runs.
+        0, whatever the states of the runs.
 
     Raises:
-        RunFolderError: there is no such folder.
+        RunFolderError: the folder does not exist.
     """
     console = Terminal()
     if as_json:
@@ -59,7 +59,7 @@ def _watch(root: Path, seconds: float, console: Terminal) -> None:
 
 
 def runs_table(runs: Sequence[Run], root: Path) -> Table:
-    """One row per run, below the folder that it is in."""
+    """Return a table with one row per run, grouped by folder."""
     caption = None if runs else f"no runs in {root}"
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     names = [part for run in runs for part in (str(Path(run.folder).parent), f"  {Path(run.folder).name}")]
@@ -70,7 +70,7 @@ def runs_table(runs: Sequence[Run], root: Path) -> Table:
         table.add_column(heading, justify="right", overflow="fold", no_wrap=heading != "loss")
     above = ""
     for run in runs:
-        # A line break in a name would look like a row of its own.
+        # A line break in a name would look like another row.
         *parents, name = map(printable, (run.experiment,) if run.folder == "." else Path(run.folder).parts)
         if "/".join(parents) != above:
             above = "/".join(parents)
@@ -91,14 +91,14 @@ def _step(run: Run) -> str:
 
 
 def _loss(run: Run) -> str:
-    """The value of the first loss, and below it the others with their names."""
+    """Return the value of the first loss and, on further lines, the others with their names."""
     texts = [f"{printable(name)} {value:.4f}" for name, value in run.losses.items()]
     texts[:1] = [f"{value:.4f}" for value in list(run.losses.values())[:1]]
     return "\n".join(texts) or "-"
 
 
 def duration(seconds: float) -> str:
-    """A time in its largest unit: ``"45 s"``, ``"1.5 min"``, ``"3.5 h"``, ``"2.1 d"``."""
+    """Format a time in its largest unit: ``"45 s"``, ``"1.5 min"``, ``"3.5 h"``, ``"2.1 d"``."""
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), _UNITS[-1])
     amount = seconds / size
     return f"{amount:.1f} {unit}" if unit != "s" and amount < 10 else f"{amount:.0f} {unit}"

@@ -1,1 +1,1 @@
-"""Files, locations and terminals."""
+"""Files of runs, locations by path or URL, text files, image files and terminals."""

@@ -1,6 +1,6 @@
-"""Local files that are written completely or not at all, even across a power cut; and the error of a refused write.
+"""Atomic writing of local files, safe against power cuts, and the error of a refused write.
 
-A file is written under a temporary name in its own folder, forced to the disk, and renamed. A reader finds the old
+A file is written under a temporary name in its own folder, forced to the disk, and renamed. A reader sees the old
 content or the new one. Nothing here needs torch.
 """
 
@@ -17,10 +17,10 @@ from pathlib import Path
 from aimcore.contracts.errors import AimcoreError
 
 PARTIAL = ".partial"
-"""How the name of a file or folder ends while it is being written."""
+"""Suffix of the name of a file or folder while it is being written."""
 
 SAFE = "Files that were saved before are unchanged"
-"""What :class:`CannotWrite` says is not lost, unless its writer knows more."""
+"""What :class:`CannotWrite` reports as safe by default."""
 
 _LEFTOVER = re.compile(rf"\..*\.\d+{re.escape(PARTIAL)}")
 _FULL_BYTES = 2**16
@@ -40,15 +40,15 @@ _HINTS = {
 
 
 class CannotWrite(AimcoreError):
-    """The system refused to write a file or to make a folder: the disk is full, read-only, gone, ..."""
+    """The system refused to write a file or to create a folder: the disk is full, read-only or gone, for example."""
 
     def __init__(self, path: str, problem: str, safe: str = SAFE) -> None:
         """Describe the refusal.
 
         Args:
             path: what was being written.
-            problem: what was refused, and why.
-            safe: what is not lost, as a sentence without its full stop.
+            problem: what was refused, and the reason.
+            safe: what is safe, as a sentence without its full stop.
         """
         self.path = path
         self.problem = problem
@@ -56,21 +56,21 @@ class CannotWrite(AimcoreError):
         super().__init__(f"{problem}. {safe}")
 
     def __reduce__(self) -> tuple[type[CannotWrite], tuple[str, str, str]]:
-        """Survive the way from one process to another."""
+        """Make the error picklable, so that it can be sent to another process."""
         return type(self), (self.path, self.problem, self.safe)
 
     @classmethod
     def because(cls, path: str | Path, cause: Exception, safe: str = SAFE) -> CannotWrite:
-        """The error of a write that failed just now: ``cause`` is what the system, or a library that writes, raised."""
+        """Return the error of a write that just failed with ``cause``, an exception of the system or of a library."""
         number = cause.errno or 0 if isinstance(cause, OSError) else 0
         said = os.strerror(number) if number else str(cause)
-        # Libraries have errors of their own for a full disk.
+        # Libraries raise their own exceptions for a full disk.
         hint = _HINTS.get(errno.ENOSPC if not number and _is_full(path) else number)
         free = "" if "://" in str(path) else f" ({free_space(path)})"
         return cls(str(path), f"cannot write {path}: {said}{free}" + (f"; {hint}" if hint else ""), safe)
 
     def saying(self, safe: str) -> CannotWrite:
-        """This error, with another sentence on what is not lost."""
+        """Return this error with another sentence about what is safe."""
         return type(self)(self.path, self.problem, safe)
 
 
@@ -79,7 +79,7 @@ def writing(path: str | Path, safe: str = SAFE) -> Iterator[None]:
     """Run a block that writes ``path``: an ``OSError`` in it becomes :class:`CannotWrite`.
 
     Raises:
-        CannotWrite: the system refused a write. ``safe`` says what is not lost.
+        CannotWrite: the system refused a write. ``safe`` says what is safe.
     """
     try:
         yield
@@ -89,7 +89,7 @@ def writing(path: str | Path, safe: str = SAFE) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, safe: str = SAFE) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; the file that the block writes there replaces ``path`` at the end.
+    """Yield a temporary path next to ``path``; the file that the block writes there replaces ``path`` at the end.
 
     If the block fails, the temporary file is removed and ``path`` stays as it was. Several processes may replace one
     file at the same time; the last one wins.
@@ -121,7 +121,7 @@ def write_atomically(path: Path, content: str | bytes, safe: str = SAFE) -> None
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what processes that were killed left of the files they were replacing in ``folder``.
+    """Remove the temporary files in ``folder`` that killed processes left while they replaced files.
 
     Only for a folder that no other process writes to.
     """
@@ -142,7 +142,7 @@ def make_folder(path: Path) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until a file's content, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -155,13 +155,13 @@ def to_disk(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_space(path: str | Path) -> str:
-    """How much space is free where ``path`` is or would be, in words: ``"1.5 GB free"``."""
+    """Describe the free space at ``path``, which need not exist: ``"1.5 GB free"``."""
     found = _statistics(Path(path))
     if found is None:
         return "free space unknown"

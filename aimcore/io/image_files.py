@@ -1,4 +1,4 @@
-"""Decode image files to pixels, for sources of files and for pictures outside of any source."""
+"""Decoding of image files to pixels, for sources of files and for single images."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from torch import Tensor, from_numpy
 from aimcore.contracts.errors import UnreadableSample
 
 MAX_PIXELS = 89_478_485
-"""The default limit on the pixels of one picture: about 9,459 x 9,459, from where on Pillow warns of a bomb."""
+"""Default limit on the pixels of an image, about 9,459 x 9,459: from there on Pillow warns of a decompression bomb."""
 LARGEST_MAX_PIXELS = 2 * MAX_PIXELS
-"""The highest limit that can be set: Pillow itself refuses larger pictures."""
+"""Highest limit that can be set: Pillow itself refuses larger images."""
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""The formats that are opened, by Pillow's names. Pillow knows more, some of which start other programs (EPS) or have
-decoders that are rarely tested."""
+"""The accepted formats, by Pillow's names. Pillow knows more, some of which start other programs (EPS) or have rarely
+tested decoders."""
 
 DECODER_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError, MemoryError, OSError,
     RuntimeError, SyntaxError, SystemError, TypeError, ValueError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
-"""What decoders raise for damaged files. Pillow's plugins index, unpack and divide by what a file says, so a damaged
-file may end in any of these. This is the only place that catches so much, and it wraps nothing but the decoder."""
+"""Exceptions that decoders raise for damaged files. Pillow's plugins use values of the file as indices and divisors,
+so a damaged file can raise any of these. Only this module catches so much, and only around the decoder."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,24 +41,24 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture of each EXIF orientation upright."""
+"""The transposition that turns an image of each EXIF orientation upright."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def decode(content: bytes, identifier: str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Decode an image file as RGB, ``uint8 [3, H, W]``, turned upright as its EXIF orientation says.
+    """Decode an image file as RGB, ``uint8 [3, H, W]``, upright according to its EXIF orientation.
 
-    An orientation that cannot be read is ignored. Of an animation the first frame is read. Every mode becomes RGB:
+    An unreadable orientation is ignored. Of an animation the first frame is read. Every mode is converted to RGB:
 
     * Alpha is dropped and not composited. Palettes, CMYK and YCbCr are converted as Pillow does, without ICC profiles.
     * 16-bit channels keep their high byte; 12-bit grey keeps its high 8 bits.
     * Floating-point grey must lie in [0, 1], and is multiplied by 255.
-    * 32-bit integers and signed 16-bit integers have no agreed white, and are refused.
+    * 32-bit integers and signed 16-bit integers have no agreed white value, and are refused.
 
     Args:
         content: the file, in one of :data:`FORMATS`.
         identifier: names the file in the error.
-        max_pixels: a picture with more pixels is refused before its pixels are decoded.
+        max_pixels: an image with more pixels is refused before it is decoded.
 
     Raises:
         UnreadableSample: the file is damaged, of another format, too large, or its grey values have no agreed range.
@@ -73,23 +73,23 @@ def decode(content: bytes, identifier: str, max_pixels: int = MAX_PIXELS) -> Ten
 
 
 def ignore_metadata_warnings() -> None:
-    """Silence Pillow's warnings about odd metadata, in this process: it gives one per file, and pixels matter here.
+    """Silence Pillow's warnings about odd metadata in this process: there may be one per file, and only pixels matter.
 
-    The filter is added once per process that loads data. ``warnings.catch_warnings`` around each picture would not do:
-    it swaps the filters of all threads.
+    The filter is added once per process that loads data. ``warnings.catch_warnings`` around each image would not work:
+    it replaces the filters of all threads.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _rgb(content: bytes, max_pixels: int) -> Image.Image:
-    """The picture upright and in mode RGB. The decoded original is released when this returns."""
+    """Return the image upright and in mode RGB. The decoded original is released on return."""
     Image.init()  # loads all of Pillow's formats, once
     formats = [name for name in FORMATS if name in Image.OPEN]
     with Image.open(io.BytesIO(content), formats=formats) as opened:
         if opened.width * opened.height > max_pixels:
             raise ValueError(f"{opened.width} x {opened.height} px are more than {max_pixels:,} pixels (max_pixels)")
         opened.load()
-        # Pillow would look for a colour that stands for transparency, and warn.
+        # Pillow would look for a transparent colour, and warn.
         opened.info.pop("transparency", None)
         picture = _shallow(opened)
         turn = _turn(opened)
@@ -101,11 +101,11 @@ def _turn(opened: Image.Image) -> Image.Transpose | None:
     try:
         return _TURNS.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
     except DECODER_ERRORS:
-        return None  # the pixels are sound
+        return None  # the pixels are intact
 
 
 def _shallow(opened: Image.Image) -> Image.Image:
-    """The picture with 8 bits per channel: Pillow would clip deep grey instead of scaling it."""
+    """Return the image with 8 bits per channel: Pillow would clip deep grey values instead of scaling them."""
     tags: Mapping[int, Any] = getattr(opened, "tag_v2", {})
     if opened.mode.startswith("I;16"):
         bits = int(tags[_BITS_PER_SAMPLE][0]) if _BITS_PER_SAMPLE in tags else 16
@@ -121,7 +121,7 @@ def _shallow(opened: Image.Image) -> Image.Image:
 
 
 def _unit_grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Floats in [0, 1] as 8 bits."""
+    """Convert floats in [0, 1] to 8 bits."""
     low, high = values.min(), values.max()
     if values.dtype.kind != "f":
         raise ValueError(f"grey integers from {low} to {high} have no agreed white: save 8 or 16 bits, unsigned")
@@ -132,5 +132,5 @@ def _unit_grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _pixels(picture: Image.Image) -> Tensor:
-    """``uint8 [3, H, W]``."""
+    """Return ``uint8 [3, H, W]``."""
     return from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())

@@ -1,9 +1,9 @@
 """Files and folders by path or URL: the only module that uses fsspec.
 
-A recipe may come from a stranger, and some of fsspec's file systems do more than fetch bytes: ``reference://`` renders
-templates, ``dask://`` runs code elsewhere, and ``a::b`` chains any of them. Therefore a URL may only name one of
-:data:`PROTOCOLS`, or a member of an archive there (:data:`ARCHIVES`). ``AIMCORE_ALLOW_PROTOCOLS`` adds others; it is
-an environment variable, because a recipe must not be able to set it.
+A recipe can come from an untrusted source, and some of fsspec's file systems do more than fetch bytes:
+``reference://`` renders templates, ``dask://`` runs code elsewhere, and ``a::b`` chains any of them. Therefore a URL
+may only use one of :data:`PROTOCOLS`, or name a member of an archive there (:data:`ARCHIVES`).
+``AIMCORE_ALLOW_PROTOCOLS`` adds others. It is an environment variable, because a recipe must not be able to set it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from aimcore.contracts.errors import LocationError, Problem
 from aimcore.contracts.messages import shown
 
 ALLOW = "AIMCORE_ALLOW_PROTOCOLS"
-"""Environment variable: further protocols of fsspec that URLs may name, separated by commas."""
+"""Environment variable with additional protocols of fsspec that URLs may use, separated by commas."""
 
 _OBJECT_STORES = ("abfs", "az", "gcs", "gs", "hf", "oci", "oss", "s3", "s3a")
 _SERVERS = ("ftp", "hdfs", "http", "https", "sftp", "ssh", "webdav", "webhdfs")
 PROTOCOLS = frozenset(("file", "local", "memory", *_OBJECT_STORES, *_SERVERS))
-"""Protocols that URLs may name: plain stores, which return the bytes they hold."""
+"""Protocols that URLs may use: plain stores, which only return stored bytes."""
 
 ARCHIVES = frozenset(("tar", "zip"))
-"""Protocols that read a member of an archive: ``zip://a/1.png::s3://bucket/pictures.zip``."""
+"""Protocols that read a member of an archive: ``zip://a/1.png::s3://bucket/images.zip``."""
 
 
 def problem_with(url: str) -> str | None:
-    """Why ``url`` must not be opened; None if it may be. Nothing is opened or imported to decide.
+    """Return why ``url`` must not be opened, or None. Nothing is opened or imported for this.
 
     A path, and a URL of :data:`PROTOCOLS`, may be opened; so may ``ARCHIVE://member::URL``.
 
@@ -55,14 +55,14 @@ def problem_with(url: str) -> str | None:
 
 
 def location_problems(field: str, url: str) -> Iterator[Problem]:
-    """For a component's ``problems()``: the problem with a URL in ``field``, if there is one."""
+    """Yield the problem with a URL in ``field``, for a component's ``problems()``."""
     message = problem_with(url)
     if message is not None:
         yield Problem(field, message)
 
 
 def file_system(url: str | Path) -> tuple[Any, str]:
-    """The fsspec file system of ``url``, and the path on it. A ``Path`` is always local.
+    """Return the fsspec file system of ``url``, and the path on it. A ``Path`` is always local.
 
     Raises:
         LocationError: the URL's protocol is refused, unknown or lacks a package, or its host cannot be reached.
@@ -70,7 +70,7 @@ def file_system(url: str | Path) -> tuple[Any, str]:
     import fsspec  # here, because it takes a while to load
 
     if "\0" in str(url):
-        raise LocationError(f"{shown(str(url))} cannot be opened: no path or URL holds a null character")
+        raise LocationError(f"{shown(str(url))} cannot be opened: it contains a null character")
     if isinstance(url, Path):
         return fsspec.filesystem("file"), url.absolute().as_posix()
     message = problem_with(url)
@@ -79,33 +79,33 @@ def file_system(url: str | Path) -> tuple[Any, str]:
     try:
         files, path = fsspec.core.url_to_fs(url)
     except (ImportError, OSError, TypeError, ValueError) as error:
-        # fsspec says which package a protocol needs. A URL that lacks a host is a TypeError.
+        # fsspec names the missing package of a protocol. A URL without a host is a TypeError.
         raise LocationError(f"{shown(url)} cannot be opened: {error}") from error
     return files, str(path)
 
 
 def open_location(url: str | Path, mode: str = "rb", *, encoding: str = "utf-8") -> Any:
-    """A file to be opened by a ``with`` statement. Glob characters are ordinary ones; nothing is decompressed.
+    """Return a file for a ``with`` statement. Glob characters have no meaning; nothing is decompressed.
 
     Args:
         url: a path or URL.
-        mode: as for Python's ``open``. Writing makes the folders that are missing.
-        encoding: of text.
+        mode: as for Python's ``open``. Writing creates missing folders.
+        encoding: encoding of text.
 
     Raises:
-        LocationError: see :func:`file_system`. What else goes wrong is an OSError of the ``with`` statement.
+        LocationError: see :func:`file_system`. The ``with`` statement raises an OSError for all other failures.
     """
     from fsspec.core import OpenFile
 
     files, path = file_system(url)
     if "r" not in mode:
-        with suppress(PermissionError):  # a bucket that may be written but not be made
+        with suppress(PermissionError):  # the user may write to the bucket, but not create it
             files.makedirs(posixpath.dirname(path), exist_ok=True)
     return OpenFile(files, path, mode, encoding=encoding)
 
 
 def local_path(url: str | Path) -> Path | None:
-    """The path of ``url`` on this machine's disks; None if it is elsewhere.
+    """Return the path of ``url`` on a local disk, or None if it is elsewhere.
 
     Raises:
         LocationError: see :func:`file_system`.
@@ -117,9 +117,9 @@ def local_path(url: str | Path) -> Path | None:
 
 
 def zarr_location(url: str) -> Path | str:
-    """What to open ``url`` with in zarr, which hands URLs to fsspec: a local path where possible.
+    """Return what zarr should open for ``url``: a local path where possible, else the URL, which zarr passes to fsspec.
 
-    zarr writes local files itself, each whole or not at all.
+    zarr writes local files atomically by itself.
 
     Raises:
         LocationError: see :func:`file_system`.
@@ -129,16 +129,16 @@ def zarr_location(url: str) -> Path | str:
 
 
 def _protocol_of(link: str, *, is_chained: bool) -> str:
-    """The protocol that fsspec reads in one link of a URL; ``file`` for a path."""
+    """Return the protocol that fsspec reads in one link of a URL; ``file`` for a path."""
     protocol, colon, _ = link.partition("://")
     if colon and len(protocol) != 1:  # C://pictures is a path
         return protocol
     if link.startswith("data:"):
         return "data"
-    # A plain word in a chain, such as "simplecache::", is a protocol. Real paths in chains have other characters.
+    # A plain word in a chain, such as "simplecache::", is a protocol; paths in chains have other characters.
     return link if is_chained and link.replace("_", "").isalnum() else "file"
 
 
 def _added() -> frozenset[str]:
-    """What the user allows."""
+    """Return the protocols that the user allows."""
     return frozenset(name.strip() for name in os.environ.get(ALLOW, "").split(",") if name.strip())

@@ -1,6 +1,6 @@
-"""Read text from files by one rule: UTF-8 with or without a byte-order mark, and lines that only line feeds end.
+"""Reading of text files by one rule: UTF-8 with or without a byte-order mark; only line feeds end lines.
 
-Every reader of a user's text goes through here: captions, labels, names of classes, listings, vocabularies.
+Every reader of a user's text uses it: captions, labels, names of classes, listings, vocabularies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class DamagedText(AimcoreError):
-    """A file is not UTF-8 text, or not the JSON that it should be."""
+    """A file is not UTF-8 text, or not the expected JSON."""
 
 
 def decode_text(content: bytes, name: str) -> str:
@@ -40,10 +40,9 @@ def decode_text(content: bytes, name: str) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    r"""The lines of a text, ended by ``\n`` or ``\r\n``.
+    r"""Return the lines of a text, ended by ``\n`` or ``\r\n``.
 
-    Unlike ``str.splitlines``, which also splits at form feeds, U+0085, U+2028 and others that JSON strings and names
-    may contain.
+    ``str.splitlines`` also splits at form feeds, U+0085, U+2028 and others, which JSON strings and names may contain.
 
     >>> split_lines("one\u2028still one\r\ntwo\n")
     ['one\u2028still one', 'two']
@@ -73,9 +72,9 @@ def parse_json(content: bytes | str, name: str, pairs: Callable[[list[tuple[str,
 
 
 def flaw_in(text: str) -> str | None:
-    r"""What makes a text unusable, or None: half a surrogate pair is not a character, and has no UTF-8.
+    r"""Return what makes a text unusable, or None: half of a surrogate pair is not a character, and has no UTF-8.
 
-    JSON can write one (``"\ud83d"``), usually where a text was cut within an emoji.
+    JSON can encode one (``"\ud83d"``), usually where a text was cut within an emoji.
 
     >>> flaw_in("a shoe \ud83d")
     'character 7 is the lone surrogate U+D83D, half of a character'

@@ -1,6 +1,6 @@
 """Bidirectional, causal and prefix-causal attention: one function for all trunks, heads and decoders.
 
-A mask is True where a query may see a key. Shape suffixes: B batch, H heads, N tokens, E values per head.
+A mask is True where a query sees a key. Shape suffixes: B batch, H heads, N tokens, E values per head.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from aimcore.contracts.features import Attention
 
 
 class Mask(NamedTuple):
-    """Who may see whom, made once per forward and shared by all blocks.
+    """Which keys each query sees. It is made once per forward pass and shared by all blocks.
 
-    ``allowed``: ``[B or 1, 1, N, N]`` bool (query, key), or None when all see all. ``is_causal``: it is exactly the
-    lower triangle, so that a fused kernel may build it itself.
+    ``allowed``: ``[B or 1, 1, N, N]`` bool (query, key), or None if every query sees every key. ``is_causal``: the mask
+    is exactly the lower triangle, so that a fused kernel need not read it.
     """
 
     allowed: Tensor | None = None
@@ -27,7 +27,7 @@ class Mask(NamedTuple):
 
 
 def mask_of(attention: Attention, num_tokens: int, device: torch.device) -> Mask:
-    """The mask of ``attention`` over ``num_tokens`` tokens in reading order.
+    """Return the mask of ``attention`` over ``num_tokens`` tokens in reading order.
 
     Prefix-causal attention lets query i see key j when j <= i or j < prefix length (arXiv:2401.08541, section 4.2).
     A padded query sees itself, so that no row is empty.
@@ -53,7 +53,7 @@ def mask_of(attention: Attention, num_tokens: int, device: torch.device) -> Mask
 
 
 def attend(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask) -> Tensor:
-    """Scaled dot-product attention, ``[B, H, N, E]``, scaled by 1 / sqrt(E)."""
+    """Return scaled dot-product attention, ``[B, H, N, E]``, with scale 1 / sqrt(E)."""
     is_differentiated = any(tensor.requires_grad for tensor in (query_BHNE, key_BHNE, value_BHNE))
     if is_differentiated and query_BHNE.device.type == "cpu" and query_BHNE.dtype == torch.bfloat16:
         return _attend_explicitly(query_BHNE, key_BHNE, value_BHNE, mask)
@@ -64,7 +64,7 @@ def attend(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask)
 
 
 def attention_probabilities(query_BHNE: Tensor, key_BHNE: Tensor, mask: Mask) -> Tensor:
-    """``[B, H, N, N]``: how much each query (third axis) sees of each key; rows add up to 1."""
+    """``[B, H, N, N]``: attention of each query (third axis) to each key; rows add up to 1."""
     scores_BHNN = (query_BHNE * (1 / math.sqrt(query_BHNE.shape[-1]))) @ key_BHNE.transpose(-2, -1)
     if mask.allowed is not None:
         scores_BHNN = scores_BHNN.masked_fill(~mask.allowed, -math.inf)
@@ -72,7 +72,7 @@ def attention_probabilities(query_BHNE: Tensor, key_BHNE: Tensor, mask: Mask) ->
 
 
 def _attend_explicitly(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask) -> Tensor:
-    # On CPUs the fused kernel's backward gains nothing from bfloat16, while plain matrix products do: forward and
-    # backward are 1.2 to 6 times faster here, forward alone 1.4 to 2 times slower (benchmarks/attention.py). Scores
-    # and probabilities are rounded to bfloat16; softmax adds up in float32.
+    # On CPUs the backward pass of the fused kernel is not faster in bfloat16, but plain matrix products are: forward
+    # and backward together are 1.2 to 6 times faster here, forward alone 1.4 to 2 times slower
+    # (benchmarks/attention.py). Scores and probabilities are rounded to bfloat16; softmax adds up in float32.
     return attention_probabilities(query_BHNE, key_BHNE, mask) @ value_BHNE

@@ -26,12 +26,12 @@ FFNKind = Literal["gelu", "swiglu"]
 
 
 def make_norm(kind: NormKind, width: int, eps: float) -> nn.Module:
-    """LayerNorm with weight and bias, or RMSNorm with weight."""
+    """Return a LayerNorm with weight and bias, or an RMSNorm with weight."""
     return nn.LayerNorm(width, eps=eps) if kind == "layer_norm" else RMSNorm(width, eps=eps)
 
 
 class RMSNorm(nn.RMSNorm):
-    """RMSNorm in the type of its weight, as LayerNorm is under autocast: torch has no fused kernel for a mixed pair."""
+    """RMSNorm in the type of its weight, like LayerNorm under autocast. Torch has no fused kernel for mixed types."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Any leading shape; the last axis is the width."""
@@ -39,7 +39,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 def swiglu_width(width: int) -> int:
-    """Hidden width of AIMv2's SwiGLU: floor(8 * width / 3), rounded up to a multiple of 256.
+    """Return the hidden width of AIMv2's SwiGLU: floor(8 * width / 3), rounded up to a multiple of 256.
 
     >>> swiglu_width(1024)
     2816
@@ -48,7 +48,10 @@ def swiglu_width(width: int) -> int:
 
 
 def init_linears(module: nn.Module) -> None:
-    """Xavier-uniform weights and zero biases for every linear layer: blocks and AIM's head in both papers' code."""
+    """Draw Xavier-uniform weights and set biases to zero in every linear layer.
+
+    Both papers' training code initializes blocks like this, and AIM's head.
+    """
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
@@ -57,7 +60,9 @@ def init_linears(module: nn.Module) -> None:
 
 
 def init_output(linear: nn.Linear, depth: int) -> None:
-    """Weights of an output layer after ``depth`` blocks: variance ``1 / (fan_in * (1 + depth))``, bias untouched.
+    """Draw the weights of an output layer after ``depth`` blocks, with variance ``1 / (fan_in * (1 + depth))``.
+
+    The bias is not changed.
 
     The authors' training code draws AIMv2's two output heads like this, from a normal distribution truncated at two of
     its standard deviations (standard deviation 0.00867 at width 1024 after 12 blocks). Outputs of normalised tokens
@@ -68,7 +73,7 @@ def init_output(linear: nn.Linear, depth: int) -> None:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention."""
+    """Multi-head self-attention: ``softmax(q k^T / sqrt(E)) v`` per head, then a linear map."""
 
     def __init__(self, width: int, num_heads: int, *, bias: bool) -> None:
         super().__init__()
@@ -85,12 +90,12 @@ class SelfAttention(nn.Module):
         return mixed
 
     def probabilities(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
-        """``[B, H, N, N]`` float32: how much each query (third axis) of ``forward`` sees of each key."""
+        """``[B, H, N, N]`` float32: attention of each query (third axis) of ``forward`` to each key."""
         query, key = (self._heads(part(tokens_BND)) for part in (self.query, self.key))
         return attention_probabilities(query, key, mask).float()
 
     def extend(self, tokens_BMD: Tensor, mask: Mask, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
-        """As forward for M more tokens behind those whose keys and values are ``past``; also returns all of these.
+        """Read M more tokens after those of ``past``; return their outputs, and the keys and values of all tokens.
 
         ``mask`` has a row per new token and a column per token, old and new.
         """
@@ -149,7 +154,7 @@ class TransformerBlock(nn.Module):
         return result
 
     def extend(self, tokens_BMD: Tensor, mask: Mask, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
-        """As forward for M more tokens; see :meth:`SelfAttention.extend`."""
+        """Read M more tokens; see :meth:`SelfAttention.extend`."""
         mixed_BMD, past = self.attention.extend(self.norm_1(tokens_BMD), mask, past)
         tokens_BMD = tokens_BMD + mixed_BMD
         result: Tensor = tokens_BMD + self.ffn(self.norm_2(tokens_BMD))
@@ -157,7 +162,7 @@ class TransformerBlock(nn.Module):
 
 
 class MLPBlock(nn.Module):
-    """A pre-norm residual MLP on each token by itself (arXiv:2401.08541, section 4.2, "MLP prediction heads").
+    """A pre-norm residual MLP that reads each token alone (arXiv:2401.08541, section 4.2, "MLP prediction heads").
 
     ``identity_attention`` first adds ``norm_1(x)``: an attention slot that the authors' code leaves as the identity.
     """
@@ -177,7 +182,7 @@ class MLPBlock(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """A learned vector per place of one grid, drawn from N(0, 0.02); never sliced for another grid."""
+    """A learned vector per position of one grid, drawn from N(0, 0.02). It is never sliced for another grid."""
 
     no_weight_decay = frozenset({"table"})
 
@@ -192,7 +197,7 @@ class LearnedPositions(nn.Module):
 
 
 class MaskToken(nn.Module):
-    """A learned token that takes the place of hidden patches, drawn from N(0, 0.02)."""
+    """A learned token that replaces masked patches, drawn from N(0, 0.02)."""
 
     no_weight_decay = frozenset({"token"})
 
@@ -207,7 +212,7 @@ class MaskToken(nn.Module):
 
 
 def frozen_copy(module: Part) -> Part:
-    """A copy whose weights are buffers: a teacher that no optimiser trains.
+    """Copy a module and turn its weights into buffers: a teacher that no optimiser trains.
 
     Buffers are float32, whole on every rank and in checkpoints, at every ZeRO stage and precision; frozen parameters
     are partitioned at stage 3 and rounded to bfloat16 with precision "bf16". Call it in the constructor of an
@@ -220,26 +225,26 @@ def frozen_copy(module: Part) -> Part:
             buffer = buffers.setdefault(id(weight), weight.detach().clone())
             delattr(part, name)
             part.register_buffer(name, buffer)
-            setattr(part, name, buffer)  # recurrent layers hear of it, which keep a list of their weights
+            setattr(part, name, buffer)  # setattr also updates the list of weights that recurrent layers keep
     return copied
 
 
 @torch.no_grad()
 def move_average(average: nn.Module, module: nn.Module, momentum: float) -> None:
-    """Move a :func:`frozen_copy` of ``module`` towards it: ``momentum * average + (1 - momentum) * weights``.
+    """Move a :func:`frozen_copy` of ``module`` towards the module: ``momentum * average + (1 - momentum) * weights``.
 
     Call it in :meth:`aimcore.ObjectiveModule.after_step`, where weights are whole and float32. Buffers of integers
     are copied.
 
     Raises:
-        BrokenContract: it is called elsewhere at ZeRO stage 3, or ``average`` is no copy of ``module``.
+        BrokenContract: it is called outside ``after_step`` at ZeRO stage 3, or ``average`` is not a copy of ``module``.
     """
     values = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     for name, kept in average.named_buffers():
         value = values.get(name)
         if value is None or value.shape != kept.shape:
             raise BrokenContract(
-                f"the average holds {name} {list(kept.shape)}, and the module "
+                f"the average has {name} {list(kept.shape)}, and the module "
                 f"{'has none' if value is None else list(value.shape)}: move a frozen_copy of the same module, only "
                 "in after_step, where weights are whole"
             )

@@ -1,4 +1,4 @@
-"""Positions of patches as vectors."""
+"""Fixed position vectors of patches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def sincos_positions(places_BN2: Tensor, width: int) -> Tensor:
-    """Fixed 2-D sine-cosine positions ``[..., width]`` of places ``[..., 2]`` = (row, column), float32.
+    """Return fixed 2-D sine-cosine positions ``[..., width]`` of places ``[..., 2]`` = (row, column), float32.
 
     The first half of the channels encodes the column, the second half the row; in each half all sines come first, then
-    all cosines; frequency k is 10000^(-k / (width / 4)). As in the released encoders of arXiv:2401.08541.
+    all cosines; frequency k is 10000^(-k / (width / 4)). Source: the released encoders of arXiv:2401.08541.
 
     Raises:
-        ValueError: the width is no multiple of 4.
+        ValueError: the width is not a multiple of 4.
     """
     if width % 4:
         raise ValueError(f"sine-cosine positions need a width that is a multiple of 4, got {width}")

@@ -1,4 +1,4 @@
-"""Discovery: the installed plugins by their entry points, without importing any of them."""
+"""Discovery of the installed plugins by their entry points, without importing them."""
 
 import os
 import warnings
@@ -13,11 +13,11 @@ from aimcore.contracts.errors import NameClash, PluginError, UnknownBlock
 from aimcore.registry.registry import Supplier
 
 BLOCK = "AIMCORE_BLOCK"
-"""Environment variable: plugins to leave out, by entry-point or distribution name, separated by commas."""
+"""Environment variable with plugins to leave out, by entry-point or distribution name, separated by commas."""
 
 
 class FoundPlugin(NamedTuple):
-    """A plugin that is installed, not yet imported."""
+    """An installed plugin that is not yet imported."""
 
     supplier: Supplier
     entry_point: EntryPoint
@@ -34,7 +34,7 @@ class Quarantined(NamedTuple):
 
 
 class MissingExtra(NamedTuple):
-    """A plugin that needs optional packages which are absent."""
+    """A plugin that requires optional packages which are not installed."""
 
     supplier: Supplier
     extras: tuple[str, ...]
@@ -42,7 +42,7 @@ class MissingExtra(NamedTuple):
 
     @property
     def command(self) -> str:
-        """What installs them."""
+        """The command that installs the missing packages."""
         return f"pip install '{self.supplier.distribution}[{','.join(self.extras)}]'"
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class MissingExtra(NamedTuple):
 
 
 class FoundPlugins(NamedTuple):
-    """The plugins that are installed, sorted by what can be done with them."""
+    """The installed plugins by state: loadable, blocked, or with missing extras."""
 
     usable: tuple[FoundPlugin, ...]
     missing_extras: tuple[MissingExtra, ...]
@@ -58,12 +58,12 @@ class FoundPlugins(NamedTuple):
 
 
 def blocked_names() -> list[str]:
-    """What the environment variable :data:`BLOCK` names."""
+    """Return the names in the environment variable :data:`BLOCK`."""
     return [name.strip() for name in os.environ.get(BLOCK, "").split(",") if name.strip()]
 
 
 def find_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = ()) -> FoundPlugins:
-    """Sort out the plugins that ``points`` name; none is imported.
+    """Sort the plugins that ``points`` name by state, without importing any of them.
 
     Raises:
         PluginError: there are no plugins.
@@ -84,7 +84,7 @@ def find_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = ()) ->
 
 
 def _find(points: Iterable[EntryPoint]) -> tuple[FoundPlugin, ...]:
-    """The plugins, sorted, each once, with their distributions."""
+    """Return the plugins, sorted, each once, with their distributions."""
     found = {
         Supplier(point.dist.name if point.dist else "?", point.dist.version if point.dist else "?", point.name): point
         for point in points
@@ -93,11 +93,11 @@ def _find(points: Iterable[EntryPoint]) -> tuple[FoundPlugin, ...]:
 
 
 def _without(found: Sequence[FoundPlugin], blocked: Collection[str]) -> tuple[FoundPlugin, ...]:
-    """Those that are not blocked."""
+    """Return the plugins that are not blocked."""
     wanted = {canonicalize_name(name) for name in blocked}
     names = {plugin.supplier: _block_names(plugin.supplier) for plugin in found}
     for name in sorted(wanted.difference(*names.values())):
-        warnings.warn(f"{BLOCK} names {name!r}, which is no installed plugin", UnknownBlock, stacklevel=2)
+        warnings.warn(f"{BLOCK} names {name!r}, but no such plugin is installed", UnknownBlock, stacklevel=2)
     return tuple(plugin for plugin in found if not names[plugin.supplier] & wanted)
 
 
@@ -106,7 +106,7 @@ def _block_names(supplier: Supplier) -> set[str]:
 
 
 def _refuse_clashes(found: Sequence[FoundPlugin]) -> None:
-    """Compare names before loading: pluggy would silently drop one of two plugins that share a name."""
+    """Refuse two plugins of one name before loading: pluggy would silently drop one of them."""
     first: dict[str, Supplier] = {}
     for plugin in found:
         name = plugin.supplier.plugin
@@ -120,7 +120,7 @@ def _refuse_clashes(found: Sequence[FoundPlugin]) -> None:
 
 
 def _missing_extra(plugin: FoundPlugin) -> MissingExtra | None:
-    """What the extras that the entry point declares lack here."""
+    """Return the packages that the extras of the entry point require and that are missing here."""
     point = plugin.entry_point
     requires = [Requirement(text) for text in (point.dist.requires if point.dist else None) or ()]
     wanted = [need for need in requires if any(_is_of_extra(need, extra) for extra in point.extras)]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aimcore.contracts.trunks import Trunk  # fmt: skip
 
 PROJECT = "aimcore"
-"""pluggy's project name and the group of the entry points."""
+"""Name of pluggy's project, and of the group of entry points."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -38,7 +38,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def tokenizers() -> Sequence[type[Tokenizer]]:  # type: ignore[empty-body]
-    """Supply tokenizers: whatever gives text or image patches discrete ids."""
+    """Supply tokenizers: components that turn text or image patches into discrete ids."""
 
 
 @hookspec
@@ -68,7 +68,7 @@ def probes() -> Sequence[type[Probe]]:  # type: ignore[empty-body]
 
 @hookspec
 def evaluations() -> Sequence[type[Evaluation]]:  # type: ignore[empty-body]
-    """Supply evaluations: what a trained objective can do, such as zero-shot classification."""
+    """Supply evaluations: measurements of a trained objective, such as zero-shot classification."""
 
 
 @hookspec
@@ -88,11 +88,11 @@ def sources() -> Sequence[type[Source]]:  # type: ignore[empty-body]
 
 @hookspec
 def trackers() -> Sequence[type[Tracker]]:  # type: ignore[empty-body]
-    """Supply trackers: where metrics go."""
+    """Supply trackers: receivers of metrics."""
 
 
 HOOKS: tuple[str, ...] = (
     "tokenizers", "orderings", "targets", "heads", "decoders", "probes", "evaluations", "objectives", "trunks",
     "sources", "trackers",
 )  # fmt: skip
-"""Names of all hooks: those of the roles, known here without loading torch."""
+"""Names of all hooks, which are those of the roles; listed here so that torch is not loaded."""

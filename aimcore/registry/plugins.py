@@ -1,7 +1,7 @@
-"""Plugins: entry points of the group ``aimcore`` -> pluggy -> frozen registries.
+"""Loading of plugins: entry points of the group ``aimcore`` -> pluggy -> frozen registries.
 
-The steps are small and pure: find, leave out what is blocked, refuse clashes, load, register. aimcore's own plugins
-take the same way as anybody's.
+The steps are small and pure: find, remove blocked ones, refuse clashes, load, register. aimcore's own plugins are
+loaded like all others.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,12 +28,12 @@ Supplied = Mapping[str, Sequence[type[Component]]]
 
 @attrs.frozen(kw_only=True)
 class Plugins:
-    """Everything the installed plugins supply, and what was left out."""
+    """The components of all loaded plugins, and the plugins that are not loaded."""
 
     registries: Mapping[str, Registry[Any]]
-    """One per role, by its name in the plural."""
+    """One per role, by the role's name in the plural."""
     suppliers: tuple[Supplier, ...]
-    """The plugins that are loaded."""
+    """The loaded plugins."""
     quarantined: tuple[Quarantined, ...]
     blocked: tuple[Supplier, ...]
     missing_extras: tuple[MissingExtra, ...]
@@ -43,10 +43,10 @@ class Plugins:
     @overload
     def registry(self, role: type[C]) -> Registry[C]: ...
     def registry(self, role: str | type[Component]) -> Registry[Any]:
-        """The registry of a role, given its class or its name.
+        """Return the registry of a role, given its class or its name.
 
         Raises:
-            PluginError: there is no such role.
+            PluginError: the role is unknown.
         """
         name = role if isinstance(role, str) else role.role
         if name not in self.registries:
@@ -56,35 +56,35 @@ class Plugins:
 
     @property
     def not_loaded(self) -> tuple[NotLoaded, ...]:
-        """Every plugin that was found and is not loaded, with its reason."""
+        """Return every plugin that was found but is not loaded, with the reason."""
         return _not_loaded(self.quarantined, self.missing_extras, self.blocked)
 
     def components_of(self, supplier: Supplier) -> Iterator[str]:
-        """Yield what ``supplier`` supplies, as ``role/name``."""
+        """Yield the components of ``supplier``, as ``role/name``."""
         for role, registry in self.registries.items():
             yield from (f"{role}/{name}" for name in registry.names() if registry.supplier_of(name) == supplier)
 
     def version_of(self, distribution: str) -> str | None:
-        """The version of a distribution that has plugins here, loaded or not; None if it has none."""
+        """Return the version of a distribution that has plugins here, loaded or not; None if it has none."""
         every = (*self.suppliers, *(plugin.supplier for plugin in self.not_loaded))
         return {supplier.distribution: supplier.version for supplier in every}.get(distribution)
 
     def require_all(self) -> None:
-        """A strict start.
+        """Refuse plugins that failed to load.
 
         Raises:
             PluginError: some plugin is quarantined; all of them are named, each with its cause.
         """
         if self.quarantined:
-            raise PluginError("; ".join(map(str, self.quarantined)) + f". Mend it, or leave it out with {BLOCK}=NAME")
+            raise PluginError("; ".join(map(str, self.quarantined)) + f". Repair it, or leave it out with {BLOCK}=NAME")
 
 
 @cache
 def installed() -> Plugins:
-    """The installed plugins, but for those that ``AIMCORE_BLOCK`` names. Loaded once per process.
+    """Return the installed plugins, without those that ``AIMCORE_BLOCK`` names. They are loaded once per process.
 
     Raises:
-        AimcoreError: nothing is installed, names clash, a hook is misspelt, or a supplied class is no component.
+        AimcoreError: nothing is installed, names clash, a hook is misspelt, or a supplied class is not a component.
     """
     return load_plugins(entry_points(group=hookspecs.PROJECT), blocked_names())
 
@@ -94,8 +94,8 @@ def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *,
 
     Args:
         points: entry points, in any order.
-        blocked: entry-point or distribution names to leave out; one that fits nothing is a warning.
-        strict: whether a plugin that cannot be imported is an error at once, not only when it is used.
+        blocked: entry-point or distribution names to leave out; a name that matches nothing gives a warning.
+        strict: whether a plugin that cannot be imported is an error immediately, instead of when it is used.
 
     Raises:
         PluginError: there are no plugins, a hook is misspelt, or (strict) a plugin cannot be imported.
@@ -119,13 +119,13 @@ def load_plugins(points: Iterable[EntryPoint], blocked: Collection[str] = (), *,
 def _load(
     found: Sequence[FoundPlugin],
 ) -> tuple[dict[Supplier, Supplied], tuple[Quarantined, ...]]:
-    """Import plugins and call their hooks: what each supplies per role, and those that failed."""
+    """Import plugins and call their hooks. Return the components of each by role, and the plugins that failed."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     supplied: dict[Supplier, Supplied] = {}
     quarantined = []
     for plugin in found:
-        # Importing runs a stranger's code, which may fail in any way: it is kept, reported, and fails when used.
+        # Importing runs third-party code, which may raise anything. The error is kept, and raised on use of the plugin.
         try:
             manager.register(plugin.entry_point.load(), name=plugin.supplier.plugin)
             supplied[plugin.supplier] = {role: list(hook()) for role, hook in _hooks(manager, plugin).items()}
@@ -136,7 +136,7 @@ def _load(
 
 
 def _hooks(manager: pluggy.PluginManager, plugin: FoundPlugin) -> Hooks:
-    """The hooks that one plugin implements; calling them apart keeps track of who supplies what."""
+    """Return the hooks that one plugin implements: called apart, they show which plugin supplies a component."""
     return {
         role.role: implementation.function
         for role in ROLES
@@ -158,7 +158,7 @@ def _refuse_misspelt(manager: pluggy.PluginManager, found: Sequence[FoundPlugin]
 def _not_loaded(
     quarantined: Iterable[Quarantined], missing: Iterable[MissingExtra], blocked: Iterable[Supplier]
 ) -> tuple[NotLoaded, ...]:
-    """Every plugin that was found and is not loaded, with its reason."""
+    """Return every plugin that was found but is not loaded, with the reason."""
     return (
         *(NotLoaded(plugin.supplier, str(plugin)) for plugin in quarantined),
         *(NotLoaded(plugin.supplier, str(plugin)) for plugin in missing),

@@ -1,4 +1,4 @@
-"""Registries: the components of one role by name, and who supplied each."""
+"""Registries: the components of one role by name, with the supplier of each."""
 
 import inspect
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ C = TypeVar("C", bound=Component)
 
 
 class Supplier(NamedTuple):
-    """Where a component comes from."""
+    """The plugin that supplies a component."""
 
     distribution: str
-    """What pip calls the package."""
+    """The name of the distribution."""
     version: str
     plugin: str
     """The name of its entry point."""
@@ -27,26 +27,26 @@ class Supplier(NamedTuple):
 
 
 class NotLoaded(NamedTuple):
-    """A plugin that is installed and cannot be used."""
+    """An installed plugin that cannot be used."""
 
     supplier: Supplier
     why: str
     """A sentence that names it, and says what to do."""
 
     def resembles(self, name: str) -> bool:
-        """Whether ``name`` may be something of this plugin: a name like its own, or its distribution's."""
+        """Return whether ``name`` resembles the name of this plugin or of its distribution."""
         distribution = self.supplier.distribution
         return bool(did_you_mean(name, [self.supplier.plugin, distribution, distribution.rpartition("-")[2]]))
 
 
 def relevant(not_loaded: Iterable[NotLoaded], name: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Why plugins are absent that may have had ``name``: those like it, or all where none of ``known`` is like it."""
+    """Return why plugins that may supply ``name`` are not loaded; all reasons if no known name resembles it."""
     is_near = bool(did_you_mean(name, known))
     return tuple(plugin.why for plugin in not_loaded if not is_near or plugin.resembles(name))
 
 
 class Registry(Generic[C]):
-    """The components of one role. Filled once while plugins load, then frozen."""
+    """The components of one role. It is filled once while plugins load, then frozen."""
 
     def __init__(self, role: type[C]) -> None:
         self.role = role
@@ -61,11 +61,11 @@ class Registry(Generic[C]):
         return self.role.role
 
     def add(self, component: type[C], supplier: Supplier) -> None:
-        """List ``component`` under its name.
+        """Register ``component`` under its name.
 
         Raises:
-            NotAComponent: it is not a component class of this role.
-            NameClash: another supplier has that name.
+            NotAComponent: ``component`` is not a component class of this role.
+            NameClash: another component has this name.
             RuntimeError: the registry is frozen.
         """
         if self._frozen:
@@ -83,15 +83,15 @@ class Registry(Generic[C]):
         self._suppliers[component.name] = supplier
 
     def freeze(self, not_loaded: Iterable[NotLoaded] = ()) -> None:
-        """Allow no more changes. ``not_loaded`` are plugins that might have had what is asked for, for errors."""
+        """Allow no more changes. ``not_loaded`` are plugins that error messages mention if a component is unknown."""
         self._not_loaded = tuple(not_loaded)
         self._frozen = True
 
     def get(self, name: str, path: str = "") -> type[C]:
-        """The component called ``name``; ``path`` is where a recipe asked for it.
+        """Return the component called ``name``. ``path`` is the place in a recipe that names it.
 
         Raises:
-            UnknownComponent: there is none; the message lists what there is and who supplies it.
+            UnknownComponent: the name is unknown; the message lists the known ones with their plugins.
         """
         try:
             return self._components[name]
@@ -99,18 +99,18 @@ class Registry(Generic[C]):
             raise UnknownComponent(self.name, name, self._unknown(name, path)) from None
 
     def names(self) -> tuple[str, ...]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         return tuple(sorted(self._components))
 
     def items(self) -> tuple[tuple[str, type[C]], ...]:
-        """All components with their names, sorted by name."""
+        """Return all components with their names, sorted by name."""
         return tuple(sorted(self._components.items()))
 
     def supplier_of(self, name: str) -> Supplier:
-        """Who supplies the component called ``name``.
+        """Return the supplier of the component called ``name``.
 
         Raises:
-            UnknownComponent: there is none.
+            UnknownComponent: the name is unknown.
         """
         self.get(name)
         return self._suppliers[name]
@@ -135,7 +135,7 @@ class Registry(Generic[C]):
 
 
 def _fault(component: object, role: type[Component]) -> str:
-    """Why ``component`` cannot be listed under ``role``; empty if it can."""
+    """Return why ``component`` cannot be registered under ``role``, or an empty text."""
     if isinstance(component, role):
         return f"it is an instance: give the class, {type(component).__name__}, without parentheses"
     if not isinstance(component, type) or not issubclass(component, role):

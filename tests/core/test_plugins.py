@@ -159,7 +159,7 @@ def test_a_blocked_plugin_is_not_imported(broken):
 
 
 def test_blocking_what_is_not_installed_is_a_warning():
-    with pytest.warns(UnknownBlock, match="AIMCORE_BLOCK names 'toyz', which is no installed plugin"):
+    with pytest.warns(UnknownBlock, match="AIMCORE_BLOCK names 'toyz', but no such plugin is installed"):
         load_plugins(points_of(TOYS), ["toyz"])
 
 

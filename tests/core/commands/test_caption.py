@@ -98,7 +98,7 @@ def test_a_run_on_squares_cannot_take_other_shapes(
     trunk = ViT(width=16, depth=1, num_heads=2, patch_size=16, positions="learned", grid=(2, 2))
     write_run(tmp_path / "run", captioning_experiment(trunk=trunk), step=2)
     assert command(["caption", str(tmp_path / "run"), str(pictures), "--area", "4"]) == 2
-    assert "reads squares of 32 px only, so --area cannot be given" in " ".join(capsys.readouterr().err.split())
+    assert "reads only squares of 32 px, so --area cannot be used" in " ".join(capsys.readouterr().err.split())
 
 
 def test_unreadable_pictures_are_named_and_skipped(
@@ -115,7 +115,7 @@ def test_unreadable_pictures_are_named_and_skipped(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere.png"], "there is no picture that can be read in nowhere.png"),
+        (["nowhere.png"], "no readable image in nowhere.png"),
         (["x.png", "--num", "0"], "num: must be at least 1, got 0"),
         (["x.png", "--num", "1000000000"], "num: must be at most 10000, got 1000000000"),
         (["x.png", "--area", "1000000000"], "area: must be at most 65536, got 1000000000"),

@@ -96,7 +96,7 @@ def test_a_recipe_of_absent_plugins_is_compared_as_written(
     (tmp_path / "strange.json").write_text(json.dumps(strange))
     assert diff(str(run_folder), str(tmp_path / "strange.json")) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert "is compared as it is written, for it cannot be read here" in out
+    assert "is compared as written, because it cannot be loaded here" in out
     assert "objective.ordering raster peano" in out
 
 
@@ -110,14 +110,14 @@ def test_a_recipe_of_absent_plugins_is_compared_as_written(
             f"{STUDY}:smol:raster",
             "unknown scale 'smol' (did you mean 'smoke' or 'small'?); there are smoke,",
         ),
-        ("out", f"it holds the runs out{os.sep}one: give one of them"),
+        ("out", f"it contains the runs out{os.sep}one: give one of them"),
         ("empty", "is not a run's folder"),
         ("missing.json", "there is no file"),
-        ("runs/missing", "there is no runs/missing: give a recipe, a run's folder, or STUDY.py:NAME"),
+        ("runs/missing", "runs/missing does not exist: give a recipe, a run's folder, or STUDY.py:NAME"),
         ("list.json", "must be a mapping"),
     ],
 )
-def test_what_cannot_be_compared_is_told(
+def test_what_cannot_be_compared_is_reported(
     left: str, said: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = run_folder.parents[1]
@@ -148,7 +148,7 @@ def test_damaged_versions_are_compared_as_written(
     (tmp_path / "odd.json").write_text(json.dumps(recipe.read(run_folder / "recipe.json") | {"plugins": plugins}))
     assert diff(str(run_folder), str(tmp_path / "odd.json")) == 1
     out = " ".join(capsys.readouterr().out.split())
-    assert "is compared as it is written" in out
+    assert "is compared as written" in out
     assert "plugins" in out
 
 
