@@ -295,7 +295,7 @@ def _write_log(message: str) -> None:
 
 def _set_up_log() -> None:
     """Log to stderr: everything on the first process, only errors on the others."""
-    from aimcore.running.processes import rank
+    from aimcore.io.launcher import rank
 
     logger.remove()
     level, who = ("INFO", "") if rank() == 0 else ("ERROR", f"rank {rank()} ")

@@ -12,8 +12,8 @@ from loguru import logger
 
 from aimcore.contracts.scales import Scale
 from aimcore.experiment import Study
+from aimcore.io.launcher import rank, world_size
 from aimcore.io.terminal import Terminal
-from aimcore.running.processes import rank, world_size
 from aimcore.running.summary import Summary
 
 DEFAULT_SCALE: Scale = "small"

@@ -22,15 +22,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aimcore.contracts.errors import AimcoreError
-from aimcore.engine.agreement import on_first_rank
 from aimcore.engine.checkpoint_checks import newest_sound, sound
+from aimcore.engine.distributed import on_first_rank
 from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
 from aimcore.engine.manifest import Manifest, describe_files, identity
 from aimcore.engine.saved_checkpoints import to_branch_from
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
 from aimcore.experiment import Branch
-from aimcore.io.atomic_files import PARTIAL, CannotWrite, make_folder, to_disk, write_atomically, writing
+from aimcore.io.atomic_files import PARTIAL, CannotWrite, make_folder, publish_folder, write_atomically, writing
 from aimcore.io.run_folder import LATEST_FILE, WEIGHTS_FILE, RunFolder, is_complete, step_of
 
 
@@ -197,9 +197,7 @@ def _way_on(damaged: str, run: Path, asked: Mapping[str, object]) -> str:
 
 def _publish(partial: Path, final: Path) -> None:
     """Give a complete checkpoint its name, then point ``latest`` to it (DeepSpeed's own tools read that)."""
-    to_disk(partial)
-    os.replace(partial, final)
-    to_disk(final.parent)
+    publish_folder(partial, final)
     write_atomically(final.parent / LATEST_FILE, final.name)
 
 

@@ -1,6 +1,13 @@
-"""Start-up of one process of a run: alone on a CPU or GPU, or as one of several under torchrun or deepspeed.
+"""The processes of a run: who this one is, what they compute together, and errors that they share.
 
-The process group stays up until the process ends, so that several experiments can run one after another.
+A process alone on a CPU or GPU, or one of several under torchrun or deepspeed. All functions work with one process
+too, where they communicate nothing. Several processes join their group at the first call, and stay in it until they
+end, so that several experiments can run one after another. What is known without a group, such as the rank for the
+log, is in :mod:`aimcore.io.launcher`.
+
+A process that fails alone leaves the others waiting in their next collective, often for minutes. What may fail before
+the ranks communicate is therefore run through :func:`on_every_rank` or :func:`on_first_rank`, which share whether it
+succeeded. Their callables must not communicate themselves.
 """
 
 from __future__ import annotations
@@ -8,22 +15,26 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
-import inspect
-import logging
 import os
 import sys
-import warnings
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import attrs
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import FileStore, HashStore  # type: ignore[attr-defined]  # public, but not in torch's stubs
+from torch.distributed import FileStore, HashStore, TCPStore  # type: ignore[attr-defined]  # public, not in the stubs
+
+from aimcore.engine.deepspeed_library import load_deepspeed
+from aimcore.engine.shared_errors import Attempt, Failure
+from aimcore.io import launcher
 
 T = TypeVar("T")
+
+_POLL_SECONDS = 0.1
 
 
 @attrs.frozen
@@ -56,8 +67,8 @@ def start(num_threads: int | None = None) -> World:
         # The first optimiser imports it anyway. Imported while a group exists, it keeps the group's threads alive.
         importlib.import_module("torch._dynamo")
         backend = "nccl" if device.type == "cuda" else "gloo"
-        _describe_lone_process()
-        if "MASTER_ADDR" not in os.environ:
+        launcher.describe_lone_process()
+        if launcher.meeting_point() is None:
             dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
         deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
         atexit.register(_leave)
@@ -72,7 +83,7 @@ def join(meeting: Path, rank: int, size: int) -> None:
         rank: this process's number among them.
         size: how many they are.
     """
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
+    launcher.describe_process(rank, size)
     deepspeed = load_deepspeed()
     store = FileStore(str(meeting), size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
@@ -87,83 +98,152 @@ def threads_per_process() -> int:
     slower still; so the number is always set explicitly.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # torchrun says LOCAL_WORLD_SIZE, DeepSpeed's launcher LOCAL_SIZE.
-    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
-    return max(1, cores // local)
+    return max(1, cores // launcher.local_world_size())
 
 
-def load_deepspeed() -> ModuleType:
-    """Import DeepSpeed without its log lines, and without a C++ build on CPUs."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # DeepSpeed calls functions that torch has renamed; nobody who runs aimcore can do anything about it.
-    warnings.filterwarnings("ignore", message=r".torch\.distributed\.", category=FutureWarning)
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    import deepspeed
-    import deepspeed.ops
-    from deepspeed.utils import logger
-
-    logger.setLevel(logging.ERROR)
-    # Otherwise it compiles a shared-memory extension at start-up: a minute, and an error without ninja or g++.
-    # The dictionary is not documented; where it is gone, so may be the need for it.
-    compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
-    if isinstance(compatible, dict):
-        compatible["deepspeed_shm_comm"] = False
-    module: ModuleType = deepspeed
-    return module
-
-
-def forget_modules() -> None:
-    """Empty DeepSpeed's global list and cache of modules, which keep every model ever trained at stage 3 in memory."""
-    from deepspeed.runtime.zero import parameter_offload
-    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator as Coordinator
-
-    running = getattr(parameter_offload, "FWD_MODULE_STACK", None)
-    if isinstance(running, list):
-        running.clear()
-    # A cached method under a decorator that hides the cache; neither is documented, so either may be gone.
-    releasing = getattr(Coordinator, f"_{Coordinator.__name__}__params_to_release", None)
-    if inspect.isfunction(releasing):
-        cached = inspect.getclosurevars(releasing).nonlocals.get("func", releasing)
-        getattr(cached, "cache_clear", lambda: None)()
+def rank_and_world_size() -> tuple[int, int]:
+    """This process and the number of processes, which join their group first if a launcher started several."""
+    if not dist.is_initialized():
+        if launcher.world_size() == 1:
+            return 0, 1
+        start()
+    return dist.get_rank(), dist.get_world_size()
 
 
 def add_over_ranks(values: Tensor) -> Tensor:
-    """The sum over all ranks of a small vector of numbers, in float64."""
-    if dist.get_world_size() == 1:
-        return values
-    total = values.to(_device())
-    dist.all_reduce(total)
-    return total.cpu()
+    """The sum of equally long tensors over all ranks, on the CPU."""
+    return _reduced(values, dist.ReduceOp.SUM)
+
+
+def smallest_over_ranks(numbers: Sequence[int]) -> list[int]:
+    """The smallest of each of several integers over all ranks."""
+    return [int(number) for number in _reduced(torch.tensor(numbers), dist.ReduceOp.MIN)]
+
+
+def largest_over_ranks(number: int) -> int:
+    """The largest of one integer per rank."""
+    return int(_reduced(torch.tensor([number]), dist.ReduceOp.MAX))
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether any rank says so; every rank must ask."""
-    return bool(add_over_ranks(torch.tensor([float(flag)], dtype=torch.float64)) > 0)
+    """Whether the flag of any rank is set; every rank must ask."""
+    return bool(largest_over_ranks(int(flag)))
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """All ranks' rows ``[n, ...]``, in the order of their ranks, on the CPU; ``n`` may differ between them."""
+    _, size = rank_and_world_size()
+    if size == 1:
+        return rows
+    device = _exchange_device()
+    length = torch.tensor([len(rows)], device=device)
+    lengths = [torch.zeros_like(length) for _ in range(size)]
+    dist.all_gather(lengths, length)
+    longest = max(int(n) for n in lengths)
+    padded = torch.zeros(longest, *rows.shape[1:], dtype=rows.dtype, device=device)
+    padded[: len(rows)] = rows.to(device)
+    parts = [torch.zeros_like(padded) for _ in range(size)]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(n)] for part, n in zip(parts, lengths, strict=True)]).cpu()
 
 
 def barrier() -> None:
     """Wait for all ranks."""
-    if dist.get_world_size() > 1:
+    if rank_and_world_size()[1] > 1:
         dist.barrier()
 
 
 def from_first(value: T) -> T:
-    """What rank 0 has of ``value``, on every rank."""
-    if dist.get_world_size() == 1:
+    """The ``value`` of rank 0, on every rank."""
+    if rank_and_world_size()[1] == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, device=_device())
+    dist.broadcast_object_list(box, src=0, device=_exchange_device())
     return box[0]
 
 
 def from_everyone(value: T) -> list[T]:
-    """What every rank has of ``value``, by rank, on every rank."""
-    if dist.get_world_size() == 1:
+    """The ``value`` of every rank, by rank, on every rank."""
+    _, size = rank_and_world_size()
+    if size == 1:
         return [value]
-    values: list[Any] = [None] * dist.get_world_size()
+    values: list[Any] = [None] * size
     dist.all_gather_object(values, value)
     return values
+
+
+def on_every_rank(act: Callable[[], T]) -> T:
+    """Run ``act`` on every rank; return its result, once it has succeeded on all of them.
+
+    Every rank must call this. If ``act`` fails on any rank, every rank raises the error of the first one that failed:
+    the error itself where it was raised, and elsewhere a copy of an :class:`~aimcore.contracts.errors.AimcoreError`,
+    or :class:`~aimcore.engine.shared_errors.OtherProcessFailed`.
+    """
+    rank, size = rank_and_world_size()
+    if size == 1:
+        return act()
+    attempt = Attempt()
+    results: list[T] = []
+    with attempt:
+        results.append(act())
+    _raise_first(from_everyone(attempt.failure(rank)), attempt.error, rank)
+    return results[0]
+
+
+def on_first_rank(act: Callable[[], T]) -> T:
+    """Run ``act`` on rank 0 alone; every rank returns its result, or raises its error as :func:`on_every_rank` does."""
+    rank, size = rank_and_world_size()
+    if size == 1:
+        return act()
+    attempt = Attempt()
+    results: list[T] = []
+    if rank == 0:
+        with attempt:
+            results.append(act())
+    results, failure = from_first((results, attempt.failure(rank)))
+    _raise_first([failure], attempt.error, rank)
+    return results[0]
+
+
+def all_failed_together(label: str, timeout_seconds: float = 60.0) -> bool:
+    """Whether every process failed at ``label``, so that all can go on to the next experiment together.
+
+    A process that failed alone must not go on: the others wait for it inside a collective. This asks through the
+    launcher's key-value store, because a collective would pair with the one the others are in.
+    """
+    meeting, size = launcher.meeting_point(), launcher.world_size()
+    if meeting is None or size == 1:
+        return True
+    store = TCPStore(*meeting, is_master=False)
+    key, deadline = f"aimcore/failed/{label}", time.monotonic() + timeout_seconds
+    store.add(key, 1)
+    while time.monotonic() < deadline:
+        if store.add(key, 0) >= size:
+            return True
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _reduced(values: Tensor, operation: Any) -> Tensor:
+    if rank_and_world_size()[1] == 1:
+        return values
+    total = values.to(_exchange_device(), copy=True)
+    dist.all_reduce(total, operation)
+    return total.cpu()
+
+
+def _exchange_device() -> torch.device:
+    """Where tensors must be for the group to exchange them."""
+    return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
+
+
+def _raise_first(failures: list[Failure | None], own: Exception | None, rank: int) -> None:
+    first = next((failure for failure in failures if failure is not None), None)
+    if first is None:
+        return
+    if own is not None and first.rank == rank:
+        raise own
+    raise first.error()
 
 
 def _leave() -> None:
@@ -182,12 +262,6 @@ def _leave() -> None:
 def _device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    device = torch.device("cuda", launcher.local_rank())
     torch.cuda.set_device(device)
     return device
-
-
-def _describe_lone_process() -> None:
-    # DeepSpeed reads these even where a group exists; a launcher's values win.
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
-        os.environ.setdefault(name, value)

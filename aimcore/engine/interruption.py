@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from aimcore.io import launcher
+
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_LAUNCHERS = ("TORCHELASTIC_RUN_ID", "CROSS_RANK")
-"""Environment variables by which torchrun and DeepSpeed's launcher can be recognised."""
 _ECHO_SECONDS = 1.0
 """A launcher passes the terminal's Ctrl-C on to processes that had it already: not a second one."""
 
@@ -31,7 +31,7 @@ class Interruption:
         self._first = 0.0
         self._before: dict[int, Any] = {}
         self._parent = parent
-        self._launcher = parent() if any(name in os.environ for name in _LAUNCHERS) else None
+        self._launcher = parent() if launcher.is_launched() else None
 
     @property
     def requested(self) -> bool:

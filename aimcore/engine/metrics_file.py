@@ -3,69 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from loguru import logger
 
 from aimcore.experiment import Experiment
-from aimcore.io.atomic_files import write_atomically, writing
+from aimcore.io.atomic_files import AppendedFile, write_atomically
 from aimcore.io.metrics_lines import Line, load_metrics
 from aimcore.io.run_folder import RunFolder
 
 _SHOWN_RANGES = 10
 
 
-class MetricsFile:
-    """Appends lines, each on the disk's way before the next step; one writer per run."""
+class MetricsFile(AppendedFile):
+    """The metrics of a run while it trains; each line is handed to the system before the next step."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         """Open ``folder/metrics.jsonl`` for the steps from ``first_step`` on; lines at or beyond it are dropped.
 
         Damaged lines are set aside in ``metrics.damaged.txt``.
         """
-        run = RunFolder(folder)
-        self._path = run.metrics
-        found = load_metrics(folder)
+        run, found = RunFolder(folder), load_metrics(folder)
         _set_aside(run, found.damaged)
         kept = [line for line in found.lines if line["step"] < first_step]
-        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        with writing(self._path):
-            self._file = self._path.open("ab")
+        super().__init__(run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, line: Line) -> None:
         """Add a line.
 
         Raises:
-            CannotWrite: the system refused; or the file is not there any more, and nobody would ever find the line.
+            CannotWrite: the system refused, or the file was removed.
         """
-        text = json.dumps(line, allow_nan=False) + "\n"
-        with writing(self._path):
-            self._file.write(text.encode())
-            self._file.flush()
-            self._path.stat()
-
-    def sync(self) -> None:
-        """Wait until all lines are on the disk."""
-        with writing(self._path):
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file.
-
-        Raises:
-            CannotWrite: what an earlier write left behind is refused again.
-        """
-        with writing(self._path):
-            self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
+        self.append(json.dumps(line, allow_nan=False) + "\n")
 
 
 def _set_aside(run: RunFolder, damaged: Collection[tuple[int, bytes]]) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Self
 from loguru import logger
 
 from aimcore.contracts.trackers import TrackerRun
-from aimcore.engine.agreement import Attempt
 from aimcore.engine.metrics_file import MetricsFile, flat
+from aimcore.engine.shared_errors import Attempt
 from aimcore.engine.training_engine import StepResult
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RunFolder

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aimcore.engine.agreement import Attempt
 from aimcore.engine.checkpoint_checks import ReportsDamage
+from aimcore.engine.shared_errors import Attempt
 from aimcore.io.atomic_files import CannotWrite, writing
 
 

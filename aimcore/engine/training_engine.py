@@ -16,10 +16,10 @@ from aimcore.contracts.batches import Batch
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.randomness import seed_torch
 from aimcore.contracts.results import Loss
-from aimcore.engine.agreement import on_every_rank
 from aimcore.engine.checkpoint_checks import ReportsDamage
 from aimcore.engine.deepspeed_config import deepspeed_config
-from aimcore.engine.distributed import add_over_ranks, forget_modules, load_deepspeed, start
+from aimcore.engine.deepspeed_library import forget_modules, load_deepspeed
+from aimcore.engine.distributed import add_over_ranks, on_every_rank, start
 from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
 from aimcore.engine.module_building import InPrecision, initial_module, seed_of
 from aimcore.engine.parameter_groups import parameter_groups

@@ -16,8 +16,7 @@ from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data import train_steps
 from aimcore.data.unreadable import Unreadable
 from aimcore.engine import checkpoints
-from aimcore.engine.agreement import on_every_rank, on_first_rank
-from aimcore.engine.distributed import any_rank, barrier, start
+from aimcore.engine.distributed import any_rank, barrier, on_every_rank, on_first_rank, start
 from aimcore.engine.engine_errors import TrainingDiverged
 from aimcore.engine.interruption import Interruption
 from aimcore.engine.metrics_file import in_ranges, mean_losses, missing_steps

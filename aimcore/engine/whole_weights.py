@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aimcore.contracts.errors import BrokenContract
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.engine.distributed import load_deepspeed
+from aimcore.engine.deepspeed_library import load_deepspeed
 from aimcore.experiment import Engine, Experiment
 
 

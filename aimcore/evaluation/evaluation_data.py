@@ -21,8 +21,9 @@ from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.tokenizers import TextTokenizer
 from aimcore.data import evaluation_batches
 from aimcore.data.captions import has_captions, wanted_captions
+from aimcore.engine.distributed import gather_rows, rank_and_world_size
 from aimcore.evaluation.feature_writers import no_images
-from aimcore.evaluation.ranks import gather_rows, in_step, rank_and_world_size
+from aimcore.evaluation.shared_batches import in_step
 from aimcore.experiment import Experiment
 from aimcore.recipe.writing import plain
 
@@ -162,13 +163,13 @@ class OpenEvaluationData(EvaluationData):
             InvalidValue: there is no image.
         """
         numbers, found = [], []
-        for batch, counts in in_step(self.batches(source, indices, text=text), self.device):
+        for batch, counts in in_step(self.batches(source, indices, text=text)):
             if counts:
                 numbers.append(batch.sample_numbers_B)
                 found.append(rows_of(batch).cpu())
         if not found:
             raise no_images()
-        numbers_n, rows_n = (gather_rows(torch.cat(parts), self.device) for parts in (numbers, found))
+        numbers_n, rows_n = (gather_rows(torch.cat(parts)) for parts in (numbers, found))
         order_n = numbers_n.argsort()
         return numbers_n[order_n], rows_n[order_n]
 

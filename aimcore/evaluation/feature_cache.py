@@ -26,11 +26,10 @@ from torch import Tensor
 
 from aimcore.contracts.errors import AimcoreError, InvalidValue, LocationError
 from aimcore.contracts.messages import shown
-from aimcore.engine.agreement import on_every_rank, on_first_rank
+from aimcore.engine.distributed import any_rank, on_every_rank, on_first_rank, rank_and_world_size
 from aimcore.evaluation.feature_keys import Description, key_of
 from aimcore.evaluation.feature_tables import FeatureKind, Rows
 from aimcore.evaluation.feature_writers import Sink, no_images
-from aimcore.evaluation.ranks import largest_over_ranks, rank_and_world_size
 from aimcore.evaluation.stored_features import StoredTable
 from aimcore.io.atomic_files import writing
 from aimcore.io.locations import zarr_location
@@ -73,7 +72,7 @@ class FeatureCache:
         except LocationError as error:
             raise InvalidValue("probe", [("cache_url", str(error))]) from error
 
-    def find(self, description: Description, device: torch.device) -> StoredTable | None:
+    def find(self, description: Description) -> StoredTable | None:
         """The features described, complete and undamaged; None where they must be computed.
 
         All processes get a table, or none does. The first one reads every chunk, so that damage is found before
@@ -83,7 +82,7 @@ class FeatureCache:
             CacheNotReadable: the system refuses to read (raised on every process).
         """
         table = on_every_rank(lambda: self._open(description, verify=rank_and_world_size()[0] == 0))
-        return None if largest_over_ranks(int(table is None), device) else table
+        return None if any_rank(table is None) else table
 
     def sink(self, description: Description, kind: FeatureKind, num_classes: int, only: Tensor | None) -> StoreSink:
         """Where the features described are to be written."""
@@ -119,14 +118,14 @@ class FeatureCache:
             ) from error
         return table
 
-    def reopen(self, description: Description, device: torch.device) -> StoredTable:
+    def reopen(self, description: Description) -> StoredTable:
         """What was just written, on every process.
 
         Raises:
             CacheNotShared: some process does not find it.
         """
         table = on_every_rank(lambda: self._open(description, verify=False))
-        missing = bool(largest_over_ranks(int(table is None), device))
+        missing = any_rank(table is None)
         if missing or table is None:
             raise CacheNotShared(
                 f"features were written to {self.url}, but not every process finds them there: give a cache_url that "
@@ -151,9 +150,9 @@ class StoreSink(Sink[StoredTable]):
         with self._writing():
             self._writer = _Writer(self._cache.location(self._description))
 
-    def write(self, rows: Rows, device: torch.device) -> None:
+    def write(self, rows: Rows) -> None:
         """Append the rows of all processes' batches."""
-        rows = rows.over_ranks(device)
+        rows = rows.over_ranks()
         self._num_rows += len(rows.labels)
         on_first_rank(lambda: self._append(rows))
 
@@ -162,12 +161,12 @@ class StoreSink(Sink[StoredTable]):
         with self._writing():
             self._writer.append(rows)
 
-    def finish(self, device: torch.device) -> StoredTable:
+    def finish(self) -> StoredTable:
         """Write what is left, mark the group as complete, and open it on every process."""
         if not self._num_rows:
             raise no_images()
         on_first_rank(self._end)  # nobody opens it before it is complete
-        return self._cache.reopen(self._description, device)
+        return self._cache.reopen(self._description)
 
     def _end(self) -> None:
         assert self._writer is not None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import AimcoreError
-from aimcore.evaluation.ranks import gather_rows
+from aimcore.engine.distributed import gather_rows
 from aimcore.registry.plugins import installed
 
 Description = Mapping[str, Any]
@@ -53,7 +53,7 @@ def software() -> dict[str, str]:
     return {"aimcore": version("aimcore")}
 
 
-def weights_digest(module: nn.Module, device: torch.device) -> str:
+def weights_digest(module: nn.Module) -> str:
     """A digest of all parameters and buffers, the same on every process.
 
     Where parameters are partitioned over processes (ZeRO stage 3), each process digests its part, and the digests are
@@ -61,7 +61,6 @@ def weights_digest(module: nn.Module, device: torch.device) -> str:
 
     Args:
         module: whose weights.
-        device: where processes exchange tensors.
     """
     own = hashlib.sha256()
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -70,6 +69,6 @@ def weights_digest(module: nn.Module, device: torch.device) -> str:
         flat = held.detach().reshape(-1).cpu().contiguous()
         own.update(f"{name} {held.dtype} {tuple(tensor.shape)}".encode())
         own.update(flat.view(torch.uint8).numpy().data)
-    parts = gather_rows(torch.frombuffer(bytearray(own.digest()), dtype=torch.uint8)[None], device)
+    parts = gather_rows(torch.frombuffer(bytearray(own.digest()), dtype=torch.uint8)[None])
     distinct = torch.unique_consecutive(parts, dim=0)
     return hashlib.sha256(distinct.numpy().tobytes()).hexdigest()

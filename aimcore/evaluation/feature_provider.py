@@ -57,7 +57,7 @@ class Obtaining:
                 sinks[each] = MemorySink(each.kind, self.images.num_classes, only)
                 continue
             description = {**depends_on, **self._description(source, len(opened), each)}
-            stored = self.cache.find(description, origin.device)
+            stored = self.cache.find(description)
             if stored is None or stored.num_classes != self.images.num_classes:
                 sinks[each] = self.cache.sink(description, each.kind, self.images.num_classes, only)
             else:

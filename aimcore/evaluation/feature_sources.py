@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import attrs
-import torch
 
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.trunks import TrunkModule
@@ -19,11 +18,6 @@ from aimcore.experiment import Experiment
 
 class Origin(ABC):
     """What turns images into features."""
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """Where images are read, and where processes exchange tensors."""
 
     @abstractmethod
     def read(self, batches: Iterable[Batch], sinks: Sequence[Sink[T_co]]) -> list[T_co]:
@@ -41,12 +35,6 @@ class FrozenTrunk(Origin):
     trunk: TrunkModule
     experiment: Experiment
 
-    @property
-    def device(self) -> torch.device:
-        """The trunk's."""
-        parameter = next(self.trunk.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
-
     def read(self, batches: Iterable[Batch], sinks: Sequence[Sink[T_co]]) -> list[T_co]:
         """What the trunk makes of the images."""
         return read_trunk(
@@ -62,7 +50,7 @@ class FrozenTrunk(Origin):
         """Settings and weights of the trunk, and how it reads. The order is the objective's, so that is in it."""
         return {
             "trunk": described(self.experiment.trunk),
-            "weights": weights_digest(self.trunk, self.device),
+            "weights": weights_digest(self.trunk),
             "objective": described(self.experiment.objective),
             "attention": self.experiment.probe_attention,
             "precision": self.experiment.engine.precision,
@@ -74,11 +62,10 @@ class RawPixels(Origin):
     """The images themselves."""
 
     patch_size: int
-    device: torch.device
 
     def read(self, batches: Iterable[Batch], sinks: Sequence[Sink[T_co]]) -> list[T_co]:
         """Pixels, or patches with positions."""
-        return read_pixels(batches, sinks, self.device)
+        return read_pixels(batches, sinks)
 
     def description(self) -> Description:
         """What they are, and how they are cut."""

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import attrs
-import torch
 from torch import Tensor
 
 from aimcore.contracts.probes import FittedProbe, Probe
 from aimcore.contracts.results import LabelledFeatures
-from aimcore.evaluation.ranks import gather_rows
+from aimcore.engine.distributed import gather_rows
 
 Reads = Literal["pooled", "tokens"]
 
@@ -43,9 +42,9 @@ class Rows(NamedTuple):
         """Some of them."""
         return Rows(*(values[where] for values in self))
 
-    def over_ranks(self, device: torch.device) -> Rows:
-        """Those of all processes, sorted by sample number; ``device`` is where processes exchange tensors."""
-        gathered = Rows(*(gather_rows(values, device) for values in self))
+    def over_ranks(self) -> Rows:
+        """Those of all processes, sorted by sample number."""
+        gathered = Rows(*(gather_rows(values) for values in self))
         return gathered.at(gathered.numbers.argsort(stable=True))
 
 

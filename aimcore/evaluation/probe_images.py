@@ -16,8 +16,8 @@ from aimcore.contracts.labels import label_problems
 from aimcore.contracts.randomness import keyed_bits
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.data import evaluation_batches
+from aimcore.engine.distributed import rank_and_world_size
 from aimcore.evaluation.probe_sizes import ProbeSize
-from aimcore.evaluation.ranks import rank_and_world_size
 from aimcore.experiment import Experiment
 
 _LEAST_IMAGES = 3

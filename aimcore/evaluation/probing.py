@@ -14,7 +14,7 @@ from aimcore.contracts.probes import Probe
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.data import hold_out
-from aimcore.engine.agreement import on_every_rank
+from aimcore.engine.distributed import on_every_rank
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.evaluation.feature_provider import Obtaining, Wanted
 from aimcore.evaluation.feature_sources import FrozenTrunk, Origin, RawPixels
@@ -128,7 +128,7 @@ def probe_experiment(
         by_origin = {"trained": job.on_trunk(trained, kinds)}
         if size.is_own:
             by_origin["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds)
-            by_origin["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels, trained.device)
+            by_origin["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels)
         for probe in experiment.probes:
             outcomes = {name: found[probe.name] for name, found in by_origin.items()}
             scores[probe.name + size.suffix] = _score(job.images, probe, kinds[probe.name], outcomes)
@@ -177,13 +177,13 @@ class _Job:
         """The outcome of every probe on the features of ``trunk``."""
         return self._outcomes(trunk, {probe: kinds[probe.name] for probe in self.images.experiment.probes})
 
-    def on_raw_pixels(self, known: MutableMapping[str, Outcome], device: torch.device) -> dict[str, Outcome]:
+    def on_raw_pixels(self, known: MutableMapping[str, Outcome]) -> dict[str, Outcome]:
         """The outcome of every probe on the pixels; only what is not ``known`` is computed, and put there."""
         experiment = self.images.experiment
         keys = {probe.name: self._key(probe) for probe in experiment.probes}
         missing = [probe for probe in experiment.probes if keys[probe.name] not in known]
         kinds = {probe: FeatureKind(reads=probe.reads, layers=()) for probe in missing}
-        for name, outcome in self._outcomes(RawPixels(experiment.trunk.patch_size, device), kinds).items():
+        for name, outcome in self._outcomes(RawPixels(experiment.trunk.patch_size), kinds).items():
             known[keys[name]] = outcome
         return {name: known[key] for name, key in keys.items()}
 

@@ -44,15 +44,13 @@ def raw_pixel_features(
     return {sink.kind: table for sink, table in zip(sinks, read_pixels(batches, sinks), strict=True)}
 
 
-def read_pixels(
-    batches: Iterable[Batch], sinks: Sequence[Sink[T_co]], device: torch.device | None = None
-) -> list[T_co]:
-    """As :func:`raw_pixel_features`, to whatever ``sinks`` make of the features; ``device`` joins processes."""
+def read_pixels(batches: Iterable[Batch], sinks: Sequence[Sink[T_co]]) -> list[T_co]:
+    """Write the features of :func:`raw_pixel_features` to ``sinks``; the tables that they become."""
 
     def features_of(batch: Batch) -> list[Tensor]:
         return [_pixels(batch.images, sink.kind.reads) for sink in sinks]
 
-    return fill(sinks, batches, device or torch.device("cpu"), features_of)
+    return fill(sinks, batches, torch.device("cpu"), features_of)
 
 
 def positioned_patches(images: Images) -> Tensor:

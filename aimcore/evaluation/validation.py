@@ -18,8 +18,9 @@ from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.results import Loss
+from aimcore.engine.distributed import add_over_ranks, largest_over_ranks
 from aimcore.evaluation.eval_mode import frozen
-from aimcore.evaluation.ranks import add_over_ranks, in_step, largest_over_ranks
+from aimcore.evaluation.shared_batches import in_step
 from aimcore.experiment import Precision
 
 NUM_CHUNKS = 16
@@ -131,13 +132,13 @@ def validate(module: ObjectiveModule, batches: Iterable[Batch], *, precision: Pr
     tallies: dict[str, _Tally] = {}
     num_samples = 0
     with frozen(module, precision) as device:
-        for batch, counts in in_step(batches, device):
+        for batch, counts in in_step(batches):
             losses = module(batch.to(device))
             for name, loss in losses.items():
                 tallies.setdefault(name, _Tally()).add(loss, counts)
             num_samples += len(batch.sample_numbers_B) if counts else 0
-        summaries = {name: tally.over_ranks(name, device) for name, tally in tallies.items()}
-        total = add_over_ranks(torch.tensor([num_samples]), device)
+        summaries = {name: tally.over_ranks(name) for name, tally in tallies.items()}
+        total = add_over_ranks(torch.tensor([num_samples]))
     return Validation(losses=summaries, num_samples=int(total))
 
 
@@ -161,16 +162,16 @@ class _Tally:
             new_2N = share * torch.stack([values_BN.nan_to_num(nan=0.0).sum(0), scored_BN.double().sum(0)])
             self.positions_2N = new_2N if self.positions_2N is None else _add_padded(self.positions_2N, new_2N)
 
-    def over_ranks(self, name: str, device: torch.device) -> ValidationLoss:
+    def over_ranks(self, name: str) -> ValidationLoss:
         """The total over all processes."""
-        total, count = add_over_ranks(self.sum_and_count, device).tolist()
+        total, count = add_over_ranks(self.sum_and_count).tolist()
         if not math.isfinite(total):
             raise NonFiniteLoss(name, total, int(count))
         if self.positions_2N is None:
             return ValidationLoss(sum=total, num_targets=int(count), weight=self.weight)
-        longest = largest_over_ranks(self.positions_2N.shape[1], device)
+        longest = largest_over_ranks(self.positions_2N.shape[1])
         padded_2N = _add_padded(self.positions_2N, torch.zeros(2, longest, dtype=torch.float64))
-        sum_N, count_N = add_over_ranks(padded_2N, device)
+        sum_N, count_N = add_over_ranks(padded_2N)
         return ValidationLoss(
             sum=total, num_targets=int(count), weight=self.weight, position_sum_N=sum_N, position_count_N=count_N.long()
         )

@@ -1,7 +1,8 @@
 """Atomic writing of local files, safe against power cuts, and the error of a refused write.
 
 A file is written under a temporary name in its own folder, forced to the disk, and renamed. A reader sees the old
-content or the new one. Nothing here needs torch.
+content or the new one. Only this module of the core opens local files for writing; plugins may use it too. Nothing
+here needs torch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from aimcore.contracts.errors import AimcoreError
 
@@ -118,6 +120,63 @@ def write_atomically(path: Path, content: str | bytes, safe: str = SAFE) -> None
     """
     with replacing(path, safe) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def publish_folder(partial: Path, path: Path) -> None:
+    """Give a folder whose files are complete and on the disk its name, at once.
+
+    Raises:
+        CannotWrite: the system refused.
+    """
+    with writing(path):
+        to_disk(partial)
+        os.replace(partial, path)
+        to_disk(path.parent)
+
+
+class AppendedFile:
+    """A file that grows line by line. A crash may cut the last line; the others stay whole.
+
+    As a context, it is closed at the end.
+    """
+
+    def __init__(self, path: Path, kept: str = "") -> None:
+        """Replace the content of ``path`` by ``kept``, as :func:`write_atomically` does, and open it for more."""
+        self._path = path
+        write_atomically(path, kept)
+        with writing(path):
+            self._file = path.open("ab")
+
+    def append(self, line: str) -> None:
+        """Hand a line, which ends with a line feed, to the system.
+
+        Raises:
+            CannotWrite: the system refused, or the file was removed: nobody would ever find the line.
+        """
+        with writing(self._path):
+            self._file.write(line.encode())
+            self._file.flush()
+            self._path.stat()
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk."""
+        with writing(self._path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises:
+            CannotWrite: what an earlier call left unwritten is refused again.
+        """
+        with writing(self._path):
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 def remove_partial(folder: Path) -> None:

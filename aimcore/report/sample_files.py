@@ -6,6 +6,7 @@ Q queries.
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimcore.contracts.errors import InvalidSamples
-from aimcore.io.atomic_files import replacing
+from aimcore.io.atomic_files import write_atomically
 
 Array = npt.NDArray[Any]
 
@@ -60,8 +61,9 @@ def save_samples(samples: Samples, path: Path) -> None:
     absent = values.pop("absent")
     arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
     arrays |= {f"absent.{name}": np.asarray(reason) for name, reason in absent.items()}
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_atomically(path, content.getvalue())
 
 
 def read_samples(path: Path) -> Samples:

@@ -15,12 +15,14 @@ from aimcore.contracts.batches import Batch
 from aimcore.data.loading import evaluation_batches
 from aimcore.data.unreadable import Unreadable
 from aimcore.engine import TrainingResult, build_module, train
+from aimcore.engine.distributed import on_every_rank, on_first_rank
 from aimcore.engine.saved_checkpoints import require_new
 from aimcore.evaluation.objective_scores import Evaluated
 from aimcore.evaluation.probing import ProbeScore, probe_experiment
 from aimcore.evaluation.validation import Validation, validate
 from aimcore.experiment import Experiment
 from aimcore.io.atomic_files import remove_partial, write_atomically, writing
+from aimcore.io.launcher import rank, world_size
 from aimcore.io.run_folder import RECIPE_FILE, RunFolder
 from aimcore.running.failures import Supervised
 from aimcore.running.folder_lock import locked, require_free
@@ -29,7 +31,6 @@ from aimcore.running.objective_evaluations import evaluate_trained, summaries_of
 from aimcore.running.parents import located, require_branch
 from aimcore.running.pinned_weights import pinned
 from aimcore.running.preflight import check_experiment
-from aimcore.running.processes import every_process_does, first_process_says, rank, world_size
 from aimcore.running.recorded_recipes import require_same
 from aimcore.running.summary import ExperimentSummary, LossSummary, ProbeSummary, Status
 
@@ -96,7 +97,7 @@ def run_experiment(
         RunFailed: an error ended the run.
     """
     experiment, folder = pinned(experiment), out / experiment.name
-    first_process_says(lambda: require_free(folder, out))
+    on_first_rank(lambda: require_free(folder, out))
     _require_folder(experiment, folder, resume=resume)
     left_out = check_experiment(
         experiment, world_size=world_size(), out=out, features_cache=features_cache, paper=paper
@@ -114,7 +115,7 @@ def _require_folder(experiment: Experiment, folder: Path, *, resume: bool) -> No
         if resume:
             require_same(experiment, folder)
         else:
-            first_process_says(lambda: require_new(folder))
+            on_first_rank(lambda: require_new(folder))
 
 
 def run_checked(
@@ -192,8 +193,8 @@ def summary_of(
 
 def _begun(experiment: Experiment, out: Path, measured: Measured) -> Experiment:
     """Write the recipe; then find what another run of the study has left for this one to begin with."""
-    first_process_says(lambda: recipe.save(RunFolder(out / experiment.name).recipe, experiment))
-    first_process_says(lambda: require_branch(experiment, out))
+    on_first_rank(lambda: recipe.save(RunFolder(out / experiment.name).recipe, experiment))
+    on_first_rank(lambda: require_branch(experiment, out))
     found = located(experiment, out)
     branch, weights = experiment.branch, found.initial_weights
     if branch is not None:
@@ -216,11 +217,11 @@ def _evaluate(
 ) -> None:
     module, precision = training.module, experiment.engine.precision
     unreadable = Unreadable(experiment.data)
-    batches = every_process_does(lambda: _validation_batches(experiment, unreadable))
+    batches = on_every_rank(lambda: _validation_batches(experiment, unreadable))
     measured.validation = validate(module, batches, precision=precision)
     measured.left_out = unreadable_of(training.num_unreadable, unreadable.num_failed)
     record = json.dumps(measured.validation.record(), indent=2, allow_nan=False)
-    first_process_says(lambda: write_atomically(RunFolder(folder).validation, record + "\n"))
+    on_first_rank(lambda: write_atomically(RunFolder(folder).validation, record + "\n"))
     if experiment.evaluations:
         logger.info("{}: evaluating what the objective can do", experiment.name)
         measured.evaluations = evaluate_trained(experiment, training.engine)

@@ -13,8 +13,8 @@ from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError, RunFailed
 from aimcore.io.atomic_files import CannotWrite, write_atomically
+from aimcore.io.launcher import rank
 from aimcore.io.run_folder import RunFolder
-from aimcore.running.processes import rank
 from aimcore.running.summary import Status
 
 

@@ -27,9 +27,10 @@ from filelock import SoftFileLease, Timeout
 from loguru import logger
 
 from aimcore.contracts.errors import RunFolderError
+from aimcore.engine.distributed import from_everyone, on_first_rank
 from aimcore.io.atomic_files import make_folder, remove_partial, write_atomically, writing
+from aimcore.io.launcher import rank
 from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
-from aimcore.running.processes import every_process_says, first_process_says, rank
 
 LEASE_SECONDS = 120.0
 """A holder that cannot be examined, and has been silent for this long, is taken for dead."""
@@ -182,10 +183,10 @@ def locked(folder: Path, *, also_free: Sequence[Path] = ()) -> Iterator[None]:
         RunFolderError: another run uses one of them.
         CannotWrite: ``folder`` cannot be written.
     """
-    processes = every_process_says(f"{platform.node()}:{os.getpid()}")
+    processes = from_everyone(f"{platform.node()}:{os.getpid()}")
     lock = FolderLock(folder) if rank() == 0 else None
     try:
-        first_process_says(lambda: _take(lock, processes, also_free))
+        on_first_rank(lambda: _take(lock, processes, also_free))
         yield
     finally:
         if lock is not None:

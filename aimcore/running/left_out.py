@@ -8,10 +8,10 @@ from loguru import logger
 
 from aimcore.contracts.messages import counted
 from aimcore.contracts.sources import OpenSource, Source
+from aimcore.engine.distributed import from_everyone
 from aimcore.evaluation.objective_scores import Evaluated
 from aimcore.evaluation.probing import ProbeScore
 from aimcore.experiment import Data
-from aimcore.running.processes import every_process_says
 
 LeftOut = Mapping[str, Mapping[str, int]]
 """Counts by reason, by the field of the data whose source leaves something out: ``{"train": {"broken links": 3}}``."""
@@ -32,7 +32,7 @@ def left_out_of(data: Data, opened: Callable[[Source], OpenSource]) -> LeftOut:
 
 def unreadable_of(num_train: int, num_validation: int) -> LeftOut | None:
     """What the reads that failed count as, where there were any. Every process calls it with its own numbers."""
-    train, validation = (sum(numbers) for numbers in zip(*every_process_says((num_train, num_validation)), strict=True))
+    train, validation = (sum(numbers) for numbers in zip(*from_everyone((num_train, num_validation)), strict=True))
     counts = {"train": {_REPLACED: train}, "validation": {_UNREADABLE: validation}}
     return {field: reasons for field, reasons in counts.items() if any(reasons.values())} or None
 
@@ -52,7 +52,7 @@ def not_evaluated(name: str, evaluated: Evaluated) -> LeftOut | None:
 
     Every process calls it with what it found itself. An image that several evaluations ask for counts once.
     """
-    said = every_process_says({field: set(indices) for field, indices in evaluated.unread.items()})
+    said = from_everyone({field: set(indices) for field, indices in evaluated.unread.items()})
     unread = {field: set[int]().union(*(own.get(field, ()) for own in said)) for field in _FIELDS}
     counts = {field: {_NOT_EVALUATED: len(indices)} for field, indices in unread.items() if indices}
     log_left_out({name: counts})

@@ -9,12 +9,12 @@ import attrs
 
 from aimcore import recipe
 from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
+from aimcore.engine.distributed import on_first_rank
 from aimcore.engine.initial_weights import hash_of
 from aimcore.engine.saved_checkpoints import end_weights
 from aimcore.experiment import Experiment, Study
 from aimcore.io.run_folder import RECIPE_FILE
 from aimcore.running.branching import continuation_problems
-from aimcore.running.processes import first_process_says
 
 
 def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
@@ -42,7 +42,7 @@ def located(experiment: Experiment, out: Path) -> Experiment:
     weights: Any = experiment.initial_weights
     if weights is None or weights.experiment is None:
         return experiment
-    path, digest = first_process_says(lambda: _end_of(out, weights.experiment))
+    path, digest = on_first_rank(lambda: _end_of(out, weights.experiment))
     evolved = attrs.evolve(weights, experiment=None, url=path, sha256=digest)
     return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=evolved))
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import attrs
 
+from aimcore.engine.distributed import on_first_rank
 from aimcore.engine.initial_weights import hash_of
 from aimcore.experiment import Experiment, Study
-from aimcore.running.processes import first_process_says
 
 
 def pinned(experiment: Experiment) -> Experiment:
@@ -21,7 +21,7 @@ def pinned(experiment: Experiment) -> Experiment:
     if weights is None or weights.sha256 is not None or weights.url is None:
         return experiment  # what another experiment ends with is not there yet
     url = weights.url
-    found = first_process_says(lambda: _hash_of(url))
+    found = on_first_rank(lambda: _hash_of(url))
     return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=attrs.evolve(weights, sha256=found)))
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from aimcore import recipe
 from aimcore.contracts.errors import AimcoreError, RunFolderError
 from aimcore.contracts.messages import shortened
+from aimcore.engine.distributed import on_first_rank
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RunFolder
 from aimcore.recipe.difference import differences_between, in_words
-from aimcore.running.processes import first_process_says
 
 
 def difference_from_recorded(experiment: Experiment, run: Path) -> str | None:
@@ -38,7 +38,7 @@ def require_same(experiment: Experiment, run: Path) -> None:
     Raises:
         RunFolderError: it is of another recipe, which this one cannot go on with.
     """
-    difference = first_process_says(lambda: difference_from_recorded(experiment, run))
+    difference = on_first_rank(lambda: difference_from_recorded(experiment, run))
     if difference is not None:
         raise RunFolderError(
             f"{run} holds a run of another recipe, which cannot be resumed: {difference}. Resume with the same "

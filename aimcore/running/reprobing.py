@@ -16,6 +16,7 @@ from aimcore.engine import build_module
 from aimcore.evaluation.objective_scores import Evaluated, evaluate
 from aimcore.evaluation.probing import ProbeScore, probe_experiment
 from aimcore.experiment import Experiment
+from aimcore.io.launcher import world_size
 from aimcore.io.run_folder import RunFolder, StudyFolder
 from aimcore.recipe.difference import differences_between
 from aimcore.running.experiment_run import probe_summary
@@ -23,7 +24,6 @@ from aimcore.running.folder_lock import locked
 from aimcore.running.left_out import joined, not_evaluated, unread_by_probes
 from aimcore.running.objective_evaluations import summaries_of
 from aimcore.running.preflight import check_measuring
-from aimcore.running.processes import world_size
 from aimcore.running.summary import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
 from aimcore.running.trained_model import Trained, experiment_of, load_trained
 

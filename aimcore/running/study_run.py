@@ -8,16 +8,18 @@ import attrs
 from loguru import logger
 
 from aimcore.contracts.errors import RunFolderError
+from aimcore.engine.distributed import all_failed_together, on_first_rank
 from aimcore.experiment import Study
 from aimcore.io.atomic_files import CannotWrite, writing
+from aimcore.io.launcher import rank, world_size
 from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE, StudyFolder
 from aimcore.running.experiment_run import Sharing, run_checked
 from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.left_out import joined, log_left_out
+from aimcore.running.machine import machine
 from aimcore.running.parents import steps_to_keep
 from aimcore.running.pinned_weights import pinned_study
 from aimcore.running.preflight import check_study
-from aimcore.running.processes import all_failed_together, first_process_says, machine, rank, world_size
 from aimcore.running.recorded_recipes import difference_from_recorded
 from aimcore.running.scaling_budgets import budgets_of
 from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
@@ -112,7 +114,7 @@ def check_folder(study: Study, out: Path, *, resume: bool) -> None:
     Raises:
         RunFolderError: it may not; the message says what to do.
     """
-    first_process_says(lambda: require_free(out, *_folders(study, out)))
+    on_first_rank(lambda: require_free(out, *_folders(study, out)))
     check_content(study, out, resume=resume)
 
 
@@ -128,7 +130,7 @@ def check_content(study: Study, out: Path, *, resume: bool) -> None:
         with writing(out):
             return _refusal(study, out, resume)
 
-    refusal = first_process_says(refused)
+    refusal = on_first_rank(refused)
     if refusal is not None:
         raise RunFolderError(refusal)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import posixpath
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import NoneType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from aimcore import AimcoreError, Problem, Tracker, TrackerRun, component
 from aimcore.contracts.messages import shown
-from aimcore.io.atomic_files import make_folder, write_atomically, writing
+from aimcore.io.atomic_files import AppendedFile, make_folder
 from aimcore.io.locations import file_system, local_path, location_problems
 
 _SECONDS_BETWEEN_UPLOADS = 60.0
@@ -71,23 +70,20 @@ class JSONLinesRun(TrackerRun):
         self._files, self._path = file_system(url)
         self._lines = [line for step, line in self._earlier() if step < resume_step]
         self._clock = clock
-        self._local: IO[bytes] | None = None
+        self._local: AppendedFile | None = None
         self._written = clock()
         path = local_path(url)
         if path is None:
             self._upload()
         else:
             make_folder(path.parent)
-            write_atomically(path, "".join(self._lines))
-            self._local = path.open("ab")
+            self._local = AppendedFile(path, "".join(self._lines))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add a line."""
         line = json.dumps({"step": step, **metrics}) + "\n"
         if self._local is not None:
-            with writing(self._path):
-                self._local.write(line.encode())
-                self._local.flush()
+            self._local.append(line)
             return
         self._lines.append(line)
         if self._clock() - self._written >= _SECONDS_BETWEEN_UPLOADS:
@@ -98,14 +94,12 @@ class JSONLinesRun(TrackerRun):
         if self._local is None:
             self._upload()
             return
-        with writing(self._path):
-            os.fsync(self._local.fileno())
+        self._local.sync()
 
     def close(self, status: str) -> None:
         """Write what is left."""
         if self._local is not None:
-            with writing(self._path):
-                self._local.close()
+            self._local.close()
         else:
             self._upload()
 

@@ -11,7 +11,7 @@ from import_graph import PUBLIC_TO_PLUGINS, ROOT, Import, imports_among, layers,
 CORE = modules_in(ROOT / "aimcore")
 PLUGINS = modules_in(*sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py")))
 IMPORTS = imports_among(CORE)
-LATE = {"aimcore", "aimcore.registry.hookspecs", "aimcore.registry.static_listing", "aimcore.running.processes"}
+LATE = {"aimcore", "aimcore.registry.hookspecs", "aimcore.registry.static_listing"}
 """Modules that may import others of aimcore late, besides the command line: they must load without torch."""
 
 

@@ -43,7 +43,7 @@ from aimcore.engine import (
     read_metrics,
     train,
 )
-from aimcore.engine.agreement import on_every_rank, on_first_rank
+from aimcore.engine.distributed import on_every_rank, on_first_rank
 from aimcore.engine.manifest import describe_files, read_manifest
 from aimcore.registry.plugins import installed
 from aimcore.testing.fixtures import as_float32, batch_for, part_of, random_images

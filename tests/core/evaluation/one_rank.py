@@ -32,16 +32,16 @@ def labelled(number: int) -> Batch:
 
 def stored(folder: Path, trunk: ToyTrunkModule, share: list[Batch]) -> dict[str, Any]:
     """Write this process's share to a cache of both; what is read back, and found later."""
-    cache, description, cpu = FeatureCache(str(folder)), {"of": "both"}, torch.device("cpu")
-    before = cache.find(description, cpu)
+    cache, description = FeatureCache(str(folder)), {"of": "both"}
+    before = cache.find(description)
     sink = cache.sink(description, FeatureKind("tokens", (0,)), 3, only=torch.tensor([0, 1, 3, 4]))
     (table,) = read_trunk(trunk, share, [sink], objective=ToyObjective(), attention="causal")
     features = table.stream().read().features
     return {
         "features": features.squeeze(-1).tolist(),
         "numbers": table.numbers.tolist(),
-        "found": [before is not None, cache.find(description, cpu) is not None],
-        "digest": weights_digest(trunk, cpu),
+        "found": [before is not None, cache.find(description) is not None],
+        "digest": weights_digest(trunk),
     }
 
 

@@ -23,7 +23,6 @@ from aimcore.evaluation.feature_tables import Rows
 from aimcore.evaluation.stored_features import StoredTable
 from aimcore.io.atomic_files import CannotWrite
 
-CPU = torch.device("cpu")
 DESCRIPTION: dict[str, Any] = {"trunk": {"width": 3}, "layers": [0, 1]}
 KIND = FeatureKind("tokens", (0, 1))
 
@@ -37,8 +36,8 @@ def _write(where: FeatureCache, batches: list[list[int]], only: Tensor | None = 
     sink = where.sink(DESCRIPTION, KIND, num_classes=5, only=only)
     for batch in batches:
         numbers = torch.tensor(batch, dtype=torch.int64)
-        sink.add(Rows(_features(numbers), numbers % 5, numbers), CPU)
-    return sink.finish(CPU)
+        sink.add(Rows(_features(numbers), numbers % 5, numbers))
+    return sink.finish()
 
 
 def _read(table: StoredTable) -> tuple[Tensor, Tensor]:
@@ -58,7 +57,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_written_is_found_on_any_file_system(tmp_path: Path, scheme: str) -> None:
     url = f"{scheme}{tmp_path}/features/"
     _write(FeatureCache(url), [[0, 1, 2], [3], [4, 5, 6]])
-    found = FeatureCache(url).find(DESCRIPTION, CPU)
+    found = FeatureCache(url).find(DESCRIPTION)
     assert found is not None
     features, labels = _read(found)
     assert torch.equal(features, _features(torch.arange(7)))
@@ -68,7 +67,7 @@ def test_what_was_written_is_found_on_any_file_system(tmp_path: Path, scheme: st
 def test_features_of_another_description_are_not_found(tmp_path: Path) -> None:
     where = FeatureCache(str(tmp_path))
     _write(where, [[0]])
-    assert where.find({**DESCRIPTION, "layers": [0]}, CPU) is None
+    assert where.find({**DESCRIPTION, "layers": [0]}) is None
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -76,10 +75,10 @@ def test_chunks_are_written_while_images_are_read(tmp_path: Path) -> None:
     where = FeatureCache(str(tmp_path))
     sink = where.sink(DESCRIPTION, KIND, num_classes=5, only=None)
     numbers = torch.arange(5)
-    sink.add(Rows(_features(numbers), numbers % 5, numbers), CPU)
+    sink.add(Rows(_features(numbers), numbers % 5, numbers))
     chunks = Path(where.location(DESCRIPTION), "features", "c")
     assert sorted(chunk.name for chunk in chunks.iterdir()) == ["0", "1"]
-    sink.finish(CPU)
+    sink.finish()
     assert sorted(chunk.name for chunk in chunks.iterdir()) == ["0", "1", "2"]
 
 
@@ -105,15 +104,15 @@ def test_no_image_at_all_is_refused(tmp_path: Path) -> None:
 def test_features_that_were_not_finished_are_not_found(tmp_path: Path) -> None:
     where = FeatureCache(str(tmp_path))
     numbers = torch.arange(3)
-    where.sink(DESCRIPTION, KIND, 5, None).add(Rows(_features(numbers), numbers, numbers), CPU)
-    assert where.find(DESCRIPTION, CPU) is None
+    where.sink(DESCRIPTION, KIND, 5, None).add(Rows(_features(numbers), numbers, numbers))
+    assert where.find(DESCRIPTION) is None
 
 
 def test_beginning_to_write_removes_the_mark_of_completeness(tmp_path: Path) -> None:
     where = FeatureCache(str(tmp_path))
     _write(where, [[0, 1]])
     where.sink(DESCRIPTION, KIND, 5, None)
-    assert where.find(DESCRIPTION, CPU) is None
+    assert where.find(DESCRIPTION) is None
 
 
 def _flip(path: Path) -> None:
@@ -189,7 +188,7 @@ def test_damaged_features_are_not_found_and_can_be_written_anew(tmp_path: Path, 
     _write(where, [list(range(7))])
     name, harm = DAMAGES[damage]
     harm(Path(where.location(DESCRIPTION), name))
-    assert where.find(DESCRIPTION, CPU) is None
+    assert where.find(DESCRIPTION) is None
     assert torch.equal(_read(_write(where, [list(range(7))]))[0], _features(torch.arange(7)))
 
 
@@ -207,7 +206,7 @@ def test_a_url_that_cannot_be_used_is_refused_with_its_cause(url: str, cause: st
 
 def test_processes_that_do_not_share_the_cache_are_told_so(tmp_path: Path) -> None:
     with pytest.raises(CacheNotShared, match="give a cache_url that all processes share"):
-        FeatureCache(str(tmp_path)).reopen(DESCRIPTION, CPU)
+        FeatureCache(str(tmp_path)).reopen(DESCRIPTION)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from core.evaluation.toys import ToyTrunkModule
 from processes import started
 
@@ -55,5 +54,5 @@ def test_what_one_process_stores_of_all_samples_every_process_finds(both: list[d
 
 
 def test_equal_weights_have_one_digest_whatever_the_number_of_processes(both: list[dict[str, Any]]) -> None:
-    alone = weights_digest(ToyTrunkModule(patch_size=1, num_channels=1), torch.device("cpu"))
+    alone = weights_digest(ToyTrunkModule(patch_size=1, num_channels=1))
     assert [found["stored"]["digest"] for found in both] == [alone, alone]

@@ -103,7 +103,7 @@ def test_a_full_disk_is_named_when_a_line_is_written_and_when_the_file_is_closed
     run = JSONLines(url=str(tmp_path / "metrics.jsonl")).open("raster", {}, 0)
     assert run._local is not None
     run._local.close()
-    run._local = open("/dev/full", "ab")  # noqa: SIM115
+    run._local._file = open("/dev/full", "ab")  # noqa: SIM115
     for act in (lambda: run.log(0, {}), lambda: run.close("failed")):
         with pytest.raises(CannotWrite, match=r"metrics\.jsonl: No space left on device"):
             act()

@@ -1,25 +1,15 @@
-"""Errors that all processes share: what fails on one of them ends all of them at once.
-
-A process that fails alone leaves the others waiting in their next collective, often for minutes. What may fail before
-the ranks communicate is therefore run through :func:`on_every_rank` or :func:`on_first_rank`, which communicate
-whether it succeeded. Their callables must not communicate themselves.
-"""
+"""Errors on their way from one process to the others; see :mod:`aimcore.engine.distributed`."""
 
 from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import attrs
-import torch.distributed as dist
 
 from aimcore.contracts.errors import AimcoreError
-from aimcore.engine.distributed import from_everyone, from_first
-
-T = TypeVar("T")
 
 
 class OtherProcessFailed(AimcoreError):
@@ -32,37 +22,6 @@ class OtherProcessFailed(AimcoreError):
     def __reduce__(self) -> tuple[type[OtherProcessFailed], tuple[int, str]]:
         """Survive the way from one process to another."""
         return type(self), self._given
-
-
-def on_every_rank(act: Callable[[], T]) -> T:
-    """Run ``act`` on every rank; return its result, once it has succeeded on all of them.
-
-    Every rank must call this. If ``act`` fails on any rank, every rank raises the error of the first one that failed:
-    the error itself where it was raised, and elsewhere a copy of an :class:`AimcoreError`, or
-    :class:`OtherProcessFailed`.
-    """
-    if _world_size() == 1:
-        return act()
-    attempt = Attempt()
-    results: list[T] = []
-    with attempt:
-        results.append(act())
-    _raise_first(from_everyone(attempt.failure()), attempt.error)
-    return results[0]
-
-
-def on_first_rank(act: Callable[[], T]) -> T:
-    """Run ``act`` on rank 0 alone; every rank returns its result, or raises its error as :func:`on_every_rank` does."""
-    if _world_size() == 1:
-        return act()
-    attempt = Attempt()
-    results: list[T] = []
-    if dist.get_rank() == 0:
-        with attempt:
-            results.append(act())
-    results, failure = from_first((results, attempt.failure()))
-    _raise_first([failure], attempt.error)
-    return results[0]
 
 
 class Attempt:
@@ -84,9 +43,9 @@ class Attempt:
         self.error = error if isinstance(error, Exception) else None
         return self.error is not None
 
-    def failure(self) -> _Failure | None:
-        """What to send to the other ranks; None after a success."""
-        return None if self.error is None else _Failure.of(self.error)
+    def failure(self, rank: int) -> Failure | None:
+        """What process ``rank`` sends to the others; None after a success."""
+        return None if self.error is None else Failure.of(self.error, rank)
 
 
 class _OtherTraceback(Exception):
@@ -94,7 +53,7 @@ class _OtherTraceback(Exception):
 
 
 @attrs.frozen
-class _Failure:
+class Failure:
     """An error on its way to other ranks."""
 
     rank: int
@@ -104,9 +63,10 @@ class _Failure:
     """The pickled error, if it is one of ours that can be pickled."""
 
     @classmethod
-    def of(cls, error: Exception) -> _Failure:
+    def of(cls, error: Exception, rank: int) -> Failure:
+        """The error of process ``rank``."""
         text = f"{type(error).__name__}: {error}"
-        return cls(dist.get_rank(), text, "".join(traceback.format_exception(error)), _pickled(error))
+        return cls(rank, text, "".join(traceback.format_exception(error)), _pickled(error))
 
     def error(self) -> AimcoreError:
         """The error to raise on another rank. Its cause is the traceback of the rank that failed.
@@ -128,16 +88,3 @@ def _pickled(error: Exception) -> bytes | None:
         return copy if str(pickle.loads(copy)) == str(error) else None
     except (pickle.PicklingError, TypeError, ValueError, AttributeError, LookupError):
         return None
-
-
-def _raise_first(failures: list[_Failure | None], own: Exception | None) -> None:
-    first = next((failure for failure in failures if failure is not None), None)
-    if first is None:
-        return
-    if own is not None and first.rank == dist.get_rank():
-        raise own
-    raise first.error()
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1

@@ -1,0 +1,47 @@
+"""Loading DeepSpeed quietly, and freeing what it keeps."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import warnings
+from types import ModuleType
+
+import torch
+
+
+def load_deepspeed() -> ModuleType:
+    """Import DeepSpeed without its log lines, and without a C++ build on CPUs."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # DeepSpeed calls functions that torch has renamed; nobody who runs aimcore can do anything about it.
+    warnings.filterwarnings("ignore", message=r".torch\.distributed\.", category=FutureWarning)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+    import deepspeed.ops
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.ERROR)
+    # Otherwise it compiles a shared-memory extension at start-up: a minute, and an error without ninja or g++.
+    # The dictionary is not documented; where it is gone, so may be the need for it.
+    compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
+    if isinstance(compatible, dict):
+        compatible["deepspeed_shm_comm"] = False
+    module: ModuleType = deepspeed
+    return module
+
+
+def forget_modules() -> None:
+    """Empty DeepSpeed's global list and cache of modules, which keep every model ever trained at stage 3 in memory."""
+    from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator as Coordinator
+
+    running = getattr(parameter_offload, "FWD_MODULE_STACK", None)
+    if isinstance(running, list):
+        running.clear()
+    # A cached method under a decorator that hides the cache; neither is documented, so either may be gone.
+    releasing = getattr(Coordinator, f"_{Coordinator.__name__}__params_to_release", None)
+    if inspect.isfunction(releasing):
+        cached = inspect.getclosurevars(releasing).nonlocals.get("func", releasing)
+        getattr(cached, "cache_clear", lambda: None)()
