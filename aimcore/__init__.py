@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger as _logger
 
 if TYPE_CHECKING:
+    from aimcore.contracts.assembly import built_target
     from aimcore.contracts.batches import Batch, Sample, Text, View
     from aimcore.contracts.component import Component, at_least, component, positive, settings, within
     from aimcore.contracts.decoders import Decoder, DecoderModule
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from aimcore.contracts.results import LabelledFeatures, Loss, Score
     from aimcore.contracts.scales import SCALES, Scale
     from aimcore.contracts.sources import OpenSource, Source
-    from aimcore.contracts.targets import Target
+    from aimcore.contracts.targets import Target, TargetModule
     from aimcore.contracts.tokenizers import ImageTokenizer, TextTokenizer, Tokenizer
     from aimcore.contracts.trackers import Tracker, TrackerRun
     from aimcore.contracts.trunks import Trunk, TrunkModule
@@ -47,6 +48,7 @@ __path__.append(str(_Path(__file__).parent / "renamed"))
 _logger.disable("aimcore")
 
 _MODULES = {
+    "contracts.assembly": "built_target",
     "contracts.batches": "Batch Sample Text View",
     "contracts.component": "Component at_least component positive settings within",
     "contracts.decoders": "Decoder DecoderModule",
@@ -61,7 +63,7 @@ _MODULES = {
     "contracts.results": "LabelledFeatures Loss Score",
     "contracts.scales": "SCALES Scale",
     "contracts.sources": "OpenSource Source",
-    "contracts.targets": "Target",
+    "contracts.targets": "Target TargetModule",
     "contracts.tokenizers": "ImageTokenizer TextTokenizer Tokenizer",
     "contracts.trackers": "Tracker TrackerRun",
     "contracts.trunks": "Trunk TrunkModule",
@@ -141,6 +143,7 @@ __all__ = [
     "Source",
     "Study",
     "Target",
+    "TargetModule",
     "Text",
     "TextTokenizer",
     "Tokenizer",
@@ -152,6 +155,7 @@ __all__ = [
     "View",
     "Weights",
     "at_least",
+    "built_target",
     "component",
     "hookimpl",
     "positive",

@@ -11,16 +11,20 @@ from numbers import Integral
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from aimcore.contracts.batches import Batch
 from aimcore.contracts.component import Component
 from aimcore.contracts.decoders import Decoded, DecoderModule
 from aimcore.contracts.errors import AimcoreError, BrokenContract
 from aimcore.contracts.features import Features
+from aimcore.contracts.frozen import with_frozen_weights
 from aimcore.contracts.heads import HeadModule
 from aimcore.contracts.messages import unexpected
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.results import Loss
+from aimcore.contracts.targets import Target, TargetModule, WeightlessTarget
 from aimcore.contracts.trunks import Trunk, TrunkModule
 
 _SIZES = {
@@ -108,6 +112,29 @@ class _Building:
             raise BrokenContract(f"{self._builder} cannot be built: {unexpected(error)}") from error
 
 
+def built_target(target: Target, patch_size: int, num_channels: int) -> TargetModule:
+    """The frozen module of ``target``, which is judged whenever it is called; call it in an objective's constructor.
+
+    ``module(batch)`` gives the values, ``module.loss(predictions_MK, values_M)`` the losses. Targets with and without
+    weights are alike to the caller.
+
+    Raises:
+        BrokenContract: ``build`` fails, or gives something else than a TargetModule or None.
+    """
+    owner = f"target {target.name!r}"
+    with _Building(owner, target):
+        built: Any = target.build(patch_size, num_channels)
+    if built is None and type(target).values is Target.values:
+        raise BrokenContract(f"{owner} must define values(batch), or build() a TargetModule that gives the values")
+    module = WeightlessTarget() if built is None else built
+    if not isinstance(module, TargetModule):
+        raise BrokenContract(f"{owner}: build() must give a TargetModule or None, got {_kind(module)}")
+    module.target = target
+    with_frozen_weights(module.eval(), in_checkpoints=module.in_checkpoints)
+    module.register_forward_hook(lambda _, batches, values: _judge_values(owner, batches[0], values))
+    return module
+
+
 def judged_counts(module: ObjectiveModule, counts: Any) -> Mapping[str, int]:
     """What ``counts(batch)`` gave, if it may be relied on.
 
@@ -146,6 +173,16 @@ def _judge_features(owner: str, module: TrunkModule, features: Any) -> None:
         raise BrokenContract(
             f"{owner}: tokens must have the module's width, {module.width}, got {_kind(features.tokens_BND)}"
         )
+
+
+def _judge_values(owner: str, batch: Batch, values: Any) -> None:
+    shape = tuple(batch.images.patches_BNF.shape[:2])
+    said = f"{owner}: values must be [B, N, F] floats or [B, N] int64 codes without a gradient, with [B, N] {[*shape]}"
+    if not isinstance(values, Tensor) or values.requires_grad:
+        raise BrokenContract(f"{said}, got {_kind(values)}{' with one' * isinstance(values, Tensor)}")
+    is_right = values.is_floating_point() if values.dim() == 3 else values.dim() == 2 and values.dtype == torch.int64
+    if not is_right or tuple(values.shape[:2]) != shape:
+        raise BrokenContract(f"{said}, got {_kind(values)}")
 
 
 def _judge_outputs(owner: str, module: HeadModule | DecoderModule, outputs: Any) -> None:

@@ -7,7 +7,7 @@ Query, key and value are three modules. Shape suffixes: B batch, N tokens, D wid
 from __future__ import annotations
 
 import copy
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,8 @@ from torch.nn import functional
 
 from aimcore.contracts.errors import BrokenContract
 from aimcore.contracts.features import KeyValue
+from aimcore.contracts.frozen import Part, with_frozen_weights
 from aimcore.modeling.attention import Mask, attend, attention_probabilities
-
-Part = TypeVar("Part", bound=nn.Module)
 
 _TRUNCATED_STD = 0.879626
 """Standard deviation of a standard normal variable truncated to [-2, 2]."""
@@ -218,15 +217,7 @@ def frozen_copy(module: Part) -> Part:
     are partitioned at stage 3 and rounded to bfloat16 with precision "bf16". Call it in the constructor of an
     objective's module.
     """
-    copied = copy.deepcopy(module)
-    buffers: dict[int, Tensor] = {}
-    for part in copied.modules():
-        for name, weight in list(part.named_parameters(recurse=False, remove_duplicate=False)):
-            buffer = buffers.setdefault(id(weight), weight.detach().clone())
-            delattr(part, name)
-            part.register_buffer(name, buffer)
-            setattr(part, name, buffer)  # setattr also updates the list of weights that recurrent layers keep
-    return copied
+    return with_frozen_weights(copy.deepcopy(module))
 
 
 @torch.no_grad()

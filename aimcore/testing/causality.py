@@ -49,6 +49,10 @@ class Judgement(NamedTuple):
     doubts: list[Doubt]
 
 
+_ATTEMPTS = 16
+"""Ways to change a patch: of four codes, one in four does not change at once, and one in 10^9 not at all."""
+
+
 class _Dependence(NamedTuple):
     """What each scored step depends on; all are ``[B, S, P]`` bool but ``scored_BS``."""
 
@@ -163,16 +167,39 @@ def _dependence(watched: Watched, name: str) -> _Dependence:
         base_BS = loss.per_position_BN
         assert base_BS is not None
         changed = [with_changed_patch(batch, patch) for patch in patches]
-        target = [differs(base_BS, watched.per_position(name, each)) for each in changed]
+        target_BSP = _seen_by_target(watched, name, loss)
         read = [differs(base_BS, watched.per_position(name, read=watched.read_of(each))) for each in changed]
-    scored_BS, target_BSP, patch_BS = ~base_BS.isnan(), torch.stack(target, dim=-1), loss.scored_patch_BN
+    patch_BS = loss.scored_patch_BN
     return _Dependence(
-        scored_BS=scored_BS,
+        scored_BS=~base_BS.isnan(),
         target=target_BSP,
         own=target_BSP if patch_BS is None else patch_BS.unsqueeze(-1) == torch.arange(len(patches)),
         by_gradient=_gradients(watched, name),
         by_perturbation=torch.stack(read, dim=-1),
     )
+
+
+def _seen_by_target(watched: Watched, name: str, loss: Loss) -> Tensor:
+    """[B, S, P]: whether the target of a step depends on a patch, while the trunk reads what it did.
+
+    A code need not change with the pixels that it is of: patches are changed in other ways too, until every scored step
+    is found to depend on some patch (on its own, where the loss says which that is).
+    """
+    base_BS, patch_BS = loss.per_position_BN, loss.scored_patch_BN
+    assert base_BS is not None
+    patches_P = torch.arange(watched.batch.images.patches_BNF.shape[1])
+    own_BSP = torch.ones(*base_BS.shape, len(patches_P), dtype=torch.bool)
+    if patch_BS is not None:
+        own_BSP = patch_BS.unsqueeze(-1) == patches_P
+    target_BSP = torch.zeros_like(own_BSP)
+    for attempt in range(_ATTEMPTS):
+        changed = [with_changed_patch(watched.batch, patch, attempt=attempt) for patch in patches_P.tolist()]
+        moved = [differs(base_BS, watched.per_position(name, each)) for each in changed]
+        target_BSP |= torch.stack(moved, dim=-1)
+        is_found = ((target_BSP & own_BSP).any(-1) | base_BS.isnan()).all()
+        if is_found or not target_BSP.any():
+            break
+    return target_BSP
 
 
 def _gradients(watched: Watched, name: str) -> Tensor | None:

@@ -74,27 +74,34 @@ def part_of(batch: Batch, first: int, last: int) -> Batch:
     )
 
 
-def changed_patch(patches_BNF: Tensor, patch: int | slice) -> Tensor:
-    """The patches with one of them (or several) changed in every image, in raster order."""
+def changed_patch(patches_BNF: Tensor, patch: int | slice, *, attempt: int = 0) -> Tensor:
+    """The patches with one of them (or several) changed in every image, in raster order; differently in each attempt."""
     changed = patches_BNF.clone()
+    if attempt:
+        generator = torch.Generator().manual_seed(attempt)
+        noise_BF = torch.randn(changed[:, patch].shape, generator=generator, dtype=changed.dtype)
+        changed[:, patch] = 2 * noise_BF
+        return changed
     # Reversing and stretching changes a patch's mean, variance and shape, so that every kind of target moves.
     changed[:, patch] = 2 * changed[:, patch].flip(-1) + 1
     return changed
 
 
-def with_changed_patch(batch: Batch, patch: int) -> Batch:
-    """The batch with one patch changed in every image and view."""
+def with_changed_patch(batch: Batch, patch: int, *, attempt: int = 0) -> Batch:
+    """The batch with one patch changed in every image and view; each attempt changes it otherwise."""
     images, columns = batch.images, batch.images.grid.columns
     views = {}
     for key, view in batch.views.items():
         side = view.shape[-1] // columns
         top, left = patch // columns * side, patch % columns * side
         changed = view.clone()
-        changed[..., top : top + side, left : left + side] = 1 - changed[..., top : top + side, left : left + side]
+        pixels = changed[..., top : top + side, left : left + side]
+        generator = torch.Generator().manual_seed(attempt)
+        noise = torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype)
+        pixels.copy_(noise if attempt else 1 - pixels)
         views[key] = changed
-    return attrs.evolve(
-        batch, images=attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, patch)), views=views
-    )
+    patches_BNF = changed_patch(images.patches_BNF, patch, attempt=attempt)
+    return attrs.evolve(batch, images=attrs.evolve(images, patches_BNF=patches_BNF), views=views)
 
 
 def moved_patches(batch: Batch, *, seed: int = 0) -> tuple[Batch, Tensor]:

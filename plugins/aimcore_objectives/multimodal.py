@@ -25,6 +25,7 @@ from aimcore import (
     TrunkModule,
     View,
     at_least,
+    built_target,
     component,
 )
 from aimcore.contracts import limits
@@ -138,6 +139,7 @@ class MultimodalModule(CaptionerModule):
         self.decoder = config.decoder.build(
             trunk.width, num_outputs, config.tokenizer.vocabulary_size, config.context_length
         )
+        self.target = built_target(config.target, trunk.patch_size, trunk.num_channels)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Number of tokens that are not padding, and of patches behind the prefixes."""
@@ -153,7 +155,7 @@ class MultimodalModule(CaptionerModule):
         )
         return {
             "text": text_loss(text, tokens_M, logits_MV),
-            "image": patch_loss(config.target, batch, steps, patches_MK, weight=config.image_weight),
+            "image": patch_loss(self.target, batch, steps, patches_MK, weight=config.image_weight),
         }
 
     def predicted_patches(self, batch: Batch) -> PredictedPatches:
@@ -163,7 +165,7 @@ class MultimodalModule(CaptionerModule):
         """
         features, steps = self._read(batch)
         patches_MK, _ = self.decoder(features, steps.attention, batch.text, steps.target_M - 1, None)
-        return drawn_patches(self.config.target, batch, steps, patches_MK)
+        return drawn_patches(self.target, batch, steps, patches_MK)
 
     def _read(self, batch: Batch) -> tuple[Features, Steps]:
         """Features in reading order; what the decoder makes of step t - 1 predicts the patch of step t."""

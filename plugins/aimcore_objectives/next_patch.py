@@ -23,6 +23,7 @@ from aimcore import (
     TrunkModule,
     View,
     at_least,
+    built_target,
     component,
 )
 from aimcore_heads import LinearHead, MLPHead
@@ -103,6 +104,7 @@ class NextPatchModule(ObjectiveModule):
         self.config = config
         self.trunk = trunk
         self.head = config.head.build(trunk.width, config.target.num_outputs(trunk.patch_size, trunk.num_channels))
+        self.target = built_target(config.target, trunk.patch_size, trunk.num_channels)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Number of patches behind the prefixes."""
@@ -111,12 +113,12 @@ class NextPatchModule(ObjectiveModule):
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """The loss over all patches behind the prefixes."""
         predictions_MK, steps = self._predict(batch)
-        return {"next_patch": patch_loss(self.config.target, batch, steps, predictions_MK)}
+        return {"next_patch": patch_loss(self.target, batch, steps, predictions_MK)}
 
     def predicted_patches(self, batch: Batch) -> PredictedPatches:
         """Each patch behind the prefix as predicted from the true patches before it, in raster order."""
         predictions_MK, steps = self._predict(batch)
-        return drawn_patches(self.config.target, batch, steps, predictions_MK)
+        return drawn_patches(self.target, batch, steps, predictions_MK)
 
     def _predict(self, batch: Batch) -> tuple[Tensor, Steps]:
         """Predictions ``[M, K]`` of the patches at the scored steps."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aimcore import Attention, Batch, Images, Loss, Ordering, PatchGrid, PredictedPatches, Target
+from aimcore import Attention, Batch, Images, Loss, Ordering, PatchGrid, PredictedPatches, TargetModule
 from aimcore.contracts.images import reorder
 from aimcore.contracts.randomness import EVALUATION_SEED, keyed_integers
 
@@ -83,19 +83,22 @@ def orders_of(ordering: Ordering, batch: Batch, *, training: bool) -> Tensor:
     return ordering.orders(batch.images, batch.sample_numbers_B, batch.seed if training else EVALUATION_SEED)
 
 
-def patch_loss(target: Target, batch: Batch, steps: Steps, predictions_MK: Tensor, *, weight: float = 1.0) -> Loss:
+def patch_loss(
+    target: TargetModule, batch: Batch, steps: Steps, predictions_MK: Tensor, *, weight: float = 1.0
+) -> Loss:
     """The loss of ``predictions_MK`` against the target's values at the scored steps.
 
     It is averaged over all scored patches of the global batch. The authors' training code averages over those of each
     process first, which weighs patches more where prefixes are longer.
     """
-    values_M = reorder(target.values(batch), steps.order_BN).flatten(0, 1)[steps.target_M]
+    values_M = reorder(target(batch), steps.order_BN).flatten(0, 1)[steps.target_M]
     loss_M = target.loss(at_least_float32(predictions_MK), values_M)
     per_position_BN = spread(loss_M, steps.target_M, steps.order_BN.shape, torch.nan)
-    return Loss(loss_M.sum(), torch.tensor(len(loss_M), device=loss_M.device), weight, per_position_BN)
+    patch_BN = steps.order_BN if target.target.sees == "image" else None
+    return Loss(loss_M.sum(), torch.tensor(len(loss_M), device=loss_M.device), weight, per_position_BN, patch_BN)
 
 
-def drawn_patches(target: Target, batch: Batch, steps: Steps, predictions_MK: Tensor) -> PredictedPatches:
+def drawn_patches(target: TargetModule, batch: Batch, steps: Steps, predictions_MK: Tensor) -> PredictedPatches:
     """Predictions at the scored steps as pixels, in raster order."""
     shape, back_BN = steps.order_BN.shape, steps.order_BN.argsort(dim=1)
     predictions_BNK = reorder(spread(predictions_MK, steps.target_M, shape, 0.0), back_BN)

@@ -19,11 +19,12 @@ from aimcore.contracts.heads import HeadModule
 from aimcore.contracts.images import Images, PatchGrid
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.results import Loss
+from aimcore.contracts.targets import TargetModule
 from aimcore.contracts.trunks import TrunkModule
 
 PAGE = DOCS / "contracts.md"
 VALUES = (PatchGrid, Sample, Images, Text, View, Batch, Attention, Reading, Features, Loss)
-MODULES = (TrunkModule, HeadModule, DecoderModule, ObjectiveModule)
+MODULES = (TrunkModule, TargetModule, HeadModule, DecoderModule, ObjectiveModule)
 
 _INTRODUCTION = """\
 # What plugins are given, and what they give back

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import torch
 from core.engine.toys import Signalling, ToySource, experiment, parts, whole_batch
+from core.testing.mutants.targets import RandomCodes, Teacher
 from safetensors.torch import save_file
 
 from aimcore import (
@@ -91,8 +92,12 @@ def aim_losses(rank: int, world_size: int, accumulation_steps: int = 1) -> list[
 
 
 def installed_objectives() -> dict[str, Objective]:
-    """Every example of every installed objective that aimcore brings, by a name of its own."""
-    return {
+    """Every example of every installed objective that aimcore brings, and next_patch with targets that have weights."""
+    with_weights = {
+        f"next_patch.{target.name}": NextPatch(target=target, head=MLPHead(width=16, depth=1), prefix=None)
+        for target in (RandomCodes(), Teacher())
+    }
+    return with_weights | {
         f"{cls.name}.{number}": example
         for _, cls in installed().registry("objectives").items()
         for number, example in enumerate(cls.examples())

@@ -136,7 +136,7 @@ def test_a_component_whose_examples_fail_does_not_end_the_check_of_causality(
     assert said.startswith(
         "orderings/without_defaults: CANNOT BE CHECKED\n  NoExamples: WithoutDefaults has no default for steps"
     )
-    assert said.endswith("0 checked, none leaks, 1 could not be checked\n")
+    assert said.endswith("1 combination: none causal, none leaking, 1 could not be checked\n")
 
 
 def test_one_fault_of_several_checks_is_told_once(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore import Batch, Target, View, component
+from aimcore import Batch, Target, TargetModule, View, component
 from aimcore.contracts.images import patchify
+from aimcore.contracts.targets import Sees
 from aimcore.testing.checks import targets as checks
 
 
@@ -197,12 +199,126 @@ class Branching(Pixels):
         return patches_BNF / 255 if patches_BNF.max() > 100 else patches_BNF
 
 
-SOUND = (Pixels(), Levels())
+class CodeBook(TargetModule):
+    """The nearest of random unit vectors to a random projection of a patch (arXiv:2202.01855, section 3)."""
+
+    def __init__(self, patch_size: int, num_channels: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(patch_size**2 * num_channels, 8, bias=False)
+        self.entries_CE = nn.Parameter(torch.randn(4, 8))
+
+    def forward(self, batch: Batch) -> Tensor:
+        projected_BNE = self.project(batch.images.patches_BNF.to(self.project.weight.dtype))
+        return (projected_BNE @ self.entries_CE.T).argmax(-1)
+
+
+@component("sound_code_book")
+class RandomCodes(Target):
+    """Codes of a random code book, which sees a patch alone."""
+
+    def build(self, patch_size: int, num_channels: int) -> TargetModule | None:
+        return CodeBook(patch_size, num_channels)
+
+    def num_outputs(self, patch_size: int, num_channels: int) -> int:
+        return 4
+
+    def loss(self, predictions_MK: Tensor, values_M: Tensor) -> Tensor:
+        return functional.cross_entropy(predictions_MK, values_M, reduction="none")
+
+
+class Tokens(TargetModule):
+    """A random linear teacher, each of whose tokens sees the mean patch too."""
+
+    def __init__(self, patch_size: int, num_channels: int) -> None:
+        super().__init__()
+        self.teach = nn.Linear(patch_size**2 * num_channels, 8)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, batch: Batch) -> Tensor:
+        patches_BNF = batch.images.patches_BNF.to(self.teach.weight.dtype)
+        tokens_BNE: Tensor = self.dropout(self.teach(patches_BNF + patches_BNF.mean(1, keepdim=True)))
+        return tokens_BNE
+
+
+@component("sound_teacher")
+class Teacher(Target):
+    """Tokens of a random teacher, which sees the whole image, and whose dropout is off."""
+
+    @property
+    def sees(self) -> Sees:
+        return "image"
+
+    def build(self, patch_size: int, num_channels: int) -> TargetModule | None:
+        return Tokens(patch_size, num_channels)
+
+    def num_outputs(self, patch_size: int, num_channels: int) -> int:
+        return 8
+
+    def loss(self, predictions_MK: Tensor, values_M: Tensor) -> Tensor:
+        return (predictions_MK - values_M).square().mean(-1)
+
+
+@component("mutant")
+class ShortSighted(Pixels):
+    """Says that its values depend on the whole image."""
+
+    @property
+    def sees(self) -> Sees:
+        return "image"
+
+
+@component("mutant")
+class FarSighted(Teacher):
+    """Says that a teacher's tokens depend on their own patch alone."""
+
+    @property
+    def sees(self) -> Sees:
+        return "patch"
+
+
+class UnsavedCodeBook(CodeBook):
+    in_checkpoints = False
+
+
+@component("mutant")
+class Unsaved(RandomCodes):
+    """Draws a code book that is in no checkpoint."""
+
+    def build(self, patch_size: int, num_channels: int) -> TargetModule | None:
+        return UnsavedCodeBook(patch_size, num_channels)
+
+
+class WakingTokens(Tokens):
+    def train(self, mode: bool = True) -> TargetModule:
+        nn.Module.train(self, mode)
+        return self
+
+
+@component("mutant")
+class Waking(Teacher):
+    """Has dropout that is on in training mode."""
+
+    def build(self, patch_size: int, num_channels: int) -> TargetModule | None:
+        return WakingTokens(patch_size, num_channels)
+
+
+@component("mutant")
+class Seeding(Teacher):
+    """Seeds torch's global generator before it draws its weights."""
+
+    def build(self, patch_size: int, num_channels: int) -> TargetModule | None:
+        torch.manual_seed(0)
+        return super().build(patch_size, num_channels)
+
+
+SOUND = (Pixels(), Levels(), RandomCodes(), Teacher())
 MUTANTS = (
     (checks.check_num_outputs_is_a_positive_whole_number, Fractional()),
     (checks.check_values_have_one_row_per_patch, ShortCodes()),
     (checks.check_values_stand_in_raster_order, Backwards()),
-    (checks.check_values_depend_on_their_own_patch_alone, Blurred()),
+    (checks.check_values_depend_on_what_it_says_it_sees, Blurred()),
+    (checks.check_values_depend_on_what_it_says_it_sees, ShortSighted()),
+    (checks.check_values_depend_on_what_it_says_it_sees, FarSighted()),
     (checks.check_values_of_an_image_depend_on_it_alone, BatchNormalised()),
     (checks.check_values_carry_no_gradient, Trainable()),
     (checks.check_values_leave_the_batch_as_it_was, InPlace()),
@@ -217,4 +333,7 @@ MUTANTS = (
     (checks.check_any_patch_size_and_number_of_channels_will_do, ColourOnly()),
     (checks.check_pictures_are_patches_or_refused, Unflattened()),
     (checks.check_a_dry_run_can_count_it, Branching()),
+    (checks.check_its_weights_come_back, Unsaved()),
+    (checks.check_its_values_are_always_the_same, Waking()),
+    (checks.check_its_weights_follow_torchs_seed, Seeding()),
 )
