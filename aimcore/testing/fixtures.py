@@ -75,7 +75,7 @@ def part_of(batch: Batch, first: int, last: int) -> Batch:
 
 
 def changed_patch(patches_BNF: Tensor, patch: int | slice, *, attempt: int = 0) -> Tensor:
-    """The patches with one of them (or several) changed in every image, in raster order; differently in each attempt."""
+    """The patches with one of them (or several) changed in every image; differently in each attempt."""
     changed = patches_BNF.clone()
     if attempt:
         generator = torch.Generator().manual_seed(attempt)
