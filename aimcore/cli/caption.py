@@ -22,7 +22,7 @@ from aimcore.data.rendering import Renderer, Rendering
 from aimcore.evaluation.caption_generation import Caption, Sampling
 from aimcore.experiment import Experiment
 from aimcore.io.terminal import Terminal
-from aimcore.running.trained_model import Trained
+from aimcore.running.trained_model import TrainedModel
 
 _BATCH = 32
 _MOST_CAPTIONS = 10_000
@@ -101,7 +101,8 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
         RunFolderError, CheckpointDamaged, RecipeError: the run cannot be used.
     """
     from aimcore.data.rendering import renderer_of
-    from aimcore.running.trained_model import experiment_of, load_trained
+    from aimcore.running.recorded_recipes import experiment_of
+    from aimcore.running.trained_model import load_trained
 
     sampling = options.sampling()
     experiment = experiment_of(run)
@@ -168,7 +169,7 @@ def _picture(file: str, renderer: Renderer) -> _Picture:
 
 
 def _captions(
-    trained: Trained,
+    trained: TrainedModel,
     pictures: Sequence[_Picture],
     renderer: Renderer,
     sampling: Sampling | None,
@@ -207,7 +208,7 @@ def _captions(
     return written
 
 
-def captions_table(trained: Trained, files: Sequence[str], captions: Sequence[Sequence[Caption]]) -> Table:
+def captions_table(trained: TrainedModel, files: Sequence[str], captions: Sequence[Sequence[Caption]]) -> Table:
     """Return a table with a row per caption. A caption that reached the largest length ends in dots."""
     title = f"{trained.experiment.name} ({trained.experiment.objective.name}, {trained.step} steps)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)

@@ -28,14 +28,14 @@ def report_command(out: Path) -> int:
 def draw_after_run(out: Path) -> None:
     """Draw the report after a run. Errors are logged and do not change the status of the run."""
     from aimcore.io.atomic_files import make_folder
-    from aimcore.io.run_folder import StudyFolder
-    from aimcore.running.failures import Supervised
+    from aimcore.io.run_folder import RunFolder, StudyFolder
+    from aimcore.running.failures import Supervision
 
     folder = StudyFolder(out).figures
-    with Supervised(folder) as supervised:
+    with Supervision(RunFolder(folder)) as supervision:
         make_folder(folder)
         report_command(out)
-    if supervised.status != "finished":
+    if supervision.status != "finished":
         logger.error(
             "the report could not be drawn; the results are complete. To draw it again: aimcore report {}", out
         )

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -53,8 +53,15 @@ def sound(checkpoint: Path, asked: Mapping[str, object]) -> Manifest:
     return manifest
 
 
-def sound_weights(checkpoint: Path) -> Path:
-    """The file of the weights to hand on, which a checkpoint has if training ended there; it is as it was saved.
+class WeightsFile(NamedTuple):
+    """Whole weights that were compared with their hash."""
+
+    path: Path
+    sha256: str
+
+
+def sound_weights(checkpoint: Path) -> WeightsFile:
+    """The file of the whole weights, which a checkpoint has if training ended there, with its hash compared.
 
     Raises:
         CheckpointDamaged: it is not.
@@ -67,7 +74,7 @@ def sound_weights(checkpoint: Path) -> Path:
     except CheckpointDamaged as damaged:
         away = f"move the folder {checkpoint} elsewhere and resume that run, which then writes the weights again"
         raise damaged.advising(f"restore it from a copy, or {away}") from None
-    return checkpoint / WEIGHTS_FILE
+    return WeightsFile(checkpoint / WEIGHTS_FILE, manifest.files[WEIGHTS_FILE]["sha256"])
 
 
 def newest_sound(checkpoints: list[Path], asked: Mapping[str, object]) -> Path | None:

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,25 @@ from aimcore.io import launcher
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _ECHO_SECONDS = 1.0
 """A launcher passes the terminal's Ctrl-C on to processes that had it already: not a second one."""
+
+
+@contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """In the block, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
+
+    So a run can record that it was interrupted. A signal that is ignored or handled otherwise stays so. Outside the
+    main thread Python allows no handlers.
+    """
+    changed = []
+    if threading.current_thread() is threading.main_thread():
+        changed = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Interruption:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aimcore.contracts.errors import RunFolderError
-from aimcore.engine.checkpoint_checks import sound_weights
+from aimcore.engine.checkpoint_checks import WeightsFile, sound_weights
 from aimcore.engine.engine_errors import NothingToBeginWith
 from aimcore.experiment import Branch
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder, StudyFolder, step_of
@@ -44,7 +44,7 @@ def to_branch_from(study: Path, branch: Branch) -> Path:
     return found
 
 
-def end_weights(study: Path, experiment: str) -> Path:
+def end_weights(study: Path, experiment: str) -> WeightsFile:
     """``model.safetensors`` of the last checkpoint of an experiment, in the folder of its study.
 
     Raises:

@@ -21,7 +21,7 @@ from aimcore.engine.deepspeed_config import deepspeed_config
 from aimcore.engine.deepspeed_library import forget_modules, load_deepspeed
 from aimcore.engine.distributed import add_over_ranks, on_every_rank, start
 from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
-from aimcore.engine.module_building import InPrecision, initial_module, seed_of
+from aimcore.engine.module_building import InPrecision, build_module, initial_module, seed_of
 from aimcore.engine.parameter_groups import parameter_groups
 from aimcore.engine.pickling import pickle_stages_by_value
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
@@ -178,6 +178,19 @@ class TrainingEngine:
         limit = self.experiment.optimizer.gradient_clipping
         parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
         return float(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+
+    def whole_module(self) -> ObjectiveModule:
+        """The module with all its parameters: its own, or at ZeRO stage 3 a copy that is not partitioned.
+
+        Evaluations use parameters outside of a module's own forward, to write captions a token at a time. Stage 3
+        gathers them only within that forward. The copy is float32, whatever the precision of training, and needs
+        memory of its own. Every rank must call it.
+        """
+        if self.experiment.engine.zero_stage < 3:
+            return self.module
+        module = build_module(self.experiment)
+        module.load_state_dict(self.full_state_dict())
+        return module.to(self.world.device)
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """Copies of the objective module's weights and buffers: whole, on the CPU, floats as float32.

@@ -1,45 +1,49 @@
-"""What becomes of an error in one experiment: it is written down, and the study goes on."""
+"""Errors in one experiment: they are recorded, and the study goes on."""
 
 from __future__ import annotations
 
 import traceback
 import warnings
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError, RunFailed
+from aimcore.engine.interruption import termination_interrupts
 from aimcore.io.atomic_files import CannotWrite, write_atomically
 from aimcore.io.launcher import rank
 from aimcore.io.run_folder import RunFolder
 from aimcore.running.summary import Status
 
 
-class Supervised:
+class Supervision:
     """Runs its block so that nothing but the end of the process gets out, and remembers how it ended.
 
-    Ctrl-C counts as interrupted, every other error as failed; its traceback goes to ``error.txt``. This is the one
-    place that catches what it does not know: an experiment may fail in any plugin's code, and the others must go on.
+    Ctrl-C, SIGTERM and SIGHUP count as interrupted, every other error as failed; its traceback goes to ``error.txt``.
+    This is the only place that catches errors of any type: an experiment may fail in any plugin's code, and the others
+    must go on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._signals = ExitStack()
         self.status: Status = "finished"
         self.error: str | None = None
         """The error in a line, for the summary."""
 
     def __enter__(self) -> Self:
+        self._signals.enter_context(termination_interrupts())
         if rank() == 0:
             with suppress(OSError):  # what cannot be removed here cannot be written either, and that is an error below
-                RunFolder(self.folder).error.unlink()
+                self.run.error.unlink()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        self._signals.close()
         if isinstance(error, KeyboardInterrupt):
             self.status = "interrupted"
             return True
@@ -47,22 +51,22 @@ class Supervised:
             return error is None
         self.status = "failed"
         self.error = f"{type(error).__name__}: {error}"
-        logger.error("{}: {}", self.folder.name, self.error)
+        logger.error("{}: {}", self.run.path.name, self.error)
         if rank() == 0:
             where = self._keep(error)
             # For those who call from Python: the log is silent there.
-            warnings.warn(f"{self.folder.name} failed: {self.error}{where}", RunFailed, stacklevel=4)
+            warnings.warn(f"{self.run.path.name} failed: {self.error}{where}", RunFailed, stacklevel=4)
         return True
 
     def _keep(self, error: Exception) -> str:
         """Write the traceback to its file; if that is refused, to the log. Says where it is."""
-        path, text = RunFolder(self.folder).error, "".join(traceback.format_exception(error))
+        path, text = self.run.error, "".join(traceback.format_exception(error))
         try:
             write_atomically(path, text.encode(errors="replace"))
         except CannotWrite as refused:
             # An error that a user can act on needs no traceback.
             where = f"; {refused.problem}" + ("" if isinstance(error, AimcoreError) else f". The traceback:\n{text}")
-            logger.error("{}: {}", self.folder.name, where.removeprefix("; "))
+            logger.error("{}: {}", self.run.path.name, where.removeprefix("; "))
             return where
-        logger.error("{}: the whole traceback is in {}", self.folder.name, path)
+        logger.error("{}: the whole traceback is in {}", self.run.path.name, path)
         return f"; see {path}"

@@ -14,13 +14,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import attrs
 from filelock import SoftFileLease, Timeout
@@ -31,6 +28,7 @@ from aimcore.engine.distributed import from_everyone, on_first_rank
 from aimcore.io.atomic_files import make_folder, remove_partial, write_atomically, writing
 from aimcore.io.launcher import rank
 from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
+from aimcore.running.lock_holder import Holder, read_holder
 
 LEASE_SECONDS = 120.0
 """A holder that cannot be examined, and has been silent for this long, is taken for dead."""
@@ -38,41 +36,6 @@ TOUCH_SECONDS = 20.0
 """A holder touches its lock this often."""
 _AT_ONCE_SECONDS, _POLL_SECONDS = 0.3, 0.1
 """A stale lock is removed by the first try and taken by the second."""
-
-
-@attrs.frozen
-class Holder:
-    """Who holds a lock."""
-
-    host: str
-    namespace: str
-    """Processes of equal host and namespace see each other; containers have namespaces of their own."""
-    pid: int
-    since: str
-    command: str
-    processes: Sequence[str] = ()
-    """``host:pid`` of every process of the run."""
-
-    @classmethod
-    def this_process(cls, processes: Sequence[str]) -> Self:
-        """This process, from now on."""
-        return cls(
-            host=platform.node(),
-            namespace=_namespace(),
-            pid=os.getpid(),
-            since=datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-            command=shlex.join(sys.orig_argv),
-            processes=tuple(processes),
-        )
-
-    @property
-    def can_be_examined(self) -> bool:
-        """Whether the system of this process knows if the holder lives: not elsewhere, nor once it is a zombie."""
-        return (self.host, self.namespace) == (platform.node(), _namespace()) and not _is_zombie(self.pid)
-
-    def __str__(self) -> str:
-        others = f", with {', '.join(self.processes)}" if len(self.processes) > 1 else ""
-        return f"process {self.pid} on {self.host} since {self.since} ({self.command}){others}"
 
 
 class FolderLock:
@@ -102,7 +65,7 @@ class FolderLock:
         make_folder(self.folder)
         with writing(self.folder / LOCK_FILE):
             if not self._try(_AT_ONCE_SECONDS):
-                holder = self._holder()
+                holder = read_holder(self._lease)
                 if holder is not None and holder.can_be_examined:
                     raise RunFolderError(self._refusal(holder))
                 logger.info("{} is in use by {}: waiting for a sign of life", self.folder, self._name_of(holder))
@@ -140,16 +103,6 @@ class FolderLock:
         except Timeout:
             return False
         return True
-
-    def _holder(self) -> Holder | None:
-        """Who holds the lock; None where the two files do not agree, as while it is being taken."""
-        owner = self._lease.owner
-        try:
-            content: Any = json.loads((self.folder / HOLDER_FILE).read_text(encoding="utf-8"))
-            holder = Holder(**content)
-        except (OSError, ValueError, TypeError):
-            return None
-        return holder if owner is not None and owner.pid == holder.pid else None
 
     def _refusal(self, holder: Holder | None) -> str:
         who = self._name_of(holder)
@@ -210,21 +163,3 @@ def require_free(*folders: Path) -> None:
         if os.path.lexists(folder / LOCK_FILE):
             with FolderLock(folder):
                 """It was stale, and is removed at the end."""
-
-
-def _namespace() -> str:
-    """What tells the containers of one machine, and its boots, apart; empty where the system does not say."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended, and its parent never asks how: common where a container has no init."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-    except OSError:
-        return False
-    return fields.split()[:1] == ["Z"]

@@ -47,27 +47,27 @@ def unread_by_probes(data: Data, scores: Collection[ProbeScore]) -> LeftOut | No
     return {fields[part]: {_NOT_PROBED: number} for part, number in most.items() if number} or None
 
 
-def not_evaluated(name: str, evaluated: Evaluated) -> LeftOut | None:
-    """The images that evaluations of experiment ``name`` asked for and could not read, which are logged; None for none.
+def not_evaluated(evaluated: Evaluated) -> LeftOut | None:
+    """The images that evaluations asked for and could not read, which are logged; None for none.
 
     Every process calls it with what it found itself. An image that several evaluations ask for counts once.
     """
     said = from_everyone({field: set(indices) for field, indices in evaluated.unread.items()})
     unread = {field: set[int]().union(*(own.get(field, ()) for own in said)) for field in _FIELDS}
     counts = {field: {_NOT_EVALUATED: len(indices)} for field, indices in unread.items() if indices}
-    log_left_out({name: counts})
+    log_left_out([counts])
     return counts or None
 
 
-def joined(first: LeftOut | None, second: LeftOut | None) -> LeftOut | None:
-    """Both, where there is anything."""
-    parts = [part for part in (first, second) if part]
+def joined(*counts: LeftOut | None) -> LeftOut | None:
+    """All counts, field by field; None if there are none."""
+    parts = [part for part in counts if part]
     fields = dict.fromkeys(field for part in parts for field in part)
     return {field: {k: v for part in parts for k, v in part.get(field, {}).items()} for field in fields} or None
 
 
-def log_left_out(experiments: Mapping[str, LeftOut]) -> None:
+def log_left_out(experiments: Collection[LeftOut]) -> None:
     """Warn of what is left out, once for all experiments that leave out the same."""
-    found = [(field, tuple(counts.items())) for one in experiments.values() for field, counts in one.items()]
+    found = [(field, tuple(counts.items())) for one in experiments for field, counts in one.items()]
     for field, reasons in dict.fromkeys(found):
         logger.warning("data.{} leaves out {}", field, counted(reasons))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
-from aimcore import recipe
-from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
+from aimcore.contracts.errors import InvalidValue, Problem
 from aimcore.engine.distributed import on_first_rank
-from aimcore.engine.initial_weights import hash_of
 from aimcore.engine.saved_checkpoints import end_weights
-from aimcore.experiment import Experiment, Study
-from aimcore.io.run_folder import RECIPE_FILE
+from aimcore.experiment import Branch, Experiment, Study
+from aimcore.io.run_folder import StudyFolder
 from aimcore.running.branching import continuation_problems
+from aimcore.running.recorded_recipes import recorded_experiment
 
 
 def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
@@ -23,46 +23,31 @@ def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
     return frozenset(one.step for one in branches if one is not None and one.experiment == experiment.name)
 
 
-def recorded_experiment(run: Path) -> Experiment | str:
-    """The experiment whose recipe is in the folder ``run``; or why there is none, as a message."""
-    if not (run / RECIPE_FILE).is_file():
-        return f"there is no run of {run.name!r} in {run.parent}: run it first, as part of the study"
-    try:
-        return recipe.load(run / RECIPE_FILE)
-    except AimcoreError as error:
-        return f"the recipe of {run} cannot be read: {error}"
+def with_parent(experiment: Experiment, out: Path) -> tuple[Experiment, Mapping[str, Any] | None]:
+    """``experiment`` as it begins, and what of another run of the study it begins with, for the summary.
 
-
-def located(experiment: Experiment, out: Path) -> Experiment:
-    """``experiment`` with the file and hash of another run's weights instead of its name; every process calls it.
+    The name of another run whose weights it takes is replaced by their file and hash. A branch is checked again: the
+    recorded run must be one that it may continue. Every process calls this.
 
     Raises:
-        NothingToBeginWith, CheckpointDamaged: the file is not there, or not as it was saved.
+        InvalidValue: it may not continue the recorded run.
+        NothingToBeginWith, CheckpointDamaged: the weights do not exist, or are not as they were saved.
     """
-    weights: Any = experiment.initial_weights
+    branch, weights = experiment.branch, experiment.initial_weights
+    if branch is not None:
+        on_first_rank(lambda: _require_branch(experiment, branch, out))
+        return experiment, {"experiment": branch.experiment, "step": branch.step}
     if weights is None or weights.experiment is None:
-        return experiment
-    path, digest = on_first_rank(lambda: _end_of(out, weights.experiment))
-    evolved = attrs.evolve(weights, experiment=None, url=path, sha256=digest)
-    return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=evolved))
+        return experiment, None
+    name = weights.experiment
+    found = on_first_rank(lambda: end_weights(out, name))
+    initial = attrs.evolve(cast(Any, weights), experiment=None, url=str(found.path), sha256=found.sha256)
+    evolved = attrs.evolve(cast(Any, experiment), initial_weights=initial)
+    return evolved, {"experiment": name, "sha256": found.sha256}
 
 
-def _end_of(out: Path, name: str) -> tuple[str, str]:
-    """The path and the hash of the weights that a run ended with."""
-    path = str(end_weights(out, name))
-    return path, hash_of(path)
-
-
-def require_branch(experiment: Experiment, out: Path) -> None:
-    """Check again, when the run begins, that the recorded run is one that ``experiment`` may continue.
-
-    Raises:
-        InvalidValue: it is not.
-    """
-    branch = experiment.branch
-    if branch is None:
-        return
-    other = recorded_experiment(out / branch.experiment)
+def _require_branch(experiment: Experiment, branch: Branch, out: Path) -> None:
+    other = recorded_experiment(StudyFolder(out).run(branch.experiment))
     problems = [Problem("branch.experiment", other)] if isinstance(other, str) else []
     problems += continuation_problems(experiment, branch, other) if isinstance(other, Experiment) else []
     if problems:

@@ -21,14 +21,10 @@ def pinned(experiment: Experiment) -> Experiment:
     if weights is None or weights.sha256 is not None or weights.url is None:
         return experiment  # what another experiment ends with is not there yet
     url = weights.url
-    found = on_first_rank(lambda: _hash_of(url))
+    found = on_first_rank(lambda: hash_of(url))
     return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=attrs.evolve(weights, sha256=found)))
 
 
 def pinned_study(study: Study) -> Study:
     """``study`` with every experiment :func:`pinned`."""
     return cast(Study, attrs.evolve(cast(Any, study), experiments=[pinned(one) for one in study.experiments]))
-
-
-def _hash_of(url: str) -> str:
-    return hash_of(url)

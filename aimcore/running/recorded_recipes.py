@@ -1,4 +1,4 @@
-"""What a run's folder holds already, compared with what is about to run there."""
+"""Recipes in the folders of runs: read, and compared with the experiment that is about to run there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,38 @@ from aimcore.contracts.errors import AimcoreError, RunFolderError
 from aimcore.contracts.messages import shortened
 from aimcore.engine.distributed import on_first_rank
 from aimcore.experiment import Experiment
-from aimcore.io.run_folder import RunFolder
+from aimcore.io.run_folder import RECIPE_FILE, RunFolder, runs_in
 from aimcore.recipe.difference import differences_between, in_words
 
 
-def difference_from_recorded(experiment: Experiment, run: Path) -> str | None:
-    """How ``experiment`` differs from the one whose recipe lies in the folder ``run``; None where it does not."""
+def experiment_of(run: Path) -> Experiment:
+    """What was run in the folder ``run``.
+
+    Raises:
+        RunFolderError: it is not a run's folder.
+        RecipeError: the recipe cannot be read.
+    """
     path = RunFolder(run).recipe
+    if not path.is_file():
+        inside = [one.path.name for one in runs_in(run)]
+        hint = f"; give one of the runs in it: {', '.join(inside)}" if inside else ""
+        raise RunFolderError(f"{run} is not a run's folder: it has no {RECIPE_FILE}{hint}")
+    return recipe.load(path)
+
+
+def recorded_experiment(run: RunFolder) -> Experiment | str:
+    """The experiment whose recipe is in the folder; or why there is none, as a message."""
+    if not run.recipe.is_file():
+        return f"there is no run of {run.path.name!r} in {run.path.parent}: run it first, as part of the study"
+    try:
+        return recipe.load(run.recipe)
+    except AimcoreError as error:
+        return f"the recipe of {run.path} cannot be read: {error}"
+
+
+def difference_from_recorded(experiment: Experiment, run: RunFolder) -> str | None:
+    """How ``experiment`` differs from the one whose recipe is in the folder; None if it does not, or there is none."""
+    path = run.recipe
     if not path.exists():
         return None
     try:
@@ -25,22 +50,22 @@ def difference_from_recorded(experiment: Experiment, run: Path) -> str | None:
     if recorded == experiment:
         return None
     places = differences_between(recipe.to_recipe(recorded), recipe.to_recipe(experiment))
-    told = [
+    described = [
         f"{place.path} ({shortened(in_words(place.left))} there, {shortened(in_words(place.right))} here)"
         for place in places
     ]
-    return f"{experiment.name} differs in {', '.join(told)}"
+    return f"{experiment.name} differs in {', '.join(described)}"
 
 
-def require_same(experiment: Experiment, run: Path) -> None:
-    """See that what ``run`` holds, if anything, is of this experiment; every process calls it.
+def require_same(experiment: Experiment, run: RunFolder) -> None:
+    """Refuse a folder that holds a run of another experiment. Every process calls this.
 
     Raises:
-        RunFolderError: it is of another recipe, which this one cannot go on with.
+        RunFolderError: the recipes differ; the message says where.
     """
     difference = on_first_rank(lambda: difference_from_recorded(experiment, run))
     if difference is not None:
         raise RunFolderError(
-            f"{run} holds a run of another recipe, which cannot be resumed: {difference}. Resume with the same "
+            f"{run.path} holds a run of another recipe, which cannot be resumed: {difference}. Resume with the same "
             "experiment, or choose another folder"
         )

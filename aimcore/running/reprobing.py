@@ -19,13 +19,13 @@ from aimcore.experiment import Experiment
 from aimcore.io.launcher import world_size
 from aimcore.io.run_folder import RunFolder, StudyFolder
 from aimcore.recipe.difference import differences_between
-from aimcore.running.experiment_run import probe_summary
 from aimcore.running.folder_lock import locked
 from aimcore.running.left_out import joined, not_evaluated, unread_by_probes
-from aimcore.running.objective_evaluations import summaries_of
+from aimcore.running.measurements import evaluation_cards, evaluation_summaries, probe_cards, probe_summaries
 from aimcore.running.preflight import check_measuring
-from aimcore.running.summary import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
-from aimcore.running.trained_model import Trained, experiment_of, load_trained
+from aimcore.running.recorded_recipes import experiment_of
+from aimcore.running.summary import ExperimentSummary, Summary, read_summary, write_summary
+from aimcore.running.trained_model import TrainedModel, load_trained
 
 CHANGEABLE = ("probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations")
 CHANGEABLE_DATA = ("probe_train", "probe_test")
@@ -125,7 +125,7 @@ def _with_missing(experiment: Experiment, recorded: Experiment, entry: Experimen
 
 
 def _measure(
-    experiment: Experiment, trained: Trained, features_cache: str | None
+    experiment: Experiment, trained: TrainedModel, features_cache: str | None
 ) -> tuple[Mapping[str, ProbeScore], Evaluated]:
     import torch
 
@@ -139,22 +139,21 @@ def _measure(
 def _updated(
     entry: ExperimentSummary, experiment: Experiment, scores: Mapping[str, ProbeScore], evaluated: Evaluated
 ) -> ExperimentSummary:
-    new_probes: dict[str, ProbeSummary] = {name: probe_summary(score) for name, score in scores.items()}
-    probes = {**(entry.probes or {}), **new_probes}
-    evaluations = {**(entry.evaluations or {}), **(summaries_of(evaluated) or {})}
+    probes = {**(entry.probes or {}), **probe_summaries(scores)}
+    evaluations = {**(entry.evaluations or {}), **evaluation_summaries(evaluated)}
     is_validated = any(loss.validation is not None for loss in (entry.losses or {}).values())
     is_complete = is_validated and entry.num_steps == experiment.num_steps
     extra = dict(entry.extra)
     if is_complete:
         extra.pop("error", None)
     for name, cards in (
-        ("protocols", {name: dict(score.card) for name, score in scores.items()}),
-        ("evaluation_protocols", {name: dict(card) for name, card in evaluated.cards.items()}),
+        ("protocols", probe_cards(scores)),
+        ("evaluation_protocols", evaluation_cards(evaluated)),
         (PROBED_LATER, dict.fromkeys((*scores, *evaluated.scores), _record(experiment))),
     ):
         if cards:
             extra[name] = {**extra.get(name, {}), **cards}
-    unread = joined(not_evaluated(experiment.name, evaluated), unread_by_probes(experiment.data, scores.values()))
+    unread = joined(not_evaluated(evaluated), unread_by_probes(experiment.data, scores.values()))
     return attrs.evolve(
         entry,
         status="finished" if is_complete else entry.status,

@@ -1,13 +1,14 @@
-"""Runs as their folders tell: what each is, how far it has come, and whether it still goes on.
+"""The state of runs, from the files in their folders: how far each has come, and whether it is still running.
 
-A run's process is not asked, only its files are, so that runs of other machines on a shared file system are told too:
+Files describe runs of other machines on a shared file system too:
 
 - ``finished``, ``interrupted``, ``failed``: the study's ``summary.json`` says so, and nothing was written in the run's
   folder since (a run that is resumed writes there); or its ``error.txt`` is the last thing that was written.
 - ``running``: anything else, while something was written lately. Lately is five minutes, or 20 times the time between
   its last lines of metrics, if that is longer; and an hour before the first line and after the last step, when a run
   reads data, validates and probes without a word.
-- ``stale``: anything else. Its process was most likely killed; ``--resume`` goes on from its last checkpoint.
+- ``stale``: anything else, and at once if the lock of the run or its study belongs to a process of this machine that
+  has ended. Its process was most likely killed; ``--resume`` goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from aimcore.contracts.errors import InvalidSummary, RunFolderError
 from aimcore.contracts.messages import shortened
 from aimcore.io.metrics_lines import last_lines
 from aimcore.io.run_folder import METRICS_FILE, RECIPE_FILE, RunFolder, StudyFolder
+from aimcore.running.lock_holder import is_abandoned
 from aimcore.running.summary import Summary, read_summary
 
 State = Literal["running", "finished", "interrupted", "failed", "stale"]
@@ -131,7 +133,7 @@ def _state(folder: Path, summary: Summary | None, written: float, lately: bool) 
         return entry.status
     if written and _time_of(RunFolder(folder).error) == written:
         return "failed"
-    return "running" if lately else "stale"
+    return "running" if lately and not any(map(is_abandoned, (folder, folder.parent))) else "stale"
 
 
 def _patience(step: int, num_steps: int | None, pace: _Pace | None) -> float:

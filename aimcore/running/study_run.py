@@ -13,7 +13,7 @@ from aimcore.experiment import Study
 from aimcore.io.atomic_files import CannotWrite, writing
 from aimcore.io.launcher import rank, world_size
 from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE, StudyFolder
-from aimcore.running.experiment_run import Sharing, run_checked
+from aimcore.running.experiment_run import ProbeCaches, run_checked
 from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.left_out import joined, log_left_out
 from aimcore.running.machine import machine
@@ -57,11 +57,11 @@ def run_study(
     study = pinned_study(study)
     check_folder(study, out, resume=resume)
     left_out = check_study(study, world_size=world_size(), out=out, features_cache=features_cache)
-    log_left_out(left_out)
+    log_left_out(left_out.values())
     with locked(out, also_free=_folders(study, out)):
         check_content(study, out, resume=resume)  # another run may have begun and ended during the checks
         summary = _summary_of(study, out, scale, resume)
-        sharing, budgets = Sharing(features_cache=features_cache), budgets_of(study)
+        caches, budgets = ProbeCaches(features=features_cache), budgets_of(study)
         for experiment in study.experiments:
             if _is_finished(summary, experiment.name):
                 logger.info("{}: finished already", experiment.name)
@@ -72,7 +72,7 @@ def run_study(
                 out,
                 resume=resume,
                 paper=study.paper.get(experiment.name),
-                sharing=sharing,
+                caches=caches,
                 keep_steps=steps_to_keep(study, experiment),
             )
             entry = attrs.evolve(
@@ -147,7 +147,8 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
         return None
     if not resume:
         return f"{out} holds a run already: go on with it by --resume, or choose another folder by --out DIR"
-    found = [difference_from_recorded(experiment, out / experiment.name) for experiment in study.experiments]
+    folder = StudyFolder(out)
+    found = [difference_from_recorded(one, folder.run(one.name)) for one in study.experiments]
     differing = [one for one in found if one is not None]
     if not differing:
         return None

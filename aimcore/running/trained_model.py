@@ -10,18 +10,18 @@ from pathlib import Path
 import attrs
 import torch
 
-from aimcore import recipe
 from aimcore.contracts.assembly import assembled
 from aimcore.contracts.errors import RunFolderError
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.engine.checkpoint_checks import sound_weights
 from aimcore.engine.initial_weights import load_own_weights
 from aimcore.experiment import Experiment
-from aimcore.io.run_folder import RECIPE_FILE, RunFolder, runs_in, step_of
+from aimcore.io.run_folder import RunFolder, step_of
+from aimcore.running.recorded_recipes import experiment_of
 
 
 @attrs.frozen(eq=False)
-class Trained:
+class TrainedModel:
     """What a run came to."""
 
     experiment: Experiment
@@ -31,22 +31,7 @@ class Trained:
     """Updates done."""
 
 
-def experiment_of(run: Path) -> Experiment:
-    """What was run in the folder ``run``.
-
-    Raises:
-        RunFolderError: it is not a run's folder.
-        RecipeError: the recipe cannot be read.
-    """
-    path = RunFolder(run).recipe
-    if not path.is_file():
-        inside = [one.path.name for one in runs_in(run)]
-        hint = f"; give one of the runs in it: {', '.join(inside)}" if inside else ""
-        raise RunFolderError(f"{run} is not a run's folder: it has no {RECIPE_FILE}{hint}")
-    return recipe.load(path)
-
-
-def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
+def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedModel:
     """The module of ``run`` with the weights that it ended with, their file's hash compared; nothing is unpickled.
 
     Args:
@@ -67,7 +52,7 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
             f"{run} has no weights yet: they are written when training has come to its end "
             f"({'no checkpoint is there' if newest is None else f'its last checkpoint is {newest.name}'})"
         )
-    weights = sound_weights(last)
+    weights = sound_weights(last).path
     with torch.random.fork_rng(devices=[]):  # the random weights are replaced, and must not change later draws
         module = assembled(experiment.trunk, experiment.objective)
     differences = load_own_weights(weights, module)
@@ -76,4 +61,4 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> Trained:
             f"{weights} does not fit {RunFolder(run).recipe}: {'; '.join(differences)}. One of the two was changed "
             "after training: put back the recipe that was trained"
         )
-    return Trained(experiment, module.eval(), step_of(last))
+    return TrainedModel(experiment, module.eval(), step_of(last))

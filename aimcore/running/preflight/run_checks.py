@@ -15,9 +15,9 @@ from aimcore.engine.saved_checkpoints import end_weights
 from aimcore.engine.vocabularies import require_vocabulary, vocabulary
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.experiment import Branch, Experiment, Study, Weights
-from aimcore.io.run_folder import RECIPE_FILE, RunFolder, step_of
+from aimcore.io.run_folder import RunFolder, step_of
 from aimcore.running.branching import continuation_problems
-from aimcore.running.parents import recorded_experiment
+from aimcore.running.recorded_recipes import recorded_experiment
 
 
 def tracker_problems(experiment: Experiment, experiments: Sequence[Experiment]) -> Iterator[Problem]:
@@ -88,8 +88,8 @@ def _earlier(name: str, experiment: Experiment, study: Study, out: Path | None) 
         return study.experiments[names.index(name)]
     if name in names:
         return f"{name!r} must come before {experiment.name!r} in the study"
-    if out is not None and (out / name / RECIPE_FILE).is_file():
-        return recorded_experiment(out / name)
+    if out is not None and RunFolder(out / name).recipe.is_file():
+        return recorded_experiment(RunFolder(out / name))
     left_out = {one.name: one for one in study.left_out}
     if name in left_out and out is None:
         return left_out[name]

@@ -16,7 +16,7 @@ from aimcore.contracts.errors import InvalidValue
 from aimcore.engine import NothingToBeginWith
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.parents import located
+from aimcore.running.parents import with_parent
 from aimcore.running.preflight import check_study
 from aimcore.running.study_files import load_study, selected
 from aimcore.running.study_run import run_study
@@ -211,7 +211,7 @@ def test_training_begins_with_the_trunk_the_other_run_ended_with(ran: Path) -> N
 
     from aimcore.engine import initial_module
 
-    found = initial_module(located(recorded(ran, "tuned"), ran)).trunk.state_dict()
+    found = initial_module(with_parent(recorded(ran, "tuned"), ran)[0]).trunk.state_dict()
     ended = load_file(ran / "cooled" / "checkpoints" / "step_00000003" / "model.safetensors")
     assert all(torch.equal(value, ended[f"trunk.{name}"]) for name, value in found.items())
 
@@ -255,7 +255,7 @@ def test_a_run_that_was_changed_since_is_not_branched_from(out: Path) -> None:
 def test_weights_of_a_run_that_did_not_come_to_its_end_are_told(out: Path) -> None:
     shutil.rmtree(out / "cooled" / "checkpoints")
     with pytest.raises(NothingToBeginWith, match="cooled holds no weights of a run that came to its end: run cooled"):
-        located(recorded(out, "tuned"), out)
+        with_parent(recorded(out, "tuned"), out)
     told = problems(recorded(out, "tuned"), out=out)["tuned.initial_weights.experiment"]
     assert "cooled holds no weights of a run that came to its end" in told
 
@@ -268,14 +268,14 @@ def test_weights_that_changed_since_are_refused(out: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointDamaged, match=r"model\.safetensors does not have the hash it was saved with"):
-        located(recorded(out, "tuned"), out)
+        with_parent(recorded(out, "tuned"), out)
 
 
 def test_weights_outside_the_study_are_not_read(out: Path, tmp_path: Path) -> None:
     (out / "cooled").rename(tmp_path / "elsewhere")
     (out / "cooled").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NothingToBeginWith, match="leads out of the study's folder"):
-        located(recorded(out, "tuned"), out)
+        with_parent(recorded(out, "tuned"), out)
 
 
 def test_kept_steps_are_those_of_all_branches(make: Make, branch: Make, training: Any, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_images_that_several_processes_could_not_read_count_once(monkeypatch: py
     logged: list[str] = []
     monkeypatch.setattr(left_out.logger, "warning", lambda text, *words: logged.append(text.format(*words)))
     monkeypatch.setattr(left_out, "from_everyone", lambda own: [own, {"validation": {4, 7}, "train": {0}}])
-    assert not_evaluated("one", Evaluated(unread={"validation": {4, 5}})) == {
+    assert not_evaluated(Evaluated(unread={"validation": {4, 5}})) == {
         "validation": {"images that evaluations could not read": 3},
         "train": {"images that evaluations could not read": 1},
     }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run_to_end
 
 from aimcore.contracts.errors import RunFolderError
+from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
+from aimcore.running.folder_lock import FolderLock
 from aimcore.running.run_listing import Run, find_runs
 
 NOW = 1_000_000.0
@@ -128,6 +132,22 @@ def test_a_real_run_is_told(make_study: Any, training: Any, tmp_path: Path) -> N
     training.statuses["two"] = "interrupted"
     run_study(make_study("one", "two"), tmp_path / "out", scale="smoke")
     assert [(run.experiment, run.state) for run in find_runs(tmp_path)] == [("one", "finished"), ("two", "interrupted")]
+
+
+@pytest.mark.parametrize("locked", ["study", "study/one"])
+def test_a_run_whose_process_was_killed_is_stale_at_once(tmp_path: Path, locked: str) -> None:
+    make(tmp_path / "study" / "one", range(50), age=1)
+    with FolderLock(tmp_path / locked):
+        assert only(tmp_path).state == "running"
+        kept = {name: (tmp_path / locked / name).read_text() for name in (LOCK_FILE, HOLDER_FILE)}
+    assert only(tmp_path).state == "running"  # without a lock, nothing is known of the process
+    ended = run_to_end([sys.executable, "-c", "import os; print(os.getpid())"]).stdout.strip()
+    for name, text in kept.items():
+        (tmp_path / locked / name).write_text(text.replace(str(os.getpid()), ended))
+    assert only(tmp_path).state == "stale"
+    (tmp_path / locked / HOLDER_FILE).write_text(kept[HOLDER_FILE].replace(str(os.getpid()), ended).replace(
+        os.uname().nodename, "elsewhere"))  # fmt: skip
+    assert only(tmp_path).state == "running"
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

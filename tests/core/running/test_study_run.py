@@ -1,5 +1,6 @@
 """A study runs its experiments one after another and records each."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,24 @@ def test_what_cannot_run_is_an_error_from_python_too_before_anything_is_written(
     with pytest.raises(InvalidValue, match=r"^study 'table':\s+one\.data\.train: its images are of 10 classes"):
         run_study(Study(name="table", experiments=[one]), tmp_path / "out", scale=None)
     assert (training.calls, (tmp_path / "out").exists()) == ([], False)
+
+
+@pytest.mark.usefixtures("ordinary_signals")
+@pytest.mark.parametrize("place", ["validate", "probe_experiment"])
+def test_a_signal_to_end_after_training_is_an_interruption_that_is_recorded(
+    make_study: Any, make_experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def terminated(*_: Any, **__: Any) -> None:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            pytest.fail("SIGTERM would end this process")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(f"aimcore.running.experiment_run.{place}", terminated)
+    probed = [make_experiment(name, probes=(KNNProbe(),)) for name in ("one", "two")]
+    study = attrs.evolve(make_study("one", "two"), experiments=probed)
+    run_study(study, tmp_path / "out", scale=None)
+    assert statuses(tmp_path / "out") == {"one": "interrupted"}
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_failure_is_a_warning_from_python(make_experiment: Any, training: Any, tmp_path: Path) -> None:

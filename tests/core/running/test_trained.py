@@ -13,7 +13,8 @@ from aimcore import recipe
 from aimcore.contracts.errors import RunFolderError
 from aimcore.engine import CheckpointDamaged, WeightsNotFinite
 from aimcore.engine.manifest import Manifest, describe_files
-from aimcore.running.trained_model import experiment_of, load_trained
+from aimcore.running.recorded_recipes import experiment_of
+from aimcore.running.trained_model import load_trained
 from aimcore_trunks import ViT
 
 

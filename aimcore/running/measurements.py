@@ -1,0 +1,119 @@
+"""What one run measures, and the entry of ``summary.json`` that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from aimcore.engine import TrainingResult
+from aimcore.evaluation.objective_scores import Evaluated
+from aimcore.evaluation.probing import ProbeScore
+from aimcore.evaluation.validation import Validation
+from aimcore.experiment import Experiment
+from aimcore.io.run_folder import RECIPE_FILE
+from aimcore.running.left_out import LeftOut, joined
+from aimcore.running.summary import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Status
+
+
+@attrs.define
+class Measurements:
+    """What a run has measured so far; None where it has not come so far."""
+
+    parent: Mapping[str, Any] | None = None
+    """What of another run of the study it began with."""
+    training: TrainingResult | None = None
+    validation: Validation | None = None
+    evaluations: Evaluated | None = None
+    probes: Mapping[str, ProbeScore] | None = None
+    left_out: list[LeftOut | None] = attrs.field(factory=list)
+    """What could not be read, in the order in which it was found."""
+
+    def entry(
+        self,
+        experiment: Experiment,
+        status: Status,
+        *,
+        error: str | None = None,
+        paper: Mapping[str, float] | None = None,
+    ) -> ExperimentSummary:
+        """The summary's entry of a run that ended with ``status``; ``error`` says why, in a line."""
+        training, validation = self.training, self.validation
+        if status == "finished" and training is not None:
+            status = training.status
+        return ExperimentSummary(
+            name=experiment.name,
+            status=status,
+            seed=experiment.seed,
+            num_steps=None if training is None else training.num_steps,
+            losses=self._losses(),
+            validation_total=None if validation is None else validation.total,
+            validation_prefix=experiment.objective.validation_prefix,
+            validation_loss_by_chunk=_by_chunk(validation),
+            probes=probe_summaries(self.probes or {}) or None,
+            evaluations=evaluation_summaries(self.evaluations) or None,
+            paper=paper,
+            patches_per_second=None if training is None else training.patches_per_second,
+            seconds=None if training is None else training.seconds,
+            left_out=joined(*self.left_out),
+            extra=self._extra(error),
+            recipe=f"{experiment.name}/{RECIPE_FILE}",
+        )
+
+    def _losses(self) -> Mapping[str, LossSummary] | None:
+        trained = {} if self.training is None else self.training.losses
+        validated = {} if self.validation is None else {n: loss.mean for n, loss in self.validation.losses.items()}
+        names = dict.fromkeys((*trained, *validated))
+        losses = {name: LossSummary(train_last_100=trained.get(name), validation=validated.get(name)) for name in names}
+        return losses or None
+
+    def _extra(self, error: str | None) -> dict[str, Any]:
+        found = {
+            "error": error,
+            "protocols": probe_cards(self.probes or {}) or None,
+            "evaluation_protocols": None if self.evaluations is None else evaluation_cards(self.evaluations),
+            "missing_metrics": None if self.training is None else self.training.missing_metrics or None,
+            "begun_with": None if self.parent is None else dict(self.parent),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]:
+    """Scores of probes as the summary holds them."""
+    return {
+        name: ProbeSummary(
+            top1=score.top1,
+            ci95=score.ci95,
+            untrained_top1=score.untrained_top1,
+            raw_pixels_top1=score.raw_pixels_top1,
+            learning_rate=score.learning_rate,
+            layers=score.layers,
+        )
+        for name, score in scores.items()
+    }
+
+
+def evaluation_summaries(evaluated: Evaluated | None) -> dict[str, EvaluationSummary]:
+    """Scores of evaluations as the summary holds them."""
+    return {
+        name: EvaluationSummary(value=score.value, num=score.num, chance=score.chance, ci95=score.ci95)
+        for name, score in (evaluated.scores.items() if evaluated is not None else ())
+    }
+
+
+def probe_cards(scores: Mapping[str, ProbeScore]) -> dict[str, dict[str, Any]]:
+    """The protocol of each probe."""
+    return {name: dict(score.card) for name, score in scores.items()}
+
+
+def evaluation_cards(evaluated: Evaluated) -> dict[str, dict[str, Any]]:
+    """The protocol of each evaluation."""
+    return {name: dict(card) for name, card in evaluated.cards.items()}
+
+
+def _by_chunk(validation: Validation | None) -> tuple[float | None, ...] | None:
+    """The chunks of the only loss that has positions in the reading order; None if no loss has, or several have."""
+    chunks = [loss.by_chunk() for loss in validation.losses.values()] if validation is not None else []
+    present = [values for values in chunks if values is not None]
+    return present[0] if len(present) == 1 else None
