@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from aimcore.contracts.trackers import Tracker, TrackerRun
     from aimcore.contracts.trunks import Trunk, TrunkModule
     from aimcore.experiment.data import Augmentation, Data, NativeResolution
+    from aimcore.experiment.default_optimizer import Optimizer
     from aimcore.experiment.experiment import Experiment
     from aimcore.experiment.initialization import Branch, Weights
     from aimcore.experiment.study import Scaling, Study
-    from aimcore.experiment.training import Engine, Optimizer, Schedule
+    from aimcore.experiment.training import Engine, Schedule
     from aimcore.registry.hookspecs import hookimpl
     from aimcore.running.experiment_run import run_experiment
     from aimcore.running.study_run import run_study
@@ -68,10 +69,11 @@ _MODULES = {
     "contracts.trackers": "Tracker TrackerRun",
     "contracts.trunks": "Trunk TrunkModule",
     "experiment.data": "Augmentation Data NativeResolution",
+    "experiment.default_optimizer": "Optimizer",
     "experiment.experiment": "Experiment",
     "experiment.initialization": "Branch Weights",
     "experiment.study": "Scaling Study",
-    "experiment.training": "Engine Optimizer Schedule",
+    "experiment.training": "Engine Schedule",
     "registry.hookspecs": "hookimpl",
     "running.experiment_run": "run_experiment",
     "running.study_run": "run_study",

@@ -9,9 +9,10 @@ nothing of the paper's ranking need show. ``paper`` is AIM-0.6B on ImageNet. The
 ablations is published nowhere: ours is that of the authors' released ImageNet configuration, an ASSUMPTION.
 """
 
-from aimcore import Data, Engine, Experiment, Optimizer, Ordering, Probe, Scale, Schedule, Study
+from aimcore import Data, Engine, Experiment, Ordering, Probe, Scale, Schedule, Study
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
+from aimcore_optimizers import AdamW
 from aimcore_orderings import Checkerboard, FixedRandom, Raster, Spiral
 from aimcore_probes import AttentiveProbe, KNNProbe, LinearProbe
 from aimcore_sources import BundledFashionMNIST, ImageFolder
@@ -59,7 +60,7 @@ def fashion(ordering: Ordering, *, width: int, depth: int, num_steps: int, probe
         trunk=ViT(width=width, depth=depth, num_heads=4, patch_size=4),
         objective=objective(ordering, MLPHead(width=width, depth=max(1, depth // 2))),
         num_steps=num_steps,
-        optimizer=Optimizer(peak_lr=1e-3, weight_decay=0.05),
+        optimizer=AdamW(peak_lr=1e-3, weight_decay=0.05),
         schedule=Schedule(warmup_steps=num_steps // 20),
         probes=probes,
         probe_attention="causal",
@@ -80,7 +81,7 @@ def paper(ordering: Ordering) -> Experiment:
         trunk=aim("0.6B"),
         objective=objective(ordering, MLPHead()),
         num_steps=125_000,
-        optimizer=Optimizer(peak_lr=1e-3, weight_decay=0.05),
+        optimizer=AdamW(peak_lr=1e-3, weight_decay=0.05),
         schedule=Schedule(warmup_steps=3_125),
         engine=Engine(zero_stage=1, precision="bf16"),
         probes=(

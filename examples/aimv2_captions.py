@@ -17,8 +17,9 @@ image come first; less each caption's mean over the images it is 3.2.
 
 from aimv2_settings import captioning, contrastive, experiment, multimodal, retrieval
 
-from aimcore import Augmentation, Data, Experiment, Optimizer, Scale, Schedule, Study
+from aimcore import Augmentation, Data, Experiment, Scale, Schedule, Study
 from aimcore_evaluations import Captions
+from aimcore_optimizers import AdamW
 from aimcore_sources import BundledEmoji
 from aimcore_trunks import ViT
 
@@ -42,7 +43,7 @@ def captions(scale: Scale) -> Experiment:
         trunk=ViT(width=width, depth=depth, num_heads=4, patch_size=8, norm="rms_norm", norm_eps=1e-5, ffn="swiglu"),
         objective=captioning(scale, "bidirectional"),
         num_steps=num_steps,
-        optimizer=Optimizer(peak_lr=2e-3, weight_decay=0.05),
+        optimizer=AdamW(peak_lr=2e-3, weight_decay=0.05),
         schedule=Schedule(warmup_steps=num_steps // 20),
         evaluations=(Captions(split="train", num_images=64), Captions(split="validation", num_images=64)),
     )

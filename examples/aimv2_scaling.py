@@ -34,7 +34,6 @@ from aimcore import (
     Engine,
     Experiment,
     Objective,
-    Optimizer,
     Scale,
     Scaling,
     Schedule,
@@ -43,6 +42,7 @@ from aimcore import (
 )
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import Multimodal
+from aimcore_optimizers import AdamW
 from aimcore_sources import BundledEmoji, WebDataset
 from aimcore_trunks import (
     AIMV2_BATCH_SIZE,
@@ -60,7 +60,7 @@ class Size(NamedTuple):
 
     name: str
     trunk: Trunk
-    optimizer: Optimizer
+    optimizer: AdamW
 
 
 class Plan(NamedTuple):
@@ -98,7 +98,7 @@ def emoji_size(name: str, width: int, depth: int, peak_lr: float) -> Size:
         width=width, depth=depth, num_heads=max(2, width // 32), patch_size=8, ffn_width=-(-8 * width // 48) * 16,
         norm="rms_norm", norm_eps=1e-5, ffn="swiglu", positions="learned", grid=(4, 4),
     )  # fmt: skip
-    return Size(name, trunk, Optimizer(peak_lr=peak_lr, weight_decay=1e-4, decay="decoupled"))
+    return Size(name, trunk, AdamW(peak_lr=peak_lr, weight_decay=1e-4, decay="decoupled"))
 
 
 def emoji_plan(

@@ -16,7 +16,6 @@ from aimcore import (
     Evaluation,
     Experiment,
     Objective,
-    Optimizer,
     Probe,
     Scale,
     Schedule,
@@ -30,6 +29,7 @@ from aimcore_evaluations import PROMPTS, Retrieval, ZeroShot
 from aimcore_heads import MLPHead
 from aimcore_objectives import CapPa, Captioning, Contrastive, Multimodal, NextPatch
 from aimcore_objectives.towers import TextTower
+from aimcore_optimizers import AdamW
 from aimcore_probes import AttentiveProbe
 from aimcore_sources import BundledEmoji, ImageFolder, Mixture, WebDataset
 from aimcore_tokenizers import Bytes, ClipBPE, SentencePiece
@@ -175,11 +175,11 @@ def trunk(scale: Scale, size: AIMv2Size = "L") -> Trunk:
     )  # fmt: skip
 
 
-def optimizer(scale: Scale, size: AIMv2Size = "L") -> Optimizer:
+def optimizer(scale: Scale, size: AIMv2Size = "L") -> AdamW:
     """Table A1's; at the smaller scales with a rate that suits their widths."""
     if scale == "paper":
         return aimv2_optimizer(size)
-    return Optimizer(peak_lr=2e-3, weight_decay=1e-4, decay="decoupled")
+    return AdamW(peak_lr=2e-3, weight_decay=1e-4, decay="decoupled")
 
 
 def probe(scale: Scale) -> Probe:

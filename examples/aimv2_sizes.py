@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 from aimv2_settings import IMAGENET, PAIRS, multimodal, optimizer, pairs, probe
 
-from aimcore import Augmentation, Data, Engine, Experiment, NativeResolution, Optimizer, Scale, Schedule, Weights
+from aimcore import Augmentation, Data, Engine, Experiment, NativeResolution, Scale, Schedule, Weights
+from aimcore_optimizers import AdamW
 from aimcore_sources import BundledEmoji, ImageFolder, Mixture, WebDataset
 from aimcore_trunks import AIMV2_BATCH_SIZE, AIMV2_NUM_STEPS, AIMv2Size, ViT, aimv2, aimv2_schedule
 
@@ -126,6 +127,6 @@ def alt_texts() -> Mixture:
     return Mixture(sources=sources, weights=tuple(shares.values()))
 
 
-def without_decay(settings: Optimizer) -> Optimizer:
+def without_decay(settings: AdamW) -> AdamW:
     """The same optimiser with a weight decay of zero."""
     return attrs.evolve(settings, weight_decay=0.0)

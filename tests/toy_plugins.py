@@ -30,6 +30,7 @@ from aimcore import (
     settings,
 )
 from aimcore.registry.plugins import Plugins, load_plugins
+from aimcore_optimizers import AdamW
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,6 +160,11 @@ class ToySource(Source):
 
 
 @component("toy")
+class ToyOptimizer(AdamW):
+    momentum: float = 0.9
+
+
+@component("toy")
 class ToyTracker(Tracker):
     project: str = ""
     notes: Any = None
@@ -217,6 +223,11 @@ def sources():
 
 
 @hookimpl
+def optimizers():
+    return [ToyOptimizer]
+
+
+@hookimpl
 def trackers():
     return [ToyTracker]
 
@@ -252,5 +263,5 @@ def toy_plugins(version: str = "1.5") -> Plugins:
 def toy_experiment(**fields) -> Experiment:
     """An experiment of toys."""
     data = Data(train=ToySource(), validation=ToySource(root="elsewhere"), batch_size=8, image_size=32)
-    given = {"name": "toys", "data": data, "trunk": ToyTrunk(), "objective": ToyObjective(), "num_steps": 10}
-    return Experiment(**given | fields)
+    parts = {"trunk": ToyTrunk(), "objective": ToyObjective(), "optimizer": ToyOptimizer()}
+    return Experiment(**{"name": "toys", "data": data, "num_steps": 10} | parts | fields)

@@ -7,6 +7,7 @@ from aimcore.contracts.decoders import Decoder
 from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.heads import Head
 from aimcore.contracts.objectives import Objective
+from aimcore.contracts.optimizers import Optimizer
 from aimcore.contracts.orderings import Ordering
 from aimcore.contracts.probes import Probe
 from aimcore.contracts.sources import Source
@@ -16,5 +17,5 @@ from aimcore.contracts.trackers import Tracker
 from aimcore.contracts.trunks import Trunk
 
 ROLES: tuple[type[Component], ...] = (
-    Tokenizer, Ordering, Target, Head, Decoder, Probe, Evaluation, Objective, Trunk, Source, Tracker,
+    Tokenizer, Ordering, Target, Head, Decoder, Probe, Evaluation, Objective, Trunk, Source, Optimizer, Tracker,
 )  # fmt: skip

@@ -103,6 +103,19 @@ class TrunkModule(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not show its patch embeddings")
 
+    def layer_of(self, name: str) -> int:
+        """Which layer the parameter ``name`` belongs to, for layer-wise decay (``Optimizer.layer_decay``). Optional.
+
+        0 for what makes tokens of patches, i + 1 for block i, ``depth + 1`` for what comes after the blocks.
+
+        Args:
+            name: as ``named_parameters()`` of this module gives it.
+
+        Raises:
+            NotImplementedError: this trunk does not assign parameters to layers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say which layer a parameter belongs to (layer_of)")
+
     def attention_maps(self, images: Images, reading: Reading) -> Tensor:
         """``[B, H, N, N]`` float32: what each query (third axis) of the last block's heads sees, in reading order.
 

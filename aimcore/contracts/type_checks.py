@@ -5,6 +5,7 @@ Types that recipes do not know (paths, callables, types that only type checkers 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from numbers import Real
@@ -164,7 +165,8 @@ def _cure(value: Any, kind: Any) -> str:
     if is_component(kind) and isinstance(value, str):
         return _called(value, kind)
     if takes_class and isinstance(value, Mapping):
-        return f": write {kind.__name__}(...)" if _is_settings(kind) else ""
+        # A role may have fields, but is no class to write.
+        return f": write {kind.__name__}(...)" if _is_settings(kind) and not inspect.isabstract(kind) else ""
     if is_sequence(kind) and not isinstance(value, list | tuple) and _is_item(value, kind):
         return (
             f": write ({value!r},)"

@@ -17,9 +17,11 @@ from typing import Any, cast
 import attrs
 
 from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.optimizers import Optimizer
 from aimcore.engine.engine_errors import CheckpointDamaged
+from aimcore.engine.parameter_groups import rate_multipliers
 from aimcore.engine.vocabularies import vocabulary
-from aimcore.experiment import Experiment, Optimizer
+from aimcore.experiment import DEFAULT_OPTIMIZER, Experiment
 from aimcore.io.atomic_files import sha256_of, to_disk, write_atomically
 from aimcore.io.run_folder import MANIFEST_FILE, checkpoint_name
 
@@ -27,6 +29,9 @@ _DIGEST = "digest"
 _LARGEST_BYTES = 2**26
 _LARGEST_NUMBER = 2**53
 _LONGEST_VALUE = 1000
+_NO_MULTIPLIERS = "none"
+_EARLIER = {"optimizer.name": DEFAULT_OPTIMIZER, "optimizer.layer_decay": "1.0", "rate_multipliers": _NO_MULTIPLIERS}
+"""What manifests of aimcore 0.1 leave out of ``saved_by``, because there was nothing else."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -65,6 +70,7 @@ def read_manifest(folder: Path) -> Manifest:
     problem = next(_problems(entries, folder.name), None)
     if problem is not None:
         raise CheckpointDamaged(str(path), problem, str(folder))
+    entries["saved_by"] = _EARLIER | entries["saved_by"]
     return Manifest(**{name: value for name, value in entries.items() if name != _DIGEST})
 
 
@@ -163,8 +169,8 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
     """What a run must have in common with a checkpoint to continue it.
 
     At ZeRO stage 0 nothing is partitioned, and any number of processes can go on; at stages 1 to 3 each process has its
-    own share. ``parameters`` is a hash of all names and shapes; ``vocabulary`` names the tokenizer and its
-    file, where text is read.
+    own share. ``parameters`` is a hash of all names and shapes, ``rate_multipliers`` one of the parameters' own rates;
+    ``vocabulary`` names the tokenizer and its file, where text is read.
     """
     stage = experiment.engine.zero_stage
     shapes = [(name, tuple(getattr(p, "ds_shape", p.shape))) for name, p in module.named_parameters()]
@@ -174,11 +180,31 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
         "processes": world_size if stage else "any",
         "seed": experiment.seed,
         **_optimizer(experiment.optimizer),
-        "parameters": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
+        "rate_multipliers": _multipliers(module, experiment.optimizer),
+        "parameters": _hash_of(shapes),
         **vocabulary(experiment),
     }
 
 
 def _optimizer(optimizer: Optimizer) -> dict[str, str]:
     """Its settings: a checkpoint brings rates and decays of its own, which would be used whatever the recipe says."""
-    return {f"optimizer.{name}": str(value) for name, value in attrs.asdict(cast(Any, optimizer)).items()}
+    fields = [field.name for field in attrs.fields(cast(Any, type(optimizer)))]
+    values = {"name": optimizer.name, **{name: _short(str(getattr(optimizer, name))) for name in fields}}
+    return {f"optimizer.{name}": value for name, value in values.items()}
+
+
+def _multipliers(module: ObjectiveModule, optimizer: Optimizer) -> str:
+    """The rates of parameters relative to the optimizer's, for the same reason."""
+    found = {name: value for name, value in rate_multipliers(module, optimizer).items() if value != 1}
+    if not found:
+        return _NO_MULTIPLIERS
+    return f"{min(found.values()):g} to {max(found.values()):g} ({_hash_of(sorted(found.items()))})"
+
+
+def _short(text: str) -> str:
+    """A field's value as a manifest can hold it."""
+    return text if len(text) <= _LONGEST_VALUE and text.isprintable() else _hash_of(text)
+
+
+def _hash_of(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aimcore.contracts.assembly import judged_counts, require_names
 from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.randomness import seed_torch
 from aimcore.contracts.results import Loss
@@ -22,7 +23,7 @@ from aimcore.engine.deepspeed_library import forget_modules, load_deepspeed
 from aimcore.engine.distributed import add_over_ranks, on_every_rank, start
 from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
 from aimcore.engine.module_building import InPrecision, build_module, initial_module, seed_of
-from aimcore.engine.parameter_groups import parameter_groups
+from aimcore.engine.parameter_groups import torch_optimizer
 from aimcore.engine.pickling import pickle_stages_by_value
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
 from aimcore.engine.whole_weights import buffers_kept_as_they_are, call_after_step, whole
@@ -66,30 +67,34 @@ class TrainingEngine:
         self._linear = nn.functional.linear
         objective = module or on_every_rank(lambda: initial_module(experiment))
         trained = InPrecision(objective, experiment.engine.precision)
-        self._engine: Any = self._initialize(trained)
+        optimizer = torch_optimizer(objective, experiment.optimizer)
+        self._engine: Any = self._initialize(trained, optimizer)
         self.module = objective
+        self._require_groups(optimizer)
 
-    def _initialize(self, trained: InPrecision) -> Any:
-        optimizer, settings = self.experiment.optimizer, self.experiment
+    def _initialize(self, trained: InPrecision, optimizer: torch.optim.Optimizer) -> Any:
+        settings = self.experiment
         num_parameters = sum(parameter.numel() for parameter in trained.parameters())
         config = deepspeed_config(settings, world_size=self.world.size, num_parameters=num_parameters)
-        # Fused: on CPUs the plain form spends as long on small models as their backward pass.
-        adam = torch.optim.AdamW(
-            parameter_groups(trained, optimizer),
-            lr=optimizer.peak_lr,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            fused=True,
-        )
         trained.to(self.world.device)
         with buffers_kept_as_they_are(trained):
             engine, *_ = load_deepspeed().initialize(
-                model=trained, optimizer=adam, config=config, dist_init_required=False
+                model=trained, optimizer=optimizer, config=config, dist_init_required=False
             )
         if self.world.size == 1 and settings.engine.zero_stage == 0:
             # Alone, there is nothing to average; DeepSpeed would copy the whole gradient there and back.
             engine.enable_backward_allreduce = False
         return engine
+
+    def _require_groups(self, built: torch.optim.Optimizer) -> None:
+        """Refuse an optimizer that DeepSpeed has replaced by one without its groups, as it does with Adagrad."""
+        groups = self._engine.optimizer.param_groups
+        if len(groups) == len(built.param_groups) and all("peak_lr" in group for group in groups):
+            return
+        self.close()
+        stage = self.experiment.engine.zero_stage
+        problem = f"must be 0: at stage {stage} DeepSpeed makes {type(built).__name__} anew, without its groups"
+        raise InvalidValue(f"Experiment {self.experiment.name!r}", [("engine.zero_stage", problem)])
 
     def step(self, micro_batches: Sequence[Batch], interrupted: Callable[[], bool] = lambda: False) -> StepResult:
         """One update from this rank's micro-batches of the step.
@@ -121,14 +126,12 @@ class TrainingEngine:
         return StepResult(losses, counts, *sizes, norm, rate, stop)
 
     def _set_learning_rate(self) -> float:
-        """Give every group its rate; the one of the experiment's own peak."""
+        """Give every group its share of the rate of this step, which is returned."""
+        experiment, peak_lr = self.experiment, self.experiment.optimizer.peak_lr
+        rate = experiment.schedule.rate(self.step_number, num_steps=experiment.num_steps, peak_lr=peak_lr)
         for group in self._engine.optimizer.param_groups:
-            group["lr"] = self._rate(group["peak_lr"])
-        return self._rate(self.experiment.optimizer.peak_lr)
-
-    def _rate(self, peak_lr: float) -> float:
-        experiment = self.experiment
-        return experiment.schedule.rate(self.step_number, num_steps=experiment.num_steps, peak_lr=peak_lr)
+            group["lr"] = rate * (group["peak_lr"] / peak_lr)
+        return rate
 
     def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], tuple[int, int, float]]:
         """Targets per loss of the whole step; and its patches, its images, and the share of padding."""

@@ -2,12 +2,14 @@
 
 from aimcore.contracts.scales import SCALES, Scale
 from aimcore.experiment.data import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Data, NativeResolution, statistics_of
+from aimcore.experiment.default_optimizer import DEFAULT_OPTIMIZER, Optimizer
 from aimcore.experiment.experiment import Experiment
 from aimcore.experiment.initialization import Branch, Weights
 from aimcore.experiment.study import Scaling, Study
-from aimcore.experiment.training import Engine, Optimizer, Precision, Schedule
+from aimcore.experiment.training import Engine, Precision, Schedule
 
 __all__ = [
+    "DEFAULT_OPTIMIZER",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "SCALES",

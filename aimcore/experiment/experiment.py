@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+import attrs
+
 from aimcore.contracts import limits
 from aimcore.contracts.component import Checked, at_least, settings
 from aimcore.contracts.errors import Problem
 from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.objectives import Objective
+from aimcore.contracts.optimizers import Optimizer
 from aimcore.contracts.probes import Probe
 from aimcore.contracts.trackers import Tracker
 from aimcore.contracts.trunks import Trunk
 from aimcore.experiment.capabilities import capability_problems
 from aimcore.experiment.data import Data
+from aimcore.experiment.default_optimizer import default_optimizer
 from aimcore.experiment.initialization import Branch, Weights
 from aimcore.experiment.names import name_problems
 from aimcore.experiment.sizes import native_size_problems, probe_size_problems, training_size_problems
-from aimcore.experiment.training import Engine, Optimizer, Schedule
+from aimcore.experiment.training import Engine, Schedule
 
 
 @settings
@@ -30,7 +34,8 @@ class Experiment(Checked):
     trunk: Trunk
     objective: Objective
     num_steps: int
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = attrs.field(factory=default_optimizer)
+    """By default the installed ``adamw``."""
     schedule: Schedule = Schedule()
     engine: Engine = Engine()
     probes: tuple[Probe, ...] = ()
@@ -112,6 +117,13 @@ class Experiment(Checked):
                 "engine.accumulation_steps",
                 f"must be 1: {self.objective.name!r} contrasts the samples of a batch, and micro-batches would be "
                 "smaller contrasts; use more processes instead",
+            )
+        if self.engine.zero_stage and not self.optimizer.elementwise:
+            yield Problem(
+                "engine.zero_stage",
+                f"must be 0 with optimizer {self.optimizer.name!r}, whose updates may depend on the shapes of "
+                f"parameters: at stage {self.engine.zero_stage} it would see parts of flat vectors (if each number is "
+                "updated by itself, set elementwise = True in its class)",
             )
         yield from self._size_problems()
 

@@ -1,4 +1,4 @@
-"""How weights are updated: optimiser, learning rates, and the engine under them."""
+"""How weights are updated: learning rates, and the engine under them."""
 
 from __future__ import annotations
 
@@ -7,36 +7,8 @@ from collections.abc import Iterable
 from typing import Literal, assert_never
 
 from aimcore.contracts import limits
-from aimcore.contracts.component import Checked, at_least, positive, settings
+from aimcore.contracts.component import Checked, at_least, settings
 from aimcore.contracts.errors import Problem
-
-
-@settings
-class Optimizer(Checked):
-    """AdamW with decay on matrices only (none on biases, norms, positions); defaults: arXiv:2401.08541, Table 10."""
-
-    peak_lr: float = 1e-3
-    weight_decay: float = 0.05
-    decay: Literal["coupled", "decoupled"] = "coupled"
-    """What a decaying weight is multiplied with in a step: coupled, 1 - rate x weight_decay (torch's AdamW);
-    decoupled, 1 - rate / peak_lr x weight_decay (arXiv:2411.14402, Table A1): it does not scale with ``peak_lr``, and
-    takes a far smaller ``weight_decay``: 1e-4 in that table, where 0.05 would leave nothing of a weight."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    gradient_clipping: float | None = 1.0
-    """Largest global gradient norm; None does not clip."""
-
-    def problems(self) -> Iterable[Problem]:
-        """Rates must be positive, betas in [0, 1)."""
-        yield from positive("peak_lr", self.peak_lr, limits.RATE)
-        yield from at_least("weight_decay", self.weight_decay, 0, limits.DECAY)
-        if self.decay == "decoupled" and self.weight_decay >= 1:
-            yield Problem("weight_decay", f"must be below 1 where decay is 'decoupled', got {self.weight_decay}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            yield Problem("betas", f"must lie in [0, 1), got {self.betas}")
-        yield from positive("eps", self.eps, 1)
-        if self.gradient_clipping is not None and not self.gradient_clipping > 0:
-            yield Problem("gradient_clipping", f"must be positive or null, got {self.gradient_clipping}")
 
 
 @settings

@@ -11,7 +11,7 @@ from aimcore.contracts.errors import RecipeError, UnknownComponent
 from aimcore.contracts.field_types import field_types, is_component, is_mapping, is_sequence, item_types, members
 from aimcore.contracts.messages import shortened, unknown_field
 from aimcore.experiment import Experiment, statistics_of
-from aimcore.recipe.document import from_recipe, to_recipe
+from aimcore.recipe.document import from_recipe, to_recipe, with_optimizer_named
 from aimcore.recipe.reading import join
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import Plugins, installed
@@ -30,7 +30,7 @@ def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Pl
         RecipeError: paths that lead nowhere, each with what there is instead.
     """
     plugins = installed() if plugins is None else plugins
-    experiment: Any = recipe.get("experiment", {})
+    experiment: Any = with_optimizer_named(recipe.get("experiment", {}))
     problems: list[tuple[str, str]] = []
     for change in changes:
         path, separator, text = change.partition("=")

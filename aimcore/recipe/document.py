@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import NewerVersion, Problem, RecipeError
 from aimcore.contracts.messages import printable, shown, unknown_field
-from aimcore.experiment import Experiment
+from aimcore.experiment import DEFAULT_OPTIMIZER, Experiment
 from aimcore.recipe.reading import MOST_REPORTED, structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
 from aimcore.registry.plugins import Plugins, installed
@@ -78,8 +78,17 @@ def from_recipe(recipe: Mapping[str, Any], plugins: Plugins | None = None) -> Ex
         raise RecipeError(problems)
     for text in _newer(recipe, plugins):
         warnings.warn(text, NewerVersion, stacklevel=2)
-    experiment: Experiment = structured(recipe["experiment"], Experiment, plugins, dict(_origins(recipe, plugins)))
+    fields = with_optimizer_named(recipe["experiment"])
+    experiment: Experiment = structured(fields, Experiment, plugins, dict(_origins(recipe, plugins)))
     return experiment
+
+
+def with_optimizer_named(experiment: Any) -> Any:
+    """The fields of an experiment; an optimizer without a name, as in aimcore 0.1, gets the name that it has now."""
+    optimizer = experiment.get("optimizer") if isinstance(experiment, Mapping) else None
+    if not isinstance(optimizer, Mapping) or "name" in optimizer:
+        return experiment
+    return {**experiment, "optimizer": {"name": DEFAULT_OPTIMIZER, **optimizer}}
 
 
 def checked(experiment: Experiment, plugins: Plugins | None = None) -> Experiment:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aimcore.contracts.evaluations import Evaluation  # fmt: skip
     from aimcore.contracts.heads import Head  # fmt: skip
     from aimcore.contracts.objectives import Objective  # fmt: skip
+    from aimcore.contracts.optimizers import Optimizer  # fmt: skip
     from aimcore.contracts.orderings import Ordering  # fmt: skip
     from aimcore.contracts.probes import Probe  # fmt: skip
     from aimcore.contracts.sources import Source  # fmt: skip
@@ -87,12 +88,17 @@ def sources() -> Sequence[type[Source]]:  # type: ignore[empty-body]
 
 
 @hookspec
+def optimizers() -> Sequence[type[Optimizer]]:  # type: ignore[empty-body]
+    """Supply optimizers: algorithms that update the parameters."""
+
+
+@hookspec
 def trackers() -> Sequence[type[Tracker]]:  # type: ignore[empty-body]
     """Supply trackers: receivers of metrics."""
 
 
 HOOKS: tuple[str, ...] = (
     "tokenizers", "orderings", "targets", "heads", "decoders", "probes", "evaluations", "objectives", "trunks",
-    "sources", "trackers",
+    "sources", "optimizers", "trackers",
 )  # fmt: skip
 """Names of all hooks, which are those of the roles; listed here so that torch is not loaded."""

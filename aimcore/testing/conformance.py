@@ -16,6 +16,7 @@ from aimcore.testing.checks import (
     evaluations,
     heads,
     objectives,
+    optimizers,
     orderings,
     probes,
     sources,
@@ -31,6 +32,7 @@ _EVERY_ROLE: Mapping[str, tuple[Check, ...]] = MappingProxyType(
         "evaluations": evaluations.CHECKS,
         "heads": heads.CHECKS,
         "objectives": objectives.CHECKS,
+        "optimizers": optimizers.CHECKS,
         "orderings": orderings.CHECKS,
         "probes": probes.CHECKS,
         "sources": sources.CHECKS,
@@ -41,7 +43,7 @@ _EVERY_ROLE: Mapping[str, tuple[Check, ...]] = MappingProxyType(
     }
 )
 _CHOSEN: Mapping[str, Callable[[Any], Iterable[Check]]] = MappingProxyType(
-    {"tokenizers": tokenizers.checks_of, "trunks": trunks.checks_of}
+    {"optimizers": optimizers.checks_of, "tokenizers": tokenizers.checks_of, "trunks": trunks.checks_of}
 )
 """Roles whose checks depend on what a component says it is or can."""
 

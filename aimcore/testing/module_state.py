@@ -23,17 +23,16 @@ from aimcore.contracts.batches import Batch
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.engine import TrainingEngine
 from aimcore.engine.distributed import join
-from aimcore.experiment import Optimizer
 from aimcore.testing.fixtures import as_float32, batch_for, part_of, random_images
 from aimcore.testing.requirements import FAULTS, seeded
 from aimcore.testing.short_training import settings
-from aimcore.testing.small_parts import StandInTrunk
+from aimcore.testing.small_parts import StandInOptimizer, StandInTrunk
 
 State = dict[str, Tensor]
 NUM_STEPS = 2
 _NUM_IMAGES = 4
 _MOST_SECONDS = 300
-_SMOOTH = Optimizer(peak_lr=1e-2, eps=1e-2)
+_SMOOTH = StandInOptimizer(peak_lr=1e-2, eps=1e-2)
 """Adam, but that gradients of nearly nothing, whose signs are noise, move nothing either."""
 
 

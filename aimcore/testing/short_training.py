@@ -9,14 +9,15 @@ import torch
 
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.optimizers import Optimizer
 from aimcore.engine import TrainingEngine
-from aimcore.experiment import Data, Engine, Experiment, Optimizer
+from aimcore.experiment import Data, Engine, Experiment
 from aimcore.testing.fixtures import as_float32
 from aimcore.testing.requirements import explained, require, seeded
-from aimcore.testing.small_parts import StandInObjective, StandInSource, StandInTrunk
+from aimcore.testing.small_parts import StandInObjective, StandInOptimizer, StandInSource, StandInTrunk
 
 _NUM_STEPS = 2
-_OPTIMIZER = Optimizer(peak_lr=1e-2)
+_OPTIMIZER = StandInOptimizer(peak_lr=1e-2)
 _TOLERANCE = 1e-4
 """Relative difference of float32 losses that sum in another order."""
 

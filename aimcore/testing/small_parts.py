@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, get_args
 
 import attrs
 import torch
@@ -15,6 +15,7 @@ from aimcore.contracts.features import Ability, Attention, Features, Reading
 from aimcore.contracts.heads import Head, HeadModule
 from aimcore.contracts.images import Images, reorder
 from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.contracts.optimizers import Optimizer, ParameterGroup
 from aimcore.contracts.results import Loss
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.trunks import Trunk, TrunkModule
@@ -139,6 +140,19 @@ class StandInObjectiveModule(ObjectiveModule):
         predictions_MK = self.head(features, self.reading.attention, where_M)
         loss_M = (predictions_MK.mean(-1) - patches_BNF.mean(-1).flatten()).square()
         return {"patch_mean": Loss(loss_M.sum(), torch.tensor(len(loss_M)))}
+
+
+@component("stand_in")
+class StandInOptimizer(Optimizer):
+    """AdamW."""
+
+    elementwise: ClassVar[bool] = True
+    eps: float = 1e-8
+
+    def build(self, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
+        """Torch's, with the decay of arXiv:2401.08541, Table 10."""
+        own = [{"params": list(group.parameters), "weight_decay": 0.05 * group.decays} for group in groups]
+        return torch.optim.AdamW(own, lr=self.peak_lr, betas=(0.9, 0.95), eps=self.eps)
 
 
 @component("stand_in")

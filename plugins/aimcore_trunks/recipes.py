@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aimcore import Optimizer, Schedule
+from aimcore import Schedule
+from aimcore_optimizers import AdamW
 from aimcore_trunks.sizes import AIMv2Size
 
 AIM_BATCH_SIZE = 4096
@@ -19,12 +20,12 @@ _WARMUP_LR = 1e-6
 """Rate at the start of the warm-up. Neither table gives it; this value is from the authors' released training code."""
 
 
-def aim_optimizer() -> Optimizer:
+def aim_optimizer() -> AdamW:
     """Return AIM's AdamW, the same for all sizes (arXiv:2401.08541, Table 10).
 
     The decay is multiplied by the learning rate, as in torch. The table does not give epsilon: it is torch's default.
     """
-    return Optimizer(peak_lr=1e-3, weight_decay=0.05, decay="coupled", betas=(0.9, 0.95), gradient_clipping=1.0)
+    return AdamW(peak_lr=1e-3, weight_decay=0.05, decay="coupled", betas=(0.9, 0.95), gradient_clipping=1.0)
 
 
 def aim_schedule() -> Schedule:
@@ -35,7 +36,7 @@ def aim_schedule() -> Schedule:
     return Schedule(warmup_steps=31_250, warmup_lr=_WARMUP_LR, decay="cosine", final_lr=0.0)
 
 
-def aimv2_optimizer(size: AIMv2Size) -> Optimizer:
+def aimv2_optimizer(size: AIMv2Size) -> AdamW:
     """Return AIMv2's fully decoupled AdamW (arXiv:2411.14402, Table A1).
 
     The peak rate depends on the size. The decay at the peak is 1e-4 for all sizes, because it does not scale with the
@@ -44,7 +45,7 @@ def aimv2_optimizer(size: AIMv2Size) -> Optimizer:
     Raises:
         KeyError: the size is unknown.
     """
-    return Optimizer(
+    return AdamW(
         peak_lr=_AIMV2_PEAK_LR[size],
         weight_decay=1e-4,
         decay="decoupled",
@@ -61,12 +62,12 @@ def aimv2_schedule() -> Schedule:
     return Schedule(warmup_steps=12_500, warmup_lr=_WARMUP_LR, decay="cosine", final_lr=1e-5)
 
 
-def clip_optimizer() -> Optimizer:
+def clip_optimizer() -> AdamW:
     """Return the AdamW of the CLIP configuration that AIMv2's authors released: coupled decay 0.2, no clipping.
 
     The paper (arXiv:2411.14402, Table 9b) does not say how its CLIP baseline was trained.
     """
-    return Optimizer(peak_lr=1e-3, weight_decay=0.2, decay="coupled", betas=(0.9, 0.95), gradient_clipping=None)
+    return AdamW(peak_lr=1e-3, weight_decay=0.2, decay="coupled", betas=(0.9, 0.95), gradient_clipping=None)
 
 
 def clip_schedule(num_steps: int) -> Schedule:

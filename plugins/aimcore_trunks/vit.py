@@ -240,6 +240,13 @@ class ViTModule(TrunkModule):
             handle.remove()
         return block.attention.probabilities(*inputs[0])
 
+    def layer_of(self, name: str) -> int:
+        """Block i is layer i + 1; embeddings, positions and the mask token are layer 0, the final norm is the last."""
+        part, _, rest = name.partition(".")
+        if part == "blocks":
+            return int(rest.partition(".")[0]) + 1
+        return self.depth + 1 if part == "norm" else 0
+
     def _embed(self, images: Images, masked_BN: Tensor | None) -> Tensor:
         for problem in (text for grid in sorted(set(images.grids)) for text in self._problems_with(grid)):
             raise ValueError(f"ViT: {problem}")

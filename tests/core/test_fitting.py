@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from toy_plugins import ToyHead, ToyOrdering, ToyProbe, ToyTrunk, toy_experiment
 
-from aimcore import Data, Experiment, Head, InvalidValue, Optimizer, Ordering, Trunk, component, settings
+from aimcore import Data, Experiment, Head, InvalidValue, Ordering, Trunk, component, settings
 from aimcore.contracts.component import Checked
+from aimcore_optimizers import AdamW
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -133,18 +134,18 @@ def test_an_experiment_takes_probes_as_a_list_and_refuses_one_alone() -> None:
 
 
 def test_settings_and_required_arguments_are_written_in_the_cure() -> None:
-    given = fields_of_an_experiment(optimizer={"peak_lr": 1}, data=Data)
+    given = fields_of_an_experiment(schedule={"warmup_steps": 1}, data=Data)
     assert [message.rpartition(": ")[2] for _, message in problems(Experiment, **given)] == [
-        "write Data(...)", "write Optimizer(...)",
+        "write Data(...)", "write Schedule(...)",
     ]  # fmt: skip
 
 
 def test_a_field_that_does_not_exist_is_answered_with_the_nearest_and_all() -> None:
-    assert problems(Optimizer, peak_rl=1.0) == [
+    assert problems(AdamW, peak_rl=1.0) == [
         (
             "peak_rl",
-            "unknown field (did you mean 'peak_lr'?); there are peak_lr, weight_decay, decay, betas, eps, "
-            "gradient_clipping",
+            "unknown field (did you mean 'peak_lr'?); there are peak_lr, gradient_clipping, layer_decay, "
+            "weight_decay, decay, betas, eps",
         )
     ]
 

@@ -16,6 +16,7 @@ from toy_plugins import (
     ToyHead,
     ToyImageTokenizer,
     ToyObjective,
+    ToyOptimizer,
     ToyOrdering,
     ToyProbe,
     ToyTarget,
@@ -27,12 +28,13 @@ from toy_plugins import (
     toy_plugins,
 )
 
-from aimcore import SCALES, Component, Experiment, Optimizer, Ordering, component
+from aimcore import SCALES, Component, Experiment, Ordering, component
 from aimcore.contracts.errors import NewerVersion, RecipeError
 from aimcore.contracts.roles import ROLES
-from aimcore.recipe import checked, dumps, from_recipe, loads, to_recipe
+from aimcore.recipe import apply_changes, checked, dumps, from_recipe, loads, to_recipe
 from aimcore.registry.plugins import installed, load_plugins
 from aimcore.running.study_files import load_study
+from aimcore_optimizers import AdamW
 
 TOYS = toy_plugins()
 EXAMPLES = [
@@ -107,6 +109,8 @@ def with_component(experiment: Experiment, part: Component) -> Experiment:
             return evolve(experiment, objective=part, trunk=trunk, data=evolve(experiment.data, image_size=size))
         case "probes" | "trackers" | "evaluations":
             return evolve(experiment, **{part.role: (part,)})
+        case "optimizers":
+            return evolve(experiment, optimizer=part)
         case "tokenizers":
             return evolve(experiment, objective=evolve(experiment.objective, any_tokenizer=part))
         case role:
@@ -164,6 +168,7 @@ def test_a_recipe_says_what_wrote_it():
             "components": [
                 "heads/toy",
                 "objectives/toy",
+                "optimizers/toy",
                 "orderings/toy",
                 "sources/toy",
                 "targets/toy",
@@ -193,7 +198,16 @@ def test_fields_may_be_left_out_and_a_bare_name_means_its_defaults():
             "num_steps": 10,
         },
     }
-    assert from_recipe(recipe, TOYS) == toy_experiment()
+    assert from_recipe(recipe, TOYS) == toy_experiment(optimizer=AdamW())
+
+
+def test_an_optimizer_without_a_name_is_that_of_recipes_of_0_1():
+    recipe = to_recipe(toy_experiment(), TOYS)
+    recipe["experiment"]["optimizer"] = {"peak_lr": 0.5}
+    assert from_recipe(recipe, EVERYTHING).optimizer == AdamW(peak_lr=0.5)
+    assert apply_changes(recipe, ["optimizer.eps=0.1"], EVERYTHING)["experiment"]["optimizer"] == {
+        "name": "adamw", "peak_lr": 0.5, "eps": 0.1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -245,7 +259,7 @@ def test_a_list_where_a_tuple_is_declared_comes_back_equal():
 
 
 def test_a_whole_number_where_any_number_is_meant_passes_the_check():
-    assert checked(toy_experiment(optimizer=Optimizer(peak_lr=1)), TOYS).optimizer.peak_lr == 1.0
+    assert checked(toy_experiment(optimizer=ToyOptimizer(peak_lr=1)), TOYS).optimizer.peak_lr == 1.0
 
 
 def test_a_newer_plugin_is_a_warning():

@@ -12,6 +12,7 @@ BARE = {
         "data": {"train": "toy", "validation": {"name": "toy", "root": "elsewhere"}, "batch_size": 8, "image_size": 32},
         "trunk": "toy",
         "objective": "toy",
+        "optimizer": "toy",
         "num_steps": 10,
     },
 }
@@ -104,8 +105,8 @@ def test_fields_that_a_recipe_leaves_out_can_be_changed():
 def test_an_unknown_path_is_answered_with_the_fields_of_its_level():
     assert problems_of("optimizer.peek_lr=1") == {
         "optimizer.peek_lr": (
-            "unknown field (did you mean 'peak_lr'?); there are peak_lr, weight_decay, decay, betas, eps, "
-            "gradient_clipping"
+            "unknown field (did you mean 'peak_lr'?); there are name, peak_lr, gradient_clipping, layer_decay, "
+            "weight_decay, decay, betas, eps, momentum"
         )
     }
 

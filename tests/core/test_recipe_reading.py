@@ -61,7 +61,7 @@ def problems_of(recipe) -> dict[str, str]:
         ("objective.head.labels", "ab", "must be a list, got 'ab'"),
         ("objective.head.shape.sides", [1, 2, 3], "must have 2 items, got 3"),
         ("objective.target.weights", ["a"], "must be a mapping, got ['a']"),
-        ("optimizer", 3, "must be a mapping, got 3"),
+        ("optimizer", 3, "must be a component with its 'name'; there are toy; got 3"),
         ("objective.decoder", 3, "must be a component (Decoder) or null, got 3"),
     ],
 )
@@ -104,8 +104,8 @@ def test_items_of_lists_and_mappings_have_paths():
 def test_an_unknown_field_is_answered_with_the_nearest_and_all():
     assert problems_of(with_value("experiment.optimizer.peek_lr", 1)) == {
         "optimizer.peek_lr": (
-            "unknown field (did you mean 'peak_lr'?); there are peak_lr, weight_decay, decay, betas, eps, "
-            "gradient_clipping"
+            "unknown field (did you mean 'peak_lr'?); there are peak_lr, gradient_clipping, layer_decay, "
+            "weight_decay, decay, betas, eps, momentum"
         )
     }
 

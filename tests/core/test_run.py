@@ -140,10 +140,10 @@ def test_what_a_study_file_raises_ends_with_status_2_and_a_traceback_on_request(
 
 
 def test_the_place_of_a_refused_value_is_printed_below_it(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path(study_file).write_text("from aimcore import Optimizer\nOptimizer(peak_lr=0)\n")
+    Path(study_file).write_text("from aimcore_optimizers import AdamW\nAdamW(peak_lr=0)\n")
     assert run.main([study_file]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: Optimizer: peak_lr: ")
+    assert told.startswith("error: AdamW: peak_lr: ")
     assert told.endswith("\n  in table.py, line 2\n")
 
 

@@ -155,7 +155,7 @@ def test_a_relative_path_is_told_as_it_was_given(tmp_path: Path, monkeypatch: py
 
 
 def test_a_value_that_is_refused_in_a_study_file_has_its_place_noted(tmp_path: Path) -> None:
-    (tmp_path / "table.py").write_text("from aimcore import Optimizer\nOptimizer(peak_lr=0)\n")
+    (tmp_path / "table.py").write_text("from aimcore_optimizers import AdamW\nAdamW(peak_lr=0)\n")
     with pytest.raises(InvalidValue, match="peak_lr") as caught:
         load_study(tmp_path / "table.py", "smoke")
     (note,) = caught.value.__notes__

@@ -9,12 +9,13 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore import Optimizer, Scale, Schedule, Study
+from aimcore import Scale, Schedule, Study
 from aimcore.engine.cost import cost_of
 from aimcore.report import read_summary
 from aimcore.run import main
 from aimcore.running.preflight import check_study
 from aimcore.running.study_files import load_study
+from aimcore_optimizers import AdamW
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = {
@@ -79,7 +80,7 @@ def test_one_row_of_clip_has_the_optimiser_of_the_authors_released_configuration
     assert released == attrs.evolve(  # type: ignore[type-var]
         clip,
         name="clip-released-optimizer",
-        optimizer=Optimizer(peak_lr=1e-3, weight_decay=0.2, decay="coupled", betas=(0.9, 0.95), gradient_clipping=None),
+        optimizer=AdamW(peak_lr=1e-3, weight_decay=0.2, decay="coupled", betas=(0.9, 0.95), gradient_clipping=None),
         schedule=Schedule(warmup_steps=clip.num_steps // 20, warmup_lr=1e-6, decay="cosine", final_lr=1e-6),
     )
     assert released.name not in made.paper

@@ -11,11 +11,12 @@ import torch
 from core.engine.toys import Signalling, ToyTrunk, experiment
 from safetensors.torch import load_file
 
-from aimcore import Branch, Experiment, InvalidValue, Optimizer, Schedule, Weights
+from aimcore import Branch, Experiment, InvalidValue, Schedule, Weights
 from aimcore.engine import CheckpointDamaged, CheckpointMismatch, NothingToBeginWith, read_metrics, train
+from aimcore_optimizers import AdamW
 
 DROPPING = ToyTrunk(dropout=0.3)
-OPTIMIZER = Optimizer(peak_lr=0.05, weight_decay=0.1, decay="decoupled")
+OPTIMIZER = AdamW(peak_lr=0.05, weight_decay=0.1, decay="decoupled")
 LONG = Schedule(warmup_steps=2, warmup_lr=0.01, decay="half_cosine")
 COOLDOWN = Schedule(warmup_steps=2, warmup_lr=0.01, decay="half_cosine", decay_steps=9, cooldown_steps=3)
 

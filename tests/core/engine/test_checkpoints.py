@@ -15,10 +15,11 @@ from core.engine.toys import ToyTrunk, experiment, whole_batch
 from loguru import logger
 from safetensors.torch import load_file
 
-from aimcore import Experiment, Optimizer, Schedule
+from aimcore import Experiment, Schedule
 from aimcore.engine import CheckpointDamaged, CheckpointMismatch, TrainingEngine, checkpoints
 from aimcore.engine.manifest import read_manifest
 from aimcore.io.run_folder import WEIGHTS_FILE
+from aimcore_optimizers import AdamW
 
 CASES = [(0, "fp32"), (0, "autocast"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")]
 
@@ -74,7 +75,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(stage: int, precision: str, tmp_path:
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_decoupled_decay_goes_on_bit_for_bit_through_a_changing_schedule(stage: int, tmp_path: Path) -> None:
-    optimizer = Optimizer(peak_lr=0.05, weight_decay=0.5, decay="decoupled")
+    optimizer = AdamW(peak_lr=0.05, weight_decay=0.5, decay="decoupled")
     schedule = Schedule(warmup_steps=1, warmup_lr=0.01, decay="linear", cooldown_steps=2)
     run = experiment(stage, optimizer=optimizer, schedule=schedule, num_steps=4)
     train(run, tmp_path / "once", 4, final=True)
@@ -252,7 +253,7 @@ def test_a_checkpoint_of_an_older_python_can_be_read_too(tmp_path: Path, monkeyp
         (experiment(1), "zero_stage was 0, now 1; processes was any, now 1"),
         (experiment(0, "autocast"), "precision was fp32, now autocast"),
         (experiment(seed=7), "seed was 0, now 7"),
-        (experiment(optimizer=Optimizer(peak_lr=1e-2)), "optimizer.peak_lr was 0.001, now 0.01"),
+        (experiment(optimizer=AdamW(peak_lr=1e-2)), "optimizer.peak_lr was 0.001, now 0.01"),
         (experiment(trunk=ToyTrunk(width=8)), "parameters was"),
     ],
 )

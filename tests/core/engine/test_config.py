@@ -3,8 +3,9 @@
 import pytest
 from core.engine.toys import experiment
 
-from aimcore import InvalidValue, Optimizer
+from aimcore import InvalidValue
 from aimcore.engine.deepspeed_config import deepspeed_config
+from aimcore_optimizers import AdamW
 
 
 def test_batch_numbers_are_explicit() -> None:
@@ -16,7 +17,7 @@ def test_batch_numbers_are_explicit() -> None:
 def test_deepspeed_clips_at_stages_one_to_three_only() -> None:
     configs = [deepspeed_config(experiment(stage), world_size=1, num_parameters=10) for stage in range(4)]
     assert [config["gradient_clipping"] for config in configs] == [0.0, 1.0, 1.0, 1.0]
-    unclipped = experiment(1, optimizer=Optimizer(gradient_clipping=None))
+    unclipped = experiment(1, optimizer=AdamW(gradient_clipping=None))
     assert deepspeed_config(unclipped, world_size=1, num_parameters=10)["gradient_clipping"] == 0.0
 
 

@@ -10,15 +10,16 @@ import torch
 from core.engine.plain_loop import train_plainly
 from core.engine.toys import ToyObjective, ToyTrunk, experiment, parts, whole_batch
 
-from aimcore import Batch, Optimizer, Schedule
+from aimcore import Batch, Schedule
 from aimcore.contracts.images import images_of
 from aimcore.engine import TrainingDiverged, TrainingEngine, build_module
+from aimcore_optimizers import AdamW
 
 STAGES = (0, 1, 2, 3)
 RATES = [0.01, 0.03, 0.05, 0.025]
 TUNED = {
     "num_steps": 4,
-    "optimizer": Optimizer(peak_lr=0.05, weight_decay=0.1, gradient_clipping=0.5),
+    "optimizer": AdamW(peak_lr=0.05, weight_decay=0.1, gradient_clipping=0.5),
     "schedule": Schedule(warmup_steps=2, warmup_lr=0.01),
 }
 """Large steps, so that a wrong update shows; the rates of its steps are RATES."""
@@ -47,7 +48,7 @@ def test_the_plain_loop_clips_and_its_losses_fall() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_decoupled_decay_equals_its_formula_written_out(stage: int) -> None:
-    decoupled = Optimizer(peak_lr=0.05, weight_decay=0.1, decay="decoupled", gradient_clipping=0.5)
+    decoupled = AdamW(peak_lr=0.05, weight_decay=0.1, decay="decoupled", gradient_clipping=0.5)
     run = experiment(stage, **TUNED | {"optimizer": decoupled})
     _, norms, module = train_plainly(run, whole_batch, RATES)
     with TrainingEngine(run) as engine:
@@ -67,7 +68,7 @@ def test_decoupled_decay_equals_its_formula_written_out(stage: int) -> None:
 )
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_weight_without_gradient_keeps_what_the_decay_leaves_of_it(stage: int, decay: str, kept: float) -> None:
-    optimizer = Optimizer(peak_lr=0.05, weight_decay=0.1, decay=decay)  # type: ignore[arg-type]
+    optimizer = AdamW(peak_lr=0.05, weight_decay=0.1, decay=decay)  # type: ignore[arg-type]
     run = experiment(stage, **TUNED | {"optimizer": optimizer})
     with TrainingEngine(run) as engine:
         before = engine.full_state_dict()["trunk.embed.weight"]
@@ -102,8 +103,8 @@ def test_building_leaves_the_global_generator_alone() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_gradient_norm_is_told_without_clipping(stage: int) -> None:
-    run = experiment(stage, optimizer=Optimizer(gradient_clipping=None))
-    _, norms, _ = train_plainly(experiment(optimizer=Optimizer(gradient_clipping=1e9)), whole_batch, [1e-3])
+    run = experiment(stage, optimizer=AdamW(gradient_clipping=None))
+    _, norms, _ = train_plainly(experiment(optimizer=AdamW(gradient_clipping=1e9)), whole_batch, [1e-3])
     with TrainingEngine(run) as engine:
         assert engine.step([whole_batch(0)]).gradient_norm == pytest.approx(norms[0], rel=1e-6)
 

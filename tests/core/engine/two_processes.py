@@ -24,7 +24,6 @@ from aimcore import (
     Experiment,
     Objective,
     OpenSource,
-    Optimizer,
     Schedule,
     Source,
     Tracker,
@@ -51,6 +50,7 @@ from aimcore.testing.fixtures import as_float32, batch_for, part_of, random_imag
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_objectives.logit_scale import LogitScale
+from aimcore_optimizers import AdamW
 from aimcore_orderings import Spiral
 from aimcore_trunks import ViT
 
@@ -166,7 +166,7 @@ def interrupted(folder: Path, rank: int) -> tuple[str, int, str, int]:
 
 def branched(folder: Path, stage: int) -> tuple[list[Any], list[Any], str]:
     """Lines of a cooldown that left a long run, those of the same run from its beginning, and a refusal."""
-    study, decoupled = folder / f"branched-{stage}", Optimizer(decay="decoupled")
+    study, decoupled = folder / f"branched-{stage}", AdamW(decay="decoupled")
     long = Schedule(decay="linear")
     cooled = Schedule(decay="linear", decay_steps=6, cooldown_steps=2)
     runs = {

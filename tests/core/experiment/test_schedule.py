@@ -5,7 +5,8 @@ import math
 import pytest
 from core.engine.toys import experiment
 
-from aimcore import InvalidValue, Optimizer, Schedule
+from aimcore import InvalidValue, Schedule
+from aimcore_optimizers import AdamW
 
 
 def rates(schedule: Schedule, num_steps: int, peak_lr: float = 1.0) -> list[float]:
@@ -95,18 +96,18 @@ def test_a_cooldown_may_begin_where_the_longer_schedule_ends() -> None:
 )
 def test_a_schedule_that_does_not_fit_the_run_is_refused(schedule: Schedule, problem: str) -> None:
     with pytest.raises(InvalidValue, match=problem):
-        experiment(schedule=schedule, optimizer=Optimizer(peak_lr=1.0), num_steps=6)
+        experiment(schedule=schedule, optimizer=AdamW(peak_lr=1.0), num_steps=6)
 
 
 def test_all_problems_of_a_schedule_are_told_at_once() -> None:
     schedule = Schedule(warmup_steps=3, warmup_lr=2.0, cooldown_steps=5, cooldown_lr=3.0)
     with pytest.raises(InvalidValue) as caught:
-        experiment(schedule=schedule, optimizer=Optimizer(peak_lr=1.0), num_steps=6)
+        experiment(schedule=schedule, optimizer=AdamW(peak_lr=1.0), num_steps=6)
     paths = [path for path, _ in caught.value.problems]
     assert paths == ["schedule.cooldown_steps", "schedule.warmup_lr", "schedule.cooldown_lr"]
 
 
 def test_what_has_no_effect_is_no_problem() -> None:
     unused = Schedule(decay="constant", warmup_lr=2.0, final_lr=2.0, cooldown_lr=2.0, decay_steps=2)
-    made = experiment(schedule=unused, optimizer=Optimizer(peak_lr=1.0), num_steps=6)
+    made = experiment(schedule=unused, optimizer=AdamW(peak_lr=1.0), num_steps=6)
     assert rates(made.schedule, made.num_steps) == [1.0] * 6

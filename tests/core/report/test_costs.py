@@ -7,11 +7,12 @@ import pytest
 from core.engine.toys import experiment
 from rich.console import Console
 
-from aimcore import Branch, Experiment, NativeResolution, Optimizer, Schedule, Study
+from aimcore import Branch, Experiment, NativeResolution, Schedule, Study
 from aimcore.engine.cost import cost_of, costs_of
 from aimcore.report.cost_table import cost_table, print_costs
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
+from aimcore_optimizers import AdamW
 from aimcore_trunks import ViT
 
 
@@ -33,7 +34,7 @@ def rows(made: Experiment) -> dict[str, tuple[str, str]]:
     ],
 )
 def test_the_decay_is_told_with_its_length_and_its_end(schedule: Schedule, told: tuple[str, str]) -> None:
-    assert rows(experiment(schedule=schedule, optimizer=Optimizer(peak_lr=1.0)))["then"] == told
+    assert rows(experiment(schedule=schedule, optimizer=AdamW(peak_lr=1.0)))["then"] == told
 
 
 def test_a_cooldown_is_told_where_there_is_one() -> None:

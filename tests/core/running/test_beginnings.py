@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from aimcore import Branch, Experiment, Optimizer, Schedule, Study, Weights, recipe
+from aimcore import Branch, Experiment, Schedule, Study, Weights, recipe
 from aimcore.contracts.errors import InvalidValue
 from aimcore.engine import NothingToBeginWith
 from aimcore.report import read_summary
@@ -22,6 +22,7 @@ from aimcore.running.study_files import load_study, selected
 from aimcore.running.study_run import run_study
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
+from aimcore_optimizers import AdamW
 from aimcore_trunks import ViT
 
 Make = Callable[..., Experiment]
@@ -75,7 +76,7 @@ def test_a_branch_with_its_own_schedule_length_and_probes_passes(make: Make, bra
     ("changes", "told"),
     [
         ({"seed": 1}, r"seed (0, here 1)"),
-        ({"optimizer": Optimizer(peak_lr=2e-3)}, r"optimizer.peak_lr (0.001, here 0.002)"),
+        ({"optimizer": AdamW(peak_lr=2e-3)}, r"optimizer.peak_lr (0.001, here 0.002)"),
         ({"trunk": ViT(width=16, depth=2, num_heads=2, patch_size=14)}, r"trunk.depth (1, here 2)"),
     ],
 )

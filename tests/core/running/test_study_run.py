@@ -8,7 +8,7 @@ import attrs
 import pytest
 from loguru import logger
 
-from aimcore import InvalidValue, Optimizer, Study, recipe
+from aimcore import InvalidValue, Study, recipe
 from aimcore.contracts.errors import RunFailed, RunFolderError
 from aimcore.io.run_folder import RunFolder
 from aimcore.report import read_summary
@@ -16,6 +16,7 @@ from aimcore.running.experiment_run import run_experiment
 from aimcore.running.preflight import Check
 from aimcore.running.study_run import check_folder, default_folder, run_study
 from aimcore_objectives import Classification
+from aimcore_optimizers import AdamW
 from aimcore_probes import KNNProbe
 
 pytestmark = pytest.mark.usefixtures("training")
@@ -200,7 +201,7 @@ def test_a_run_from_python_is_not_resumed_by_another_recipe(make_experiment: Any
     run_experiment(make_experiment("one"), tmp_path)
     recorded = (tmp_path / "one" / "recipe.json").read_text()
     with pytest.raises(RunFolderError, match=r"one differs in optimizer\.peak_lr \(0\.001 there, 0\.5 here\)"):
-        run_experiment(make_experiment("one", optimizer=Optimizer(peak_lr=0.5)), tmp_path, resume=True)
+        run_experiment(make_experiment("one", optimizer=AdamW(peak_lr=0.5)), tmp_path, resume=True)
     assert (tmp_path / "one" / "recipe.json").read_text() == recorded
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from aimcore import Optimizer, Schedule
+from aimcore import Schedule
+from aimcore_optimizers import AdamW
 from aimcore_trunks import (
     AIM_BATCH_SIZE,
     AIM_NUM_STEPS,
@@ -19,7 +20,7 @@ from aimcore_trunks import (
 
 @pytest.mark.parametrize(("size", "peak_lr"), [("L", 1e-3), ("H", 8e-4), ("1B", 8e-4), ("3B", 4e-4)])
 def test_the_optimisers_of_aimv2_are_those_of_its_table_a1(size: str, peak_lr: float) -> None:
-    assert aimv2_optimizer(size) == Optimizer(  # type: ignore[arg-type]
+    assert aimv2_optimizer(size) == AdamW(  # type: ignore[arg-type]
         peak_lr=peak_lr, weight_decay=1e-4, decay="decoupled", betas=(0.9, 0.95), eps=1e-8, gradient_clipping=1.0
     )
 
@@ -35,7 +36,7 @@ def test_twelve_billion_samples_are_what_the_paper_speaks_of() -> None:
 
 
 def test_optimiser_and_schedule_of_aim_are_those_of_its_table_10() -> None:
-    assert aim_optimizer() == Optimizer(
+    assert aim_optimizer() == AdamW(
         peak_lr=1e-3, weight_decay=0.05, decay="coupled", betas=(0.9, 0.95), eps=1e-8, gradient_clipping=1.0
     )
     assert aim_schedule() == Schedule(warmup_steps=31_250, warmup_lr=1e-6, decay="cosine", final_lr=0.0)
