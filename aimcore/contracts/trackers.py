@@ -42,6 +42,9 @@ class Tracker(Component, ABC):
         """The place that the run in ``folder`` replaces or continues, if it must be that run's alone.
 
         Two runs of a study with one destination are refused before anything runs. By default there is none: runs may
-        share whatever the tracker writes to.
+        share whatever the tracker writes to. It is asked for before anything runs.
+
+        Raises:
+            AimcoreError: the place cannot be used; the message says why.
         """
         return None

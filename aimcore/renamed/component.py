@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from aimcore.contracts import component as contract
 from aimcore.renamed.forwarding import forwarded
 
 __getattr__ = forwarded("component", "contracts.component", "contracts.errors")
@@ -15,9 +16,7 @@ __getattr__ = forwarded("component", "contracts.component", "contracts.errors")
 
 class _Decorator(ModuleType):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        from aimcore.contracts.component import component
-
-        return component(*arguments, **options)
+        return contract.component(*arguments, **options)
 
 
 sys.modules[__name__].__class__ = _Decorator

@@ -53,8 +53,14 @@ class JSONLines(Tracker):
         return JSONLinesRun(self.destination(folder), resume_step)
 
     def destination(self, folder: str) -> str:
-        """The file of the run in ``folder``."""
-        return self.url.replace("{run}", posixpath.basename(folder.replace("\\", "/").rstrip("/")))
+        """The file of the run in ``folder``.
+
+        Raises:
+            LocationError: a package for its protocol is missing, or its host cannot be reached.
+        """
+        url = self.url.replace("{run}", posixpath.basename(folder.replace("\\", "/").rstrip("/")))
+        file_system(url)
+        return url
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

@@ -17,16 +17,16 @@ NAMES = [
     *(value for name, value in vars(run_folder).items() if name.endswith(("_FILE", "_FOLDER")) and name.isupper()),
     "step_",
 ]
-AMBIGUOUS = {"report", "latest"}
-"""Also words of other meaning: names of a package, and of a setting."""
+WORDS = {"report", "latest", "checkpoints"}
+"""Also words of a sentence, or names of other things: only part of a path is the name of a folder."""
 
 
 def spelt_in(path: Path) -> Iterator[str]:
     """Texts of a module that hold the name of a run's file, without its docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    names = "|".join(re.escape(name) for name in NAMES if name not in AMBIGUOUS)
-    pattern = re.compile(rf"(?<![\w.-])({names})(?![\w-])|(?<![\w.-])step_(?![a-z])")
+    names = "|".join(re.escape(name) + ("/" if name in WORDS else r"(?![\w-])") for name in NAMES if name != "step_")
+    pattern = re.compile(rf"(?<![\w./-])({names}|step_(?![a-z]))")
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
             yield from (f"{path.relative_to(CORE)}: {node.value!r}" for _ in pattern.finditer(node.value))
@@ -38,7 +38,7 @@ def test_every_name_is_spelt_in_one_module() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("text", ["recipe.json", "see error.txt", "checkpoints/step_*/model.safetensors", ".lock"])
+@pytest.mark.parametrize("text", ["recipe.json", "see error.txt", "checkpoints/last", "step_00000002", ".lock"])
 def test_a_name_in_another_module_is_found(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.CORE", tmp_path)
     (tmp_path / "other.py").write_text(f'"""Docstrings may say {text}."""\nNAME = f"{text}"\n')

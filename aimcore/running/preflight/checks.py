@@ -52,7 +52,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "trackers",
-        "No two runs write their metrics to the same place.",
+        "Each tracker has a place that it can use, and no two runs write to the same one.",
         lambda one: run_checks.tracker_problems(one.experiment, one.study.experiments),
     ),
     Check(

@@ -21,11 +21,17 @@ from aimcore.running.recorded_recipes import recorded_experiment
 
 
 def tracker_problems(experiment: Experiment, experiments: Sequence[Experiment]) -> Iterator[Problem]:
-    """Yield trackers of ``experiment`` that would replace the metrics of one before them in ``experiments``."""
+    """Yield trackers of ``experiment`` that cannot write, or would replace the metrics of one before them."""
     owners: dict[str, str] = {}
     for other in experiments:
         for number, tracker in enumerate(other.trackers):
-            path, place = f"{other.name}.trackers.{number}", tracker.destination(other.name)
+            path = f"{other.name}.trackers.{number}"
+            try:
+                place = tracker.destination(other.name)
+            except AimcoreError as error:
+                if other is experiment:
+                    yield Problem(f"trackers.{number}", str(error))
+                continue
             if place is not None and owners.setdefault(place, path) != path and other is experiment:
                 hint = "give each run its own place, as by '{run}' in a url"
                 yield Problem(f"trackers.{number}", f"writes to {shown(place)}, as {owners[place]} does: {hint}")

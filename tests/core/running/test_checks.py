@@ -1,5 +1,6 @@
 """Everything that can be known to fail is told before anything runs."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,16 @@ def test_each_source_is_opened_once_for_all_experiments(make_study: Any, monkeyp
     check_study(make_study("one", "two", "three"))
     assert len(opened) == 1
     assert attrs.asdict(opened[0]) == {"split": "train"}  # type: ignore[call-overload]
+
+
+def test_a_tracker_without_the_package_of_its_protocol_is_refused_before_anything_runs(
+    make_experiment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    trackers = (JSONLines(url="memory://{run}.jsonl"), JSONLines(url="s3://bucket/{run}.jsonl"))
+    study = Study(name="table", experiments=[make_experiment("one"), make_experiment("two", trackers=trackers)])
+    with pytest.raises(InvalidValue) as caught:
+        check_study(study, with_data=False)
+    ((path, message),) = caught.value.problems
+    assert path == "two.trackers.1"
+    assert message == "'s3://bucket/two.jsonl' cannot be opened: Install s3fs to access S3"

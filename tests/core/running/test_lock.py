@@ -20,7 +20,8 @@ from aimcore.contracts.errors import RunFailed, RunFolderError
 from aimcore.io.atomic_files import CannotWrite
 from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.folder_lock import FolderLock, Holder, require_free
+from aimcore.running.folder_lock import FolderLock, require_free
+from aimcore.running.lock_holder import Holder, read_holder
 from aimcore.running.study_run import run_study
 
 SHORT = 0.4
@@ -143,7 +144,7 @@ def test_two_files_that_disagree_name_no_holder(tmp_path: Path) -> None:
         holder = json.loads((tmp_path / HOLDER_FILE).read_text())
         (tmp_path / HOLDER_FILE).write_text(json.dumps(holder | {"pid": 1}))
         refused = FolderLock(tmp_path, 120.0)
-        assert refused._holder() is None
+        assert read_holder(refused._lease) is None
         assert refused._name_of(None) == f"process {os.getpid()} on {refused._lease.owner.hostname}"
 
 
