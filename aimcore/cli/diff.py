@@ -29,7 +29,7 @@ class _Side(NamedTuple):
     """One of the two compared recipes."""
 
     recipe: dict[str, Any]
-    remark: str | None
+    note: str | None
 
 
 def diff_command(left: str, right: str, *, as_json: bool = False) -> int:
@@ -53,8 +53,8 @@ def diff_command(left: str, right: str, *, as_json: bool = False) -> int:
         console.print_data([_plain(difference) for difference in found])
         return 1 if found else 0
     for side in sides:
-        if side.remark:
-            console.print(side.remark, highlight=False)
+        if side.note:
+            console.print(side.note, highlight=False)
     for name, given in (("left", left), ("right", right)):
         console.print(f"{name}: {given}", highlight=False, soft_wrap=True)
     console.print(_table(found) if found else "no differences")

@@ -1,4 +1,4 @@
-"""A batch from its number: read, crop, render, pack. Pure, so that any thread or process may do it."""
+"""Loading of a batch from its number: read, crop, render, pack. It is pure, so that any thread or process can do it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_REPLACEMENTS = 64
 
 @attrs.frozen(eq=False)
 class Loaded:
-    """A batch as it comes from a worker, with what could not be read on the way."""
+    """A batch from a worker, with the samples that could not be read."""
 
     batch: Batch | None
     failures: tuple[UnreadableSample, ...]
@@ -55,7 +55,7 @@ class TrainingLoader:
     data: Data
     source: OpenSource
     square: Square
-    """How images are rendered, unless the run is at native resolution."""
+    """Renders images, unless the run is at native resolution."""
     seed: int
     rank: int
     world_size: int
@@ -80,7 +80,7 @@ class TrainingLoader:
         return Loaded(_assemble(self, renderer, examples, numbers), tuple(failures))
 
     def _numbers(self, step: int, micro: int) -> npt.NDArray[np.int64]:
-        """Sample numbers of this rank's micro-batch."""
+        """Return the sample numbers of this rank's micro-batch."""
         parts, part = self.world_size * self.accumulation_steps, micro * self.world_size + self.rank
         if self.native is None:
             size = self.data.batch_size
@@ -93,13 +93,13 @@ class TrainingLoader:
         return Native(self.data, self.square.patch_size, int(self.native.area_S[step]))
 
     def _readable(self, index: int, number: int, render: Render, failures: list[UnreadableSample]) -> Example | None:
-        """The sample at ``index``, or the first readable one of its part drawn in its place; None if none is."""
+        """Return the sample at ``index``, or the first readable replacement from its part; None if there is none."""
         part = self.source.part_of(index)
         for attempt in range(MAX_REPLACEMENTS):
             try:
                 return self._example(index, number, render)
             except UnreadableSample as failure:
-                failures.append(copy(failure))  # without its traceback, which would hold the decoded image
+                failures.append(copy(failure))  # without its traceback, which would keep the decoded image in memory
                 index = int(keyed_integers(self.seed, f"replacement {attempt}", number, part.start, part.stop))
         return None
 

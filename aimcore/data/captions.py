@@ -1,4 +1,4 @@
-"""Which caption of a sample is read: drawn in training, always the same one in evaluation."""
+"""The caption that is read of a sample: drawn in training, always the same one in evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TextRequest = tuple[TextTokenizer, int]
 
 
 _ENOUGH = 16
-"""So many readable samples without a caption, and a source is taken to have none."""
+"""Number of readable samples without a caption after which a source is taken to have none."""
 
 
 def wanted_captions(sample: Sample, weights: Mapping[str, float] | None) -> dict[str, tuple[str, ...]]:
@@ -41,7 +41,7 @@ def wanted_captions(sample: Sample, weights: Mapping[str, float] | None) -> dict
 
 
 def has_captions(source: OpenSource, weights: Mapping[str, float] | None) -> bool:
-    """Whether some of the first samples that can be read have a wanted caption; True where none can be read."""
+    """Return whether one of the first readable samples has a wanted caption; True if none of them can be read."""
     found = list(islice(_have_captions(source, weights), _ENOUGH))
     return any(found) or not found
 
@@ -56,7 +56,7 @@ def _have_captions(source: OpenSource, weights: Mapping[str, float] | None) -> I
 
 @attrs.frozen
 class Captions:
-    """Captions of samples as ids.
+    """Reads captions of samples as ids.
 
     A sample without a caption of a wanted kind counts as unreadable: in training another is drawn in its place, in
     evaluation it is left out, and either way it is named and counted within ``data.max_unreadable``. A caption that is
@@ -72,10 +72,10 @@ class Captions:
         """A caption drawn for sample ``number``: first the kind by its weight, then one of that kind.
 
         Raises:
-            NoCaption: there is none.
+            NoCaption: the sample has no wanted caption.
         """
         wanted = self._wanted(sample)
-        kinds = sorted(wanted)  # another order of the same captions draws the same
+        kinds = sorted(wanted)  # the drawn kind does not depend on their order
         shares = np.cumsum([1.0 if self.weights is None else self.weights[kind] for kind in kinds])
         place = keyed_uniform(seed, "caption kind", number) * shares[-1]
         kind = kinds[min(int(np.searchsorted(shares, place, side="right")), len(kinds) - 1)]
@@ -85,12 +85,12 @@ class Captions:
         """The first caption of the source's first wanted kind.
 
         Raises:
-            NoCaption: there is none.
+            NoCaption: the sample has no wanted caption.
         """
         return next(iter(self._wanted(sample).values()))[0]
 
     def encode(self, texts: Sequence[str]) -> Text:
-        """Ids, ``[B, T]``."""
+        """Return ids, ``[B, T]``."""
         return self.tokenizer.encode(texts, self.context_length)
 
     def _wanted(self, sample: Sample) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """Batches from a source: for training by sample number, for evaluation by index.
 
-What a batch holds depends on its numbers alone, so that workers, threads, ranks and resumed runs all give the same.
+The content of a batch depends only on its numbers, so that workers, threads, ranks and resumed runs all read the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def train_steps(
     accumulation_steps: int = 1,
     unreadable: Unreadable | None = None,
 ) -> Generator[list[Batch]]:
-    """One rank's micro-batches of each optimiser step from ``first_step`` on.
+    """Yield one rank's micro-batches of each optimiser step from ``first_step`` on.
 
     Step k gives the same batches whatever ``first_step`` is. With ``data.num_workers`` > 0, processes load ahead that
     live as long as the generator; else a thread does. Both start at the first ``next`` and end when the generator is
@@ -52,15 +52,15 @@ def train_steps(
         data: batch size, image size, augmentation, mean and std, workers, the limit on unreadable images.
         source: what to read; pickled if there are workers.
         patch_size: side of a patch, in pixels.
-        views: extra renderings of each crop.
+        views: additional renderings of each crop.
         text: a tokenizer and a context length, for ``batch.text``; the caption is drawn by ``data.caption_weights``.
         seed: the run's seed.
-        first_step: number of the first step given, 0 unless the run is resumed.
-        num_steps: how many steps to give.
-        rank: which process this is.
-        world_size: how many processes share each step.
+        first_step: number of the first step, 0 unless the run is resumed.
+        num_steps: number of steps.
+        rank: number of this process.
+        world_size: number of processes that share each step.
         accumulation_steps: micro-batches per step on each rank.
-        unreadable: counts what this process cannot read, for a caller who wants to know.
+        unreadable: counts the samples that this process cannot read.
 
     Returns:
         A generator of lists of ``accumulation_steps`` batches, each of batch_size / (world_size * accumulation_steps)
@@ -97,7 +97,7 @@ def evaluation_batches(
     native_area: int | None = None,
     unreadable: Unreadable | None = None,
 ) -> Generator[Batch]:
-    """Samples in the order of their indices, resized and cropped at the centre; the last batch may be smaller.
+    """Yield samples in the order of their indices, resized and centre-cropped; the last batch may be smaller.
 
     Rank r takes ``indices[r::world_size]``. A sample's number is its index in the source. An unreadable image is left
     out and named in one warning, so a batch may be smaller, and an empty one is skipped.
@@ -106,16 +106,16 @@ def evaluation_batches(
         data: image size, evaluation crop, mean and std, workers, the limit on unreadable images.
         source: what to read; pickled if there are workers.
         patch_size: side of a patch, in pixels.
-        views: extra renderings of each crop.
+        views: additional renderings of each crop.
         text: a tokenizer and a context length, for ``batch.text``: the first caption of each sample.
         batch_size: samples per batch on this rank.
         seed: passed on in the batches; nothing here is random.
-        rank: which process this is.
-        world_size: how many processes share the samples.
-        indices: the samples wanted; all by default.
+        rank: number of this process.
+        world_size: number of processes that share the samples.
+        indices: indices of the samples; all by default.
         native_area: keep the images' aspect ratio instead, and fit each in so many patches. What fills them up is part
             of the image, unless ``data.native`` masks it.
-        unreadable: counts what this process cannot read, for a caller who wants to know.
+        unreadable: counts the samples that this process cannot read.
 
     Raises:
         DataNotFound: the source is empty (at once).
@@ -139,13 +139,13 @@ def _require_samples(source: OpenSource) -> None:
 
 def _steps(loader: TrainingLoader, micro_batches: range, unreadable: Unreadable) -> Generator[list[Batch]]:
     step: list[Batch] = []
-    # Two steps ahead: one being consumed does not stop the next from being loaded.
+    # Two steps ahead, so that the next one is loaded while one is consumed.
     ahead = 2 * loader.accumulation_steps
     with closing(stream(loader, micro_batches, loader.data.num_workers, ahead)) as loaded:
         for batch in _readable(loaded, unreadable):
             if batch is None:
                 raise TooManyUnreadable(
-                    f"{MAX_REPLACEMENTS} images drawn in a row could not be read: next to nothing in this source is "
+                    f"{MAX_REPLACEMENTS} images drawn in a row could not be read: almost nothing in this source is "
                     "readable; see the warnings for the first causes"
                 )
             step.append(batch)

@@ -1,4 +1,4 @@
-"""Native resolution: how many patches an image has in each step, and how many images there are (arXiv:2411.14402, 2.4).
+"""Native resolution: the number of patches per image, and of images, in each step (arXiv:2411.14402, section 2.4).
 
 Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, S steps.
 """
@@ -25,7 +25,7 @@ from aimcore.experiment import Data, NativeResolution
 class NativeSteps:
     """Area, images and first sample number of the steps of a run: the same for every process, whenever it begins.
 
-    The stream of samples has no gaps: a step begins where the one before it ended.
+    The stream of samples has no gaps: a step starts where the previous one ended.
     """
 
     area_S: npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ class NativeSteps:
 
     @classmethod
     def of(cls, native: NativeResolution, seed: int, num_steps: int) -> NativeSteps:
-        """The first ``num_steps`` steps of a run."""
+        """Return the first ``num_steps`` steps of a run."""
         area_S = areas(native, seed, num_steps)
         fitting_S = native.patches_per_step // area_S
         num_images_S = fitting_S // native.images_multiple_of * native.images_multiple_of
@@ -57,7 +57,7 @@ def areas(native: NativeResolution, seed: int, num_steps: int) -> npt.NDArray[np
 
 
 def fitted_size(height: int, width: int, patch_size: int, area: int) -> tuple[int, int]:
-    """The largest (height, width) in pixels, of the same aspect ratio, whose patches are at most ``area``.
+    """Return the largest (height, width) in pixels, of the same aspect ratio, whose patches are at most ``area``.
 
     An image has ceil(height / patch) rows of ceil(width / patch) patches. The largest scale that fits fills whole rows
     or whole columns; the other side is rounded up to a pixel, so the aspect ratio changes by less than one pixel, and

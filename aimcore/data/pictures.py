@@ -1,4 +1,4 @@
-"""Pictures outside of any source: find them by path, folder or URL, and decode them."""
+"""Images outside of any source: found by path, folder or URL, and decoded."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from aimcore.io.image_files import decode
 from aimcore.io.locations import file_system
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Files of a folder that are taken for pictures."""
-# What file systems raise for what is missing; a lacking package is an ImportError.
+"""Suffixes of files in a folder that are taken for images."""
+# Exceptions of file systems for missing files; a lacking package is an ImportError.
 _UNREADABLE = (OSError, ValueError, ImportError)
 
 
 def find_pictures(places: Sequence[str]) -> Iterator[str]:
-    """Each place in turn; of a folder, the pictures that are in it, by name.
+    """Yield each place in turn; for a folder, the images in it, by name.
 
     Args:
-        places: paths, folders, or URLs that fsspec knows.
+        places: paths, folders, or URLs of them.
     """
     for place in places:
         try:
             files, path = file_system(place)
             inside = files.ls(path, detail=False) if files.isdir(path) else None
         except _UNREADABLE:
-            inside = None  # reading it tells why
+            inside = None  # reading the place raises the reason
         if inside is None:
             yield place
         else:
@@ -42,7 +42,7 @@ def read_picture(place: str) -> tuple[bytes, Tensor]:
     """A picture's file, and its pixels as RGB ``uint8 [3, H, W]``, upright as its EXIF orientation says.
 
     Raises:
-        UnreadableSample: it is not there, no picture, or damaged.
+        UnreadableSample: the file is missing, damaged, or not an image.
     """
     try:
         files, path = file_system(place)

@@ -1,6 +1,6 @@
-"""What is made of the images of a batch: square crops with their views, or images in their own aspect ratio.
+"""Rendering of a batch's images: square crops with their views, or images in their own aspect ratio.
 
-Each image is rendered as soon as it is read, and then released: loading a batch holds one decoded image at a time.
+Each image is rendered as soon as it is read, and then released: loading a batch keeps one decoded image in memory.
 
 Shape suffixes: B batch, C channels, H W pixels.
 """
@@ -21,7 +21,7 @@ from aimcore.data.transforms import Crop, CropDraws, normalize, render_crop, ren
 from aimcore.experiment import Data
 
 Rendering = tuple[Tensor, ...]
-"""One image as ``uint8 [C, H, W]``, in each size that is needed."""
+"""One image as ``uint8 [C, H, W]``, in each required size."""
 
 
 class Rendered(NamedTuple):
@@ -32,7 +32,7 @@ class Rendered(NamedTuple):
 
 
 class Renderer(ABC):
-    """Renders images one by one, and puts the renderings together."""
+    """Renders images one by one, and packs the renderings into a batch."""
 
     data: Data
 
@@ -41,12 +41,12 @@ class Renderer(ABC):
         return _owned(self._cropped(self._with_channels(image_CHW), draws, place))
 
     def for_evaluation(self, image_CHW: Tensor) -> Rendering:
-        """The image as evaluation sees it."""
+        """Render the image for evaluation."""
         return _owned(self._whole(self._with_channels(image_CHW)))
 
     @abstractmethod
     def together(self, renderings: Sequence[Rendering]) -> Rendered:
-        """The batch of some images."""
+        """Pack renderings into a batch."""
 
     @abstractmethod
     def _cropped(self, image_CHW: Tensor, draws: CropDraws, place: int) -> Rendering: ...
@@ -59,7 +59,7 @@ class Renderer(ABC):
 
 
 def _owned(rendering: Rendering) -> Rendering:
-    """Copies, because a view of the decoded image would keep the whole of it in memory."""
+    """Copy renderings, because a view of the decoded image would keep the whole image in memory."""
     return tuple(image.clone() for image in rendering)
 
 
@@ -73,12 +73,12 @@ class Square(Renderer):
 
     @classmethod
     def of(cls, data: Data, patch_size: int, views: Sequence[View]) -> Square:
-        """The renderings of a square crop of ``data.image_size`` pixels."""
+        """Render a square crop of ``data.image_size`` pixels."""
         patches = data.image_size // patch_size
         return cls(data, patch_size, tuple((v.key, patches * v.pixels_per_patch, v.normalize) for v in views))
 
     def together(self, renderings: Sequence[Rendering]) -> Rendered:
-        """Images and views, normalised as asked for."""
+        """Return images and views, normalised as requested."""
         mean, std = self.data.mean, self.data.std
         unit = {size: to_unit(images) for size, images in zip(self._sizes, zip(*renderings, strict=True), strict=True)}
         images = images_of(normalize(unit[self.data.image_size], mean, std), self.patch_size)
@@ -94,13 +94,13 @@ class Square(Renderer):
 
     @property
     def _sizes(self) -> tuple[int, ...]:
-        """Every size that is needed, once."""
+        """Return every required size once."""
         return tuple(sorted({self.data.image_size, *(size for _, size, _ in self.views)}))
 
 
 @attrs.frozen
 class Native(Renderer):
-    """Images in their own aspect ratio, resized to fit in ``area`` patches and filled up to that, without views."""
+    """Images in their own aspect ratio, resized to at most ``area`` patches and padded to that number; no views."""
 
     data: Data
     patch_size: int
@@ -123,5 +123,5 @@ class Native(Renderer):
 
 
 def renderer_of(data: Data, patch_size: int, area: int | None = None, views: Sequence[View] = ()) -> Renderer:
-    """Squares with their views; or with an ``area`` in patches, images in their own aspect ratio."""
+    """Return a renderer of squares with views, or, with an ``area`` in patches, of images in their own aspect ratio."""
     return Square.of(data, patch_size, views) if area is None else Native(data, patch_size, area)

@@ -1,4 +1,4 @@
-"""Which image a sample number shows, and which sample numbers a rank's micro-batch has.
+"""The image of a sample number, and the sample numbers of a rank's micro-batch.
 
 A run is one endless stream of samples, numbered from 0: sample number = step * batch_size + place. Within each epoch
 (``size`` numbers) the image index is a keyed permutation of the place. It is computed, never stored, so that any
@@ -15,10 +15,10 @@ Indices = npt.NDArray[np.int64]
 
 
 def micro_batch_size(batch_size: int, world_size: int, accumulation_steps: int) -> int:
-    """Samples of one micro-batch on one rank.
+    """Return the number of samples in one micro-batch on one rank.
 
     Raises:
-        InvalidValue: the batch does not divide evenly; the message names sizes that do.
+        InvalidValue: the batch does not divide evenly; the message names sizes that divide.
 
     >>> micro_batch_size(32, world_size=2, accumulation_steps=4)
     4
@@ -36,10 +36,10 @@ def micro_batch_size(batch_size: int, world_size: int, accumulation_steps: int) 
 
 
 def require_even_batches(data: Data, world_size: int, accumulation_steps: int) -> None:
-    """See whether every step divides over the processes and micro-batches.
+    """Refuse steps that do not divide over the processes and micro-batches.
 
     Raises:
-        InvalidValue: it does not; the message names numbers that do.
+        InvalidValue: it does not divide; the message names numbers that do.
     """
     if data.native is None:
         micro_batch_size(data.batch_size, world_size, accumulation_steps)
@@ -56,7 +56,7 @@ def require_even_batches(data: Data, world_size: int, accumulation_steps: int) -
 def micro_batch_numbers(
     step: int, micro: int, *, batch_size: int, rank: int = 0, world_size: int = 1, accumulation_steps: int = 1
 ) -> Indices:
-    """Sample numbers ``[m]`` of one rank's micro-batch; over ranks and micro-batches they make up the step.
+    """Return sample numbers ``[m]`` of one rank's micro-batch; all ranks and micro-batches together make up the step.
 
     Number = step * batch_size + (micro * world_size + rank) * m + place, m = batch_size / (world_size *
     accumulation_steps).
@@ -69,5 +69,5 @@ def micro_batch_numbers(
 
 
 def part_of_step(first: int, size: int, part: int) -> Indices:
-    """Sample numbers ``[size]`` of one part of a step, whose first sample is number ``first``."""
+    """Return sample numbers ``[size]`` of one part of a step, whose first sample has the number ``first``."""
     return np.arange(first + part * size, first + (part + 1) * size, dtype=np.int64)

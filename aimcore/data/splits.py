@@ -1,4 +1,4 @@
-"""Holding samples out by hash, so that the choice depends on neither order nor chance."""
+"""Held-out samples, chosen by hash, so that the choice depends neither on the order nor on chance."""
 
 import hashlib
 from collections.abc import Hashable, Sequence

@@ -24,31 +24,31 @@ from torch.utils.data import DataLoader, Dataset
 from aimcore.io.image_files import ignore_metadata_warnings
 
 _TO_THE_GROUP = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals that terminals and schedulers send to all processes of a run. They are for the parent, which may want to save
-what it has; its workers end when it ends."""
+"""Signals that terminals and schedulers send to all processes of a run. Only the parent handles them, because it may
+save a checkpoint; its workers end when it ends."""
 
 T = TypeVar("T", covariant=True)
 Item = TypeVar("Item")
 
 
 class Loader(Protocol[T]):
-    """Anything that loads item ``number``, in any order, in any process."""
+    """Loads item ``number``, in any order, in any process."""
 
     def __getitem__(self, number: int, /) -> T:
-        """The item; the same whenever and wherever it is loaded."""
+        """Return the item. It is the same whenever and wherever it is loaded."""
 
 
 def stream(loader: Loader[T], numbers: Sequence[int], num_workers: int, ahead: int) -> Generator[T]:
-    """The items ``numbers`` in order, loaded ahead.
+    """Yield the items ``numbers`` in order, loaded ahead.
 
     Args:
-        loader: what loads an item; pickled if there are workers.
-        numbers: which items.
+        loader: loads an item; pickled if there are workers.
+        numbers: numbers of the items.
         num_workers: processes; 0 loads in a thread of this one.
-        ahead: items that the thread loads before they are asked for; each worker loads two ahead.
+        ahead: number of items that the thread loads ahead; each worker loads two ahead.
 
     Raises:
-        Exception: whatever the loader raises, when its item's turn comes.
+        Exception: the exception of the loader, when its item is due.
     """
     return _from_processes(loader, numbers, num_workers) if num_workers else _from_thread(loader, numbers, ahead)
 
@@ -68,9 +68,9 @@ def _from_thread(loader: Loader[T], numbers: Sequence[int], ahead: int) -> Gener
 
 
 def _single_threaded_pool() -> ThreadPoolExecutor:
-    """One thread whose tensor operations do not spread over the threads that training uses.
+    """One thread whose tensor operations do not use the threads of the training.
 
-    torch keeps the number per thread, but also as the default of threads to come: that one is put back.
+    torch keeps the number per thread, but also as the default for later threads: that default is restored.
     """
     num_threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(1, "aimcore-data", initializer=torch.set_num_threads, initargs=(1,))
@@ -97,7 +97,7 @@ def _from_processes(loader: Loader[T], numbers: Sequence[int], num_workers: int)
 
 
 def _context() -> BaseContext:
-    """Processes forked from a small server that has imported what they need once, never from the threaded parent."""
+    """Processes forked from a small server that imported their modules once, never from the threaded parent."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -110,9 +110,9 @@ def _as_it_is(item: Item) -> Item:
 
 
 def _prepare_worker(_: int) -> None:
-    """Leave signals to the parent, which ends its workers when it is done, and do not outlive it if it is killed.
+    """Ignore signals, which the parent handles, and end if the parent is killed.
 
-    torch's own watch looks at the parent by descent, which here is the server, and that lives as long as its children.
+    torch's own watch looks at the process that forked this one. Here that is the server, which lives as long as its
     """
     for number in _TO_THE_GROUP:
         signal.signal(number, signal.SIG_IGN)
@@ -122,7 +122,7 @@ def _prepare_worker(_: int) -> None:
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say nothing of a parent that a signal took away in the middle of a hand-over; loading errors go another way."""
+    """Ignore a parent that a signal ended during a transfer; loading errors are passed on separately."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)
 
@@ -135,13 +135,13 @@ def _end_with(parent: BaseProcess | None) -> None:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Start processes that are deaf to signals from their first instruction; the parent hears them afterwards."""
+    """Start processes that ignore signals from their first instruction; the parent receives them afterwards."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_GROUP)
     try:
-        # Starting it unblocks signals, which the server of processes would be born with.
+        # Starting the server unblocks signals, and it would inherit that.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_GROUP)
         yield

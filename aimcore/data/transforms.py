@@ -1,8 +1,8 @@
 """Crops, and renderings of the same crop in several sizes.
 
-What is random about a crop is drawn for a whole batch at once from (seed, sample number), never from torch's
+Everything random about a crop is drawn for a whole batch at once from (seed, sample number), never from torch's
 generators: they are neither read nor disturbed, and seeding one for every sample would cost more than the crop.
-Images stay uint8 while they are cut and resized, because that is what torch resizes fastest.
+Images stay uint8 while they are cropped and resized, because torch resizes uint8 fastest.
 
 Shape suffixes: B batch, C channels, H W pixels, A attempts.
 """
@@ -23,14 +23,14 @@ from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.randomness import keyed_bits, keyed_uniform
 from aimcore.experiment import Augmentation
 
-# torchvision's RandomResizedCrop tries as often before it falls back to a central crop.
+# torchvision's RandomResizedCrop makes this number of attempts before it falls back to a central crop.
 _ATTEMPTS = 10
-# A longer image is cut before evaluation resizes it; no common picture comes near.
+# A longer image is cut before evaluation resizes it. Common images are far below.
 _MAX_RATIO = 16
 
 
 def _torchvision() -> Any:
-    """The functions of torchvision, imported with the first image: it loads torch's compiler, which takes a second."""
+    """Functions of torchvision, imported with the first image: loading them takes a second."""
     from torchvision.transforms.v2 import functional
 
     return functional
@@ -58,12 +58,12 @@ class Crop:
 
 @attrs.frozen(eq=False)
 class CropDraws:
-    """What is random about the crops of a batch: a pure function of (seed, sample number).
+    """The random numbers for the crops of a batch: a pure function of (seed, sample number).
 
-    It is drawn before any image is read. A crop follows from it and the size of its image, so that a batch needs no
-    more than one decoded image at a time. The distribution is torchvision's RandomResizedCrop (area uniform, log ratio
-    uniform, ten attempts, then a central crop of the nearest allowed ratio), RandomHorizontalFlip and ColorJitter;
-    defaults: arXiv:2401.08541, Table 10.
+    They are drawn before any image is read. A crop is computed from them and the size of its image, so that a batch
+    needs more than one decoded image at a time. The distribution is torchvision's RandomResizedCrop (area uniform, log
+    ratio uniform, ten attempts, then a central crop of the nearest allowed ratio), RandomHorizontalFlip and
+    ColorJitter; defaults: arXiv:2401.08541, Table 10.
     """
 
     ratio_range: tuple[float, float]
@@ -72,13 +72,13 @@ class CropDraws:
     ratio_BA: list[list[float]]
     """Width / height, for each attempt."""
     shift_B2: list[list[float]]
-    """Place of the crop in the room that its image leaves: down and to the right, from 0 to 1."""
+    """Offset of the crop in the remaining space, down and to the right, from 0 to 1."""
     flip_B: list[bool]
     jitter_B: list[Jitter | None]
 
     @classmethod
     def of(cls, augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike) -> CropDraws:
-        """The draws of the samples ``[B]``, which are non-negative integers."""
+        """Draw for the samples ``[B]``, which are non-negative integers."""
         numbers_B = np.asarray(sample_numbers, dtype=np.int64)
         attempt_BA = numbers_B[:, None] * _ATTEMPTS + np.arange(_ATTEMPTS)
         low, high = augmentation.crop_scale
@@ -98,7 +98,7 @@ class CropDraws:
         )
 
     def crop(self, place: int, height: int, width: int) -> Crop:
-        """The crop of sample ``place`` of the batch, whose image has this size in pixels."""
+        """Return the crop of sample ``place`` of the batch, whose image has this size in pixels."""
         for area, ratio in zip(self.area_BA[place], self.ratio_BA[place], strict=True):
             pixels = area * (height * width)
             extent = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
@@ -110,7 +110,7 @@ class CropDraws:
         return self._crop(place, ((height - extent[0]) // 2, (width - extent[1]) // 2), extent)
 
     def whole(self, place: int, height: int, width: int) -> Crop:
-        """The whole image as the crop: only flip and colours are drawn."""
+        """Return the whole image as the crop: only flip and colours are drawn."""
         return self._crop(place, (0, 0), (height, width))
 
     def _crop(self, place: int, corner: tuple[int, int], extent: tuple[int, int]) -> Crop:
@@ -118,7 +118,7 @@ class CropDraws:
 
 
 def _fallback_extent(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:
-    """The whole image, cut to the nearest allowed ratio (width / height)."""
+    """Return the whole image, cut to the nearest allowed ratio (width / height)."""
     return max(1, min(height, round(width / ratio[0]))), max(1, min(width, round(height * ratio[1])))
 
 
@@ -138,7 +138,7 @@ def _draw_jitters(augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[
 
 
 def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int]) -> Tensor:
-    """The crop in ``size`` pixels, uint8: cut, resized (bicubic, antialiased), flipped, colours changed.
+    """Return the crop in ``size`` pixels, uint8: cut, resized (bicubic, antialiased), flipped, colours changed.
 
     One number is the side of a square, two are height and width.
     """
@@ -163,7 +163,7 @@ def _jittered(image_CHW: Tensor, jitter: Jitter) -> Tensor:
 
 
 def render_evaluation(image_CHW: Tensor, size: int, eval_crop: float) -> Tensor:
-    """The centre as ``uint8 [C, size, size]``: short side resized to ceil(size / eval_crop), bicubic, then cropped.
+    """Return the centre as ``uint8 [C, size, size]``: resize the short side to ceil(size / eval_crop), then crop.
 
     Renderings in several sizes show the same centre up to the rounding of that side. Of an image that is longer than
     16 times its width (or the other way round), only the middle is resized, up to that ratio: the crop is the same to
@@ -177,7 +177,7 @@ def render_evaluation(image_CHW: Tensor, size: int, eval_crop: float) -> Tensor:
 
 
 def _middle(image_CHW: Tensor) -> Tensor:
-    """The image, cut at both ends of its long side to at most ``_MAX_RATIO`` times the short side."""
+    """Return the image, cut at both ends of its long side to at most ``_MAX_RATIO`` times the short side."""
     longest = _MAX_RATIO * min(image_CHW.shape[1:])
     for axis in (1, 2):
         excess = image_CHW.shape[axis] - longest
@@ -188,13 +188,13 @@ def _middle(image_CHW: Tensor) -> Tensor:
 
 
 def to_channels(image_CHW: Tensor, num_channels: int) -> Tensor:
-    """The image with ``num_channels`` channels.
+    """Return the image with ``num_channels`` channels.
 
-    Grey becomes three equal channels, alpha is dropped and not composited (as Pillow's ``convert("RGB")`` does), and
-    colour becomes grey where one channel is wanted (ITU-R 601-2 weights).
+    Grey becomes three equal channels, alpha is dropped and not composited (like Pillow's ``convert("RGB")``), and
+    colour becomes grey if one channel is requested (ITU-R 601-2 weights).
 
     Raises:
-        InvalidValue: no such conversion is known.
+        InvalidValue: there is no such conversion.
     """
     channels = image_CHW.shape[0]
     if channels == num_channels:
@@ -216,7 +216,7 @@ def to_channels(image_CHW: Tensor, num_channels: int) -> Tensor:
 
 
 def to_unit(images: Sequence[Tensor]) -> Tensor:
-    """uint8 images of one size as one float32 batch in [0, 1]."""
+    """Stack uint8 images of one size as one float32 batch in [0, 1]."""
     # numpy, because it stays in this thread: torch would spread a batch over threads that the training needs.
     unit = np.stack([image.numpy() for image in images]).astype(np.float32)
     unit *= np.float32(1 / 255)

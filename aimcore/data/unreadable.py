@@ -1,4 +1,4 @@
-"""How much of a source may be unreadable: counted by each process, in the order of its batches."""
+"""Counts and limits of unreadable samples, kept by each process in the order of its batches."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from aimcore.experiment import Data
 
 @attrs.define(eq=False)
 class Unreadable:
-    """What one process could not read since it started.
+    """The samples that one process could not read since it started.
 
-    Reads are counted, so that a sample that is met again in the next epoch counts again; ``named`` are different
-    samples. Neither depends on the number of data workers, and no more are remembered than the limit says.
+    Reads are counted, so that a sample that is read again in the next epoch counts again; ``named`` has different
+    samples. Neither depends on the number of data workers, and at most ``max_unreadable`` + 1 names are stored.
     """
 
     data: Data
-    """Where the limits stand: ``max_unreadable`` and ``max_unreadable_share``."""
+    """The limits ``max_unreadable`` and ``max_unreadable_share``."""
     num_read: int = 0
     num_failed: int = 0
     num_without_caption: int = 0
     named: dict[str, str] = attrs.field(factory=dict)
-    """Causes by identifier, of the first samples, one more than ``max_unreadable``."""
+    """Causes by identifier, of the first ``max_unreadable`` + 1 samples."""
 
     def add(self, num_readable: int, failures: tuple[UnreadableSample, ...]) -> None:
         """Count a batch, and name those of its samples that are new.
 
         Raises:
-            TooManyUnreadable: they are more than both limits allow.
+            TooManyUnreadable: there are more than both limits allow.
         """
         self.num_read += num_readable + len(failures)
         for failure in failures:

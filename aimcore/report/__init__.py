@@ -1,4 +1,4 @@
-"""What a study found: ``summary.json``, and tables on the terminal."""
+"""Results of a study: the report page, and tables on the terminal."""
 
 from aimcore.running.summary import (
     SCHEMA_VERSION,

@@ -1,4 +1,4 @@
-"""What the scores of a study must not hide, in words."""
+"""Caveats of a study's scores, as sentences."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from aimcore.io.run_folder import ERROR_FILE
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
 
-def remarks(summary: Summary) -> Iterator[str]:
-    """Yield in words where training did not help, where raw pixels or guessing win, what is missing and unfinished."""
+def caveats(summary: Summary) -> Iterator[str]:
+    """Yield where training did not help, where raw pixels or guessing win, and what is missing or unfinished."""
     probed = list(_probes(summary))
-    yield from _remark(
+    yield from _caveat(
         "The trained trunk does not beat the untrained one",
         [(one, name, probe.top1, probe.untrained_top1) for one, name, probe in probed],
     )
-    yield from _remark(
+    yield from _caveat(
         "Raw pixels win against the trained trunk",
         [(one, name, probe.top1, probe.raw_pixels_top1) for one, name, probe in probed if not _is_tie(probe)],
     )
     guessed = [said for experiment in summary.experiments if (said := _guessed(experiment)) is not None]
     if guessed:
-        yield f"No better than guessing, ours against chance: {'; '.join(guessed)}."
+        yield f"No better than guessing (score against chance): {'; '.join(guessed)}."
     yield from _left_out(summary)
     for experiment in summary.experiments:
         if experiment.status == "failed":
             error = experiment.extra.get("error", f"see its {ERROR_FILE}")
             yield f"{experiment.name} failed: {error}"
         elif experiment.status == "interrupted":
-            yield f"{experiment.name} was interrupted: go on with --resume."
+            yield f"{experiment.name} was interrupted: continue it with --resume."
         if lost := experiment.extra.get("missing_metrics"):
             yield (
-                f"{experiment.name} has lost the metrics of steps {lost}, as after a power cut: its curves and mean "
-                "losses are without them; its weights and scores are not affected."
+                f"{experiment.name} lost the metrics of steps {lost}, as after a power cut. Its curves and mean "
+                "losses do not include them; its weights and scores are not affected."
             )
         later = experiment.extra.get("probed_later")
         if later and isinstance(later, Mapping):
             yield f"{experiment.name} was probed again after its run: {', '.join(map(str, later))}."
     if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
-        yield "The paper's numbers are for its own models and data: compare how the rows rank, not the scores."
+        yield "The paper's numbers are for its own models and data: compare the order of the rows, not the scores."
 
 
 def _left_out(summary: Summary) -> Iterator[str]:
-    """Yield one line for all experiments whose data leave out the same."""
+    """Yield one line for all experiments whose data leave out the same samples."""
     found: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
     for experiment in summary.experiments:
         for field, counts in (experiment.left_out or {}).items():
@@ -56,12 +56,12 @@ def _left_out(summary: Summary) -> Iterator[str]:
 
 
 def is_guessed(score: EvaluationSummary) -> bool:
-    """Whether a score is no better than guessing; one that guessing cannot miss tells nothing."""
+    """Return whether a score is no better than guessing. A score that guessing always reaches does not count."""
     return score.chance is not None and score.value <= score.chance < 1
 
 
 @attrs.frozen
-class _Guessed:
+class _ChanceScore:
     name: str
     value: float
     chance: float
@@ -71,9 +71,9 @@ class _Guessed:
 
 
 def _guessed(experiment: ExperimentSummary) -> str | None:
-    """One run's scores that are no better than guessing: the only one, or how many and the worst; None without any."""
+    """Yield a run's score that is no better than guessing; of several, their number and the worst."""
     found = [
-        _Guessed(name, score.value, score.chance)
+        _ChanceScore(name, score.value, score.chance)
         for name, score in (experiment.evaluations or {}).items()
         if score.chance is not None and is_guessed(score)
     ]
@@ -83,8 +83,8 @@ def _guessed(experiment: ExperimentSummary) -> str | None:
     return f"{experiment.name}, " + (str(worst) if len(found) == 1 else f"{len(found)} scores, the worst {worst}")
 
 
-def _remark(said: str, scores: Sequence[tuple[ExperimentSummary, str, float, float | None]]) -> Iterator[str]:
-    """Yield one line for all measures whose score is not above the other score that is given with it."""
+def _caveat(said: str, scores: Sequence[tuple[ExperimentSummary, str, float, float | None]]) -> Iterator[str]:
+    """Yield one line for all measures whose score is not above the baseline that is given with it."""
     beaten = [
         f"{experiment.name}, {name} ({_percent(other)} % against {_percent(top1)} %)"
         for experiment, name, top1, other in scores

@@ -1,4 +1,4 @@
-"""What plain values have in common, and where they differ."""
+"""Common and different parts of plain values."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _NOTHING = object()
 
 @attrs.frozen
 class Difference:
-    """One place at which records differ."""
+    """One path at which records differ."""
 
     path: str
     values: tuple[str | None, ...]
-    """As JSON, one per record; None where a record has nothing there."""
+    """The values as JSON, one per record; None if a record has no value there."""
 
 
 def shared_and_own(records: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What all ``records`` say alike, and what is left of each; nested mappings are compared part by part.
+    """Return the common part of ``records``, and the rest of each; nested mappings are compared part by part.
 
-    What is nested deeper belongs together, such as all that a probe chose, and is shared as a whole or not at all. One
-    record alone shares everything with itself.
+    Values that are nested deeper are shared as a whole or not at all, such as everything that a probe chose. A single
+    record shares everything with itself.
     """
     return _split(records, nested=True)
 
@@ -50,7 +50,7 @@ def _split(
 
 
 def differences(records: Sequence[Any]) -> list[Difference]:
-    """The places at which ``records`` differ, in the order in which they first occur; empty for fewer than two."""
+    """Yield the paths at which ``records`` differ, in the order in which they first occur; none for fewer than two."""
     flat = [dict(_flat(record, "")) for record in records]
     found = []
     for path in _keys(flat):
@@ -61,7 +61,7 @@ def differences(records: Sequence[Any]) -> list[Difference]:
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every plain value with its path; lists of plain values are one value."""
+    """Yield every plain value with its path. A list of plain values is one value."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))

@@ -1,4 +1,4 @@
-"""What ``--dry-run`` prints: what each experiment would cost."""
+"""The tables of ``--dry-run``: the cost of each experiment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from aimcore.engine.cost import Cost
 from aimcore.experiment import Experiment, NativeResolution, Study
 
 CONVENTIONS = (
-    "FLOPs: a multiply-add is two; products, convolutions and attention, forward and backward; a causal mask is not "
-    "discounted. Memory: per process; activations as autograd keeps them, nothing recomputed, attention not fused. "
-    "Data: not opened; a run says when it starts what its sources leave out."
+    "FLOPs: a multiply-add counts as two; products, convolutions and attention, forward and backward; a causal mask is "
+    "not discounted. Memory: per process; all activations of autograd, without recomputation and fused attention. "
+    "Data: not opened; a run logs what its sources leave out."
 )
 
 
@@ -30,7 +30,7 @@ def print_costs(study: Study, costs: Mapping[str, Cost], world_size: int, consol
 
 
 def cost_table(experiments: Sequence[Experiment], cost: Cost, world_size: int) -> Table:
-    """The cost that ``experiments`` have in common."""
+    """Return the common cost of ``experiments``."""
     first = experiments[0]
     title = ", ".join(experiment.name for experiment in experiments)
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, show_header=False)
@@ -46,7 +46,7 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     native, engine, schedule = experiment.data.native, experiment.engine, experiment.schedule
     step = f"{experiment.data.batch_size:,} images" if native is None else f"up to {native.patches_per_step:,} patches"
     yield "parameters, trunk", f"{cost.trunk_parameters:,}", experiment.trunk.name
-    yield "parameters, beside it", f"{cost.objective_parameters:,}", f"{experiment.objective.name}: heads and the like"
+    yield "parameters, other", f"{cost.objective_parameters:,}", f"{experiment.objective.name}: heads and the like"
     yield "parameters, total", f"{cost.parameters:,}", ""
     yield "training", f"{experiment.num_steps:,} steps", f"of {step}; {cost.num_images:,} images in all"
     yield "warm-up", f"{schedule.warmup_steps:,} steps", f"peak learning rate {experiment.optimizer.peak_lr:g}"
@@ -57,8 +57,8 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "  of which forward", _scaled(cost.forward_flops_per_image, "FLOP"), ""
     yield "FLOPs per run", _scaled(cost.flops_per_run, "FLOP"), f"{cost.flops_per_run:.3g}"
     if experiment.branch is not None:
-        told = f"after step {experiment.branch.step:,} of {experiment.branch.experiment}"
-        yield "  of which its own", _scaled(cost.own_flops, "FLOP"), told
+        text = f"after step {experiment.branch.step:,} of {experiment.branch.experiment}"
+        yield "  of which its own", _scaled(cost.own_flops, "FLOP"), text
     zero = f"ZeRO stage {engine.zero_stage}, {engine.precision}, {world_size} process{'es' if world_size > 1 else ''}"
     yield "memory, weights", _scaled(cost.state.weights, "B"), zero
     yield "memory, gradients", _scaled(cost.state.gradients, "B"), ""
@@ -74,7 +74,7 @@ def _mean(native: NativeResolution | None) -> str:
 
 
 def _decay(experiment: Experiment) -> tuple[str, str]:
-    """For how long the rate follows its shape, and where that leads."""
+    """Describe how long the rate follows its shape, and where it ends."""
     schedule, peak = experiment.schedule, experiment.optimizer.peak_lr
     steps = f"{experiment.num_steps - schedule.warmup_steps - schedule.cooldown_steps:,} steps"
     if schedule.decay == "constant":
@@ -86,7 +86,7 @@ def _decay(experiment: Experiment) -> tuple[str, str]:
 
 
 def _alike(experiments: Sequence[Experiment], costs: Mapping[str, Cost]) -> list[list[Experiment]]:
-    """Experiments grouped by what their tables would say."""
+    """Group experiments whose tables are equal."""
     groups: dict[tuple[tuple[str, str, str], ...], list[Experiment]] = {}
     for experiment in experiments:
         groups.setdefault(tuple(_rows(experiment, costs[experiment.name], 1)), []).append(experiment)
@@ -94,7 +94,7 @@ def _alike(experiments: Sequence[Experiment], costs: Mapping[str, Cost]) -> list
 
 
 def _scaled(value: float, unit: str) -> str:
-    """``value`` with a decimal prefix and three digits: 1.38 TFLOP."""
+    """Format ``value`` with a decimal prefix and three digits: 1.38 TFLOP."""
     for prefix in ("", "k", "M", "G", "T", "P", "E"):
         if value < 1000:
             return f"{value:.3g} {prefix}{unit}"

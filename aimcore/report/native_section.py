@@ -1,4 +1,4 @@
-"""Runs at native resolution: how much of the token budget their steps took, the share of padding, and the areas drawn.
+"""Runs at native resolution: the share of the token budget that steps use, the share of padding, and the drawn areas.
 
 Shape suffix: S logged steps.
 """
@@ -14,17 +14,17 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from aimcore.io.run_folder import METRICS_FILE
-from aimcore.report.run_records import Absent, Floats, RunFiles, is_number
-from aimcore.report.style import WIDTH, Drawn, Series, figure, finished
+from aimcore.report.run_records import Absence, Floats, RunFiles, is_number
+from aimcore.report.style import WIDTH, DrawnFigure, Series, figure, finished
 
 NUM_BINS = 16
-"""Bars of a histogram of areas, equally wide on a logarithmic axis: areas are drawn by their logarithm."""
+"""Number of bars of a histogram of areas, equally wide on a logarithmic axis, because areas are drawn by logarithm."""
 _FIELDS = ("area", "num_patches", "padding_share")
 
 
 @attrs.frozen(eq=False)
 class NativeSteps:
-    """What a run logged of its steps' sizes."""
+    """The sizes of a run's steps, from its metrics."""
 
     areas_S: Floats
     """Patches of each image of a step."""
@@ -33,48 +33,48 @@ class NativeSteps:
     padding_S: Floats
     """Share of a step's pixels that is padding."""
     budget: int | None
-    """The constant C: what no step may exceed. None where the recipe cannot be read."""
+    """The constant C: the largest number of patches of a step. None if the recipe cannot be read."""
 
 
 @attrs.frozen(eq=False)
-class NativeShown:
+class NativeSection:
     """The section of runs at native resolution."""
 
     rows: tuple[tuple[Series, NativeSteps], ...]
-    figures: tuple[Drawn, ...]
+    figures: tuple[DrawnFigure, ...]
     """One per row."""
     missing: tuple[tuple[str, str], ...]
     """Experiment and reason."""
 
 
-def native_shown(runs: Mapping[Series, RunFiles], slugs: Mapping[str, str], images: Path) -> NativeShown | None:
-    """Draw the areas of each run at native resolution into ``images``; None where there is no such run."""
+def native_shown(runs: Mapping[Series, RunFiles], slugs: Mapping[str, str], images: Path) -> NativeSection | None:
+    """Draw the areas of each run at native resolution into ``images``; return None if there is no such run."""
     found = {series: steps for series, run in runs.items() if (steps := native_steps(run)) is not None}
     if not found:
         return None
     rows = [(series, steps) for series, steps in found.items() if isinstance(steps, NativeSteps)]
-    return NativeShown(
+    return NativeSection(
         rows=tuple(rows),
         figures=tuple(draw_areas(steps, series, f"areas-{slugs[series.name]}", images) for series, steps in rows),
-        missing=tuple((series.name, steps.reason) for series, steps in found.items() if isinstance(steps, Absent)),
+        missing=tuple((series.name, steps.reason) for series, steps in found.items() if isinstance(steps, Absence)),
     )
 
 
-def native_steps(run: RunFiles) -> NativeSteps | Absent | None:
-    """The sizes of a run's steps; None where neither its recipe nor its metrics tell of native resolution."""
+def native_steps(run: RunFiles) -> NativeSteps | Absence | None:
+    """Return the sizes of a run's steps; None if neither its recipe nor its metrics mention native resolution."""
     settings, entries = _settings(run.recipe()), run.metrics()
-    if isinstance(entries, Absent):
+    if isinstance(entries, Absence):
         return None if settings is None else entries
     sizes = list(_sizes(entries))
     if not sizes:
-        return None if settings is None else Absent(run.told(METRICS_FILE, "holds no areas"))
+        return None if settings is None else Absence(run.sentence(METRICS_FILE, "has no areas"))
     budget = (settings or {}).get("patches_per_step")
     areas_S, patches_S, padding_S = np.array(sizes, dtype=np.float64).T
     return NativeSteps(areas_S, patches_S, padding_S, int(budget) if is_number(budget) else None)
 
 
-def _settings(recipe: Mapping[str, Any] | Absent) -> Mapping[str, Any] | None:
-    """``experiment.data.native`` of a recipe."""
+def _settings(recipe: Mapping[str, Any] | Absence) -> Mapping[str, Any] | None:
+    """Return ``experiment.data.native`` of a recipe."""
     found: Any = recipe
     for key in ("experiment", "data", "native"):
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -88,8 +88,8 @@ def _sizes(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, ...]]:
             yield tuple(float(value) for value in values if is_number(value))
 
 
-def draw_areas(steps: NativeSteps, series: Series, name: str, folder: Path) -> Drawn:
-    """How many of the logged steps had images of which area (arXiv:2411.14402, section 2.4)."""
+def draw_areas(steps: NativeSteps, series: Series, name: str, folder: Path) -> DrawnFigure:
+    """Draw the number of logged steps per area of their images (arXiv:2411.14402, section 2.4)."""
     low, high = steps.areas_S.min(), steps.areas_S.max()
     edges = np.geomspace(low, max(high, low * 1.1), NUM_BINS + 1)
     with figure(WIDTH, 2.4) as drawn:

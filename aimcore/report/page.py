@@ -1,4 +1,4 @@
-"""``report.html``: one page that needs nothing but itself, drawn from what a study's folder holds."""
+"""``report.html``: one self-contained page, drawn from the files in a study's folder."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from aimcore.io.atomic_files import make_folder, write_atomically
 from aimcore.io.run_folder import SUMMARY_FILE, StudyFolder
 from aimcore.report.caveats import is_guessed
 from aimcore.report.page_content import Content, content_of, half_interval
-from aimcore.report.run_records import Absent, files_of
+from aimcore.report.run_records import Absence, files_of
 from aimcore.report.style import DARK, LIGHT
 from aimcore.running.summary import read_summary
 
 FIGURE_KINDS = ("scores", "training", "chunks", "scaling", "areas", "order", "predictions", "attention")
-"""What the names of figures begin with."""
+"""Prefix of the names of figures."""
 
 
 def draw_report(out: Path) -> Path:
-    """Draw the report of the study in ``out``: ``report.html``, and every figure as ``report/*.png`` beside it.
+    """Draw the report of the study in ``out``: ``report.html``, and every figure as ``report/*.png``.
 
-    A file that is missing or damaged takes its figure with it, and the page says so in its place. Pictures of what
-    the models do come from ``samples.npz``, which is computed from the checkpoint where it is not there; see
+    If a file is missing or damaged, the page shows a message instead of its figure. Images of predictions and attention
+    come from ``samples.npz``, which is computed from the checkpoint if it does not exist; see
     :mod:`aimcore.report.sample_making`.
 
     Returns:
         The page's path.
 
     Raises:
-        ReportError: ``out`` holds no ``summary.json``, or its folder of figures is a link.
+        ReportError: ``out`` has no ``summary.json``, or its folder of figures is a link.
         InvalidSummary: the summary does not follow its schema.
     """
     study = StudyFolder(out)
     path = study.summary
     if not os.path.isfile(path):
-        raise ReportError(f"{out} holds no {SUMMARY_FILE}: give the folder of a study that has run{_hint(out)}")
+        raise ReportError(f"{out} has no {SUMMARY_FILE}: give the folder of a study that has run{_hint(out)}")
     summary = read_summary(path)
     runs = [files_of(entry, out) for entry in summary.experiments]
     images = study.figures
     if images.is_symlink():
         raise ReportError(
-            f"{images} is a link to another folder, where no figure is written or removed: remove the link"
+            f"{images} is a link to another folder, in which no figure is written or removed: remove the link"
         )
     make_folder(images)
     content = content_of(summary, runs, out, images)
@@ -61,7 +61,7 @@ def _hint(out: Path) -> str:
 
 
 def html_of(content: Content) -> str:
-    """The page as text. Everything that comes from files is escaped."""
+    """Return the page as text. Everything that comes from files is escaped."""
     environment = Environment(
         loader=PackageLoader("aimcore.report"),
         autoescape=True,
@@ -77,7 +77,7 @@ def html_of(content: Content) -> str:
         "number": _number,
         "words": _words,
     }
-    environment.tests["absent"] = lambda value: isinstance(value, Absent)
+    environment.tests["absent"] = lambda value: isinstance(value, Absence)
     environment.tests["guessed"] = is_guessed
     environment.tests["sentences"] = _are_sentences
     template = environment.get_template("page.html")
@@ -94,14 +94,14 @@ def _figure_names(content: Content) -> list[str]:
 
 
 def _remove_outdated(images: Path, names: Sequence[str]) -> None:
-    """Remove what an earlier report drew and this one did not."""
+    """Remove figures of an earlier report that this one did not draw."""
     for path in images.glob("*.png"):
         if path.stem not in names and path.stem.partition("-")[0] in FIGURE_KINDS:
             path.unlink()
 
 
 def _write(text: str, path: Path) -> Path:
-    # A lone surrogate, which JSON may hold, is no text that a file can.
+    # JSON may contain a lone surrogate, which no text file can.
     write_atomically(path, text.encode(errors="replace"))
     return path
 
@@ -119,12 +119,12 @@ def _whole(value: float | None) -> str:
 
 
 def _words(name: str) -> Markup:
-    """A name that may be broken behind what joins its words."""
+    """Return a name that may be broken after the characters that join its words."""
     return Markup("<wbr>").join(re.findall(r"[^/_]*[/_]|[^/_]+", name))
 
 
 def _are_sentences(value: Any) -> bool:
-    """Whether commas between these texts would be lost among their own."""
+    """Return whether these texts contain commas, so that commas could not separate them."""
     return isinstance(value, list | tuple) and any(isinstance(item, str) and re.search("[,;] ", item) for item in value)
 
 
@@ -133,7 +133,7 @@ def _json(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    """A plain value as a reader writes it: no quotes, four digits, yes and no."""
+    """Format a plain value for a reader: no quotes, four digits, yes and no."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, list | tuple | Mapping):

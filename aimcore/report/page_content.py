@@ -1,4 +1,4 @@
-"""Everything that the report's page shows, as values; :mod:`aimcore.report.page` puts them into HTML."""
+"""All contents of the report's page as values; :mod:`aimcore.report.page` puts them into HTML."""
 
 from __future__ import annotations
 
@@ -13,80 +13,80 @@ from loguru import logger
 from aimcore.contracts.errors import AimcoreError
 from aimcore.io.run_folder import SAMPLES_FILE, RunFolder
 from aimcore.report import pictures, plots
-from aimcore.report.caveats import remarks
+from aimcore.report.caveats import caveats
 from aimcore.report.comparing import Difference, differences, shared_and_own
-from aimcore.report.native_section import NativeShown, native_shown
-from aimcore.report.run_records import Absent, RunFiles
+from aimcore.report.native_section import NativeSection, native_shown
+from aimcore.report.run_records import Absence, RunFiles
 from aimcore.report.sample_files import Samples
 from aimcore.report.sample_making import FAILURES, samples_of
-from aimcore.report.scaling_content import ScalingShown, scaling_shown
+from aimcore.report.scaling_content import ScalingSection, scaling_shown
 from aimcore.report.seeds import SeedGroup, seed_groups
-from aimcore.report.style import Drawn, Series, slugs
+from aimcore.report.style import DrawnFigure, Series, slugs
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
 MAX_PICTURED = 8
-"""Experiments, the first ones of a study, of which there are pictures: each takes the loading of a model."""
+"""Number of experiments of a study for which images are drawn: each requires loading a model."""
 
 T = TypeVar("T")
 
 
 @attrs.frozen(eq=False)
-class Shown:
-    """Figures of one kind, and why there is none of some experiments."""
+class FigureGroup:
+    """Figures of one kind, and why they are missing for some experiments."""
 
-    figures: tuple[Drawn, ...] = ()
+    figures: tuple[DrawnFigure, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     """Experiment and reason."""
     left_out: tuple[str, ...] = ()
-    """Experiments beyond those that are drawn."""
+    """Experiments beyond the number that is drawn."""
     series: tuple[Series, ...] = ()
-    """The experiments in the figures, where they share one."""
+    """The experiments in the figures, if all figures share them."""
 
 
 _PROTOCOLS = {"Probe": "protocols", "Evaluation": "evaluation_protocols"}
-"""Where an experiment's summary has the cards of each kind."""
+"""Where an experiment's summary has the protocols of each kind."""
 
 
 @attrs.frozen(eq=False)
 class Card:
-    """The protocol of a probe or an evaluation: what is alike for all experiments, and what is each one's own."""
+    """The protocol of a probe or an evaluation: what all experiments share, and what differs."""
 
     kind: str
     name: str
     anchor: str
-    """Where links to it lead."""
+    """Target of links to it."""
     shared: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
 
 
 @attrs.frozen(eq=False)
 class Recipe:
-    """An experiment's recipe as it lies in its folder."""
+    """The recipe file of an experiment."""
 
     name: str
-    values: Mapping[str, Any] | Absent
+    values: Mapping[str, Any] | Absence
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Content:
-    """The whole page."""
+    """The contents of the page."""
 
     summary: Summary
     folder: str
     series: tuple[Series, ...]
-    remarks: tuple[str, ...]
-    scores: tuple[Drawn, ...]
+    caveats: tuple[str, ...]
+    scores: tuple[DrawnFigure, ...]
     groups: tuple[SeedGroup, ...]
-    """Runs that differ in their seed alone."""
-    training: Shown
-    chunks: Shown
-    scaling: ScalingShown | None
-    """None for a study of anything else."""
-    native: NativeShown | None
-    """None where no experiment is trained at native resolution."""
-    orders: Shown
-    reconstructions: Shown
-    attention: Shown
+    """Groups of runs that differ only in their seed."""
+    training: FigureGroup
+    chunks: FigureGroup
+    scaling: ScalingSection | None
+    """None if the study is not a scaling study."""
+    native: NativeSection | None
+    """None if no experiment is trained at native resolution."""
+    orders: FigureGroup
+    reconstructions: FigureGroup
+    attention: FigureGroup
     attention_kinds: tuple[str, ...]
     uses_truth: bool
     cards: tuple[Card, ...]
@@ -96,24 +96,24 @@ class Content:
     versions: Mapping[str, str]
 
     def series_of(self, name: str) -> Series:
-        """How the experiment called ``name`` looks."""
+        """Return the look of the experiment called ``name``."""
         return next(one for one in self.series if one.name == name)
 
     def anchor_of(self, kind: str, score: str) -> str | None:
-        """Where the protocol card of a probe, or of the evaluation that gave a score, stands on the page."""
+        """Return the anchor of the protocol card of a probe, or of the evaluation of a score."""
         of_kind = [card for card in self.cards if card.kind == kind]
         found = [card.anchor for card in of_kind if score == card.name or score.startswith(f"{card.name}/")]
         return found[-1] if found else None
 
 
 def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Path) -> Content:
-    """Read what ``out`` holds, and draw it.
+    """Read the files in ``out``, and draw the figures.
 
     Args:
         summary: the study's summary.
         runs: the files of its experiments, in the same order.
         out: the study's folder.
-        images: where the figures' PNGs go.
+        images: folder of the figures' PNGs.
     """
     series = tuple(Series(run.name, number) for number, run in enumerate(runs))
     paired = tuple(zip(series, runs, strict=True))
@@ -128,7 +128,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         summary=summary,
         folder=out.resolve().name,
         series=series,
-        remarks=tuple(remarks(summary)),
+        caveats=tuple(caveats(summary)),
         scores=tuple(_scores(summary, series, images)),
         groups=seed_groups(summary, out),
         training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
@@ -148,7 +148,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
     )
 
 
-def _scores(summary: Summary, series: Sequence[Series], images: Path) -> Iterator[Drawn]:
+def _scores(summary: Summary, series: Sequence[Series], images: Path) -> Iterator[DrawnFigure]:
     found: dict[str, dict[Series, ProbeSummary]] = {}
     for one, entry in zip(series, summary.experiments, strict=True):
         for probe, score in (entry.probes or {}).items():
@@ -161,13 +161,13 @@ def _scores(summary: Summary, series: Sequence[Series], images: Path) -> Iterato
 
 
 def _by_loss(
-    kind: str, draw: Callable[..., Drawn], found: Mapping[Series, Mapping[str, T] | Absent], images: Path
-) -> Shown:
-    """One figure per loss, with all experiments that have it."""
+    kind: str, draw: Callable[..., DrawnFigure], found: Mapping[Series, Mapping[str, T] | Absence], images: Path
+) -> FigureGroup:
+    """Return one figure per loss, with all experiments that have it."""
     by_loss: dict[str, dict[Series, T]] = {}
     missing = []
     for one, losses in found.items():
-        if isinstance(losses, Absent):
+        if isinstance(losses, Absence):
             missing.append((one.name, losses.reason))
             continue
         for loss, values in losses.items():
@@ -175,44 +175,44 @@ def _by_loss(
     names = slugs(list(by_loss))
     figures = tuple(draw(loss, values, f"{kind}-{names[loss]}", images) for loss, values in by_loss.items())
     shown = {one: None for values in by_loss.values() for one in values}
-    return Shown(figures, tuple(missing), series=tuple(shown))
+    return FigureGroup(figures, tuple(missing), series=tuple(shown))
 
 
 def _pictures(
     part: str,
     field: str,
-    draw: Callable[[Samples, str, str, Path], Drawn],
+    draw: Callable[[Samples, str, str, Path], DrawnFigure],
     *,
-    samples: Mapping[str, Samples | Absent],
+    samples: Mapping[str, Samples | Absence],
     left_out: tuple[str, ...],
     files: Mapping[str, str],
     images: Path,
-) -> Shown:
-    """One figure per experiment."""
+) -> FigureGroup:
+    """Return one figure per experiment."""
     figures, missing = [], []
     for name, one in samples.items():
-        if isinstance(one, Absent):
+        if isinstance(one, Absence):
             missing.append((name, one.reason))
         elif getattr(one, field) is None:
-            missing.append((name, one.absent.get(part, f"{SAMPLES_FILE} does not hold it")))
+            missing.append((name, one.absent.get(part, f"{SAMPLES_FILE} does not contain it")))
         else:
             figures.append(draw(one, name, f"{part}-{files[name]}", images))
-    return Shown(tuple(figures), tuple(missing), left_out)
+    return FigureGroup(tuple(figures), tuple(missing), left_out)
 
 
-def _samples(run: RunFiles) -> Samples | Absent:
-    if isinstance(run.folder, Absent):
+def _samples(run: RunFiles) -> Samples | Absence:
+    if isinstance(run.folder, Absence):
         return run.folder
     recipe = run.recipe()
-    if isinstance(recipe, Absent) and RunFolder(run.folder).recipe.is_symlink():
-        return recipe  # a link out of the folder, whose target's content an error could show
+    if isinstance(recipe, Absence) and RunFolder(run.folder).recipe.is_symlink():
+        return recipe  # a link out of the folder: an error could show content of its target
     try:
         return samples_of(run.folder)
     except AimcoreError as error:
-        return Absent(str(error))
+        return Absence(str(error))
     except FAILURES as error:
         logger.opt(exception=error).error("{}: no pictures", run.name)
-        return Absent(f"{type(error).__name__}: {error}")
+        return Absence(f"{type(error).__name__}: {error}")
 
 
 def _cards(kind: str, experiments: Sequence[ExperimentSummary]) -> Iterator[Card]:
@@ -237,7 +237,7 @@ def _without_name(recipe: Mapping[str, Any]) -> Any:
 
 
 def _versions(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Versions of aimcore and of each plugin that wrote the recipes; several where they differ."""
+    """Return the versions of aimcore and of each plugin that wrote the recipes; several if they differ."""
     found: dict[str, dict[str, None]] = {}
     for recipe in recipes:
         plugins = recipe.get("plugins")
@@ -250,5 +250,5 @@ def _versions(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def half_interval(score: ProbeSummary | EvaluationSummary) -> float | None:
-    """Half the 95 % interval of a score; None where there is none."""
+    """Return half the width of a score's 95 % interval, or None."""
     return None if score.ci95 is None else (score.ci95[1] - score.ci95[0]) / 2

@@ -1,4 +1,4 @@
-"""Figures of images: reading orders, reconstructions, attention maps. Drawn from ``samples.npz`` alone."""
+"""Figures of images: reading orders, reconstructions, attention maps. They are drawn only from ``samples.npz``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from aimcore.report.sample_files import Array, Samples
-from aimcore.report.style import LIGHT, WIDTH, Drawn, figure, finished
+from aimcore.report.style import LIGHT, WIDTH, DrawnFigure, figure, finished
 
 _WHITE, _BLACK, _RED = "#ffffff", "#000000", "#d7191c"
-"""On images, where the page's colours do not matter."""
+"""Colours on images, where those of the page do not matter."""
 
 
-def draw_order(samples: Samples, experiment: str, name: str, folder: Path) -> Drawn:
-    """The patches coloured by when they are read, with the path drawn (arXiv:2401.08541, Figure 8)."""
+def draw_order(samples: Samples, experiment: str, name: str, folder: Path) -> DrawnFigure:
+    """Draw the patches, coloured by the step at which they are read, and their path (arXiv:2401.08541, Figure 8)."""
     assert samples.order_N is not None
     rows, columns = np.divmod(samples.order_N, samples.columns)
     step_RC = np.empty((samples.rows, samples.columns))
@@ -39,8 +39,8 @@ def draw_order(samples: Samples, experiment: str, name: str, folder: Path) -> Dr
         return finished(drawn, name, alt=alt, folder=folder, title=experiment)
 
 
-def draw_predictions(samples: Samples, experiment: str, name: str, folder: Path) -> Drawn:
-    """Images above what is predicted of them; given patches are framed."""
+def draw_predictions(samples: Samples, experiment: str, name: str, folder: Path) -> DrawnFigure:
+    """Draw images above their predictions; given patches are framed."""
     images, predicted, scored = samples.images_BHWC, samples.predicted_BHWC, samples.predicted_BN
     assert images is not None
     assert predicted is not None
@@ -65,21 +65,21 @@ def draw_predictions(samples: Samples, experiment: str, name: str, folder: Path)
 
 
 def _with_given(predicted: Array, image: Array, given_N: Array, samples: Samples) -> Array:
-    """The predicted image with the true pixels where a patch was given."""
+    """Return the predicted image with the true pixels of given patches."""
     given_HW1 = _pixels(given_N[None], samples, (1, *image.shape))[0, :, :, None]
     return np.where(given_HW1, image, predicted)
 
 
 def _pixels(patches_BN: Array, samples: Samples, shape: tuple[int, ...]) -> Array:
-    """A choice of patches as a choice of pixels, ``[B, H, W]``."""
+    """Convert a mask of patches to a mask of pixels, ``[B, H, W]``."""
     grid_BRC = patches_BN.reshape(-1, samples.rows, samples.columns)
     return np.asarray(
         grid_BRC.repeat(shape[1] // samples.rows, axis=1).repeat(shape[2] // samples.columns, axis=2), dtype=bool
     )
 
 
-def draw_attention(samples: Samples, experiment: str, name: str, folder: Path) -> Drawn:
-    """Images with the patches that ask, and what each of these sees of the image."""
+def draw_attention(samples: Samples, experiment: str, name: str, folder: Path) -> DrawnFigure:
+    """Draw images with the query patches, and the attention of each query."""
     images, attention, queries = samples.images_BHWC, samples.attention_BQN, samples.queries_Q
     assert images is not None
     assert attention is not None
@@ -103,7 +103,7 @@ def draw_attention(samples: Samples, experiment: str, name: str, folder: Path) -
 
 
 def _step_of(place: int, samples: Samples) -> int:
-    """When, counted from 1, the patch at raster index ``place`` is read."""
+    """Return the step, counted from 1, at which the patch at raster index ``place`` is read."""
     order_N = np.arange(samples.num_patches) if samples.order_N is None else samples.order_N
     return int(np.flatnonzero(order_N == place)[0]) + 1
 
@@ -115,14 +115,14 @@ def _alt_of_queries(samples: Samples) -> str:
 
 
 def _show(axes: Axes, image_HWC: Array) -> None:
-    if image_HWC.shape[2] != 3:  # grey, or channels that are no colours
+    if image_HWC.shape[2] != 3:  # grey, or channels that are not colours
         image_HWC = image_HWC.mean(axis=2, keepdims=True).repeat(3, axis=2).astype(np.uint8)
     axes.imshow(image_HWC, interpolation="none")
     _bare(axes)
 
 
 def _bare(axes: Axes) -> None:
-    """No ticks, no frame, no grid."""
+    """Remove ticks, frame and grid."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
@@ -131,7 +131,7 @@ def _bare(axes: Axes) -> None:
 
 
 def _frame(axes: Axes, place: int, samples: Samples, shape: tuple[int, int]) -> None:
-    """A frame around a patch, in red on white so that it shows on anything."""
+    """Draw a frame around a patch, in red on white so that it is visible on any image."""
     for rectangle in _rectangles(place, samples, shape):
         axes.add_patch(rectangle)
 

@@ -12,30 +12,30 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from aimcore.report.run_records import Curve, Floats
-from aimcore.report.style import LIGHT, WIDTH, Drawn, Series, figure, finished, legend_below
+from aimcore.report.style import LIGHT, WIDTH, DrawnFigure, Series, figure, finished, legend_below
 from aimcore.running.summary import ProbeSummary
 
 MAX_POINTS = 500
-"""Points of a curve that a figure holds: a page with more is slow, and no screen shows them."""
+"""Largest number of points of a curve in a figure: more make a page slow, and no screen shows them."""
 _LOG_RATIO = 4.0
 _UNTRAINED, _RAW_PIXELS, _PAPER = "o", "s", "D"
-"""Marks of the scores beside a trained trunk's."""
+"""Markers of the baselines next to a trained trunk's score."""
 
 
 def smoothed(values: Floats, window: int) -> Floats:
-    """The mean over ``window`` values around each one; at the ends, over those that there are."""
+    """Return the mean over ``window`` values around each value; at the ends, over the existing ones."""
     kernel = np.ones(min(window, len(values)))
     sums = np.convolve(values, kernel, mode="same")
     return np.asarray(sums / np.convolve(np.ones_like(values), kernel, mode="same"))
 
 
 def window_of(num_points: int) -> int:
-    """How many logged values the smooth curve averages: an odd number, about a fortieth of them."""
+    """Return the number of values that the smooth curve averages: an odd number, about a fortieth of them."""
     return max(1, num_points // 40 | 1)
 
 
-def draw_training(loss: str, curves: Mapping[Series, Curve], name: str, folder: Path) -> Drawn:
-    """A loss by step, one line per experiment: smoothed, over the values as logged, faint."""
+def draw_training(loss: str, curves: Mapping[Series, Curve], name: str, folder: Path) -> DrawnFigure:
+    """Draw a loss by step, one line per experiment: smoothed, with the logged values faintly below."""
     with figure(WIDTH, 3.1) as drawn:
         axes = drawn.subplots()
         lines = []
@@ -66,7 +66,7 @@ def _ends(curves: Mapping[Series, Curve]) -> str:
 
 
 def _has_log_scale(axes: Axes, lines: Sequence[Floats]) -> bool:
-    """Give a logarithmic axis to smooth curves that fall by a lot, so that their ends can be told apart."""
+    """Use a logarithmic axis for smooth curves that fall by a lot, so that their ends can be distinguished."""
     values = np.concatenate(lines)
     low, high = float(values.min()), float(values.max())
     if low <= 0 or high / low <= _LOG_RATIO:
@@ -79,8 +79,8 @@ def _has_log_scale(axes: Axes, lines: Sequence[Floats]) -> bool:
     return True
 
 
-def draw_chunks(loss: str, chunks: Mapping[Series, Floats], name: str, folder: Path) -> Drawn:
-    """Validation loss in equal parts of the reading order (arXiv:2401.08541, Figure 7)."""
+def draw_chunks(loss: str, chunks: Mapping[Series, Floats], name: str, folder: Path) -> DrawnFigure:
+    """Draw the validation loss in equal parts of the reading order (arXiv:2401.08541, Figure 7)."""
     number = max(len(values) for values in chunks.values())
     with figure(WIDTH, 3.1) as drawn:
         axes = drawn.subplots()
@@ -105,15 +105,15 @@ def draw_chunks(loss: str, chunks: Mapping[Series, Floats], name: str, folder: P
 
 def draw_scores(
     probe: str, scores: Mapping[Series, ProbeSummary], paper: Mapping[str, float], name: str, folder: Path
-) -> Drawn:
-    """One probe's accuracies: a row per experiment, with what stands beside its score.
+) -> DrawnFigure:
+    """Draw the accuracies of one probe: a row per experiment, with its baselines.
 
     Args:
         probe: the probe's name.
-        scores: what was measured, by experiment.
+        scores: scores by experiment.
         paper: the paper's scores, by experiment name.
-        name: of the file.
-        folder: where PNGs go.
+        name: name of the file.
+        folder: folder of the PNGs.
     """
     with figure(WIDTH, 1.3 + 0.32 * len(scores)) as drawn:
         axes = drawn.subplots()
@@ -126,8 +126,8 @@ def draw_scores(
         axes.grid(visible=False, axis="y")
         known = {series.name for series in scores} & set(paper)
         _legend_of_marks(drawn, scores.values(), with_paper=bool(known))
-        told = ", ".join(f"{series.name} {100 * score.top1:.1f} %" for series, score in scores.items())
-        alt = f"Accuracy of the probe {probe} on the trained trunk: {told}."
+        text = ", ".join(f"{series.name} {100 * score.top1:.1f} %" for series, score in scores.items())
+        alt = f"Accuracy of the probe {probe} on the trained trunk: {text}."
         return finished(drawn, name, alt=alt, folder=folder, title=f"Probe: {probe}")
 
 
@@ -142,7 +142,7 @@ def _draw_score(axes: Axes, row: int, series: Series, score: ProbeSummary, paper
 
 
 def _mark(shape: str, score: float | None = None, row: int | None = None, label: str = "") -> Line2D:
-    """A hollow mark at a score, or for the legend."""
+    """Draw a hollow marker at a score, or for the legend."""
     colour = LIGHT["ink"] if shape == _PAPER else LIGHT["muted"]
     place = ([], []) if score is None or row is None else ([score], [row])
     return Line2D(
@@ -151,7 +151,7 @@ def _mark(shape: str, score: float | None = None, row: int | None = None, label:
 
 
 def _legend_of_marks(drawn: Figure, scores: Collection[ProbeSummary], *, with_paper: bool) -> None:
-    """What the marks mean, below the rows; nothing of what is not there."""
+    """Draw the legend of the markers below the rows, without markers that are not used."""
     known = {
         (_UNTRAINED, "untrained"): any(score.untrained_top1 is not None for score in scores),
         (_RAW_PIXELS, "raw pixels"): any(score.raw_pixels_top1 is not None for score in scores),

@@ -1,4 +1,4 @@
-"""``samples.npz`` in the folder of an experiment: a few images and what its model makes of them, for pictures.
+"""``samples.npz`` in the folder of an experiment: a few images, with predictions and attention of its model.
 
 Plain arrays, read without unpickling. Shape suffixes: B images, H W pixels, C channels, N patches in raster order,
 Q queries.
@@ -24,10 +24,10 @@ Array = npt.NDArray[Any]
 
 @attrs.frozen(eq=False, kw_only=True)
 class Samples:
-    """What can be shown of an experiment's model; a part that is None says why in ``absent``."""
+    """Images, predictions and attention of an experiment's model. If a part is None, ``absent`` has the reason."""
 
     made_from: str
-    """What it was computed from; see :func:`aimcore.report.sample_making.samples_of`."""
+    """The recipe and step it was computed from; see :func:`aimcore.report.sample_making.samples_of`."""
     rows: int
     columns: int
     order_N: Array | None = None
@@ -35,19 +35,19 @@ class Samples:
     images_BHWC: Array | None = None
     """uint8."""
     predicted_BHWC: Array | None = None
-    """uint8: every patch as the objective predicts it."""
+    """uint8: the objective's prediction of every patch."""
     predicted_BN: Array | None = None
     """False where a patch was given, not predicted."""
     uses_truth: bool = False
-    """Whether un-normalising the predictions took statistics of the true patches, which the picture thus leaks."""
+    """Whether the predictions were un-normalised with statistics of the true patches, which the picture thus leaks."""
     attention_BQN: Array | None = None
-    """What each query sees of each patch, in the last block, averaged over its heads; NaN where it may not look."""
+    """Attention of each query to each patch, in the last block, averaged over its heads; NaN where it is masked."""
     queries_Q: Array | None = None
-    """Raster index of the patch that asks."""
+    """Raster index of the query's patch."""
     attention_kind: str = ""
     """``"causal"`` or ``"bidirectional"``."""
     absent: Mapping[str, str] = attrs.field(factory=dict)
-    """Why a part (``"order"``, ``"images"``, ``"predictions"``, ``"attention"``) is not there."""
+    """Why a part (``"order"``, ``"images"``, ``"predictions"``, ``"attention"``) is missing."""
 
     @property
     def num_patches(self) -> int:
@@ -56,7 +56,7 @@ class Samples:
 
 
 def save_samples(samples: Samples, path: Path) -> None:
-    """Write ``samples`` at once or not at all."""
+    """Write ``samples`` atomically."""
     values = attrs.asdict(samples, recurse=False)
     absent = values.pop("absent")
     arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
@@ -70,17 +70,17 @@ def read_samples(path: Path) -> Samples:
     """Read and check ``samples.npz``.
 
     Raises:
-        FileNotFoundError: there is none.
-        InvalidSamples: it is damaged, or its arrays do not fit each other.
+        FileNotFoundError: the file does not exist.
+        InvalidSamples: it is damaged, or its arrays do not match each other.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         samples = _structured(arrays)
     except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        # numpy's own words for what it does not know recommend to unpickle it.
-        told = "it is damaged, or holds pickled objects, which are never read" if "pickle" in str(error) else error
-        raise InvalidSamples(path.name, f"cannot be read: {told}") from error
+        # numpy's own message for unknown content recommends to unpickle it.
+        reason = "it is damaged, or contains pickled objects, which are never read" if "pickle" in str(error) else error
+        raise InvalidSamples(path.name, f"cannot be read: {reason}") from error
     problem = _problem(samples)
     if problem:
         raise InvalidSamples(path.name, problem)
@@ -95,12 +95,12 @@ def _structured(arrays: Mapping[str, Array]) -> Samples:
 
 
 def _problem(samples: Samples) -> str | None:
-    """What does not fit; None where all does."""
+    """Return why the arrays do not match, or None."""
     number, images = samples.num_patches, samples.images_BHWC
     if min(samples.rows, samples.columns) < 1:
         return f"a grid of {samples.rows} x {samples.columns} patches"
     if samples.order_N is not None and sorted(samples.order_N.tolist()) != list(range(number)):
-        return f"order_N is no permutation of {number} patches"
+        return f"order_N is not a permutation of {number} patches"
     if images is None:
         return None if samples.predicted_BHWC is samples.attention_BQN is None else "there are no images_BHWC"
     if images.ndim != 4 or images.shape[1] % samples.rows or images.shape[2] % samples.columns:
@@ -111,7 +111,7 @@ def _problem(samples: Samples) -> str | None:
 def _problem_of_predictions(samples: Samples, shape: tuple[int, ...]) -> str | None:
     predicted, scored = samples.predicted_BHWC, samples.predicted_BN
     if predicted is None or scored is None:
-        return None if predicted is scored else "predicted_BHWC and predicted_BN go together"
+        return None if predicted is scored else "predicted_BHWC and predicted_BN require each other"
     if predicted.shape != shape:
         return f"predicted_BHWC has shape {predicted.shape}, images_BHWC {shape}"
     if scored.shape != (shape[0], samples.num_patches) or scored.dtype != bool:
@@ -122,9 +122,9 @@ def _problem_of_predictions(samples: Samples, shape: tuple[int, ...]) -> str | N
 def _problem_of_attention(samples: Samples, num_images: int) -> str | None:
     attention, queries = samples.attention_BQN, samples.queries_Q
     if attention is None or queries is None:
-        return None if attention is queries else "attention_BQN and queries_Q go together"
+        return None if attention is queries else "attention_BQN and queries_Q require each other"
     if attention.ndim != 3 or len(attention) > num_images or attention.shape[1:] != (len(queries), samples.num_patches):
         return f"attention_BQN has shape {attention.shape}"
     if not set(queries.tolist()) <= set(range(samples.num_patches)):
-        return f"queries_Q asks from {queries.tolist()}, of {samples.num_patches} patches"
+        return f"queries_Q is {queries.tolist()}, of {samples.num_patches} patches"
     return None

@@ -1,9 +1,9 @@
-"""What a trained model makes of a few validation images: computed once, from the recipe and the checkpoint's weights.
+"""Predictions and attention for a few validation images, computed once from the recipe and the final weights.
 
-A run keeps no pictures while it trains. Drawing its report loads the trained model
-(:mod:`aimcore.running.trained_model`, which unpickles nothing), reads a few images of the validation source, and keeps
-the results in ``samples.npz``; later reports need neither weights nor data. The file is computed anew when recipe or
-step change. Delete it if a plugin has learned to show more.
+A run stores no images while it trains. Drawing its report loads the trained model
+(:mod:`aimcore.running.trained_model`, which unpickles nothing), reads a few images of the validation source, and stores
+the results in ``samples.npz``; later reports require neither weights nor data. The file is computed again when recipe
+or step change. Delete it after a plugin learned to show more.
 
 Shape suffixes: B batch, H heads, N patches in raster order, S steps of the reading order, Q queries.
 """
@@ -38,13 +38,13 @@ NUM_ATTENTION_IMAGES = 2
 FAILURES = (
     ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
 )  # fmt: skip
-"""What a damaged file, or a mistake in a plugin, comes as: it costs a picture, not the whole report."""
+"""Exceptions of a damaged file, or of a mistake in a plugin: they cost one figure, not the whole report."""
 _FORMAT = "1"
 _FAILED = "computing it failed: "
 
 
 def samples_of(folder: Path) -> Samples:
-    """What can be shown of the experiment in ``folder``: as kept there, or computed and kept.
+    """Return the samples of the experiment in ``folder``, from its file or computed and stored.
 
     Raises:
         AimcoreError: neither ``samples.npz`` nor the recipe can be read.
@@ -64,14 +64,14 @@ def samples_of(folder: Path) -> Samples:
     try:
         samples = compute_samples(experiment, load_trained(folder, experiment).module, made_from)
     except FAILURES as error:
-        return _order_only(experiment, made_from, f"the model or its images cannot be read: {_told(error)}")
+        return _order_only(experiment, made_from, f"the model or its images cannot be read: {_error_text(error)}")
     if not any(reason.startswith(_FAILED) for reason in samples.absent.values()):
         save_samples(samples, run.samples)
     return samples
 
 
 def _made_from(run: RunFolder, checkpoint: Path | None) -> str:
-    """Format, step and recipe; empty if weights or recipe are gone, so that only what is kept can be shown."""
+    """Return format, step and recipe; empty if weights or recipe are missing, so that a stored file must do."""
     if checkpoint is None or not run.recipe.is_file():
         return ""
     return f"{_FORMAT} {step_of(checkpoint)} {sha256_of(run.recipe)[:16]}"
@@ -79,7 +79,7 @@ def _made_from(run: RunFolder, checkpoint: Path | None) -> str:
 
 def _kept(path: Path) -> Samples | None:
     if path.is_symlink() or not path.is_file():
-        return None  # a link may lead anywhere, and a pipe has no end
+        return None  # a link may lead anywhere, and a pipe does not end
     try:
         return read_samples(path)
     except InvalidSamples as error:
@@ -87,7 +87,7 @@ def _kept(path: Path) -> Samples | None:
         return None
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) if isinstance(error, AimcoreError) else f"{type(error).__name__}: {error}"
 
 
@@ -99,7 +99,7 @@ def _order_only(experiment: Experiment, made_from: str, reason: str) -> Samples:
 
 
 def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: str) -> Samples:
-    """Have the trained ``module`` of an experiment, on the CPU, read a few evenly spaced validation images.
+    """Compute samples with the trained ``module`` of an experiment on the CPU, for evenly spaced validation images.
 
     Raises:
         AimcoreError: the validation source cannot be read.
@@ -115,7 +115,7 @@ def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: 
                 absent[part] = str(error)
             except FAILURES as error:
                 logger.opt(exception=error).error("{}: no {}", experiment.name, part)
-                absent[part] = f"{_FAILED}{_told(error)}"
+                absent[part] = f"{_FAILED}{_error_text(error)}"
     return Samples(made_from=made_from, rows=grid.rows, columns=grid.columns, order_N=order_N, absent=absent, **found)
 
 
@@ -140,7 +140,7 @@ def _grid(experiment: Experiment) -> PatchGrid:
 
 
 def _order(experiment: Experiment, grid: PatchGrid) -> tuple[Any, dict[str, str]]:
-    """The reading order, of sample number 0 where samples have orders of their own; and why there is none."""
+    """Return the reading order, that of sample number 0 if orders differ between samples, and why it is missing."""
     import torch
 
     size = experiment.trunk.patch_size
@@ -168,7 +168,7 @@ def _targets(experiment: Experiment) -> list[Target]:
 
 
 def _uses_truth(target: Target, images: Images) -> bool:
-    """Whether one prediction becomes other pixels beside other true patches: found by trying, so none can forget it."""
+    """Return whether predictions depend on the true patches when they become pixels, found by trying other patches."""
     import torch
 
     patches_BNF = images.patches_BNF
@@ -179,9 +179,9 @@ def _uses_truth(target: Target, images: Images) -> bool:
 
 
 def _attention(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:
-    """How the trunk attends while it is probed, seen from a quarter, half and the end of the reading order.
+    """Return the trunk's attention as in probing, of queries at a quarter, half and the end of the reading order.
 
-    All images are read in the order that is drawn, of sample number 0: one order explains both pictures.
+    All images are read in the drawn order, that of sample number 0, so that one order explains both figures.
     """
     images = attrs.evolve(
         batch.images,
@@ -203,7 +203,7 @@ def _attention(experiment: Experiment, module: ObjectiveModule, batch: Batch) ->
 
 
 def _to_uint8(images: Images, patches_BNF: Tensor, data: Data) -> Any:
-    """Pixels ``[B, H, W, C]`` as they were before mean and standard deviation were applied."""
+    """Return pixels ``[B, H, W, C]`` before the mean and standard deviation were applied."""
     import torch
 
     pixels_BCHW = unpatchify(patches_BNF.float(), images.grid, images.patch_size)

@@ -1,7 +1,7 @@
-"""How a loss falls with size, samples and compute: the points of a study of scaling, and the best size per budget.
+"""How a loss falls with size, samples and compute: the points of a scaling study, and the best size per budget.
 
-arXiv:2411.14402, section 3.1 and Figure 2, which follow "Approach 1" of arXiv:2203.15556: the sizes are fixed, and each
-is trained, to the end of its schedule, on several numbers of samples.
+Source: arXiv:2411.14402, section 3.1 and Figure 2, which follow "Approach 1" of arXiv:2203.15556: the sizes are fixed,
+and each is trained, to the end of its schedule, on several numbers of samples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aimcore.io.run_folder import SUMMARY_FILE
 from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary
 
 _BUDGETS = 200
-"""Budgets, evenly spaced in the logarithm, at which sizes are compared."""
+"""Number of budgets, evenly spaced in the logarithm, at which sizes are compared."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Point:
 
     experiment: str
     parameters: int
-    """Of the trunk."""
+    """Parameters of the trunk."""
     samples: int
     flops: int
     loss: float
@@ -41,12 +41,12 @@ class Curve:
 
     name: str
     points: tuple[Point, ...]
-    """From the least compute to the most."""
+    """Points from the least compute to the most."""
     others: tuple[Point, ...] = ()
-    """Models that did not come to the end of a schedule: shown, and in nothing that is computed."""
+    """Models whose schedule did not end: they are shown, but not used in any computation."""
 
     def loss_at(self, flops: float) -> float | None:
-        """The loss at a budget, linear between this size's points where both axes are logarithmic; None outside."""
+        """Return the loss at a budget, linear between points on logarithmic axes; None outside their range."""
         for one, other in pairwise(self.points):
             if one.flops <= flops <= other.flops:
                 share = (
@@ -57,18 +57,18 @@ class Curve:
 
 
 @attrs.frozen
-class Scaled:
-    """What a study of scaling measured."""
+class ScalingResults:
+    """The points of a scaling study."""
 
     loss: str
-    """In words."""
+    """Description of the loss."""
     curves: tuple[Curve, ...]
     missing: tuple[tuple[str, str], ...]
-    """Experiments that cannot be shown, and why."""
+    """Experiments that cannot be shown, with the reason."""
 
 
-def scaled(summary: Summary) -> Scaled | None:
-    """The points of a study; None where it is not one of scaling."""
+def scaled(summary: Summary) -> ScalingResults | None:
+    """Return the points of a study, or None if it is not a scaling study."""
     asked = summary.scaling
     if asked is None:
         return None
@@ -78,8 +78,8 @@ def scaled(summary: Summary) -> Scaled | None:
         Curve(name, _sorted(known, names), _sorted(known, asked.others.get(name, ())))
         for name, names in asked.curves.items()
     )
-    told = "weighted total of all losses" if asked.loss is None else asked.loss
-    return Scaled(told, tuple(curve for curve in curves if curve.points or curve.others), missing)
+    description = "weighted total of all losses" if asked.loss is None else asked.loss
+    return ScalingResults(description, tuple(curve for curve in curves if curve.points or curve.others), missing)
 
 
 def _names(asked: ScalingSummary) -> Iterator[str]:
@@ -96,15 +96,15 @@ def _missing(summary: Summary, asked: ScalingSummary) -> Iterator[tuple[str, str
     for name in _names(asked):
         entry = summary.of(name)
         if entry is None:
-            yield name, "it has not run"
+            yield name, "it did not run"
         elif entry.status != "finished":
             yield name, "it failed" if entry.status == "failed" else "it was interrupted"
         elif entry.budget is None:
-            yield name, f"{SUMMARY_FILE} does not hold its budget"
+            yield name, f"{SUMMARY_FILE} does not contain its budget"
         else:
             loss = _loss(entry, asked)
             if loss is None or not 0 < loss < math.inf:
-                yield name, f"its validation loss is no positive number: {loss}"
+                yield name, f"its validation loss is not a positive number: {loss}"
 
 
 def _loss(entry: ExperimentSummary, asked: ScalingSummary) -> float | None:
@@ -124,7 +124,7 @@ def _point(summary: Summary, asked: ScalingSummary, name: str) -> Point:
 
 
 def envelope(curves: Sequence[Curve]) -> tuple[Point, ...]:
-    """The points that no other size, interpolated, and no cheaper point beats: from the least compute to the most."""
+    """Return the points that no other size, interpolated, and no cheaper point beats, by rising compute."""
     points = [point for curve in curves for point in curve.points]
     best = [
         point
@@ -151,7 +151,7 @@ class Best:
 
 
 def best_sizes(curves: Sequence[Curve]) -> tuple[Best, ...]:
-    """The best size for every budget at which at least two sizes were trained; elsewhere there is no comparison."""
+    """Return the best size for every budget at which at least two sizes were trained; others allow no comparison."""
     flops = [point.flops for curve in curves for point in curve.points]
     if len(flops) < 2 or min(flops) == max(flops):
         return ()
@@ -167,11 +167,11 @@ def _best_at(curves: Sequence[Curve], budget: float) -> str | None:
 
 
 def bracketed(curves: Sequence[Curve]) -> tuple[Best, ...]:
-    """The sizes that are best between a smaller and a larger one, and for which budgets.
+    """Return the sizes that are best between a smaller and a larger one, and for which budgets.
 
-    Each begins where it takes over from the next smaller size, and ends where the next larger size takes over from it.
-    Both changes must lie at budgets that both sizes cover. The smallest and the largest size are never bracketed: a
-    still smaller or larger one might be better at any of their budgets. Sizes that are nowhere the best are left out.
+    The range of a size starts where it overtakes the next smaller size, and ends where the next larger size overtakes
+    it. Both changes must be at budgets that both sizes cover. The smallest and the largest size are never bracketed: a
+    still smaller or larger one might be better at any of their budgets. Sizes that are never the best are left out.
     """
     sizes = sorted((curve for curve in curves if len(curve.points) > 1), key=lambda curve: curve.points[0].parameters)
     while True:
@@ -192,10 +192,10 @@ def bracketed(curves: Sequence[Curve]) -> tuple[Best, ...]:
 
 
 def _takeover(small: Curve, large: Curve) -> float | None:
-    """The logarithm of the budget from which ``large`` is better; None where they share no budgets.
+    """Return the logarithm of the budget from which ``large`` is better; None if they share no budgets.
 
-    It is the budget that splits their differences best, so that noise near the crossing moves it little: minus infinity
-    where ``large`` is better at all shared budgets, and infinity where ``small`` is.
+    It is the budget that separates their differences best, so that noise near the crossing moves it little: minus
+    infinity if ``large`` is better at all shared budgets, and infinity if ``small`` is.
     """
     (small_x, small_y), (large_x, large_y) = _logarithms(small), _logarithms(large)
     low, high = max(small_x[0], large_x[0]), min(small_x[-1], large_x[-1])
@@ -211,7 +211,7 @@ def _takeover(small: Curve, large: Curve) -> float | None:
 
 
 def _logarithms(curve: Curve) -> tuple[Floats, Floats]:
-    """Budgets, each once and rising, and the mean log loss at each."""
+    """Return the budgets, each once and rising, and the mean log loss at each."""
     flops = np.log(np.array([point.flops for point in curve.points], dtype=np.float64))
     losses = np.log([point.loss for point in curve.points])
     different, which = np.unique(flops, return_inverse=True)
@@ -219,7 +219,7 @@ def _logarithms(curve: Curve) -> tuple[Floats, Floats]:
 
 
 def frontier(curves: Sequence[Curve]) -> tuple[Point, ...]:
-    """The trained models of bracketed sizes at the budgets for which these are the best, by compute."""
+    """Return the trained models of bracketed sizes at the budgets for which these are the best, by compute."""
     parts = {part.curve: part for part in bracketed(curves)}
     points = [
         point
@@ -232,7 +232,7 @@ def frontier(curves: Sequence[Curve]) -> tuple[Point, ...]:
 
 
 def marks_of(curves: Sequence[Curve]) -> dict[Point, str]:
-    """What the tables say of each model: whether it is the best for its budget, and whether the law is fitted to it."""
+    """Describe for the table whether each model is the best for its budget, and whether the law is fitted to it."""
     best, fitted = envelope(curves), frontier(curves)
     return {
         point: ", ".join(word for word, holds in (("yes", point in best), ("bracketed", point in fitted)) if holds)

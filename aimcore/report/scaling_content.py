@@ -1,4 +1,4 @@
-"""What the report shows of a study of scaling, as values."""
+"""The report's section of a scaling study, as values."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import attrs
 
-from aimcore.report.scaling import Point, Scaled, marks_of, scaled
+from aimcore.report.scaling import Point, ScalingResults, marks_of, scaled
 from aimcore.report.scaling_fit import Fit, fit
 from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import draw_compute, draw_samples, series_of
 from aimcore.report.scaling_table import law_lines
-from aimcore.report.style import Drawn, Series
+from aimcore.report.style import DrawnFigure, Series
 from aimcore.running.summary import Summary
 
 
 @attrs.frozen(eq=False)
 class Row:
-    """A trained model in the table of points."""
+    """A row of the table of points: a trained model."""
 
     series: Series
     point: Point
@@ -27,31 +27,31 @@ class Row:
 
 
 @attrs.frozen(eq=False)
-class ScalingShown:
-    """The section of a study of scaling."""
+class ScalingSection:
+    """The section of a scaling study."""
 
     loss: str
-    figures: tuple[Drawn, ...]
+    figures: tuple[DrawnFigure, ...]
     series: tuple[Series, ...]
     lines: tuple[str, ...]
-    """The best sizes and the fitted law, in words."""
+    """Sentences on the best sizes and the fitted law."""
     rows: tuple[Row, ...]
     missing: tuple[tuple[str, str], ...]
 
 
-def scaling_shown(summary: Summary, images: Path) -> ScalingShown | None:
-    """Draw the figures of a study of scaling into ``images``; None for a study of anything else."""
+def scaling_shown(summary: Summary, images: Path) -> ScalingSection | None:
+    """Draw the figures of a scaling study into ``images``; return None for any other study."""
     found = scaled(summary)
     if found is None:
         return None
     law, joint = fit(found.curves), fit_joint(found.curves)
-    figures: tuple[Drawn, ...] = ()
+    figures: tuple[DrawnFigure, ...] = ()
     if any(curve.points for curve in found.curves):
         figures = (
             draw_samples(found.curves, joint if isinstance(joint, JointFit) else None, images),
             draw_compute(found.curves, law if isinstance(law, Fit) else None, images),
         )
-    return ScalingShown(
+    return ScalingSection(
         loss=found.loss,
         figures=figures,
         series=series_of(found.curves),
@@ -61,7 +61,7 @@ def scaling_shown(summary: Summary, images: Path) -> ScalingShown | None:
     )
 
 
-def _rows(found: Scaled) -> Iterator[Row]:
+def _rows(found: ScalingResults) -> Iterator[Row]:
     marks = marks_of(found.curves)
     for series, curve in zip(series_of(found.curves), found.curves, strict=True):
         yield from (Row(series, point, marks[point]) for point in curve.points)

@@ -1,9 +1,9 @@
-"""A saturating power law through the best models of a study of scaling, with intervals: L(C) = E + A (C / C0)^-a.
+"""A saturating power law through the best models of a scaling study, with intervals: L(C) = E + A (C / C0)^-a.
 
-It is fitted along the lower envelope of the sizes, as arXiv:2411.14402, Figure 2 (right) speaks of the loss that a
-budget buys with the best size for it. Only budgets count at which a size is better than a smaller and a larger one
-(:func:`aimcore.report.scaling.bracketed`): where nothing smaller or larger was trained, the lowest loss that was found
-is not the lowest that the budget buys, and a law through it has another exponent.
+It is fitted along the lower envelope of the sizes: arXiv:2411.14402, Figure 2 (right), shows the loss for a budget with
+the best size for it. A budget counts only if a size is better there than a smaller and a larger one
+(:func:`aimcore.report.scaling.bracketed`). If nothing smaller or larger was trained, the lowest measured loss is not
+the lowest for the budget, and a law through it has another exponent.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from aimcore.report.scaling import Curve, Floats, Point, bracketed, frontier
 
 MIN_POINTS = 5
-"""Two more than the law has parameters."""
+"""Two more than the number of the law's parameters."""
 EXPONENTS = (1e-2, 5.0)
-"""Where exponents are searched. An interval that reaches an end does not bound the exponent."""
+"""Range in which exponents are searched. An interval that reaches an end does not bound the exponent."""
 _GRID = 60
 
 
@@ -35,13 +35,13 @@ class PowerLaw:
     """Root of the mean squared relative error of L."""
 
     def loss(self, flops: Floats) -> Floats:
-        """The law's loss at budgets."""
+        """Return the law's loss at budgets."""
         return np.asarray(self.floor + self.scale * (flops / self.reference) ** -self.exponent)
 
 
 @attrs.frozen
 class Fit:
-    """The law, how sure it is, and for which budgets."""
+    """The law, its intervals, and the range of its budgets."""
 
     law: PowerLaw
     num_points: int
@@ -52,10 +52,10 @@ class Fit:
 
 
 def fit(curves: Sequence[Curve]) -> Fit | str:
-    """Fit the law to the bracketed models of ``curves`` by least squares of the relative error; or say why not.
+    """Fit the law to the bracketed models of ``curves`` by least squares of the relative error, or return why not.
 
-    The interval holds the exponents whose best fit is not significantly worse (an F test, 95 %). It takes errors to be
-    independent and equally large in the logarithm.
+    The interval contains the exponents whose best fit is not significantly worse (an F test, 95 %). It assumes that
+    errors are independent and equally large in the logarithm.
     """
     parts, points = bracketed(curves), frontier(curves)
     if not parts:
@@ -93,14 +93,14 @@ def _hint(curves: Sequence[Curve]) -> str:
 
 
 def fit_points(points: Sequence[Point]) -> PowerLaw:
-    """The law with the least relative errors; at least three points, of different compute."""
+    """Return the law with the least relative errors; it requires at least three points of different compute."""
     exponent = _best_exponent(points)
     cost, floor, scale = _solution(points, exponent)
     return PowerLaw(floor, scale, exponent, _reference(points), (cost / len(points)) ** 0.5)
 
 
 def exponent_interval(points: Sequence[Point]) -> tuple[float, float]:
-    """The 95 % interval of the exponent; at least four points."""
+    """Return the 95 % interval of the exponent; it requires at least four points."""
     best = _best_exponent(points)
     return profile_interval(lambda exponent: _solution(points, exponent)[0], best, EXPONENTS, len(points) - 3)
 
@@ -108,12 +108,12 @@ def exponent_interval(points: Sequence[Point]) -> tuple[float, float]:
 def profile_interval(
     cost: Callable[[float], float], best: float, ends: tuple[float, float], freedom: int
 ) -> tuple[float, float]:
-    """The values whose least squares are not significantly above the least of all, from an F test at 95 %.
+    """Return the range of values whose least squares are not significantly above the minimum, from an F test at 95 %.
 
     Args:
-        cost: sum of squares, with all other parameters at their best.
-        best: where it is least.
-        ends: the values that are searched; an end that belongs to the interval is returned as it is.
+        cost: sum of squares, minimised over all other parameters.
+        best: the value with the least sum.
+        ends: the searched range; an end that belongs to the interval is returned.
         freedom: number of points less that of all parameters.
     """
     from scipy.optimize import brentq
@@ -132,7 +132,7 @@ def profile_interval(
 def _best_exponent(points: Sequence[Point]) -> float:
     from scipy.optimize import minimize_scalar
 
-    # Coarsely first: the cost may have several minima.
+    # Search a coarse grid first, because the cost may have several minima.
     grid = np.geomspace(*EXPONENTS, _GRID)
     place = int(np.argmin([_solution(points, float(exponent))[0] for exponent in grid]))
     near = (float(grid[max(place - 1, 0)]), float(grid[min(place + 1, _GRID - 1)]))
@@ -143,7 +143,7 @@ def _best_exponent(points: Sequence[Point]) -> float:
 
 
 def _solution(points: Sequence[Point], exponent: float) -> tuple[float, float, float]:
-    """Cost, floor and scale of the best law with an exponent: a linear problem, with neither below zero."""
+    """Return cost, floor and scale of the best law with an exponent: a linear problem with non-negative unknowns."""
     from scipy.optimize import nnls
 
     flops, losses = (np.array([getattr(one, name) for one in points], dtype=np.float64) for name in ("flops", "loss"))

@@ -21,13 +21,13 @@ from aimcore.report.scaling_fit import profile_interval
 
 MIN_SIZES = 3
 MIN_POINTS = 8
-"""Three more than the law has parameters."""
+"""Three more than the number of the law's parameters."""
 EXPONENTS = (1e-2, 3.0)
-"""Where exponents are searched. An interval that reaches an end does not bound the exponent."""
+"""Range in which exponents are searched. An interval that reaches an end does not bound the exponent."""
 _HUBER = 1e-3
 _GRID = 8
 _NUM_STARTS = 3
-"""Of the pairs of exponents in the grid, those with the least squares, to search from."""
+"""Number of pairs of exponents in the grid with the least squares, from which the search starts."""
 
 
 @attrs.frozen
@@ -46,11 +46,11 @@ class JointLaw:
 
     @property
     def budget_exponent(self) -> float:
-        """Of the reducible loss in compute, with the best size for each budget, where FLOPs go with N times D."""
+        """Exponent of the reducible loss in compute, with the best size per budget, if FLOPs grow with N times D."""
         return self.size_exponent * self.sample_exponent / (self.size_exponent + self.sample_exponent)
 
     def loss(self, parameters: Floats, samples: Floats) -> Floats:
-        """The law's loss of models."""
+        """Return the law's loss of models."""
         size = self.size_scale * (parameters / self.reference[0]) ** -self.size_exponent
         return np.asarray(
             self.floor + size + self.sample_scale * (samples / self.reference[1]) ** -self.sample_exponent
@@ -59,7 +59,7 @@ class JointLaw:
 
 @attrs.frozen
 class JointFit:
-    """The law, and how sure it is."""
+    """The law and its intervals."""
 
     law: JointLaw
     num_points: int
@@ -69,7 +69,7 @@ class JointFit:
 
 
 def fit_joint(curves: Sequence[Curve]) -> JointFit | str:
-    """Fit the law to all models of ``curves``; or say why not."""
+    """Fit the law to all models of ``curves``, or return why not."""
     points = [point for curve in curves for point in curve.points]
     sizes, samples = ({getattr(point, name) for point in points} for name in ("parameters", "samples"))
     if min(len(sizes), len(samples)) < MIN_SIZES or len(points) < MIN_POINTS:
@@ -90,7 +90,7 @@ def fit_joint(curves: Sequence[Curve]) -> JointFit | str:
             f"the {len(points)} models do not bound its exponents (95 % intervals, within the range that is searched: "
             f"{', '.join(unbound)}): train over wider ranges of sizes and samples, or several seeds"
         )
-    # Least squares and Huber's loss weigh models differently; an interval without the estimate would confuse.
+    # Least squares and Huber's loss weight models differently; an interval without the estimate would confuse.
     estimates = (law.size_exponent, law.sample_exponent, law.budget_exponent)
     size, sample, budget = (
         (min(low, value), max(high, value)) for value, (low, high) in zip(estimates, intervals, strict=True)
@@ -99,7 +99,7 @@ def fit_joint(curves: Sequence[Curve]) -> JointFit | str:
 
 
 class _Problem:
-    """Models to fit to, in logarithms from their means."""
+    """The models, as logarithms relative to their means."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         columns = (
@@ -111,7 +111,7 @@ class _Problem:
         self.losses = np.exp(self.log_losses)
 
     def solution(self, size_exponent: float, sample_exponent: float) -> tuple[float, Floats]:
-        """Sum of squared relative errors, and floor and scales, none below zero: a linear problem."""
+        """Return the sum of squared relative errors, floor and scales: a linear problem with non-negative unknowns."""
         from scipy.optimize import nnls
 
         parts = [
@@ -121,14 +121,14 @@ class _Problem:
         return float(norm) ** 2, np.asarray(found)
 
     def starts(self) -> list[Floats]:
-        """Logarithms of floor and scales, and the exponents, of the best pairs of a grid of exponents."""
+        """Return logarithms of floor and scales, and the exponents, for the best pairs of a grid of exponents."""
         grid = [float(value) for value in np.geomspace(0.03, 2.0, _GRID)]
         ranked = sorted(product(grid, grid), key=lambda pair: self.solution(*pair)[0])[:_NUM_STARTS]
         tiny = 1e-6 * float(self.losses.min())
         return [np.array([*np.log(np.maximum(self.solution(*pair)[1], tiny)), *pair]) for pair in ranked]
 
     def search(self, start: Floats) -> tuple[float, Floats]:
-        """The least sum of Huber losses from a start, and where it is."""
+        """Return the least sum of Huber losses from a start, and its parameters."""
         from scipy.optimize import minimize
 
         bounds = [(None, None)] * 3 + [EXPONENTS] * 2
@@ -137,7 +137,7 @@ class _Problem:
         return float(found.fun), np.asarray(found.x)
 
     def law(self, values: Floats) -> JointLaw:
-        """The law with some parameters."""
+        """Return the law with the given parameters."""
         logs, size_exponent, sample_exponent = values[:3], float(values[3]), float(values[4])
         floor, size_scale, sample_scale = (float(value) for value in np.exp(logs))
         errors = self._errors(values)[0]
@@ -146,7 +146,7 @@ class _Problem:
         return JointLaw(floor, size_scale, size_exponent, sample_scale, sample_exponent, means, residual)
 
     def _errors(self, values: Floats) -> tuple[Floats, Floats]:
-        """Errors of log L, and their derivatives by the five parameters."""
+        """Return errors of log L, and their derivatives by the five parameters."""
         floor, size, sample, size_exponent, sample_exponent = values
         terms = np.exp([
             np.full_like(self.sizes, floor), size - size_exponent * self.sizes, sample - sample_exponent * self.samples
@@ -157,7 +157,7 @@ class _Problem:
         return np.log(total) - self.log_losses, slopes
 
     def _huber(self, values: Floats) -> tuple[float, Floats]:
-        """The objective in units of its threshold, and its gradient."""
+        """Return the objective in units of its threshold, and its gradient."""
         errors, slopes = self._errors(values)
         scaled = errors / _HUBER
         inside = np.clip(scaled, -1, 1)
@@ -165,7 +165,7 @@ class _Problem:
         return float(np.sum(inside * (scaled - inside / 2))), slopes @ inside / _HUBER
 
     def intervals(self) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
-        """95 % intervals of the exponents of size, samples and budget."""
+        """Return 95 % intervals of the exponents of size, samples and budget."""
         size, sample = self._least_squares()
         budget, freedom, (low, high) = size * sample / (size + sample), len(self.losses) - 5, EXPONENTS
 
@@ -187,7 +187,7 @@ class _Problem:
         )
 
     def _least(self, exponents: Callable[[float], tuple[float, float]], ends: tuple[float, float]) -> float:
-        """The least sum of squares over one positive value that gives both exponents."""
+        """Return the least sum of squares over one positive value that gives both exponents."""
         from scipy.optimize import minimize_scalar
 
         found = minimize_scalar(
@@ -199,7 +199,7 @@ class _Problem:
         return float(found.fun)
 
     def _least_squares(self) -> tuple[float, float]:
-        """The exponents with the least sum of squares."""
+        """Return the exponents with the least sum of squares."""
         from scipy.optimize import minimize
 
         start = np.log(self.starts()[0][3:])

@@ -1,4 +1,4 @@
-"""Figures of a study of scaling: the loss against samples, and against compute (arXiv:2411.14402, Figure 2)."""
+"""Figures of a scaling study: the loss against samples, and against compute (arXiv:2411.14402, Figure 2)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from aimcore.report.scaling import Best, Curve, Point, best_sizes
 from aimcore.report.scaling_fit import Fit
 from aimcore.report.scaling_joint import JointFit
-from aimcore.report.style import LIGHT, WIDTH, Drawn, Series, figure, finished
+from aimcore.report.style import LIGHT, WIDTH, DrawnFigure, Series, figure, finished
 
 _HEIGHT = 3.3
 _TICKS = 1000
-"""From so much on, numbers are shortened: 12k, 3.4M."""
+"""From this value on, numbers are shortened: 12k, 3.4M."""
 _DECADES = 200.0
-"""A budget axis that spans less has more ticks than one per power of ten."""
+"""A budget axis with a smaller range has more ticks than one per power of ten."""
 
 
-def draw_samples(curves: Sequence[Curve], joint: JointFit | None, folder: Path) -> Drawn:
-    """The loss by the samples seen, one line per size, and what the joint law says of each."""
+def draw_samples(curves: Sequence[Curve], joint: JointFit | None, folder: Path) -> DrawnFigure:
+    """Draw the loss by samples seen, one line per size, and the joint law for each size."""
     with figure(WIDTH, _HEIGHT) as drawn:
         axes = drawn.subplots()
         _draw_curves(axes, curves, lambda point: point.samples)
@@ -33,15 +33,15 @@ def draw_samples(curves: Sequence[Curve], joint: JointFit | None, folder: Path) 
         return finished(
             drawn,
             "scaling-samples",
-            alt=f"Validation loss by samples seen: {_told(curves)}.",
+            alt=f"Validation loss by samples seen: {_curves_text(curves)}.",
             folder=folder,
             title="Loss against samples",
             before_png=lambda: _legend(drawn, curves, lines),
         )
 
 
-def draw_compute(curves: Sequence[Curve], fit: Fit | None, folder: Path) -> Drawn:
-    """The loss by training compute, one line per size; the best size for each budget, and the law where it holds."""
+def draw_compute(curves: Sequence[Curve], fit: Fit | None, folder: Path) -> DrawnFigure:
+    """Draw the loss by training compute, one line per size, the best size per budget, and the fitted law."""
     with figure(WIDTH, _HEIGHT) as drawn:
         axes = drawn.subplots()
         best = best_sizes(curves)
@@ -63,7 +63,9 @@ def draw_compute(curves: Sequence[Curve], fit: Fit | None, folder: Path) -> Draw
         return finished(
             drawn,
             "scaling-compute",
-            alt=f"Validation loss by training compute: {_told(curves)}. Best size by budget: {_told_best(best)}.",
+            alt=(
+                f"Validation loss by training compute: {_curves_text(curves)}. Best size by budget: {_best_text(best)}."
+            ),
             folder=folder,
             title="Loss against compute",
             before_png=lambda: _legend(drawn, curves, lines),
@@ -71,12 +73,12 @@ def draw_compute(curves: Sequence[Curve], fit: Fit | None, folder: Path) -> Draw
 
 
 def series_of(curves: Sequence[Curve]) -> tuple[Series, ...]:
-    """How each size looks, in both figures."""
+    """Return the look of each size in both figures."""
     return tuple(Series(curve.name, number) for number, curve in enumerate(curves))
 
 
 def shortened_number(value: float) -> str:
-    """A number with a suffix instead of zeros: 12k, 3.4M, 5B."""
+    """Format a number with a suffix instead of zeros: 12k, 3.4M, 5B."""
     for suffix in ("", "k", "M", "B"):
         if value < _TICKS:
             return f"{value:.3g}{suffix}"
@@ -94,7 +96,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], budget: Callable[[Point], 
 
 
 def _draw_joint(axes: Axes, curves: Sequence[Curve], joint: JointFit) -> list[Line2D]:
-    """The joint law's line for each size, over the samples that it was trained on."""
+    """Draw the joint law for each size, over the samples that it was trained on."""
     lines: list[Line2D] = []
     for curve in curves:
         if len(curve.points) > 1:
@@ -107,7 +109,7 @@ def _draw_joint(axes: Axes, curves: Sequence[Curve], joint: JointFit) -> list[Li
 
 
 def _draw_best(axes: Axes, curves: Sequence[Curve], best: Sequence[Best]) -> None:
-    """A broad band below the lowest curve of each budget, in that curve's colour."""
+    """Draw a broad band below the lowest curve of each budget, in that curve's colour."""
     by_name = {curve.name: (series, curve) for series, curve in zip(series_of(curves), curves, strict=True)}
     for part in best:
         series, curve = by_name[part.curve]
@@ -117,14 +119,14 @@ def _draw_best(axes: Axes, curves: Sequence[Curve], best: Sequence[Best]) -> Non
         axes.plot(places, losses, color=series.colour, linewidth=7, alpha=0.25, solid_capstyle="butt")
 
 
-def _finish_axes(axes: Axes, label: str, told: Callable[[float], str]) -> None:
+def _finish_axes(axes: Axes, label: str, format_value: Callable[[float], str]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(label)
     axes.set_ylabel("validation loss")
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < _DECADES * low else (1.0,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_value(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(ScalarFormatter())
@@ -133,7 +135,7 @@ def _finish_axes(axes: Axes, label: str, told: Callable[[float], str]) -> None:
 
 
 def _legend(drawn: Figure, curves: Sequence[Curve], more: Sequence[Line2D]) -> None:
-    """What the PNG needs to be read alone; the page has it as text."""
+    """Draw the legend, so that the PNG can be read alone; the page has it as text."""
     lines = [
         Line2D([], [], color=series.colour, dashes=series.dashes or (None, None), marker="o", label=series.label)
         for series in series_of(curves)
@@ -150,8 +152,8 @@ def _legend(drawn: Figure, curves: Sequence[Curve], more: Sequence[Line2D]) -> N
     drawn.legend(handles=lines, loc="outside lower left", ncols=3, fontsize=9, handlelength=3.2)
 
 
-def _told(curves: Sequence[Curve]) -> str:
-    """The ends of each curve."""
+def _curves_text(curves: Sequence[Curve]) -> str:
+    """Describe the ends of each curve."""
     return "; ".join(
         f"{curve.name} from {curve.points[0].loss:.4g} to {curve.points[-1].loss:.4g}"
         for curve in curves
@@ -159,5 +161,5 @@ def _told(curves: Sequence[Curve]) -> str:
     )
 
 
-def _told_best(best: Sequence[Best]) -> str:
+def _best_text(best: Sequence[Best]) -> str:
     return ", ".join(f"{part.curve} from {part.low:.2g} FLOP" for part in best) or "none"

@@ -1,4 +1,4 @@
-"""What a study of scaling found, in tables on the terminal."""
+"""The results of a scaling study, as tables on the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from aimcore.report.scaling import Curve, Scaled, best_sizes, marks_of, scaled
+from aimcore.report.scaling import Curve, ScalingResults, best_sizes, marks_of, scaled
 from aimcore.report.scaling_fit import Fit, fit
 from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import shortened_number
@@ -16,7 +16,7 @@ from aimcore.running.summary import Summary
 
 
 def print_scaling(summary: Summary, console: Console) -> None:
-    """Print the points and the fit; nothing for a study of anything else."""
+    """Print the points and the fit; nothing for any other study."""
     found = scaled(summary)
     if found is None:
         return
@@ -25,8 +25,8 @@ def print_scaling(summary: Summary, console: Console) -> None:
         console.print(f"* {line}", highlight=False, markup=False)
 
 
-def points_table(found: Scaled) -> Table:
-    """One row per trained model, those on the lower envelope and those that the law is fitted to marked."""
+def points_table(found: ScalingResults) -> Table:
+    """Return a table with a row per trained model; it marks those on the lower envelope and those of the fit."""
     title = f"Scaling: validation loss ({found.loss})"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("size", overflow="fold")
@@ -49,19 +49,19 @@ def _numbers(curve: Curve, experiment: str) -> tuple[str, str, str, str]:
     )  # fmt: skip
 
 
-def law_lines(found: Scaled, law: Fit | str, joint: JointFit | str) -> Iterator[str]:
-    """In words, all that was computed of a study."""
+def law_lines(found: ScalingResults, law: Fit | str, joint: JointFit | str) -> Iterator[str]:
+    """Yield everything that was computed of a study, as sentences."""
     yield from best_lines(found)
     yield from fit_lines(law)
     yield from joint_lines(joint)
 
 
-def best_lines(found: Scaled) -> Iterator[str]:
-    """In words, which size is best for which budget."""
+def best_lines(found: ScalingResults) -> Iterator[str]:
+    """Describe which size is best for which budget."""
     best = best_sizes(found.curves)
     if best:
-        told = ", ".join(f"{part.curve} from {part.low:.2g}" for part in best)
-        yield f"Best by budget in FLOP, among the sizes trained there (at least two): {told}."
+        text = ", ".join(f"{part.curve} from {part.low:.2g}" for part in best)
+        yield f"Best by budget in FLOP, among the sizes trained there (at least two): {text}."
 
 
 def fit_lines(found: Fit | str) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:.3g} to {ends[1]:.3g}"
 
 
-def missing_lines(found: Scaled) -> Iterator[str]:
-    """In words, what is not there."""
+def missing_lines(found: ScalingResults) -> Iterator[str]:
+    """Describe what is missing."""
     for name, reason in found.missing:
-        yield f"{name} is no point: {reason}."
+        yield f"{name} is not a point: {reason}."

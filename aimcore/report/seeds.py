@@ -1,4 +1,4 @@
-"""What runs have in common that differ in their seed alone: the mean of each score, and its range."""
+"""Runs that differ only in their seed: the mean of each score, and its range."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ class SeedScore:
     """One score of several seeds, as fractions."""
 
     name: str
-    """Of a probe, or of an evaluation's score."""
+    """The name of a probe, or of an evaluation's score."""
     values: tuple[float, ...]
     chance: float | None = None
-    """What guessing would give; the mean, should the seeds differ in it."""
+    """The score of guessing; the mean if it differs between seeds."""
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """One value per seed."""
         return fmean(self.values)
 
     @property
     def times_chance(self) -> float | None:
-        """How many times chance the mean is; None where chance is unknown, or cannot be missed or met."""
+        """The mean divided by chance; None if chance is unknown, 0 or 1."""
         return None if self.chance is None or not 0 < self.chance < 1 else self.mean / self.chance
 
 
 @attrs.frozen
 class SeedGroup:
-    """Runs whose recipes differ in name and seed alone."""
+    """Runs whose recipes differ only in name and seed."""
 
     name: str
-    """What their names have in common, with a star for the rest."""
+    """The common part of their names, with a star for the rest."""
     experiments: tuple[str, ...]
     scores: tuple[SeedScore, ...]
-    """Those that two runs or more have."""
+    """Scores that at least two runs have."""
 
 
 def seed_groups(summary: Summary, out: Path) -> tuple[SeedGroup, ...]:
-    """The groups of two or more finished runs in ``out``, in the summary's order.
+    """Return the groups of at least two finished runs in ``out``, in the summary's order.
 
     The recipes decide, not the names; a run whose recipe cannot be read is in no group.
     """
@@ -74,7 +74,7 @@ def _group(entries: Sequence[ExperimentSummary]) -> SeedGroup:
 
 
 def _scores(entry: ExperimentSummary) -> dict[str, tuple[float, float | None]]:
-    """Each score with its chance; a probe's is not recorded."""
+    """Return each score with its chance; that of a probe is not recorded."""
     probes = {name: (probe.top1, None) for name, probe in (entry.probes or {}).items()}
     return {**probes, **{name: (score.value, score.chance) for name, score in (entry.evaluations or {}).items()}}
 
@@ -86,6 +86,6 @@ def _name(names: Sequence[str]) -> str:
 
 
 def _beginning(names: Sequence[str]) -> str:
-    """What all names begin with."""
+    """Return the common prefix of all names."""
     places = takewhile(lambda characters: len(set(characters)) == 1, zip(*names, strict=False))
     return "".join(characters[0] for characters in places)

@@ -1,4 +1,4 @@
-"""How figures look: one palette with two schemes, and matplotlib figures as SVG that follows the page's scheme.
+"""The style of figures: one palette with two schemes, and matplotlib figures as SVG that follows the page's scheme.
 
 Figures are drawn in the light scheme's colours, which is what the PNGs show; in the SVG each of them becomes a CSS
 variable, which the page sets for both schemes.
@@ -41,8 +41,8 @@ LIGHT: Mapping[str, str] = MappingProxyType(
         "series-7": "#3a4135",
     }
 )
-"""Text, lines and series on white. The series were searched for: each stands out from the page by 3 : 1 or more, and no
-two are alike to readers with any kind of colour blindness (tests/core/report/test_style.py)."""
+"""Text, lines and series on white. Each series has a contrast of at least 3 : 1 to the page, and readers with any kind
+of colour blindness can distinguish all of them (tests/core/report/test_style.py)."""
 
 DARK: Mapping[str, str] = MappingProxyType(
     {
@@ -64,10 +64,10 @@ DARK: Mapping[str, str] = MappingProxyType(
 )
 NUM_COLOURS = 8
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
-"""Dashes tell series apart without colour: lengths on and off, in line widths."""
+"""Dashes distinguish series without colour: lengths on and off, in line widths."""
 
 WIDTH = 5.0
-"""Inches: 360 units in the SVG, so that text of 11 units is read on a phone without zooming."""
+"""Width in inches: 360 units in the SVG, so that text of 11 units can be read on a phone without zooming."""
 _RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "aimcore",
@@ -98,19 +98,19 @@ _IDENTIFIER = re.compile(r'( id="|url\(#|href="#)')
 
 @attrs.frozen
 class Series:
-    """How one experiment looks in every figure."""
+    """The look of one experiment in every figure."""
 
     name: str
     number: int
 
     @property
     def variable(self) -> str:
-        """Its colour's CSS variable."""
+        """The CSS variable of its colour."""
         return f"series-{self.number % NUM_COLOURS}"
 
     @property
     def colour(self) -> str:
-        """Its colour in the light scheme."""
+        """The colour in the light scheme."""
         return LIGHT[self.variable]
 
     @property
@@ -120,16 +120,16 @@ class Series:
 
     @property
     def label(self) -> str:
-        """Its name as figures show it: in one line, shortened in the middle."""
+        """The name in figures: on one line, shortened in the middle."""
         return shortened(self.name)
 
 
 @attrs.frozen
-class Drawn:
-    """A figure in the page, and the PNG beside it."""
+class DrawnFigure:
+    """A figure of the page, and its PNG."""
 
     name: str
-    """Of the PNG, without its ending."""
+    """File name of the PNG, without its suffix."""
     svg: str
     alt: str
     title: str = ""
@@ -137,15 +137,15 @@ class Drawn:
 
 @contextmanager
 def figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches in the house style, laid out when it is saved."""
+    """Create a figure of this size in inches in the style of the report, laid out when it is saved."""
     with mpl.rc_context(_RC):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
 def finished(
     drawn: Figure, name: str, *, alt: str, folder: Path, title: str = "", before_png: Callable[[], None] | None = None
-) -> Drawn:
-    """Write the figure's PNG to ``folder``, and give the figure for the page. Call it inside :func:`figure`.
+) -> DrawnFigure:
+    """Write the figure's PNG to ``folder``, and return the figure for the page. Call it inside :func:`figure`.
 
     Args:
         drawn: the figure.
@@ -164,11 +164,11 @@ def finished(
         before_png()
     with replacing(folder / f"{name}.png") as partial:
         drawn.savefig(partial, format="png", dpi=200, facecolor=LIGHT["page"])
-    return Drawn(name, svg, alt, title)
+    return DrawnFigure(name, svg, alt, title)
 
 
 def legend_below(drawn: Figure, series: Sequence[Series]) -> None:
-    """Name the series below a figure, which grows by what that takes."""
+    """Draw the names of the series below a figure, which grows by their height."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=one.colour, dashes=one.dashes or (None, None), label=one.label) for one in series]
@@ -179,7 +179,7 @@ def legend_below(drawn: Figure, series: Sequence[Series]) -> None:
 
 
 def themed(svg: str, name: str, alt: str) -> str:
-    """Matplotlib's SVG for an HTML page: as wide as its place, in CSS variables, with identifiers of its own."""
+    """Convert matplotlib's SVG for a page: as wide as its container, with CSS variables and unique identifiers."""
     names = {colour: variable for variable, colour in LIGHT.items()}
 
     def variable(match: re.Match[str]) -> str:
@@ -195,14 +195,14 @@ def themed(svg: str, name: str, alt: str) -> str:
 
 
 def shortened(name: str, length: int = 32) -> str:
-    """``name`` without what cannot be printed, at most ``length`` characters, cut in the middle."""
+    """Return ``name`` without unprintable characters, with at most ``length`` characters, cut in the middle."""
     plain = "".join(" " if unicodedata.category(char).startswith("C") else char for char in name)
     half = (length - 1) // 2
     return plain if len(plain) <= length else f"{plain[:half]}…{plain[-half:]}"
 
 
 def slugs(names: Sequence[str]) -> Mapping[str, str]:
-    """A file name for each of ``names``, without an ending: safe anywhere, no two alike."""
+    """Return a file name for each of ``names``, without a suffix: valid everywhere, and all different."""
     made: dict[str, str] = {}
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:60] or "unnamed"

@@ -1,4 +1,4 @@
-"""Tables on the terminal: what a study found beside what the paper reports. Readable without colour, at 80 columns."""
+"""Tables on the terminal: measured values next to those of the paper. Readable without colour, at 80 columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from aimcore.report.caveats import remarks
+from aimcore.report.caveats import caveats
 from aimcore.report.scaling_table import print_scaling
 from aimcore.report.seeds import SeedGroup, SeedScore, seed_groups
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
@@ -20,13 +20,13 @@ _WIDTH = 80
 _SEPARATOR = 3
 """Columns between two cells."""
 _NUMBERS = 37
-"""Columns that evaluations take beside names; so many are left to the names of runs and scores."""
+"""Width of the columns of evaluations apart from names; the rest is for the names of runs and scores."""
 _SEEDS_NUMBERS = 42
-"""The same beside the names of runs that differ in their seed."""
+"""The same width for tables of runs that differ in their seed."""
 
 
 def print_summary(summary: Summary, console: Console, out: Path | None = None) -> None:
-    """Print losses, scores of probes and evaluations, and in words what the scores must not hide.
+    """Print losses, scores of probes and evaluations, and their caveats.
 
     Args:
         summary: of the study.
@@ -45,14 +45,14 @@ def print_summary(summary: Summary, console: Console, out: Path | None = None) -
     for table in tables:
         if table.row_count:
             console.print(table)
-    for remark in remarks(summary):
-        console.print(f"* {remark}", highlight=False, markup=False)
+    for caveat in caveats(summary):
+        console.print(f"* {caveat}", highlight=False, markup=False)
     if summary.scaling is not None:
         print_scaling(summary, console)
 
 
 def losses_table(summary: Summary) -> Table:
-    """One row per loss: training and validation loss, and the prefix length that validation used."""
+    """Return a table with a row per loss: training and validation loss, and the prefix length of the validation."""
     table = _table("Losses (training: mean of the last 100 steps)")
     table.add_column("experiment", overflow="fold")
     table.add_column("loss", overflow="fold")
@@ -70,7 +70,7 @@ def losses_table(summary: Summary) -> Table:
 
 
 def probes_table(summary: Summary) -> Table:
-    """One row per probe: its score, the same probe on the untrained trunk and on raw pixels, and the paper's score."""
+    """Return a table with a row per probe: its score, those of the untrained trunk and raw pixels, the paper's."""
     table = _table("Top-1 accuracy on the frozen trunk, % (± half the 95 % interval)")
     table.add_column("experiment", overflow="fold")
     table.add_column("probe", overflow="fold")
@@ -89,7 +89,7 @@ def probes_table(summary: Summary) -> Table:
 
 
 def evaluations_table(summary: Summary, width: int = _WIDTH) -> Table:
-    """One row per score of an evaluation, with chance and the paper's; long names are broken where words end."""
+    """Return a table with a row per score of an evaluation, with chance and the paper's score."""
     table = _table("What the objective can do, % (± half the 95 % interval)")
     table.add_column("experiment", overflow="fold")
     table.add_column("score", overflow="fold")
@@ -104,7 +104,7 @@ def evaluations_table(summary: Summary, width: int = _WIDTH) -> Table:
 
 
 def not_run_tables(summary: Summary, width: int = _WIDTH) -> Iterator[Table]:
-    """What the paper has scores of and nothing here measures: a row per experiment, as many tables as columns need."""
+    """Yield tables of the paper's scores that nothing here measures: a row per experiment."""
     entries = [experiment for experiment in summary.experiments if experiment.not_run]
     left = list(dict.fromkeys(name for experiment in entries for name in experiment.not_run))
     title: str | None = "Not run: the paper's scores, %"
@@ -124,7 +124,7 @@ def not_run_tables(summary: Summary, width: int = _WIDTH) -> Iterator[Table]:
 
 
 def seeds_table(groups: Sequence[SeedGroup], width: int = _WIDTH) -> Table:
-    """One row per score of runs that differ in their seed alone."""
+    """Return a table with a row per score of runs that differ only in their seed."""
     table = _table("Mean and range over n seeds, %")
     table.add_column("experiments", overflow="fold")
     table.add_column("score", overflow="fold")
@@ -138,13 +138,13 @@ def seeds_table(groups: Sequence[SeedGroup], width: int = _WIDTH) -> Table:
 
 
 def _fitting(names: Sequence[tuple[str, str]], room: int) -> Iterator[tuple[str, str]]:
-    """Names of runs and of their scores for two columns that have ``room`` together; runs get up to a half."""
+    """Fit names of runs and scores into two columns with a total width of ``room``; runs get up to half of it."""
     run = min(max((len(one) for one, _ in names), default=0), room // 2)
     return ((broken(one, run), broken(other, room - run)) for one, other in names)
 
 
 def broken(name: str, width: int) -> str:
-    """``name`` in lines of at most ``width`` characters that end with ``/``, ``_``, ``-`` or a space where they can."""
+    """Break ``name`` into lines of at most ``width`` characters, after ``/``, ``_``, ``-`` or a space if possible."""
     lines = [""]
     for part in re.findall(r"[^/_\- ]*[/_\- ]|[^/_\- ]+", name):
         if lines[-1] and len(lines[-1]) + len(part) > width:

@@ -10,7 +10,7 @@ from aimcore_decoders.separate import SeparateDecoder
 
 @hookimpl
 def decoders() -> Sequence[type[Decoder]]:
-    """AIMv2's joint and separate decoders, and CapPa's."""
+    """Supply AIMv2's joint and separate decoders, and CapPa's cross-attention decoder."""
     return [JointDecoder, SeparateDecoder, CrossAttentionDecoder]
 
 

@@ -1,4 +1,4 @@
-"""A text decoder that looks at the image through cross-attention, as CapPa's."""
+"""A text decoder that reads the image through cross-attention, as in CapPa."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from aimcore_decoders.text_inputs import TextInputs
 
 @component("cross_attention", paper="arXiv:2306.07915; arXiv:2411.14402, Table 9b")
 class CrossAttentionDecoder(Decoder):
-    """Self-attention over the caption, cross-attention to the image, feed-forward; text only.
+    """Self-attention over the caption, cross-attention to the image, and a feed-forward network; for text only.
 
     Blocks have SwiGLU and RMSNorm without biases, because arXiv:2411.14402 compares objectives on one architecture;
-    weights begin as those of the joint decoder for the same reason.
-    Attention over the caption is causal but within the prefix of ``text.prefix_length_B``; CapPa's parallel prediction
-    makes the whole context that prefix and masks every input.
+    initialization is that of the joint decoder for the same reason.
+    Attention over the caption is causal with the prefix of ``text.prefix_length_B``. CapPa's parallel prediction
+    sets this prefix to the whole context and masks every input.
     """
 
     width: int = 1024
@@ -34,27 +34,27 @@ class CrossAttentionDecoder(Decoder):
 
     @property
     def predicts_patches(self) -> bool:
-        """Text only."""
+        """Return False: it predicts text only."""
         return False
 
     def problems(self) -> Iterable[Problem]:
-        """Sizes must be positive, and heads divide the width."""
+        """Yield sizes that are not positive, and a width that the heads do not divide."""
         return size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
 
     def build(
         self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
     ) -> CrossAttentionDecoderModule:
-        """The module; it predicts no patches."""
+        """Build the module, which predicts no patches."""
         return CrossAttentionDecoderModule(self, in_width, vocabulary_size, context_length)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """A tiny one."""
+        """A tiny instance."""
         return (cls(width=16, depth=2, num_heads=2),)
 
 
 class CrossAttention(nn.Module):
-    """Queries from text, keys and values from image tokens."""
+    """Attention with queries from text, and keys and values from image tokens."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, text_BTD: Tensor, image: KeyValue, mask: Mask) -> Tensor:
-        """``[B, T, D]``; ``image`` is what :meth:`look` gave, and the mask has a column per image token."""
+        """``[B, T, D]``; ``image`` is the result of :meth:`look`, and the mask has a column per image token."""
         query = self._heads(self.query(text_BTD))
         mixed: Tensor = self.out(attend(query, *image, mask).transpose(1, 2).flatten(2))
         return mixed
 
     def look(self, image_BND: Tensor) -> KeyValue:
-        """Keys and values of an image, which all tokens of its captions look at."""
+        """Return the keys and values of an image, which are shared by all tokens of its captions."""
         return KeyValue(self._heads(self.key(image_BND)), self._heads(self.value(image_BND)))
 
     def _heads(self, tokens_BND: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class CrossAttention(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """Self-attention, cross-attention and feed-forward, pre-norm, each added to its input."""
+    """Self-attention, cross-attention and a feed-forward network, pre-norm, each added to its input."""
 
     def __init__(self, width: int, num_heads: int, eps: float) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class CrossAttentionBlock(nn.Module):
     def forward(
         self, text_BMD: Tensor, mask: Mask, image: KeyValue, image_mask: Mask, past: KeyValue | None = None
     ) -> tuple[Tensor, KeyValue]:
-        """M text tokens behind those of ``past``, looking at ``image``; also returns all keys and values of text."""
+        """Read M text tokens after those of ``past``; return their outputs, and the keys and values of all text."""
         mixed_BMD, kept = self.attention.extend(self.norm_1(text_BMD), mask, past)
         text_BMD = text_BMD + mixed_BMD
         text_BMD = text_BMD + self.cross(self.norm_cross(text_BMD), image, image_mask)
@@ -102,7 +102,7 @@ class CrossAttentionBlock(nn.Module):
 
 
 class CrossAttentionDecoderModule(DecoderModule):
-    """The module of :class:`CrossAttentionDecoder`."""
+    """One causal transformer over the caption, with cross-attention to the image in every block."""
 
     def __init__(self, config: CrossAttentionDecoder, in_width: int, vocabulary_size: int, context_length: int) -> None:
         super().__init__()
@@ -124,10 +124,10 @@ class CrossAttentionDecoderModule(DecoderModule):
         image_where_M: Tensor | None,
         text_where_M: Tensor | None,
     ) -> Decoded:
-        """Token logits where asked for.
+        """Return token logits at the requested positions.
 
         Raises:
-            ValueError: patches are asked for, or there is no text.
+            ValueError: patches are requested, or there is no text.
         """
         if image_where_M is not None or text is None or text_where_M is None:
             raise ValueError("a cross-attention decoder predicts text only: use a joint or separate one for patches")
@@ -152,7 +152,7 @@ class CrossAttentionDecoderModule(DecoderModule):
         return self._next(self.text_inputs.next(ids_B.unsqueeze(1), state.num_tokens), state)
 
     def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
-        """Read M more tokens at once: each sees the text read before, itself, and those in front of it."""
+        """Read M more tokens at once: each sees the text read before, itself, and those before it."""
         length = state.num_tokens + ids_BM.shape[1]
         allowed = torch.ones(length, length, dtype=torch.bool, device=state.seen_BL.device).tril()
         mask = Mask(allowed[None, None, state.num_tokens :])
@@ -165,7 +165,7 @@ class CrossAttentionDecoderModule(DecoderModule):
 
     def _read(self, tokens_BMD: Tensor, mask: Mask, state: DecoderState) -> tuple[Tensor, tuple[KeyValue, ...]]:
         kept: list[KeyValue] = []
-        # Under autocast the image was projected to a lower precision, and text goes on in it, as in training.
+        # Under autocast the image is projected to a lower precision. Text uses the same precision, as in training.
         tokens_BMD = tokens_BMD.to(state.looked_at[0].key_BHNE.dtype)
         for index, block in enumerate(self.blocks):
             before = state.past[index] if state.past else None

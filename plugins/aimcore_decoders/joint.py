@@ -1,4 +1,4 @@
-"""AIMv2's joint multimodal decoder: image, then caption, in one causal sequence."""
+"""AIMv2's joint multimodal decoder: the image and then the caption, in one causal sequence."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from aimcore_decoders.text_inputs import TextInputs
 
 @component("joint", paper="arXiv:2411.14402, Figure 1, section 2.2 and Tables 1, 9d-f")
 class JointDecoder(Decoder):
-    """One causal transformer over image features and caption, with a linear head for each.
+    """One causal transformer over image features and caption, with a linear head for each modality.
 
-    Image features, after the encoder's final norm, pass a linear layer (with bias) to the decoder's width and get no
-    positions there. SwiGLU, RMSNorm, no biases in the blocks. The defaults are Table 1's. Weights begin as in the
-    authors' training code: the two heads shrink with width and depth (``init_output``), blocks are
-    Xavier-uniform, and the linear layer begins as torch begins one, bias included.
+    Image features, after the encoder's final norm, pass through a linear layer (with bias) to the decoder's width, and
+    no positions are added to them. SwiGLU, RMSNorm, no biases in the blocks. The defaults are Table 1's. Initialization
+    is that of the authors' training code: the two heads shrink with width and depth (``init_output``), blocks are
+    Xavier-uniform, and the linear layer keeps torch's default, bias included.
     """
 
     width: int = 1024
@@ -33,21 +33,21 @@ class JointDecoder(Decoder):
     norm_eps: float = 1e-5
 
     def problems(self) -> Iterable[Problem]:
-        """Sizes must be positive, and heads divide the width."""
+        """Yield sizes that are not positive, and a width that the heads do not divide."""
         return size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
 
     def build(self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int) -> JointDecoderModule:
-        """The module."""
+        """Build the module."""
         return JointDecoderModule(self, in_width, num_outputs, vocabulary_size, context_length)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """A tiny one."""
+        """A tiny instance."""
         return (cls(width=16, depth=2, num_heads=2),)
 
 
 class JointDecoderModule(DecoderModule):
-    """The module of :class:`JointDecoder`."""
+    """A causal transformer over ``[image tokens, begin vector, text tokens]``."""
 
     def __init__(
         self, config: JointDecoder, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
@@ -82,9 +82,9 @@ class JointDecoderModule(DecoderModule):
         image_where_M: Tensor | None,
         text_where_M: Tensor | None,
     ) -> Decoded:
-        """Patch predictions and token logits, each only where asked for.
+        """Return patch predictions and token logits, each only at the requested positions.
 
-        The image comes first, so nothing of it sees text; captions are padded behind, so no token sees padding.
+        The image comes first, so no image token sees text. Captions are padded at the end, so no token sees padding.
         """
         tokens_BLD = self.project(features.tokens_BND)
         num_steps = tokens_BLD.shape[1]
@@ -120,7 +120,7 @@ class JointDecoderModule(DecoderModule):
         return self._logits(tokens_B1D[:, -1]), DecoderState(past, seen_BL, state.num_tokens + 1)
 
     def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
-        """Read M more tokens at once: each sees what was read before, itself, and those in front of it."""
+        """Read M more tokens at once: each sees what was read before, itself, and those before it."""
         tokens_BMD = self._text_inputs.next(ids_BM, state.num_tokens)
         batch, number = ids_BM.shape
         new_MM = torch.ones(number, number, dtype=torch.bool, device=state.seen_BL.device).tril()
@@ -134,7 +134,7 @@ class JointDecoderModule(DecoderModule):
 
     def _read(self, tokens_BMD: Tensor, mask: Mask, past: tuple[KeyValue, ...]) -> tuple[Tensor, tuple[KeyValue, ...]]:
         kept: list[KeyValue] = []
-        # Under autocast the image was projected to a lower precision, and text goes on in it, as in training.
+        # Under autocast the image is projected to a lower precision. Text uses the same precision, as in training.
         tokens_BMD = tokens_BMD.to(past[0].key_BHNE.dtype) if past else tokens_BMD
         for index, block in enumerate(self.blocks):
             assert isinstance(block, TransformerBlock)
@@ -155,7 +155,7 @@ class JointDecoderModule(DecoderModule):
 
 
 def size_problems(width: int, depth: int, num_heads: int, norm_eps: float) -> Iterable[Problem]:
-    """What is wrong with a decoder's size, or the constant of its norms."""
+    """Yield problems with a decoder's size, or with the epsilon of its norms."""
     yield from at_least("width", width, 1, limits.WIDTH)
     yield from at_least("depth", depth, 1, limits.DEPTH)
     yield from at_least("num_heads", num_heads, 1, limits.HEADS)
@@ -165,7 +165,7 @@ def size_problems(width: int, depth: int, num_heads: int, norm_eps: float) -> It
 
 
 def _causal(attention: Attention, length: int) -> Attention:
-    """Plain causal attention over image and text; padding of the image is seen by nobody."""
+    """Return plain causal attention over image and text; no token sees padding of the image."""
     if attention.valid_BN is None:
         return Attention(causal=True)
     batch, num_steps = attention.valid_BN.shape

@@ -14,10 +14,10 @@ from aimcore_decoders.joint import JointDecoder, size_problems
 
 @component("separate", paper="arXiv:2411.14402, Table 9d")
 class SeparateDecoder(Decoder):
-    """A decoder of patches that reads image features alone, and one of text that reads image features and caption.
+    """A decoder of patches that reads only image features, and a decoder of text that reads image features and caption.
 
-    The paper says "two dedicated decoders" and no more; here each is a joint decoder of the given size that is asked
-    for one modality.
+    The paper says no more than "two dedicated decoders". Here each one is a joint decoder of the given size that
+    predicts one modality.
     """
 
     width: int = 1024
@@ -26,23 +26,23 @@ class SeparateDecoder(Decoder):
     norm_eps: float = 1e-5
 
     def problems(self) -> Iterable[Problem]:
-        """Sizes must be positive, and heads divide the width."""
+        """Yield sizes that are not positive, and a width that the heads do not divide."""
         return size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
 
     def build(
         self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
     ) -> SeparateDecoderModule:
-        """The module."""
+        """Build the module."""
         return SeparateDecoderModule(self, in_width, num_outputs, vocabulary_size, context_length)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """A tiny one."""
+        """A tiny instance."""
         return (cls(width=16, depth=2, num_heads=2),)
 
 
 class SeparateDecoderModule(DecoderModule):
-    """The module of :class:`SeparateDecoder`."""
+    """Two joint decoders; each predicts one modality."""
 
     def __init__(
         self, config: SeparateDecoder, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
@@ -60,7 +60,7 @@ class SeparateDecoderModule(DecoderModule):
         image_where_M: Tensor | None,
         text_where_M: Tensor | None,
     ) -> Decoded:
-        """Patch predictions and token logits, each from its own decoder."""
+        """Return patch predictions and token logits, each from its own decoder."""
         patches_MK = logits_MV = None
         if image_where_M is not None and self.image is not None:
             patches_MK = self.image(features, attention, None, image_where_M, None).patches_MK
@@ -69,13 +69,13 @@ class SeparateDecoderModule(DecoderModule):
         return Decoded(patches_MK, logits_MV)
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
-        """Generation is the text decoder's."""
+        """Generate with the text decoder."""
         return self.text.start(features, attention)
 
     def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Generation is the text decoder's."""
+        """Generate with the text decoder."""
         return self.text.step(ids_B, state)
 
     def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
-        """Generation is the text decoder's."""
+        """Generate with the text decoder."""
         return self.text.follow(ids_BM, state)

@@ -1,4 +1,4 @@
-"""Text as a decoder's input: embedded tokens behind a begin vector, with learned positions."""
+"""The text inputs of a decoder: a begin vector and embedded tokens, with learned positions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aimcore import Text
 
 
 class TextInputs(nn.Module):
-    """Inputs ``[B, T, D]`` whose t-th predicts token t: the begin vector, then all tokens but the last.
+    """Inputs ``[B, T, D]`` of which the t-th predicts token t: the begin vector, then all tokens except the last.
 
-    The begin vector is learned and stands in front of the caption: in the authors' training code only; the paper
+    The learned begin vector comes before the caption. It is in the authors' training code only; the paper
     (arXiv:2411.14402, section 2.1) concatenates features and caption. There are ``context_length + 1`` positions, drawn
     from N(0, 0.01), as in that code; the last one would belong to an input that predicts nothing.
     """
@@ -49,10 +49,10 @@ class TextInputs(nn.Module):
         return (self.begin + self.positions[0]).expand(batch, 1, -1)
 
     def next(self, ids_BM: Tensor, num_before: int) -> Tensor:
-        """``[B, M, D]``: the inputs made of M more tokens that ``num_before`` inputs stand before.
+        """``[B, M, D]``: the inputs made of M more tokens, which follow ``num_before`` inputs.
 
         Raises:
-            ValueError: the text grows longer than the context.
+            ValueError: the text becomes longer than the context.
         """
         last = num_before + ids_BM.shape[1]
         if last >= len(self.positions):

@@ -1,4 +1,4 @@
-"""Captions that are written, compared with those that are known.
+"""Generated captions, compared with reference captions.
 
 Shape suffixes: B batch, T text tokens; lower-case n is the number of images.
 """
@@ -30,55 +30,55 @@ from aimcore.evaluation import generate, learns_to_stop, share
 
 @component("captions")
 class Captions(Evaluation):
-    """The share of images whose greedy caption is a known one, letter by letter (``exact``).
+    """The share of images whose greedy caption equals a reference, letter by letter (``exact``).
 
-    Any wanted caption of an image will do, as the tokenizer gives it back: cleaned, in lower case, and cut.
+    Any reference of the image counts, as the tokenizer decodes it: cleaned, in lower case, and cut.
     """
 
     split: Split = "train"
     num_images: int = 64
-    """So many images, chosen by hash."""
+    """Largest number of images, which are chosen by hash."""
     kind: str | None = None
-    """The kind of captions compared with; by default all kinds that are trained on."""
+    """The kind of reference captions; by default all kinds that are trained on."""
     group_by: str | None = None
-    """A key of the samples' extras: one image is taken per value of it, such as per ``"concept"``."""
+    """A key of the samples' extras. One image per value is used, for example per ``"concept"``."""
 
     @property
     def title(self) -> str:
-        """Where the images are from."""
+        """The name of the data that it is measured on."""
         return f"{self.name}/{self.split}"
 
     def problems(self) -> Iterable[Problem]:
-        """There is something to caption."""
+        """Yield a number of images below 1."""
         return at_least("num_images", self.num_images, 1, limits.IMAGES)
 
     def problems_with(self, objective: Objective) -> Iterator[str]:
-        """It must write captions, and have learnt where they end."""
+        """Yield a problem if the objective writes no captions, or does not learn where they end."""
         if "caption" not in objective.can or objective.text is None:
             yield f"objective {objective.name!r} writes no captions"
             return
         try:
             stops = learns_to_stop(*objective.text)
         except AimcoreError:
-            return  # its vocabulary is not there, which is told where the tokenizer stands
+            return  # its vocabulary is missing, which is reported for the tokenizer
         if not stops:
             yield (
-                f"tokenizer {objective.text[0].name!r} does not supervise its end, so that captions never end and "
-                "equal none: set supervise_end"
+                f"tokenizer {objective.text[0].name!r} does not supervise the end token, so captions never end and "
+                "never equal a reference: set supervise_end"
             )
 
     def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
-        """There must be captions, and groups where they are asked for."""
+        """Yield a problem if captions, or the requested groups, are missing."""
         for text in data.lacks(data.source(self.split), kind=self.kind, group_by=self.group_by):
             yield f"captions need captioned images in data.{self.split} to be compared with: {text}"
 
     def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
-        """Which images, and how their captions are written."""
+        """Describe the images, and how their captions are written."""
         described = data.described(self.split, kind=self.kind, group_by=self.group_by)
         return {**described, "written": "greedily", "counted": "equal to one of the image's captions"}
 
     def scores(self, module: ObjectiveModule, data: EvaluationData) -> Mapping[str, Score]:
-        """The share of captions that are right."""
+        """Measure the share of captions that equal a reference."""
         assert data.tokenizer is not None
         tokenizer, context_length = data.tokenizer
         source = data.source(self.split)
@@ -100,7 +100,7 @@ class Captions(Evaluation):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Of what was trained on, and of what was not."""
+        """On training images and on validation images."""
         return cls(), cls(split="validation", num_images=3)
 
 

@@ -1,4 +1,4 @@
-"""Prompts for zero-shot classification, and which objectives can be prompted."""
+"""Prompts for zero-shot classification, and problems of objectives that cannot compare images with texts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PROMPTS = (
     "an icon of a {}",
     "a {} on a plain background",
 )
-"""Sentences in the manner of those that arXiv:2103.00020, section 3.1.4, averages over; the wording is our own."""
+"""Sentences like those that arXiv:2103.00020, section 3.1.4, averages over. The sentences themselves are our own."""
 
 
 def compared_by(objective: Objective) -> str:
-    """What says how well an image and a text go together, for the protocol card."""
+    """Describe the similarity of an image and a text, for the protocol card."""
     return "cosine of embeddings" if "embed" in objective.can else "log-likelihood of the text given the image"
 
 
 def cannot_compare(objective: Objective) -> Iterator[str]:
-    """Yield why images and texts cannot be compared by modules of ``objective``."""
+    """Yield why modules of ``objective`` cannot compare images and texts."""
     if not {"embed", "caption"} & objective.can:
-        yield f"objective {objective.name!r} neither embeds texts nor writes captions: it compares none with images"
+        yield f"objective {objective.name!r} neither embeds texts nor writes captions, so it cannot compare them"

@@ -1,6 +1,6 @@
-"""Retrieval: the caption of each image among those of others, and the image of each caption.
+"""Retrieval: find the caption of each image among those of all images, and the image of each caption.
 
-Shape suffixes: lower-case n is the number of images, and of their captions.
+Shape suffixes: lower-case n is the number of images, which equals that of captions.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from aimcore_evaluations.prompts import cannot_compare, compared_by
 
 @component("retrieval", paper="arXiv:2103.00020, section 3.1")
 class Retrieval(Evaluation):
-    """Recall at k: ``image_to_text@k`` and ``text_to_image@k``, each image with its first caption.
+    """Recall at k in both directions, ``image_to_text@k`` and ``text_to_image@k``; each image has its first caption.
 
-    Objectives that embed rank by cosine, those that write captions by log(caption | image). Several images may have the
-    same caption, or captions that are cut to the same: each of them is a hit. Chance is exact for that: a query with h
-    hits among n has one among the first k of a random order with probability 1 - C(n - h, k) / C(n, k).
+    Objectives that embed rank by cosine, objectives that write captions by log(caption | image). If several images have
+    the same caption, or captions that are equal after they were cut, each of them is a hit. Chance accounts for that: a
+    query with h hits among n has one among the first k of a random order with probability 1 - C(n - h, k) / C(n, k).
     """
 
     split: Split = "validation"
     max_images: int = 1000
-    """At most so many images, chosen by hash."""
+    """Largest number of images, which are chosen by hash."""
     kind: str | None = None
     """The kind of captions; by default the first kind that is trained on."""
     group_by: str | None = None
-    """A key of the samples' extras: one image is taken per value of it, such as per ``"concept"``."""
+    """A key of the samples' extras. One image per value is used, for example per ``"concept"``."""
     subtract_mean: bool = False
-    """Give ``image_to_text_centred@k`` too: each caption's mean log-likelihood over the images, an estimate of how
-    likely it is whatever an image shows, is subtracted first; else short and frequent captions suit every image. The
-    ranks of images for a caption stay as they are; of embeddings nothing more is given. An option of our own."""
+    """Whether to measure ``image_to_text_centred@k`` too: it first subtracts each caption's mean log-likelihood over
+    the images, an estimate of its likelihood for any image; otherwise short and frequent captions suit every image. The
+    ranks of images for a caption do not change. Has no effect for embeddings. This option is our own."""
     recall_at: tuple[int, ...] = (1, 5, 10)
 
     @property
     def title(self) -> str:
-        """Where it is measured, if not on validation images."""
+        """The data it is measured on, if these are not the validation images."""
         return self.name if self.split == "validation" else f"{self.name}/{self.split}"
 
     def problems(self) -> Iterable[Problem]:
-        """Something must be found among others."""
+        """Yield ranks out of bounds."""
         yield from at_least("max_images", self.max_images, 2, limits.IMAGES)
         if not self.recall_at or min(self.recall_at) < 1:
             yield Problem("recall_at", f"must be ranks of at least 1, got {self.recall_at}")
@@ -54,22 +54,22 @@ class Retrieval(Evaluation):
             yield Problem("recall_at", f"must be ranks of at most {limits.IMAGES}, got {self.recall_at}")
 
     def problems_with(self, objective: Objective) -> Iterable[str]:
-        """Images and texts must be comparable."""
+        """Yield a problem if the objective cannot compare images and texts."""
         return cannot_compare(objective)
 
     def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
-        """There must be captions, and groups where they are asked for."""
+        """Yield a problem if captions, or the requested groups, are missing."""
         for text in data.lacks(data.source(self.split), kind=self.kind, group_by=self.group_by):
             yield f"retrieval needs captioned images in data.{self.split}: {text}"
 
     def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
-        """Which images and captions, and how they are compared."""
+        """Describe the images and captions, and how they are compared."""
         described = data.described(self.split, kind=self.kind, group_by=self.group_by)
         candidates = "all of these images, and the first caption of each"
         return {**described, "candidates": candidates, "compared_by": compared_by(data.objective)}
 
     def scores(self, module: ObjectiveModule, data: EvaluationData) -> Mapping[str, Score]:
-        """Recall in both directions."""
+        """Measure recall in both directions."""
         source = data.source(self.split)
         chosen = data.captioned(source, self.max_images, kind=self.kind, group_by=self.group_by)
         texts = [one.captions[0] for one in chosen]
@@ -86,12 +86,12 @@ class Retrieval(Evaluation):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """As usual; with an image per group's own value, on what was trained on."""
+        """The defaults, and one image per group on training images."""
         return cls(), cls(split="train", max_images=5, subtract_mean=True, recall_at=(1, 2))
 
 
 def _same(data: EvaluationData, chosen: Sequence[Captioned]) -> Tensor:
-    """``[n, n]``: whether two captions are the same as the module reads them."""
+    """``[n, n]``: whether two captions are equal as the module reads them."""
     rows = [tuple(row) for row in data.encode([one.captions[0] for one in chosen]).ids_BT.tolist()]
     numbers = {row: number for number, row in enumerate(rows)}
     which_n = torch.tensor([numbers[row] for row in rows])

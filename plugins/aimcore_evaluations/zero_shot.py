@@ -1,4 +1,4 @@
-"""Zero-shot classification: the class whose name goes best with the image.
+"""Zero-shot classification: the class whose name fits the image best.
 
 Shape suffixes: C classes, P prompts per class, E embedding width; lower-case n is the number of images.
 """
@@ -27,25 +27,25 @@ _WHERE = "data.probe_test (or data.validation, where that is not given)"
 
 @component("zero_shot", paper="arXiv:2103.00020, section 3.1; arXiv:2411.14402, Table 5")
 class ZeroShot(Evaluation):
-    """Classes of the probes' test images told by their names alone: ``top1``, and ``top5`` of more than five classes.
+    """Classify the probes' test images by class names: ``top1``, and ``top5`` if there are more than five classes.
 
-    With an objective that embeds, a class is the normalised mean of its prompts' embeddings (as CLIP's). With one that
-    writes captions, it is the mean over prompts of the log-likelihood of the prompt given the image; names of several
-    lengths then favour the short ones, unless it is divided by the number of tokens (an option of this project's).
+    With an objective that embeds, a class is the normalised mean of its prompts' embeddings (as in CLIP). With one that
+    writes captions, its score is the mean over prompts of the log-likelihood of the prompt given the image. This
+    favours short names, unless it is divided by the number of tokens (an option of this project).
 
-    Classes whose prompts are the same ids count as one: two "crane" among ImageNet's names, or "Cardigan" and
-    "cardigan" where text is read in lower case. The protocol names them.
+    Classes whose prompts have equal ids count as one: two "crane" among ImageNet's names, or "Cardigan" and
+    "cardigan" if text is read in lower case. The protocol lists them.
     """
 
     templates: tuple[str, ...] = ("{}",)
-    """Prompts, with ``{}`` where the class's name stands; ``PROMPTS`` are some for photographs."""
+    """Prompts with ``{}`` for the class's name; ``PROMPTS`` has some for photographs."""
     per_token: bool = False
-    """Whether a prompt's log-likelihood is divided by its number of scored tokens; embeddings have no use for it."""
+    """Whether a prompt's log-likelihood is divided by its number of scored tokens. Has no effect for embeddings."""
     max_images: int | None = None
-    """At most so many images, chosen by hash; all by default."""
+    """Largest number of images, which are chosen by hash; None uses all."""
 
     def problems(self) -> Iterable[Problem]:
-        """Each template has a place for the name."""
+        """Yield templates without one place for the name."""
         wrong = [template for template in self.templates if template.count("{}") != 1]
         if wrong or not self.templates:
             yield Problem("templates", f"must be texts with one {{}} each, for the class's name, got {self.templates}")
@@ -53,11 +53,11 @@ class ZeroShot(Evaluation):
             yield from at_least("max_images", self.max_images, 1, limits.IMAGES)
 
     def problems_with(self, objective: Objective) -> Iterable[str]:
-        """Images and texts must be comparable."""
+        """Yield a problem if the objective cannot compare images and texts."""
         return cannot_compare(objective)
 
     def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
-        """There must be classes to choose from, with names that are words, and labels."""
+        """Yield a problem if labels or class names are missing, or if class names are no words."""
         names = data.labelled.class_names
         ids = [name for name in names if _WORDNET_ID.fullmatch(name)]
         if len(names) < 2:
@@ -76,7 +76,7 @@ class ZeroShot(Evaluation):
                 yield f"zero-shot classification needs names that differ, and the objective reads all of {_WHERE} alike"
 
     def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
-        """Which images and classes, and how they are compared."""
+        """Describe the images and classes, and how they are compared."""
         classes, names = self._classes(data), data.labelled.class_names
         alike = [[names[label] for label in labels] for labels in classes if len(labels) > 1]
         return {
@@ -87,10 +87,10 @@ class ZeroShot(Evaluation):
         } | ({"counted_as_one_class": alike} if alike else {})
 
     def scores(self, module: ObjectiveModule, data: EvaluationData) -> Mapping[str, Score]:
-        """The shares of images whose class is the best, or among the five best.
+        """Measure the share of images whose class is ranked first, or among the first five.
 
         Raises:
-            InvalidLabel: a label is beyond the names of classes.
+            InvalidLabel: a label has no class name.
         """
         classes = self._classes(data)
         class_of = {label: number for number, labels in enumerate(classes) for label in labels}
@@ -108,11 +108,11 @@ class ZeroShot(Evaluation):
         }
 
     def _prompts(self, names: Sequence[str]) -> list[str]:
-        """All prompts of the first name, then those of the next."""
+        """Return all prompts of the first name, then those of the next."""
         return [template.format(name) for name in names for template in self.templates]
 
     def _classes(self, data: EvaluationData) -> list[list[int]]:
-        """Labels by class: those whose prompts are the same ids share one."""
+        """Return labels by class: labels whose prompts have equal ids share a class."""
         names = data.labelled.class_names
         rows = data.encode(self._prompts(names)).ids_BT.reshape(len(names), -1).tolist()
         classes: dict[tuple[int, ...], list[int]] = {}
@@ -123,7 +123,7 @@ class ZeroShot(Evaluation):
     def _class_scores(
         self, module: ObjectiveModule, data: EvaluationData, names: Sequence[str], indices: list[int]
     ) -> tuple[Tensor, Tensor]:
-        """Places in the source ``[n]``, and scores ``[n, C]``."""
+        """Return indices in the source ``[n]``, and scores ``[n, C]``."""
         source, prompts = data.labelled, self._prompts(names)
         shape = len(names), len(self.templates)
         if "embed" in data.objective.can:
@@ -135,7 +135,7 @@ class ZeroShot(Evaluation):
         return numbers_n, likelihoods.reshape(-1, *shape).mean(2)
 
     def _labels(self, data: EvaluationData, most: int | None) -> dict[int, int]:
-        """The labels of at most ``most`` images that have one, by their places."""
+        """Return the labels of at most ``most`` labelled images by their indices in the source."""
         source = data.labelled
         labels: dict[int, int] = {}
         for index in shuffled(len(source)):
@@ -152,7 +152,7 @@ class ZeroShot(Evaluation):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """The plain name; many prompts."""
+        """The plain name, and many prompts."""
         return cls(), cls(templates=PROMPTS[:3], per_token=True, max_images=7)
 
 

@@ -10,7 +10,7 @@ from aimcore_heads.transformer import TransformerHead
 
 @hookimpl
 def heads() -> Sequence[type[Head]]:
-    """The heads of Table 3e."""
+    """Supply the heads of Table 3e."""
     return [LinearHead, MLPHead, TransformerHead]
 
 

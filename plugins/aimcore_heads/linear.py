@@ -15,12 +15,12 @@ class LinearHead(Head):
     bias: bool = False
 
     def build(self, in_width: int, num_outputs: int) -> LinearHeadModule:
-        """The module."""
+        """Build the module."""
         return LinearHeadModule(in_width, num_outputs, bias=self.bias)
 
 
 class LinearHeadModule(HeadModule):
-    """The module of :class:`LinearHead`."""
+    """One linear layer."""
 
     def __init__(self, in_width: int, num_outputs: int, *, bias: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The MLP head: N residual blocks on each token by itself."""
+"""The MLP head: N residual blocks that read each token alone."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class MLPHead(Head):
     depth: int = 12
     ffn_ratio: int = 4
     positions: Literal["before_projection", "after_projection"] = "before_projection"
-    """Where positions of the tokens' places are added: at the trunk's width, or at the head's."""
+    """Where the tokens' positions are added: at the trunk's width, or at the head's."""
     projection_bias: bool = False
-    """Biases on the projections into and out of the head."""
+    """Whether the projections into and out of the head have biases."""
     identity_attention: bool = False
-    """Each block first adds its normalised input: an attention slot left as the identity."""
+    """Whether each block first adds its normalised input: an attention slot that is left as the identity."""
     norm_eps: float = 1e-6
 
     def problems(self) -> Iterable[Problem]:
-        """Sizes must be positive, and positions need a width that is a multiple of 4."""
+        """Yield sizes that are not positive, and a width that sine-cosine positions cannot have."""
         yield from at_least("width", self.width, 1, limits.WIDTH)
         yield from at_least("depth", self.depth, 1, limits.DEPTH)
         yield from at_least("ffn_ratio", self.ffn_ratio, 1, limits.RATIO)
@@ -44,7 +44,7 @@ class MLPHead(Head):
 
     @classmethod
     def as_in_training_code(cls, *, width: int = 2048, depth: int = 12) -> Self:
-        """The form of the authors' training code."""
+        """Return the form of the authors' training code."""
         return cls(
             width=width,
             depth=depth,
@@ -55,17 +55,17 @@ class MLPHead(Head):
         )
 
     def build(self, in_width: int, num_outputs: int) -> MLPHeadModule:
-        """The module."""
+        """Build the module."""
         return MLPHeadModule(self, in_width, num_outputs)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """The paper's form and the training code's, tiny."""
+        """Tiny instances of the paper's form and of the training code's."""
         return cls(width=16, depth=2), cls.as_in_training_code(width=16, depth=2)
 
 
 class MLPHeadModule(HeadModule):
-    """The module of :class:`MLPHead`. Only the scored positions are computed."""
+    """Residual MLP blocks; only the scored positions are computed."""
 
     def __init__(self, config: MLPHead, in_width: int, num_outputs: int) -> None:
         super().__init__()

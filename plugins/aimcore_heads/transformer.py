@@ -1,4 +1,4 @@
-"""The transformer head: blocks that see as much as the trunk did."""
+"""The transformer head: blocks with the attention of the trunk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from aimcore.modeling.positions import sincos_positions
 class TransformerHead(Head):
     """Sine-cosine positions, a projection to ``width``, ``depth`` transformer blocks, norm, outputs.
 
-    Its attention is the trunk's: causal or prefix-causal, so that no prediction sees its answer. The paper gives it the
-    depth and width of the MLP head and says no more; heads of 128 and no biases are taken from the trunk.
+    Its attention is the trunk's: causal or prefix-causal, so that no prediction sees its target. The paper only says
+    that it has the depth and width of the MLP head; heads of 128 values and no biases are taken from the trunk.
     """
 
     width: int = 2048
@@ -29,7 +29,7 @@ class TransformerHead(Head):
     norm_eps: float = 1e-6
 
     def problems(self) -> Iterable[Problem]:
-        """Sizes must be positive, and heads divide the width."""
+        """Yield sizes that are not positive, and a width that the heads do not divide."""
         yield from at_least("width", self.width, 1, limits.WIDTH)
         yield from at_least("depth", self.depth, 1, limits.DEPTH)
         yield from at_least("num_heads", self.num_heads, 1, limits.HEADS)
@@ -39,17 +39,17 @@ class TransformerHead(Head):
             yield Problem("width", f"must be a multiple of num_heads ({self.num_heads}), got {self.width}")
 
     def build(self, in_width: int, num_outputs: int) -> TransformerHeadModule:
-        """The module."""
+        """Build the module."""
         return TransformerHeadModule(self, in_width, num_outputs)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """A tiny one."""
+        """A tiny instance."""
         return (cls(width=16, depth=2, num_heads=2),)
 
 
 class TransformerHeadModule(HeadModule):
-    """The module of :class:`TransformerHead`. All tokens pass through the blocks; outputs are made where scored."""
+    """Transformer blocks that read all tokens; outputs are computed only at the scored positions."""
 
     def __init__(self, config: TransformerHead, in_width: int, num_outputs: int) -> None:
         super().__init__()

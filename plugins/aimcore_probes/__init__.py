@@ -12,5 +12,5 @@ __all__ = ["AttentiveProbe", "KNNProbe", "LinearProbe"]
 
 @hookimpl
 def probes() -> Sequence[type[Probe]]:
-    """The probes of this package."""
+    """Supply the probes of this package."""
     return [AttentiveProbe, KNNProbe, LinearProbe]

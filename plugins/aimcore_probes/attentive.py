@@ -18,35 +18,35 @@ HEAD_WIDTH = 128
 
 @component("attentive", paper="arXiv:2401.08541, equation 4 and Table 11; arXiv:2411.14402, Table A2")
 class AttentiveProbe(GridProbe):
-    """One learned query attends over all tokens; a linear layer classifies what it gathers.
+    """A learned query attends to all tokens, and a linear layer classifies the result.
 
     As released: BatchNorm without affine before the keys and values (not in equation 4), scores divided by the square
-    root of the head's width, no projection of query or output, no bias anywhere. Every pair of a rate and a decay
-    trains in one pass; the one with the best held-out accuracy is kept. Departures from the papers: the choice is
-    made on held-out images, and the features are fixed, so nothing is augmented. What the papers do not say: the
-    query, a vector, is not decayed.
+    root of the head's width, no projection of query or output, and no biases. Every pair of a rate and a decay
+    trains in one pass; the pair with the best held-out accuracy is kept. Departures from the papers: the pair is
+    chosen on held-out images, and the features are fixed, so nothing is augmented. The papers do not say whether the
+    query, a vector, is decayed; here it is not.
     """
 
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
     reads_padding: ClassVar[bool] = True
     weight_decays: tuple[float, ...] = (0.1,)
-    """Each is tried with every rate; arXiv:2411.14402 has 0.05 and 0.1."""
+    """Each is combined with every rate; arXiv:2411.14402 has 0.05 and 0.1."""
     num_heads: int | None = None
-    """Heads of the query: the papers take as many as the trunk has. By default heads are 128 wide, as in every
-    released encoder. Where that does not divide the width (patches of raw pixels), the next smaller number of heads
-    that does is taken."""
+    """Heads of the query: the papers use as many as the trunk has. By default heads have 128 values, as in every
+    released encoder. If the number does not divide the width (patches of raw pixels), the next smaller number that
+    does is used."""
     max_train_images: int | None = None
-    """Most training images, held-out ones among them; None takes all."""
+    """Largest number of training images, including held-out ones; None uses all."""
 
     @classmethod
     def aimv2(cls, **changes: Any) -> Self:
-        """The protocol of arXiv:2411.14402, Table A2: lower rates, two decays, the trunk's own output."""
+        """Return the protocol of arXiv:2411.14402, Table A2: lower rates, two decays, the trunk's own output."""
         rates = (0.5e-4, 1e-4, 2e-4, 3e-4, 5e-4, 10e-4, 20e-4)
         return cls(**{"learning_rates": rates, "weight_decays": (0.05, 0.1), "layers": (), **changes})
 
     @classmethod
     def published(cls) -> Mapping[str, GridProbe]:
-        """Both papers' tables: their columns for ImageNet and for the other data sets."""
+        """The columns of both papers' tables for ImageNet and for other data sets."""
         return {
             "Table 11": cls(),
             "Table 11 (ImageNet)": cls(epochs=50, warmup_epochs=5, batch_size=1024),
@@ -60,7 +60,7 @@ class AttentiveProbe(GridProbe):
         return self.weight_decays
 
     def problems(self) -> Iterable[Problem]:
-        """The grid's, and decays must be distinct; counts must be positive."""
+        """Yield problems of the grid, and decays that are repeated or negative."""
         yield from super().problems()
         decays = self.weight_decays
         if not decays or len(set(decays)) < len(decays) or not all(decay >= 0 for decay in decays):
@@ -73,16 +73,16 @@ class AttentiveProbe(GridProbe):
             yield from at_least("max_train_images", self.max_train_images, 4, limits.IMAGES)
 
     def heads_of(self, width: int) -> int:
-        """How many heads tokens of ``width`` get: ``num_heads`` (or as many as are 128 wide) if that divides it."""
+        """Return the number of heads for tokens of ``width``: ``num_heads`` (or heads of 128) if that divides it."""
         wanted = self.num_heads or -(-width // HEAD_WIDTH)
         return next(heads for heads in range(min(wanted, width), 0, -1) if width % heads == 0)
 
     def settled(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
-        """The number of heads that the width allows."""
+        """Describe the number of heads."""
         return {"num_heads": self.heads_of(shape[-1])}
 
     def module(self, shape: tuple[int, ...], num_classes: int, generator: Generator) -> GridModule:
-        """Queries, keys, values and classifiers for tokens ``[N, D]``; ``generator`` draws the weights."""
+        """Build queries, keys, values and classifiers for tokens ``[N, D]``; ``generator`` draws the weights."""
         from aimcore_probes.attentive_module import AttentiveGrid
 
         return AttentiveGrid(shape[-1], num_classes, len(self.grid), self.heads_of(shape[-1]), generator)

@@ -1,6 +1,6 @@
 """The module of the attentive probe.
 
-Shape suffixes: G settings of the grid, H heads, E width of a head, D width (D = H E), N patches, C classes;
+Shape suffixes: G settings of the grid, H heads, E values per head, D width (D = H E), N patches, C classes;
 lower-case b is a batch of samples.
 """
 
@@ -17,14 +17,14 @@ QUERY_STD = 0.02
 
 
 class AttentiveGrid(GridModule):
-    """G probes that each pool the tokens by the attention of one learned query, behind one BatchNorm.
+    """G probes after one shared BatchNorm; each pools the tokens by the attention of one learned query.
 
-    Equation 4 of arXiv:2401.08541 with what the released probe adds to it: BatchNorm over channels without affine,
-    scores divided by sqrt(E), a linear classifier without bias. It is computed in an order of its own: since there
-    is one query, it is folded into the key weights (one vector per head), and tokens are averaged before the values
-    are projected. Both are exact, and keys and values of single tokens are never made.
+    Equation 4 of arXiv:2401.08541 with the additions of the released probe: BatchNorm over channels without affine,
+    scores divided by sqrt(E), a linear classifier without bias. It is computed in another order: because there
+    is only one query, it is multiplied into the key weights (one vector per head), and tokens are averaged before the
+    values are projected. Both are exact, and keys and values of single tokens are never computed.
 
-    All settings start alike: the query from N(0, 1) * 0.02, as released; the matrices as torch starts a linear layer.
+    All settings start with equal weights: the query from N(0, 1) * 0.02, as released; matrices as in torch's Linear.
     """
 
     def __init__(self, width: int, num_classes: int, num_settings: int, num_heads: int, generator: Generator) -> None:
@@ -38,7 +38,7 @@ class AttentiveGrid(GridModule):
         self.classifier_GCD = _linear(num_classes, width, num_settings, generator)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[b, G, C]`` logits for tokens ``[b, N, D]``; those of padding are NaN, and neither counted nor seen."""
+        """``[b, G, C]`` logits for tokens ``[b, N, D]``. Tokens of padding are NaN, and are ignored."""
         seen_bN = ~features[..., 0].isnan()
         if bool(seen_bN.all()):
             tokens_bND = self.norm(features.flatten(0, 1)).view_as(features)
@@ -48,12 +48,12 @@ class AttentiveGrid(GridModule):
             tokens_bND[seen_bN] = self.norm(features[seen_bN])
             mean_bAD = self._mean_tokens(tokens_bND, seen_bN)
         pooled_GbD = self._values(mean_bAD)
-        # Samples last in memory, as the loss likes it.
+        # The loss is faster if samples are the last axis in memory.
         logits_GCb = self.classifier_GCD @ pooled_GbD.transpose(1, 2)
         return logits_GCb.permute(2, 0, 1)
 
     def _mean_tokens(self, tokens_bND: Tensor, seen_bN: Tensor | None = None) -> Tensor:
-        """``[b, G H, D]``: for every head, the tokens averaged with its attention as weights."""
+        """``[b, G H, D]``: for every head, the mean of the tokens, weighted by its attention."""
         settings, width = self.query_GD.shape
         query_GH1E = self.query_GD.reshape(settings, self.num_heads, 1, -1)
         key_GHED = self.key_GDD.reshape(settings, self.num_heads, -1, width)
@@ -66,7 +66,7 @@ class AttentiveGrid(GridModule):
         return mean_bAD
 
     def _values(self, mean_bAD: Tensor) -> Tensor:
-        """``[G, b, D]``: each head's part of the value projection, side by side."""
+        """``[G, b, D]``: the heads' parts of the value projection, concatenated."""
         settings, width = self.query_GD.shape
         value_AED = self.value_GDD.reshape(settings * self.num_heads, -1, width)
         value_AbE = mean_bAD.transpose(0, 1) @ value_AED.transpose(1, 2)
@@ -75,22 +75,22 @@ class AttentiveGrid(GridModule):
 
 
 def _linear(outputs: int, inputs: int, num_settings: int, generator: Generator) -> nn.Parameter:
-    """The weights ``[G, outputs, inputs]`` of one fresh ``nn.Linear``, once for every setting."""
+    """Return the weights ``[G, outputs, inputs]`` of one fresh ``nn.Linear``, repeated for every setting."""
     bound = inputs**-0.5
     weight = (2 * torch.rand(outputs, inputs, generator=generator) - 1) * bound
     return nn.Parameter(weight.repeat(num_settings, 1, 1))
 
 
 def released_attentive(state: Mapping[str, Tensor], num_heads: int) -> AttentiveGrid:
-    """A released probe as a grid of one, in evaluation mode.
+    """Return a released probe as a grid of one setting, in eval mode.
 
     Args:
         state: a state dict of the authors' layout; ``head.{cls_token, k.weight, v.weight, linear.weight}`` and
             ``head.bn.{running_mean, running_var, num_batches_tracked}`` are read.
-        num_heads: heads of the trunk that the probe was trained on.
+        num_heads: number of heads of the trunk that the probe was trained on.
 
     Raises:
-        KeyError: one of these is missing.
+        KeyError: an entry is missing.
     """
     classes, width = state["head.linear.weight"].shape
     probe = AttentiveGrid(width, classes, 1, num_heads, Generator())

@@ -1,4 +1,4 @@
-"""Classifiers that differ in learning rate and weight decay only, trained side by side in one pass over the features.
+"""Classifiers that differ only in learning rate and weight decay, trained in one pass over the features.
 
 Shape suffixes: G settings of the grid, C classes, D width; lower-case b is a batch of samples.
 """
@@ -25,7 +25,7 @@ class GridModule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
-        """``[b, G, C]`` logits for features of ``b`` samples."""
+        """Return ``[b, G, C]`` logits for features of ``b`` samples."""
 
 
 @attrs.frozen(eq=False)
@@ -37,39 +37,39 @@ class FittedGrid(FittedProbe):
     choice: dict[str, Any]
 
     def predict(self, features: Tensor) -> Tensor:
-        """``[n]`` classes by the chosen setting, on the CPU."""
+        """Return ``[n]`` classes by the chosen setting, on the CPU."""
         size = bounded_batch(tuple(features.shape[1:]))
         parts = [_predicted_bG(self.module, part) for part in torch.split(features, size)]
         return torch.cat(parts)[:, self.setting]
 
 
 class GridTraining(NamedTuple):
-    """How the classifiers of a grid are trained, all at once."""
+    """How the classifiers of a grid are trained."""
 
     grid: tuple[tuple[float, float], ...]
     """(peak rate, weight decay) of every classifier."""
     min_lr: float
-    """Where every rate's cosine ends."""
+    """Learning rate at the end of every cosine."""
     betas: tuple[float, float]
     epochs: int
     """Passes over the features."""
     warmup_epochs: int
-    """Of them, passes with a linearly rising rate."""
+    """Number of these passes with a linearly rising rate."""
     batch_size: int
     gradient_clipping: float | None
-    """Largest gradient norm of each classifier."""
+    """Largest gradient norm of each classifier; None does not clip."""
 
 
 def fit_grid(
     how: GridTraining, module: GridModule, train: Samples, held_out: Samples, generator: Generator
 ) -> FittedGrid:
-    """Train every setting of ``how.grid`` on ``train`` and keep the one with the best accuracy on ``held_out``.
+    """Train every setting of ``how.grid`` on ``train``, and keep the one with the best accuracy on ``held_out``.
 
-    Of equally good settings the first of the grid is kept. ``generator`` (on the CPU) shuffles the samples. The
-    module trains on an accelerator where there is one.
+    Of equally good settings, the first one of the grid is kept. ``generator`` (on the CPU) shuffles the samples. The
+    module trains on an accelerator if there is one.
 
     Raises:
-        InvalidValue: too few samples, or labels that are no classes.
+        InvalidValue: too few samples, or labels that are not classes.
     """
     _check(train, held_out)
     module.to(torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu"))
@@ -88,12 +88,12 @@ def fit_grid(
 
 
 def _name(setting: tuple[float, float], how: GridTraining) -> str:
-    """The rate, with the decay where there are several."""
+    """Format the rate, with the decay if there are several."""
     return f"{setting[0]:g}" if len({decay for _, decay in how.grid}) == 1 else f"{setting[0]:g} (decay {setting[1]:g})"
 
 
 def learning_rate(peak: float, step: int, num_steps: int, num_warmup: int, min_lr: float) -> float:
-    """Linear warm-up from 0, then half a cosine from ``peak`` towards ``min_lr``."""
+    """Linear warm-up from 0, then half a cosine from ``peak`` to ``min_lr``."""
     if step < num_warmup:
         return peak * (step + 1) / num_warmup
     progress = (step - num_warmup) / (num_steps - num_warmup)
@@ -127,7 +127,7 @@ def _train(module: GridModule, train: Samples, how: GridTraining, generator: Gen
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(group["peak_lr"], step, num_steps, num_warmup, how.min_lr)
         for parameter in parameters:
-            parameter.grad.zero_()  # type: ignore[union-attr]  # in place: the optimiser holds views of it
+            parameter.grad.zero_()  # type: ignore[union-attr]  # in place, because the optimiser has views of it
         logits_bGC = module(features.to(parameters[0].device))
         _loss(logits_bGC, labels_b.to(logits_bGC.device)).backward()  # type: ignore[no-untyped-call]
         if how.gradient_clipping is not None:
@@ -137,11 +137,11 @@ def _train(module: GridModule, train: Samples, how: GridTraining, generator: Gen
 
 
 def _optimizer(parameters: Sequence[nn.Parameter], how: GridTraining) -> torch.optim.AdamW:
-    """AdamW over views of each setting's slice, so that each has its own rate; vectors are not decayed."""
+    """Return AdamW over views of each setting's slice, so that each has its own rate. Vectors are not decayed."""
     groups = []
     for setting, (rate, decay) in enumerate(how.grid):
         parts = [_slice(parameter, setting) for parameter in parameters]
-        # A step of so few weights is mostly the optimiser's own loop: as few groups as can be.
+        # With so few weights, most of a step is the optimiser's own loop: use as few groups as possible.
         for decayed, is_vector in ((decay, False), (0.0, True)):
             kept = [part for part in parts if (part.dim() < 2) == is_vector]
             groups.append({"params": kept, "peak_lr": rate, "weight_decay": decayed})
@@ -155,20 +155,20 @@ def _slice(parameter: nn.Parameter, setting: int) -> nn.Parameter:
 
 
 def _epochs(train: Samples, epochs: int, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    # Whole batches only, for BatchNorm's sake.
+    # Whole batches only, because of BatchNorm.
     for _ in range(epochs):
         yield from train.shuffled(batch_size, generator)
 
 
 def _loss(logits_bGC: Tensor, labels_b: Tensor) -> Tensor:
-    """The sum over settings of each one's mean loss: a setting's gradient is its own alone."""
+    """Return the sum of all settings' mean losses: the gradient of a setting depends on that setting alone."""
     batch, settings, _ = logits_bGC.shape
     labels_Gb = labels_b.expand(settings, batch)
     return functional.cross_entropy(logits_bGC.permute(1, 2, 0), labels_Gb, reduction="sum") / batch
 
 
 def _clip(gradients: Sequence[Tensor], limit: float) -> None:
-    """Scale each setting's gradient to a norm of at most ``limit``, as torch's ``clip_grad_norm_`` would."""
+    """Scale each setting's gradient to a norm of at most ``limit``, like torch's ``clip_grad_norm_``."""
     norm_G = sum(gradient.flatten(1).square().sum(1) for gradient in gradients).sqrt()  # type: ignore[union-attr]
     scale_G = (limit / (norm_G + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
@@ -176,7 +176,7 @@ def _clip(gradients: Sequence[Tensor], limit: float) -> None:
 
 
 def _accuracies(module: GridModule, held_out: Samples, num_settings: int) -> list[float]:
-    """The share of samples that each setting gets right."""
+    """Return the share of samples that each setting classifies correctly."""
     correct_G = torch.zeros(num_settings, dtype=torch.int64)
     for features, labels_b in held_out.in_order():
         correct_G += (_predicted_bG(module, features) == labels_b[:, None]).sum(0)
@@ -185,7 +185,7 @@ def _accuracies(module: GridModule, held_out: Samples, num_settings: int) -> lis
 
 @torch.no_grad()
 def _predicted_bG(module: GridModule, features: Tensor) -> Tensor:
-    """``[b, G]`` classes by every setting, on the CPU."""
+    """Return ``[b, G]`` classes by every setting, on the CPU."""
     device = next(module.parameters()).device
     predicted_bG: Tensor = module(features.to(device)).argmax(-1)
     return predicted_bG.cpu()

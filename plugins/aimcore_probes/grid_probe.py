@@ -1,4 +1,4 @@
-"""What probes have in common whose settings form a grid."""
+"""The base of probes that train a grid of settings."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ _NOT_IN_TABLES = frozenset({"num_heads"})
 
 @settings
 class GridProbe(Probe):
-    """One classifier per setting, all trained in one pass; the defaults are arXiv:2401.08541, Table 11."""
+    """A probe with one classifier per setting, all trained in one pass. The defaults are arXiv:2401.08541, Table 11."""
 
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 10e-4, 15e-4, 20e-4, 40e-4)
-    """Peak rates, one classifier each."""
+    """Peak rates; each has a classifier."""
     min_lr: float = 1e-5
-    """Where every rate's cosine ends."""
+    """Learning rate at the end of every cosine."""
     betas: tuple[float, float] = (0.9, 0.999)
     epochs: int = 100
     """Passes over the features: 100, or 50 on ImageNet."""
     warmup_epochs: int = 0
-    """Of them, passes with a linearly rising rate: 0, or 5 on ImageNet."""
+    """Number of these passes with a linearly rising rate: 0, or 5 on ImageNet."""
     batch_size: int = 512
     """512, or 1024 on ImageNet."""
     gradient_clipping: float | None = 3.0
     """Largest gradient norm of each classifier; None does not clip."""
     layers: tuple[int, ...] | None = None
     """Blocks whose raw outputs are averaged, counted from 0; by default the last six, or all of a shallower trunk.
-    None at all, ``()``, is the trunk's own output, after its final norm."""
+    An empty tuple selects the trunk's own output, after its final norm."""
 
     @property
     @abstractmethod
     def decays(self) -> tuple[float, ...]:
-        """Weight decays; every one is tried with every rate."""
+        """Weight decays; each is combined with every rate."""
 
     @classmethod
     @abstractmethod
     def published(cls) -> Mapping[str, GridProbe]:
-        """The published protocols, by the table that has each."""
+        """Return the published protocols by the name of their table."""
 
     @abstractmethod
     def module(self, shape: tuple[int, ...], num_classes: int, generator: Generator) -> GridModule:
-        """One fresh classifier per setting, for features of which one sample's have this ``shape``."""
+        """Build one fresh classifier per setting, for features of this ``shape`` per sample."""
 
     def settled(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
-        """What follows from the features' shape, for the protocol card."""
+        """Describe settings that follow from the features' shape, for the protocol card."""
         return {}
 
     @property
@@ -70,7 +70,7 @@ class GridProbe(Probe):
         return tuple((rate, decay) for decay in self.decays for rate in self.learning_rates)
 
     def problems(self) -> Iterable[Problem]:
-        """Rates must be distinct and not below ``min_lr``; counts must be positive."""
+        """Yield rates that are repeated or below ``min_lr``, and counts that are not positive."""
         yield from at_least("min_lr", self.min_lr, 0, limits.RATE)
         rates = self.learning_rates
         if not rates or len(set(rates)) < len(rates) or not min(rates) >= self.min_lr or min(rates) == 0:
@@ -88,22 +88,22 @@ class GridProbe(Probe):
         yield from problems_with_layers(self.layers)
 
     def layers_of(self, depth: int) -> tuple[int, ...]:
-        """``layers``, or the last six blocks, or all of a shallower trunk."""
+        """Return ``layers``, or the last six blocks, or all blocks of a shallower trunk."""
         return chosen_layers(self.layers, depth)
 
     def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
-        """Train every setting on ``train`` and keep the best on ``held_out``.
+        """Train every setting on ``train``, and keep the best one on ``held_out``.
 
-        ``seed`` draws the weights, where any are drawn, and shuffles the samples. The same seed gives the same probe on
+        ``seed`` draws the weights, if any are drawn, and shuffles the samples. The same seed gives the same probe on
         the same machine.
 
         Raises:
-            InvalidValue: too few samples, or labels that are no classes.
+            InvalidValue: too few samples, or labels that are not classes.
         """
         return self._fit(train, held_out, seed)
 
     def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
-        """As :meth:`fit`, with a bounded number of features in memory; the samples are shuffled piece by piece."""
+        """Like :meth:`fit`, with a bounded number of features in memory; samples are shuffled piece by piece."""
         return self._fit(train, held_out, seed)
 
     def _fit(
@@ -128,7 +128,7 @@ class GridProbe(Probe):
         )
 
     def departures(self) -> Iterable[str]:
-        """What every such probe does otherwise, and each field that differs from the nearest published protocol."""
+        """Yield the departures of all such probes, and each field that differs from the closest published protocol."""
         yield from COMMON_DEPARTURES
         differences = {table: list(_differences(self, probe, table)) for table, probe in self.published().items()}
         yield from min(differences.values(), key=len)

@@ -1,4 +1,4 @@
-"""Which blocks' outputs a probe reads, for probes that leave the choice to their user."""
+"""The blocks whose outputs a probe reads, as its user or the default chooses them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from aimcore import InvalidValue, Problem
 from aimcore.contracts import limits
 
 NUM_LAYERS = 6
-"""Blocks whose outputs the probes of arXiv:2401.08541 average."""
+"""Number of blocks whose outputs the probes of arXiv:2401.08541 average."""
 
 
 def chosen_layers(layers: tuple[int, ...] | None, depth: int) -> tuple[int, ...]:
-    """``layers`` of a trunk of ``depth`` blocks; None stands for the last six, or all of a shallower trunk.
+    """Return ``layers`` of a trunk of ``depth`` blocks; None means the last six, or all of a shallower trunk.
 
     Raises:
-        InvalidValue: the trunk has not so many blocks.
+        InvalidValue: the trunk has fewer blocks.
     """
     if layers is None:
         return tuple(range(max(0, depth - NUM_LAYERS), depth))
@@ -25,7 +25,7 @@ def chosen_layers(layers: tuple[int, ...] | None, depth: int) -> tuple[int, ...]
 
 
 def problems_with_layers(layers: tuple[int, ...] | None) -> Iterable[Problem]:
-    """Blocks are counted from 0, each once."""
+    """Yield a problem if blocks are repeated or out of range."""
     if layers is not None and (len(set(layers)) < len(layers) or not all(layer >= 0 for layer in layers)):
         yield Problem("layers", f"must be distinct blocks, counted from 0, got {layers}")
     elif layers and max(layers) >= limits.DEPTH:

@@ -9,10 +9,10 @@ from aimcore_probes.grid import GridModule
 
 
 class LinearGrid(GridModule):
-    """G linear classifiers behind one BatchNorm, whose statistics do not depend on the classifiers.
+    """G linear classifiers after one shared BatchNorm, whose statistics do not depend on the classifiers.
 
-    All start from zero. The papers do not say where; the problem is convex, so that a random start would only be
-    noise to unlearn, much of a short training at a small rate.
+    All weights start at zero. The papers do not say where. The problem is convex, so a random start would only add
+    noise, which takes much of a short training at a small rate to unlearn.
     """
 
     def __init__(self, width: int, num_classes: int, num_settings: int) -> None:
@@ -24,6 +24,6 @@ class LinearGrid(GridModule):
     def forward(self, features: Tensor) -> Tensor:
         """``[b, G, C]`` logits for features ``[b, D]``."""
         weight, bias = self.weight_GCD.flatten(0, 1), self.bias_GC.reshape(-1, 1)
-        # Samples last in memory: the loss's softmax over so few classes is several times faster that way.
+        # The softmax of the loss over few classes is several times faster if samples are the last axis in memory.
         logits = torch.addmm(bias, weight, self.norm(features).T)
         return logits.reshape(*self.bias_GC.shape, -1).permute(2, 0, 1)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from aimcore import FittedProbe, InvalidValue, LabelledFeatures
 
 _SIMILARITIES = 2**24
-"""Most similarities held at a time: 64 MiB."""
+"""Largest number of similarities in memory: 64 MiB."""
 
 
 @attrs.frozen(eq=False)
@@ -30,15 +30,15 @@ class FittedNeighbours(FittedProbe):
     choice: dict[str, Any]
 
     def predict(self, features: Tensor) -> Tensor:
-        """``[n]`` classes for features ``[n, D]``; similarities are computed for some images at a time."""
+        """``[n]`` classes for features ``[n, D]``; similarities are computed for a few images at a time."""
         unit_QD = functional.normalize(features.float(), dim=1)
         part = max(1, _SIMILARITIES // len(self.bank_TD))
         return torch.cat([self._votes(queries_QD).argmax(1) for queries_QD in torch.split(unit_QD, part)])
 
     def _votes(self, queries_QD: Tensor) -> Tensor:
-        """``[Q, C]`` votes; ``argmax`` gives the first of equals."""
+        """``[Q, C]`` votes; of equal votes ``argmax`` gives the first class."""
         similarity_QK, index_QK = nearest(queries_QD @ self.bank_TD.T, self.k)
-        # Relative to the best: the same votes up to a factor, and exp cannot overflow.
+        # Relative to the best similarity: the votes are the same up to a factor, and exp cannot overflow.
         relative_QK = similarity_QK - similarity_QK[:, :1]
         weight_QK = torch.ones_like(relative_QK) if self.temperature is None else (relative_QK / self.temperature).exp()
         votes_QC = torch.zeros(len(queries_QD), self.num_classes, dtype=torch.float64)
@@ -46,10 +46,10 @@ class FittedNeighbours(FittedProbe):
 
 
 def fit_neighbours(train: LabelledFeatures, k: int, temperature: float | None) -> FittedNeighbours:
-    """Keep ``train``.
+    """Store ``train``.
 
     Raises:
-        InvalidValue: there is no training image, or labels are no classes.
+        InvalidValue: there is no training image, or labels are not classes.
     """
     labels = train.labels
     if not len(labels):
@@ -70,10 +70,10 @@ def _vote(temperature: float | None) -> str:
 
 
 def nearest(similarity_QT: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of each row, descending, and their places; of equals the earlier ones.
+    """Return the ``k`` largest values of each row, descending, and their indices; of equal values the earlier ones.
 
-    ``topk`` leaves open which of equal values it takes. That matters only where the last value taken also occurs among
-    those left out; only such rows are sorted.
+    ``topk`` does not specify which of equal values it takes. That matters only if the last value taken also occurs
+    among the others; only such rows are sorted.
     """
     value_QK, index_QK = similarity_QT.topk(k)
     tied_Q = (similarity_QT >= value_QK[:, -1:]).sum(1) > k

@@ -1,6 +1,6 @@
-"""One way to read a probe's samples, whether they lie in memory or come in pieces.
+"""One interface to a probe's samples, whether they are in memory or are read in pieces.
 
-Shape suffixes: lower-case n samples in all, b in a batch.
+Shape suffixes: n all samples, b samples of a batch (lower case).
 """
 
 from __future__ import annotations
@@ -23,56 +23,56 @@ _MOST_IN_BATCH = 4096
 
 
 class Samples(ABC):
-    """Labelled features that can be gone through in batches."""
+    """Labelled features that are read in batches."""
 
     labels: Tensor
     num_classes: int
     shape: tuple[int, ...]
-    """Of one sample's features."""
+    """The shape of one sample's features."""
 
     @abstractmethod
     def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Batch]:
-        """One epoch of whole batches; samples that fill none are left out, other ones each time."""
+        """Yield one epoch of whole batches. The samples that fill no batch are left out; they differ between epochs."""
 
     @abstractmethod
     def in_order(self) -> Iterator[Batch]:
-        """Every sample once, in batches of a bounded size."""
+        """Yield every sample once, in batches of a bounded size."""
 
 
 def samples_of(given: LabelledFeatures | FeatureStream) -> Samples:
-    """What a probe is given, as samples."""
+    """Wrap the features that a probe receives as samples."""
     return StreamedSamples(given) if isinstance(given, FeatureStream) else SamplesInMemory(given)
 
 
 class SamplesInMemory(Samples):
-    """Features at hand: an epoch is a permutation of all of them."""
+    """Features in memory: an epoch is a permutation of all of them."""
 
     def __init__(self, given: LabelledFeatures) -> None:
         self.features, self.labels = given.features, given.labels
         self.num_classes, self.shape = given.num_classes, tuple(given.features.shape[1:])
 
     def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Batch]:
-        """Whole batches of a permutation that ``generator`` draws."""
+        """Yield whole batches of a permutation that ``generator`` draws."""
         count = len(self.labels)
         order_n = torch.randperm(count, generator=generator)
         for index_b in torch.split(order_n[: count - count % batch_size], batch_size):
-            # Twice as fast as indexing with brackets; for a linear probe this is most of a step.
+            # Twice as fast as indexing with brackets; this is most of a linear probe's step.
             yield self.features.index_select(0, index_b), self.labels[index_b]
 
     def in_order(self) -> Iterator[Batch]:
-        """Slices of the features."""
+        """Yield slices of the features."""
         yield from _slices(self.features, self.labels, bounded_batch(self.shape), len(self.labels))
 
 
 class StreamedSamples(Samples):
-    """Features that are read in pieces: what is over from one piece goes into the first batch of the next."""
+    """Features that are read in pieces. Samples that fill no batch of a piece go into the next piece's first batch."""
 
     def __init__(self, stream: FeatureStream) -> None:
         self.stream, self.labels = stream, stream.labels
         self.num_classes, self.shape = stream.num_classes, stream.shape
 
     def shuffled(self, batch_size: int, generator: Generator) -> Iterator[Batch]:
-        """Whole batches of the pieces, in the order in which ``generator`` has them drawn and shuffled."""
+        """Yield whole batches of the pieces; ``generator`` draws their order and shuffles them."""
         features, labels = torch.zeros(0, *self.shape), self.labels[:0]
         for piece in self.stream.pieces(generator):
             features, labels = torch.cat([features, piece.features]), torch.cat([labels, piece.labels])
@@ -81,13 +81,13 @@ class StreamedSamples(Samples):
             features, labels = features[whole:], labels[whole:]
 
     def in_order(self) -> Iterator[Batch]:
-        """The pieces, cut where they are too large."""
+        """Yield the pieces, cut if they are too large."""
         for piece in self.stream.pieces():
             yield from SamplesInMemory(piece).in_order()
 
 
 def bounded_batch(shape: tuple[int, ...]) -> int:
-    """How many samples of this shape make a batch that a module's intermediate values can be held for."""
+    """Return the number of samples of this shape for which a module's intermediate values fit into memory."""
     return min(_MOST_IN_BATCH, max(1, _BATCH_VALUES // prod(shape)))
 
 

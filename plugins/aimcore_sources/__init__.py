@@ -28,7 +28,7 @@ __all__ = [
 
 @hookimpl
 def sources() -> Sequence[type[Source]]:
-    """Every built-in source."""
+    """Supply the built-in sources."""
     return [
         BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, ImageFolder, Mixture, WebDataset, ZarrImages,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Grey images that fit in memory, given out as RGB."""
+"""Grey images in memory, returned as RGB."""
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +32,11 @@ class OpenArrays(OpenSource):
         return int(self._labels_n[index])
 
     def known_labels(self) -> npt.NDArray[np.int64]:
-        """The array."""
+        """Return the arrays."""
         return self._labels_n.astype(np.int64)
 
     def __reduce__(self) -> tuple[object, tuple[Source]]:
-        """A data worker opens the source itself: that is quicker than sending it the arrays."""
+        """Make a data worker open the source itself, which is faster than sending it the arrays."""
         return _open, (self._source,)
 
 

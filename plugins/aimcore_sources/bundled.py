@@ -1,4 +1,4 @@
-"""A slice of Fashion-MNIST (arXiv:1708.07747) that comes with the package, so that a first run needs no download."""
+"""A part of Fashion-MNIST (arXiv:1708.07747) that is included in the package, so that a first run needs no download."""
 
 from importlib import resources
 from typing import Literal
@@ -12,18 +12,18 @@ from aimcore_sources.fashion_mnist import CLASS_NAMES
 
 @component("bundled_fashion_mnist", paper="arXiv:1708.07747")
 class BundledFashionMNIST(Source):
-    """12,000 training and 3,000 test pictures of clothes, 28 x 28 px: always the same ones, balanced over ten classes.
+    """12,000 training and 3,000 test images of clothes, 28 x 28 px: always the same ones, balanced over ten classes.
 
-    They are the first 1,200 (300) of each class in the order of the original files. ``assets/make_slice.py`` made the
-    file; its licence (MIT) stands beside it.
+    They are the first 1,200 (300) images of each class in the original files. ``assets/make_slice.py`` made the
+    file; its licence (MIT) is next to it.
     """
 
     split: Literal["train", "test"] = "train"
-    """Which part; the parts are slices of the original parts of the same name."""
+    """The split; each is a part of the original split of the same name."""
 
     @property
     def statistics(self) -> PixelStatistics:
-        """Those of the training part."""
+        """The statistics of the training split."""
         return PixelStatistics(mean=(0.2865,) * 3, std=(0.3539,) * 3)
 
     def open(self) -> OpenSource:

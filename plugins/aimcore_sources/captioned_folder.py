@@ -1,4 +1,4 @@
-"""Images of a folder with their captions in one file of JSON lines."""
+"""Images in a folder, with captions in a file of JSON lines."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ class Entry(NamedTuple):
 
 @component("captioned_folder")
 class CaptionedFolder(Source):
-    """Images that a file of JSON lines names, in its order, each with captions by kind and a label.
+    """The images that a file of JSON lines names, in its order, each with captions by kind and a label.
 
         {"file": "a/1.jpg", "caption": "a red shoe", "label": "shoe"}
         {"file": "b/2.jpg", "captions": {"alt": ["bag", "my bag"], "synthetic": "a blue bag"}, "label": "bag"}
 
-    ``caption`` is short for the kind ``"alt"``. Labels are names, of which the classes are made in sorted order, or
-    numbers; every line has one or none has. Files are paths within the folder, and may be links.
+    ``caption`` is short for the kind ``"alt"``. Labels are names, which become classes in sorted order, or
+    numbers; either every line has a label or none. Files are paths within the folder, and may be links.
 
-    On a local disk, images that no line names are left out and counted, and so are lines whose image is missing. These
-    remain samples, which cannot be read. A folder elsewhere is not listed, as that may take long.
+    On a local disk, images that no line names are left out and counted. Lines without an image are counted too, but
+    remain samples, which cannot be read. A remote folder is not listed, because that may take long.
     """
 
     url: str
-    """The folder: a path, or a URL that fsspec knows."""
+    """The folder: a path or URL."""
     listing: str = "captions.jsonl"
-    """The listing, in the folder."""
+    """The name of the listing in the folder."""
     max_pixels: int = MAX_PIXELS
-    """A picture with more pixels is unreadable: it is taken for a decompression bomb."""
+    """An image with more pixels is unreadable: it is treated as a decompression bomb."""
 
     def problems(self) -> Iterable[Problem]:
-        """The protocol must be allowed, and the limit on pixels one that Pillow allows."""
+        """Yield a refused protocol, and a limit on pixels that Pillow does not allow."""
         yield from location_problems("url", self.url)
         yield from pixel_problems(self.max_pixels)
 
@@ -61,8 +61,8 @@ class CaptionedFolder(Source):
         """Read the listing.
 
         Raises:
-            DataNotFound: there is none, or it is empty.
-            InvalidValue: lines of it are wrong; the first few are told.
+            DataNotFound: the listing is missing or empty.
+            InvalidValue: lines are wrong; the message has the first few.
         """
         filesystem, root = connect(self.url, "CaptionedFolder")
         path = f"{root.rstrip('/')}/{self.listing}"
@@ -71,7 +71,7 @@ class CaptionedFolder(Source):
         except (OSError, ValueError) as cause:
             raise DataNotFound(
                 f"CaptionedFolder: cannot read {self.url}/{self.listing} ({type(cause).__name__}: {cause}): it must "
-                'hold one line of JSON per image, {"file": ..., "caption": ...}'
+                'have one line of JSON per image, {"file": ..., "caption": ...}'
             ) from cause
         entries = _entries(lines, self.listing)
         if not entries:
@@ -82,7 +82,7 @@ class CaptionedFolder(Source):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the folder is the user's."""
+        """No examples, because the folder is the user's."""
         return ()
 
 
@@ -94,7 +94,7 @@ def _entries(lines: Iterable[str], listing: str) -> tuple[Entry, ...]:
         try:
             entry = _entry(parse_json(line, "the line"))
             if entry.file in seen:
-                raise ValueError(f"{entry.file!r} stands twice")
+                raise ValueError(f"{entry.file!r} occurs twice")
             seen.add(entry.file)
             entries.append(entry)
         except ValueError as cause:
@@ -120,16 +120,16 @@ def _left_out(url: str, entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def _entry(line: Any) -> Entry:
-    """A line's content.
+    """Parse a line.
 
     Raises:
-        ValueError: it is another thing than a line should be.
+        ValueError: the content is not valid.
     """
     if not isinstance(line, dict):
         raise ValueError(f"must be a mapping, got {line!r:.80}")
     unknown = sorted(set(line) - {"file", "caption", "captions", "label"})
     if unknown:
-        raise ValueError(f"knows no {unknown}; there are file, caption, captions and label")
+        raise ValueError(f"unknown key {unknown}; known keys are file, caption, captions and label")
     file, label = line.get("file"), line.get("label")
     if not isinstance(file, str) or not _is_within(file):
         raise ValueError(f"'file' must be a path within the folder, got {file!r:.80}")
@@ -170,7 +170,7 @@ def _class_names(entries: Sequence[Entry], listing: str) -> tuple[str, ...]:
 
 
 class OpenCaptionedFolder(OpenSource):
-    """A listing that was read. It holds no connection, so that it travels to data workers."""
+    """A parsed listing. It has no open connection, so that it can be sent to data workers."""
 
     def __init__(self, url: str, entries: tuple[Entry, ...], class_names: tuple[str, ...], max_pixels: int) -> None:
         self._url = url
@@ -183,10 +183,10 @@ class OpenCaptionedFolder(OpenSource):
         return len(self._entries)
 
     def read(self, index: int) -> Sample:
-        """The image as RGB, turned upright, with its captions; named by its path in the folder.
+        """Return the image as RGB, upright, with its captions; its identifier is its path in the folder.
 
         Raises:
-            UnreadableSample: the file is missing, damaged, no image, or too large.
+            UnreadableSample: the file is missing, damaged, not an image, or too large.
         """
         entry = self._entries[index]
         name = printable(entry.file)

@@ -14,18 +14,18 @@ _LISTED = 5
 
 
 def names_of(folders: Sequence[str], url: str, owner: str) -> tuple[str, ...]:
-    """The name of each folder.
+    """Return the name of each folder.
 
     Args:
         folders: class folders, in the order of their labels.
         url: a file with a JSON object, ``{"n01440764": "tench, Tinca tinca"}``, or with a folder and its name on each
-            line, white space between them. Of names with commas between them the first is taken. Other folders may
-            be there too.
-        owner: which component's field ``names`` gives it.
+            line, separated by white space. Of several names, separated by commas, the first is used. The file may have
+            other folders too.
+        owner: the component whose field ``names`` has the URL.
 
     Raises:
         DataNotFound: the file cannot be read.
-        InvalidValue: it is no such file, or lacks a folder.
+        InvalidValue: the file has another format, or lacks a folder.
     """
     content = _content(url, owner)
     try:
@@ -56,13 +56,13 @@ def _names(text: str, url: str) -> dict[str, str]:
     names: dict[str, str] = {}
     for folder, name in _pairs(text, url):
         if folder in names:
-            raise ValueError(f"{folder!r} stands there twice")
+            raise ValueError(f"{folder!r} occurs twice")
         names[folder] = _first_of(folder, name)
     return names
 
 
 def _pairs(text: str, url: str) -> Iterator[tuple[str, Any]]:
-    """Folders and whatever is written as their names."""
+    """Return folders and the values that the file has for them."""
     if text.lstrip().startswith("{"):
         yield from parse_json(text, url, pairs=list)
         return
@@ -76,7 +76,7 @@ def _pairs(text: str, url: str) -> Iterator[tuple[str, Any]]:
 
 
 def _first_of(folder: str, name: Any) -> str:
-    """The first synonym."""
+    """Return the first synonym."""
     first = name.split(",")[0].strip() if isinstance(name, str) else ""
     if not first:
         raise ValueError(f"{folder!r} must have a text as its name, got {name!r:.80}")

@@ -1,4 +1,4 @@
-"""What sources of encoded images share: finding and reading files."""
+"""Shared code of sources of encoded images: finding and reading files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aimcore.io.locations import file_system
 
 
 def connect(url: str, owner: str) -> tuple[Any, str]:
-    """The file system of ``url`` and the path on it.
+    """Return the file system of ``url``, and the path on it.
 
     Raises:
         DataNotFound: the URL is refused, see :mod:`aimcore.io.locations`, or its protocol lacks a package.
@@ -25,10 +25,10 @@ def connect(url: str, owner: str) -> tuple[Any, str]:
 
 
 def read_file(folder: str, name: str) -> bytes:
-    """The content of the file ``name`` in ``folder``.
+    """Return the content of the file ``name`` in ``folder``.
 
     Raises:
-        UnreadableSample: it cannot be read.
+        UnreadableSample: the file cannot be read.
     """
     filesystem, root = connect(folder, "source")
     try:
@@ -39,5 +39,5 @@ def read_file(folder: str, name: str) -> bytes:
 
 
 def pixel_problems(max_pixels: int) -> Iterable[Problem]:
-    """A limit on the pixels of a picture is positive, and at most what Pillow itself decodes."""
+    """Yield a limit on the pixels of an image that is not positive, or above Pillow's own."""
     return within("max_pixels", max_pixels, 1, LARGEST_MAX_PIXELS)

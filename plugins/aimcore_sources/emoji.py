@@ -1,4 +1,4 @@
-"""Emoji with their names as captions, which come with the package, so that captioning needs no download."""
+"""Emoji with their names as captions, which are included in the package, so that captioning needs no download."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Style = Literal["google", "twitter"]
 Labels = Literal["category", "subcategory"]
 
 SIZE = 32
-"""Side of a picture, in pixels."""
+"""Side of an image, in pixels."""
 _TEST_SHARE = 0.2
 _WHITE = 250
-"""What is as bright in all channels is margin: the sheets' compression leaves traces."""
+"""Pixels that are this bright in all channels are margin: the compression of the sheets leaves traces."""
 _ASSETS = resources.files("aimcore_sources") / "assets"
 
 
@@ -31,40 +31,40 @@ class BundledEmoji(Source):
     """7,562 emoji, 32 x 32 px on white: 3,781 drawings in each of two styles, with names, categories and skin tones.
 
     Captions of kind ``"name"`` are Unicode names in lower case ("waving hand sign, dark skin tone"), those of kind
-    ``"short"`` other names in use ("wave, dark skin tone"). Labels are categories, whose names will do as classes for
-    zero-shot classification. ``extras`` hold category, subcategory, concept, style and skin tone.
+    ``"short"`` other names in use ("wave, dark skin tone"). Labels are categories, whose names can be classes of
+    zero-shot classification. ``extras`` has category, subcategory, concept, style and skin tone.
 
-    A concept (335 of 1,673) is a test concept by its hash, and so are all its skin tones, genders, ages, directions and
-    styles, and emoji that one style draws alike (flags of Spain, and Ceuta and Melilla): no test picture was seen in
-    training, under another name either. Pictures: Noto Emoji (Apache-2.0) and Twemoji (CC-BY-4.0);
-    ``assets/EMOJI_LICENSES.md`` tells, ``assets/make_emoji.py`` made them.
+    A hash decides whether a concept (335 of 1,673) is in the test split, with all its skin tones, genders, ages,
+    directions and styles, and with emoji that one style draws identically (flags of Spain, and Ceuta and Melilla). So
+    no test image is in the training split, not even under another name. Images: Noto Emoji (Apache-2.0) and Twemoji
+    (CC-BY-4.0); ``assets/EMOJI_LICENSES.md`` has the licences, ``assets/make_emoji.py`` made the sheets.
     """
 
     split: Literal["train", "test", "all"] = "train"
-    """Which part."""
+    """The split."""
     styles: tuple[Style, ...] = ("google", "twitter")
-    """Whose drawings."""
+    """The sets of drawings."""
     skin_tones: bool = True
-    """Whether the five skin tones of people and hands are there besides the yellow one (half of all pictures)."""
+    """Whether the five skin tones of people and hands are included (half of all images), besides the yellow one."""
     labels: Labels = "category"
-    """What is the label: one of 9 categories, or of 98 subcategories."""
+    """The label: one of 9 categories, or of 98 subcategories."""
     trim: bool = False
-    """Whether the white margin is cut off, so that pictures have many aspect ratios (for native resolution)."""
+    """Whether the white margin is cropped, so that images have many aspect ratios (for native resolution)."""
 
     def problems(self) -> Iterable[Problem]:
-        """Each style once, and at least one."""
+        """Yield styles that are repeated or missing."""
         if not self.styles or len(set(self.styles)) < len(self.styles):
             yield Problem("styles", f"name 'google', 'twitter' or both, each once, got {self.styles}")
 
     @property
     def statistics(self) -> PixelStatistics:
-        """Those of the training part in both styles and all skin tones; those of fewer differ by less than 0.03."""
+        """The statistics of the training split with both styles and all skin tones; others differ by less than 0.03."""
         if self.trim:
             return PixelStatistics(mean=(0.7697, 0.7030, 0.6535), std=(0.2921, 0.2954, 0.3343))
         return PixelStatistics(mean=(0.8019, 0.7445, 0.7019), std=(0.2824, 0.2927, 0.3325))
 
     def open(self) -> OpenSource:
-        """Find the drawings; they are read into memory with the first of them."""
+        """Find the drawings. They are read into memory with the first sample."""
         every = list(_tiles())
         names = tuple(sorted({tile.row[self.labels] for tile in every}))
         return OpenEmoji(self, [tile for tile in every if self._takes(tile)], names)
@@ -78,16 +78,16 @@ class Tile(NamedTuple):
     """A drawing, in every style."""
 
     place: int
-    """Its number on the sheets."""
+    """Index on the sheets."""
     row: dict[str, Any]
-    """What is known about the base emoji."""
+    """The entry of the base emoji."""
     code: str
     tone: str
-    """``"dark"``, ``"light and medium"`` of two people, or empty."""
+    """``"dark"``, ``"light and medium"`` for two people, or empty."""
 
 
 def is_test(concept: str) -> bool:
-    """Whether a concept belongs to the test part: by its hash alone."""
+    """Return whether a concept belongs to the test split, from its hash only."""
     digest = hashlib.blake2b(concept.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < _TEST_SHARE * 2**64
 
@@ -101,7 +101,7 @@ def _tiles() -> Iterator[Tile]:
 
 
 def _pictures(style: Style) -> npt.NDArray[np.uint8]:
-    """Every tile of a sheet, ``[n, 3, SIZE, SIZE]``."""
+    """Return every tile of a sheet, ``[n, 3, SIZE, SIZE]``."""
     with (_ASSETS / f"emoji_{style}.webp").open("rb") as file, Image.open(file) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
     height, width = pixels.shape[0] // SIZE, pixels.shape[1] // SIZE
@@ -110,7 +110,7 @@ def _pictures(style: Style) -> npt.NDArray[np.uint8]:
 
 
 def trimmed(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The smallest rectangle of a picture ``[3, H, W]`` with all that is not white, but for traces; or all of it."""
+    """Return the smallest rectangle of an image ``[3, H, W]`` with everything that is not white, or the whole image."""
     drawn = np.any(picture < _WHITE, axis=0)
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
     if not len(rows):
@@ -131,7 +131,7 @@ class OpenEmoji(OpenSource):
         return len(self._tiles) * len(self._source.styles)
 
     def read(self, index: int) -> Sample:
-        """The drawing with its captions; named by style and code."""
+        """Return the drawing with its captions; its identifier is style and code."""
         number, style = self._at(index)
         tile = self._tiles[number]
         name, *short = tile.row["names"]
@@ -153,7 +153,7 @@ class OpenEmoji(OpenSource):
         return trimmed(picture) if self._source.trim else picture
 
     def label(self, index: int) -> int:
-        """The category or subcategory."""
+        """Return the category or subcategory."""
         return self.class_names.index(self._tiles[self._at(index)[0]].row[self._source.labels])
 
     def _at(self, index: int) -> tuple[int, Style]:
@@ -163,7 +163,7 @@ class OpenEmoji(OpenSource):
         return number, self._source.styles[place]
 
     def __reduce__(self) -> tuple[object, tuple[BundledEmoji]]:
-        """A data worker opens the source itself: that is quicker than sending it the drawings."""
+        """Make a data worker open the source itself, which is faster than sending it the drawings."""
         return _open, (self._source,)
 
 

@@ -26,16 +26,16 @@ _HOW_TO_GET_IT = (
 
 @component("fashion_mnist", paper="arXiv:1708.07747")
 class FashionMNIST(Source):
-    """60,000 training and 10,000 test pictures of clothes, 28 x 28 px, from IDX files, gzipped or plain."""
+    """60,000 training and 10,000 test images of clothes, 28 x 28 px, from IDX files, gzipped or plain."""
 
     root: str = "/usr/share/datasets/fashion-mnist"
-    """Folder of the files; the default is where Debian's package puts them."""
+    """Folder of the files; the default is that of Debian's package."""
     split: Literal["train", "test"] = "train"
-    """Which part."""
+    """The split."""
 
     @property
     def statistics(self) -> PixelStatistics:
-        """Those of the training part."""
+        """The statistics of the training split."""
         return PixelStatistics(mean=(0.2860,) * 3, std=(0.3530,) * 3)
 
     def open(self) -> OpenSource:
@@ -51,7 +51,7 @@ class FashionMNIST(Source):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the files are not part of the package."""
+        """No examples, because the files are not part of the package."""
         return ()
 
 
@@ -65,19 +65,19 @@ def _find(root: str, name: str) -> Path:
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Bytes:
-    """The bytes of an IDX file, which must hold an array of ``shape``.
+    """Return the bytes of an IDX file, which must contain an array of ``shape``.
 
     The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension as a big-endian
     32-bit integer, then the values.
 
     Raises:
-        DataNotFound: the file is damaged, or holds something else.
+        DataNotFound: the file is damaged, or has other content.
     """
     header = bytes([0, 0, 8, len(shape)]) + np.array(shape, dtype=">u4").tobytes()
     size = len(header) + int(np.prod(shape))
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(size + 1)  # one byte too many shows a longer file, whatever it would unpack to
+            content = file.read(size + 1)  # one more byte shows that a file is longer, without unpacking it
     except (OSError, EOFError, zlib.error) as cause:
         raise DataNotFound(f"Fashion-MNIST: cannot read {path} ({cause}). To get it again, {_HOW_TO_GET_IT}") from cause
     if not content.startswith(header) or len(content) != size:

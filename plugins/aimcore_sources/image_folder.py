@@ -1,4 +1,4 @@
-"""Images in a folder, on disk or at any URL that fsspec knows."""
+"""Images in a folder, on disk or at a URL."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from aimcore_sources.listing import IMAGE_SUFFIXES, listing_of
 
 @component("image_folder")
 class ImageFolder(Source):
-    """Images of a folder: one sub-folder per class, or none and no labels.
+    """Images of a folder: either one sub-folder per class, or no sub-folders and no labels.
 
-    The class is the first folder below ``url``; deeper folders only order the files. Classes and files are sorted by
-    name, so that indices and labels depend on the names alone. Links to files and folders are followed on local disks.
+    The class is the first folder in ``url``; deeper folders only group files. Classes and files are sorted by
+    name, so that indices and labels depend on names only. Links to files and folders are followed on local disks.
     Hidden files and folders, files of other kinds, broken links, and folders without an image are left out and counted.
     A split is a folder of its own: give its URL.
     """
@@ -28,15 +28,15 @@ class ImageFolder(Source):
     url: str
     """A path, or a URL like ``s3://bucket/imagenet/train``."""
     extensions: tuple[str, ...] = IMAGE_SUFFIXES
-    """Endings of image files, in lower case; files are compared in lower case too."""
+    """Suffixes of image files in lower case; suffixes of files are compared in lower case too."""
     names: str | None = None
-    """A file, by path or URL, with readable names of the class folders: a JSON object, or lines like ``n01440764 tench,
-    Tinca tinca``, of whose names the first is taken. None names the classes by their folders."""
+    """A path or URL of a file with readable names of the class folders: a JSON object, or lines like ``n01440764 tench,
+    Tinca tinca``, of which the first name is used. By default classes have the names of their folders."""
     max_pixels: int = MAX_PIXELS
-    """A picture with more pixels is unreadable: it is taken for a decompression bomb."""
+    """An image with more pixels is unreadable: it is treated as a decompression bomb."""
 
     def problems(self) -> Iterable[Problem]:
-        """Protocols must be allowed, and the limit on pixels one that Pillow allows."""
+        """Yield refused protocols, and a limit on pixels that Pillow does not allow."""
         yield from pixel_problems(self.max_pixels)
         yield from location_problems("url", self.url)
         if self.names is not None:
@@ -46,8 +46,8 @@ class ImageFolder(Source):
         """List the folder, once.
 
         Raises:
-            DataNotFound: there is no such place, or no image in it; or no file ``names``.
-            InvalidValue: some images lie in class folders and some do not; or a folder has no name in ``names``.
+            DataNotFound: the folder or the file ``names`` is missing, or the folder has no image.
+            InvalidValue: some images are in class folders and some are not; or a folder has no name in ``names``.
         """
         listing = listing_of(self.url, "ImageFolder")
         names = listing.with_suffix(self.extensions)
@@ -67,14 +67,14 @@ class ImageFolder(Source):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the folder is the user's."""
+        """No examples, because the folder is the user's."""
         return ()
 
     def _class_names(self, folders: tuple[str, ...]) -> tuple[str, ...]:
         if self.names is None:
             return folders
         if not folders:
-            message = f"there are no class folders in {self.url} that could have names: leave it out"
+            message = f"{self.url} has no class folders that could have names: leave this field out"
             raise InvalidValue("ImageFolder", [("names", message)])
         return names_of(folders, self.names, "ImageFolder")
 
@@ -83,15 +83,15 @@ def _folders(url: str, names: list[str]) -> tuple[str, ...]:
     loose = [name for name in names if "/" not in name]
     if loose and len(loose) < len(names):
         message = (
-            f"{len(loose)} images lie directly in {url} (such as {loose[0]}), {len(names) - len(loose)} in class "
-            "folders: move them all into class folders, or all out of them"
+            f"{len(loose)} images are directly in {url} (such as {loose[0]}), {len(names) - len(loose)} in class "
+            "folders: move them all into class folders, or none"
         )
         raise InvalidValue("ImageFolder", [("url", message)])
     return () if loose else tuple(sorted({name.split("/")[0] for name in names}))
 
 
 class OpenImageFolder(OpenSource):
-    """A listed folder. It holds no connection, so that it travels to data workers."""
+    """A listed folder. It has no open connection, so that it can be sent to data workers."""
 
     def __init__(
         self,
@@ -111,10 +111,10 @@ class OpenImageFolder(OpenSource):
         return len(self._names)
 
     def read(self, index: int) -> Sample:
-        """The decoded image as RGB, turned upright as its EXIF orientation says; named by its path in the folder.
+        """Return the image as RGB, upright according to its EXIF orientation. Its identifier is its path in the folder.
 
         Raises:
-            UnreadableSample: the file is missing, truncated, no image, or too large.
+            UnreadableSample: the file is missing, truncated, not an image, or too large.
         """
         name = self._names[index]
         image = decode(read_file(self._url, name), name, self._max_pixels)

@@ -1,4 +1,4 @@
-"""Reasons for which sources leave files out, and how many of these are named."""
+"""Reasons for which sources leave files out, in a bounded number."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _LONGEST_ENDING = 20
 
 
 def with_ending(reason: str, ending: str) -> str:
-    """``reason`` with the ending of a file's name, without its dot: "files of other kinds (.txt)"."""
+    """Return ``reason`` with the suffix of a file's name, without its dot: "files of other kinds (.txt)"."""
     return f"{reason} (.{printable(ending)[:_LONGEST_ENDING]})" if ending else f"{reason} (without ending)"
 
 
 def summarised(left_out: Mapping[str, int]) -> dict[str, int]:
-    """Counts by reason, the largest first; of reasons with endings the most frequent stay, and the rest is added up."""
+    """Return counts by reason, largest first. Rare suffixes of a reason are added up."""
     num_endings: Counter[str] = Counter()
     found: Counter[str] = Counter()
     for reason, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):

@@ -1,4 +1,4 @@
-"""The files of a folder, links followed, with a count of what is left out."""
+"""The files of a folder, links followed, with counts of what is left out."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _CLOSED = "folders that cannot be listed"
 
 
 class Listing(NamedTuple):
-    """What a folder holds."""
+    """The files and folders in a folder."""
 
     files: tuple[str, ...]
-    """Paths below the folder, sorted, without hidden ones."""
+    """Paths relative to the folder, sorted, without hidden ones."""
     folders: tuple[str, ...]
-    """Folders directly below it, sorted. A file system without folders of their own has those with files."""
+    """Folders directly in it, sorted. If a file system has no folders of its own, those that contain files."""
     left_out: Counter[str]
 
     def with_suffix(self, suffixes: Iterable[str]) -> list[str]:
-        """The files whose suffix, in lower case, is one of ``suffixes``."""
+        """Return the files whose suffix, in lower case, is one of ``suffixes``."""
         wanted = set(suffixes)
         return [name for name in self.files if _suffix(name) in wanted]
 
     def of_other_kinds(self, suffixes: Iterable[str]) -> Counter[str]:
-        """How many files have each other suffix."""
+        """Count the files with each other suffix."""
         known = set(suffixes)
         others = [_suffix(name) for name in self.files]
         return Counter(with_ending("files of other kinds", suffix[1:]) for suffix in others if suffix not in known)
 
 
 def listing_of(url: str, owner: str) -> Listing:
-    """List all files below ``url``.
+    """List all files in ``url`` and its sub-folders.
 
-    Links on a local disk are followed, out of the folder too. A real folder is listed once below each folder directly
-    under ``url``, so that links in a circle end, and two classes may still link to one folder. Real folders come before
+    Links on a local disk are followed, also out of the folder. A real folder is listed once below each folder directly
+    in ``url``. So links in a circle end, and two classes may still link to one folder. Real folders come before
     links to them.
 
     Raises:
@@ -79,7 +79,7 @@ def _local(root: str) -> Listing:
 
 
 def _below(top: os.DirEntry[str], root: str, left_out: Counter[str]) -> Iterator[str]:
-    """The files below a folder directly under ``root``: real folders first, then links, in the order of their names."""
+    """Yield the files below a folder directly in ``root``: real folders first, then links, sorted by name."""
     seen = {os.path.realpath(root)}
     pending, links = [(f"{top.name}/", top.path)], list[tuple[str, str]]()
     while pending or links:
@@ -105,7 +105,7 @@ def _file(entry: os.DirEntry[str], name: str, left_out: Counter[str]) -> Iterato
 
 
 def _entries(path: str, left_out: Counter[str]) -> list[os.DirEntry[str]]:
-    """What a folder holds, without what is hidden."""
+    """Return the entries of a folder, without hidden ones."""
     try:
         with os.scandir(path) as found:
             entries = list(found)
@@ -121,7 +121,7 @@ def _entries(path: str, left_out: Counter[str]) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # A link to itself is an error of entry.is_dir(), and no folder for os.path.isdir().
+    # entry.is_dir() fails for a link to itself; os.path.isdir() returns False.
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 

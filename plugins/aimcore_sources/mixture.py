@@ -1,4 +1,4 @@
-"""Several sources as one, each with its share of what training reads."""
+"""Several sources as one, each with a share of the training samples."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _MAX_PERIOD = 10_000_000
 
 @component("mixture", paper="arXiv:2401.08541, section 3; arXiv:2411.14402, Table 2")
 class Mixture(Source):
-    """Sources with sampling probabilities, whatever their sizes.
+    """Sources with sampling probabilities that do not depend on their sizes.
 
-    By index it is its sources one after another; evaluation reads each sample once. Training reads by sample number:
-    the weights are written as whole numbers without a common divisor (0.8 and 0.2 as 4 and 1), and of every so many
-    consecutive samples (here 5) each source gives exactly its number, in an order drawn anew. Within a source every
-    sample occurs once per epoch *of that source* (epochs may overlap within so many samples), so a small one is
-    repeated in new orders while a large one goes on.
+    By index, the mixture is the concatenation of its sources, so that evaluation reads each sample once. Training reads
+    by sample number: the weights are written as integers without a common divisor (0.8 and 0.2 as 4 and 1). Each block
+    of that many samples (here 5) has exactly this number of samples of each source, in an order drawn anew for each
+    block. Within a source every sample occurs once per epoch *of that source* (epochs may overlap within a block). So a
+    small source is repeated in new orders while a large one continues.
     """
 
     sources: tuple[Source, ...]
     weights: tuple[float, ...]
-    """How often each is read, in any unit: ``(30, 30, 9, 28, 3)``, or ``(0.8, 0.2)``."""
+    """How often each source is read, in any unit: ``(30, 30, 9, 28, 3)``, or ``(0.8, 0.2)``."""
 
     def problems(self) -> Iterable[Problem]:
-        """One positive weight per source."""
+        """Yield weights that do not match the sources, or are no small ratios."""
         if not self.sources:
             yield Problem("sources", "name at least one source")
         elif len(self.weights) != len(self.sources):
@@ -51,7 +51,7 @@ class Mixture(Source):
 
     @property
     def statistics(self) -> PixelStatistics | None:
-        """Those of its sources, where all bring the same."""
+        """The statistics of its sources, if all have the same."""
         own = {source.statistics for source in self.sources}
         return own.pop() if len(own) == 1 else None
 
@@ -59,21 +59,21 @@ class Mixture(Source):
         """Open every source.
 
         Raises:
-            AimcoreError: one cannot be opened.
+            AimcoreError: a source cannot be opened.
         """
         return OpenMixture(tuple(source.open() for source in self.sources), quotas(self.weights))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """AIM's 0.8 and 0.2 (arXiv:2401.08541, section 3), of the bundled slice."""
+        """AIM's 0.8 and 0.2 (arXiv:2401.08541, section 3), of the bundled images."""
         sources = (BundledFashionMNIST(split="train"), BundledFashionMNIST(split="test"))
         return (cls(sources=sources, weights=(0.8, 0.2)),)
 
 
 def quotas(weights: Sequence[float]) -> tuple[int, ...]:
-    """Whole numbers in the proportion of ``weights``, without a common divisor: (0.3, 0.6) gives (1, 2).
+    """Return integers in the proportion of ``weights``, without a common divisor: (0.3, 0.6) gives (1, 2).
 
-    Weights are taken as the nearest fractions of the largest one, with denominators up to 10,000.
+    Weights are taken as the closest fractions of the largest one, with denominators up to 10,000.
 
     >>> quotas((0.8, 0.2))
     (4, 1)
@@ -87,28 +87,28 @@ def quotas(weights: Sequence[float]) -> tuple[int, ...]:
 
 
 @attrs.frozen(eq=False)
-class Drawn:
-    """For sample numbers: which source each comes from, and how many that source gave before."""
+class SourceDraws:
+    """For each sample number: its source, and the number of earlier samples of that source."""
 
     source: Indices
     ordinal: Indices
 
 
-def draw(sample_numbers: npt.ArrayLike, shares: Sequence[int], seed: int) -> Drawn:
-    """Share numbers out: of every ``sum(shares)`` consecutive ones from 0 on, source k gets ``shares[k]``."""
+def draw(sample_numbers: npt.ArrayLike, shares: Sequence[int], seed: int) -> SourceDraws:
+    """Assign sample numbers: of every ``sum(shares)`` consecutive ones from 0 on, source k gets ``shares[k]``."""
     period = sum(shares)
     ends = np.cumsum(shares)
     numbers = np.asarray(sample_numbers, dtype=np.int64)
     places = index_of(numbers, period, seed)
     source = np.searchsorted(ends, places, side="right")
     within = places - (ends - np.asarray(shares))[source]
-    return Drawn(source=source, ordinal=numbers // period * np.asarray(shares)[source] + within)
+    return SourceDraws(source=source, ordinal=numbers // period * np.asarray(shares)[source] + within)
 
 
 class OpenMixture(OpenSource):
-    """Open sources, one after another; :meth:`indices_of` is what mixes them.
+    """Concatenated open sources; :meth:`indices_of` mixes them.
 
-    Labels and their names are given where all sources have the same names.
+    It has labels and names of classes if all sources have the same names.
     """
 
     def __init__(self, sources: tuple[OpenSource, ...], shares: tuple[int, ...]) -> None:
@@ -127,27 +127,27 @@ class OpenMixture(OpenSource):
         return int(self._ends[-1])
 
     def read(self, index: int) -> Sample:
-        """The sample, named by the number of its source too."""
+        """Return the sample; its identifier includes the number of its source."""
         number, place = self._at(index)
         sample = self._sources[number].read(place)
         label = sample.label if self._are_labelled else None
         return attrs.evolve(sample, identifier=f"{number}/{sample.identifier}", label=label)
 
     def label(self, index: int) -> int | None:
-        """The label, where all sources have the same names."""
+        """Return the label, if all sources have the same names."""
         if not self._are_labelled:
             return None
         number, place = self._at(index)
         return self._sources[number].label(place)
 
     def known_labels(self) -> npt.NDArray[np.int64] | None:
-        """Those of all sources one after another, where all know theirs and have the same names."""
+        """Return the labels of all sources one after another, if all know theirs and have the same names."""
         known = [source.known_labels() for source in self._sources] if self._are_labelled else []
         found = [labels for labels in known if labels is not None]
         return np.concatenate(found) if len(found) == len(self._sources) else None
 
     def indices_of(self, sample_numbers: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-        """Each source in its share; a source that mixes or orders its samples itself is asked too."""
+        """Return indices of each source by its share; the order within a source is its own."""
         drawn = draw(sample_numbers, self._shares, _seed_of(seed, "shares"))
         indices = np.empty_like(drawn.ordinal)
         for number, source in enumerate(self._sources):
@@ -157,7 +157,7 @@ class OpenMixture(OpenSource):
         return indices
 
     def part_of(self, index: int) -> range:
-        """The source that ``index`` belongs to, or its part where it has parts itself."""
+        """Return the number of the source that ``index`` belongs to, or its part if the source has parts itself."""
         number, place = self._at(index)
         part, first = self._sources[number].part_of(place), index - place
         return range(first + part.start, first + part.stop)
@@ -170,5 +170,5 @@ class OpenMixture(OpenSource):
 
 
 def _seed_of(seed: int, purpose: str) -> int:
-    """Seeds that have nothing to do with each other: two equal sources in one mixture must not be read in step."""
+    """Return independent seeds: two equal sources in one mixture must not be read in the same order."""
     return int(keyed_bits(seed, f"mixture {purpose}", 0))

@@ -1,4 +1,4 @@
-"""Images with captions in tar shards, read by index: any sample at any time, no stream and no shuffle buffer."""
+"""Images with captions in tar shards, read by index: any sample at any time, without streaming and shuffle buffers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_TEXT = 1_000_000
 
 
 class Field(NamedTuple):
-    """Where a caption or label stands: in a member's text, or under a key of a JSON member."""
+    """The place of a caption or label: the text of a member, or a key of a JSON member."""
 
     extension: str
     key: str | None
@@ -40,38 +40,38 @@ class Field(NamedTuple):
 class WebDataset(Source):
     """Shards of WebDataset's layout: members of one sample share the name up to the first dot of the file name.
 
-    The shards' headers are scanned once and kept in small index files, so that every sample can be read by number and a
-    resumed run goes on exactly. Samples are looked up in these files, of some 70 bytes each, so that billions of them
-    take no memory; sources that read other captions of the same shards share the files. A sample without a caption of a
-    kind has none of that kind. Samples without an image, and members that nothing here names, are left out and counted:
-    of ``photo.1.jpg`` the key is ``photo`` and the extension ``1.jpg``. Nothing is ever unpacked: a member's name is a
-    name and never a path.
+    The shards' headers are scanned once and stored in small index files, so that every sample can be read by number and
+    a resumed run continues exactly. Samples are looked up in these files, of about 70 bytes each, so that billions of
+    them take no memory; sources that read other captions of the same shards share the files. A sample without a caption
+    of a kind has no caption of that kind. Samples without an image, and members that no field names, are left out and
+    counted: the key of ``photo.1.jpg`` is ``photo`` and its extension ``1.jpg``. Nothing is unpacked: the name of a
+    member is never used as a path.
 
-    A shard is a plain tar file with its end mark. One that is cut, damaged in a header, compressed, or several files
-    joined is an error that names the byte. Tar has checksums of headers alone: other damage shows when an image is
-    decoded, or not at all.
+    A shard is a plain tar file with its end mark. One that is cut, damaged in a header, compressed, or concatenated
+    from several files is an error that names the byte. Tar has checksums of headers only: other damage shows when an
+    image is decoded, or not at all.
     """
 
     url: str
-    """A path or URL; ``{00000..00123}`` and ``{a,b}`` are written out, ``*`` is looked up."""
+    """A path or URL; ``{00000..00123}`` and ``{a,b}`` are expanded, ``*`` is looked up."""
     images: tuple[str, ...] = ("jpg", "jpeg", "png", "webp")
-    """Extensions of images; the first that a sample has counts."""
+    """Extensions of images; of several in a sample the first is used."""
     captions: Mapping[str, str] = attrs.field(factory=lambda: {"alt": "txt"})
-    """The member that holds the captions of each kind: ``{"alt": "txt", "synthetic": "json#synthetic"}``. A JSON key
-    may hold one text or several."""
+    """The member with the captions of each kind: ``{"alt": "txt", "synthetic": "json#synthetic"}``. A JSON key may have
+    one text or several."""
     label: str | None = None
-    """The member that holds the label, as a number or one of ``class_names``: ``"cls"``, ``"json#category"``."""
+    """The member with the label, as a number or one of ``class_names``: ``"cls"``, ``"json#category"``."""
     class_names: tuple[str, ...] = ()
     """Names of the labels."""
     cache_folder: str | None = None
-    """Where indices are kept. None keeps each beside its shard, and those of remote shards in memory, made anew in each
-    run: give a folder where these are many."""
+    """Folder of the indices. By default each is next to its shard, and those of remote shards are in memory, made again
+    in each run: set a folder if there are many."""
     max_pixels: int = MAX_PIXELS
-    """A picture with more pixels is unreadable: it is taken for a decompression bomb."""
+    """An image with more pixels is unreadable: it is treated as a decompression bomb."""
 
     def problems(self) -> Iterable[Problem]:
-        """Images need an extension, and every field too; the protocol must be allowed."""
-        # Braces rarely stand for protocols: all shards are looked at when they are opened.
+        """Yield fields without an extension, and a refused protocol."""
+        # Braces rarely expand to protocols: all shards are checked when they are opened.
         yield from location_problems("url", next(without_braces(self.url)))
         yield from pixel_problems(self.max_pixels)
         if not self.images:
@@ -85,7 +85,7 @@ class WebDataset(Source):
 
         Raises:
             DataNotFound: a shard is missing, or there is no image in any.
-            ShardError: a shard is damaged, or holds a member twice.
+            ShardError: a shard is damaged, or has a member twice.
         """
         shards = expand(self.url)
         images = tuple(extension.lower() for extension in self.images)
@@ -96,18 +96,18 @@ class WebDataset(Source):
         return OpenWebDataset(self, samples)
 
     def _fields(self) -> tuple[str, ...]:
-        """Extensions of members that hold captions or labels."""
+        """Return the extensions of members with captions or labels."""
         extensions = [Field.of(written).extension for written in (*self.captions.values(), self.label or "")]
         return tuple(dict.fromkeys(extension for extension in extensions if extension))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the shards are the user's."""
+        """No examples, because the shards are the user's."""
         return ()
 
 
 class _Sample(NamedTuple):
-    """Where a sample lies, and what it is called."""
+    """The place of a sample, and its name."""
 
     shard: str
     name: str
@@ -115,7 +115,7 @@ class _Sample(NamedTuple):
 
 
 class OpenWebDataset(OpenSource):
-    """Samples whose places in the shards are known. It holds no open file, so that it travels to data workers."""
+    """Samples whose places in the shards are known. It has no open file, so that it can be sent to data workers."""
 
     def __init__(self, config: WebDataset, samples: Samples) -> None:
         self._config = config
@@ -132,7 +132,7 @@ class OpenWebDataset(OpenSource):
         return len(self._samples)
 
     def read(self, index: int) -> Sample:
-        """The image as RGB with its captions; named by shard and key.
+        """Return the image as RGB with its captions; its identifier is shard and key.
 
         Raises:
             UnreadableSample: a member is damaged or too long, or the shard has changed since it was scanned.
@@ -149,7 +149,7 @@ class OpenWebDataset(OpenSource):
         )
 
     def label(self, index: int) -> int | None:
-        """The label, without decoding the image."""
+        """Return the label, without decoding the image."""
         if self._config.label is None:
             return None
         sample = self._at(index)
@@ -165,7 +165,7 @@ class OpenWebDataset(OpenSource):
         return _Sample(shard, printable(f"{name}/{found.key}"), found.members)
 
     def _texts(self, sample: _Sample) -> dict[str, bytes]:
-        """The wanted members that the sample has, by extension."""
+        """Return the requested members of the sample, by extension."""
         return {
             extension: _bytes(sample, sample.members[extension], limit=MAX_TEXT)
             for extension in self._wanted
@@ -173,11 +173,11 @@ class OpenWebDataset(OpenSource):
         }
 
     def _values(self, texts: Mapping[str, bytes], written: str, name: str) -> tuple[str, ...]:
-        """The texts of a field; none where the sample lacks it."""
+        """Return the texts of a field; none if the sample lacks it."""
         found = _value(texts, Field.of(written), name)
         values = found if isinstance(found, list) else [] if found is None else [found]
         if not all(isinstance(value, str) for value in values):
-            raise UnreadableSample(name, f"{written!r} must hold text, got {found!r:.80}")
+            raise UnreadableSample(name, f"{written!r} must contain text, got {found!r:.80}")
         return tuple(value for value in values if value.strip())
 
     def _label(self, texts: Mapping[str, bytes], name: str) -> int | None:
@@ -192,12 +192,12 @@ class OpenWebDataset(OpenSource):
             label = -1
         if not 0 <= label < (len(names) or label + 1):
             known = f"one of {list(names)}" if names else "a number from 0 on (or set class_names)"
-            raise UnreadableSample(name, f"{self._config.label!r} must hold a label, {known}, got {found!r:.80}")
+            raise UnreadableSample(name, f"{self._config.label!r} must contain a label, {known}, got {found!r:.80}")
         return label
 
 
 def _bytes(sample: _Sample, place: Place, limit: int | None = None) -> bytes:
-    """A member's content."""
+    """Return the content of a member."""
     start, size = place
     if limit is not None and size > limit:
         raise UnreadableSample(sample.name, f"a text of {size:,} bytes is longer than {limit:,}")
@@ -207,12 +207,12 @@ def _bytes(sample: _Sample, place: Place, limit: int | None = None) -> bytes:
     except (OSError, ValueError) as cause:
         raise UnreadableSample(sample.name, f"{type(cause).__name__}: {cause}") from cause
     if len(content) != size:
-        raise UnreadableSample(sample.name, "its shard is shorter than when it was scanned: start the run anew")
+        raise UnreadableSample(sample.name, "its shard is shorter than when it was scanned: start the run again")
     return content
 
 
 def _value(texts: Mapping[str, bytes], field: Field, name: str) -> Any:
-    """What a field holds: text, or whatever JSON has there; None where the sample lacks it."""
+    """Return the content of a field: text, or a JSON value; None if the sample lacks it."""
     content = texts.get(field.extension)
     if content is None:
         return None

@@ -1,6 +1,6 @@
-"""What lies where in one tar shard: scanned once, kept in a small file, and looked up there and not in memory.
+"""The index of a tar shard: scanned once, stored in a small file, and read there instead of in memory.
 
-A sample is what shares a key. Its kind is the extensions that it has, in order: shards have a handful of kinds.
+Members that share a key form a sample. Its kind is the list of its extensions, in order: shards have few kinds.
 Shape suffixes: n samples, m members, b bytes.
 """
 
@@ -31,13 +31,13 @@ from aimcore_sources.webdataset_tar import ShardError, members_of
 _FORMAT = 3
 
 _PART = 2**16
-"""Rows of an array that are read at a time where all of it is."""
+"""Number of rows of an array that are read at once where the whole array is read."""
 _DOTTED = "members with a dot in their key (in photo.1.jpg the key is photo)"
 
 _ARRAYS = ("samples_n3", "places_m2", "keys_b")
 
 Place = tuple[int, int]
-"""Where a member begins in its shard, and its size, in bytes."""
+"""First byte of a member in its shard, and its size, in bytes."""
 
 
 @attrs.frozen(eq=False)
@@ -49,34 +49,34 @@ class ShardIndex:
     counts: tuple[int, ...]
     """Samples of each kind."""
     digest: int
-    """Tells this index from those of other shards, and of the same one when it held something else; 64 bits."""
+    """Distinguishes this index from those of other shards, and of an earlier content of the same shard; 64 bits."""
     is_kept: bool
-    """Whether it lies in a file, of which only what is looked up is read."""
+    """Whether it is in a file, of which only the needed parts are read."""
     ignored: Mapping[str, int]
-    """How many entries of the shard belong to no sample, by reason."""
+    """Numbers of entries of the shard that belong to no sample, by reason."""
     _arrays: Mapping[str, Any]
-    """``samples_n3``: kind, first member, first byte of the key, with one row more as the end; ``places_m2``;
-    ``keys_b``. They are NumPy's, or slices of a file that give NumPy's."""
+    """``samples_n3``: kind, first member, first byte of the key, with one more row as the end; ``places_m2``;
+    ``keys_b``. They are NumPy arrays, or slices of a file that return them."""
 
     def key(self, sample: int) -> str:
-        """What the names of the sample's members begin with."""
+        """Return the key of a sample: the common prefix of its members' names."""
         (start, end) = self._arrays["samples_n3"][sample : sample + 2][:, 2].tolist()
         return bytes(self._arrays["keys_b"][start:end]).decode(errors="surrogatepass")
 
     def members(self, sample: int) -> dict[str, Place]:
-        """The sample's members by extension, in their order."""
+        """Return the members of a sample by extension, in their order."""
         kind, first, _ = self._arrays["samples_n3"][sample : sample + 1][0].tolist()
         extensions = self.kinds[kind]
         places = self._arrays["places_m2"][first : first + len(extensions)].tolist()
         return {extension: (offset, size) for extension, (offset, size) in zip(extensions, places, strict=True)}
 
     def count_with(self, extensions: Iterable[str]) -> int:
-        """How many samples have one of ``extensions``."""
+        """Count the samples that have one of ``extensions``."""
         wanted = set(extensions)
         return sum(count for kind, count in zip(self.kinds, self.counts, strict=True) if wanted & set(kind))
 
     def left_out(self, images: Collection[str], others: Collection[str]) -> Counter[str]:
-        """What no sample holds if images have the first of the extensions ``images``, and ``others`` are read too."""
+        """Count unused entries and images, if the first of the extensions ``images`` and all ``others`` are read."""
         found = Counter(self.ignored)
         for kind, count in zip(self.kinds, self.counts, strict=True):
             num_images = len(set(kind) & set(images))
@@ -91,11 +91,11 @@ class ShardIndex:
         return found
 
     def is_whole(self) -> bool:
-        """Whether the arrays are those that were written: all of them are read once, a part at a time."""
+        """Return whether the arrays are the written ones: all of them are read once, in parts."""
         return _digest(self.kinds, self._arrays) == self.digest
 
     def samples_with(self, extensions: Iterable[str]) -> npt.NDArray[np.int64] | None:
-        """Which samples have one of ``extensions``; None if all have."""
+        """Return which samples have one of ``extensions``; None if all have."""
         wanted = set(extensions)
         kinds = [number for number, kind in enumerate(self.kinds) if wanted & set(kind)]
         if len(kinds) == len(self.kinds):
@@ -104,15 +104,15 @@ class ShardIndex:
 
 
 def index_of(shard: str, cache_folder: str | None, *, is_trusted: bool = True) -> ShardIndex:
-    """The index of ``shard``, of which the head alone is verified.
+    """Return the index of ``shard``; only its head is verified.
 
-    It is written to ``cache_folder``, or beside a shard on a local disk, and used again while the shard's size and
-    time of change stay what they were. Where it cannot be written, the shard is scanned each time, and its index held
-    in memory. Where the index is not trusted, its arrays are verified too.
+    It is written to ``cache_folder``, or next to a shard on a local disk, and reused while the shard's size and
+    modification time stay the same. If it cannot be written, the shard is scanned each time, and its index is kept
+    in memory. If the index is not trusted, its arrays are verified too.
 
     Raises:
-        DataNotFound: there is no such shard.
-        ShardError: it is no tar file, or damaged, or holds a member twice.
+        DataNotFound: the shard is missing.
+        ShardError: the shard is not a tar file, is damaged, or has a member twice.
     """
     filesystem, path = connect(shard, "WebDataset")
     try:
@@ -124,24 +124,24 @@ def index_of(shard: str, cache_folder: str | None, *, is_trusted: bool = True) -
     if known is not None and known[0] == state and (is_trusted or known[1].is_whole()):
         return known[1]
     if known is not None or (cache is not None and cache.exists()):
-        logger.info("{} is damaged, or of another version of the shard or of aimcore: it is made anew", cache)
+        logger.info("{} is damaged, or of another version of the shard or of aimcore: it is made again", cache)
     head, arrays = _scanned(shard, state)
     written = _kept(cache) if cache is not None and _keep(cache, head, arrays) else None
     return written[1] if written is not None else _index(head, arrays, is_kept=False)[1]
 
 
 def kept_index_of(shard: str, cache_folder: str | None, digest: int, *, verify: bool) -> ShardIndex:
-    """The index of ``shard`` that was found before, whose digest is known.
+    """Return the index of ``shard`` that was found before, whose digest is known.
 
     Args:
         shard: its URL.
         cache_folder: as for :func:`index_of`.
-        digest: that of the index that was found.
-        verify: read all of the index and compare its digest. A damaged one is made anew.
+        digest: digest of the index that was found.
+        verify: read all of the index and compare its digest. A damaged one is made again.
 
     Raises:
-        DataNotFound: index and shard are gone.
-        ShardError: the index is gone or another one, and so is the shard.
+        DataNotFound: index and shard are missing.
+        ShardError: the index is missing or has changed, and the shard has changed.
     """
     filesystem, path = connect(shard, "WebDataset")
     cache = _cache_path(shard, filesystem, path, cache_folder)
@@ -150,12 +150,12 @@ def kept_index_of(shard: str, cache_folder: str | None, digest: int, *, verify: 
         return known[1]
     found = index_of(shard, cache_folder, is_trusted=False)
     if found.digest != digest:
-        raise ShardError(f"{shard} is another one than when it was scanned: start the run anew")
+        raise ShardError(f"{shard} has changed since it was scanned: start the run again")
     return found
 
 
 def _scanned(shard: str, state: list[str]) -> tuple[str, dict[str, npt.NDArray[Any]]]:
-    """Head and arrays of the index."""
+    """Return head and arrays of the index."""
     samples: dict[str, dict[str, Place]] = {}
     ignored: Counter[str] = Counter()
     for member in members_of(shard):
@@ -165,7 +165,7 @@ def _scanned(shard: str, state: list[str]) -> tuple[str, dict[str, npt.NDArray[A
             continue
         parts = samples.setdefault(key, {})
         if extension in parts:
-            raise ShardError(f"{shard} holds {printable(member.name)!r} twice: write it again with unique names")
+            raise ShardError(f"{shard} has {printable(member.name)!r} twice: write it again with unique names")
         parts[extension] = (member.offset, member.size)
     arrays, kinds = _packed(samples)
     counts = np.bincount(arrays["samples_n3"][:-1, 0], minlength=len(kinds)).tolist()
@@ -174,7 +174,7 @@ def _scanned(shard: str, state: list[str]) -> tuple[str, dict[str, npt.NDArray[A
 
 
 def _digest(kinds: Sequence[Sequence[str]], arrays: Mapping[str, Any]) -> int:
-    """Of the content of an index, whether its arrays are in memory or in a file."""
+    """Return the digest of an index's content, whether its arrays are in memory or in a file."""
     digest = hashlib.blake2b(json.dumps(kinds).encode(), digest_size=8)
     for name in _ARRAYS:
         array = arrays[name]
@@ -189,7 +189,7 @@ def _checksum(head: str) -> str:
 
 
 def _packed(samples: Mapping[str, Mapping[str, Place]]) -> tuple[dict[str, npt.NDArray[Any]], list[tuple[str, ...]]]:
-    """The arrays, and the kinds by number."""
+    """Return the arrays, and the kinds by number."""
     kinds: dict[tuple[str, ...], int] = {}
     keys = [key.encode(errors="surrogatepass") for key in samples]
     rows = [[kinds.setdefault(tuple(parts), len(kinds)), len(parts)] for parts in samples.values()]
@@ -207,14 +207,14 @@ def _packed(samples: Mapping[str, Mapping[str, Place]]) -> tuple[dict[str, npt.N
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key and extension: ``a/b.seg.png`` is the member ``seg.png`` of the sample ``a/b``. Hidden files have neither."""
+    """Return key and extension: ``a/b`` and ``seg.png`` for ``a/b.seg.png``. Hidden files have neither."""
     folder, slash, file = name.rpartition("/")
     stem, _, extension = file.partition(".")
     return (folder + slash + stem, extension.lower()) if stem else ("", "")
 
 
 def _state(info: dict[str, Any]) -> list[str]:
-    """What changes when a shard does: size and, where the file system tells it, time of change or version."""
+    """Return what changes when a shard does: size and, if the file system has it, modification time or version."""
     told = (info.get(key) for key in ("mtime", "LastModified", "last_modified", "updated", "created", "ETag", "etag"))
     return [str(info.get("size")), next((str(value) for value in told if value is not None), "")]
 
@@ -228,11 +228,11 @@ def _cache_path(shard: str, filesystem: Any, path: str, cache_folder: str | None
 
 
 def _kept(cache: Path) -> tuple[list[str], ShardIndex] | None:
-    """The shard's state and the index in a file; None if it is not there, damaged, or of another format."""
+    """Return the shard's state and the index from a file; None if it is missing, damaged, or of another format."""
     try:
         file: Any = safe_open(cache, framework="np")
         arrays = {name: file.get_slice(name) for name in _ARRAYS}
-        # One entry: safetensors writes several in any order, and equal indices are to be equal files.
+        # One entry: safetensors writes several in any order, and equal indices must be equal files.
         checksum, _, head = file.metadata()["index"].partition(" ")
         if checksum != _checksum(head):
             return None
@@ -253,8 +253,8 @@ def _index(head: str, arrays: Mapping[str, Any], *, is_kept: bool) -> tuple[list
 
 
 def _keep(cache: Path, head: str, arrays: dict[str, npt.NDArray[Any]]) -> bool:
-    """Write the index at once or not at all: several processes may do so at the same time."""
-    # A folder that cannot be written costs time and memory only.
+    """Write the index atomically: several processes may do so at the same time."""
+    # Without write access, only time and memory are lost.
     with suppress(CannotWrite):
         make_folder(cache.parent)
         write_atomically(cache, save(arrays, {"index": f"{_checksum(head)} {head}"}))

@@ -1,4 +1,4 @@
-"""The samples of many tar shards by number, whose indices are opened when they are needed."""
+"""The samples of many tar shards by number. Indices are opened when they are needed."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from aimcore_sources.left_out import summarised
 from aimcore_sources.webdataset_index import Place, ShardIndex, index_of, kept_index_of
 
 _MAX_OPENED = 1024
-"""Indices that a process keeps open; each is a memory map, of which Linux allows 65,530."""
+"""Largest number of indices that a process keeps open. Each is a memory map, of which Linux allows 65,530."""
 
 
-class Found(NamedTuple):
-    """Where a sample lies."""
+class SamplePlace(NamedTuple):
+    """The place of a sample."""
 
     shard: int
     key: str
     members: dict[str, Place]
-    """By extension, in lower case."""
+    """Members by extension, in lower case."""
 
 
-class _Opened(NamedTuple):
+class _OpenIndex(NamedTuple):
     shard: ShardIndex
     chosen_k: npt.NDArray[np.int64] | None
-    """Samples with an image, where not all have one."""
+    """Samples with an image, if not all have one."""
 
 
 class Samples:
-    """Those samples of shards that have an image: one shard after another, each in the order of its first members.
+    """The samples of shards that have an image: one shard after another, each in the order of its first members.
 
-    A process holds 17 bytes per shard, in addition to its name, and opens the indices of the shards that it reads.
-    They are files; those that could not be written are held in memory. Data workers receive no open index.
+    A process stores 17 bytes per shard, in addition to its name, and opens the indices of the shards that it reads.
+    They are files; those that could not be written are kept in memory. Data workers receive no open index.
     """
 
     def __init__(
         self, shards: Sequence[str], images: Sequence[str], cache_folder: str | None, others: Sequence[str] = ()
     ) -> None:
-        """Scan those shards that have not been scanned yet.
+        """Scan the shards that have not been scanned yet.
 
         Args:
             shards: their URLs.
             images: extensions of images, in lower case.
-            cache_folder: where indices are kept; None keeps them beside their shards.
+            cache_folder: folder of the indices; None stores them next to their shards.
             others: extensions of other members that are read, in lower case.
 
         Raises:
             DataNotFound: a shard is missing.
-            ShardError: a shard is damaged, or holds a member twice.
+            ShardError: a shard is damaged, or has a member twice.
         """
         self.shards = tuple(shards)
         self._images, self._cache_folder = tuple(images), cache_folder
@@ -69,7 +69,7 @@ class Samples:
             if not index.is_kept:
                 self._held[number] = index
         self.left_out: Mapping[str, int] = summarised(left_out)
-        """What no sample holds, by reason."""
+        """Return counts of what no sample contains, by reason."""
         self._ends = np.cumsum(counts)
         self._opened = lru_cache(_MAX_OPENED)(self._open)
 
@@ -77,39 +77,39 @@ class Samples:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def shard_of(self, number: int) -> int:
-        """Which shard the sample ``number`` lies in.
+        """Return the shard of the sample ``number``.
 
         Raises:
-            IndexError: there is no such sample.
+            IndexError: the number is out of range.
         """
         if not 0 <= number < len(self):
             raise IndexError(f"there are {len(self)} samples, no number {number}")
         return int(np.searchsorted(self._ends, number, side="right"))
 
-    def at(self, number: int) -> Found:
-        """Where the sample ``number`` lies.
+    def at(self, number: int) -> SamplePlace:
+        """Return the place of the sample ``number``.
 
         Raises:
-            IndexError: there is no such sample.
-            DataNotFound: the shard is gone, and its index too.
-            ShardError: the shard is another one than when it was scanned, and so is its index.
+            IndexError: the number is out of range.
+            DataNotFound: the shard and its index are missing.
+            ShardError: the shard and its index have changed since the scan.
         """
         shard = self.shard_of(number)
         opened, chosen_k = self._opened(shard)
         place = number - (int(self._ends[shard - 1]) if shard else 0)
         sample = place if chosen_k is None else int(chosen_k[place])
-        return Found(shard, opened.key(sample), opened.members(sample))
+        return SamplePlace(shard, opened.key(sample), opened.members(sample))
 
-    def _open(self, shard: int) -> _Opened:
+    def _open(self, shard: int) -> _OpenIndex:
         index = self._held.get(shard)
         if index is None:
             verify, digest = not self._is_verified[shard], int(self._digests[shard])
             index = kept_index_of(self.shards[shard], self._cache_folder, digest, verify=verify)
             self._is_verified[shard] = True
-        return _Opened(index, index.samples_with(self._images))
+        return _OpenIndex(index, index.samples_with(self._images))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but what is open."""
+        """Return the state without open indices."""
         return {key: value for key, value in vars(self).items() if key != "_opened"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The shards that a URL stands for."""
+"""The shards that a URL with braces or ``*`` names."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _MAX_SHARDS = 1_000_000
 
 
 def expand(pattern: str) -> tuple[str, ...]:
-    """The shards of a URL with ``{00000..00123}``, ``{a,b}`` and, where there are no braces left, ``*``.
+    """Return the shards of a URL with ``{00000..00123}``, ``{a,b}`` and, if no braces are left, ``*``.
 
     Raises:
         DataNotFound: nothing matches a ``*``.
-        InvalidValue: they are more than a million.
+        InvalidValue: there are more than a million.
     """
     shards: list[str] = []
     for url in without_braces(pattern):
         if len(shards) >= _MAX_SHARDS:
-            raise InvalidValue("WebDataset", [("url", f"{pattern} stands for more than {_MAX_SHARDS:,} shards")])
+            raise InvalidValue("WebDataset", [("url", f"{pattern} names more than {_MAX_SHARDS:,} shards")])
         shards.extend(_matches(url) if "*" in url else [url])
     return tuple(shards)
 
 
 def without_braces(pattern: str) -> Iterator[str]:
-    """Each URL that the braces of ``pattern`` stand for; any ``*`` is kept."""
+    """Yield each expansion of the braces of ``pattern``; any ``*`` is kept."""
     found = _BRACES.search(pattern)
     if found is None:
         yield pattern
@@ -59,7 +59,7 @@ def _matches(url: str) -> list[str]:
 
 
 def _local_matches(pattern: str) -> list[str]:
-    """What matches on a local disk. Links to folders are followed, which fsspec does not; each folder counts once."""
+    """Return the matches on a local disk. Links to folders are followed, unlike in fsspec; each folder counts once."""
     found = _below(pattern) if "**" in pattern else glob.glob(pattern)
     # The shortest path of each is kept.
     ordered = sorted(found, key=lambda path: (path.count("/"), path), reverse=True)
@@ -67,7 +67,7 @@ def _local_matches(pattern: str) -> list[str]:
 
 
 def _below(pattern: str) -> list[str]:
-    """What matches a pattern with ``**``, also where links lead in circles."""
+    """Return the matches of a pattern with ``**``, also if links form circles."""
     parts = pattern.split("/")
     fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
     root, wanted = "/".join(parts[:fixed]), parts[fixed:]

@@ -1,9 +1,9 @@
-"""The members of a tar shard, read so that a damaged or cut shard is an error and never a shorter shard.
+"""The members of a tar shard. A damaged or cut shard is an error, and never read as a shorter shard.
 
-``tarfile`` ends quietly at a header whose checksum is wrong, and at the end of a file that was cut between two members.
-So whatever follows the last member is checked here: it must be the end mark, two blocks of zeros, and only zeros after
-it. Tar has checksums of headers alone: damage within a member, or within a name of over 100 bytes, which tar stores as
-data, is not found here.
+``tarfile`` stops silently at a header with a wrong checksum, and at the end of a file that was cut between two members.
+Therefore this module checks what follows the last member: it must be the end mark, two blocks of zeros, and then only
+zeros. Tar has checksums of headers only: damage within a member, or within a name of over 100 bytes, which tar stores
+as data, is not found here.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from aimcore.io.locations import open_location
 _BLOCK = tarfile.BLOCKSIZE
 _END_MARK = 2 * _BLOCK
 _MAX_PADDING = 2**20
-"""GNU tar fills its last record with zeros: 10,240 bytes, unless ``--blocking-factor`` says otherwise. More zeros than
-this are a file that was allocated and not written."""
+"""GNU tar fills its last record with zeros: 10,240 bytes, unless ``--blocking-factor`` is set. More zeros mean a file
+that was allocated and not written."""
 _MAX_HEADER = 2**20
 """Longer names and pax records, in bytes, are not read: a forged header could ask for gigabytes."""
 _ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, LookupError, RecursionError)
 
 
 class ShardError(AimcoreError):
-    """A tar shard is damaged, compressed, changed while it was used, or holds a member twice."""
+    """A tar shard is damaged, compressed, changed while it was used, or has a member twice."""
 
 
 class Member(NamedTuple):
@@ -35,17 +35,18 @@ class Member(NamedTuple):
 
     name: str
     offset: int
-    """Of its first byte, in the shard."""
+    """Index of its first byte in the shard."""
     size: int
     is_file: bool
-    """Whether it is a plain file: neither a link, nor a device, nor sparse."""
+    """Whether it is a plain file: not a link, a device, or a sparse file."""
 
 
 def members_of(shard: str) -> Iterator[Member]:
-    """Every entry in ``shard`` but folders, in its order. The end of the shard is checked after the last one.
+    """Yield every entry of ``shard`` except folders, in its order. The end of the shard is checked after the last one.
 
     Raises:
-        ShardError: it is no tar file, or a header or the end mark is damaged or missing; the message names the byte.
+        ShardError: the shard is not a tar file, or a header or the end mark is damaged or missing; the message names
+        the byte.
     """
     try:
         with open_location(shard) as file:
@@ -63,7 +64,7 @@ class _Damage(ValueError):
 
 
 class _Headers:
-    """A file of which ``tarfile`` may read headers only."""
+    """A file from which ``tarfile`` may read headers only."""
 
     def __init__(self, file: Any) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
@@ -86,7 +87,7 @@ def _members(file: Any) -> Iterator[Member]:
     end = 0
     while (member := _next(tar)) is not None:
         name = printable(member.name)
-        # A negative size would send the scan back to where it was, for ever.
+        # A negative size would send the scan back to an earlier position, for ever.
         if member.size < 0 or member.offset_data <= end:
             raise _Damage(member.offset, f"the header of {name!r} is damaged")
         end = member.offset_data
@@ -107,7 +108,7 @@ def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
 
 
 def _require_end(file: Any, start: int) -> None:
-    """Refuse anything after the last member but the end mark and padding."""
+    """Refuse anything after the last member except the end mark and padding."""
     file.seek(start)
     length = start
     while content := file.read(2**20):
@@ -122,11 +123,11 @@ def _require_end(file: Any, start: int) -> None:
 
 
 def _what_is_at(byte: int, start: int) -> tuple[int, str]:
-    """Where and what the damage is if ``byte`` is not zero, and the last member ends at ``start``."""
+    """Return place and kind of the damage if ``byte`` is not zero, and the last member ends at ``start``."""
     if byte < start + _BLOCK:
         return start, "the header has a wrong checksum, or was cut"
     if byte < start + _END_MARK:
-        return start, "a single block of zeros is no end mark: a header was overwritten, or the end mark is damaged"
+        return start, "a single block of zeros is not an end mark: a header was overwritten, or the end mark is damaged"
     problem = (
         "data after the end mark: headers were overwritten by zeros, or tar files were joined (list them one by one)"
     )

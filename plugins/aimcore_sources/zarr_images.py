@@ -1,4 +1,4 @@
-"""Images in a zarr v3 group, on disk or at any URL that fsspec knows."""
+"""Images in a zarr v3 group, on disk or at a URL."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from aimcore_sources.zarr_layout import DAMAGE, NO_LABEL, Rows, num_stored, plac
 
 _NAMED = 5
 _LONGEST_RECORD = 2**24
-"""Bytes of a sample's captions and identifier; more are damage."""
+"""Largest number of bytes of a sample's captions and identifier; more mean damage."""
 
 
 @component("zarr")
 class ZarrImages(Source):
-    """Images that :func:`aimcore_sources.write_zarr` wrote, of any sizes, with labels and captions; random access.
+    """Images written by :func:`aimcore_sources.write_zarr`, of any sizes, with labels and captions; random access.
 
-    A group of others is read too if it has an array ``images``, uint8 ``[n, C, H, W]`` or ``[n, H, W, C]``; its array
-    ``labels`` and its attribute ``class_names`` are read where they are there. A split is a group of its own.
+    Other groups can be read if they have an array ``images``, uint8 ``[n, C, H, W]`` or ``[n, H, W, C]``; an array
+    ``labels`` and an attribute ``class_names`` are read if they exist. A split is a group of its own.
 
     Samples and labels that :func:`~aimcore_sources.write_zarr` wrote have checksums, and a lost chunk is an error. In
-    groups of others zarr reads a lost chunk as zeros, as it does a chunk that was left out because it holds nothing
-    else. Such chunks are counted among what is left out, of arrays of up to 100,000 chunks.
+    other groups zarr reads a lost chunk as zeros, like a chunk that was not written because it is all zeros. Such
+    chunks are counted as left out, for arrays of up to 100,000 chunks.
     """
 
     url: str
     """The group: a path, or a URL like ``s3://bucket/images.zarr``."""
 
     def problems(self) -> Iterable[Problem]:
-        """A place is needed, whose protocol is allowed."""
+        """Yield a missing URL, and a refused protocol."""
         if not self.url:
             yield Problem("url", "must name a zarr group, got ''")
         yield from location_problems("url", self.url)
 
     def open(self) -> OpenSource:
-        """Open the group and read everything but the images.
+        """Open the group, and read everything except the images.
 
         Raises:
-            DataNotFound: there is no group, it holds no images, it was never completed, or it is damaged.
+            DataNotFound: the group is missing, has no images, was never completed, or is damaged.
         """
         group = _group(self.url)
         try:
@@ -63,19 +63,19 @@ class ZarrImages(Source):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the group is the user's."""
+        """No examples, because the group is the user's."""
         return ()
 
 
 class OpenZarrImages(OpenSource):
-    """A group in this project's layout; see :mod:`aimcore_sources.zarr_layout`. Data workers open it anew."""
+    """A group in this project's layout; see :mod:`aimcore_sources.zarr_layout`. Data workers open it again."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         group = _group(url)
         if state_of(group.attrs) != "complete":
             incomplete = state_of(group.attrs) == "incomplete"
-            problem = "was never completed: write it again" if incomplete else "holds no images: write it by write_zarr"
+            problem = "was never completed: write it again" if incomplete else "has no images: write it by write_zarr"
             raise DataNotFound(f"ZarrImages: {url} {problem}")
         self._group = group
         try:
@@ -90,7 +90,7 @@ class OpenZarrImages(OpenSource):
             raise _damaged(url, cause) from cause
 
     def require_every_chunk(self) -> None:
-        """Refuse a group that has lost a shard of samples; in groups of earlier versions, count missing chunks.
+        """Refuse a group that lost a shard of samples; in groups of earlier versions, count missing chunks.
 
         Raises:
             DataNotFound: shards are missing.
@@ -109,10 +109,10 @@ class OpenZarrImages(OpenSource):
         return len(self._rows.ends)
 
     def read(self, index: int) -> Sample:
-        """The sample as it was written, but for its extras.
+        """Return the written sample, without its extras.
 
         Raises:
-            UnreadableSample: its bytes are damaged or lost.
+            UnreadableSample: its bytes are damaged or missing.
         """
         end, shape = int(self._rows.ends[index]), tuple(map(int, self._rows.shapes[index]))
         start = int(self._rows.ends[index - 1]) if index else 0
@@ -129,39 +129,39 @@ class OpenZarrImages(OpenSource):
         return Sample(image=torch.from_numpy(image), identifier=identifier, captions=captions, label=self.label(index))
 
     def label(self, index: int) -> int | None:
-        """The label, from memory."""
+        """Return the label, from memory."""
         label = int(self._rows.labels[index])
         return None if label == NO_LABEL else label
 
     def known_labels(self) -> npt.NDArray[np.int64]:
-        """All labels, from memory."""
+        """Return all labels, from memory."""
         return np.asarray(self._rows.labels, dtype=np.int64)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
-        """A data worker opens the group itself, and does not list its chunks."""
+        """Make a data worker open the group itself, without listing its chunks."""
         return type(self), (self._url,), {"left_out": self.left_out}
 
 
 def _rows(group: Any) -> Rows:
-    """All arrays but the samples.
+    """Return all arrays except the samples.
 
     Raises:
-        ValueError: they do not fit each other, or the samples.
+        ValueError: they do not match each other, or the samples.
     """
     arrays, num_bytes = [group[name] for name in Rows._fields], group["samples"].shape
     lengths = {array.shape[:1] for array in arrays}
-    # Nothing is read whose size cannot be right: metadata of a few bytes could ask for gigabytes.
+    # Sizes are checked before anything is read: metadata of a few bytes could ask for gigabytes.
     if len(lengths) > 1 or len(num_bytes) != 1 or not all(length <= num_bytes for length in lengths):
-        raise ValueError("its arrays do not fit each other")
+        raise ValueError("its arrays do not match each other")
     rows = Rows(*(np.asarray(array[:]) for array in arrays))
     records = np.diff(rows.ends, prepend=0) - rows.shapes.astype(np.int64).prod(axis=1)
     if int(rows.ends[-1:].sum()) != num_bytes[0] or not np.all((records >= 0) & (records < _LONGEST_RECORD)):
-        raise ValueError("its arrays do not fit each other")
+        raise ValueError("its arrays do not match each other")
     return rows
 
 
 def _missing(url: str, arrays: Mapping[str, Any]) -> dict[str, int]:
-    """How many chunks of each array are not stored, by reason."""
+    """Count the chunks of each array that are not stored, by reason."""
     found = {}
     for name, array in arrays.items():
         keys = stored(url, name, array)
@@ -173,7 +173,7 @@ def _missing(url: str, arrays: Mapping[str, Any]) -> dict[str, int]:
 
 
 class OpenUniform(OpenSource):
-    """A group with one array of equally large images. Data workers open it anew."""
+    """A group with one array of equally large images. Data workers open it again."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -188,14 +188,14 @@ class OpenUniform(OpenSource):
             raise _damaged(url, cause) from cause
 
     def require_every_chunk(self) -> None:
-        """Count the chunks that are missing: a group of others may have left out those of zeros, or lost them."""
+        """Count missing chunks: chunks of zeros may not have been written, or chunks were lost."""
         self.left_out = _missing(self._url, self._arrays)
 
     def __len__(self) -> int:
         return int(self._images.shape[0])
 
     def read(self, index: int) -> Sample:
-        """The image, named by its index.
+        """Return the image; its identifier is its index.
 
         Raises:
             UnreadableSample: its chunk is damaged.
@@ -210,31 +210,31 @@ class OpenUniform(OpenSource):
         return Sample(image=image_CHW, identifier=f"{self._url}#{index}", label=self.label(index))
 
     def label(self, index: int) -> int | None:
-        """The label, from memory; None where it is negative, or where there are none."""
+        """Return the label, from memory; None if it is negative or missing."""
         label = NO_LABEL if self._labels is None else int(self._labels[index])
         return None if label < 0 else label
 
     def known_labels(self) -> npt.NDArray[np.int64] | None:
-        """All labels, from memory; negative ones mean that there is none."""
+        """Return all labels, from memory; negative ones mean no label."""
         return None if self._labels is None else np.maximum(self._labels, NO_LABEL)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str], dict[str, Any]]:
-        """A data worker opens the group itself, and does not list its chunks."""
+        """Make a data worker open the group itself, without listing its chunks."""
         return type(self), (self._url,), {"left_out": self.left_out}
 
 
 def _has_channels_last(images: Any) -> bool:
-    """Whether uniform images are ``[n, H, W, C]``.
+    """Return whether uniform images are ``[n, H, W, C]``.
 
     Raises:
-        ValueError: they are no images.
+        ValueError: the array does not contain images.
     """
     shape: tuple[int, ...] = getattr(images, "shape", ())
     kind = str(getattr(images, "dtype", "no array"))
     is_last = len(shape) == 4 and shape[1] > 4
     if len(shape) != 4 or kind != "uint8" or not 1 <= shape[3 if is_last else 1] <= 4:
         raise ValueError(f"'images' must be uint8 [n, C, H, W] or [n, H, W, C], got {kind} {list(shape)}")
-    num_stored(images)  # chunks of no size are an error here
+    num_stored(images)  # raises for chunks without a size
     if math.prod(shape[1:]) > 4 * LARGEST_MAX_PIXELS:
         raise ValueError(f"'images' has {list(shape)} values: more than {LARGEST_MAX_PIXELS:,} pixels per image")
     return is_last
@@ -260,5 +260,5 @@ def _group(url: str) -> Any:
 
 
 def _damaged(url: str, cause: object) -> DataNotFound:
-    told = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else cause
-    return DataNotFound(f"ZarrImages: {url} is damaged, or of another kind: {told}. Copy or write it again")
+    problem = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else cause
+    return DataNotFound(f"ZarrImages: {url} is damaged, or of another kind: {problem}. Copy or write it again")

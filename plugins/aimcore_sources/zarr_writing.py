@@ -1,4 +1,4 @@
-"""Samples of any source, written into a zarr v3 group that :class:`~aimcore_sources.ZarrImages` reads."""
+"""Writing of any source's samples to a zarr v3 group, which :class:`~aimcore_sources.ZarrImages` reads."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from aimcore_sources.zarr_layout import DAMAGE, FORMAT, NO_LABEL, Rows, place_of
 CHUNKS_PER_SHARD = 64
 UNREADABLE = "samples that could not be read when the group was written"
 _EVERY_CHUNK = {"write_empty_chunks": True}
-"""zarr would leave out chunks of zeros, which then could not be told from lost ones."""
+"""Write chunks of zeros too. By default zarr skips them, and they could not be distinguished from lost ones."""
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 2**14, 2**20
 
 
 class PlaceTaken(AimcoreError):
-    """Something stands where samples should be written."""
+    """The destination of samples exists already."""
 
 
 def write_zarr(
@@ -38,25 +38,25 @@ def write_zarr(
     max_unreadable: int = 100,
     progress: bool = True,
 ) -> int:
-    """Write every sample into a group, one after another: about one shard, at most 64 MB, is held in memory.
+    """Write every sample to a group, one after another. Memory holds about one shard, at most 64 MB.
 
-    Images are kept as they are, with labels, captions and identifiers; a sample's extras are not kept. The group counts
-    as complete when its last attribute is written: one that an interruption left behind is not read, and writing again
+    Images are stored unchanged, with labels, captions and identifiers, but without a sample's extras. The group is
+    complete when its last attribute is written: a group that was interrupted is not read, and writing again
     replaces it.
 
     Args:
-        url: where to: a path, or a URL that fsspec knows, e.g. ``"s3://bucket/images.zarr"``.
+        url: the destination, a path or URL, e.g. ``"s3://bucket/images.zarr"``.
         samples: an open source.
-        overwrite: replace a complete group of samples, too. Anything else is never replaced.
-        max_unreadable: how many samples may be left out because they cannot be read.
-        progress: show a bar, on a terminal.
+        overwrite: whether to replace a complete group of samples. Anything else is never replaced.
+        max_unreadable: how many unreadable samples may be left out.
+        progress: whether to show a bar on a terminal.
 
     Returns:
         The number of samples written.
 
     Raises:
-        TypeError: the place is no text, or the source is not open.
-        PlaceTaken: something stands there already.
+        TypeError: the destination is not a text, or the source is not open.
+        PlaceTaken: the destination exists already.
         TooManyUnreadable: more samples than allowed cannot be read.
     """
     import zarr  # here, because it takes a while to load
@@ -91,9 +91,9 @@ def _require_free(url: str, overwrite: bool) -> None:
     except DAMAGE:
         state = "other"
     if state == "other":
-        raise PlaceTaken(f"{url} holds something else than samples, which is not replaced: choose another place")
+        raise PlaceTaken(f"{url} has other content than samples, which is never replaced: choose another destination")
     if state == "complete" and not overwrite:
-        raise PlaceTaken(f"{url} holds samples already: choose another place, or replace them by overwrite=True")
+        raise PlaceTaken(f"{url} has samples already: choose another destination, or replace them with overwrite=True")
 
 
 def _readable(samples: OpenSource, indices: Any, max_unreadable: int) -> Iterator[Sample]:
@@ -124,7 +124,7 @@ class _Writer:
 
     @property
     def num_samples(self) -> int:
-        """How many there are so far."""
+        """Return the number of samples so far."""
         return len(self._rows)
 
     def add(self, sample: Sample) -> None:
@@ -143,7 +143,7 @@ class _Writer:
             self._append(whole)
 
     def close(self) -> None:
-        """Write what is left, then all that is known of the samples, and at the very end the mark."""
+        """Write the remaining samples, then everything about the samples, and finally the mark of completeness."""
         if self._array is None:
             self._array = self._new_array(1)
         self._append(len(self._waiting))
@@ -163,7 +163,7 @@ class _Writer:
         self._group.attrs["complete"] = True
 
     def _new_array(self, num_bytes: int) -> Any:
-        """An array of no bytes yet, in chunks of about four samples of ``num_bytes``."""
+        """Create an empty array, with chunks of about four samples of ``num_bytes``."""
         chunk = min(max(2 ** (4 * num_bytes - 1).bit_length(), _SMALLEST_CHUNK), _LARGEST_CHUNK)
         return self._group.create_array(
             "samples",

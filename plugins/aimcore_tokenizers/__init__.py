@@ -13,5 +13,5 @@ __all__ = ["BPE", "Bytes", "ClipBPE", "SentencePiece"]
 
 @hookimpl
 def tokenizers() -> Sequence[type[Tokenizer]]:
-    """Every built-in tokenizer."""
+    """Supply the built-in tokenizers."""
     return [BPE, Bytes, ClipBPE, SentencePiece]

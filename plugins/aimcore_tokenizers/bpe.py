@@ -34,28 +34,28 @@ _NUM_BYTES = 256
 class BPE(SequenceTokenizer):
     """The vocabulary of a ``tokenizer.json``, with its own normaliser and pre-tokenizer.
 
-    Beginning, end, padding and truncation are this component's, not the file's. A special token that a caption spells
-    out is text like any other. Needs the extra ``text``.
+    This component defines begin, end and padding tokens, and the truncation; those of the file are ignored. A special
+    token that a caption spells out is text like any other. Requires the extra ``text``.
     """
 
     path: str
     """A ``tokenizer.json``: a path, or a URL that fsspec knows."""
     sha256: str
-    """Its hash; :meth:`from_file` finds it."""
+    """The hash of the file; :meth:`from_file` computes it."""
     begin: str | None = None
-    """The token in front of every text; None puts none, as decoders with a begin vector of their own need it."""
+    """The token before every text; None adds none, which suits decoders with a begin vector."""
     end: str = END
-    """The token behind every text."""
+    """The token after every text."""
     padding: str = PADDING
-    """The token behind the end; it may be the end's."""
+    """The token that fills up a row after the end; it may be the end token."""
 
     def problems(self) -> Iterable[Problem]:
-        """The file's protocol must be allowed, and the hash must look like one."""
+        """Yield a refused protocol, and a hash that is not one."""
         return file_problems(self.path, self.sha256)
 
     @classmethod
     def from_file(cls, path: str, *, begin: str | None = None, end: str = END, padding: str = PADDING) -> Self:
-        """The tokenizer of a file as it is now.
+        """Return the tokenizer of a file with its current hash.
 
         Raises:
             DataNotFound: the file cannot be read.
@@ -68,8 +68,8 @@ class BPE(SequenceTokenizer):
 
         Args:
             texts: the corpus; white space is cleaned as in training.
-            path: where the ``tokenizer.json`` goes.
-            vocabulary_size: at most so many ids, the three special tokens and 256 bytes included.
+            path: path of the new ``tokenizer.json``.
+            vocabulary_size: largest number of ids, including the three special tokens and 256 bytes.
             lower_case: whether captions will be read in lower case.
 
         Raises:
@@ -98,7 +98,7 @@ class BPE(SequenceTokenizer):
 
     @property
     def vocabulary_size(self) -> int:
-        """The highest id of the file, and one."""
+        """The highest id of the file, plus one."""
         return self._size
 
     @property
@@ -117,18 +117,18 @@ class BPE(SequenceTokenizer):
         return self._id_of(self.padding, "padding")
 
     def tokens(self, text: str) -> Sequence[int]:
-        """Ids as the file's model has them."""
+        """Return the ids from the file's model."""
         with FileFaults(self.path, "sound tokenizer.json"):
             return self._model.encode(text, add_special_tokens=False).ids
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """The text, as the file's decoder puts it together."""
+        """Return the text from the file's decoder."""
         with FileFaults(self.path, "sound tokenizer.json"):
             return self._model.decode(list(ids), skip_special_tokens=True)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the file is the user's."""
+        """No examples, because the file is the user's."""
         return ()
 
     @cached_property
@@ -163,7 +163,7 @@ class BPE(SequenceTokenizer):
 
 
 def _checked(content: bytes, path: str) -> str:
-    """The text of a ``tokenizer.json``; the library says little about files that are something else."""
+    """Return the text of a ``tokenizer.json``, checked because the library's errors say little about other files."""
     try:
         text = decode_text(content, "it")
         document = parse_json(text, "it")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 NUM_MERGES = 49_152 - 256 - 2
-"""How many lines of the file are used, as in CLIP's code; its vocabulary is 2 * 256 bytes, the merges, 2 special."""
+"""Number of used lines of the file, as in CLIP's code. The vocabulary is 2 * 256 bytes, the merges, 2 special ids."""
 VOCABULARY_SIZE = 2 * 256 + NUM_MERGES + 2
 _LARGEST_FILE = 2**26
-"""Bytes that are unpacked at most: the released file has 3 million."""
+"""Largest number of unpacked bytes; the released file has 3 million."""
 _END_OF_WORD = "</w>"
 _PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
@@ -31,24 +31,24 @@ _PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 class ClipBPE(SequenceTokenizer):
     """49,408 ids: CLIP's, given its ``bpe_simple_vocab_16e6.txt.gz`` (open-clip-torch ships it).
 
-    CLIP's code also repairs wrongly decoded text and HTML entities: turn ``repair_text`` on. A special token that a
-    caption spells out is text here. Needs the extra ``text``.
+    CLIP's code also repairs wrongly decoded text and HTML entities: set ``repair_text``. A special token that a caption
+    spells out is text here. Requires the extra ``text``.
     """
 
     path: str
     """The file of merges, gzipped: a path, or a URL that fsspec knows."""
     sha256: str
-    """Its hash; :meth:`from_file` finds it."""
+    """The hash of the file; :meth:`from_file` computes it."""
     begin: bool = True
-    """Whether each text starts with the begin token, as in CLIP; decoders with a begin vector need none."""
+    """Whether each text starts with the begin token, as in CLIP. Decoders with a begin vector need none."""
 
     def problems(self) -> Iterable[Problem]:
-        """The file's protocol must be allowed, and the hash must look like one."""
+        """Yield a refused protocol, and a hash that is not one."""
         return file_problems(self.path, self.sha256)
 
     @classmethod
     def from_file(cls, path: str, *, begin: bool = True, repair_text: bool = False) -> Self:
-        """The tokenizer of a file as it is now.
+        """Return the tokenizer of a file with its current hash.
 
         Raises:
             DataNotFound: the file cannot be read.
@@ -72,26 +72,26 @@ class ClipBPE(SequenceTokenizer):
 
     @property
     def padding_id(self) -> int:
-        """0, as in CLIP's code; a real token (the exclamation mark) has that id too, so tell padding by its place."""
+        """0, as in CLIP's code. The exclamation mark has that id too, so recognise padding by its position."""
         return 0
 
     def tokens(self, text: str) -> Sequence[int]:
-        """Ids as CLIP's code gives them."""
+        """Return the ids of CLIP's code."""
         return self._model.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text up to the first end token; padding behind it is never looked at."""
+        """Return the text up to the first end token; padding after it is ignored."""
         ids = [int(token) for token in ids]
         end = ids.index(self.end_id) if self.end_id in ids else len(ids)
         return self.text_of([token for token in ids[:end] if token < VOCABULARY_SIZE - 2])
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """Words between single spaces, punctuation set apart: the encoding keeps no other white space."""
+        """Words and punctuation with single spaces between them: the encoding keeps no other white space."""
         return self._model.decode(list(ids)).strip()
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the file is the user's."""
+        """No examples, because the file is the user's."""
         return ()
 
     @cached_property
@@ -117,7 +117,7 @@ class ClipBPE(SequenceTokenizer):
 
 
 def _merges_in(content: bytes, path: str) -> list[tuple[str, str]]:
-    """The merges of the file, best first; the first line is a comment, and lines beyond the vocabulary are unused."""
+    """Return the merges of the file, best first, without its first line (a comment) and lines beyond the vocabulary."""
     try:
         with gzip.open(io.BytesIO(content)) as file:
             lines = split_lines(decode_text(file.read(_LARGEST_FILE), "it"))
@@ -126,12 +126,12 @@ def _merges_in(content: bytes, path: str) -> list[tuple[str, str]]:
     merges = [tuple(line.split()) for line in islice(lines, 1, 1 + NUM_MERGES)]
     pairs = [(merge[0], merge[1]) for merge in merges if len(merge) == 2]
     if len(pairs) != NUM_MERGES:
-        raise TokenizerFileError(f"{path} holds {len(pairs):,} merges behind its first line, not {NUM_MERGES:,}")
+        raise TokenizerFileError(f"{path} has {len(pairs):,} merges after its first line, not {NUM_MERGES:,}")
     return pairs
 
 
 def _bytes_in_order() -> list[str]:
-    """The characters that stand for bytes (GPT-2's): printable ones for themselves first, the others from U+0100 on."""
+    """Return the characters that represent bytes (GPT-2's): printable bytes first, the others from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = 256 - len(printable)
     return [*map(chr, printable), *(chr(256 + number) for number in range(others))]

@@ -1,4 +1,4 @@
-"""The files that tokenizers were fitted to, and the libraries that read them."""
+"""Files of tokenizers, with their hashes, and the optional libraries that read them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from aimcore.io.locations import location_problems, open_location
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LIBRARY_ERRORS = (RuntimeError, RecursionError, ValueError, TypeError, IndexError, KeyError, OverflowError, OSError)
 LARGEST_VOCABULARY = 10_000_000
-"""A file with more ids than this is taken for damaged: an embedding of them would not fit in any memory."""
+"""A file with more ids is treated as damaged, because no embedding of them would fit into memory."""
 
 
 class TokenizerFileError(AimcoreError):
-    """A tokenizer's file is another than the recipe records, or is no such file."""
+    """A tokenizer's file is not the recorded one, or not of the expected kind."""
 
 
 class MissingLibrary(AimcoreError):
-    """A tokenizer needs an optional library."""
+    """A tokenizer requires an optional library that is not installed."""
 
 
 def library(package: str, tokenizer: str) -> Any:
-    """The optional ``package``, imported when it is first needed.
+    """Import the optional ``package`` when it is first needed.
 
     Raises:
         MissingLibrary: it is not installed.
@@ -42,11 +42,11 @@ def library(package: str, tokenizer: str) -> Any:
 
 
 def read_file(path: str, sha256: str | None = None) -> bytes:
-    """The content of a path or URL, which must have the SHA-256 that is recorded.
+    """Return the content of a path or URL, whose SHA-256 must be the recorded one.
 
     Raises:
-        DataNotFound: it cannot be read.
-        TokenizerFileError: its hash is another.
+        DataNotFound: the file cannot be read.
+        TokenizerFileError: its hash differs from the recorded one.
     """
     try:
         with open_location(path) as file:
@@ -58,18 +58,18 @@ def read_file(path: str, sha256: str | None = None) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
         raise TokenizerFileError(
-            f"{path} has the SHA-256 {found}, but {sha256} is recorded: it is another vocabulary, under which ids mean "
-            "something else. Put the recorded file back, or record the new hash and train anew"
+            f"{path} has the SHA-256 {found}, but {sha256} is recorded: it is another vocabulary, in which ids mean "
+            "something else. Put the recorded file back, or record the new hash and train again"
         )
     return content
 
 
 class FileFaults:
-    """Names the file in whatever a library raises for it: ``with FileFaults(path, "tokenizer.json"): ...``.
+    """Add the file's name to the errors of a library that reads it: ``with FileFaults(path, "tokenizer.json"): ...``.
 
-    tokenizers raises bare ``Exception`` for files that it does not understand, and Rust's panics come as a
-    ``BaseException`` of the module ``pyo3_runtime``; sentencepiece raises what its C++ code raises. An exception's type
-    is looked at here, because no ``except`` can be as narrow as that: interrupts and our own errors pass.
+    tokenizers raises bare ``Exception`` for files that it cannot parse, and Rust's panics are a ``BaseException`` of
+    the module ``pyo3_runtime``; sentencepiece raises the errors of its C++ code. No ``except`` clause can be as narrow
+    as that, so the type of an exception is examined here: interrupts and our own errors pass.
 
     Raises:
         TokenizerFileError: the library could not use the file.
@@ -90,16 +90,16 @@ class FileFaults:
 
 
 def hash_of(path: str) -> str:
-    """The SHA-256 of a path or URL, to be recorded.
+    """Return the SHA-256 of a path or URL, for the recipe.
 
     Raises:
-        DataNotFound: it cannot be read.
+        DataNotFound: the file cannot be read.
     """
     return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def file_problems(path: str, sha256: str) -> Iterable[Problem]:
-    """The protocol of a URL must be allowed, and a recorded hash is 64 hexadecimal digits."""
+    """Yield a refused protocol, and a recorded hash that is not one."""
     yield from location_problems("path", path)
     if not _SHA256.fullmatch(sha256):
         yield Problem("sha256", f"must be the file's SHA-256 in 64 lower-case hexadecimal digits, got {sha256!r}")

@@ -13,22 +13,22 @@ from aimcore_tokenizers.sequences import SequenceTokenizer
 
 @component("sentencepiece", paper="arXiv:1808.06226; arXiv:2411.14402")
 class SentencePiece(SequenceTokenizer):
-    """The vocabulary of a SentencePiece ``.model`` file; AIMv2 uses SigLIP's of 32,000 pieces.
+    """The vocabulary of a SentencePiece ``.model`` file; AIMv2 uses that of SigLIP, with 32,000 pieces.
 
     AIMv2's training code repairs captions and reads them with SigLIP's own tokenizer class. ``repair_text`` and
     ``delete_punctuation`` give the same ids, with one exception: a caption that spells a special token, such as
-    ``</s>``, is text here and that token there. Needs the extra ``text``.
+    ``</s>``, is text here and that token there. Requires the extra ``text``.
     """
 
     path: str
-    """The ``.model`` file: a path, or a URL that fsspec knows."""
+    """The ``.model`` file: a path or URL."""
     sha256: str
-    """Its hash; :meth:`from_file` finds it."""
+    """The hash of the file; :meth:`from_file` computes it."""
     pads_with: Literal["end", "padding"] = "end"
-    """The id that fills a row up: the end's, as SigLIP's tokenizer does, or the file's own padding."""
+    """The id that fills up a row: the end token, as in SigLIP's tokenizer, or the file's own padding."""
 
     def problems(self) -> Iterable[Problem]:
-        """The file's protocol must be allowed, and the hash must look like one."""
+        """Yield a refused protocol, and a hash that is not one."""
         return file_problems(self.path, self.sha256)
 
     @classmethod
@@ -40,7 +40,7 @@ class SentencePiece(SequenceTokenizer):
         repair_text: bool = False,
         delete_punctuation: bool = False,
     ) -> Self:
-        """The tokenizer of a file as it is now.
+        """Return the tokenizer of a file with its current hash.
 
         Args:
             path: the ``.model`` file.
@@ -66,27 +66,27 @@ class SentencePiece(SequenceTokenizer):
 
     @property
     def end_id(self) -> int:
-        """The file's end of a sentence."""
+        """The id of the file's end of a sentence."""
         return self._special(int(self._model.eos_id()), "end of a sentence (eos)")
 
     @property
     def padding_id(self) -> int:
-        """See ``pads_with``."""
+        """The id that fills up a row, see ``pads_with``."""
         return self.end_id if self.pads_with == "end" else self._special(int(self._model.pad_id()), "padding (pad)")
 
     def tokens(self, text: str) -> Sequence[int]:
-        """Ids of the pieces."""
+        """Return the ids of the pieces."""
         with FileFaults(self.path, "sound SentencePiece model"):
             return list(self._model.encode(text))
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """The pieces put together."""
+        """Return the joined pieces."""
         with FileFaults(self.path, "sound SentencePiece model"):
             return str(self._model.decode(list(ids)))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """None: the file is the user's."""
+        """No examples, because the file is the user's."""
         return ()
 
     @cached_property

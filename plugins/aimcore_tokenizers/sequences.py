@@ -1,4 +1,4 @@
-"""What all tokenizers of text do alike: clean, frame, cut, pad, and say what is scored.
+"""The base of the text tokenizers: clean, add special tokens, cut, pad, and mark scored tokens.
 
 Shape suffixes: B batch, T text tokens.
 """
@@ -20,7 +20,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def cleaned(text: str, *, lower_case: bool, clean_whitespace: bool) -> str:
-    """The text in lower case, with one space for each run of white space and none at the ends, as asked for."""
+    """Return the text in lower case, and with runs of white space replaced by one space, if requested."""
     if clean_whitespace:
         text = " ".join(text.split())
     return text.lower() if lower_case else text
@@ -28,42 +28,43 @@ def cleaned(text: str, *, lower_case: bool, clean_whitespace: bool) -> str:
 
 @settings
 class SequenceTokenizer(TextTokenizer):
-    """Base of the tokenizers here: a subclass gives the ids of a text, and the special ids.
+    """Base of the tokenizers here. A subclass defines the ids of a text, and the special ids.
 
-    A row of ids is the begin token (where there is one), the text, the end token, padding. A text that is too long is
-    cut so that the end token still fits: every row has one, and the first one is where the text ends.
+    A row of ids is the begin token (if there is one), the text, the end token, padding. A text that is too long is cut
+    so that the end token still fits: every row has one, and the first one marks the end of the text.
 
-    ``valid_BT`` says what is scored: begin token and text, and the end token only with ``supervise_end``. The end
-    token of a text that was cut is never scored, because the text does not end there.
+    ``valid_BT`` marks scored tokens: begin token and text, and the end token only with ``supervise_end``. The end token
+    of a text that was cut is never scored, because the text does not end there.
     """
 
     lower_case: bool = True
     """Captions in lower case (arXiv:2411.14402, the authors' training code)."""
     clean_whitespace: bool = True
-    """One space for each run of white space, none at the ends."""
+    """Whether each run of white space becomes one space, and none is left at the ends."""
     repair_text: bool = False
     """Whether ftfy repairs wrongly decoded text and HTML is unescaped twice, as in the training code of CLIP and AIMv2.
-    Needs the extra ``text``."""
+    Requires the extra ``text``."""
     delete_punctuation: bool = False
-    """Whether all of Python's ``string.punctuation`` is deleted, after ``repair_text`` and ``lower_case``, as SigLIP's
-    tokenizer class does: "Blue-green" becomes "bluegreen". The white space that is left is cleaned."""
+    """Whether all of Python's ``string.punctuation`` is deleted, after ``repair_text`` and ``lower_case``, as in
+    SigLIP's tokenizer class: "Blue-green" becomes "bluegreen". White space is cleaned afterwards."""
     supervise_end: bool = False
     """Whether the end token is scored. The paper's tokenizer (SigLIP's) pads with its end token, and padding is not
     scored: the end is never learnt, and a model that generates never stops. Off is faithful; turn it on to generate."""
 
     @abstractmethod
     def tokens(self, text: str) -> Sequence[int]:
-        """Ids of a text that is cleaned already, without special ones."""
+        """Return the ids of a cleaned text, without special ones."""
 
     @abstractmethod
     def text_of(self, ids: Sequence[int]) -> str:
-        """The text of ids among which there are no special ones."""
+        """Return the text of ids without special ones."""
 
     def encode(self, texts: Sequence[str], context_length: int) -> Text:
-        """Ids and what of them is scored, both ``[B, T]`` with T = ``context_length``.
+        """Return ids and scored tokens, both ``[B, T]`` with T = ``context_length``.
 
         Raises:
-            InvalidValue: the context is too short for the special tokens and one more, or a text holds half a
+            InvalidValue: the context has no room for the special tokens and one more token, or a text contains half of
+            a
                 character (a lone surrogate), which has no UTF-8.
         """
         framed = (self.end_id is not None) + (self.begin_id is not None)
@@ -81,14 +82,14 @@ class SequenceTokenizer(TextTokenizer):
         return Text(ids_BT=ids_BT, valid_BT=valid_BT)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text up to the first end token, without special ones."""
+        """Return the text up to the first end token, without special tokens."""
         ids = [int(token) for token in ids]
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]
         return self.text_of([token for token in ids if token not in (self.begin_id, self.padding_id)])
 
     def cleaned(self, text: str) -> str:
-        """The text as it is tokenized.
+        """Return the text as it is tokenized.
 
         Raises:
             MissingLibrary: ``repair_text`` needs ftfy, and it is not installed.
@@ -99,7 +100,7 @@ class SequenceTokenizer(TextTokenizer):
         return " ".join(text.translate(_NO_PUNCTUATION).split()) if self.delete_punctuation else text
 
     def _framed(self, tokens: Sequence[int], room: int) -> tuple[list[int], int]:
-        """A row without its padding, and how much of it is scored."""
+        """Return a row without padding, and the number of its scored tokens."""
         begin = [] if self.begin_id is None else [self.begin_id]
         ids = [*begin, *tokens[:room]]
         if self.end_id is None:

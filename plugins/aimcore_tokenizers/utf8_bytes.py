@@ -1,4 +1,4 @@
-"""Text as its bytes: no file, no training, nothing unknown."""
+"""Text as bytes: without a file, without training, and without unknown tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUM_SPECIAL = 3
 
 @component("bytes")
 class Bytes(SequenceTokenizer):
-    """The bytes of a text in UTF-8, counted from 3; 0 is padding, 1 the end, 2 the beginning.
+    """The bytes of a text in UTF-8, with ids from 3 on; 0 is padding, 1 the end, 2 the begin token.
 
     A text that is cut may end within a character, which decodes to U+FFFD.
 
@@ -25,7 +25,7 @@ class Bytes(SequenceTokenizer):
     """
 
     begin: bool = False
-    """Whether each text starts with a begin token; decoders with a begin vector of their own need none."""
+    """Whether each text starts with a begin token. Decoders with a begin vector need none."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -48,14 +48,14 @@ class Bytes(SequenceTokenizer):
         return _PADDING
 
     def tokens(self, text: str) -> Sequence[int]:
-        """One id per byte."""
+        """Return one id per byte."""
         return [byte + _NUM_SPECIAL for byte in text.encode()]
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """Bytes that are no UTF-8 become U+FFFD."""
+        """Return the text; bytes that are not UTF-8 become U+FFFD."""
         return bytes(token - _NUM_SPECIAL for token in ids if token >= _NUM_SPECIAL).decode(errors="replace")
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """As the paper's, and as a model that generates needs it."""
+        """As in the paper, and as a model that generates requires it."""
         return cls(), cls(begin=True, supervise_end=True)

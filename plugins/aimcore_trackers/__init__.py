@@ -1,6 +1,6 @@
-"""Built-in trackers: where a run's metrics go besides its own ``metrics.jsonl``.
+"""Built-in trackers: receivers of a run's metrics in addition to its own ``metrics.jsonl``.
 
-TensorBoard's and Weights & Biases' are plugins of their own, in modules of this package: they need extras.
+TensorBoard and Weights & Biases are plugins of their own, in modules of this package, because they require extras.
 """
 
 from aimcore import Tracker, hookimpl
@@ -11,5 +11,5 @@ __all__ = ["JSONLines", "trackers"]
 
 @hookimpl
 def trackers() -> list[type[Tracker]]:
-    """The trackers of this package."""
+    """Supply the trackers of this package."""
     return [JSONLines]

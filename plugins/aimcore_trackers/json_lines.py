@@ -1,4 +1,4 @@
-"""Metrics as lines of JSON, anywhere fsspec can write."""
+"""Metrics as lines of JSON, at any location that fsspec can write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HINT = "Give the tracker a url of its own, or move that file away"
 
 
 class NotATrackerFile(AimcoreError):
-    """What exists at a tracker's URL was not written by the tracker."""
+    """The file at a tracker's URL was not written by the tracker."""
 
 
 @component("jsonl")
@@ -30,30 +30,30 @@ class JSONLines(Tracker):
     """Mirrors a run's metrics to one file: a line of JSON per logged step, ``{"step": ..., "loss/...": ..., ...}``.
 
     A local file grows line by line. Object stores cannot append: there the whole file is written again once a minute,
-    and at the end. When a run is resumed, lines at or beyond the resumed step are dropped. A new run replaces the file
+    and at the end. When a run is resumed, lines from the resumed step on are dropped. A new run replaces the file
     of an earlier one; a file that this tracker did not write is never replaced.
     """
 
     url: str
-    """Where to, e.g. ``"metrics/{run}.jsonl"`` or ``"s3://bucket/{run}.jsonl"``; ``{run}`` becomes the run's name."""
+    """The destination, for example ``"s3://bucket/{run}.jsonl"``; ``{run}`` becomes the run's name."""
 
     def problems(self) -> Iterable[Problem]:
-        """A place is needed, whose protocol is allowed."""
+        """Yield a missing URL, and a refused protocol."""
         if not self.url:
             yield Problem("url", "must name a file, e.g. 'metrics/{run}.jsonl'; got ''")
         yield from location_problems("url", self.url)
 
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> JSONLinesRun:
-        """Begin a file, or go on with the one that exists.
+        """Start a file, or continue the existing one.
 
         Raises:
-            NotATrackerFile: what exists there is something else.
+            NotATrackerFile: the existing file is not this tracker's.
             CannotWrite: the system refused to write there.
         """
         return JSONLinesRun(self.destination(folder), resume_step)
 
     def destination(self, folder: str) -> str:
-        """The file of the run in ``folder``.
+        """Return the file of the run in ``folder``.
 
         Raises:
             LocationError: a package for its protocol is missing, or its host cannot be reached.
@@ -103,17 +103,17 @@ class JSONLinesRun(TrackerRun):
         self._local.sync()
 
     def close(self, status: str) -> None:
-        """Write what is left."""
+        """Write the remaining lines."""
         if self._local is not None:
             self._local.close()
         else:
             self._upload()
 
     def _earlier(self) -> Iterator[tuple[int, str]]:
-        """Each whole line of the file that exists, with its step.
+        """Yield each whole line of the existing file with its step.
 
         Raises:
-            NotATrackerFile: the file holds something else.
+            NotATrackerFile: the file has other content.
         """
         if not self._files.exists(self._path):
             return
@@ -137,12 +137,12 @@ class JSONLinesRun(TrackerRun):
 
 
 def _step_of(line: bytes) -> int | None:
-    """The step of a line that this tracker wrote; None if it did not, or only in part."""
+    """Return the step of a line that this tracker wrote; None if it did not, or only in part."""
     try:
         metrics = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
-    # Numbers alone: the lines of a run's own metrics.jsonl hold mappings, and are not the tracker's.
+    # Numbers only: the lines of a run's own metrics.jsonl contain mappings, and are not the tracker's.
     if not isinstance(metrics, dict) or not all(type(value) in _NUMBERS for value in metrics.values()):
         return None
     step = metrics.get("step")
@@ -150,6 +150,6 @@ def _step_of(line: bytes) -> int | None:
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether a crash could have left this part of a line."""
+    """Return whether a crash could have left this part of a line."""
     begin = b'{"step": '
     return len(line) < _LONGEST_LINE and (line.startswith(begin) or begin.startswith(line))

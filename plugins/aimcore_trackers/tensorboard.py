@@ -1,4 +1,4 @@
-"""Metrics as TensorBoard events. A plugin of its own, because it needs the extra ``tensorboard``."""
+"""Metrics as TensorBoard events. It is a plugin of its own, because it requires the extra ``tensorboard``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aimcore.io.atomic_files import CannotWrite, writing
 from aimcore.io.locations import location_problems
 
 _QUEUE = 1000
-"""Points that may wait to be written: more than a step has."""
+"""Largest number of points that wait to be written: more than a step has."""
 
 
 @hookimpl
 def trackers() -> list[type[Tracker]]:
-    """The tracker of this module."""
+    """Supply the tracker of this module."""
     return [TensorBoard]
 
 
@@ -27,24 +27,24 @@ def trackers() -> list[type[Tracker]]:
 class TensorBoard(Tracker):
     """Writes a run's metrics as TensorBoard events; ``tensorboard --logdir runs`` shows them, and all others there.
 
-    When a run is resumed, TensorBoard is told to hide what was logged at or beyond the resumed step. The events are
-    written by tensorboardX, which is small; to look at them, install TensorBoard itself, here or elsewhere.
+    When a run is resumed, TensorBoard hides everything that was logged from the resumed step on. The events are
+    written by tensorboardX, which is small; to view them, install TensorBoard itself, here or on another machine.
     """
 
     log_dir: str | None = None
     """Folder of the events, or an ``s3://`` or ``gs://`` URL; ``{run}`` becomes the run's name. By default
     ``tensorboard`` in the run's folder."""
     flush_seconds: int = 10
-    """Events reach the disk at least this often."""
+    """Events are on the disk after at most this time."""
 
     def problems(self) -> Iterable[Problem]:
-        """Events are written once a day at least, and the protocol of a URL must be allowed."""
+        """Yield an interval of more than a day, and a refused protocol."""
         yield from at_least("flush_seconds", self.flush_seconds, 1, 86400)
         if self.log_dir is not None:
             yield from location_problems("log_dir", self.log_dir)
 
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TensorBoardRun:
-        """Begin a file of events beside those that are there, and hide theirs from ``resume_step`` on."""
+        """Start a file of events next to the existing ones, and hide their events from ``resume_step`` on."""
         run = posixpath.basename(folder.replace("\\", "/").rstrip("/"))
         log_dir = str(Path(folder) / "tensorboard") if self.log_dir is None else self.log_dir.replace("{run}", run)
         return TensorBoardRun(log_dir, recipe, resume_step, self.flush_seconds)
@@ -56,8 +56,8 @@ class TensorBoardRun(TrackerRun):
     def __init__(self, log_dir: str, recipe: Mapping[str, Any], resume_step: int, flush_seconds: int) -> None:
         from tensorboardX import SummaryWriter
 
-        # Purged also at step 0: a run that begins again hides all that an earlier one left. Files are named by the
-        # second alone, and a second one of that name would replace the first.
+        # Purge also at step 0: a run that starts again hides everything that an earlier one left. The name of a file is
+        # its second of creation, and another file of that name would replace the first.
         suffix = f".{time.time_ns()}"
         self._log_dir = log_dir
         with writing(log_dir):
@@ -82,7 +82,7 @@ class TensorBoardRun(TrackerRun):
             self._writer.add_scalar(name, value, step)
 
     def sync(self) -> None:
-        """Hand all events to the system.
+        """Pass all events to the system.
 
         Raises:
             CannotWrite: some could not be written.
@@ -92,7 +92,7 @@ class TensorBoardRun(TrackerRun):
             self._writer.flush()
 
     def close(self, status: str) -> None:
-        """Write what is left. How the run ended, TensorBoard does not keep.
+        """Write the remaining events. TensorBoard does not record how the run ended.
 
         Raises:
             CannotWrite: some points could not be written.

@@ -1,4 +1,4 @@
-"""Metrics to Weights & Biases. A plugin of its own, because it needs the extra ``wandb``."""
+"""Metrics in Weights & Biases. It is a plugin of its own, because it requires the extra ``wandb``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from aimcore import AimcoreError, Problem, Tracker, TrackerRun, component, hooki
 from aimcore.io.atomic_files import write_atomically
 
 ID_FILE = "wandb_id.txt"
-"""In the run's folder: the id under which the run goes on when it is resumed."""
+"""File in the run's folder with the id that a resumed run continues."""
 
 _EXIT_CODES = {"finished": 0, "interrupted": 130}
 
 
 class TrackerUnavailable(AimcoreError):
-    """A service that metrics should go to cannot be reached, or wants to know who is there."""
+    """A service for metrics cannot be reached, or requires a login."""
 
 
 @hookimpl
 def trackers() -> list[type[Tracker]]:
-    """The tracker of this module."""
+    """Supply the tracker of this module."""
     return [Wandb]
 
 
@@ -29,8 +29,8 @@ def trackers() -> list[type[Tracker]]:
 class Wandb(Tracker):
     """Logs a run to Weights & Biases, with its recipe as the configuration; works offline.
 
-    The run's id is kept in the run's folder, so that a resumed run goes on as the same one. What it logs again is left
-    out there: a resumed run repeats its steps exactly. Runs made offline are sent later by ``wandb sync`` with the
+    The run's id is stored in the run's folder, so that a resumed run continues it. Steps that are logged again are
+    skipped, because a resumed run repeats its steps exactly. ``wandb sync`` uploads offline runs later from the
     folders ``wandb/offline-run-*`` in the run's folder.
     """
 
@@ -38,17 +38,17 @@ class Wandb(Tracker):
     entity: str | None = None
     """User or team; by default the one that is logged in."""
     group: str | None = None
-    """What the run is grouped under, e.g. the study's name."""
+    """The group of the run, such as the study's name."""
     mode: Literal["online", "offline"] | None = None
-    """Offline keeps everything in the run's folder. By default the variable WANDB_MODE decides; without it, online."""
+    """With "offline", everything stays in the run's folder. By default WANDB_MODE decides; without it, "online"."""
 
     def problems(self) -> Iterable[Problem]:
-        """A project is needed."""
+        """Yield a missing project."""
         if not self.project:
             yield Problem("project", "must name a project, got ''")
 
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> WandbRun:
-        """Begin a run, or go on with the one whose id is in ``folder``.
+        """Start a run, or continue the one whose id is in ``folder``.
 
         Raises:
             TrackerUnavailable: the service cannot be reached, or nobody is logged in.
@@ -80,7 +80,7 @@ class WandbRun(TrackerRun):
                 mode=config.mode,
                 dir=str(folder),
                 config=dict(recipe),
-                # The run's own log lines and files are nobody else's business.
+                # wandb must not upload the log lines and files of the run.
                 settings=wandb.Settings(silent=True, console="off", save_code=False, disable_git=True),
             )
         except wandb.Error as error:
@@ -90,12 +90,12 @@ class WandbRun(TrackerRun):
         write_atomically(path, f"{self._run.id}\n")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a point to every curve, unless this step has one already."""
+        """Add a point to every curve, unless this step already has one."""
         # wandb takes steps in ascending order only, and complains about every other.
         if step >= self._run.step:
             self._run.log(dict(metrics), step=step)
 
     def close(self, status: str) -> None:
-        """End the run and say how it ended."""
+        """End the run, and report how it ended."""
         self._run.summary["status"] = status
         self._run.finish(exit_code=_EXIT_CODES.get(status, 1))

@@ -37,7 +37,7 @@ def test_a_folder_without_results_is_told_without_a_traceback(
 ) -> None:
     assert run.command(["report", str(tmp_path)]) == 2
     told = capsys.readouterr().err
-    assert told == f"error: {tmp_path} holds no summary.json: give the folder of a study that has run\n"
+    assert told == f"error: {tmp_path} has no summary.json: give the folder of a study that has run\n"
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_run_whose_report_cannot_be_drawn_is_finished_all_the_same(
 ) -> None:
     monkeypatch.setattr("aimcore.report.page.draw_report", fail)
     assert run.main([study_file, "--out", str(tmp_path / "out")]) == 0
-    assert f"to draw it: aimcore report {tmp_path / 'out'}" in capsys.readouterr().err
+    assert f"To draw it again: aimcore report {tmp_path / 'out'}" in capsys.readouterr().err
 
 
 def test_what_stopped_the_drawing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

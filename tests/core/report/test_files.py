@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from report_material import entry, make_run
 
-from aimcore.report.run_records import Absent, RunFiles, files_of
+from aimcore.report.run_records import Absence, RunFiles, files_of
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def folder_of(run: RunFiles) -> Path:
 
 
 def reason(found: object) -> str:
-    assert isinstance(found, Absent)
+    assert isinstance(found, Absence)
     return found.reason
 
 
@@ -33,7 +33,7 @@ def test_losses_are_read_by_name(run: RunFiles) -> None:
     lines = [{"step": 0, "losses": {"a": 2.0, "b": 1}}, {"step": 5, "losses": {"a": 1.5}}]
     (folder_of(run) / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     curves = run.curves()
-    assert not isinstance(curves, Absent)
+    assert not isinstance(curves, Absence)
     assert {name: (curve.steps.tolist(), curve.values.tolist()) for name, curve in curves.items()} == {
         "a": ([0, 5], [2.0, 1.5]),
         "b": ([0], [1.0]),
@@ -62,18 +62,18 @@ def test_losses_are_read_by_name(run: RunFiles) -> None:
 def test_lines_that_are_no_metrics_are_left_out(run: RunFiles, line: str) -> None:
     (folder_of(run) / "metrics.jsonl").write_text('{"step": 0, "losses": {"a": 2.0}}\n' + line)
     curves = run.curves()
-    assert not isinstance(curves, Absent)
+    assert not isinstance(curves, Absence)
     assert curves["a"].values.tolist() == [2.0]
 
 
 def test_metrics_without_losses_are_absent(run: RunFiles) -> None:
     (folder_of(run) / "metrics.jsonl").write_text("{}\n")
-    assert reason(run.curves()) == "0/metrics.jsonl holds no losses"
+    assert reason(run.curves()) == "0/metrics.jsonl has no losses"
 
 
 def test_chunks_that_are_not_predicted_are_gaps(run: RunFiles) -> None:
     chunks = run.chunks()
-    assert not isinstance(chunks, Absent)
+    assert not isinstance(chunks, Absence)
     assert math.isnan(chunks["next_patch"][0])
     np.testing.assert_allclose(chunks["next_patch"][1:3], [0.5, 0.49])
 
@@ -90,7 +90,7 @@ def test_a_validation_without_parts_is_absent(run: RunFiles, record: Any) -> Non
 def test_a_missing_file_is_named(run: RunFiles, name: str) -> None:
     (folder_of(run) / name).unlink()
     found = {"metrics.jsonl": run.curves, "validation.json": run.chunks, "recipe.json": run.recipe}[name]()
-    assert reason(found) == f"0/{name} is not there"
+    assert reason(found) == f"0/{name} does not exist"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_missing_file_is_named(run: RunFiles, name: str) -> None:
     [
         (b"{", "is damaged"),
         (b"\xff", "is damaged"),
-        (b"[]", "holds no object"),
+        (b"[]", "contains no object"),
         pytest.param(b"[" * 100_000, "is damaged", id="deep"),
         pytest.param(b'{"a": ' + b"9" * 5000 + b"}", "is damaged", id="an integer of 5000 digits"),
     ],
@@ -113,8 +113,8 @@ def test_files_outside_the_study_are_not_read(recipe: str, tmp_path: Path) -> No
     make_run(tmp_path / "0", "raster", 0)
     (tmp_path / "study").mkdir()
     run = files_of(attrs.evolve(entry("raster", "", 0, ()), recipe=recipe), tmp_path / "study")
-    assert "in the study's folder only" in reason(run.recipe())
-    assert "in the study's folder only" in reason(run.curves())
+    assert "must be in the study's folder" in reason(run.recipe())
+    assert "must be in the study's folder" in reason(run.curves())
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "validation.json", "recipe.json"])
@@ -141,7 +141,7 @@ def test_links_within_the_run_and_to_it_are_followed(tmp_path: Path) -> None:
     (tmp_path / "0").symlink_to("elsewhere")
     (tmp_path / "elsewhere" / "recipe.json").rename(tmp_path / "elsewhere" / "first.json")
     (tmp_path / "elsewhere" / "recipe.json").symlink_to("first.json")
-    assert not isinstance(files_of(entry("raster", "0/recipe.json", 0, ()), tmp_path).recipe(), Absent)
+    assert not isinstance(files_of(entry("raster", "0/recipe.json", 0, ()), tmp_path).recipe(), Absence)
 
 
 def test_a_long_traceback_is_shown_from_its_end(run: RunFiles) -> None:

@@ -12,7 +12,7 @@ from report_material import NATIVE_LINES, make_native, make_study, write_metrics
 
 from aimcore.report.native_section import NativeSteps, draw_areas, native_steps
 from aimcore.report.page import draw_report
-from aimcore.report.run_records import Absent, RunFiles, files_of
+from aimcore.report.run_records import Absence, RunFiles, files_of
 from aimcore.report.style import Series
 from aimcore.running.summary import read_summary
 
@@ -54,7 +54,7 @@ def test_without_its_recipe_a_run_keeps_its_sizes_and_loses_its_budget(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"), [(None, "1/metrics.jsonl is not there"), ([], "1/metrics.jsonl holds no areas")]
+    ("lines", "told"), [(None, "1/metrics.jsonl does not exist"), ([], "1/metrics.jsonl has no areas")]
 )
 def test_without_its_metrics_the_reason_is_told(lines: list[Any] | None, told: str, tmp_path: Path) -> None:
     out = native_study(tmp_path / "out")
@@ -62,7 +62,7 @@ def test_without_its_metrics_the_reason_is_told(lines: list[Any] | None, told: s
         (out / "1" / "metrics.jsonl").unlink()
     else:
         write_metrics(out / "1", lines)
-    assert native_steps(runs(out)[1]) == Absent(told)
+    assert native_steps(runs(out)[1]) == Absence(told)
 
 
 def test_the_page_has_the_budget_the_padding_and_a_histogram(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_missing_metrics_take_the_histogram_and_are_told(tmp_path: Path) -> None
     out = native_study(tmp_path / "out")
     draw_report(out)
     (out / "1" / "metrics.jsonl").unlink()
-    assert "No sizes of steps of <b>native</b>: 1/metrics.jsonl is not there." in draw_report(out).read_text()
+    assert "No sizes of steps of <b>native</b>: 1/metrics.jsonl does not exist." in draw_report(out).read_text()
     assert not (out / "report" / "areas-native.png").exists()
 
 

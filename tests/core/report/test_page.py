@@ -129,9 +129,13 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "told", "gone"),
     [
-        ("metrics.jsonl", "No training curve of raster : 0/metrics.jsonl is not there.", "training-next_patch.png"),
-        ("validation.json", "No loss along the sequence of raster : 0/validation.json is not", "chunks-next_patch.png"),
-        ("recipe.json", "No recipe of raster : 0/recipe.json is not there.", ""),
+        ("metrics.jsonl", "No training curve of raster : 0/metrics.jsonl does not exist.", "training-next_patch.png"),
+        (
+            "validation.json",
+            "No loss along the sequence of raster : 0/validation.json does not exist",
+            "chunks-next_patch.png",
+        ),
+        ("recipe.json", "No recipe of raster : 0/recipe.json does not exist.", ""),
         ("samples.npz", "No attention map of raster : ", "attention-raster.png"),
     ],
 )
@@ -149,7 +153,7 @@ def test_what_one_experiment_lacks_the_others_still_show(tmp_path: Path) -> None
     out = make_study(tmp_path / "out", ["raster", "spiral"])
     shutil.rmtree(out / "0")
     page = page_of(out)
-    assert "No training curve of raster : 0/metrics.jsonl is not there." in page.text
+    assert "No training curve of raster : 0/metrics.jsonl does not exist." in page.text
     assert "Reading order of spiral on 3 x 4 patches, from row 1, column 1 to row 3, column 4." in page.labels
 
 
@@ -226,7 +230,7 @@ def test_a_report_is_drawn_the_same_again(tmp_path: Path) -> None:
 
 def test_a_folder_without_results_is_an_error_that_knows_the_likely_folder(tmp_path: Path) -> None:
     out = make_study(tmp_path / "out", ["raster"])
-    with pytest.raises(ReportError, match=r"holds no summary\.json.*did you mean .*out\?"):
+    with pytest.raises(ReportError, match=r"has no summary\.json.*did you mean .*out\?"):
         draw_report(out / "0")
 
 

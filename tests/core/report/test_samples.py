@@ -28,15 +28,15 @@ def test_nothing_is_left_beside_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"order_N": np.zeros(12, dtype=int)}, "no permutation of 12 patches"),
-        ({"order_N": np.arange(11)}, "no permutation of 12 patches"),
+        ({"order_N": np.zeros(12, dtype=int)}, "not a permutation of 12 patches"),
+        ({"order_N": np.arange(11)}, "not a permutation of 12 patches"),
         ({"images_BHWC": np.zeros((2, 6, 8), dtype=np.uint8)}, "images_BHWC has shape"),
         ({"predicted_BHWC": np.zeros((1, 6, 8, 3), dtype=np.uint8)}, "predicted_BHWC has shape"),
-        ({"predicted_BN": None}, "go together"),
+        ({"predicted_BN": None}, "require each other"),
         ({"predicted_BN": np.ones((2, 9), dtype=bool)}, "predicted_BN has shape"),
         ({"attention_BQN": np.zeros((2, 2, 12))}, "attention_BQN has shape"),
         ({"attention_BQN": np.zeros((3, 3, 12))}, "attention_BQN has shape"),
-        ({"queries_Q": None}, "go together"),
+        ({"queries_Q": None}, "require each other"),
         ({"queries_Q": np.array([0, 1, 12])}, "queries_Q"),
         (
             {"images_BHWC": np.zeros((2, 7, 8, 3), dtype=np.uint8), "predicted_BHWC": None, "predicted_BN": None},
@@ -62,7 +62,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "samples.npz"
     np.savez(path, rows=np.array([print], dtype=object))
-    with pytest.raises(InvalidSamples, match="holds pickled objects, which are never read") as caught:
+    with pytest.raises(InvalidSamples, match="contains pickled objects, which are never read") as caught:
         read_samples(path)
     assert "allow_pickle" not in str(caught.value)
 

@@ -320,9 +320,9 @@ def test_what_is_missing_is_told_and_the_rest_is_shown() -> None:
     assert found is not None
     assert dict(found.missing) == {
         "failed": "it failed",
-        "no-budget": "summary.json does not hold its budget",
-        "no-loss": "its validation loss is no positive number: None",
-        "later": "it has not run",
+        "no-budget": "summary.json does not contain its budget",
+        "no-loss": "its validation loss is not a positive number: None",
+        "later": "it did not run",
     }
     assert len(found.curves[0].points) == len(FALLING)
 
@@ -392,7 +392,7 @@ def test_the_report_has_both_figures_and_says_what_is_missing(tmp_path: Path) ->
     write_summary(made, tmp_path / "summary.json")
     text = draw_report(tmp_path).read_text(encoding="utf-8")
     assert {"scaling-samples.png", "scaling-compute.png"} <= {path.name for path in (tmp_path / "report").iterdir()}
-    assert "<b>broken</b> is no point: it was interrupted." in text
+    assert "<b>broken</b> is not a point: it was interrupted." in text
     assert "Fitted to the 9 models at budgets that a smaller and a larger size bracket" in text
     assert "Joint law of size N and samples D" in text
 
@@ -408,4 +408,4 @@ def test_a_scaling_study_of_which_nothing_ran_says_so(tmp_path: Path) -> None:
     text = draw_report(tmp_path).read_text(encoding="utf-8")
     assert "No law is fitted to the lower envelope: at no budget is a size better" in text
     assert "No joint law of size and samples is fitted" in text
-    assert "<b>a</b> is no point: it failed." in text
+    assert "<b>a</b> is not a point: it failed." in text

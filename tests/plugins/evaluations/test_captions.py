@@ -33,8 +33,8 @@ def test_so_many_images_are_chosen() -> None:
     assert found["captions/validation/exact"].num == 3
 
 
-def test_captions_that_never_end_are_told_before_training() -> None:
-    assert "does not supervise its end" in misfits(SOURCE, Captions(), can="caption", supervise_end=False)[0]
+def test_captions_that_never_end_are_reported_before_training() -> None:
+    assert "does not supervise the end" in misfits(SOURCE, Captions(), can="caption", supervise_end=False)[0]
     assert misfits(SOURCE, Captions(), can="embed") == ["objective 'known' writes no captions"]
     assert misfits(SOURCE, Captions(), can="caption") == []
     assert "no caption" in misfits(Grey(captions=("", "")), Captions(), can="caption")[0]

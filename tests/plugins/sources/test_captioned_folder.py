@@ -93,7 +93,7 @@ def test_labels_of_two_sorts_are_refused(tmp_path: Path) -> None:
     [
         ("{", "Expecting property name"),
         ([1], "must be a mapping, got"),
-        ({"file": "one.png", "captoin": "x"}, r"knows no \['captoin'\]"),
+        ({"file": "one.png", "captoin": "x"}, r"unknown key \['captoin'\]"),
         ({"caption": "x"}, "'file' must be a path within the folder, got None"),
         ({"file": "../one.png"}, "'file' must be a path within the folder"),
         ({"file": "/etc/passwd"}, "'file' must be a path within the folder"),
@@ -103,7 +103,7 @@ def test_labels_of_two_sorts_are_refused(tmp_path: Path) -> None:
         ({"file": "one.png", "captions": "x"}, "give either 'caption', one text, or 'captions'"),
         ({"file": "one.png", "caption": "x", "captions": {}}, "give either 'caption', one text, or 'captions'"),
         ({"file": "one.png", "captions": {"alt": [1]}}, "captions of kind 'alt' must be a text or a list"),
-        ({"file": "three.png"}, "'three.png' stands twice"),
+        ({"file": "three.png"}, "'three.png' occurs twice"),
     ],
 )
 def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: object, message: str) -> None:

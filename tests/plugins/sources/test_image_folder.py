@@ -235,7 +235,7 @@ def test_a_protocol_that_is_not_allowed_or_lacks_a_package_is_named() -> None:
 def test_images_beside_class_folders_are_an_error(folder: Path) -> None:
     (folder / "loose.png").write_bytes(encoded())
     with pytest.raises(
-        InvalidValue, match=r"url: 1 images lie directly in .* \(such as loose.png\), 3 in class folders"
+        InvalidValue, match=r"url: 1 images are directly in .* \(such as loose.png\), 3 in class folders"
     ):
         ImageFolder(url=str(folder)).open()
 
@@ -273,7 +273,7 @@ def test_folders_without_a_name_are_listed(folder: Path) -> None:
     [
         (b"cat tabby\ndog\n", r"names\.txt: line 2 must be a folder and its name, got 'dog'"),
         (b"cat tabby\ndog ,hound\n", r"names\.txt: line 2 must be a folder and its name, got 'dog ,hound'"),
-        (b"cat tabby\ncat moggy\n", r"names\.txt: 'cat' stands there twice"),
+        (b"cat tabby\ncat moggy\n", r"names\.txt: 'cat' occurs twice"),
         (b'{"cat": 3}', r"names\.txt: 'cat' must have a text as its name, got 3"),
         (b'{"cat": ', r"names\.txt is not JSON: Expecting value"),
         (b"\xff\xfe", r"names\.txt is not UTF-8 text: byte 0 is 0xff"),
@@ -289,5 +289,5 @@ def test_a_file_of_names_that_is_none_is_an_error(folder: Path, content: bytes, 
 def test_names_need_a_file_and_class_folders(folder: Path) -> None:
     with pytest.raises(DataNotFound, match=r"cannot read the names of classes .*gone\.txt: FileNotFoundError"):
         ImageFolder(url=str(folder), names=str(folder / "gone.txt")).open()
-    with pytest.raises(InvalidValue, match=r"names: there are no class folders in .*deep that could have names"):
+    with pytest.raises(InvalidValue, match=r"names: .*deep has no class folders that could have names"):
         ImageFolder(url=str(folder / "cat" / "deep"), names="unused.txt").open()

@@ -93,7 +93,7 @@ def test_only_padding_may_follow_the_end_mark(tmp_path: Path) -> None:
     assert len(whole) == 10240
     assert read(path, whole + bytes(65536 - 10240)) == good  # --blocking-factor=128
     assert "byte 10,240: data after the end mark" in str(read(path, whole + whole))
-    assert "byte 1,536: a single block of zeros is no end mark" in str(read(path, whole[:2048] + b"x" * BLOCK))
+    assert "byte 1,536: a single block of zeros is not an end mark" in str(read(path, whole[:2048] + b"x" * BLOCK))
     assert "byte 1,536: more than 1,048,576 bytes of zeros" in str(read(path, whole + bytes(2**20)))
     assert "byte 0: more than 1,048,576 bytes of zeros" in str(read(path, bytes(2**21)))
 

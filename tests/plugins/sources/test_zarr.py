@@ -132,7 +132,7 @@ def test_what_was_not_completed_is_not_read_and_is_written_again(tmp_path: Path)
 def test_samples_are_replaced_on_demand_only(tmp_path: Path) -> None:
     url = str(tmp_path / "few.zarr")
     write_zarr(url, RAGGED)
-    with pytest.raises(PlaceTaken, match=r"holds samples already: .*overwrite=True"):
+    with pytest.raises(PlaceTaken, match=r"has samples already: .*overwrite=True"):
         write_zarr(url, RAGGED)
     assert write_zarr(url, Few([(3, 2, 2)]), overwrite=True) == len(opened(url)) == 1
 
@@ -141,7 +141,7 @@ def test_nothing_else_is_ever_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     zarr.open_group(str(tmp_path / "other.zarr"), mode="w")
     for place in (tmp_path, tmp_path / "other.zarr", tmp_path / "thesis.txt"):
-        with pytest.raises(PlaceTaken, match="holds something else than samples, which is not replaced"):
+        with pytest.raises(PlaceTaken, match="has other content than samples, which is never replaced"):
             write_zarr(str(place), RAGGED, overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -193,7 +193,7 @@ def test_chunks_of_zeros_are_written_and_none_is_missed(tmp_path: Path) -> None:
 def test_a_lost_chunk_of_labels_or_places_is_an_error_never_zeros(tmp_path: Path, array: str) -> None:
     write_zarr(str(tmp_path / "few.zarr"), RAGGED)
     next(path for path in (tmp_path / "few.zarr" / array / "c").rglob("0") if path.is_file()).unlink()
-    with pytest.raises(DataNotFound, match=r"is damaged, .*(are not those that were written|do not fit each other)"):
+    with pytest.raises(DataNotFound, match=r"is damaged, .*(are not those that were written|do not match each other)"):
         opened(tmp_path / "few.zarr")
 
 
@@ -301,7 +301,7 @@ def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     write_zarr(str(tmp_path / "few.zarr"), RAGGED)
     group = zarr.open_group(str(tmp_path / "few.zarr"), mode="r+")
     group["labels"].resize((4,))  # type: ignore[union-attr]
-    with pytest.raises(DataNotFound, match="its arrays do not fit each other"):
+    with pytest.raises(DataNotFound, match="its arrays do not match each other"):
         opened(tmp_path / "few.zarr")
 
 
@@ -335,7 +335,7 @@ def test_a_plain_array_without_labels_ends_where_it_ends(tmp_path: Path) -> None
         ({"images": np.zeros((2, 9, 4, 9), dtype=np.uint8)}, r"must be uint8 \[n, C, H, W\] or"),
         ({"images": np.zeros((2, 3, 4, 4), dtype=np.uint8), "labels": np.zeros(3)}, "'labels' must have 2 entries"),
         ({"images": np.zeros((2, 3, 4, 4), dtype=np.uint8), "labels": np.zeros(2)}, "must be integers, got float64"),
-        ({"pictures": np.zeros(3)}, "holds no images: write it by write_zarr"),
+        ({"pictures": np.zeros(3)}, "has no images: write it by write_zarr"),
     ],
 )
 def test_groups_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:

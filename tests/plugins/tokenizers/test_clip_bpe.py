@@ -63,7 +63,7 @@ def test_without_a_begin_token_the_text_stands_first(clip: ClipBPE) -> None:
 
 def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "short.gz").write_bytes(gzip.compress(b"# version\na b\n"))
-    with pytest.raises(TokenizerFileError, match="holds 1 merges behind its first line, not 48,894"):
+    with pytest.raises(TokenizerFileError, match="has 1 merges after its first line, not 48,894"):
         _ = ClipBPE.from_file(str(tmp_path / "short.gz")).vocabulary_size
     (tmp_path / "plain.gz").write_bytes(b"a b")
     with pytest.raises(TokenizerFileError, match="is no gzipped text"):

@@ -3,7 +3,7 @@
 import attrs
 
 from aimcore.report import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
-from aimcore.report.caveats import remarks
+from aimcore.report.caveats import caveats
 
 
 def probed(name: str, top1: float, untrained: float, raw: float) -> ExperimentSummary:
@@ -25,24 +25,26 @@ def summary(*experiments: ExperimentSummary) -> Summary:
 
 
 def test_raw_pixels_that_win_are_said_in_words() -> None:
-    said = list(remarks(summary(probed("raster", 0.7, 0.6, 0.75))))
+    said = list(caveats(summary(probed("raster", 0.7, 0.6, 0.75))))
     assert said[0] == "Raw pixels win against the trained trunk: raster, linear (75.0 % against 70.0 %)."
     assert not any("untrained" in line for line in said)
 
 
 def test_a_trunk_that_learned_nothing_is_said_in_words() -> None:
-    said = list(remarks(summary(probed("raster", 0.7, 0.7, 0.7))))
+    said = list(caveats(summary(probed("raster", 0.7, 0.7, 0.7))))
     assert said[0] == "The trained trunk does not beat the untrained one: raster, linear (70.0 % against 70.0 %)."
 
 
 def test_what_was_probed_later_is_said_in_words() -> None:
     later = attrs.evolve(probed("raster", 0.8, 0.7, 0.75), extra={"probed_later": {"linear": {"at": "today"}}})
-    assert next(remarks(summary(later))) == "raster was probed again after its run: linear."
+    assert next(caveats(summary(later))) == "raster was probed again after its run: linear."
 
 
 def test_nothing_is_held_against_a_trunk_that_wins() -> None:
-    said = list(remarks(summary(probed("raster", 0.8, 0.7, 0.75))))
-    assert said == ["The paper's numbers are for its own models and data: compare how the rows rank, not the scores."]
+    said = list(caveats(summary(probed("raster", 0.8, 0.7, 0.75))))
+    assert said == [
+        "The paper's numbers are for its own models and data: compare the order of the rows, not the scores."
+    ]
 
 
 def test_what_the_data_leave_out_is_said_once_for_all_that_leave_out_the_same() -> None:
@@ -51,7 +53,7 @@ def test_what_the_data_leave_out_is_said_once_for_all_that_leave_out_the_same() 
         attrs.evolve(probed(name, 0.8, 0.7, 0.75), paper=None, left_out={"train": counts}) for name in ("a", "b", "c")
     )
     two = attrs.evolve(two, left_out={"train": counts, "validation": {"broken links": 1}})
-    assert list(remarks(summary(one, two, three))) == [
+    assert list(caveats(summary(one, two, three))) == [
         "Left out of the data, train: 1,200 files of other kinds (.txt), 3 broken links.",
         "Left out of the data, validation of b: 1 broken links.",
     ]
@@ -59,38 +61,36 @@ def test_what_the_data_leave_out_is_said_once_for_all_that_leave_out_the_same() 
 
 def test_many_reasons_are_cut_after_the_largest() -> None:
     counts = {f"reason {number}": number for number in range(1, 10)}
-    (said,) = remarks(summary(attrs.evolve(probed("a", 0.8, 0.7, 0.75), paper=None, left_out={"train": counts})))
+    (said,) = caveats(summary(attrs.evolve(probed("a", 0.8, 0.7, 0.75), paper=None, left_out={"train": counts})))
     assert said.startswith("Left out of the data, train: 9 reason 9, 8 reason 8,")
     assert said.endswith("4 reason 4, 6 others.")
 
 
 def test_an_interrupted_run_says_how_to_go_on() -> None:
-    said = list(remarks(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), status="interrupted"))))
-    assert said[0] == "raster was interrupted: go on with --resume."
+    said = list(caveats(summary(attrs.evolve(probed("raster", 0.8, 0.7, 0.75), status="interrupted"))))
+    assert said[0] == "raster was interrupted: continue it with --resume."
 
 
 def test_lost_metrics_are_said_in_words() -> None:
     lost = attrs.evolve(probed("raster", 0.8, 0.7, 0.75), paper=None, extra={"missing_metrics": "4 to 8"})
-    (said,) = remarks(summary(lost))
-    assert said.startswith(
-        "raster has lost the metrics of steps 4 to 8, as after a power cut: its curves and mean losses"
-    )
+    (said,) = caveats(summary(lost))
+    assert said.startswith("raster lost the metrics of steps 4 to 8, as after a power cut. Its curves and mean losses")
 
 
 def test_a_score_no_better_than_guessing_is_said_in_words() -> None:
-    assert list(remarks(summary(evaluated("cap", top1=(0.2, 0.25), top5=(0.9, 0.5))))) == [
-        "No better than guessing, ours against chance: cap, top1 (20.0 % against 25.0 %)."
+    assert list(caveats(summary(evaluated("cap", top1=(0.2, 0.25), top5=(0.9, 0.5))))) == [
+        "No better than guessing (score against chance): cap, top1 (20.0 % against 25.0 %)."
     ]
-    assert list(remarks(summary(evaluated("cap", top1=(0.5, 0.25))))) == []
+    assert list(caveats(summary(evaluated("cap", top1=(0.5, 0.25))))) == []
 
 
 def test_of_many_guessed_scores_a_run_tells_the_worst() -> None:
     runs = (evaluated("a", top1=(0.2, 0.25), top5=(0.25, 0.5), top7=(0.7, 0.7)), evaluated("b", top1=(0.25, 0.25)))
-    assert list(remarks(summary(*runs))) == [
-        "No better than guessing, ours against chance: a, 3 scores, the worst top5 (25.0 % against 50.0 %); "
+    assert list(caveats(summary(*runs))) == [
+        "No better than guessing (score against chance): a, 3 scores, the worst top5 (25.0 % against 50.0 %); "
         "b, top1 (25.0 % against 25.0 %)."
     ]
 
 
 def test_what_guessing_cannot_miss_is_not_held_against_a_run() -> None:
-    assert list(remarks(summary(evaluated("a", top10=(1.0, 1.0))))) == []
+    assert list(caveats(summary(evaluated("a", top10=(1.0, 1.0))))) == []
