@@ -11,7 +11,7 @@ import numpy as np
 
 from aimcore.io.run_folder import SAMPLES_FILE
 from aimcore.report import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Summary, write_summary
-from aimcore.report.sample_files import Samples, save_samples
+from aimcore.report.sample_files import SampleArrays, save_samples
 
 HOSTILE = "<script>alert(1)</script>&\"'$x_1$</svg>"
 """A name that breaks out of everything that does not escape it: HTML, attributes, SVG, mathematical text."""
@@ -117,7 +117,7 @@ def recipe(name: str, seed: int, ordering: str) -> dict[str, Any]:
     return {"aimcore": "0.1.0", "plugins": {"aimcore": {"version": "0.1.0"}}, "experiment": experiment}
 
 
-def samples(**changes: Any) -> Samples:
+def samples(**changes: Any) -> SampleArrays:
     """Two images of 3 x 4 patches of 2 px, read in raster order; all but the first patch predicted."""
     generator = np.random.default_rng(0)
     predicted_BN = np.ones((2, 12), dtype=bool)
@@ -135,4 +135,4 @@ def samples(**changes: Any) -> Samples:
         "queries_Q": np.array([3, 6, 11]),
         "attention_kind": "causal",
     }
-    return Samples(**values | changes)
+    return SampleArrays(**values | changes)

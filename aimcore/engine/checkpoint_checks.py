@@ -100,7 +100,7 @@ def needed_files(manifest: Manifest) -> frozenset[str]:
     return frozenset([*(f"{model}mp_rank_00_model_states.pt" for model in models), *shards])
 
 
-class ReportsDamage:
+class DamageReport:
     """A context in which every error means that ``path``, a file or the folder of a checkpoint, is damaged.
 
     Torch and DeepSpeed raise errors of any kind at content that they do not expect. Errors that are ours already pass,
@@ -156,8 +156,8 @@ def _changes(path: Path, expected: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _require_loadable(path: Path, step: int) -> None:
-    """Require that unpickling ``path`` can do no harm, and gives what DeepSpeed expects, as far as it can be told."""
-    with ReportsDamage(path, path.parent):
+    """Require that unpickling ``path`` is harmless and gives what DeepSpeed expects, as far as that can be checked."""
+    with DamageReport(path, path.parent):
         strange = sorted(set(_globals_of(path)) - _SAVED_TYPES)
         if strange:
             raise CheckpointDamaged(str(path), f"would run {', '.join(strange)} when loaded", str(path.parent))

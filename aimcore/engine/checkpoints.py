@@ -1,11 +1,11 @@
 """Checkpoints that are complete or absent: ``<run>/checkpoints/step_00000600/``.
 
 DeepSpeed writes its files under a temporary name; when all ranks are done, the manifest is added and the folder
-renamed. What a crash leaves behind has no manifest and is skipped.
+renamed. What a crash leaves has no manifest and is skipped.
 
 DeepSpeed's files are pickles, and it loads them without restriction. They are only ever read from the run's own folder,
 or from that of the run it branches from, next to it; :mod:`aimcore.engine.checkpoint_checks` says what is checked.
-Weights to hand on are in ``model.safetensors``, beside the last checkpoint's files.
+Whole weights for other runs are in ``model.safetensors`` in the last checkpoint.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def save(
     """Save the engine's state; every rank must call it, and all see the same file system.
 
     Args:
-        engine: what is saved.
+        engine: the engine to save.
         run: the run's folder.
         seconds: training time so far.
         final: add the consolidated weights, as float32.
-        keep: how many of the newest checkpoints stay.
-        keep_steps: steps whose checkpoints stay besides, because others begin with them.
+        keep: number of newest checkpoints that stay.
+        keep_steps: steps whose checkpoints stay too, because other runs begin with them.
     """
     final_folder = RunFolder(run).checkpoint(engine.step_number)
     partial = _partial(final_folder)
@@ -86,7 +86,7 @@ def _save_weights(weights: dict[str, Tensor], path: Path, metadata: dict[str, st
 
 
 def _begin(run: Path, final_folder: Path) -> bool:
-    """Make the partial folder, and remove what a crash left of others; False if the checkpoint is there already."""
+    """Create the partial folder and remove incomplete checkpoints; return False if the checkpoint exists already."""
     if is_complete(final_folder):
         return False
     partial = _partial(final_folder)
@@ -101,7 +101,7 @@ def _begin(run: Path, final_folder: Path) -> bool:
 def _prune(run: Path, keep: int, keep_steps: Collection[int]) -> None:
     """Remove all but the newest checkpoints and those of ``keep_steps``.
 
-    Each is renamed first: if the process ends while it is being removed, the rest is known as a leftover.
+    Each is renamed first: if the process ends during the removal, the rest is recognised as incomplete.
     """
     for old in RunFolder(run).complete_checkpoints()[keep:]:
         if step_of(old) not in keep_steps:
@@ -110,7 +110,7 @@ def _prune(run: Path, keep: int, keep_steps: Collection[int]) -> None:
 
 
 def _try_to_remove(path: Path) -> None:
-    """Remove a checkpoint or what is left of one, and of a link only the link; a warning if the system refuses."""
+    """Remove a checkpoint or its rest, of a link only the link; log a warning if the system refuses."""
     try:
         doomed = path if path.name.endswith(PARTIAL) else path.rename(_partial(path))
         if doomed.is_symlink() or not doomed.is_dir():
@@ -118,7 +118,7 @@ def _try_to_remove(path: Path) -> None:
         else:
             shutil.rmtree(doomed)
     except OSError as error:
-        logger.warning("{} cannot be removed ({}): it is not needed any more, remove it yourself", path, error)
+        logger.warning("{} cannot be removed ({}): it is not needed any more; remove it by hand", path, error)
 
 
 def _discard(partial: Path) -> None:
@@ -134,12 +134,12 @@ def _partial(checkpoint: Path) -> Path:
 
 
 def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
-    """Load the newest complete checkpoint into a fresh engine; None where there is none.
+    """Load the newest complete checkpoint into a fresh engine; return None if there is none.
 
     Raises:
         CheckpointDamaged: the newest complete checkpoint has changed since; the message names the newest older one
             that is sound.
-        CheckpointMismatch: it is of another stage, precision, seed, model or number of processes.
+        CheckpointMismatch: its stage, precision, seed, model or number of processes differs.
     """
     asked = identity(engine.experiment, engine.module, engine.world.size)
     try:
@@ -152,10 +152,10 @@ def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
 def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
     """Load the checkpoint that ``branch`` names into a fresh engine: weights, optimiser state and step.
 
-    It is read from the folder beside ``run``, and nowhere else.
+    It is read from the folder of that run next to ``run``, and nowhere else.
 
     Raises:
-        NothingToBeginWith: it is not there.
+        NothingToBeginWith: it does not exist.
         CheckpointDamaged, CheckpointMismatch: as for :func:`resume`.
     """
     asked = identity(engine.experiment, engine.module, engine.world.size)
@@ -169,7 +169,7 @@ def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
 def _load(
     engine: TrainingEngine, run: Path, asked: Mapping[str, object], find: Callable[[], Path | None]
 ) -> Manifest | None:
-    """Load the checkpoint of ``run`` that ``find`` gives, once it is found sound; None where it gives none."""
+    """Check and load the checkpoint of ``run`` that ``find`` returns; return None if it returns none."""
 
     def judged() -> tuple[str, Manifest] | None:
         checkpoint = find()
@@ -187,7 +187,7 @@ def _load(
 
 
 def _way_on(damaged: str, run: Path, asked: Mapping[str, object]) -> str:
-    """What to do about the newest checkpoint of a run, if it is ``damaged``."""
+    """What a user can do if the newest checkpoint of a run is ``damaged``."""
     older = newest_sound([path for path in RunFolder(run).complete_checkpoints() if str(path) != damaged], asked)
     away = f"move the folder {damaged} elsewhere and resume again"
     if older is None:

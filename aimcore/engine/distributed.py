@@ -52,10 +52,10 @@ class World:
 
 
 def start(num_threads: int | None = None) -> World:
-    """Join the run's process group, or make a group of one; calling it again changes nothing but the threads.
+    """Join the run's process group, or make a group of one. A second call changes only the number of threads.
 
-    A lone process needs neither a launcher nor a network port. Under a launcher, its environment variables (``RANK``,
-    ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR``, ``MASTER_PORT``) decide.
+    A lone process needs neither a launcher nor a network port. Under a launcher, :mod:`aimcore.io.launcher` describes
+    the group.
 
     Args:
         num_threads: CPU threads of this process; by default its share of the cores (see :func:`threads_per_process`).
@@ -81,7 +81,7 @@ def join(meeting: Path, rank: int, size: int) -> None:
     Args:
         meeting: a file that does not exist yet, the same for all.
         rank: this process's number among them.
-        size: how many they are.
+        size: their number.
     """
     launcher.describe_process(rank, size)
     deepspeed = load_deepspeed()
@@ -95,7 +95,7 @@ def threads_per_process() -> int:
     """This process's share of the cores it may use, among the processes on this machine.
 
     torchrun sets OMP_NUM_THREADS to 1, which leaves cores idle, and without it every process takes all cores, which is
-    slower still; so the number is always set explicitly.
+    even slower. So the number is always set explicitly.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // launcher.local_world_size())
@@ -206,9 +206,9 @@ def on_first_rank(act: Callable[[], T]) -> T:
 
 
 def all_failed_together(label: str, timeout_seconds: float = 60.0) -> bool:
-    """Whether every process failed at ``label``, so that all can go on to the next experiment together.
+    """Whether every process failed at ``label``, so that all can continue with the next experiment together.
 
-    A process that failed alone must not go on: the others wait for it inside a collective. This asks through the
+    A process that failed alone must not continue: the others wait for it inside a collective. This asks through the
     launcher's key-value store, because a collective would pair with the one the others are in.
     """
     meeting, size = launcher.meeting_point(), launcher.world_size()

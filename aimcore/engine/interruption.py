@@ -1,4 +1,4 @@
-"""Signals that ask a run to end, and its launcher's death, as a flag that the training loop reads between steps."""
+"""Signals that end a run: as a flag that the training loop reads between steps, or as KeyboardInterrupt after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aimcore.io import launcher
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _ECHO_SECONDS = 1.0
-"""A launcher passes the terminal's Ctrl-C on to processes that had it already: not a second one."""
+"""A launcher forwards the terminal's Ctrl-C to processes that received it already: that is not a second one."""
 
 
 @contextmanager
@@ -55,7 +55,7 @@ class Interruption:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came, or the launcher died: nobody would ever end its processes, or see how they end."""
+        """Whether a signal came, or the launcher died, without which nobody would end its processes."""
         return self._signalled or (self._launcher is not None and self._parent() != self._launcher)
 
     def __enter__(self) -> Self:

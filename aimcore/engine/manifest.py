@@ -1,7 +1,7 @@
-"""A checkpoint's manifest: what saved it, and the size and hash of every file in it.
+"""A checkpoint's manifest: the run that saved it, and the size and hash of every file in it.
 
-A manifest is only believed as far as it can be checked: by the types of its entries, by a digest of all of them, and by
-the name of its folder. :mod:`aimcore.engine.checkpoint_checks` checks what it says of the files.
+A manifest is verified, not trusted: the types of its entries, a digest of all entries, and the name of its folder are
+checked here, and the files that it lists in :mod:`aimcore.engine.checkpoint_checks`.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @attrs.frozen
 class Manifest:
-    """What ``manifest.json`` holds."""
+    """The content of ``manifest.json``."""
 
     step: int
-    """Updates done when it was saved."""
+    """Number of updates before it was saved."""
     seconds: float
     """Training time until then."""
     saved_by: Mapping[str, Any]
-    """What a run must share to continue: see :func:`identity`."""
+    """Settings that a run must share to continue: see :func:`identity`."""
     files: Mapping[str, Mapping[str, Any]]
     """Size in bytes and sha256 of every other file, by its name."""
 
     def write(self, folder: Path) -> None:
-        """Write it into ``folder``, last of all: a checkpoint without a manifest is incomplete."""
+        """Write it into ``folder``, after all other files: a checkpoint without a manifest is incomplete."""
         entries = attrs.asdict(self)
         text = json.dumps({**entries, _DIGEST: _digest_of(entries)}, indent=1, allow_nan=False)
         write_atomically(folder / MANIFEST_FILE, text)
@@ -100,7 +100,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _problems(entries: Any, folder: str) -> Iterator[str]:
-    """What is wrong with the entries, the first thing first; later ones rely on what earlier ones have checked."""
+    """Yield problems of the entries in order: later checks rely on earlier ones."""
     if not isinstance(entries, dict):
         yield f"must hold a JSON object, not {_shown(entries)}"
         return
@@ -166,11 +166,11 @@ def _digest_of(entries: Mapping[str, Any]) -> str:
 
 
 def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -> dict[str, Any]:
-    """What a run must have in common with a checkpoint to continue it.
+    """The settings that a run must share with a checkpoint to continue it.
 
-    At ZeRO stage 0 nothing is partitioned, and any number of processes can go on; at stages 1 to 3 each process has its
-    own share. ``parameters`` is a hash of all names and shapes, ``rate_multipliers`` one of the parameters' own rates;
-    ``vocabulary`` names the tokenizer and its file, where text is read.
+    At ZeRO stage 0 nothing is partitioned, and any number of processes can continue; at stages 1 to 3 each process has
+    its own share. ``parameters`` is a hash of all names and shapes, ``rate_multipliers`` one of the parameters' own
+    rates; ``vocabulary`` names the tokenizer and its file, where text is read.
     """
     stage = experiment.engine.zero_stage
     shapes = [(name, tuple(getattr(p, "ds_shape", p.shape))) for name, p in module.named_parameters()]
@@ -187,7 +187,7 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
 
 
 def _optimizer(optimizer: Optimizer) -> dict[str, str]:
-    """Its settings: a checkpoint brings rates and decays of its own, which would be used whatever the recipe says."""
+    """The optimiser's settings: a checkpoint contains rates and decays, which would replace those of the recipe."""
     fields = [field.name for field in attrs.fields(cast(Any, type(optimizer)))]
     values = {"name": optimizer.name, **{name: _short(str(getattr(optimizer, name))) for name in fields}}
     return {f"optimizer.{name}": value for name, value in values.items()}

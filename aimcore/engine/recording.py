@@ -1,4 +1,4 @@
-"""Where a run's numbers go: ``metrics.jsonl`` and the experiment's trackers. Rank 0 only; the others do nothing."""
+"""Recording of a run's metrics, in ``metrics.jsonl`` and by trackers. Only rank 0 records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aimcore.recipe import read
 
 
 class Recorder:
-    """A context that writes down steps; trackers are told how the run ended."""
+    """A context that records steps; at its end, trackers receive the status of the run."""
 
     def __init__(self, experiment: Experiment, folder: Path, first_step: int, *, writes: bool) -> None:
         self.experiment = experiment
@@ -56,14 +56,14 @@ class Recorder:
             return
         if error is None:
             raise attempt.error
-        # On a full disk closing fails as writing did: the first error says more.
+        # On a full disk, closing fails as writing did; the first error says more.
         logger.error("{}: closing what is recorded failed too: {}", self.experiment.name, attempt.error)
 
     def _close(self, tracker: TrackerRun) -> None:
         tracker.close(self.status)
 
     def record(self, step: int, result: StepResult, *, data_seconds: float, seconds: float) -> None:
-        """Write down ``step`` if it is one of every ``log_every``, or the last."""
+        """Record ``step`` if it is a multiple of ``log_every``, or the last step."""
         experiment = self.experiment
         if self._file is None or (step % experiment.log_every and step != experiment.num_steps - 1):
             return
@@ -88,7 +88,7 @@ class Recorder:
             tracker.log(step, flat(line))
 
     def sync(self) -> None:
-        """Wait until all that was recorded is where it outlasts a power cut."""
+        """Wait until everything that was recorded is safe against a power cut."""
         if self._file is not None:
             self._file.sync()
         for tracker in self._trackers:

@@ -29,7 +29,7 @@ def to_branch_from(study: Path, branch: Branch) -> Path:
     """The checkpoint that ``branch`` names, in the folder of its study.
 
     Raises:
-        NothingToBeginWith: it is not there, or lies elsewhere.
+        NothingToBeginWith: it does not exist, or is outside of that folder.
     """
     run = StudyFolder(study).run(branch.experiment)
     saved = {step_of(path): path for path in run.complete_checkpoints()}
@@ -48,19 +48,19 @@ def end_weights(study: Path, experiment: str) -> WeightsFile:
     """``model.safetensors`` of the last checkpoint of an experiment, in the folder of its study.
 
     Raises:
-        NothingToBeginWith: it has not come to its end, or lies elsewhere.
+        NothingToBeginWith: its training has not ended, or the file is outside of that folder.
         CheckpointDamaged: the file is not as it was saved.
     """
     last = StudyFolder(study).run(experiment).final_checkpoint()
     if last is None:
         raise NothingToBeginWith(
-            f"{study / experiment} holds no weights of a run that came to its end: run {experiment} first"
+            f"{study / experiment} holds no weights of a run that was trained to its end: run {experiment} first"
         )
     _require_inside(last / WEIGHTS_FILE, study)
     return sound_weights(last)
 
 
 def _require_inside(path: Path, study: Path) -> None:
-    """Links may lead anywhere; what a run begins with is only read from its study's own folder."""
+    """Refuse links that lead out of the study's folder: a run begins with files of its own study only."""
     if not path.resolve().is_relative_to(study.resolve()):
         raise NothingToBeginWith(f"{path} leads out of the study's folder {study}: nothing is read from there")

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aimcore.engine.checkpoint_checks import ReportsDamage
+from aimcore.engine.checkpoint_checks import DamageReport
 from aimcore.engine.shared_errors import Attempt
 from aimcore.io.atomic_files import CannotWrite, writing
 
 
-class Writes:
+class WriteAttempts:
     """DeepSpeed's checkpoint engine, with writes that keep their error for later."""
 
     def __init__(self, checkpoint_engine: Any) -> None:
@@ -49,7 +49,7 @@ class Writes:
             raise self._error
 
 
-class _Loads:
+class _NamedLoads:
     """DeepSpeed's checkpoint engine, with errors that name the file they are about."""
 
     def __init__(self, checkpoint_engine: Any, checkpoint: Path) -> None:
@@ -65,15 +65,15 @@ class _Loads:
         Raises:
             CheckpointDamaged: it cannot be read.
         """
-        with ReportsDamage(Path(path), self._checkpoint):
+        with DamageReport(Path(path), self._checkpoint):
             return self._wrapped.load(path, map_location=map_location)
 
 
 @contextmanager
-def writes_deferring_errors(engine: Any) -> Iterator[Writes]:
-    """Have DeepSpeed's ``engine`` write through :class:`Writes`."""
+def writes_deferring_errors(engine: Any) -> Iterator[WriteAttempts]:
+    """Have DeepSpeed's ``engine`` write through :class:`WriteAttempts`."""
     own, copy_scripts = engine.checkpoint_engine, getattr(engine, "_copy_recovery_script", None)
-    writes = engine.checkpoint_engine = Writes(own)
+    writes = engine.checkpoint_engine = WriteAttempts(own)
     if copy_scripts is not None:  # at stages 1 to 3 rank 0 copies scripts between two barriers
         engine._copy_recovery_script = lambda folder: writes.attempt(folder, lambda: copy_scripts(folder))
     try:
@@ -88,7 +88,7 @@ def writes_deferring_errors(engine: Any) -> Iterator[Writes]:
 def loads_naming_files(engine: Any, checkpoint: Path) -> Iterator[None]:
     """Have DeepSpeed's ``engine`` raise errors that name the files they are about."""
     own = engine.checkpoint_engine
-    engine.checkpoint_engine = _Loads(own, checkpoint)
+    engine.checkpoint_engine = _NamedLoads(own, checkpoint)
     try:
         yield
     finally:

@@ -13,14 +13,14 @@ from aimcore.contracts.errors import AimcoreError
 
 
 class OtherProcessFailed(AimcoreError):
-    """Another process of the run failed, so that this one cannot go on."""
+    """Another process of the run failed, so that this one cannot continue."""
 
     def __init__(self, rank: int, error: str) -> None:
         self._given = (rank, error)
-        super().__init__(f"process {rank} failed, and the run cannot go on without it: {error}")
+        super().__init__(f"process {rank} failed, and the run cannot continue without it: {error}")
 
     def __reduce__(self) -> tuple[type[OtherProcessFailed], tuple[int, str]]:
-        """Survive the way from one process to another."""
+        """Pickle, to be sent to another process."""
         return type(self), self._given
 
 
@@ -71,7 +71,7 @@ class Failure:
     def error(self) -> AimcoreError:
         """The error to raise on another rank. Its cause is the traceback of the rank that failed.
 
-        It is the cause, as in concurrent.futures, and not a note: notes are shown to users, tracebacks are not.
+        It is the cause, as in concurrent.futures, and not a note: notes are printed for users, tracebacks are not.
         """
         copied: Any = OtherProcessFailed(self.rank, self.text) if self.copy is None else pickle.loads(self.copy)
         copied.__cause__ = _OtherTraceback(f"on process {self.rank}:\n{self.traceback}")

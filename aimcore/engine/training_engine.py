@@ -17,7 +17,7 @@ from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.randomness import seed_torch
 from aimcore.contracts.results import Loss
-from aimcore.engine.checkpoint_checks import ReportsDamage
+from aimcore.engine.checkpoint_checks import DamageReport
 from aimcore.engine.deepspeed_config import deepspeed_config
 from aimcore.engine.deepspeed_library import forget_modules, load_deepspeed
 from aimcore.engine.distributed import add_over_ranks, on_every_rank, start
@@ -223,7 +223,7 @@ class TrainingEngine:
 
     def _load(self, folder: Path, tag: str, step: int) -> None:
         checkpoint = folder / tag
-        with ReportsDamage(checkpoint, checkpoint), loads_naming_files(self._engine, checkpoint):
+        with DamageReport(checkpoint, checkpoint), loads_naming_files(self._engine, checkpoint):
             loaded, _ = self._engine.load_checkpoint(str(folder), tag=tag)
         found = self._engine.global_steps
         if loaded is None or found != step:

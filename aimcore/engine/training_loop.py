@@ -1,4 +1,4 @@
-"""The training loop: data in, steps, lines and checkpoints out; it can stop anywhere and go on as if it never had."""
+"""The training loop: steps, metrics and checkpoints. A run that is stopped and resumed gives the same results."""
 
 from __future__ import annotations
 
@@ -66,24 +66,24 @@ def train(
 ) -> TrainingResult:
     """Train ``experiment`` in ``folder``: ``metrics.jsonl`` and ``checkpoints/`` are written there.
 
-    Ctrl-C, SIGTERM, SIGHUP and the death of the launcher save a checkpoint after the step at hand and return with
+    Ctrl-C, SIGTERM, SIGHUP and the death of the launcher save a checkpoint after the current step and return with
     status "interrupted"; a signal that this process ignores stays ignored. Every rank calls this, with one file system
     among them, and no other run may be using ``folder``. A branch begins with the checkpoint of the run it leaves, in
     the folder beside ``folder``, unless it has one of its own to resume from.
 
     Args:
-        experiment: what to train.
-        folder: the run's folder; ``recipe.json`` in it, if any, is shown to trackers.
-        resume: go on from the newest complete checkpoint, where there is one; without, a folder with checkpoints is
-            refused.
-        progress: show how far it is (rank 0 only).
-        keep_steps: steps whose checkpoints are kept besides the newest, for other runs to begin with.
+        experiment: the experiment to train.
+        folder: the run's folder; trackers receive the ``recipe.json`` in it, if there is one.
+        resume: continue from the newest complete checkpoint, if there is one. Without it, a folder with checkpoints
+            is refused.
+        progress: show the progress (rank 0 only).
+        keep_steps: steps whose checkpoints are kept in addition to the newest, because other runs begin with them.
 
     Raises:
-        RunFolderError: there are checkpoints, and they are not to be resumed from.
+        RunFolderError: there are checkpoints, and ``resume`` is not set.
         TrainingDiverged: a loss or the gradient is not finite.
         NothingToBeginWith: it is a branch, and the other run has no such checkpoint.
-        CheckpointDamaged, CheckpointMismatch: the checkpoint to begin or go on with cannot be used.
+        CheckpointDamaged, CheckpointMismatch: the checkpoint to begin with cannot be used.
     """
     started = time.perf_counter()
     start(experiment.engine.num_threads)
@@ -112,13 +112,13 @@ def train(
 
 
 def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
-    """Load what the run goes on from, if anything; gives the seconds it has been trained for."""
+    """Load the checkpoint that the run continues, if there is one; return the seconds of training before it."""
     experiment = engine.experiment
     if not resume:
         on_first_rank(lambda: require_new(folder))
     manifest = checkpoints.resume(engine, folder) if resume else None
     if manifest:
-        logger.info("{}: going on from step {}", experiment.name, manifest.step)
+        logger.info("{}: continuing from step {}", experiment.name, manifest.step)
         on_first_rank(lambda: _warn_of_missing(experiment, folder, manifest.step))
         return manifest.seconds
     branch = experiment.branch
@@ -132,7 +132,7 @@ def _warn_of_missing(experiment: Experiment, folder: Path, num_done: int) -> Non
     missing = _missing(experiment, read_metrics(folder), num_done)
     if missing:
         logger.warning(
-            "{}: {} has lost the lines of steps {}, before the checkpoint of step {}. Training goes on and gives the "
+            "{}: {} has lost the lines of steps {}, before the checkpoint of step {}. Training continues and gives the "
             "same weights; the summary records what is missing. If you have a copy of the file, stop, put it back, and "
             "resume again",
             experiment.name,
@@ -148,13 +148,13 @@ def _missing(experiment: Experiment, lines: Sequence[Line], num_done: int) -> st
 
 @contextmanager
 def _naming_what_is_safe(folder: Path) -> Iterator[None]:
-    """Add to the error of a refused write what it leaves to go on from."""
+    """Add to the error of a refused write the checkpoint that can be resumed."""
     try:
         yield
     except CannotWrite as error:
         last = RunFolder(folder).newest_checkpoint()
         safe = (
-            f"The last complete checkpoint is {last}; --resume goes on from it" if last else "No checkpoint was saved"
+            f"The last complete checkpoint is {last}; --resume continues from it" if last else "No checkpoint was saved"
         )
         raise error.saying(safe) from error
 
@@ -184,7 +184,7 @@ class _Rate:
 
 
 class _Run:
-    """The steps of one process, from where the engine stands to the end."""
+    """The steps of one process, from the engine's step to the last one."""
 
     def __init__(
         self, engine: TrainingEngine, folder: Path, started: float, *, progress: bool, keep_steps: Collection[int]
@@ -223,7 +223,7 @@ class _Run:
                 if interrupted:
                     logger.warning("{}: interrupted, saving; Ctrl-C again aborts at once", self.experiment.name)
                 self._save(recorder, is_last=interrupted)
-            # It may have come while the last checkpoint was written, and ends the study all the same.
+            # A signal may have come while the last checkpoint was written; it ends the study too.
             interrupted = interrupted or any_rank(interruption.requested)
             recorder.status = "interrupted" if interrupted else "finished"
         return "interrupted" if interrupted else "finished"

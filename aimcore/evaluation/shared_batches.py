@@ -23,7 +23,7 @@ def in_step(batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
     """Give every process equally many batches, each with whether it counts.
 
     A trunk partitioned over processes (ZeRO stage 3) needs all of them for each forward. A process that has run out
-    repeats its last batch, which does not count, until the others are done.
+    repeats its last batch, which does not count, until all others have finished.
 
     Raises:
         TooFewBatches: some process has no batch at all (raised on every process).

@@ -17,7 +17,7 @@ from aimcore.report.caveats import caveats
 from aimcore.report.comparing import Difference, differences, shared_and_own
 from aimcore.report.native_section import NativeSection, native_shown
 from aimcore.report.run_records import Absence, RunFiles
-from aimcore.report.sample_files import Samples
+from aimcore.report.sample_files import SampleArrays
 from aimcore.report.sample_making import FAILURES, samples_of
 from aimcore.report.scaling_content import ScalingSection, scaling_shown
 from aimcore.report.seeds import SeedGroup, seed_groups
@@ -123,7 +123,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
     pictured = partial(_pictures, samples=samples, left_out=left_out, files=files, images=images)
     recipes = tuple(Recipe(run.name, run.recipe()) for run in runs)
     known = [one.values for one in recipes if isinstance(one.values, Mapping)]
-    drawn = [one for one in samples.values() if isinstance(one, Samples)]
+    drawn = [one for one in samples.values() if isinstance(one, SampleArrays)]
     return Content(
         summary=summary,
         folder=out.resolve().name,
@@ -181,9 +181,9 @@ def _by_loss(
 def _pictures(
     part: str,
     field: str,
-    draw: Callable[[Samples, str, str, Path], DrawnFigure],
+    draw: Callable[[SampleArrays, str, str, Path], DrawnFigure],
     *,
-    samples: Mapping[str, Samples | Absence],
+    samples: Mapping[str, SampleArrays | Absence],
     left_out: tuple[str, ...],
     files: Mapping[str, str],
     images: Path,
@@ -200,7 +200,7 @@ def _pictures(
     return FigureGroup(tuple(figures), tuple(missing), left_out)
 
 
-def _samples(run: RunFiles) -> Samples | Absence:
+def _samples(run: RunFiles) -> SampleArrays | Absence:
     if isinstance(run.folder, Absence):
         return run.folder
     recipe = run.recipe()

@@ -10,14 +10,14 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from aimcore.report.sample_files import Array, Samples
+from aimcore.report.sample_files import Array, SampleArrays
 from aimcore.report.style import LIGHT, WIDTH, DrawnFigure, figure, finished
 
 _WHITE, _BLACK, _RED = "#ffffff", "#000000", "#d7191c"
 """Colours on images, where those of the page do not matter."""
 
 
-def draw_order(samples: Samples, experiment: str, name: str, folder: Path) -> DrawnFigure:
+def draw_order(samples: SampleArrays, experiment: str, name: str, folder: Path) -> DrawnFigure:
     """Draw the patches, coloured by the step at which they are read, and their path (arXiv:2401.08541, Figure 8)."""
     assert samples.order_N is not None
     rows, columns = np.divmod(samples.order_N, samples.columns)
@@ -39,7 +39,7 @@ def draw_order(samples: Samples, experiment: str, name: str, folder: Path) -> Dr
         return finished(drawn, name, alt=alt, folder=folder, title=experiment)
 
 
-def draw_predictions(samples: Samples, experiment: str, name: str, folder: Path) -> DrawnFigure:
+def draw_predictions(samples: SampleArrays, experiment: str, name: str, folder: Path) -> DrawnFigure:
     """Draw images above their predictions; given patches are framed."""
     images, predicted, scored = samples.images_BHWC, samples.predicted_BHWC, samples.predicted_BN
     assert images is not None
@@ -64,13 +64,13 @@ def draw_predictions(samples: Samples, experiment: str, name: str, folder: Path)
         return finished(drawn, name, alt=alt, folder=folder, title=experiment)
 
 
-def _with_given(predicted: Array, image: Array, given_N: Array, samples: Samples) -> Array:
+def _with_given(predicted: Array, image: Array, given_N: Array, samples: SampleArrays) -> Array:
     """Return the predicted image with the true pixels of given patches."""
     given_HW1 = _pixels(given_N[None], samples, (1, *image.shape))[0, :, :, None]
     return np.where(given_HW1, image, predicted)
 
 
-def _pixels(patches_BN: Array, samples: Samples, shape: tuple[int, ...]) -> Array:
+def _pixels(patches_BN: Array, samples: SampleArrays, shape: tuple[int, ...]) -> Array:
     """Convert a mask of patches to a mask of pixels, ``[B, H, W]``."""
     grid_BRC = patches_BN.reshape(-1, samples.rows, samples.columns)
     return np.asarray(
@@ -78,7 +78,7 @@ def _pixels(patches_BN: Array, samples: Samples, shape: tuple[int, ...]) -> Arra
     )
 
 
-def draw_attention(samples: Samples, experiment: str, name: str, folder: Path) -> DrawnFigure:
+def draw_attention(samples: SampleArrays, experiment: str, name: str, folder: Path) -> DrawnFigure:
     """Draw images with the query patches, and the attention of each query."""
     images, attention, queries = samples.images_BHWC, samples.attention_BQN, samples.queries_Q
     assert images is not None
@@ -102,13 +102,13 @@ def draw_attention(samples: Samples, experiment: str, name: str, folder: Path) -
         return finished(drawn, name, alt=alt, folder=folder, title=experiment)
 
 
-def _step_of(place: int, samples: Samples) -> int:
+def _step_of(place: int, samples: SampleArrays) -> int:
     """Return the step, counted from 1, at which the patch at raster index ``place`` is read."""
     order_N = np.arange(samples.num_patches) if samples.order_N is None else samples.order_N
     return int(np.flatnonzero(order_N == place)[0]) + 1
 
 
-def _alt_of_queries(samples: Samples) -> str:
+def _alt_of_queries(samples: SampleArrays) -> str:
     assert samples.queries_Q is not None
     places = (divmod(int(place), samples.columns) for place in samples.queries_Q)
     return "seen from " + "; ".join(f"row {row + 1}, column {column + 1}" for row, column in places)
@@ -130,13 +130,13 @@ def _bare(axes: Axes) -> None:
         side.set_visible(False)
 
 
-def _frame(axes: Axes, place: int, samples: Samples, shape: tuple[int, int]) -> None:
+def _frame(axes: Axes, place: int, samples: SampleArrays, shape: tuple[int, int]) -> None:
     """Draw a frame around a patch, in red on white so that it is visible on any image."""
     for rectangle in _rectangles(place, samples, shape):
         axes.add_patch(rectangle)
 
 
-def _rectangles(place: int, samples: Samples, shape: tuple[int, int]) -> Iterator[Rectangle]:
+def _rectangles(place: int, samples: SampleArrays, shape: tuple[int, int]) -> Iterator[Rectangle]:
     row, column = divmod(place, samples.columns)
     height, width = shape[0] / samples.rows, shape[1] / samples.columns
     corner = (column * width - 0.5, row * height - 0.5)

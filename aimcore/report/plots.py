@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from aimcore.report.run_records import Curve, Floats
+from aimcore.report.run_records import Floats, LossCurve
 from aimcore.report.style import LIGHT, WIDTH, DrawnFigure, Series, figure, finished, legend_below
 from aimcore.running.summary import ProbeSummary
 
@@ -34,7 +34,7 @@ def window_of(num_points: int) -> int:
     return max(1, num_points // 40 | 1)
 
 
-def draw_training(loss: str, curves: Mapping[Series, Curve], name: str, folder: Path) -> DrawnFigure:
+def draw_training(loss: str, curves: Mapping[Series, LossCurve], name: str, folder: Path) -> DrawnFigure:
     """Draw a loss by step, one line per experiment: smoothed, with the logged values faintly below."""
     with figure(WIDTH, 3.1) as drawn:
         axes = drawn.subplots()
@@ -60,7 +60,7 @@ def draw_training(loss: str, curves: Mapping[Series, Curve], name: str, folder: 
         )
 
 
-def _ends(curves: Mapping[Series, Curve]) -> str:
+def _ends(curves: Mapping[Series, LossCurve]) -> str:
     last = {one.name: curve.values[-window_of(len(curve.values)) :].mean() for one, curve in curves.items()}
     return ", ".join(f"{name} {value:.4g}" for name, value in last.items())
 

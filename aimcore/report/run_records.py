@@ -30,7 +30,7 @@ class Absence:
     reason: str
 
 
-class Curve(NamedTuple):
+class LossCurve(NamedTuple):
     """A loss by optimiser step (0 for the first)."""
 
     steps: Floats
@@ -64,7 +64,7 @@ class RunFiles:
         except OSError as error:
             return Absence(f"{self._name_of(path)} cannot be read: {error.strerror}")
 
-    def curves(self) -> Mapping[str, Curve] | Absence:
+    def curves(self) -> Mapping[str, LossCurve] | Absence:
         """Return each loss as it was logged."""
         entries = self.metrics()
         if isinstance(entries, Absence):
@@ -75,7 +75,7 @@ class RunFiles:
                 found.setdefault(name, []).append((float(entry["step"]), float(value)))
         if not found:
             return Absence(self.sentence(METRICS_FILE, "has no losses"))
-        return {name: Curve(*np.array(points, dtype=np.float64).T) for name, points in found.items()}
+        return {name: LossCurve(*np.array(points, dtype=np.float64).T) for name, points in found.items()}
 
     def chunks(self) -> Mapping[str, Floats] | Absence:
         """Return the validation loss per equal part of the reading order, by loss; NaN where nothing is predicted."""

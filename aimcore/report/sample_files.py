@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Samples:
+class SampleArrays:
     """Images, predictions and attention of an experiment's model. If a part is None, ``absent`` has the reason."""
 
     made_from: str
@@ -55,7 +55,7 @@ class Samples:
         return self.rows * self.columns
 
 
-def save_samples(samples: Samples, path: Path) -> None:
+def save_samples(samples: SampleArrays, path: Path) -> None:
     """Write ``samples`` atomically."""
     values = attrs.asdict(samples, recurse=False)
     absent = values.pop("absent")
@@ -66,7 +66,7 @@ def save_samples(samples: Samples, path: Path) -> None:
     write_atomically(path, content.getvalue())
 
 
-def read_samples(path: Path) -> Samples:
+def read_samples(path: Path) -> SampleArrays:
     """Read and check ``samples.npz``.
 
     Raises:
@@ -87,14 +87,14 @@ def read_samples(path: Path) -> Samples:
     return samples
 
 
-def _structured(arrays: Mapping[str, Array]) -> Samples:
+def _structured(arrays: Mapping[str, Array]) -> SampleArrays:
     absent = {name.removeprefix("absent."): str(value) for name, value in arrays.items() if name.startswith("absent.")}
     values = {name: value for name, value in arrays.items() if not name.startswith("absent.")}
     plain: dict[str, Any] = {name: value.item() if value.ndim == 0 else value for name, value in values.items()}
-    return Samples(absent=absent, **plain)
+    return SampleArrays(absent=absent, **plain)
 
 
-def _problem(samples: Samples) -> str | None:
+def _problem(samples: SampleArrays) -> str | None:
     """Return why the arrays do not match, or None."""
     number, images = samples.num_patches, samples.images_BHWC
     if min(samples.rows, samples.columns) < 1:
@@ -108,7 +108,7 @@ def _problem(samples: Samples) -> str | None:
     return _problem_of_predictions(samples, images.shape) or _problem_of_attention(samples, len(images))
 
 
-def _problem_of_predictions(samples: Samples, shape: tuple[int, ...]) -> str | None:
+def _problem_of_predictions(samples: SampleArrays, shape: tuple[int, ...]) -> str | None:
     predicted, scored = samples.predicted_BHWC, samples.predicted_BN
     if predicted is None or scored is None:
         return None if predicted is scored else "predicted_BHWC and predicted_BN require each other"
@@ -119,7 +119,7 @@ def _problem_of_predictions(samples: Samples, shape: tuple[int, ...]) -> str | N
     return None
 
 
-def _problem_of_attention(samples: Samples, num_images: int) -> str | None:
+def _problem_of_attention(samples: SampleArrays, num_images: int) -> str | None:
     attention, queries = samples.attention_BQN, samples.queries_Q
     if attention is None or queries is None:
         return None if attention is queries else "attention_BQN and queries_Q require each other"

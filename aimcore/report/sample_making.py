@@ -30,7 +30,7 @@ from aimcore.evaluation.feature_extraction import frozen_reading
 from aimcore.experiment import Data, Experiment
 from aimcore.io.atomic_files import sha256_of
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder, step_of
-from aimcore.report.sample_files import Samples, read_samples, save_samples
+from aimcore.report.sample_files import SampleArrays, read_samples, save_samples
 from aimcore.running.trained_model import load_trained
 
 NUM_IMAGES = 4
@@ -43,7 +43,7 @@ _FORMAT = "1"
 _FAILED = "computing it failed: "
 
 
-def samples_of(folder: Path) -> Samples:
+def samples_of(folder: Path) -> SampleArrays:
     """Return the samples of the experiment in ``folder``, from its file or computed and stored.
 
     Raises:
@@ -77,7 +77,7 @@ def _made_from(run: RunFolder, checkpoint: Path | None) -> str:
     return f"{_FORMAT} {step_of(checkpoint)} {sha256_of(run.recipe)[:16]}"
 
 
-def _kept(path: Path) -> Samples | None:
+def _kept(path: Path) -> SampleArrays | None:
     if path.is_symlink() or not path.is_file():
         return None  # a link may lead anywhere, and a pipe does not end
     try:
@@ -91,14 +91,14 @@ def _error_text(error: BaseException) -> str:
     return str(error) if isinstance(error, AimcoreError) else f"{type(error).__name__}: {error}"
 
 
-def _order_only(experiment: Experiment, made_from: str, reason: str) -> Samples:
+def _order_only(experiment: Experiment, made_from: str, reason: str) -> SampleArrays:
     rows, columns = (grid := _grid(experiment)).rows, grid.columns
     order_N, absent = _order(experiment, grid)
     absent |= dict.fromkeys(("images", "predictions", "attention"), reason)
-    return Samples(made_from=made_from, rows=rows, columns=columns, order_N=order_N, absent=absent)
+    return SampleArrays(made_from=made_from, rows=rows, columns=columns, order_N=order_N, absent=absent)
 
 
-def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: str) -> Samples:
+def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: str) -> SampleArrays:
     """Compute samples with the trained ``module`` of an experiment on the CPU, for evenly spaced validation images.
 
     Raises:
@@ -116,7 +116,9 @@ def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: 
             except FAILURES as error:
                 logger.opt(exception=error).error("{}: no {}", experiment.name, part)
                 absent[part] = f"{_FAILED}{_error_text(error)}"
-    return Samples(made_from=made_from, rows=grid.rows, columns=grid.columns, order_N=order_N, absent=absent, **found)
+    return SampleArrays(
+        made_from=made_from, rows=grid.rows, columns=grid.columns, order_N=order_N, absent=absent, **found
+    )
 
 
 def _batch(experiment: Experiment) -> Batch:

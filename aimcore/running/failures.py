@@ -19,7 +19,7 @@ from aimcore.running.summary import Status
 
 
 class Supervision:
-    """Runs its block so that nothing but the end of the process gets out, and remembers how it ended.
+    """A context that ends every error of its block except the end of the process, and keeps how the block ended.
 
     Ctrl-C, SIGTERM and SIGHUP count as interrupted, every other error as failed; its traceback goes to ``error.txt``.
     This is the only place that catches errors of any type: an experiment may fail in any plugin's code, and the others
@@ -31,12 +31,12 @@ class Supervision:
         self._signals = ExitStack()
         self.status: Status = "finished"
         self.error: str | None = None
-        """The error in a line, for the summary."""
+        """The error in one line, for the summary."""
 
     def __enter__(self) -> Self:
         self._signals.enter_context(termination_interrupts())
         if rank() == 0:
-            with suppress(OSError):  # what cannot be removed here cannot be written either, and that is an error below
+            with suppress(OSError):  # if it cannot be removed, it cannot be written either, which is an error below
                 self.run.error.unlink()
         return self
 
@@ -54,17 +54,17 @@ class Supervision:
         logger.error("{}: {}", self.run.path.name, self.error)
         if rank() == 0:
             where = self._keep(error)
-            # For those who call from Python: the log is silent there.
+            # For callers from Python, where the log is silent.
             warnings.warn(f"{self.run.path.name} failed: {self.error}{where}", RunFailed, stacklevel=4)
         return True
 
     def _keep(self, error: Exception) -> str:
-        """Write the traceback to its file; if that is refused, to the log. Says where it is."""
+        """Write the traceback to its file, or to the log if that is refused; return where it is, for a message."""
         path, text = self.run.error, "".join(traceback.format_exception(error))
         try:
             write_atomically(path, text.encode(errors="replace"))
         except CannotWrite as refused:
-            # An error that a user can act on needs no traceback.
+            # A user can act on an error of ours without its traceback.
             where = f"; {refused.problem}" + ("" if isinstance(error, AimcoreError) else f". The traceback:\n{text}")
             logger.error("{}: {}", self.run.path.name, where.removeprefix("; "))
             return where

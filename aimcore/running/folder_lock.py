@@ -1,8 +1,8 @@
 """A folder of results belongs to one run at a time.
 
 The lock is ``.lock`` in the folder: a lease of the library filelock, which works without ``flock``. The first process
-holds it for all processes of a run; ``.lock.json`` beside it describes the holder to people. A lock is stale, and is
-taken over, when
+holds it for all processes of a run; ``.lock.json`` next to it describes the holder for messages. A lock is stale and
+can be taken over if
 
 - its process has ended: it ran on this machine, and its number belongs to no process, or to one that started later;
 - its process cannot be examined, because it runs on another machine or in another container, and has not touched
@@ -31,11 +31,11 @@ from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
 from aimcore.running.lock_holder import Holder, read_holder
 
 LEASE_SECONDS = 120.0
-"""A holder that cannot be examined, and has been silent for this long, is taken for dead."""
+"""A holder that cannot be examined is considered dead after this long without a sign of life."""
 TOUCH_SECONDS = 20.0
-"""A holder touches its lock this often."""
+"""Interval at which a holder touches its lock."""
 _AT_ONCE_SECONDS, _POLL_SECONDS = 0.3, 0.1
-"""A stale lock is removed by the first try and taken by the second."""
+"""The first attempt removes a stale lock and the second one takes it."""
 
 
 class FolderLock:
@@ -53,13 +53,13 @@ class FolderLock:
         )
 
     def acquire(self, processes: Sequence[str] = ()) -> None:
-        """Take the lock; make the folder, if need be.
+        """Take the lock; create the folder if it does not exist.
 
         Args:
-            processes: ``host:pid`` of every process that it is held for.
+            processes: ``host:pid`` of every process of the run.
 
         Raises:
-            RunFolderError: another run holds it; the message says who.
+            RunFolderError: another run holds it; the message names its process.
             CannotWrite: the folder cannot be written.
         """
         make_folder(self.folder)
@@ -81,7 +81,7 @@ class FolderLock:
             raise
 
     def release(self) -> None:
-        """Give the folder back, if this process holds it."""
+        """Release the folder, if this process holds it."""
         if not self._lease.is_locked:
             return
         with suppress(OSError):  # the folder may be gone
@@ -125,12 +125,12 @@ class FolderLock:
 
 @contextmanager
 def locked(folder: Path, *, also_free: Sequence[Path] = ()) -> Iterator[None]:
-    """Hold the lock of ``folder`` on behalf of all processes; every one of them must call this.
+    """Hold the lock of ``folder`` for all processes of the run, all of which must call this.
 
     Args:
-        folder: what this run writes to.
+        folder: the folder that this run writes to.
         also_free: folders that no other run may be using: those of a study's experiments, or that of the study. They
-            are looked at once ``folder`` is locked, so that of two runs that look at each other at most one goes on.
+            are checked after ``folder`` is locked, so that of two runs that check each other at most one continues.
 
     Raises:
         RunFolderError: another run uses one of them.
@@ -156,7 +156,7 @@ def require_free(*folders: Path) -> None:
     """Refuse folders that a run is using.
 
     Raises:
-        RunFolderError: one does; this process may be that run.
+        RunFolderError: a run uses one of them; it may be of this process.
         CannotWrite: a stale lock cannot be removed.
     """
     for folder in folders:

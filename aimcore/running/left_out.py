@@ -1,4 +1,4 @@
-"""What the sources of experiments leave out: for the log, the summary and the report."""
+"""Samples and files that were left out or not read: counts for the log, the summary and the report."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _FIELDS = ("train", "validation", "probe_train", "probe_test")
 
 
 def left_out_of(data: Data, opened: Callable[[Source], OpenSource]) -> LeftOut:
-    """What the sources of ``data``, which ``opened`` opens, leave out."""
+    """What the sources of ``data`` leave out; ``opened`` opens a source."""
     given = {field: getattr(data, field) for field in _FIELDS}
     found = {field: dict(opened(source).left_out) for field, source in given.items() if source is not None}
     return {field: counts for field, counts in found.items() if counts}
 
 
 def unreadable_of(num_train: int, num_validation: int) -> LeftOut | None:
-    """What the reads that failed count as, where there were any. Every process calls it with its own numbers."""
+    """Counts of failed reads; None if there were none. Every process calls this with its own numbers."""
     train, validation = (sum(numbers) for numbers in zip(*from_everyone((num_train, num_validation)), strict=True))
     counts = {"train": {_REPLACED: train}, "validation": {_UNREADABLE: validation}}
     return {field: reasons for field, reasons in counts.items() if any(reasons.values())} or None
 
 
 def unread_by_probes(data: Data, scores: Collection[ProbeScore]) -> LeftOut | None:
-    """The images that probes asked for and could not read, by the field of ``data`` that gives them; None for none."""
+    """Counts of images that probes could not read, by the field of ``data`` that gives them; None if there are none."""
     fields = {
         "train": "train" if data.probe_train is None else "probe_train",
         "test": "validation" if data.probe_test is None else "probe_test",
@@ -48,9 +48,9 @@ def unread_by_probes(data: Data, scores: Collection[ProbeScore]) -> LeftOut | No
 
 
 def not_evaluated(evaluated: Evaluated) -> LeftOut | None:
-    """The images that evaluations asked for and could not read, which are logged; None for none.
+    """Log and count the images that evaluations could not read; None if there are none.
 
-    Every process calls it with what it found itself. An image that several evaluations ask for counts once.
+    Every process calls this with its own. An image that several evaluations read counts once.
     """
     said = from_everyone({field: set(indices) for field, indices in evaluated.unread.items()})
     unread = {field: set[int]().union(*(own.get(field, ()) for own in said)) for field in _FIELDS}
@@ -67,7 +67,7 @@ def joined(*counts: LeftOut | None) -> LeftOut | None:
 
 
 def log_left_out(experiments: Collection[LeftOut]) -> None:
-    """Warn of what is left out, once for all experiments that leave out the same."""
+    """Warn about what is left out, once for all experiments that leave out the same."""
     found = [(field, tuple(counts.items())) for one in experiments for field, counts in one.items()]
     for field, reasons in dict.fromkeys(found):
         logger.warning("data.{} leaves out {}", field, counted(reasons))

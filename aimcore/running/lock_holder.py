@@ -20,11 +20,11 @@ from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE
 
 @attrs.frozen
 class Holder:
-    """Who holds a lock."""
+    """The process that holds a lock."""
 
     host: str
     namespace: str
-    """Processes of equal host and namespace see each other; containers have namespaces of their own."""
+    """Processes with the same host and namespace see each other; each container has a namespace of its own."""
     pid: int
     since: str
     command: str
@@ -33,7 +33,7 @@ class Holder:
 
     @classmethod
     def this_process(cls, processes: Sequence[str]) -> Self:
-        """This process, from now on."""
+        """This process, as the holder from now on."""
         return cls(
             host=platform.node(),
             namespace=_namespace(),

@@ -1,4 +1,4 @@
-"""Files that a run depends on, named with their hashes: what they held is then part of the record."""
+"""Initial weights with the hash of their file, so that the recipe records their content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aimcore.experiment import Experiment, Study
 
 
 def pinned(experiment: Experiment) -> Experiment:
-    """``experiment`` with the hash of its initial weights; the same on every process, which all must call it.
+    """``experiment`` with the hash of its initial weights; every process must call this, and gets the same.
 
     Raises:
         WeightsNotFound: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Probing a run that was trained before, by its own probes or by others: ``aimcore probe``."""
+"""``aimcore probe``: probes a trained run again, by its own probes or by others."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ PROBED_LATER = "probed_later"
 def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str | None = None) -> Summary:
     """Probe the trunk that ``run`` ended with, and put the scores into its study's ``summary.json``.
 
-    Scores of the same names are replaced, all others stay. Evaluations are measured too where ``changes`` name them or
-    the summary lacks them. A run that failed after training counts as finished once nothing is missing. Nothing is
-    written before everything is measured.
+    Scores of the same names are replaced, all others stay. Evaluations are measured too if ``changes`` name them or the
+    summary lacks them. A run that failed after training is finished once nothing is missing. Nothing is written before
+    everything is measured.
 
     Args:
         run: the run's folder, in its study's folder.
         changes: ``PATH=VALUE`` as for ``--set``, of the fields in :data:`CHANGEABLE` and :data:`CHANGEABLE_DATA`.
-        features_cache: fsspec URL where features are kept and found again; None keeps none.
+        features_cache: fsspec URL where features are stored and read again; None stores none.
 
     Returns:
         The study's summary as it is now.
@@ -103,19 +103,19 @@ def _evolved(value: Any, **changes: Any) -> Any:
 
 
 def _entry(path: Path, experiment: Experiment) -> tuple[Summary, ExperimentSummary]:
-    """The study's summary, and what it says of the run."""
+    """The study's summary, and its entry of the run."""
     summary = read_summary(path) if path.is_file() else None
     entry = None if summary is None else summary.of(experiment.name)
     if summary is None or entry is None:
         raise RunFolderError(
             f"{path} {'does not exist' if summary is None else f'has no entry for {experiment.name!r}'}: scores are "
-            "kept there. Give the folder of a run in its study's folder; a run that was killed goes on with --resume"
+            "kept there. Give the folder of a run in its study's folder; a run that was killed is continued by --resume"
         )
     return summary, entry
 
 
 def _with_missing(experiment: Experiment, recorded: Experiment, entry: ExperimentSummary) -> Experiment:
-    """Without evaluations that the summary has already."""
+    """The experiment without the evaluations that the summary has already."""
     is_measured = experiment.evaluations == recorded.evaluations and entry.evaluations is not None
     wanted = cast(Experiment, _evolved(experiment, evaluations=()) if is_measured else experiment)
     if not wanted.probes and not wanted.evaluations:

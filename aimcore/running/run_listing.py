@@ -8,7 +8,7 @@ Files describe runs of other machines on a shared file system too:
   its last lines of metrics, if that is longer; and an hour before the first line and after the last step, when a run
   reads data, validates and probes without a word.
 - ``stale``: anything else, and at once if the lock of the run or its study belongs to a process of this machine that
-  has ended. Its process was most likely killed; ``--resume`` goes on from its last checkpoint.
+  has ended. Its process was most likely killed; ``--resume`` continues from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What goes into training each experiment of a study of scaling."""
+"""The budget of each experiment in a study of scaling: size, samples and FLOPs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aimcore.running.summary import BudgetSummary
 def budgets_of(study: Study) -> Mapping[str, BudgetSummary]:
     """Sizes, samples and FLOPs of the experiments that ``study.scaling`` names; of no others.
 
-    They count from the very beginning: a branch has seen the samples of the run that it left, too.
+    The samples and FLOPs of a branch include those of the run that it continues.
     """
     if study.scaling is None:
         return {}

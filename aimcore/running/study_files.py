@@ -116,9 +116,9 @@ def _import_file(path: Path) -> ModuleType:
 
 
 class _UsersCode:
-    """Runs a study file's code: whatever it raises is the user's error, told with its file and line.
+    """Runs a study file's code: every exception becomes an error of the user, with its file and line.
 
-    Files beside the study can be imported meanwhile, as in a script. The exception itself is the cause of the error.
+    Files next to the study can be imported in the block, as in a script. The exception is the cause of the error.
     """
 
     def __init__(self, path: Path) -> None:

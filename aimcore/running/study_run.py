@@ -1,4 +1,4 @@
-"""A study in its folder: its experiments one after another, and ``summary.json`` after each."""
+"""A study in its folder: experiments run one after another, and ``summary.json`` is written after each."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def run_study(
 ) -> Summary:
     """Check ``study``; then run its experiments in ``out``, and write ``out/summary.json`` after each.
 
-    What can be known to fail is an error before anything is written. An experiment that fails after that is recorded,
-    with a warning, and the others go on; one that is interrupted ends the study. With several processes, the others go
-    on only after a failure that all processes share.
+    What can be known to fail is an error before anything is written. If an experiment fails after that, the failure is
+    recorded with a warning and the next experiment runs; an interruption ends the study. With several processes, the
+    next experiment runs only if all processes failed together.
 
     Args:
-        study: what to run.
+        study: the experiments to run.
         out: the folder of results.
-        scale: the study's scale, for the record; None for a recipe.
-        resume: skip what ``out`` holds as finished, and go on with the rest.
-        features_cache: fsspec URL where features of frozen trunks are kept and found again; None keeps none.
+        scale: the study's scale, for the summary; None for a recipe.
+        resume: skip the experiments that are finished in ``out``, and continue with the others.
+        features_cache: fsspec URL where features of frozen trunks are stored and read again; None stores none.
 
     Returns:
-        Everything that ``out`` holds now.
+        The summary of everything that is in ``out`` now.
 
     Raises:
-        RunFolderError: another run is using ``out``; or it is not empty and nothing is to be resumed, or it holds runs
-            of other recipes.
-        CannotWrite: ``out`` cannot be made or written.
-        InvalidValue: some experiment cannot run; all problems, each with its path.
+        RunFolderError: another run uses ``out``; or it is not empty without ``resume``, or holds runs of other
+            recipes.
+        CannotWrite: ``out`` cannot be created or written.
+        InvalidValue: some experiment cannot run; lists all problems, each with its path.
         WeightsNotFound: initial weights cannot be read.
 
     Warns:
@@ -88,7 +88,7 @@ def run_study(
 
 
 def _recorded(summary: Summary, entry: ExperimentSummary, study: Study, out: Path) -> Summary:
-    """Write the summary; where that is refused, the experiment that it was written for has failed."""
+    """Write the summary; if that is refused, the entry that it was written for becomes failed."""
     try:
         if rank() == 0:
             write_summary(summary, StudyFolder(out).summary)
@@ -106,24 +106,23 @@ def default_folder(study: Study, scale: str | None) -> Path:
 
 
 def check_folder(study: Study, out: Path, *, resume: bool) -> None:
-    """Check whether the study may be run in ``out``: no other run is using it, and its content fits the study.
+    """Require that the study may run in ``out``: no other run uses it, and its content fits the study.
 
-    Every process of a run calls this: the first one looks, before any other could have made the folder, and all get
-    its answer.
+    Every process of a run calls this. The first one looks, before another one could create the folder.
 
     Raises:
-        RunFolderError: it may not; the message says what to do.
+        RunFolderError: it may not run there; the message says what to do.
     """
     on_first_rank(lambda: require_free(out, *_folders(study, out)))
     check_content(study, out, resume=resume)
 
 
 def check_content(study: Study, out: Path, *, resume: bool) -> None:
-    """Check whether what ``out`` holds allows the study to begin or go on there; every process calls it.
+    """Require that the content of ``out`` allows the study to begin or continue there. Every process calls this.
 
     Raises:
-        RunFolderError: it does not; the message says what to do.
-        CannotWrite: the system refuses to look at it.
+        RunFolderError: it does not allow that; the message says what to do.
+        CannotWrite: the system refuses to list it.
     """
 
     def refused() -> str | None:
@@ -140,7 +139,7 @@ def _folders(study: Study, out: Path) -> list[Path]:
 
 
 def _refusal(study: Study, out: Path, resume: bool) -> str | None:
-    """Why the study may not be run in ``out``; None where it may."""
+    """Why the study may not run in ``out``; None if it may."""
     if out.exists() and not out.is_dir():
         return f"{out} is a file, not a folder: choose another --out"
     if not out.exists() or all(path.name in (LOCK_FILE, HOLDER_FILE) for path in out.iterdir()):
@@ -159,7 +158,7 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
 
 
 def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
-    """The summary to begin with: what the folder holds."""
+    """The summary before the first experiment: entries that are in the folder already."""
     path = StudyFolder(out).summary
     kept = read_summary(path).experiments if resume and path.exists() else ()
     return Summary(
@@ -183,7 +182,7 @@ def _is_finished(summary: Summary, name: str) -> bool:
 
 
 def _with_entry(summary: Summary, entry: ExperimentSummary, study: Study) -> Summary:
-    """The summary with ``entry`` in its place: the study's order first, then what came from elsewhere."""
+    """The summary with ``entry``: entries in the study's order, then those of other experiments."""
     entries = {known.name: known for known in summary.experiments} | {entry.name: entry}
     order = [experiment.name for experiment in study.experiments if experiment.name in entries]
     rest = [name for name in entries if name not in order]

@@ -1,6 +1,6 @@
-"""``summary.json``: what a study measured, as values that check themselves when they are read.
+"""``summary.json``: the measurements of a study, as values that are checked when they are read.
 
-The keys are the field names below; a field that was not configured, or not reached, is absent. Accuracies and
+Keys are the names of the fields below. A field that was not configured or not reached is absent. Accuracies and
 intervals are fractions.
 """
 
@@ -32,7 +32,7 @@ def _not_bool(_: object, attribute: attrs.Attribute[Any], value: object) -> None
         raise TypeError(f"'{attribute.name}' must be a number, got {value}")
 
 
-# Typed loosely: mypy cannot infer a validator made of others.
+# Typed as Any: mypy cannot infer the type of combined validators.
 _number: Any = validators.and_(validators.instance_of((int, float)), _not_bool)
 _count: Any = validators.and_(validators.instance_of(int), _not_bool, validators.ge(0))
 _fraction: Any = validators.and_(_number, validators.ge(0), validators.le(1))
@@ -105,7 +105,7 @@ class LossSummary:
 
 @attrs.frozen(kw_only=True)
 class ProbeSummary:
-    """One probe on the trained trunk, and beside it the same probe on the untrained trunk and on raw pixels."""
+    """One probe on the trained trunk, with the same probe on the untrained trunk and on raw pixels for comparison."""
 
     top1: float = attrs.field(validator=_fraction)
     ci95: tuple[float, ...] | None = attrs.field(
@@ -195,7 +195,7 @@ class ExperimentSummary:
     budget: BudgetSummary | None = attrs.field(
         default=None, converter=_budget, validator=validators.optional(validators.instance_of(BudgetSummary))
     )
-    """What went into training; told in studies of scaling."""
+    """What went into training; present in studies of scaling."""
     left_out: Mapping[str, Mapping[str, int]] | None = _optional(
         validators.deep_mapping(_text, validators.deep_mapping(_text, _count, _mapping), _mapping)
     )
@@ -233,7 +233,7 @@ class Summary:
     )
 
     def of(self, name: str) -> ExperimentSummary | None:
-        """The experiment called ``name``, if it is there."""
+        """The entry of the experiment ``name``; None if there is none."""
         return next((experiment for experiment in self.experiments if experiment.name == name), None)
 
 

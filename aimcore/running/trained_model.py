@@ -22,24 +22,24 @@ from aimcore.running.recorded_recipes import experiment_of
 
 @attrs.frozen(eq=False)
 class TrainedModel:
-    """What a run came to."""
+    """The model that a run trained."""
 
     experiment: Experiment
     module: ObjectiveModule
     """In float32, on the CPU, in evaluation mode."""
     step: int
-    """Updates done."""
+    """Number of updates."""
 
 
 def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedModel:
-    """The module of ``run`` with the weights that it ended with, their file's hash compared; nothing is unpickled.
+    """Load the final weights of ``run``. The hash of their file is compared, and nothing is unpickled.
 
     Args:
         run: the run's folder.
-        experiment: what :func:`experiment_of` gave, where that is known.
+        experiment: the experiment that was run, if its recipe has been read already.
 
     Raises:
-        RunFolderError: it is not a run's folder, training has not come to its end, or recipe and weights do not fit.
+        RunFolderError: it is not a run's folder, training has not ended, or the weights do not fit the recipe.
         CheckpointDamaged: the weights are not as they were saved.
         WeightsNotFinite: they are those of a run that diverged.
         RecipeError: the recipe cannot be read.
@@ -49,7 +49,7 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedMode
     if last is None:
         newest = RunFolder(run).newest_checkpoint()
         raise RunFolderError(
-            f"{run} has no weights yet: they are written when training has come to its end "
+            f"{run} has no weights yet: they are written when training ends "
             f"({'no checkpoint is there' if newest is None else f'its last checkpoint is {newest.name}'})"
         )
     weights = sound_weights(last).path

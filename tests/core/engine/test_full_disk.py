@@ -63,7 +63,7 @@ def test_a_checkpoint_that_is_refused_leaves_the_one_before_to_go_on_from(
     assert message.startswith(f"cannot write {tmp_path}/full/checkpoints/step_00000004.partial/")
     assert f": {ZIP} (" in message
     last = tmp_path / "full" / "checkpoints" / "step_00000002"
-    assert message.endswith(f"free). The last complete checkpoint is {last}; --resume goes on from it")
+    assert message.endswith(f"free). The last complete checkpoint is {last}; --resume continues from it")
     assert list(last.parent.glob("step_*")) == [last]
     # A file that is still open keeps its space until it is empty.
     assert [os.fstat(file.fileno()).st_size for file in left_open] == [0] * len(left_open) != []

@@ -118,7 +118,7 @@ def test_an_error_of_one_process_is_raised_by_all(ranks: list[dict[str, Any]]) -
     damaged, strange, unpicklable, first, none, value = zip(*(rank["shared errors"] for rank in ranks), strict=True)
     assert damaged[0] == damaged[1]
     assert damaged[0].startswith("CheckpointDamaged: checkpoint file file is odd")
-    other = "OtherProcessFailed: process {} failed, and the run cannot go on without it: "
+    other = "OtherProcessFailed: process {} failed, and the run cannot continue without it: "
     assert strange == (other.format(1) + "KeyError: 'strange'", "KeyError: 'strange'")
     assert unpicklable == ("UnpicklableError: a and b", other.format(0) + "UnpicklableError: a and b")
     assert first == ("OSError: [Errno 5] Input/output error", other.format(0) + "OSError: [Errno 5] Input/output error")
@@ -134,7 +134,7 @@ def test_a_run_that_cannot_begin_on_one_process_begins_on_none(ranks: list[dict[
     refused = "ConnectionRefusedError: [Errno 111] Connection refused"
     assert tracker == (
         refused,
-        f"OtherProcessFailed: process 0 failed, and the run cannot go on without it: {refused}",
+        f"OtherProcessFailed: process 0 failed, and the run cannot continue without it: {refused}",
     )
 
 

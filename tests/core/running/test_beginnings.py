@@ -255,10 +255,12 @@ def test_a_run_that_was_changed_since_is_not_branched_from(out: Path) -> None:
 
 def test_weights_of_a_run_that_did_not_come_to_its_end_are_told(out: Path) -> None:
     shutil.rmtree(out / "cooled" / "checkpoints")
-    with pytest.raises(NothingToBeginWith, match="cooled holds no weights of a run that came to its end: run cooled"):
+    with pytest.raises(
+        NothingToBeginWith, match="cooled holds no weights of a run that was trained to its end: run cooled"
+    ):
         with_parent(recorded(out, "tuned"), out)
     told = problems(recorded(out, "tuned"), out=out)["tuned.initial_weights.experiment"]
-    assert "cooled holds no weights of a run that came to its end" in told
+    assert "cooled holds no weights of a run that was trained to its end" in told
 
 
 def test_weights_that_changed_since_are_refused(out: Path) -> None:
