@@ -281,8 +281,8 @@ def _guarded(function: object, options: argparse.Namespace) -> int:
 
 def _print_error(error: AimcoreError | OSError) -> None:
     """Print an error for a user, with the notes on where it arose. Text from files is made safe for terminals."""
-    told = "\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())])
-    print(printable_lines(told), file=sys.stderr)
+    text = "\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())])
+    print(printable_lines(text), file=sys.stderr)
     if os.environ.get(TRACEBACK):
         print(printable_lines("".join(traceback.format_exception(error))), file=sys.stderr)
 

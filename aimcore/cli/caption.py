@@ -185,7 +185,7 @@ def _captions(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained.module.to(device)
     written: list[list[Caption]] = []
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("once")
         for first in range(0, len(pictures), _BATCH):
             batch = pictures[first : first + _BATCH]
@@ -203,7 +203,7 @@ def _captions(
                 for draw in range(options.num)
             ]
             written += [list(one) for one in zip(*draws, strict=True)]
-    for note in dict.fromkeys(str(one.message) for one in told):
+    for note in dict.fromkeys(str(one.message) for one in caught):
         Terminal(stderr=True).print(f"note: {note}", highlight=False)
     return written
 

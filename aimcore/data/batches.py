@@ -27,7 +27,7 @@ from aimcore.experiment import Data
 Render = Callable[[Tensor], Rendering]
 
 MAX_REPLACEMENTS = 64
-"""Images drawn for one sample before it is given up: so many failures mean that next to nothing is readable."""
+"""Number of images that are tried for one sample: as many failures mean that almost nothing is readable."""
 
 
 @attrs.frozen(eq=False)

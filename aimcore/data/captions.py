@@ -27,7 +27,7 @@ def wanted_captions(sample: Sample, weights: Mapping[str, float] | None) -> dict
     """Captions of kinds that have a weight (None: all), without blank ones, by kind in the source's order.
 
     Raises:
-        UnreadableSample: a wanted caption holds half a character, which tokenizers and files cannot take.
+        UnreadableSample: a wanted caption contains half of a character, which has no UTF-8.
     """
     found = {}
     for kind, texts in sample.captions.items():
@@ -60,7 +60,7 @@ class Captions:
 
     A sample without a caption of a wanted kind counts as unreadable: in training another is drawn in its place, in
     evaluation it is left out, and either way it is named and counted within ``data.max_unreadable``. A caption that is
-    only white space counts as missing. A sample is unreadable if a wanted caption holds a lone surrogate.
+    only white space counts as missing. A sample is unreadable if a wanted caption contains a lone surrogate.
     """
 
     tokenizer: TextTokenizer

@@ -113,7 +113,7 @@ def evaluation_batches(
         rank: number of this process.
         world_size: number of processes that share the samples.
         indices: indices of the samples; all by default.
-        native_area: keep the images' aspect ratio instead, and fit each in so many patches. What fills them up is part
+        native_area: keep the images' aspect ratio, and resize each to at most this number of patches. Padding is part
             of the image, unless ``data.native`` masks it.
         unreadable: counts the samples that this process cannot read.
 

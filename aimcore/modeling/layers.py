@@ -85,6 +85,7 @@ class SelfAttention(nn.Module):
     def forward(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
         """``[B, N, D]`` in, ``[B, N, D]`` out."""
         query, key, value = (self._heads(part(tokens_BND)) for part in (self.query, self.key, self.value))
+        # [B, H, N, E] -> [B, N, H, E] -> [B, N, D]
         mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
         return mixed
 
@@ -100,11 +101,13 @@ class SelfAttention(nn.Module):
         """
         query, key, value = (self._heads(part(tokens_BMD)) for part in (self.query, self.key, self.value))
         if past is not None:
+            # [B, H, past + M, E]
             key, value = torch.cat([past.key_BHNE, key], dim=2), torch.cat([past.value_BHNE, value], dim=2)
         mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
         return mixed, KeyValue(key, value)
 
     def _heads(self, tokens_BND: Tensor) -> Tensor:
+        # [B, N, D] -> [B, N, H, E] -> [B, H, N, E]
         return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
@@ -119,9 +122,9 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Any leading shape; the last axis is the width."""
-        hidden = self.fc1(tokens)
+        hidden = self.fc1(tokens)  # [..., D] -> [..., hidden]
         gated = functional.gelu(hidden) if self.fc3 is None else functional.silu(hidden) * self.fc3(tokens)
-        result: Tensor = self.fc2(gated)
+        result: Tensor = self.fc2(gated)  # [..., hidden] -> [..., D]
         return result
 
 

@@ -152,7 +152,7 @@ def finished(
         name: of the PNG, and of the identifiers inside the SVG.
         alt: what it shows, for those who cannot see it.
         folder: where PNGs go.
-        title: what stands above it.
+        title: text above the figure.
         before_png: adds what only the PNG needs: the page has its legends as text.
     """
     buffer = io.StringIO()

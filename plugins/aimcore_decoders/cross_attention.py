@@ -66,7 +66,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, text_BTD: Tensor, image: KeyValue, mask: Mask) -> Tensor:
         """``[B, T, D]``; ``image`` is the result of :meth:`look`, and the mask has a column per image token."""
-        query = self._heads(self.query(text_BTD))
+        query = self._heads(self.query(text_BTD))  # [B, H, T, E]; image has keys and values [B, H, N, E]
         mixed: Tensor = self.out(attend(query, *image, mask).transpose(1, 2).flatten(2))
         return mixed
 
@@ -131,14 +131,14 @@ class CrossAttentionDecoderModule(DecoderModule):
         """
         if image_where_M is not None or text is None or text_where_M is None:
             raise ValueError("a cross-attention decoder predicts text only: use a joint or separate one for patches")
-        image_BND = self.project(features.tokens_BND)
+        image_BND = self.project(features.tokens_BND)  # [B, N, D of the trunk] -> [B, N, D]
         tokens_BTD = self.text_inputs(text).to(image_BND.dtype)
         causal = Attention(causal=True, prefix_length_B=text.prefix_length_B)
         mask = mask_of(causal, tokens_BTD.shape[1], tokens_BTD.device)
         for block, image in zip(self.blocks, self._look(image_BND), strict=True):
             tokens_BTD, _ = block(tokens_BTD, mask, image, _image_mask(attention.valid_BN))
-        normed_MD = self.norm(tokens_BTD.flatten(0, 1).index_select(0, text_where_M))
-        return Decoded(None, self.to_tokens(normed_MD))
+        normed_MD = self.norm(tokens_BTD.flatten(0, 1).index_select(0, text_where_M))  # [B * T, D] -> [M, D]
+        return Decoded(None, self.to_tokens(normed_MD))  # [M, V]
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
         """Read the image and the begin vector."""
@@ -155,7 +155,7 @@ class CrossAttentionDecoderModule(DecoderModule):
         """Read M more tokens at once: each sees the text read before, itself, and those before it."""
         length = state.num_tokens + ids_BM.shape[1]
         allowed = torch.ones(length, length, dtype=torch.bool, device=state.seen_BL.device).tril()
-        mask = Mask(allowed[None, None, state.num_tokens :])
+        mask = Mask(allowed[None, None, state.num_tokens :])  # [1, 1, M, past + M]: rows of the new tokens
         tokens_BMD, _ = self._read(self.text_inputs.next(ids_BM, state.num_tokens), mask, state)
         return self._logits(tokens_BMD)
 
@@ -182,4 +182,4 @@ class CrossAttentionDecoderModule(DecoderModule):
 
 
 def _image_mask(valid_BN: Tensor | None) -> Mask:
-    return Mask(None if valid_BN is None else valid_BN[:, None, None, :])
+    return Mask(None if valid_BN is None else valid_BN[:, None, None, :])  # [B, 1, 1, N]: no query sees padding

@@ -53,7 +53,7 @@ class JointDecoderModule(DecoderModule):
         self, config: JointDecoder, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int
     ) -> None:
         super().__init__()
-        self.project = nn.Linear(in_width, config.width)
+        self.project = nn.Linear(in_width, config.width)  # keeps torch's default initialization, bias included
         self.text_inputs = TextInputs(vocabulary_size, context_length, config.width) if vocabulary_size else None
         self.blocks = nn.ModuleList(
             TransformerBlock(
@@ -86,9 +86,10 @@ class JointDecoderModule(DecoderModule):
 
         The image comes first, so no image token sees text. Captions are padded at the end, so no token sees padding.
         """
-        tokens_BLD = self.project(features.tokens_BND)
+        tokens_BLD = self.project(features.tokens_BND)  # [B, N, D of the trunk] -> [B, N, D], without positions
         num_steps = tokens_BLD.shape[1]
         if text is not None and self.text_inputs is not None:
+            # [B, N + T, D]: the image, then the begin vector and the caption without its last token
             tokens_BLD = torch.cat([tokens_BLD, self.text_inputs(text).to(tokens_BLD.dtype)], dim=1)
         mask = mask_of(_causal(attention, tokens_BLD.shape[1]), tokens_BLD.shape[1], tokens_BLD.device)
         for block in self.blocks:
@@ -103,7 +104,7 @@ class JointDecoderModule(DecoderModule):
         """Read the image and the begin vector."""
         image_BND = self.project(features.tokens_BND)
         first_B1D = self._text_inputs.first(len(image_BND)).to(image_BND.dtype)
-        tokens_BLD = torch.cat([image_BND, first_B1D], dim=1)
+        tokens_BLD = torch.cat([image_BND, first_B1D], dim=1)  # [B, N + 1, D]
         length = tokens_BLD.shape[1]
         causal = _causal(attention, length)
         seen_BL = tokens_BLD.new_ones(tokens_BLD.shape[:2], dtype=torch.bool)
@@ -123,6 +124,7 @@ class JointDecoderModule(DecoderModule):
         """Read M more tokens at once: each sees what was read before, itself, and those before it."""
         tokens_BMD = self._text_inputs.next(ids_BM, state.num_tokens)
         batch, number = ids_BM.shape
+        # Each new token sees everything that was read before (L columns), and new tokens up to itself (M columns).
         new_MM = torch.ones(number, number, dtype=torch.bool, device=state.seen_BL.device).tril()
         seen_BML = torch.cat([state.seen_BL[:, None].expand(-1, number, -1), new_MM.expand(batch, -1, -1)], dim=2)
         return self._logits(self._read(tokens_BMD, Mask(seen_BML[:, None]), state.past)[0])
@@ -150,6 +152,7 @@ class JointDecoderModule(DecoderModule):
     def _at(self, tokens_BND: Tensor, where_M: Tensor | None, head: nn.Module | None) -> Tensor | None:
         if where_M is None or head is None:
             return None
+        # Select before the head: only scored positions pay for K outputs. [B * N, D] -> [M, D] -> [M, K]
         predictions_MK: Tensor = head(self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M)))
         return predictions_MK
 

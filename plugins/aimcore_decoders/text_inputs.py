@@ -39,6 +39,7 @@ class TextInputs(nn.Module):
             raise ValueError(f"text of {length} tokens is longer than the context of {len(self.positions) - 1}")
         device = self.begin.device
         begin = self.begin.to(self.embedding.weight.dtype).expand(batch, 1, -1)
+        # Shifted by one: the begin vector predicts the first token, and the last token predicts nothing.
         inputs_BTD = torch.cat([begin, self.embedding(text.ids_BT[:, :-1].to(device))], dim=1)
         if text.masked_BT is not None and self.mask is not None:
             inputs_BTD = torch.where(text.masked_BT.to(device).unsqueeze(-1), self.mask, inputs_BTD)

@@ -66,9 +66,10 @@ class TransformerHeadModule(HeadModule):
         """``[M, K]`` predictions at ``where_M``."""
         tokens_BND = features.tokens_BND
         positions_BND = sincos_positions(features.places_BN2, tokens_BND.shape[-1])
-        tokens_BND = self.project(tokens_BND + positions_BND.to(tokens_BND.dtype))
+        tokens_BND = self.project(tokens_BND + positions_BND.to(tokens_BND.dtype))  # D of the trunk -> D of the head
         mask = mask_of(attention, tokens_BND.shape[1], tokens_BND.device)
         for block in self.blocks:
             tokens_BND = block(tokens_BND, mask)
+        # Only scored tokens pass through the output layer. [B * N, D] -> [M, D] -> [M, K]
         predictions: Tensor = self.out(self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M)))
         return predictions

@@ -44,12 +44,13 @@ class AttentiveGrid(GridModule):
             tokens_bND = self.norm(features.flatten(0, 1)).view_as(features)
             mean_bAD = self._mean_tokens(tokens_bND)
         else:
+            # BatchNorm must not count padding: normalise only the tokens of images.
             tokens_bND = torch.zeros_like(features)
             tokens_bND[seen_bN] = self.norm(features[seen_bN])
             mean_bAD = self._mean_tokens(tokens_bND, seen_bN)
         pooled_GbD = self._values(mean_bAD)
         # The loss is faster if samples are the last axis in memory.
-        logits_GCb = self.classifier_GCD @ pooled_GbD.transpose(1, 2)
+        logits_GCb = self.classifier_GCD @ pooled_GbD.transpose(1, 2)  # [G, C, D] x [G, D, b]
         return logits_GCb.permute(2, 0, 1)
 
     def _mean_tokens(self, tokens_bND: Tensor, seen_bN: Tensor | None = None) -> Tensor:
@@ -57,6 +58,7 @@ class AttentiveGrid(GridModule):
         settings, width = self.query_GD.shape
         query_GH1E = self.query_GD.reshape(settings, self.num_heads, 1, -1)
         key_GHED = self.key_GDD.reshape(settings, self.num_heads, -1, width)
+        # q (W x) = (q W) x: multiply the query into the key weights once, instead of W into every token. A = G H.
         folded_AD = (query_GH1E @ key_GHED).reshape(-1, width) * (width // self.num_heads) ** -0.5
         score_bNA = tokens_bND @ folded_AD.T
         if seen_bN is not None:
@@ -69,7 +71,7 @@ class AttentiveGrid(GridModule):
         """``[G, b, D]``: the heads' parts of the value projection, concatenated."""
         settings, width = self.query_GD.shape
         value_AED = self.value_GDD.reshape(settings * self.num_heads, -1, width)
-        value_AbE = mean_bAD.transpose(0, 1) @ value_AED.transpose(1, 2)
+        value_AbE = mean_bAD.transpose(0, 1) @ value_AED.transpose(1, 2)  # [A, b, D] x [A, D, E]
         value_GHbE = value_AbE.reshape(settings, self.num_heads, -1, value_AED.shape[1])
         return value_GHbE.transpose(1, 2).flatten(2)
 

@@ -215,8 +215,8 @@ def _split(name: str) -> tuple[str, str]:
 
 def _state(info: dict[str, Any]) -> list[str]:
     """Return what changes when a shard does: size and, if the file system has it, modification time or version."""
-    told = (info.get(key) for key in ("mtime", "LastModified", "last_modified", "updated", "created", "ETag", "etag"))
-    return [str(info.get("size")), next((str(value) for value in told if value is not None), "")]
+    values = (info.get(key) for key in ("mtime", "LastModified", "last_modified", "updated", "created", "ETag", "etag"))
+    return [str(info.get("size")), next((str(value) for value in values if value is not None), "")]
 
 
 def _cache_path(shard: str, filesystem: Any, path: str, cache_folder: str | None) -> Path | None:

@@ -146,7 +146,7 @@ class BPE(SequenceTokenizer):
     def _size(self) -> int:
         size = max(self._model.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         if not 0 < size <= LARGEST_VOCABULARY:
-            raise TokenizerFileError(f"{self.path} is no tokenizer.json: it has ids up to {size - 1:,}")
+            raise TokenizerFileError(f"{self.path} is not a tokenizer.json: it has ids up to {size - 1:,}")
         return size
 
     def _id_of(self, token: str, field: str) -> int:
@@ -168,7 +168,7 @@ def _checked(content: bytes, path: str) -> str:
         text = decode_text(content, "it")
         document = parse_json(text, "it")
     except DamagedText as cause:
-        raise TokenizerFileError(f"{path} is no tokenizer.json: {cause}") from cause
+        raise TokenizerFileError(f"{path} is not a tokenizer.json: {cause}") from cause
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
-        raise TokenizerFileError(f"{path} is no tokenizer.json: it has no 'model'")
+        raise TokenizerFileError(f"{path} is not a tokenizer.json: it has no 'model'")
     return text

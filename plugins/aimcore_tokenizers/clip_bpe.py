@@ -122,7 +122,7 @@ def _merges_in(content: bytes, path: str) -> list[tuple[str, str]]:
         with gzip.open(io.BytesIO(content)) as file:
             lines = split_lines(decode_text(file.read(_LARGEST_FILE), "it"))
     except (OSError, EOFError, zlib.error, DamagedText) as cause:
-        raise TokenizerFileError(f"{path} is no gzipped text: {type(cause).__name__}: {cause}") from cause
+        raise TokenizerFileError(f"{path} is not gzipped text: {type(cause).__name__}: {cause}") from cause
     merges = [tuple(line.split()) for line in islice(lines, 1, 1 + NUM_MERGES)]
     pairs = [(merge[0], merge[1]) for merge in merges if len(merge) == 2]
     if len(pairs) != NUM_MERGES:

@@ -86,7 +86,7 @@ class FileFaults:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and (kind is Exception or kind.__module__ == "pyo3_runtime" or kind in _LIBRARY_ERRORS):
-            raise TokenizerFileError(f"{self._path} is no {self._kind}: {kind.__name__}: {error}") from error
+            raise TokenizerFileError(f"{self._path} is not a {self._kind}: {kind.__name__}: {error}") from error
 
 
 def hash_of(path: str) -> str:

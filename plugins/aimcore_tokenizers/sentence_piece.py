@@ -94,7 +94,7 @@ class SentencePiece(SequenceTokenizer):
         content = read_file(self.path, self.sha256)
         sentencepiece = library("sentencepiece", self.name)
         if not content:
-            raise TokenizerFileError(f"{self.path} is no SentencePiece model: it is empty")
+            raise TokenizerFileError(f"{self.path} is not a SentencePiece model: it is empty")
         with FileFaults(self.path, "SentencePiece model"):
             return sentencepiece.SentencePieceProcessor(model_proto=content)
 

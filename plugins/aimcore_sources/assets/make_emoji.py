@@ -3,7 +3,7 @@
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0
     python plugins/aimcore_sources/assets/make_emoji.py FOLDER
 
-FOLDER holds the two packages as npm gives them. From each come the single 64 px pictures, never the sheets: those fill
+FOLDER has the two packages as npm installs them. From each come the single 64 px pictures, never the sheets: those fill
 gaps with other vendors' drawings. Transparent pixels are put on white; pictures are scaled to 32 px (Lanczos) and each
 channel is rounded to a multiple of 8 (white stays white), which halves the size; sheets are lossless WebP.
 """
@@ -138,7 +138,7 @@ def picture(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 def sheet(tiles: Sequence[npt.NDArray[np.uint8]]) -> Image.Image:
-    """All tiles, ``TILES_PER_ROW`` beside each other."""
+    """All tiles, ``TILES_PER_ROW`` in a row."""
     blank = np.full((SIZE, SIZE, 3), 255, dtype=np.uint8)
     filled = np.stack([*tiles, *[blank] * (-len(tiles) % TILES_PER_ROW)])
     rows = filled.reshape(-1, TILES_PER_ROW, SIZE, SIZE, 3).transpose(0, 2, 1, 3, 4)
@@ -171,7 +171,7 @@ def pictures_of(tar: tarfile.TarFile, folder: str) -> Iterator[tuple[str, npt.ND
 
 
 def main(folder: Path) -> None:
-    """Write ``emoji.json``, ``emoji_google.webp`` and ``emoji_twitter.webp`` beside this script."""
+    """Write ``emoji.json``, ``emoji_google.webp`` and ``emoji_twitter.webp`` to the folder of this script."""
     here = Path(__file__).parent
     with package(folder, "google") as tar:
         rows = list(rows_of(json.loads(member(tar, "emoji.json"))))

@@ -31,7 +31,7 @@ def slice_of(source: OpenSource, per_class: int) -> tuple[npt.NDArray[np.uint8],
 
 
 def main(root: str) -> None:
-    """Write ``fashion_mnist_slice.npz`` beside this script."""
+    """Write ``fashion_mnist_slice.npz`` to the folder of this script."""
     train_images, train_labels = slice_of(FashionMNIST(root=root, split="train").open(), 1200)
     test_images, test_labels = slice_of(FashionMNIST(root=root, split="test").open(), 300)
     path = Path(__file__).parent / "fashion_mnist_slice.npz"

@@ -79,7 +79,7 @@ NESTED = '{"model": ' + "[" * 100_000 + "]" * 100_000 + "}"
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
-    with pytest.raises(TokenizerFileError, match=r"is no tokenizer\.json"):
+    with pytest.raises(TokenizerFileError, match=r"is not a tokenizer\.json"):
         _ = BPE.from_file(str(path)).vocabulary_size
 
 

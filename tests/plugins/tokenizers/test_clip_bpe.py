@@ -66,7 +66,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TokenizerFileError, match="has 1 merges after its first line, not 48,894"):
         _ = ClipBPE.from_file(str(tmp_path / "short.gz")).vocabulary_size
     (tmp_path / "plain.gz").write_bytes(b"a b")
-    with pytest.raises(TokenizerFileError, match="is no gzipped text"):
+    with pytest.raises(TokenizerFileError, match="is not gzipped text"):
         _ = ClipBPE.from_file(str(tmp_path / "plain.gz")).vocabulary_size
 
 

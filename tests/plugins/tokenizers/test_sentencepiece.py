@@ -56,7 +56,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         endless.encode(["a"], 5)
     for content in ("hello", ""):
         (tmp_path / "text.model").write_text(content)
-        with pytest.raises(TokenizerFileError, match=r"text\.model is no SentencePiece model: \w+"):
+        with pytest.raises(TokenizerFileError, match=r"text\.model is not a SentencePiece model: \w+"):
             _ = SentencePiece.from_file(str(tmp_path / "text.model")).vocabulary_size
 
 
