@@ -112,6 +112,11 @@ class ToyProbe(Probe):
     def fit(self, train, held_out, seed): ...
 
 
+@component("second")
+class SecondToyProbe(ToyProbe):
+    """Another name: an experiment has one probe of each."""
+
+
 @component("toy")
 class ToyEvaluation(Evaluation):
     most: int = 1
@@ -199,7 +204,7 @@ def decoders():
 
 @hookimpl
 def probes():
-    return [ToyProbe]
+    return [ToyProbe, SecondToyProbe]
 
 
 @hookimpl

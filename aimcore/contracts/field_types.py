@@ -20,6 +20,11 @@ def is_component(kind: Any) -> TypeGuard[type[Any]]:
     return isinstance(kind, type) and hasattr(kind, "role") and hasattr(kind, "examples")
 
 
+def is_settings(kind: Any) -> TypeGuard[type[Any]]:
+    """Whether a declared type is an attrs class that is no component."""
+    return isinstance(kind, type) and attrs.has(kind) and not is_component(kind)
+
+
 def is_union(kind: Any) -> bool:
     """Whether a declared type is ``X | Y``."""
     return get_origin(kind) in (Union, types.UnionType)
@@ -95,31 +100,25 @@ def _resolved(cls: type[Any], field: "attrs.Attribute[Any]") -> Any:
     return get_type_hints(holder, globalns=vars(sys.modules[owner.__module__]))[field.name]
 
 
-def resolve(cls: type[Any]) -> None:
-    """Replace annotations that are text by their types, as :func:`attrs.resolve_types` does, fields only."""
-    declared = field_types(cls)
-    for field in attrs.fields(cls):
-        if isinstance(field.type, str) and field.name in declared:
-            object.__setattr__(field, "type", declared[field.name])
+def describe(kind: Any) -> str:
+    """A declared type in words, the same for readers of recipes and of Python.
 
-
-def describe(kind: Any, *, in_python: bool = False) -> str:
-    """A declared type in the words of a recipe's reader, or in those of a reader of Python."""
+    >>> describe(tuple[int, ...] | None)
+    'a list or null'
+    """
     if is_union(kind):
-        return " or ".join(describe(member, in_python=in_python) for member in get_args(kind))
+        return " or ".join(describe(member) for member in get_args(kind))
     if is_literal(kind):
-        return " or ".join((repr if in_python else json.dumps)(value) for value in get_args(kind))
+        return " or ".join(json.dumps(value) for value in get_args(kind))
     if is_component(kind):
         return f"a component ({kind.__name__})"
+    if is_settings(kind):
+        return f"settings ({kind.__name__})"
     if is_sequence(kind):
-        return "a tuple" if in_python and (get_origin(kind) or kind) is tuple else "a list"
-    if isinstance(kind, type) and attrs.has(kind) and in_python:
-        return with_article(kind)
-    if is_mapping(kind) or attrs.has(kind):
+        return "a list"
+    if is_mapping(kind):
         return "a mapping"
-    if in_python and kind in (bool, None, type(None)):
-        return "True or False" if kind is bool else "None"
-    return NUMBERS_AND_TEXT.get(kind, str(kind))
+    return NUMBERS_AND_TEXT.get(type(None) if kind is None else kind, str(kind))
 
 
 def with_article(kind: type[Any]) -> str:

@@ -18,6 +18,8 @@ _BRACKETS: Mapping[type, Sequence[str]] = {
     dict: "{}",
 }
 _LAYOUT = "\n\t"
+MOST_REPORTED = 25
+"""Wrong items of one list or mapping that are reported: each takes a while, and a file may hold millions."""
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -1,12 +1,11 @@
-"""Whether the fields of a value have the types that they are declared with, told in words.
+"""Whether the fields of a value have their declared types. Every constructor of settings and components asks this.
 
-Types that recipes do not know (paths, callables, types that only type checkers import) are left alone.
+Types that recipes cannot hold (paths, callables, types that only type checkers import) are not checked.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from numbers import Real
 from typing import Any, get_args, get_origin
@@ -22,12 +21,13 @@ from aimcore.contracts.field_types import (
     is_literal_value,
     is_mapping,
     is_sequence,
+    is_settings,
     is_union,
     item_types,
     members,
     unfit_number,
 )
-from aimcore.contracts.messages import shown
+from aimcore.contracts.messages import MOST_REPORTED, shown
 
 Misfits = list[tuple[str, str]]
 """Paths, each with what is wrong there."""
@@ -37,7 +37,7 @@ _TYPES = "_declared_types"
 def fit_fields(value: Any) -> Misfits:
     """What of ``value`` has another type than declared; nothing where all fits.
 
-    Lists stand for tuples, as in recipes: they become tuples, so that what is frozen stays so.
+    Lists are accepted for tuples, as in recipes, and replaced by tuples, so that a frozen value cannot change.
 
     Args:
         value: of an attrs class, just made.
@@ -49,6 +49,19 @@ def fit_fields(value: Any) -> Misfits:
         if made is not given:
             object.__setattr__(value, name, made)
     return found
+
+
+def unfit(value: Any, kind: Any, path: str) -> Misfits:
+    """What of ``value``, at ``path``, is not of the type ``kind``."""
+    found: Misfits = []
+    if _is_judged(kind):
+        _fitted(value, kind, path, found)
+    return found
+
+
+def more_not_checked() -> str:
+    """The message after as many wrong items as are reported."""
+    return f"items after the first {MOST_REPORTED} wrong ones are not checked"
 
 
 def _types_of(cls: type[Any]) -> Mapping[str, Any]:
@@ -65,18 +78,16 @@ def _is_judged(kind: Any) -> bool:
         kind in (*NUMBERS_AND_TEXT, None)
         or any(judges(kind) for judges in (is_union, is_literal, is_sequence, is_mapping))
         or is_component(kind)
-        or _is_settings(kind)
+        or is_settings(kind)
     )
-
-
-def _is_settings(kind: Any) -> bool:
-    return isinstance(kind, type) and attrs.has(kind)
 
 
 def _fitted(value: Any, kind: Any, path: str, found: Misfits) -> Any:
     """``value`` as ``kind``, itself wherever that is possible; what does not fit is added to ``found``."""
     if type(value) is kind and not unfit_number(value, kind):
         return value
+    if kind is float and isinstance(value, float):
+        value = float(value)  # numpy's float64 is one
     if is_union(kind):
         return _in_union(value, kind, path, found)
     if is_sequence(kind):
@@ -98,7 +109,7 @@ def _is_one(value: Any, kind: Any) -> bool:
         return is_number and not unfit_number(value, kind)
     if is_literal(kind):
         return is_literal_value(value, kind)
-    return isinstance(value, kind) if is_component(kind) or _is_settings(kind) else True
+    return isinstance(value, kind) if is_component(kind) or is_settings(kind) else True
 
 
 def _in_union(value: Any, kind: Any, path: str, found: Misfits) -> Any:
@@ -132,10 +143,9 @@ def _sequence(value: Any, kind: Any, path: str, found: Misfits) -> Any:
     if len(kinds) != len(value):
         found.append((path, f"must have {len(kinds)} items, got {len(value)}: {shown(value)}"))
         return value
-    made = [
-        _fitted(item, below, f"{path}.{place}", found)
-        for place, (item, below) in enumerate(zip(value, kinds, strict=True))
-    ]
+    made = _each(zip(range(len(value)), value, kinds, strict=True), path, found)
+    if len(made) < len(value):
+        return value
     make = origin if origin in (list, frozenset) else tuple
     is_same = isinstance(value, make) and all(one is other for one, other in zip(made, value, strict=True))
     return value if is_same else make(made)
@@ -146,32 +156,44 @@ def _mapping(value: Any, kind: Any, path: str, found: Misfits) -> Any:
         found.append((path, _refusal(value, kind)))
         return value
     key_kind, value_kind = get_args(kind) or (Any, Any)
-    for key in value:
-        _fitted(key, key_kind, f"{path}.{key}", found)
-    made = {key: _fitted(item, value_kind, f"{path}.{key}", found) for key, item in value.items()}
+    _each(((key, key, key_kind) for key in value), path, found)
+    items = _each(((key, item, value_kind) for key, item in value.items()), path, found)
+    if len(items) < len(value):
+        return value
+    made = dict(zip(value, items, strict=True))
     return value if all(made[key] is item for key, item in value.items()) else made
 
 
+def _each(items: Iterable[tuple[Any, Any, Any]], path: str, found: Misfits) -> list[Any]:
+    """Every ``(place, value, type)``, fitted; fewer where so many are wrong that nobody reads them."""
+    made: list[Any] = []
+    before = len(found)
+    for place, value, kind in items:
+        if len(found) - before >= MOST_REPORTED:
+            found.append((path, more_not_checked()))
+            break
+        made.append(_fitted(value, kind, f"{path}.{place}", found))
+    return made
+
+
 def _refusal(value: Any, kind: Any) -> str:
-    cure = next((cure for member in members(kind) if (cure := _cure(value, member))), "")
-    return f"must be {describe(kind, in_python=True)}, got {shown(value)}{cure}"
+    hint = next((hint for member in members(kind) if (hint := _hint(value, member))), "")
+    given = "null" if value is None else str(value).lower() if isinstance(value, bool) else shown(value)
+    return f"must be {describe(kind)}, got {given}{hint}"
 
 
-def _cure(value: Any, kind: Any) -> str:
-    """What to write instead of ``value``, where it is plain what was meant."""
-    takes_class = is_component(kind) or _is_settings(kind)
+def _hint(value: Any, kind: Any) -> str:
+    """What to write instead of ``value``, if it is clear what was meant."""
+    takes_class = is_component(kind) or is_settings(kind)
     if isinstance(value, type):
         return f": write {_call(value)}" if takes_class and issubclass(value, kind) else ""
     if is_component(kind) and isinstance(value, str):
         return _called(value, kind)
     if takes_class and isinstance(value, Mapping):
-        # A role may have fields, but is no class to write.
-        return f": write {kind.__name__}(...)" if _is_settings(kind) and not inspect.isabstract(kind) else ""
+        return f": write {kind.__name__}(...)" if is_settings(kind) else ""
     if is_sequence(kind) and not isinstance(value, list | tuple) and _is_item(value, kind):
         return (
-            f": write ({value!r},)"
-            if isinstance(value, int | float | str)
-            else f": write ({type(value).__name__}(...),)"
+            f": write [{value!r}]" if isinstance(value, int | float | str) else f": write [{type(value).__name__}(...)]"
         )
     return _number(value, kind)
 

@@ -1,11 +1,13 @@
-"""What a trunk says of the file of weights that it begins with, such as how these expect pixels."""
+"""Advice about a file of initial weights, such as which normalisation of pixels they expect."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.images import Preprocessing
 from aimcore.engine.tensor_files import read_header
-from aimcore.experiment import Experiment
+from aimcore.experiment import Data, Experiment
 from aimcore.io.locations import open_location
 
 _LARGEST_NOTE = 2**20
@@ -25,7 +27,22 @@ def weights_advice(experiment: Experiment) -> list[str]:
         return []  # checking the weights reports that
     data = experiment.data
     pixels = Preprocessing(data.mean, data.std, data.eval_crop)
-    return list(experiment.trunk.weights_advice(state, pixels, lambda name: _read_sibling(url, name)))
+    advice = list(experiment.trunk.weights_advice(state, pixels, lambda name: _read_sibling(url, name)))
+    return advice or list(_source_statistics_advice(data))
+
+
+def _source_statistics_advice(data: Data) -> Iterator[str]:
+    """Advice where pixels are normalised by the training source's own statistics, which is the default.
+
+    Whether they were given or are the default cannot be seen: equal numbers are the same experiment.
+    """
+    own = data.train.statistics
+    if own is not None and (data.mean == own.mean or data.std == own.std):
+        yield (
+            f"pixels are normalised by the statistics that source {data.train.name!r} brings "
+            f"(data.mean={list(data.mean)}, data.std={list(data.std)}). Weights fitted on other data expect the "
+            "normalisation that they were fitted with: give data.mean and data.std if it is another one"
+        )
 
 
 def _read_sibling(url: str, name: str) -> bytes | None:

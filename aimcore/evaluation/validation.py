@@ -23,9 +23,6 @@ from aimcore.evaluation.eval_mode import frozen
 from aimcore.evaluation.shared_batches import in_step
 from aimcore.experiment import Precision
 
-NUM_CHUNKS = 16
-"""Equal parts of the sequence a loss is reported for; Figure 7 of arXiv:2401.08541 does not give its number."""
-
 
 class NonFiniteLoss(AimcoreError):
     """A validation loss is no number, so none of what is derived from it would be."""
@@ -37,7 +34,7 @@ class NonFiniteLoss(AimcoreError):
         )
 
 
-def loss_by_chunk(position_sum_N: Tensor, count_N: Tensor, num_chunks: int = NUM_CHUNKS) -> tuple[float | None, ...]:
+def loss_by_chunk(position_sum_N: Tensor, count_N: Tensor, num_chunks: int) -> tuple[float | None, ...]:
     """Mean loss in each of ``num_chunks`` equal parts of the sequence (arXiv:2401.08541, Figure 7).
 
     Chunk i holds positions from ``round(i * N / num_chunks)`` up to, but without, ``round((i + 1) * N / num_chunks)``,
@@ -73,7 +70,7 @@ class ValidationLoss:
         """Mean over targets; None where there was no target."""
         return _mean(self.sum, self.num_targets)
 
-    def by_chunk(self, num_chunks: int = NUM_CHUNKS) -> tuple[float | None, ...] | None:
+    def by_chunk(self, num_chunks: int) -> tuple[float | None, ...] | None:
         """Mean per part of the sequence, see :func:`loss_by_chunk`; None if the loss has no positions."""
         if self.position_sum_N is None or self.position_count_N is None:
             return None
@@ -97,7 +94,7 @@ class Validation:
         parts = [None if loss.mean is None else loss.weight * loss.mean for loss in self.losses.values()]
         return sum(part for part in parts if part is not None) if None not in parts else None
 
-    def record(self, num_chunks: int = NUM_CHUNKS) -> dict[str, Any]:
+    def record(self, num_chunks: int) -> dict[str, Any]:
         """Everything as plain values for a JSON file; undefined means are null."""
         return {
             "num_samples": self.num_samples,

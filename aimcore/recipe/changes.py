@@ -10,9 +10,9 @@ from aimcore.contracts.component import Component
 from aimcore.contracts.errors import RecipeError, UnknownComponent
 from aimcore.contracts.field_types import field_types, is_component, is_mapping, is_sequence, item_types, members
 from aimcore.contracts.messages import shortened, unknown_field
+from aimcore.contracts.structuring import join
 from aimcore.experiment import Experiment, statistics_of
 from aimcore.recipe.document import from_recipe, to_recipe, with_optimizer_named
-from aimcore.recipe.reading import join
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import Plugins, installed
 

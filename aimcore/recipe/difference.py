@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
-from aimcore.recipe.reading import join
+from aimcore.contracts.structuring import join
 
 
 class _Absent:

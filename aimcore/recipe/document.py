@@ -10,9 +10,9 @@ from packaging.version import InvalidVersion, Version
 
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import NewerVersion, Problem, RecipeError
-from aimcore.contracts.messages import printable, shown, unknown_field
+from aimcore.contracts.messages import MOST_REPORTED, printable, shown, unknown_field
 from aimcore.experiment import DEFAULT_OPTIMIZER, Experiment
-from aimcore.recipe.reading import MOST_REPORTED, structured
+from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
 from aimcore.registry.plugins import Plugins, installed
 

@@ -9,7 +9,7 @@ from aimcore.contracts.component import Component
 from aimcore.contracts.errors import Problem
 from aimcore.contracts.field_types import is_plain
 from aimcore.contracts.messages import shown
-from aimcore.recipe.reading import join
+from aimcore.contracts.structuring import join
 from aimcore.registry.plugins import Plugins
 
 Node = tuple[str, Any]

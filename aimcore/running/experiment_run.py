@@ -32,7 +32,7 @@ from aimcore.running.parents import with_parent
 from aimcore.running.pinned_weights import pinned
 from aimcore.running.preflight import check_experiment
 from aimcore.running.recorded_recipes import require_same
-from aimcore.running.summary import ExperimentSummary
+from aimcore.running.summary import NUM_CHUNKS, ExperimentSummary
 
 EVALUATION_BATCH = 256
 """Images per process and forward pass when nothing is trained."""
@@ -182,5 +182,5 @@ def _validation_batches(experiment: Experiment, unreadable: Unreadable) -> Itera
 
 
 def _record(validation: Validation, run: RunFolder) -> None:
-    text = json.dumps(validation.record(), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(validation.record(NUM_CHUNKS), indent=2, allow_nan=False) + "\n"
     on_first_rank(lambda: write_atomically(run.validation, text))

@@ -14,7 +14,7 @@ from aimcore.evaluation.validation import Validation
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RECIPE_FILE
 from aimcore.running.left_out import LeftOut, joined
-from aimcore.running.summary import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Status
+from aimcore.running.summary import NUM_CHUNKS, EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Status
 
 
 @attrs.define
@@ -114,6 +114,6 @@ def evaluation_cards(evaluated: Evaluated) -> dict[str, dict[str, Any]]:
 
 def _by_chunk(validation: Validation | None) -> tuple[float | None, ...] | None:
     """The chunks of the only loss that has positions in the reading order; None if no loss has, or several have."""
-    chunks = [loss.by_chunk() for loss in validation.losses.values()] if validation is not None else []
+    chunks = [loss.by_chunk(NUM_CHUNKS) for loss in validation.losses.values()] if validation is not None else []
     present = [values for values in chunks if values is not None]
     return present[0] if len(present) == 1 else None

@@ -20,7 +20,8 @@ from aimcore.io.atomic_files import write_atomically
 
 SCHEMA_VERSION = 1
 NUM_CHUNKS = 16
-"""Equal chunks of the reading order for which the validation loss is given (arXiv:2401.08541, Figure 7)."""
+"""Equal chunks of the reading order for which the validation loss is given. Figure 7 of arXiv:2401.08541 shows chunks,
+and does not give their number."""
 
 Status = Literal["finished", "interrupted", "failed"]
 

@@ -19,6 +19,7 @@ Indices = npt.NDArray[np.int64]
 
 _MAX_DENOMINATOR = 10_000
 _MAX_PERIOD = 10_000_000
+_UNLABELLED = "labels of samples, because the sources have different class names"
 
 
 @component("mixture", paper="arXiv:2401.08541, section 3; arXiv:2411.14402, Table 2")
@@ -108,7 +109,8 @@ def draw(sample_numbers: npt.ArrayLike, shares: Sequence[int], seed: int) -> Sou
 class OpenMixture(OpenSource):
     """Concatenated open sources; :meth:`indices_of` mixes them.
 
-    It has labels and names of classes if all sources have the same names.
+    It has labels and names of classes if all sources have the same names. Otherwise ``left_out`` counts the samples whose
+    labels are dropped.
     """
 
     def __init__(self, sources: tuple[OpenSource, ...], shares: tuple[int, ...]) -> None:
@@ -122,6 +124,9 @@ class OpenMixture(OpenSource):
             for number, source in enumerate(sources)
             for reason, count in source.left_out.items()
         }
+        num_labelled = sum(len(source) for source in sources if source.class_names)
+        if not self._are_labelled and num_labelled:
+            self.left_out[_UNLABELLED] = num_labelled
 
     def __len__(self) -> int:
         return int(self._ends[-1])

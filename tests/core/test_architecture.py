@@ -76,7 +76,6 @@ def test_the_core_never_names_a_plugin_package():
     ("package", "rooms"),
     [
         ("pluggy", ("aimcore/registry/plugins.py", "aimcore/registry/hookspecs.py")),
-        ("cattrs", ("aimcore/recipe/",)),
         ("deepspeed", ("aimcore/engine/",)),
         ("fsspec", ("aimcore/io/locations.py",)),
     ],

@@ -58,31 +58,31 @@ def problems(cls: type[Any] = Everything, **fields: Any) -> list[tuple[str, str]
     ("fields", "path", "message"),
     [
         ({"whole": "32"}, "whole", "must be a whole number, got '32'"),
-        ({"whole": True}, "whole", "must be a whole number, got True"),
+        ({"whole": True}, "whole", "must be a whole number, got true"),
         ({"whole": 1e3}, "whole", "must be a whole number, got 1000.0: write 1000"),
         ({"whole": 1.5}, "whole", "must be a whole number, got 1.5"),
         ({"whole": np.int64(3)}, "whole", "must be a whole number, got np.int64(3): write 3"),
-        ({"whole": None}, "whole", "must be a whole number, got None"),
+        ({"whole": None}, "whole", "must be a whole number, got null"),
         ({"number": "1e-3"}, "number", "must be a number, got '1e-3'"),
         ({"number": np.float32(0.5)}, "number", "must be a number, got np.float32(0.5): write 0.5"),
-        ({"flag": 1}, "flag", "must be True or False, got 1"),
+        ({"flag": 1}, "flag", "must be true or false, got 1"),
         ({"text": 3}, "text", "must be text, got 3"),
-        ({"choice": "lwo"}, "choice", "must be 'low' or 'high' or None, got 'lwo'"),
+        ({"choice": "lwo"}, "choice", "must be \"low\" or \"high\" or null, got 'lwo'"),
         ({"pair": (1, "2")}, "pair.1", "must be a number, got '2'"),
         ({"pair": (1,)}, "pair", "must have 2 items, got 1: (1,)"),
         ({"many": (1, "2")}, "many.1", "must be a whole number, got '2'"),
-        ({"many": 3}, "many", "must be a tuple or None, got 3: write (3,)"),
-        ({"names": "trunk"}, "names", "must be a list, got 'trunk': write ('trunk',)"),
+        ({"many": 3}, "many", "must be a list or null, got 3: write [3]"),
+        ({"names": "trunk"}, "names", "must be a list, got 'trunk': write ['trunk']"),
         ({"weights": {"a": ("b",)}}, "weights.a.0", "must be a number, got 'b'"),
         ({"weights": {1: ()}}, "weights.1", "must be text, got 1"),
         ({"weights": [1]}, "weights", "must be a mapping, got [1]"),
-        ({"inner": {"size": 2}}, "inner", "must be an Inner or None, got {'size': 2}: write Inner(...)"),
-        ({"part": ToyHead}, "part", f"must be a component (Ordering) or None, got {ToyHead!r}"),
-        ({"part": ToyOrdering}, "part", f"must be a component (Ordering) or None, got {ToyOrdering!r}: write "
+        ({"inner": {"size": 2}}, "inner", "must be settings (Inner) or null, got {'size': 2}: write Inner(...)"),
+        ({"part": ToyHead}, "part", f"must be a component (Ordering) or null, got {ToyHead!r}"),
+        ({"part": ToyOrdering}, "part", f"must be a component (Ordering) or null, got {ToyOrdering!r}: write "
          "ToyOrdering()"),
-        ({"part": "everything"}, "part", "must be a component (Ordering) or None, got 'everything': write Everything()"
+        ({"part": "everything"}, "part", "must be a component (Ordering) or null, got 'everything': write Everything()"
          f", from {__name__.partition('.')[0]}"),
-        ({"part": "evrything"}, "part", "must be a component (Ordering) or None, got 'evrything': names stand for "
+        ({"part": "evrything"}, "part", "must be a component (Ordering) or null, got 'evrything': names stand for "
          "components in recipes alone; import its class, and write a value of it"),
         ({"whole": 2**64}, "whole", "must be a whole number, got 18446744073709551616: it has more than 64 bits"),
         ({"whole": 10**5000}, "whole",
@@ -129,11 +129,11 @@ def test_an_argument_of_the_wrong_role_is_refused() -> None:
 
 def test_an_experiment_takes_probes_as_a_list_and_refuses_one_alone() -> None:
     assert Experiment(**fields_of_an_experiment(probes=[ToyProbe()])).probes == (ToyProbe(),)
-    message = "must be a tuple, got ToyProbe(epochs=1): write (ToyProbe(...),)"
+    message = "must be a list, got ToyProbe(epochs=1): write [ToyProbe(...)]"
     assert problems(Experiment, **fields_of_an_experiment(probes=ToyProbe())) == [("probes", message)]
 
 
-def test_settings_and_required_arguments_are_written_in_the_cure() -> None:
+def test_settings_and_required_arguments_are_written_in_the_hint() -> None:
     given = fields_of_an_experiment(schedule={"warmup_steps": 1}, data=Data)
     assert [message.rpartition(": ")[2] for _, message in problems(Experiment, **given)] == [
         "write Data(...)", "write Schedule(...)",
@@ -170,7 +170,7 @@ def test_a_type_error_of_the_values_own_is_not_hidden() -> None:
 def test_types_are_looked_up_once_per_class(monkeypatch: pytest.MonkeyPatch) -> None:
     Everything()
     monkeypatch.delattr(sys.modules[__name__], "Inner")
-    assert problems(inner=3) == [("inner", "must be an Inner or None, got 3")]
+    assert problems(inner=3) == [("inner", "must be settings (Inner) or null, got 3")]
 
 
 def fields_of_an_experiment(**changes: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_plugins import (
+    SecondToyProbe,
     Shape,
     ToyDecoder,
     ToyDistribution,
@@ -77,7 +78,10 @@ def toy_experiments(draw):
     )
     trunk = draw(st.sampled_from([ToyTrunk(), WrappedTrunk(), WrappedTrunk(trunk=WrappedTrunk())]))
     return toy_experiment(
-        objective=objective, trunk=trunk, probes=(ToyProbe(),) * draw(st.integers(0, 2)), seed=draw(WHOLE)
+        objective=objective,
+        trunk=trunk,
+        probes=(ToyProbe(), SecondToyProbe())[: draw(st.integers(0, 2))],
+        seed=draw(WHOLE),
     )
 
 

@@ -1,5 +1,14 @@
 import pytest
-from toy_plugins import ToyHead, ToyOrdering, ToyProbe, ToySource, WrappedTrunk, toy_experiment, toy_plugins
+from toy_plugins import (
+    SecondToyProbe,
+    ToyHead,
+    ToyOrdering,
+    ToyProbe,
+    ToySource,
+    WrappedTrunk,
+    toy_experiment,
+    toy_plugins,
+)
 
 from aimcore.contracts.errors import RecipeError
 from aimcore.recipe import apply_changes, changed, from_recipe, to_recipe
@@ -20,7 +29,7 @@ BARE = {
 
 
 def after(*changes: str):
-    return changed(toy_experiment(probes=(ToyProbe(), ToyProbe())), changes, TOYS)
+    return changed(toy_experiment(probes=(ToyProbe(), SecondToyProbe())), changes, TOYS)
 
 
 def problems_of(*changes: str) -> dict[str, str]:
@@ -59,7 +68,7 @@ def test_a_number_in_a_list_of_a_list_has_a_path():
 
 
 def test_components_in_a_list_are_counted_from_zero():
-    assert after("probes.1.epochs=7").probes == (ToyProbe(), ToyProbe(epochs=7))
+    assert after("probes.1.epochs=7").probes == (ToyProbe(), SecondToyProbe(epochs=7))
 
 
 def test_a_bare_name_is_a_component_with_its_defaults():

@@ -118,7 +118,7 @@ def test_text_that_cannot_be_read_says_where(tmp_path, name, kind):
 
 def test_numbers_that_are_not_finite_are_refused_in_json():
     text = dumps(toy_experiment(optimizer=ToyOptimizer(peak_lr=123.5)), TOYS).replace("123.5", "Infinity")
-    with pytest.raises(RecipeError, match=r"optimizer\.peak_lr: must be finite, got inf"):
+    with pytest.raises(RecipeError, match=r"optimizer\.peak_lr: must be a number, got inf: it is not finite"):
         loads(text, TOYS)
 
 

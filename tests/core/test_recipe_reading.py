@@ -43,23 +43,23 @@ def problems_of(recipe) -> dict[str, str]:
         ("objective.head.bias", "false", "must be true or false, got 'false'"),
         ("objective.head.bias", 0, "must be true or false, got 0"),
         ("num_steps", 3.9, "must be a whole number, got 3.9"),
-        ("num_steps", 3.0, "must be a whole number, got 3.0"),
+        ("num_steps", 3.0, "must be a whole number, got 3.0: write 3"),
         ("num_steps", True, "must be a whole number, got true"),
         ("num_steps", "3", "must be a whole number, got '3'"),
         ("num_steps", None, "must be a whole number, got null"),
         ("optimizer.peak_lr", "1e-3", "must be a number, got '1e-3'"),
         ("optimizer.peak_lr", True, "must be a number, got true"),
-        ("optimizer.peak_lr", float("nan"), "must be finite, got nan"),
-        ("optimizer.peak_lr", 10**400, "must be a number, got a whole number of 1329 bits"),
+        ("optimizer.peak_lr", float("nan"), "must be a number, got nan: it is not finite"),
+        ("optimizer.peak_lr", 10**400, "must be a number, got a whole number of 1329 bits: it is not finite"),
         ("name", 7, "must be text, got 7"),
-        ("checkpoint_every", "often", "must be a whole number, got 'often'"),
+        ("checkpoint_every", "often", "must be a whole number or null, got 'often'"),
         ("engine.zero_stage", True, "must be 0 or 1 or 2 or 3, got true"),
         ("engine.precision", "fp16", 'must be "fp32" or "bf16" or "autocast", got \'fp16\''),
         ("objective.prefix", "uniforn", "must be \"uniform\" or a whole number or null, got 'uniforn'"),
         ("objective.prefix", 1.5, 'must be "uniform" or a whole number or null, got 1.5'),
         ("objective.prefix", True, 'must be "uniform" or a whole number or null, got true'),
-        ("objective.head.labels", "ab", "must be a list, got 'ab'"),
-        ("objective.head.shape.sides", [1, 2, 3], "must have 2 items, got 3"),
+        ("objective.head.labels", "ab", "must be a list, got 'ab': write ['ab']"),
+        ("objective.head.shape.sides", [1, 2, 3], "must have 2 items, got 3: [1, 2, 3]"),
         ("objective.target.weights", ["a"], "must be a mapping, got ['a']"),
         ("optimizer", 3, "must be a component with its 'name'; there are toy; got 3"),
         ("objective.decoder", 3, "must be a component (Decoder) or null, got 3"),
@@ -127,7 +127,7 @@ def test_a_components_own_problems_keep_their_paths():
     )
     assert problems_of(recipe) == {
         "objective.head.width": "must be at least 1, got 0",
-        "objective.head.ratio": "must be at least 0, got -1.0",
+        "objective.head.ratio": "must be at least 0, got -1",
     }
 
 

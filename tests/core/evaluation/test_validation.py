@@ -82,7 +82,7 @@ def test_a_loss_without_positions_has_no_chunks() -> None:
 
     module: ObjectiveModule = Plain()
     loss = validate(module, _batches()).losses["plain"]
-    assert (loss.mean, loss.by_chunk(), loss.by_position()) == (1.5, None, None)
+    assert (loss.mean, loss.by_chunk(16), loss.by_position()) == (1.5, None, None)
 
 
 def test_autocast_is_on_where_the_precision_asks_for_it() -> None:
@@ -113,7 +113,7 @@ def test_a_chunk_without_a_predicted_patch_is_none() -> None:
 
 def test_fewer_patches_than_chunks_leave_empty_chunks() -> None:
     # Edges of 16 chunks of 4: 0 0 0 1 1 1 2 2 2 2 2 3 3 3 4 4 4 (0.5 -> 0, 1.5 -> 2, 2.5 -> 2, 3.5 -> 4).
-    chunks = loss_by_chunk(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.ones(4))
+    chunks = loss_by_chunk(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.ones(4), num_chunks=16)
     assert len(chunks) == 16
     assert [(i, value) for i, value in enumerate(chunks) if value is not None] == [
         (2, 1.0),
@@ -133,4 +133,4 @@ def test_the_default_number_of_chunks_is_16() -> None:
     loss = ValidationLoss(
         sum=32.0, num_targets=32, weight=1.0, position_sum_N=torch.ones(32), position_count_N=torch.ones(32)
     )
-    assert loss.by_chunk() == (1.0,) * 16
+    assert loss.by_chunk(16) == (1.0,) * 16

@@ -154,6 +154,14 @@ def test_labels_are_given_where_all_sources_have_the_same_names() -> None:
     assert (unlike.label(4), unlike.read(4).label, unlike.class_names) == (None, None, ())
 
 
+def test_labels_that_are_not_given_are_counted() -> None:
+    lost = "labels of samples, because the sources have different class names"
+    alike = OpenMixture((Named("a", 3, "xyz"), Named("b", 4, "xyz")), (1, 1))
+    unlike = OpenMixture((Named("a", 3, "xyz"), Named("b", 4, "zyx"), Named("c", 5)), (1, 1, 1))
+    unlabelled = OpenMixture((Named("a", 3), Named("b", 4)), (1, 1))
+    assert (alike.left_out, unlike.left_out, unlabelled.left_out) == ({}, {lost: 7}, {})
+
+
 def test_training_reads_it_and_resumes_exactly() -> None:
     mixture = Mixture(sources=(BundledFashionMNIST(), BundledFashionMNIST(split="test")), weights=(0.8, 0.2))
     data = Data(train=mixture, validation=mixture, batch_size=10, image_size=8)

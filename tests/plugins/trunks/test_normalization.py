@@ -83,9 +83,19 @@ def test_a_config_without_a_normalisation_counts_as_missing(weights: str, conten
 def test_aim_has_one_normalisation_and_no_warning() -> None:
     aim = ViT(width=64, depth=4, num_heads=4)
     data = Data(train=BundledEmoji(split="test"), validation=BundledEmoji(split="test"), batch_size=8, image_size=56)
+    data = attrs.evolve(data, **IMAGENET)  # type: ignore[misc]
     url = str(FOLDER / "aim_v1.weights.safetensors")
     assert weights_advice(next_patch(0, "fp32", data=data, trunk=aim, initial_weights=Weights(url=url))) == []
     assert weights_advice(next_patch(0, "fp32", data=data, trunk=aim, initial_weights=Weights(url="nowhere"))) == []
+
+
+def test_the_statistics_of_the_source_are_warned_about_where_weights_come_from_a_file() -> None:
+    aim, emoji = ViT(width=64, depth=4, num_heads=4), BundledEmoji(split="test")
+    data = Data(train=emoji, validation=emoji, batch_size=8, image_size=56)
+    url = str(FOLDER / "aim_v1.weights.safetensors")
+    (warning,) = weights_advice(next_patch(0, "fp32", data=data, trunk=aim, initial_weights=Weights(url=url)))
+    assert warning.startswith("pixels are normalised by the statistics that source 'bundled_emoji' brings (data.mean=[")
+    assert weights_advice(next_patch(0, "fp32", data=data, trunk=aim)) == []
 
 
 @pytest.fixture
