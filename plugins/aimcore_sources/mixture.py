@@ -109,8 +109,8 @@ def draw(sample_numbers: npt.ArrayLike, shares: Sequence[int], seed: int) -> Sou
 class OpenMixture(OpenSource):
     """Concatenated open sources; :meth:`indices_of` mixes them.
 
-    It has labels and names of classes if all sources have the same names. Otherwise ``left_out`` counts the samples whose
-    labels are dropped.
+    It has labels and names of classes if all sources have the same names. Otherwise ``left_out`` counts the samples
+    whose labels are dropped.
     """
 
     def __init__(self, sources: tuple[OpenSource, ...], shares: tuple[int, ...]) -> None:
