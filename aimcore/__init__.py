@@ -12,7 +12,7 @@ from loguru import logger as _logger
 
 if TYPE_CHECKING:
     from aimcore.contracts.assembly import built_target
-    from aimcore.contracts.batches import Batch, Sample, Text, View
+    from aimcore.contracts.batches import Batch, Extra, Sample, Text, View
     from aimcore.contracts.component import Component, at_least, component, positive, settings, within
     from aimcore.contracts.decoders import Decoder, DecoderModule
     from aimcore.contracts.errors import AimcoreError, DataNotFound, InvalidValue, Problem, UnreadableSample
@@ -50,7 +50,7 @@ _logger.disable("aimcore")
 
 _MODULES = {
     "contracts.assembly": "built_target",
-    "contracts.batches": "Batch Sample Text View",
+    "contracts.batches": "Batch Extra Sample Text View",
     "contracts.component": "Component at_least component positive settings within",
     "contracts.decoders": "Decoder DecoderModule",
     "contracts.errors": "AimcoreError DataNotFound InvalidValue Problem UnreadableSample",
@@ -114,6 +114,7 @@ __all__ = [
     "Evaluation",
     "EvaluationData",
     "Experiment",
+    "Extra",
     "FeatureStream",
     "Features",
     "FittedProbe",

@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from aimcore.contracts import limits
+from aimcore.contracts.batches import Sample
 from aimcore.contracts.component import at_least
 from aimcore.contracts.errors import AimcoreError, InvalidValue, UnreadableSample
 from aimcore.contracts.messages import printable
@@ -165,7 +166,9 @@ def _picture(file: str, renderer: Renderer) -> _Picture:
     from aimcore.data.pictures import read_picture
 
     content, pixels_CHW = read_picture(file)
-    return _Picture(file, renderer.for_evaluation(pixels_CHW), int.from_bytes(hashlib.sha256(content).digest()[:7]))
+    return _Picture(
+        file, renderer.for_evaluation(Sample(pixels_CHW, file)), int.from_bytes(hashlib.sha256(content).digest()[:7])
+    )
 
 
 def _captions(

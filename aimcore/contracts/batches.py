@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.contracts.images import Images
+from aimcore.contracts.images import Images, PatchGrid
 
 
 @attrs.frozen(eq=False)
@@ -47,23 +47,59 @@ class Sample:
     label: int | None = None
     """Index of its class."""
     extras: Mapping[str, Any] = attrs.field(factory=dict)
-    """Whatever else is known; evaluations can group by it. It is not in batches."""
+    """Whatever else is known: evaluations can group by it, and objectives ask for it as :class:`Extra` or
+    :class:`View`."""
 
 
 @attrs.frozen
 class View:
-    """An extra rendering of the same crop that a target or objective asks for.
+    """A further rendering of a sample that a target or objective asks for: ``batch.views[key]``, ``[B, C, H, W]``.
 
-    ``pixels_per_patch`` fixes its size: a 16 x 16 grid with 8 pixels per patch is a 128 px view. ``normalize`` says
-    whether the data's mean and standard deviation are applied; otherwise values lie in [0, 1].
+    By default it shows the same crop as ``batch.images``, in another size: a grid of 16 x 16 patches with
+    ``pixels_per_patch=8`` gives a view of 128 px. ``crop`` draws a crop of its own, with its own flip and colours (two
+    augmentations, as in arXiv:2002.05709). ``of`` renders another image of the sample, such as a segmentation mask.
     """
 
     key: str
     """Its name in ``batch.views``."""
-    pixels_per_patch: int
-    """Its size: that of the grid times this."""
+    pixels_per_patch: int | None = None
+    """Its size: that of the grid times this. Either this or ``side`` is given."""
     normalize: bool = False
     """Whether it is normalised as the images are; otherwise in [0, 1]."""
+    crop: str | None = None
+    """Name of a crop of its own, drawn from (seed, this name, sample number); views of one name share it. None is the
+    crop of ``batch.images``. Validation draws it too, always with the same seed."""
+    crop_scale: tuple[float, float] | None = None
+    """Share of the image's area that its own crop covers; by default that of ``data.augmentation``."""
+    side: int | None = None
+    """Its size: a square of so many pixels, whatever the grid. The only size that there is at native resolution."""
+    of: str | None = None
+    """Key in ``Sample.extras`` of the image to render: integers ``[H, W]`` or ``[C, H, W]``, as large as the sample's
+    image. Pixels are picked (nearest), never mixed; colours stay; the values are int64, not normalised."""
+    num_channels: int = 1
+    """C of an image ``of`` the sample's extras; other views have the channels of ``batch.images``."""
+
+    def extent(self, grid: PatchGrid, num_channels: int) -> tuple[int, int, int]:
+        """Its channels, height and width in pixels beside images of ``grid`` with ``num_channels``."""
+        channels = num_channels if self.of is None else self.num_channels
+        if self.side is not None:
+            return channels, self.side, self.side
+        assert self.pixels_per_patch is not None
+        return channels, grid.rows * self.pixels_per_patch, grid.columns * self.pixels_per_patch
+
+
+@attrs.frozen(eq=False)
+class Extra:
+    """A value of ``Sample.extras`` that a target or objective asks for: ``batch.extras[key]``.
+
+    Tensors are stacked, ``[B, ...]``; other values become a tuple of B.
+    """
+
+    key: str
+    """Its name in ``Sample.extras`` and in ``batch.extras``."""
+    example: Any
+    """A value such as samples have: the conformance kit and dry runs use it. If it is a tensor, samples must have
+    tensors of the same shape and type."""
 
 
 @attrs.frozen(eq=False)
@@ -88,13 +124,17 @@ class Batch:
     views: Mapping[str, Tensor] = attrs.field(factory=dict)
     """``[B, C, H, W]`` by key, those that the objective asks for."""
     extras: Mapping[str, Any] = attrs.field(factory=dict)
-    """``"identifiers"`` of the samples, and in evaluations their ``"captions"``."""
+    """``"identifiers"`` of the samples, with text their ``"captions"``, and what is asked for as :class:`Extra`."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its images, views and labels on ``device``."""
+        """The same batch with its images, views, labels and tensors of ``extras`` on ``device``."""
         return attrs.evolve(
             self,
             images=self.images.to(device),
             labels_B=None if self.labels_B is None else self.labels_B.to(device),
             views={key: view.to(device, non_blocking=True) for key, view in self.views.items()},
+            extras={
+                key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                for key, value in self.extras.items()
+            },
         )

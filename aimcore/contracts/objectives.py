@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aimcore.contracts.batches import Batch, Text, View
+from aimcore.contracts.batches import Batch, Extra, Text, View
 from aimcore.contracts.component import Component
 from aimcore.contracts.decoders import CaptionStart, DecoderState, log_probabilities
 from aimcore.contracts.features import Ability, Reading
@@ -40,7 +40,12 @@ class Objective(Component, ABC):
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Extra renderings of each crop that its module reads from ``batch.views``."""
+        """Further renderings of each sample that its module reads from ``batch.views``."""
+        return ()
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """Values of ``Sample.extras`` that its module reads from ``batch.extras``."""
         return ()
 
     @property

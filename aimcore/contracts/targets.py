@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from aimcore.contracts.batches import Batch, View
+from aimcore.contracts.batches import Batch, Extra, View
 from aimcore.contracts.component import Component
 
 Sees = Literal["patch", "image"]
@@ -26,7 +26,12 @@ class Target(Component, ABC):
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Extra renderings of the crop that its values are made of, from ``batch.views``."""
+        """Further renderings of each sample that its values are made of, from ``batch.views``."""
+        return ()
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """Values of ``Sample.extras`` that its values are made of, from ``batch.extras``."""
         return ()
 
     @property

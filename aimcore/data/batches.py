@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
+from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from aimcore.contracts.batches import Batch
+from aimcore.contracts.batches import Batch, Extra, Sample
 from aimcore.contracts.errors import UnreadableSample
 from aimcore.contracts.labels import label_of
 from aimcore.contracts.randomness import keyed_integers
 from aimcore.contracts.sources import OpenSource
 from aimcore.data.captions import Captions
+from aimcore.data.extras import collated, read_extras
 from aimcore.data.native import NativeSteps
 from aimcore.data.rendering import Native, Renderer, Rendering, Square
 from aimcore.data.sampling import part_of_step
-from aimcore.data.transforms import CropDraws
 from aimcore.experiment import Data
 
-Render = Callable[[Tensor], Rendering]
+Render = Callable[[Sample], Rendering]
 
 MAX_REPLACEMENTS = 64
 """Number of images that are tried for one sample: as many failures mean that almost nothing is readable."""
@@ -46,6 +46,7 @@ class Example:
     identifier: str
     label: int | None
     caption: str | None
+    extras: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(eq=False)
@@ -55,7 +56,7 @@ class TrainingLoader:
     data: Data
     source: OpenSource
     square: Square
-    """Renders images, unless the run is at native resolution."""
+    """Renders samples, unless the run is at native resolution."""
     seed: int
     rank: int
     world_size: int
@@ -63,11 +64,12 @@ class TrainingLoader:
     captions: Captions | None = None
     native: NativeSteps | None = None
     """The steps of a run at native resolution."""
+    extras: tuple[Extra, ...] = ()
 
     def __getitem__(self, micro_batch: int) -> Loaded:
         step, micro = divmod(micro_batch, self.accumulation_steps)
         numbers, renderer = self._numbers(step, micro), self._renderer(step)
-        draws = CropDraws.of(self.data.augmentation, self.seed, numbers)
+        draws = renderer.draws(self.seed, numbers)
         examples: list[Example] = []
         failures: list[UnreadableSample] = []
         indices = self.source.indices_of(numbers, self.seed).tolist()
@@ -90,7 +92,7 @@ class TrainingLoader:
     def _renderer(self, step: int) -> Renderer:
         if self.native is None:
             return self.square
-        return Native(self.data, self.square.patch_size, int(self.native.area_S[step]))
+        return Native(self.data, self.square.patch_size, self.square.views, int(self.native.area_S[step]))
 
     def _readable(self, index: int, number: int, render: Render, failures: list[UnreadableSample]) -> Example | None:
         """Return the sample at ``index``, or the first readable replacement from its part; None if there is none."""
@@ -106,7 +108,8 @@ class TrainingLoader:
     def _example(self, index: int, number: int, render: Render) -> Example:
         sample = self.source.read(index)
         caption = self.captions.drawn(sample, self.seed, number) if self.captions else None
-        return Example(render(sample.image), sample.identifier, label_of(sample), caption)
+        extras = read_extras(sample, self.extras)
+        return Example(render(sample), sample.identifier, label_of(sample), caption, extras)
 
 
 @attrs.frozen(eq=False)
@@ -119,22 +122,27 @@ class EvaluationLoader:
     indices: npt.NDArray[np.int64]
     batch_size: int
     captions: Captions | None = None
+    extras: tuple[Extra, ...] = ()
 
     def __getitem__(self, number: int) -> Loaded:
         examples, kept, failures = [], [], []
-        for index in self.indices[number * self.batch_size : (number + 1) * self.batch_size].tolist():
+        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
+        draws = self.renderer.evaluation_draws(wanted)
+        for place, index in enumerate(wanted.tolist()):
+            render = partial(self.renderer.for_evaluation, draws=draws, place=place)
             try:
-                examples.append(self._example(index))
+                examples.append(self._example(index, render))
                 kept.append(index)
             except UnreadableSample as failure:
                 failures.append(copy(failure))  # as in training
         batch = _assemble(self, self.renderer, examples, np.asarray(kept)) if examples else None
         return Loaded(batch, tuple(failures))
 
-    def _example(self, index: int) -> Example:
+    def _example(self, index: int, render: Render) -> Example:
         sample = self.source.read(index)
         caption = self.captions.first(sample) if self.captions else None
-        return Example(self.renderer.for_evaluation(sample.image), sample.identifier, label_of(sample), caption)
+        extras = read_extras(sample, self.extras)
+        return Example(render(sample), sample.identifier, label_of(sample), caption, extras)
 
 
 def _assemble(
@@ -146,7 +154,8 @@ def _assemble(
     rendered = renderer.together([example.rendering for example in examples])
     labels = [example.label for example in examples]
     captions = tuple(example.caption for example in examples if example.caption is not None)
-    extras = {"identifiers": tuple(example.identifier for example in examples)}
+    extras = collated([example.extras for example in examples])
+    extras["identifiers"] = tuple(example.identifier for example in examples)
     return Batch(
         images=rendered.images,
         sample_numbers_B=torch.from_numpy(numbers),

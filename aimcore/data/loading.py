@@ -11,7 +11,7 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 
-from aimcore.contracts.batches import Batch, View
+from aimcore.contracts.batches import Batch, Extra, View
 from aimcore.contracts.errors import DataNotFound, TooManyUnreadable
 from aimcore.contracts.sources import OpenSource
 from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, TrainingLoader
@@ -30,6 +30,7 @@ def train_steps(
     *,
     patch_size: int,
     views: Sequence[View] = (),
+    extras: Sequence[Extra] = (),
     text: TextRequest | None = None,
     seed: int,
     first_step: int = 0,
@@ -52,7 +53,8 @@ def train_steps(
         data: batch size, image size, augmentation, mean and std, workers, the limit on unreadable images.
         source: what to read; pickled if there are workers.
         patch_size: side of a patch, in pixels.
-        views: additional renderings of each crop.
+        views: further renderings of each sample.
+        extras: values of ``Sample.extras``, for ``batch.extras``; a sample without one counts as unreadable.
         text: a tokenizer and a context length, for ``batch.text``; the caption is drawn by ``data.caption_weights``.
         seed: the run's seed.
         first_step: number of the first step, 0 unless the run is resumed.
@@ -77,7 +79,9 @@ def train_steps(
     captions, last_step = _captions(data, text), first_step + num_steps
     square = Square.of(data, patch_size, views)
     steps = None if data.native is None else NativeSteps.of(data.native, seed, last_step)
-    loader = TrainingLoader(data, source, square, seed, rank, world_size, accumulation_steps, captions, steps)
+    loader = TrainingLoader(
+        data, source, square, seed, rank, world_size, accumulation_steps, captions, steps, tuple(extras)
+    )
     first, last = (step * accumulation_steps for step in (first_step, last_step))
     return _steps(loader, range(first, last), unreadable or Unreadable(data))
 
@@ -88,6 +92,7 @@ def evaluation_batches(
     *,
     patch_size: int,
     views: Sequence[View] = (),
+    extras: Sequence[Extra] = (),
     text: TextRequest | None = None,
     batch_size: int,
     seed: int = 0,
@@ -106,10 +111,11 @@ def evaluation_batches(
         data: image size, evaluation crop, mean and std, workers, the limit on unreadable images.
         source: what to read; pickled if there are workers.
         patch_size: side of a patch, in pixels.
-        views: additional renderings of each crop.
+        views: further renderings of each sample.
+        extras: values of ``Sample.extras``, for ``batch.extras``; a sample without one counts as unreadable.
         text: a tokenizer and a context length, for ``batch.text``: the first caption of each sample.
         batch_size: samples per batch on this rank.
-        seed: passed on in the batches; nothing here is random.
+        seed: passed on in the batches; views with a crop of their own are drawn, the same for every seed.
         rank: number of this process.
         world_size: number of processes that share the samples.
         indices: indices of the samples; all by default.
@@ -124,7 +130,7 @@ def evaluation_batches(
     _require_samples(source)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
     own, renderer = wanted[rank::world_size], renderer_of(data, patch_size, native_area, views)
-    loader = EvaluationLoader(source, renderer, seed, own, batch_size, _captions(data, text))
+    loader = EvaluationLoader(source, renderer, seed, own, batch_size, _captions(data, text), tuple(extras))
     return _batches(loader, range(-(-len(own) // batch_size)), data, unreadable or Unreadable(data))
 
 

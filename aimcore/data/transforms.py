@@ -77,17 +77,20 @@ class CropDraws:
     jitter_B: list[Jitter | None]
 
     @classmethod
-    def of(cls, augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike) -> CropDraws:
-        """Draw for the samples ``[B]``, which are non-negative integers."""
+    def of(
+        cls, augmentation: Augmentation, seed: int, sample_numbers: npt.ArrayLike, *, name: str | None = None
+    ) -> CropDraws:
+        """Draw for the samples ``[B]``, which are non-negative integers; crops of another name are drawn apart."""
         numbers_B = np.asarray(sample_numbers, dtype=np.int64)
         attempt_BA = numbers_B[:, None] * _ATTEMPTS + np.arange(_ATTEMPTS)
         low, high = augmentation.crop_scale
-        area_BA = low + (high - low) * keyed_uniform(seed, "crop area", attempt_BA)
+        key = "" if name is None else f"{name}/"
+        area_BA = low + (high - low) * keyed_uniform(seed, f"{key}crop area", attempt_BA)
         log_low, log_high = np.log(augmentation.crop_ratio)
-        ratio_BA = np.exp(log_low + (log_high - log_low) * keyed_uniform(seed, "crop ratio", attempt_BA))
-        shift_B2 = keyed_uniform(seed, "crop place", numbers_B[:, None] * 2 + np.arange(2))
-        flip_B = keyed_uniform(seed, "flip", numbers_B) < augmentation.flip_probability
-        jitter_B = _draw_jitters(augmentation, seed, numbers_B)
+        ratio_BA = np.exp(log_low + (log_high - log_low) * keyed_uniform(seed, f"{key}crop ratio", attempt_BA))
+        shift_B2 = keyed_uniform(seed, f"{key}crop place", numbers_B[:, None] * 2 + np.arange(2))
+        flip_B = keyed_uniform(seed, f"{key}flip", numbers_B) < augmentation.flip_probability
+        jitter_B = _draw_jitters(augmentation, seed, numbers_B, key)
         return cls(
             augmentation.crop_ratio,
             area_BA=area_BA.tolist(),
@@ -122,7 +125,9 @@ def _fallback_extent(height: int, width: int, ratio: tuple[float, float]) -> tup
     return max(1, min(height, round(width / ratio[0]))), max(1, min(width, round(height * ratio[1])))
 
 
-def _draw_jitters(augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[np.int64]) -> list[Jitter | None]:
+def _draw_jitters(
+    augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[np.int64], key: str
+) -> list[Jitter | None]:
     if augmentation.color_jitter is None:
         return [None] * len(numbers_B)
     spread = np.asarray(augmentation.color_jitter)
@@ -130,26 +135,35 @@ def _draw_jitters(augmentation: Augmentation, seed: int, numbers_B: npt.NDArray[
     # A negative brightness, contrast or saturation has no meaning; hue turns both ways.
     low = np.where(centre > 0, np.maximum(centre - spread, 0), -spread)
     four_B4 = numbers_B[:, None] * 4 + np.arange(4)
-    factors_B4 = low + (centre + spread - low) * keyed_uniform(seed, "jitter", four_B4)
-    order_B4 = keyed_bits(seed, "jitter order", four_B4).argsort(1)
-    happens_B = keyed_uniform(seed, "jitter happens", numbers_B) < augmentation.color_jitter_probability
+    factors_B4 = low + (centre + spread - low) * keyed_uniform(seed, f"{key}jitter", four_B4)
+    order_B4 = keyed_bits(seed, f"{key}jitter order", four_B4).argsort(1)
+    happens_B = keyed_uniform(seed, f"{key}jitter happens", numbers_B) < augmentation.color_jitter_probability
     rows = zip(factors_B4.tolist(), order_B4.tolist(), happens_B.tolist(), strict=True)
     return [Jitter(tuple(factors), tuple(order)) if happens else None for factors, order, happens in rows]
 
 
-def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int]) -> Tensor:
+def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int], *, picks: bool = False) -> Tensor:
     """Return the crop in ``size`` pixels, uint8: cut, resized (bicubic, antialiased), flipped, colours changed.
 
-    One number is the side of a square, two are height and width.
+    One number is the side of a square, two are height and width. ``picks`` takes the nearest pixels of an image of any
+    integers, such as a mask, and leaves colours alone.
     """
     tv = _torchvision()
     sides = [size, size] if isinstance(size, int) else list(size)
-    cut: Tensor = tv.resized_crop(
-        image_CHW, crop.top, crop.left, crop.height, crop.width, sides, tv.InterpolationMode.BICUBIC, antialias=True
-    )
+    resizable, how = _resizing(image_CHW, picks=picks)
+    cut: Tensor = tv.resized_crop(resizable, crop.top, crop.left, crop.height, crop.width, sides, **how)
     if crop.flip:
         cut = tv.horizontal_flip(cut)
-    return _jittered(cut, crop.jitter) if crop.jitter else cut
+    return _jittered(cut, crop.jitter) if crop.jitter and not picks else cut.to(image_CHW.dtype)
+
+
+def _resizing(image_CHW: Tensor, *, picks: bool) -> tuple[Tensor, dict[str, Any]]:
+    """The image in a type that torch resizes without changing integers, and how it is resized."""
+    mode = _torchvision().InterpolationMode
+    if not picks:
+        return image_CHW, {"interpolation": mode.BICUBIC, "antialias": True}
+    exact = image_CHW if image_CHW.dtype == torch.uint8 else image_CHW.double()
+    return exact, {"interpolation": mode.NEAREST_EXACT, "antialias": False}
 
 
 def _jittered(image_CHW: Tensor, jitter: Jitter) -> Tensor:
@@ -162,18 +176,19 @@ def _jittered(image_CHW: Tensor, jitter: Jitter) -> Tensor:
     return image_CHW
 
 
-def render_evaluation(image_CHW: Tensor, size: int, eval_crop: float) -> Tensor:
+def render_evaluation(image_CHW: Tensor, size: int, eval_crop: float, *, picks: bool = False) -> Tensor:
     """Return the centre as ``uint8 [C, size, size]``: resize the short side to ceil(size / eval_crop), then crop.
 
     Renderings in several sizes show the same centre up to the rounding of that side. Of an image that is longer than
     16 times its width (or the other way round), only the middle is resized, up to that ratio: the crop is the same to
-    within a pixel, and an image of 1 x 60,000 px is not enlarged to 256 x 15,360,000.
+    within a pixel, and an image of 1 x 60,000 px is not enlarged to 256 x 15,360,000. ``picks`` as in
+    :func:`render_crop`.
     """
     tv = _torchvision()
     short_side = math.ceil(size / eval_crop)
-    resized = tv.resize(_middle(image_CHW), [short_side], tv.InterpolationMode.BICUBIC, antialias=True)
-    cut: Tensor = tv.center_crop(resized, [size, size])
-    return cut
+    resizable, how = _resizing(_middle(image_CHW), picks=picks)
+    cut: Tensor = tv.center_crop(tv.resize(resizable, [short_side], **how), [size, size])
+    return cut.to(image_CHW.dtype)
 
 
 def _middle(image_CHW: Tensor) -> Tensor:

@@ -221,16 +221,31 @@ def _meta_batch(experiment: Experiment, grid: PatchGrid, num_images: int, num_ch
     """Images without pixels; the sample numbers are real, because prefixes and masks are drawn from them."""
     patch_size = experiment.trunk.patch_size
     patches_BNF = torch.empty(num_images, grid.num_patches, patch_size**2 * num_channels, device="meta")
-    sides = {view.key: (grid.rows * view.pixels_per_patch, grid.columns * view.pixels_per_patch)
-             for view in experiment.objective.views}  # fmt: skip
+    views = {
+        view.key: torch.empty(
+            num_images,
+            *view.extent(grid, num_channels),
+            device="meta",
+            dtype=torch.float32 if view.of is None else torch.int64,
+        )
+        for view in experiment.objective.views
+    }
     return Batch(
         images=Images(patches_BNF=patches_BNF, grids=(grid,) * num_images, patch_size=patch_size),
         sample_numbers_B=torch.arange(num_images),
         seed=experiment.seed,
         labels_B=torch.zeros(num_images, dtype=torch.int64, device="meta"),
-        views={key: torch.empty(num_images, num_channels, *side, device="meta") for key, side in sides.items()},
+        views=views,
+        extras={extra.key: _repeated(extra.example, num_images) for extra in experiment.objective.extras},
         text=_full_text(experiment, num_images),
     )
+
+
+def _repeated(example: object, number: int) -> object:
+    """An extra of a batch, without numbers."""
+    if isinstance(example, Tensor):
+        return torch.empty(number, *example.shape, dtype=example.dtype, device="meta")
+    return (example,) * number
 
 
 def _full_text(experiment: Experiment, num_images: int) -> Text | None:

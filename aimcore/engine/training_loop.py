@@ -270,6 +270,7 @@ class _Run:
             experiment.data.train.open(),
             patch_size=experiment.trunk.patch_size,
             views=experiment.objective.views,
+            extras=experiment.objective.extras,
             text=experiment.objective.text,
             seed=experiment.seed,
             first_step=first,

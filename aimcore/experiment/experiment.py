@@ -21,8 +21,8 @@ from aimcore.experiment.data import Data
 from aimcore.experiment.default_optimizer import default_optimizer
 from aimcore.experiment.initialization import Branch, Weights
 from aimcore.experiment.names import name_problems
-from aimcore.experiment.sizes import native_size_problems, probe_size_problems, training_size_problems
-from aimcore.experiment.training import Engine, Schedule
+from aimcore.experiment.sizes import native_size_problems, probe_size_problems, training_size_problems, view_problems
+from aimcore.experiment.training import Engine, Optimizer, Schedule
 
 
 @settings
@@ -129,6 +129,7 @@ class Experiment(Checked):
 
     def _size_problems(self) -> Iterable[Problem]:
         native, accumulation_steps = self.data.native, self.engine.accumulation_steps
+        yield from view_problems(self.objective)
         yield from training_size_problems(self.data, self.trunk, self.objective)
         yield from native_size_problems(self.data, self.trunk, self.objective)
         if native is not None and native.images_multiple_of % accumulation_steps:

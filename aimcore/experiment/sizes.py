@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from aimcore.contracts import limits
+from aimcore.contracts.batches import View
 from aimcore.contracts.component import at_least
 from aimcore.contracts.errors import Problem
 from aimcore.contracts.images import PatchGrid
@@ -25,15 +26,51 @@ def training_size_problems(data: Data, trunk: Trunk, objective: Objective) -> It
         yield from (Problem("objective", text) for text in objective.problems_with(grid))
 
 
+def view_problems(objective: Objective) -> Iterable[Problem]:
+    """Yield views of ``objective`` that contradict themselves or each other."""
+    keys = [view.key for view in objective.views]
+    for key in sorted({key for key in keys if keys.count(key) > 1}):
+        yield Problem("objective", f"asks for two views called {key!r}")
+    for view in objective.views:
+        if (view.pixels_per_patch is None) == (view.side is None):
+            yield Problem("objective", f"view {view.key!r} needs one size, either pixels_per_patch or side")
+        for name, size in (("pixels_per_patch", view.pixels_per_patch), ("side", view.side)):
+            if size is not None:
+                at = f"view {view.key!r} must have a {name} from 1 to {limits.IMAGE_SIDE}, got {size}"
+                yield from () if 1 <= size <= limits.IMAGE_SIDE else (Problem("objective", at),)
+        if view.of is not None and view.normalize:
+            yield Problem("objective", f"view {view.key!r} shows integers of extra {view.of!r}: nothing is normalised")
+        yield from _crop_scale_problems(view)
+    scales = {view.crop: view.crop_scale for view in objective.views}
+    for view in objective.views:
+        if view.crop_scale != scales[view.crop]:
+            yield Problem(
+                "objective", f"views of the crop {view.crop!r} have different crop_scale: they share one crop"
+            )
+
+
+def _crop_scale_problems(view: View) -> Iterable[Problem]:
+    if view.crop_scale is None:
+        return
+    low, high = view.crop_scale
+    if view.crop is None:
+        yield Problem("objective", f"view {view.key!r} has a crop_scale, and no crop of its own to use it: name one")
+    elif not 0 < low <= high <= 1:
+        yield Problem("objective", f"view {view.key!r} must have a crop_scale 0 < low <= high <= 1, got {(low, high)}")
+
+
 def native_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iterable[Problem]:
     """Yield what is wrong with ``data.native``: the trunk must read any grid, the smallest must leave a target."""
     if data.native is None:
         return
     yield from _requires_native("data.native", trunk)
-    if objective.views:
-        keys = sorted(view.key for view in objective.views)
+    keys = sorted(view.key for view in objective.views if view.crop is None or view.side is None)
+    if keys:
         yield Problem(
-            "data.native", f"has no extra views, and the objective asks for {keys}: use a target without them"
+            "data.native",
+            f"gives every image a grid of its own, so that views in proportion to it cannot be stacked, and the "
+            f"objective asks for {keys}: use a target without them, or views with a crop of their own (View.crop) of "
+            "so many pixels (View.side)",
         )
     found = objective.problems_with(PatchGrid(1, data.native.smallest_length))
     yield from (Problem("data.native.log2_area", f"at the smallest area, {text}") for text in found)

@@ -126,9 +126,9 @@ def _batch(experiment: Experiment) -> Batch:
     indices = np.unique(np.linspace(0, len(source) - 1, NUM_IMAGES).round().astype(np.int64))
     data = attrs.evolve(cast(Any, experiment.data), num_workers=0)
     size, views = experiment.trunk.patch_size, experiment.objective.views
-    text = experiment.objective.text
+    text, extras = experiment.objective.text, experiment.objective.extras
     batches = evaluation_batches(
-        data, source, patch_size=size, views=views, text=text, batch_size=NUM_IMAGES, indices=indices
+        data, source, patch_size=size, views=views, extras=extras, text=text, batch_size=NUM_IMAGES, indices=indices
     )
     batch = next(batches, None)
     if batch is None:

@@ -172,6 +172,7 @@ def _validation_batches(experiment: Experiment, unreadable: Unreadable) -> Itera
         experiment.data.validation.open(),
         patch_size=experiment.trunk.patch_size,
         views=experiment.objective.views,
+        extras=experiment.objective.extras,
         text=experiment.objective.text,
         batch_size=EVALUATION_BATCH,
         seed=experiment.seed,

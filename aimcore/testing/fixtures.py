@@ -6,12 +6,13 @@ Everything is float64, so that what does not depend on something does not change
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-from aimcore.contracts.batches import Batch, Text, View
+from aimcore.contracts.batches import Batch, Extra, Text, View
 from aimcore.contracts.features import Features
 from aimcore.contracts.images import Images, PatchGrid
 from aimcore.contracts.objectives import Objective
@@ -32,27 +33,35 @@ def random_images(
     return Images(patches_BNF=patches_BNF, grids=(grid,) * number, patch_size=patch_size)
 
 
-def batch_of(images: Images, views: Sequence[View] = (), *, seed: int = 0) -> Batch:
-    """A batch of ``images`` with labels 0 and 1 in turn, and random ``views``."""
+def batch_of(images: Images, views: Sequence[View] = (), extras: Sequence[Extra] = (), *, seed: int = 0) -> Batch:
+    """A batch of ``images`` with labels 0 and 1 in turn, random ``views`` (of 0 and 1 in masks), and ``extras``."""
     generator = torch.Generator().manual_seed(seed)
     number, grid = len(images.grids), images.grid
     rendered = {}
     for view in views:
-        side = view.pixels_per_patch
-        shape = (number, images.num_channels, grid.rows * side, grid.columns * side)
-        rendered[view.key] = torch.rand(shape, generator=generator, dtype=torch.float64)
+        shape = (number, *view.extent(grid, images.num_channels))
+        pixels_BCHW = torch.rand(shape, generator=generator, dtype=torch.float64)
+        rendered[view.key] = pixels_BCHW if view.of is None else pixels_BCHW.round().long()
     return Batch(
         images=images,
         sample_numbers_B=torch.arange(number),
         seed=seed,
         labels_B=torch.arange(number) % 2,
         views=rendered,
+        extras={extra.key: _repeated(extra.example, number) for extra in extras},
     )
+
+
+def _repeated(example: Any, number: int) -> Any:
+    if not isinstance(example, Tensor):
+        return (example,) * number
+    repeated = torch.stack([example] * number)
+    return repeated.double() if example.is_floating_point() else repeated
 
 
 def batch_for(objective: Objective, images: Images, *, seed: int = 0) -> Batch:
     """A batch of ``images`` with the views and the text that ``objective`` reads."""
-    batch = batch_of(images, objective.views, seed=seed)
+    batch = batch_of(images, objective.views, objective.extras, seed=seed)
     if objective.text is None:
         return batch
     tokenizer, context_length = objective.text
@@ -70,6 +79,10 @@ def part_of(batch: Batch, first: int, last: int) -> Batch:
         sample_numbers_B=batch.sample_numbers_B[part].clone(),
         labels_B=None if batch.labels_B is None else batch.labels_B[part].clone(),
         views={key: view[part].clone() for key, view in batch.views.items()},
+        extras={
+            key: value[part].clone() if isinstance(value, Tensor) else value[part]
+            for key, value in batch.extras.items()
+        },
         text=None if batch.text is None else _mapped(batch.text, lambda tensor: tensor[part].clone()),
     )
 
@@ -88,17 +101,22 @@ def changed_patch(patches_BNF: Tensor, patch: int | slice, *, attempt: int = 0) 
 
 
 def with_changed_patch(batch: Batch, patch: int, *, attempt: int = 0) -> Batch:
-    """The batch with one patch changed in every image and view; each attempt changes it otherwise."""
+    """The batch with one patch changed in every image and view; each attempt changes it otherwise.
+
+    A view that has not the proportions of the grid is a crop of its own: all of it changes, as any of its pixels may
+    show the patch.
+    """
     images, columns = batch.images, batch.images.grid.columns
     views = {}
     for key, view in batch.views.items():
-        side = view.shape[-1] // columns
-        top, left = patch // columns * side, patch % columns * side
-        changed = view.clone()
-        pixels = changed[..., top : top + side, left : left + side]
+        side, changed = _pixels_per_patch(view, images.grid), view.clone()
+        top, left = patch // columns * (side or 0), patch % columns * (side or 0)
+        pixels = changed if side is None else changed[..., top : top + side, left : left + side]
         generator = torch.Generator().manual_seed(attempt)
-        noise = torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype)
-        pixels.copy_(noise if attempt else 1 - pixels)
+        if attempt and pixels.is_floating_point():
+            pixels.copy_(torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype))
+        else:
+            pixels.copy_(1 - pixels)
         views[key] = changed
     patches_BNF = changed_patch(images.patches_BNF, patch, attempt=attempt)
     return attrs.evolve(batch, images=attrs.evolve(images, patches_BNF=patches_BNF), views=views)
@@ -114,13 +132,27 @@ def moved_patches(batch: Batch, *, seed: int = 0) -> tuple[Batch, Tensor]:
     moved_BP = patches_BNF.new_zeros(patches_BNF.shape[:2]).requires_grad_()
     views = {}
     for key, view in batch.views.items():
-        side = view.shape[-1] // grid.columns
+        side = _pixels_per_patch(view, grid)
+        if not view.is_floating_point() or side is None:
+            views[key] = view
+            continue
         moved_B1RK = moved_BP.reshape(-1, 1, grid.rows, grid.columns)
         moved_BCHW = moved_B1RK.repeat_interleave(side, -2).repeat_interleave(side, -1)
         views[key] = view + moved_BCHW * torch.randn(view.shape, generator=generator, dtype=view.dtype)
     direction_BNF = torch.randn(patches_BNF.shape, generator=generator, dtype=patches_BNF.dtype)
     moved_BNF = patches_BNF + moved_BP.unsqueeze(-1) * direction_BNF
     return attrs.evolve(batch, images=attrs.evolve(images, patches_BNF=moved_BNF), views=views), moved_BP
+
+
+def _pixels_per_patch(view_BCHW: Tensor, grid: PatchGrid) -> int | None:
+    """How many pixels of a view a side of a patch has; None if the view is no rendering of the grid."""
+    side = view_BCHW.shape[-1] // grid.columns
+    return side if side and view_BCHW.shape[-2:] == (grid.rows * side, grid.columns * side) else None
+
+
+def _single(value: Any) -> Any:
+    """Floating-point tensors as float32; anything else as it is."""
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _mapped(text: Text, change: Callable[[Tensor], Tensor]) -> Text:
@@ -141,7 +173,11 @@ def on_meta(batch: Batch) -> Batch:
         batch,
         images=attrs.evolve(images, patches_BNF=images.patches_BNF.float().to("meta")),
         labels_B=None if batch.labels_B is None else batch.labels_B.to("meta"),
-        views={key: view.float().to("meta") for key, view in batch.views.items()},
+        views={key: _single(view).to("meta") for key, view in batch.views.items()},
+        extras={
+            key: _single(value).to("meta") if isinstance(value, Tensor) else value
+            for key, value in batch.extras.items()
+        },
     )
 
 
@@ -151,7 +187,8 @@ def as_float32(batch: Batch) -> Batch:
     return attrs.evolve(
         batch,
         images=attrs.evolve(images, patches_BNF=images.patches_BNF.float()),
-        views={key: view.float() for key, view in batch.views.items()},
+        views={key: _single(view) for key, view in batch.views.items()},
+        extras={key: _single(value) for key, value in batch.extras.items()},
     )
 
 

@@ -12,6 +12,7 @@ from aimcore import (
     Attention,
     Batch,
     Decoder,
+    Extra,
     Features,
     Loss,
     Objective,
@@ -82,6 +83,11 @@ class Multimodal(Objective):
     def views(self) -> tuple[View, ...]:
         """What its target asks for."""
         return self.target.views
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """What its target asks for."""
+        return self.target.extras
 
     @property
     def needs(self) -> frozenset[Ability]:

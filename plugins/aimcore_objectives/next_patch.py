@@ -10,6 +10,7 @@ from torch import Tensor
 from aimcore import (
     Ability,
     Batch,
+    Extra,
     Head,
     Loss,
     Objective,
@@ -61,6 +62,11 @@ class NextPatch(Objective):
     def views(self) -> tuple[View, ...]:
         """What its target asks for."""
         return self.target.views
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """What its target asks for."""
+        return self.target.extras
 
     @property
     def needs(self) -> frozenset[Ability]:

@@ -124,6 +124,13 @@ CHECKS: tuple[Check, ...] = (
         after=("sources",),
     ),
     Check(
+        "extras",
+        "Samples hold the further values and images that the objective reads.",
+        lambda one: data_checks.extra_problems(one.experiment.objective, one.experiment.data, one.opened),
+        reads="data",
+        after=("sources",),
+    ),
+    Check(
         "labels",
         "The training and validation data hold what the objective needs, such as labels of its classes.",
         lambda one: data_checks.objective_problems(one.experiment.objective, one.experiment.data, one.opened),

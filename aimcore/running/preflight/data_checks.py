@@ -11,6 +11,7 @@ from aimcore.contracts.errors import AimcoreError, Problem
 from aimcore.contracts.objectives import Objective
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.data.captions import has_captions
+from aimcore.data.extras import missing_extras
 from aimcore.evaluation.evaluation_data import OpenEvaluationData
 from aimcore.evaluation.probing import check_probes
 from aimcore.experiment import Data, Experiment
@@ -54,6 +55,17 @@ def caption_problems(objective: Objective, data: Data, opened: Opened) -> Iterat
                 f"data.{field}",
                 f"the objective reads text, but the first samples of source {source.name!r} have no caption{kinds}: "
                 "use a captioned source, or change data.caption_weights",
+            )
+
+
+def extra_problems(objective: Objective, data: Data, opened: Opened) -> Iterator[Problem]:
+    """Yield sources whose samples lack what ``objective`` asks for in ``extras`` or renders as a view."""
+    for field, source in _trained_on(data):
+        for missing in missing_extras(opened(source), objective.views, objective.extras):
+            yield Problem(
+                f"data.{field}",
+                f"objective {objective.name!r} reads the extra {missing}, which the first samples of source "
+                f"{source.name!r} do not have: use a source that gives it in Sample.extras",
             )
 
 

@@ -250,4 +250,5 @@ def _require_alike(one: Sums, other: Sums, message: str) -> None:
 def _tensors(batch: Batch) -> list[Tensor]:
     labels = [] if batch.labels_B is None else [batch.labels_B]
     text = [] if batch.text is None else [batch.text.ids_BT, batch.text.valid_BT]
-    return [batch.images.patches_BNF, batch.sample_numbers_B, *labels, *batch.views.values(), *text]
+    extras = [value for value in batch.extras.values() if isinstance(value, Tensor)]
+    return [batch.images.patches_BNF, batch.sample_numbers_B, *labels, *batch.views.values(), *extras, *text]

@@ -291,7 +291,7 @@ def _values(target: Target, patch_size: int = 4, num_channels: int = 3) -> Tenso
 
 
 def _batch(target: Target, patch_size: int = 4, num_channels: int = 3) -> Batch:
-    return batch_of(random_images(patch_size=patch_size, num_channels=num_channels), target.views)
+    return batch_of(random_images(patch_size=patch_size, num_channels=num_channels), target.views, target.extras)
 
 
 def _predicted(target: Target, patch_size: int = 4, num_channels: int = 3) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,12 @@ def warnings() -> Iterator[list[str]]:
     logger.disable("aimcore")
 
 
+def same_value(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    return one == other
+
+
 def same_text(one: Text | None, other: Text | None) -> bool:
     if one is None or other is None:
         return one is other
@@ -63,7 +69,8 @@ def same() -> Callable[[Batch, Batch], bool]:
             and (one.labels_B is None or torch.equal(one.labels_B, other.labels_B))
             and one.views.keys() == other.views.keys()
             and all(torch.equal(one.views[key], other.views[key]) for key in one.views)
-            and one.extras == other.extras
+            and one.extras.keys() == other.extras.keys()
+            and all(same_value(one.extras[key], other.extras[key]) for key in one.extras)
             and same_text(one.text, other.text)
         )
 

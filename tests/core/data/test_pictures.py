@@ -67,6 +67,6 @@ def test_pictures_are_rendered_as_in_validation() -> None:
     opened = source.open()
     (batch,) = evaluation_batches(data, opened, patch_size=8, batch_size=2, indices=[0, 5])
     renderer = renderer_of(data, patch_size=8)
-    images = renderer.together([renderer.for_evaluation(opened.read(index).image) for index in (0, 5)]).images
+    images = renderer.together([renderer.for_evaluation(opened.read(index)) for index in (0, 5)]).images
     assert torch.equal(images.patches_BNF, batch.images.patches_BNF)
     assert images.grids == batch.images.grids
