@@ -22,7 +22,7 @@ from aimcore.experiment.default_optimizer import default_optimizer
 from aimcore.experiment.initialization import Branch, Weights
 from aimcore.experiment.names import name_problems
 from aimcore.experiment.sizes import native_size_problems, probe_size_problems, training_size_problems, view_problems
-from aimcore.experiment.training import Engine, Optimizer, Schedule
+from aimcore.experiment.training import Engine, Schedule
 
 
 @settings

@@ -79,6 +79,18 @@ def check_captions_are_tuples_of_text_by_kind(source: Source) -> None:
             require(good, f"captions must be {{kind: (text, ...)}}, got {{{kind!r}: {texts!r}}} of {sample.identifier}")
 
 
+def check_extras_of_one_key_are_of_one_kind(source: Source) -> None:
+    """``extras`` of one key are tensors on the CPU in all samples, or in none: a batch stacks them."""
+    kinds: dict[str, set[bool]] = {}
+    for sample in _samples(source.open()):
+        for key, value in sample.extras.items():
+            kinds.setdefault(key, set()).add(isinstance(value, torch.Tensor))
+            on_cpu = not isinstance(value, torch.Tensor) or value.device.type == "cpu"
+            require(on_cpu, f"extra {key!r} of {sample.identifier} must be on the CPU")
+    mixed = sorted(key for key, found in kinds.items() if len(found) > 1)
+    require(not mixed, f"extras {mixed} are tensors in some samples and not in others: a batch stacks tensors")
+
+
 def check_indices_depend_on_the_sample_number_alone(source: Source) -> None:
     """``indices_of`` gives an index within the source for each number, the same whoever asks, and whenever."""
     opened, numbers = source.open(), np.arange(3 * _SEVERAL)
@@ -185,6 +197,7 @@ CHECKS: tuple[Check, ...] = (
     check_known_labels_are_those_of_the_samples,
     check_labels_are_indices_of_class_names,
     check_captions_are_tuples_of_text_by_kind,
+    check_extras_of_one_key_are_of_one_kind,
     check_indices_depend_on_the_sample_number_alone,
     check_reading_again_gives_the_same_sample,
     check_identifiers_name_one_sample_each,

@@ -45,6 +45,20 @@ class Sound(Source):
         return OpenShades(self.count)
 
 
+class OpenMixed(OpenShades):
+    def read(self, index: int) -> Sample:
+        box = [0.0, 0.0, 1.0, 1.0]
+        return attrs.evolve(super().read(index), extras={"box": box if index == 3 else torch.tensor(box)})
+
+
+@component("mutant")
+class Mixed(Sound):
+    """Gives a box as a tensor, and once as a list."""
+
+    def open(self) -> OpenSource:
+        return OpenMixed(self.count)
+
+
 class OpenFloats(OpenShades):
     def image(self, index: int) -> Tensor:
         return super().image(index) / 255
@@ -253,6 +267,7 @@ MUTANTS = (
     (checks.check_known_labels_are_those_of_the_samples, Shifted()),
     (checks.check_labels_are_indices_of_class_names, FromOne()),
     (checks.check_captions_are_tuples_of_text_by_kind, Single()),
+    (checks.check_extras_of_one_key_are_of_one_kind, Mixed()),
     (checks.check_indices_depend_on_the_sample_number_alone, Shuffled()),
     (checks.check_reading_again_gives_the_same_sample, Shared()),
     (checks.check_identifiers_name_one_sample_each, Nameless()),
