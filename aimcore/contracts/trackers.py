@@ -1,4 +1,4 @@
-"""Where a run's metrics go."""
+"""Where a run's metrics go, and who may end a run by them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,20 @@ class TrackerRun(ABC):
         A run that is resumed repeats nothing before its checkpoint, so a metric that is lost then is lost for good. By
         default nothing is done, which is right for a tracker that keeps no metric to itself.
         """
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Look at a step that is done, and return whether the run should stop here. Optional.
+
+        Called on the first process after every update, also where ``log_every`` leaves the step out of :meth:`log`.
+        The update is complete: if the answer is True, all processes save a checkpoint after this very step, and the run
+        ends as after Ctrl-C. It is ``"interrupted"``, and a resumption goes on with the next step. After the last step
+        there is nothing to stop, and the answer does not count.
+
+        Args:
+            step: 0 for the first.
+            metrics: as for :meth:`log`.
+        """
+        return False
 
     @abstractmethod
     def close(self, status: str) -> None:

@@ -30,6 +30,7 @@ class Recorder:
         """How the run ended, unless an error ends it."""
         self._file: MetricsFile | None = None
         self._trackers: list[TrackerRun] = []
+        self._line: dict[str, Any] = {}
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
@@ -62,11 +63,32 @@ class Recorder:
     def _close(self, tracker: TrackerRun) -> None:
         tracker.close(self.status)
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether a tracker looks at every step, and may stop the run; False on other ranks than the first."""
+        return any(type(run).after_step is not TrackerRun.after_step for run in self._trackers)
+
     def record(self, step: int, result: StepResult, *, data_seconds: float, seconds: float) -> None:
         """Record ``step`` if it is a multiple of ``log_every``, or the last step."""
         experiment = self.experiment
-        if self._file is None or (step % experiment.log_every and step != experiment.num_steps - 1):
+        self._line = {}
+        if self._file is None:
             return
+        self._line = self._line_of(step, result, data_seconds, seconds)
+        if step % experiment.log_every and step != experiment.num_steps - 1:
+            return
+        self._file.write(self._line)
+        for tracker in self._trackers:
+            tracker.log(step, flat(self._line))
+
+    def stopping(self) -> str:
+        """Show the step that was recorded last to all trackers; the names of those that ask to stop, or ``""``."""
+        step = self._line["step"]
+        asked = [run.after_step(step, flat(self._line)) for run in self._trackers]
+        trackers = zip(self.experiment.trackers, asked, strict=True)
+        return ", ".join(tracker.name for tracker, asks in trackers if asks)
+
+    def _line_of(self, step: int, result: StepResult, data_seconds: float, seconds: float) -> dict[str, Any]:
         line: dict[str, Any] = {
             "step": step,
             "losses": dict(result.losses),
@@ -76,16 +98,14 @@ class Recorder:
             "data_seconds": data_seconds,
             "seconds": seconds,
         }
-        if experiment.data.native is not None:
+        if self.experiment.data.native is not None:
             line |= {
                 "num_images": result.num_images,
                 "area": result.num_patches // result.num_images,
                 "num_patches": result.num_patches,
                 "padding_share": result.padding_share,
             }
-        self._file.write(line)
-        for tracker in self._trackers:
-            tracker.log(step, flat(line))
+        return line
 
     def sync(self) -> None:
         """Wait until everything that was recorded is safe against a power cut."""

@@ -67,9 +67,10 @@ def train(
     """Train ``experiment`` in ``folder``: ``metrics.jsonl`` and ``checkpoints/`` are written there.
 
     Ctrl-C, SIGTERM, SIGHUP and the death of the launcher save a checkpoint after the current step and return with
-    status "interrupted"; a signal that this process ignores stays ignored. Every rank calls this, with one file system
-    among them, and no other run may be using ``folder``. A branch begins with the checkpoint of the run it leaves, in
-    the folder beside ``folder``, unless it has one of its own to resume from.
+    status "interrupted"; a signal that this process ignores stays ignored. A tracker that asks for a stop
+    (``TrackerRun.after_step``) ends the run in the same way. Every rank calls this, with one file system among them,
+    and no other run may be using ``folder``. A branch begins with the checkpoint of the run it leaves, in the folder
+    beside ``folder``, unless it has one of its own to resume from.
 
     Args:
         experiment: the experiment to train.
@@ -218,10 +219,13 @@ class _Run:
             on_every_rank(lambda: stack.enter_context(recorder))
             shown = stack.enter_context(self._progress(first))
             batches = stack.enter_context(closing(on_every_rank(lambda: self._batches(first))))
+            has_callbacks = any_rank(recorder.has_callbacks)
             while self.engine.step_number < self.experiment.num_steps and not interrupted:
                 interrupted = self._step(batches, interruption, recorder, shown).interrupted
                 if interrupted:
                     logger.warning("{}: interrupted, saving; Ctrl-C again aborts at once", self.experiment.name)
+                if has_callbacks:
+                    interrupted = self._is_stopped(recorder) or interrupted
                 self._save(recorder, is_last=interrupted)
             # A signal may have come while the last checkpoint was written; it ends the study too.
             interrupted = interrupted or any_rank(interruption.requested)
@@ -246,6 +250,15 @@ class _Run:
         recorder.record(step, result, data_seconds=waited, seconds=seconds)
         shown.update(result, step + 1)
         return result
+
+    def _is_stopped(self, recorder: Recorder) -> bool:
+        """Whether a tracker ends the run here; all ranks learn it at the same step."""
+        asking = on_first_rank(recorder.stopping)
+        step = self.engine.step_number
+        if not asking or step == self.experiment.num_steps:
+            return False
+        logger.warning("{}: stopped by {} after step {}, saving", self.experiment.name, asking, step)
+        return True
 
     def _save(self, recorder: Recorder, *, is_last: bool) -> None:
         every, done = self.experiment.checkpoint_every, self.engine.step_number

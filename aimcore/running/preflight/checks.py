@@ -88,6 +88,14 @@ CHECKS: tuple[Check, ...] = (
         after=("vocabulary", "modules"),
     ),
     Check(
+        "optimizer",
+        "The optimizer can be built for the modules' parameters, and modules and trunk give it rates that it can use.",
+        lambda one: part_checks.optimizer_problems(one.module, one.experiment.optimizer),
+        reads="files",
+        path="optimizer",
+        after=("vocabulary", "modules", "frozen"),
+    ),
+    Check(
         "initial_weights",
         "The file of initial weights is there and unchanged, and fits trunk or objective.",
         lambda one: part_checks.weight_problems(one.experiment, one.module),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from aimcore.contracts.errors import AimcoreError, Problem
+from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
 from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.contracts.optimizers import Optimizer
 from aimcore.data.sampling import require_even_batches
 from aimcore.engine.freezing import problems_of
 from aimcore.engine.initial_weights import check_weights
+from aimcore.engine.parameter_groups import torch_optimizer
 from aimcore.experiment import Data, Experiment
 from aimcore.recipe import checked
 
@@ -63,6 +65,18 @@ def module_problems(build: Callable[[], ObjectiveModule]) -> Iterable[Problem]:
 def frozen_problems(module: ObjectiveModule, frozen: Sequence[str]) -> Iterable[Problem]:
     """Yield names in ``frozen`` that no parameter has, and whether nothing is left to train."""
     return problems_of(module, frozen)
+
+
+def optimizer_problems(module: ObjectiveModule, optimizer: Optimizer) -> Iterator[Problem]:
+    """Yield why rates are not those of parameters, or raise if the optimizer cannot be built.
+
+    Raises:
+        BrokenContract: a module's rate multipliers are wrong, or the optimizer's groups.
+    """
+    try:
+        torch_optimizer(module, optimizer)
+    except InvalidValue as error:
+        yield from (Problem(path, message) for path, message in error.problems)
 
 
 def weight_problems(experiment: Experiment, module: ObjectiveModule) -> Iterable[Problem]:

@@ -50,12 +50,25 @@ def check_metrics_may_come_and_go(tracker: Tracker) -> None:
         run.close("finished")
 
 
+def check_any_step_may_be_looked_at(tracker: Tracker) -> None:
+    """``after_step`` is called for steps that are not logged too, and returns whether to stop: True or False."""
+    with _folder() as folder, explained("after_step raises at a step that was not logged"):
+        run = tracker.open(folder, _recipe(), 0)
+        for step in range(3):
+            if step == 1:
+                run.log(step, _METRICS)
+            asked: Any = run.after_step(step, _METRICS)
+            require(isinstance(asked, bool), f"after_step must return True or False, got {asked!r}")
+        run.close("interrupted")
+
+
 def check_what_it_is_given_stays_as_it_was(tracker: Tracker) -> None:
     """Recipe and metrics are not changed: other trackers get the same."""
     recipe, metrics = _recipe(), dict(_METRICS)
     with _folder() as folder:
         run = tracker.open(folder, recipe, 0)
         run.log(0, metrics)
+        run.after_step(0, metrics)
         run.close("finished")
     require(recipe == _recipe() and metrics == _METRICS, "the recipe or the metrics were changed: work on a copy")
 
@@ -64,6 +77,7 @@ CHECKS: tuple[Check, ...] = (
     check_a_run_may_end_in_any_way,
     check_a_resumed_run_goes_on,
     check_metrics_may_come_and_go,
+    check_any_step_may_be_looked_at,
     check_what_it_is_given_stays_as_it_was,
 )
 

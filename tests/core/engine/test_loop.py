@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from core.engine.toys import Signalling, ToyObjective, ToyTrunk, experiment, whole_batch
+from core.engine.toys import Signalling, Stopping, ToyObjective, ToyTrunk, experiment, whole_batch
 from loguru import logger
 from processes import run_to_end
 
@@ -112,6 +112,22 @@ def test_ctrl_c_in_the_last_step_ends_the_study_and_loses_nothing(
     finished = run(experiment(trunk=DROPPING), tmp_path, resume=True)
     assert (finished.status, finished.num_steps) == ("finished", 6)
     assert losses(tmp_path) == losses(undisturbed[0])
+
+
+def test_a_tracker_stops_the_run_after_the_step_that_it_saw(
+    tmp_path: Path, undisturbed: tuple[Path, TrainingResult]
+) -> None:
+    stopped = run(experiment(trunk=DROPPING, trackers=(Stopping(step=2),), log_every=4), tmp_path)
+    assert (stopped.status, stopped.num_steps) == ("interrupted", 3)
+    assert (tmp_path / "checkpoints" / "step_00000003" / "manifest.json").is_file()
+    every = losses(undisturbed[0])
+    assert (tmp_path / "seen.txt").read_text().splitlines() == [
+        "log 0", *(f"see {step} {every[step][1]['all']!r}" for step in range(3)), "interrupted",
+    ]  # fmt: skip
+    resumed = run(experiment(trunk=DROPPING, trackers=(Stopping(step=5),)), tmp_path, resume=True)
+    assert (resumed.status, resumed.num_steps) == ("finished", 6)  # after the last step nothing is left to stop
+    assert losses(tmp_path)[1:] == every[3:]
+    assert (tmp_path / "seen.txt").read_text().splitlines()[-2:] == [f"see 5 {every[5][1]['all']!r}", "finished"]
 
 
 @pytest.mark.usefixtures("ordinary_signals")

@@ -105,6 +105,10 @@ def test_an_interruption_of_one_process_stops_all(ranks: list[dict[str, Any]]) -
     assert ranks[0]["interrupted"] == ["interrupted", 3, "finished", 6]
 
 
+def test_a_tracker_stops_all_processes_at_one_step(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["stopped"] for rank in ranks] == [["interrupted", 2], ["interrupted", 2]]
+
+
 def test_every_process_gets_the_whole_state_at_stage_3(ranks: list[dict[str, Any]]) -> None:
     assert [rank["gathered"] for rank in ranks] == [True, True]
 

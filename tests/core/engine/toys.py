@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -163,6 +164,36 @@ class SignallingRun(TrackerRun):
 
     def close(self, status: str) -> None:
         """Nothing is open."""
+
+
+@component("stopping")
+class Stopping(Tracker):
+    """Asks for a stop after ``step``, and writes down what it sees."""
+
+    step: int
+
+    def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
+        return StoppingRun(self.step, Path(folder))
+
+
+class StoppingRun(TrackerRun):
+    def __init__(self, step: int, folder: Path) -> None:
+        self.step = step
+        self.folder = folder
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._write(f"log {step}")
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
+        self._write(f"see {step} {metrics['loss/all']!r}")
+        return step == self.step
+
+    def close(self, status: str) -> None:
+        self._write(status)
+
+    def _write(self, line: str) -> None:
+        with (self.folder / "seen.txt").open("a") as file:
+            file.write(f"{line}\n")
 
 
 def experiment(

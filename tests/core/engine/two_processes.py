@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import torch
-from core.engine.toys import Signalling, ToySource, experiment, parts, whole_batch
+from core.engine.toys import Signalling, Stopping, ToySource, experiment, parts, whole_batch
 from core.testing.mutants.targets import RandomCodes, Teacher
 from safetensors.torch import save_file
 
@@ -162,6 +162,13 @@ def interrupted(folder: Path, rank: int) -> tuple[str, int, str, int]:
     second = train(experiment(2), folder / "interrupted", resume=True, progress=False)
     second.engine.close()
     return first.status, first.num_steps, second.status, second.num_steps
+
+
+def stopped(folder: Path) -> tuple[str, int]:
+    """A run that a tracker of rank 0 stops after step 1: how it ended on this rank, and after how many steps."""
+    result = train(experiment(3, trackers=(Stopping(step=1),)), folder / "stopped", progress=False)
+    result.engine.close()
+    return result.status, result.num_steps
 
 
 def branched(folder: Path, stage: int) -> tuple[list[Any], list[Any], str]:
@@ -341,6 +348,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "toy accumulated": [toy_losses(stage, rank, 2, accumulation_steps=2) for stage in range(4)],
         "resumed": [resumed(folder, stage) for stage in (0, 2)],
         "interrupted": interrupted(folder, rank),
+        "stopped": stopped(folder),
         "branched": [branched(folder, stage) for stage in (0, 1)],
         "pulls": pulls(rank),
         "gathered": gathered(rank),

@@ -83,10 +83,55 @@ class Meddling(Sound):
         return super().open(folder, recipe, resume_step)
 
 
-SOUND = (Sound(),)
+class Target(Lines):
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
+        return metrics["loss/next_patch"] < 0.1
+
+
+@component("sound_stopper")
+class Stopper(Sound):
+    """Stops where a loss is low enough."""
+
+    def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
+        return Target(Path(folder) / "lines.jsonl", "a" if resume_step else "w")
+
+
+class Vague(Lines):
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
+        return metrics["loss/next_patch"]  # type: ignore[return-value]
+
+
+@component("mutant")
+class Vaguely(Sound):
+    """Answers with a number whether to stop."""
+
+    def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
+        return Vague(Path(folder) / "lines.jsonl", "a" if resume_step else "w")
+
+
+class Remembering(Lines):
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        super().log(step, metrics)
+        self.rates = {step: metrics["lr"]}
+
+    def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
+        return self.rates[step] < 1e-6
+
+
+@component("mutant")
+class Reminded(Sound):
+    """Expects that every step that it looks at was logged."""
+
+    def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
+        return Remembering(Path(folder) / "lines.jsonl", "a" if resume_step else "w")
+
+
+SOUND = (Sound(), Stopper())
 MUTANTS = (
     (checks.check_a_run_may_end_in_any_way, Expectant()),
     (checks.check_a_resumed_run_goes_on, Fresh()),
     (checks.check_metrics_may_come_and_go, Tabular()),
+    (checks.check_any_step_may_be_looked_at, Vaguely()),
+    (checks.check_any_step_may_be_looked_at, Reminded()),
     (checks.check_what_it_is_given_stays_as_it_was, Meddling()),
 )
