@@ -9,6 +9,7 @@ from docs.page import DOCS
 
 import aimcore
 from aimcore import contracts
+from aimcore.contracts.roles import ROLES
 
 TEXT = (DOCS / "glossary.md").read_text(encoding="utf-8")
 ROWS = [line.strip("| ").split(" | ", 1) for line in TEXT.splitlines() if re.match(r"\| (?!term|letter)[^-]", line)]
@@ -24,6 +25,12 @@ def test_classes_and_their_attributes_exist() -> None:
     unknown = [(name, member) for name, member in named if not _exists(name, member)]
     assert ("Trunk", "can") in named
     assert unknown == []
+
+
+def test_every_role_is_named() -> None:
+    (meaning,) = [meaning for term, meaning in ROWS if term == "role"]
+    named = set(re.findall(r"\w+", meaning.partition(":")[2]))
+    assert {role.role.removesuffix("s") for role in ROLES} == named
 
 
 def test_contracts_and_glossary_have_one_legend() -> None:

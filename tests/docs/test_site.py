@@ -53,6 +53,17 @@ def test_every_member_of_a_contract_says_what_it_means() -> None:
     assert [line for line in contracts.page().splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
 
 
+def test_files_that_pages_name_exist() -> None:
+    files = [
+        path.as_posix()
+        for folder in ("aimcore", "plugins", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    text = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
+    named = sorted(set(re.findall(r"`((?:[\w-]+/)+\w+\.py)`", text)))
+    assert [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)] == []
+
+
 def test_no_page_fetches_anything_from_outside() -> None:
     texts = [(DOCS / page).read_text(encoding="utf-8") for page in PAGES]
     assert [page for page, text in zip(PAGES, texts, strict=True) if re.search(r"!\[[^]]*\]\(http|<script", text)] == []

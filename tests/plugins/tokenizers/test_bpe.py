@@ -102,7 +102,7 @@ def test_what_the_library_says_of_a_damaged_file_comes_with_its_name(trained: BP
     path = Path(trained.path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     damaged = BPE.from_file(str(path))
-    with pytest.raises(TokenizerFileError, match=r"tokenizer\.json is no (sound )?tokenizer\.json: \S+"):
+    with pytest.raises(TokenizerFileError, match=r"tokenizer\.json is not a (sound )?tokenizer\.json: \S+"):
         _ = damaged.vocabulary_size, damaged.tokens("a red shoe")
 
 
