@@ -16,7 +16,6 @@ from torch import Tensor
 
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import AimcoreError
-from aimcore.contracts.loss_chunks import NUM_CHUNKS
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.results import Loss
 from aimcore.engine.distributed import add_over_ranks, largest_over_ranks

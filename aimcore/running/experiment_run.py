@@ -28,10 +28,9 @@ from aimcore.running.failures import Supervision
 from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.left_out import joined, log_left_out, not_evaluated, unread_by_probes, unreadable_of
 from aimcore.running.measurements import Measurements
-from aimcore.running.parents import with_parent
-from aimcore.running.pinned_weights import pinned
 from aimcore.running.preflight import check_experiment
 from aimcore.running.recorded_recipes import require_same
+from aimcore.running.starting_points import pinned, with_parent
 from aimcore.running.summary import NUM_CHUNKS, ExperimentSummary
 
 EVALUATION_BATCH = 256

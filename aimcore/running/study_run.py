@@ -17,11 +17,10 @@ from aimcore.running.experiment_run import ProbeCaches, run_checked
 from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.left_out import joined, log_left_out
 from aimcore.running.machine import machine
-from aimcore.running.parents import steps_to_keep
-from aimcore.running.pinned_weights import pinned_study
 from aimcore.running.preflight import check_study
 from aimcore.running.recorded_recipes import difference_from_recorded
 from aimcore.running.scaling_budgets import budgets_of
+from aimcore.running.starting_points import pinned_study, steps_to_keep
 from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
 
 

@@ -10,8 +10,8 @@ from loguru import logger
 from aimcore import Scale, Study
 from aimcore.report import read_summary
 from aimcore.run import main
-from aimcore.running.parents import steps_to_keep
 from aimcore.running.preflight import check_study
+from aimcore.running.starting_points import steps_to_keep
 from aimcore.running.study_files import load_study
 
 pytestmark = pytest.mark.usefixtures("vocabulary")

@@ -16,8 +16,8 @@ from aimcore.contracts.errors import InvalidValue
 from aimcore.engine import NothingToBeginWith
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.parents import with_parent
 from aimcore.running.preflight import check_study
+from aimcore.running.starting_points import with_parent
 from aimcore.running.study_files import load_study, selected
 from aimcore.running.study_run import run_study
 from aimcore_heads import LinearHead

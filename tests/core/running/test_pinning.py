@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from aimcore import Study, Weights
 from aimcore.engine import WeightsNotFound, build_module
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.pinned_weights import pinned, pinned_study
+from aimcore.running.starting_points import pinned, pinned_study
 from aimcore.running.study_run import run_study
 
 

@@ -1,4 +1,4 @@
-"""What a run begins with that another run of its study left: where it is, and the recipe of that run."""
+"""What a run begins with: initial weights with their hash, or what another run of its study left."""
 
 from __future__ import annotations
 
@@ -10,11 +10,31 @@ import attrs
 
 from aimcore.contracts.errors import InvalidValue, Problem
 from aimcore.engine.distributed import on_first_rank
+from aimcore.engine.initial_weights import hash_of
 from aimcore.engine.saved_checkpoints import end_weights
 from aimcore.experiment import Branch, Experiment, Study
 from aimcore.io.run_folder import StudyFolder
 from aimcore.running.branching import continuation_problems
 from aimcore.running.recorded_recipes import recorded_experiment
+
+
+def pinned(experiment: Experiment) -> Experiment:
+    """``experiment`` with the hash of its initial weights; every process must call this, and gets the same.
+
+    Raises:
+        WeightsNotFound: the file cannot be read.
+    """
+    weights: Any = experiment.initial_weights
+    if weights is None or weights.sha256 is not None or weights.url is None:
+        return experiment  # the weights of another experiment do not exist yet
+    url = weights.url
+    found = on_first_rank(lambda: hash_of(url))
+    return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=attrs.evolve(weights, sha256=found)))
+
+
+def pinned_study(study: Study) -> Study:
+    """``study`` with every experiment :func:`pinned`."""
+    return cast(Study, attrs.evolve(cast(Any, study), experiments=[pinned(one) for one in study.experiments]))
 
 
 def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
