@@ -28,10 +28,10 @@ PROBE = """
 addEventListener("load", () => {{
   const page = document.getElementById("page").contentDocument, view = page.defaultView;
   const result = (() => {{ {script} }})();
-  const told = document.createElement("pre");
-  told.id = "result";
-  told.textContent = JSON.stringify(result);
-  document.body.append(told);
+  const message = document.createElement("pre");
+  message.id = "result";
+  message.textContent = JSON.stringify(result);
+  document.body.append(message);
 }});
 </script>
 """
@@ -63,9 +63,9 @@ def measure(chromium: str, tmp_path: Path) -> Measure:
         probe.write_text(PROBE.format(width=width, page=content, script=script), encoding="utf-8")
         out, messages = _browse(chromium, probe, tmp_path / "profile", f"{SCHEME}{0 if dark else 1}")
         assert [line for line in messages.splitlines() if "CONSOLE" in line] == []
-        told = re.search(r'<pre id="result">(.*?)</pre>', out, re.DOTALL)
-        assert told is not None, messages
-        return json.loads(html.unescape(told[1]))
+        message = re.search(r'<pre id="result">(.*?)</pre>', out, re.DOTALL)
+        assert message is not None, messages
+        return json.loads(html.unescape(message[1]))
 
     return run
 

@@ -1,6 +1,6 @@
-"""``docs/contracts.md``: the values and modules that plugins are given, read from the code.
+"""``docs/contracts.md``: the values and modules that plugins receive and return, read from the code.
 
-To write it anew: ``PYTHONPATH=tests python -m docs.contracts``.
+To write it again: ``PYTHONPATH=tests python -m docs.contracts``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ VALUES = (PatchGrid, Sample, Images, Text, View, Batch, Attention, Reading, Feat
 MODULES = (TrunkModule, TargetModule, HeadModule, DecoderModule, ObjectiveModule)
 
 _INTRODUCTION = """\
-# What plugins are given, and what they give back
+# Contracts: the values and modules of plugins
 
-The values that flow through a run, and the torch modules that components build. [Writing a plugin](plugins.md) shows
-them at work. Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, D width, M scored
-positions, K outputs, T text tokens, V vocabulary. A *flat position* is `b * N + n`.
+This page lists the values that flow through a run, and the torch modules that components build. [Writing a
+plugin](plugins.md) has examples. The [glossary](glossary.md#shape-suffixes) has the legend of shape suffixes. A *flat
+position* is `b * N + n`.
 
-This page is made from the code by `PYTHONPATH=tests python -m docs.contracts`; a test keeps it up to date.
+The page is generated from the code by `PYTHONPATH=tests python -m docs.contracts`; a test keeps it up to date.
 """
 _EMPTY = "attrs.field(factory=dict)"
 

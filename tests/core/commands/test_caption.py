@@ -106,10 +106,10 @@ def test_unreadable_pictures_are_named_and_skipped(
 ) -> None:
     (pictures / "broken.png").write_text("no picture")
     assert command(["caption", run, str(pictures)]) == 1
-    told = capsys.readouterr()
-    assert "skipped cannot read" in told.err
-    assert "broken.png: it is damaged, or none of AVIF" in told.err
-    assert "blue.png" in told.out
+    output = capsys.readouterr()
+    assert "skipped cannot read" in output.err
+    assert "broken.png: it is damaged, or none of AVIF" in output.err
+    assert "blue.png" in output.out
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_cannot_be_done_is_said(
     assert message in capsys.readouterr().err
 
 
-def test_an_objective_without_captions_is_told_with_those_that_have(
+def test_an_objective_without_captions_is_reported_with_those_that_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path, captioning_experiment(Contrastive.examples()[0]), step=2)
@@ -141,7 +141,7 @@ def test_an_objective_without_captions_is_told_with_those_that_have(
     assert "objective 'contrastive', which writes no captions; those that do: cappa, captioning, multimodal" in said
 
 
-def test_a_model_that_never_learnt_to_stop_is_told(
+def test_a_model_that_never_learnt_to_stop_is_reported(
     tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     endless = Captioning(decoder=JointDecoder(width=16, depth=1, num_heads=2), context_length=8)

@@ -38,7 +38,7 @@ def test_runs_stand_below_their_folder() -> None:
     ]
 
 
-def test_no_runs_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_runs_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.command(["runs", str(tmp_path)]) == 0
     assert "no runs in" in capsys.readouterr().out
 
@@ -81,7 +81,7 @@ def test_a_folder_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[st
     ("seconds", "text"),
     [(0, "0 s"), (59, "59 s"), (90, "1.5 min"), (900, "15 min"), (5400, "1.5 h"), (39600, "11 h"), (200000, "2.3 d")],
 )
-def test_durations_are_told_in_their_largest_unit(seconds: float, text: str) -> None:
+def test_durations_are_reported_in_their_largest_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 

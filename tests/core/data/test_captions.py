@@ -164,7 +164,7 @@ def test_the_error_says_how_many_lack_a_caption(data: MakeData) -> None:
         list(evaluation_batches(data(max_unreadable=3), source, patch_size=4, text=TEXT, batch_size=8))
 
 
-def test_whether_a_source_has_captions_is_told_from_its_first_samples() -> None:
+def test_whether_a_source_has_captions_is_reported_from_its_first_samples() -> None:
     assert has_captions(Captioned(50, without=tuple(range(15))), None)
     assert not has_captions(Captioned(50, without=tuple(range(50)), broken=(0, 1)), None)
     assert not has_captions(Captioned(50), {"long": 1.0})

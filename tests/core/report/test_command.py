@@ -32,12 +32,12 @@ def test_the_command_draws(tmp_path: Path) -> None:
     assert (out / "report.html").is_file()
 
 
-def test_a_folder_without_results_is_told_without_a_traceback(
+def test_a_folder_without_results_is_reported_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run.command(["report", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert told == f"error: {tmp_path} has no summary.json: give the folder of a study that has run\n"
+    message = capsys.readouterr().err
+    assert message == f"error: {tmp_path} has no summary.json: give the folder of a study that has run\n"
 
 
 @pytest.fixture

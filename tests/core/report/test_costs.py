@@ -23,7 +23,7 @@ def rows(made: Experiment) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "told"),
+    ("schedule", "message"),
     [
         (Schedule(), ("6 steps", "cosine to 0")),
         (Schedule(warmup_steps=2, decay="linear", final_lr=0.25), ("4 steps", "linear to 0.25")),
@@ -33,17 +33,17 @@ def rows(made: Experiment) -> dict[str, tuple[str, str]]:
         (Schedule(decay="cosine", cooldown_steps=1), ("5 steps", "cosine to 0, at step 6")),
     ],
 )
-def test_the_decay_is_told_with_its_length_and_its_end(schedule: Schedule, told: tuple[str, str]) -> None:
-    assert rows(experiment(schedule=schedule, optimizer=AdamW(peak_lr=1.0)))["then"] == told
+def test_the_decay_is_reported_with_its_length_and_its_end(schedule: Schedule, message: tuple[str, str]) -> None:
+    assert rows(experiment(schedule=schedule, optimizer=AdamW(peak_lr=1.0)))["then"] == message
 
 
-def test_a_cooldown_is_told_where_there_is_one() -> None:
+def test_a_cooldown_is_reported_where_there_is_one() -> None:
     with_one = experiment(schedule=Schedule(cooldown_steps=2, cooldown_lr=1e-6))
     assert rows(with_one)["cooldown"] == ("2 steps", "linearly to 1e-06")
     assert "cooldown" not in rows(experiment())
 
 
-def test_a_native_run_is_told_by_its_budget_of_patches() -> None:
+def test_a_native_run_is_reported_by_its_budget_of_patches() -> None:
     native = NativeResolution(patches_per_step=64, log2_area=(2, 3))
     data = attrs.evolve(experiment().data, native=native)
     trunk = ViT(width=8, depth=1, num_heads=2, patch_size=4)

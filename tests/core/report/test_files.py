@@ -94,7 +94,7 @@ def test_a_missing_file_is_named(run: RunFiles, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b"{", "is damaged"),
         (b"\xff", "is damaged"),
@@ -103,9 +103,9 @@ def test_a_missing_file_is_named(run: RunFiles, name: str) -> None:
         pytest.param(b'{"a": ' + b"9" * 5000 + b"}", "is damaged", id="an integer of 5000 digits"),
     ],
 )
-def test_damaged_json_is_told(run: RunFiles, text: bytes, told: str) -> None:
+def test_damaged_json_is_reported(run: RunFiles, text: bytes, message: str) -> None:
     (folder_of(run) / "recipe.json").write_bytes(text)
-    assert told in reason(run.recipe())
+    assert message in reason(run.recipe())
 
 
 @pytest.mark.parametrize("recipe", ["../0/recipe.json", "/etc/hostname", "0/../../recipe.json", "0\0/recipe.json"])
@@ -146,10 +146,10 @@ def test_links_within_the_run_and_to_it_are_followed(tmp_path: Path) -> None:
 
 def test_a_long_traceback_is_shown_from_its_end(run: RunFiles) -> None:
     (folder_of(run) / "error.txt").write_text("x" * 2**18 + "the end")
-    told = str(run.error())
-    assert told.startswith("[7 bytes before this are left out]\nx")
-    assert told.endswith("the end")
-    assert len(told) < 2**18 + 100
+    message = str(run.error())
+    assert message.startswith("[7 bytes before this are left out]\nx")
+    assert message.endswith("the end")
+    assert len(message) < 2**18 + 100
 
 
 def test_a_file_that_may_not_be_read_is_named(run: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,15 +54,15 @@ def test_without_its_recipe_a_run_keeps_its_sizes_and_loses_its_budget(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"), [(None, "1/metrics.jsonl does not exist"), ([], "1/metrics.jsonl has no areas")]
+    ("lines", "message"), [(None, "1/metrics.jsonl does not exist"), ([], "1/metrics.jsonl has no areas")]
 )
-def test_without_its_metrics_the_reason_is_told(lines: list[Any] | None, told: str, tmp_path: Path) -> None:
+def test_without_its_metrics_the_reason_is_reported(lines: list[Any] | None, message: str, tmp_path: Path) -> None:
     out = native_study(tmp_path / "out")
     if lines is None:
         (out / "1" / "metrics.jsonl").unlink()
     else:
         write_metrics(out / "1", lines)
-    assert native_steps(runs(out)[1]) == Absence(told)
+    assert native_steps(runs(out)[1]) == Absence(message)
 
 
 def test_the_page_has_the_budget_the_padding_and_a_histogram(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_page_has_the_budget_the_padding_and_a_histogram(tmp_path: Path) -> 
     assert (out / "report" / "areas-native.png").exists()
 
 
-def test_missing_metrics_take_the_histogram_and_are_told(tmp_path: Path) -> None:
+def test_missing_metrics_take_the_histogram_and_are_reported(tmp_path: Path) -> None:
     out = native_study(tmp_path / "out")
     draw_report(out)
     (out / "1" / "metrics.jsonl").unlink()

@@ -127,7 +127,7 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "told", "gone"),
+    ("missing", "message", "gone"),
     [
         ("metrics.jsonl", "No training curve of raster : 0/metrics.jsonl does not exist.", "training-next_patch.png"),
         (
@@ -139,13 +139,13 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
         ("samples.npz", "No attention map of raster : ", "attention-raster.png"),
     ],
 )
-def test_a_missing_file_takes_its_figure_and_is_told_in_its_place(
-    missing: str, told: str, gone: str, tmp_path: Path
+def test_a_missing_file_takes_its_figure_and_is_reported_in_its_place(
+    missing: str, message: str, gone: str, tmp_path: Path
 ) -> None:
     out = make_study(tmp_path / "out", ["raster"])
     draw_report(out)
     (out / "0" / missing).unlink()
-    assert told in page_of(out).text
+    assert message in page_of(out).text
     assert not gone or not (out / "report" / gone).exists()
 
 
@@ -217,7 +217,7 @@ def test_evaluations_have_cards_too(one_run: Page) -> None:
 
 
 @pytest.mark.parametrize("uses_truth", [True, False])
-def test_a_leak_of_mean_and_variance_into_the_pictures_is_told(uses_truth: bool, tmp_path: Path) -> None:
+def test_a_leak_of_mean_and_variance_into_the_pictures_is_reported(uses_truth: bool, tmp_path: Path) -> None:
     out = make_study(tmp_path / "out", ["raster"])
     save_samples(samples(uses_truth=uses_truth), out / "0" / "samples.npz")
     assert ("own mean and variance" in page_of(out).text) is uses_truth
@@ -275,8 +275,8 @@ def test_a_study_without_evaluations_has_no_table_of_them(two_runs: Page) -> Non
 def test_pictures_are_of_the_first_experiments_and_the_others_are_named(tmp_path: Path) -> None:
     out = make_study(tmp_path / "out", [f"run-{number}" for number in range(MAX_PICTURED + 2)])
     text = page_of(out).text
-    told = "of 2 more, as only the first 8 experiments are drawn: run-8, run-9."
-    assert all(f"No {what} {told}" in text for what in ("reading order", "reconstruction", "attention map"))
+    message = "of 2 more, as only the first 8 experiments are drawn: run-8, run-9."
+    assert all(f"No {what} {message}" in text for what in ("reading order", "reconstruction", "attention map"))
     assert len(list((out / "report").glob("predictions-*.png"))) == MAX_PICTURED
 
 

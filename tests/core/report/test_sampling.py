@@ -128,7 +128,7 @@ def test_weights_that_were_changed_are_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "other model"])
-def test_weights_that_do_not_fit_are_told(damage: str, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_reported(damage: str, tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "tiny", experiment())
     path = folder / "checkpoints/step_00000002/model.safetensors"
     if damage == "cut":
@@ -140,7 +140,7 @@ def test_weights_that_do_not_fit_are_told(damage: str, tmp_path: Path) -> None:
     assert "the model or its images cannot be read" in found.absent["attention"]
 
 
-def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
+def test_images_that_are_gone_are_reported(tmp_path: Path) -> None:
     data = Data(
         train=BundledFashionMNIST(), validation=ImageFolder(url=str(tmp_path / "gone")), batch_size=4, image_size=28
     )
@@ -148,7 +148,7 @@ def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
     assert str(tmp_path / "gone") in found.absent["images"]
 
 
-def test_what_a_trunk_or_target_does_not_offer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_trunk_or_target_does_not_offer_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise NotImplementedError("not shown")
 

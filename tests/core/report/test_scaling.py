@@ -264,10 +264,10 @@ def test_a_model_far_off_moves_the_joint_law_little() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(80, "80"), (6740, "6.74k"), (1_234_567, "1.23M"), (5e9, "5B"), (1.2e13, "12T")]
+    ("value", "message"), [(80, "80"), (6740, "6.74k"), (1_234_567, "1.23M"), (5e9, "5B"), (1.2e13, "12T")]
 )
-def test_large_numbers_are_shortened(value: float, told: str) -> None:
-    assert shortened_number(value) == told
+def test_large_numbers_are_shortened(value: float, message: str) -> None:
+    assert shortened_number(value) == message
 
 
 def entry(name: str, flops: int, loss: float, **changes: object) -> ExperimentSummary:
@@ -305,7 +305,7 @@ def test_a_study_of_anything_else_has_no_points() -> None:
     assert scaled(attrs.evolve(summary(FALLING), scaling=None)) is None
 
 
-def test_what_is_missing_is_told_and_the_rest_is_shown() -> None:
+def test_what_is_missing_is_reported_and_the_rest_is_shown() -> None:
     entries = [
         *FALLING,
         entry("failed", 1, 1.0, status="failed"),
@@ -360,19 +360,19 @@ def printed(made: Summary) -> str:
 
 
 def test_the_terminal_tells_points_best_sizes_and_the_laws() -> None:
-    told = printed(summary_of(crossing_sizes(0.0, np.random.default_rng(0))))
-    words = " ".join(told.split())
+    message = printed(summary_of(crossing_sizes(0.0, np.random.default_rng(0))))
+    words = " ".join(message.split())
     assert "Scaling: validation loss (image)" in words
     assert "among the sizes trained there (at least two): 3e+07 from " in words
     assert "Fitted to the 9 models at budgets that a smaller and a larger size bracket" in words
-    assert "yes, bracketed" in told
+    assert "yes, bracketed" in message
     assert "95 % intervals: exponent 0.14" in words
     assert (
         "Joint law of size N and samples D (arXiv:2203.15556, approach 3), fitted to all 45 models: L(N, D) = 0.3 "
         in words
     )
     assert "the loss above the floor then falls as C^-0.154 (0.154 to 0.154)" in words
-    assert max(map(len, told.splitlines())) <= 80
+    assert max(map(len, message.splitlines())) <= 80
 
 
 def test_the_terminal_says_why_there_is_no_law() -> None:

@@ -111,7 +111,7 @@ def test_a_name_is_broken_after_a_mark_only(width: int, lines: list[str]) -> Non
     assert broken("zero_shot/top1", width).split("\n") == lines
 
 
-def test_seeds_are_told_by_their_mean_and_range_and_by_chance() -> None:
+def test_seeds_are_reported_by_their_mean_and_range_and_by_chance() -> None:
     scores = (
         SeedScore("retrieval/image_to_text_centred@5", (0.25, 0.5, 0.75), chance=0.1),
         SeedScore("linear", (0.5, 0.6)),

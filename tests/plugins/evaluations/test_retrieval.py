@@ -83,7 +83,7 @@ def test_a_first_image_that_cannot_be_read_hides_no_group(monkeypatch: pytest.Mo
     assert misfits(Grey(captions=("a", "b", "c")), Retrieval(group_by="half")) == []
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_what_does_not_fit_is_reported() -> None:
     (problem,) = misfits(Grey(captions=("a", "b")), Retrieval(group_by="concept"))
     assert "have nothing called 'concept' (they have ['half'])" in problem
     assert "neither embeds" in misfits(Grey(captions=("a", "b")), Retrieval(), can="nothing")[0]
@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_told() -> None:
         Retrieval(recall_at=())
 
 
-def test_two_evaluations_of_one_title_are_told_before_training() -> None:
+def test_two_evaluations_of_one_title_are_reported_before_training() -> None:
     import attrs
 
     one = experiment(Grey(captions=("a", "b")), Retrieval())

@@ -78,7 +78,7 @@ def test_the_probes_test_images_are_classified_where_they_are_given() -> None:
     assert (scores["zero_shot/top1"].value, scores["zero_shot/top1"].num) == (0.5, 4)
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_what_does_not_fit_is_reported() -> None:
     assert "neither embeds texts nor writes captions" in misfits(FOUR, ZeroShot(), can="nothing")[0]
     assert "at least two class names" in misfits(Grey(captions=("a",)), ZeroShot())[0]
     assert "have none" in misfits(Grey(captions=("a",), classes=("cat", "dog")), ZeroShot())[0]
@@ -101,7 +101,7 @@ def test_classes_that_read_alike_are_one_class() -> None:
         images=[(1, 0.1), (1, 0.2), (0.1, 1), (0.1, 1)], texts={"crane": (1.0, 0.0), "dog": (0.0, 1.0)}
     )
     found = measured(source, ZeroShot(), module)["zero_shot/top1"]
-    # Both pictures of cranes are told, whichever of the names they have; the last one is taken for a dog.
+    # Both images of cranes are recognised, whichever of the names they have; the last one is taken for a dog.
     assert (found.value, found.num, found.chance) == (0.75, 4, 0.5)
     card = ZeroShot().protocol(OpenEvaluationData.of(experiment(source, ZeroShot())))
     assert (card["num_classes"], card["counted_as_one_class"]) == (2, [["Crane", " crane "]])

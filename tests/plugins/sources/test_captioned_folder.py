@@ -106,12 +106,12 @@ def test_labels_of_two_sorts_are_refused(tmp_path: Path) -> None:
         ({"file": "three.png"}, "'three.png' occurs twice"),
     ],
 )
-def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: object, message: str) -> None:
+def test_a_wrong_line_is_reported_with_its_number(tmp_path: Path, line: object, message: str) -> None:
     with pytest.raises(InvalidValue, match=rf"captions\.jsonl:3: .*{message}"):
         folder_of(tmp_path, {"file": "three.png"}, "", line).open()
 
 
-def test_many_wrong_lines_are_told_together_up_to_five(tmp_path: Path) -> None:
+def test_many_wrong_lines_are_reported_together_up_to_five(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match=r"captions\.jsonl:5: [\s\S]*and 4 more lines"):
         folder_of(tmp_path, *["{"] * 9).open()
 

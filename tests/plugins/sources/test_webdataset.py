@@ -244,7 +244,7 @@ def test_an_index_that_is_lost_is_made_again_where_the_shard_is_the_same(two: st
     assert pickle.loads(sent).read(4).captions == {"alt": ("caption 4",)}
 
 
-def test_a_shard_that_becomes_another_one_while_it_is_used_is_told(two: str, tmp_path: Path) -> None:
+def test_a_shard_that_becomes_another_one_while_it_is_used_is_reported(two: str, tmp_path: Path) -> None:
     sent = pickle.dumps(WebDataset(url=two).open())
     write_shard(tmp_path / "d-00001.tar", {f"{name}.png": picture() for name in "abc"})
     assert len(WebDataset(url=two).open()) == 6
@@ -393,7 +393,7 @@ def test_a_huge_caption_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         source.read(0)
 
 
-def test_a_shard_cut_while_it_is_read_is_told(two: str, tmp_path: Path) -> None:
+def test_a_shard_cut_while_it_is_read_is_reported(two: str, tmp_path: Path) -> None:
     source = WebDataset(url=two).open()
     path = tmp_path / "d-00001.tar"
     path.write_bytes(path.read_bytes()[:600])

@@ -347,7 +347,7 @@ def test_groups_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, An
 
 
 @pytest.mark.parametrize("url", ["/nowhere.zarr", "gs://a.zarr", "memory://nowhere.zarr"])
-def test_a_group_that_is_not_there_is_told(url: str) -> None:
+def test_a_group_that_is_not_there_is_reported(url: str) -> None:
     with pytest.raises(DataNotFound, match=f"cannot open {url} as a zarr group"):
         opened(url)
 

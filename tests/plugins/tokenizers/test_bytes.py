@@ -30,7 +30,7 @@ def test_a_text_that_is_cut_has_an_end_that_is_never_scored() -> None:
     assert text.valid_BT.tolist() == [[True, True, True, False]]
 
 
-def test_captions_are_cleaned_unless_told_otherwise() -> None:
+def test_captions_are_cleaned_unless_reported_otherwise() -> None:
     assert Bytes().cleaned("  A  Red\n\tShoe ") == "a red shoe"
     assert Bytes(lower_case=False, clean_whitespace=False).cleaned("  A  Red ") == "  A  Red "
 

@@ -82,7 +82,7 @@ def test_a_run_that_begins_again_is_another_one(wandb: StandIn, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("interrupted", 130), ("failed", 1)])
-def test_how_the_run_ended_is_told(wandb: StandIn, tmp_path: Path, status: str, code: int) -> None:
+def test_how_the_run_ended_is_reported(wandb: StandIn, tmp_path: Path, status: str, code: int) -> None:
     run_of(Wandb(project="orders"), tmp_path, range(1), status)
     assert (wandb.summary, wandb.exit_codes) == ({"status": status}, [code])
 
