@@ -39,7 +39,7 @@ class StateMemory(NamedTuple):
     weights: int
     gradients: int
     optimizer: int
-    """Adam's two moments, and the float32 master weights where the engine keeps them."""
+    """Adam's two moments, whatever the optimizer, and the float32 master weights where the engine keeps them."""
 
     @property
     def total(self) -> int:

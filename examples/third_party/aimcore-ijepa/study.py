@@ -8,7 +8,8 @@ Each probe is also run on the same trunk with fresh weights ("untrained" in the 
 
 from aimcore_ijepa import IJEPA, Blocks
 
-from aimcore import Data, Experiment, InvalidValue, Optimizer, Schedule, Study
+from aimcore import Data, Experiment, InvalidValue, Schedule, Study
+from aimcore_optimizers import AdamW
 from aimcore_probes import KNNProbe, LinearProbe
 from aimcore_sources import BundledFashionMNIST
 from aimcore_trunks import ViT
@@ -40,7 +41,7 @@ def study(scale):
             momentum=0.98,  # an average over 50 steps: the paper's 0.996, over 250, is for runs of over 100,000
         ),
         num_steps=num_steps,
-        optimizer=Optimizer(peak_lr=1e-3, weight_decay=0.05),
+        optimizer=AdamW(peak_lr=1e-3, weight_decay=0.05),
         schedule=Schedule(warmup_steps=num_steps // 20),
         probes=(LinearProbe(epochs=1 if scale == "smoke" else 20, batch_size=256), KNNProbe()),
     )

@@ -8,9 +8,10 @@ Each probe is also run on the same trunk with fresh weights ("untrained" in the 
 
 from aimcore_random_orders import RandomOrders, ToldViT
 
-from aimcore import Data, Experiment, InvalidValue, Optimizer, Schedule, Study
+from aimcore import Data, Experiment, InvalidValue, Schedule, Study
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
+from aimcore_optimizers import AdamW
 from aimcore_probes import KNNProbe, LinearProbe
 from aimcore_sources import BundledFashionMNIST
 from aimcore_targets import NormalizedPixels
@@ -48,7 +49,7 @@ def experiment(scale, name, told):
             prefix=None,
         ),
         num_steps=num_steps,
-        optimizer=Optimizer(peak_lr=1e-3, weight_decay=0.05),
+        optimizer=AdamW(peak_lr=1e-3, weight_decay=0.05),
         schedule=Schedule(warmup_steps=num_steps // 20),
         probes=(LinearProbe(epochs=1 if scale == "smoke" else 20, batch_size=256), KNNProbe()),
         probe_attention="causal",

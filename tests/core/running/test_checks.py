@@ -8,14 +8,16 @@ import attrs
 import pytest
 from PIL import Image
 
-from aimcore import Data, Study, Weights
+from aimcore import Data, Study, TrunkModule, Weights
 from aimcore.contracts.errors import InvalidValue
 from aimcore.running.preflight import check_study
 from aimcore_heads import LinearHead
 from aimcore_objectives import Classification, NextPatch
+from aimcore_optimizers import AdamW
 from aimcore_probes import LinearProbe
 from aimcore_sources import BundledFashionMNIST, ImageFolder
 from aimcore_trackers import JSONLines
+from aimcore_trunks.vit import ViTModule
 
 
 def data(**sources: Any) -> Data:
@@ -130,6 +132,20 @@ def test_what_cannot_be_frozen_or_begun_with_is_told_before_anything_runs(make_e
             check_study(study, with_data=with_data)
         assert [path for path, _ in caught.value.problems] == ["one.frozen", "one.initial_weights"]
     assert caught.value.problems[0][1].startswith("'tower' names no parameter; there are trunk")
+
+
+def test_rates_that_a_trunk_does_not_know_are_told_before_anything_runs(
+    make_experiment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make_experiment("one", optimizer=AdamW(layer_decay=0.5))
+    study = Study(name="table", experiments=[one])
+    check_study(study, with_data=False)
+    monkeypatch.setattr(ViTModule, "layer_of", TrunkModule.layer_of)
+    with pytest.raises(InvalidValue) as caught:
+        check_study(study, with_data=False)
+    ((path, message),) = caught.value.problems
+    assert path == "one.optimizer.layer_decay"
+    assert message.startswith("must be 1: ViTModule does not say which layer a parameter belongs to")
 
 
 def test_each_source_is_opened_once_for_all_experiments(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
