@@ -181,6 +181,7 @@ def _add_caption(commands: Any) -> None:
     caption.add_argument(
         "--max-tokens", type=int, metavar="N", help="largest length of a caption (default: that of training)"
     )
+    caption.add_argument("--prompt", metavar="TEXT", help="text that every caption begins with")
     caption.add_argument(
         "--area", type=int, metavar="PATCHES",
         help="resize each image to at most this number of patches, keeping its aspect ratio (default: a square crop as "
@@ -240,7 +241,7 @@ def _diff(options: argparse.Namespace) -> int:
 def _caption(options: argparse.Namespace) -> int:
     from aimcore.cli.caption import CaptionOptions, caption_command
 
-    names = ("sample", "temperature", "top_k", "top_p", "seed", "num", "max_tokens", "area")
+    names = ("sample", "temperature", "top_k", "top_p", "seed", "num", "max_tokens", "prompt", "area")
     given = {name: getattr(options, name) for name in names}
     return caption_command(options.run, options.images, CaptionOptions(**given, as_json=options.json))
 

@@ -46,6 +46,8 @@ class CaptionOptions:
     num: int = 1
     """Captions per image."""
     max_tokens: int | None = None
+    prompt: str | None = None
+    """Text that every caption begins with."""
     area: int | None = None
     """Largest number of patches per image; the aspect ratio is kept. By default, a run at native resolution uses the
     median of its areas, and any other run uses square crops as in validation."""
@@ -108,6 +110,7 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
     sampling = options.sampling()
     experiment = experiment_of(run)
     _require_captions(run, experiment)
+    _require_room(experiment, options)
     area = _area(run, experiment, options)
     trained = load_trained(run, experiment)
     console, skipped = Terminal(), list[UnreadableSample]()
@@ -131,6 +134,14 @@ def _require_captions(run: Path, experiment: Experiment) -> None:
             f"{run} was trained with objective {experiment.objective.name!r}, which writes no captions; those that do: "
             f"{', '.join(_captioners())}"
         )
+
+
+def _require_room(experiment: Experiment, options: CaptionOptions) -> None:
+    """Refuse a prompt that fills the context, before weights are read."""
+    from aimcore.evaluation.prompts import prompt_ids
+
+    if options.prompt is not None and experiment.objective.text is not None:
+        prompt_ids(options.prompt, *experiment.objective.text)
 
 
 def _area(run: Path, experiment: Experiment, options: CaptionOptions) -> int | None:
@@ -202,6 +213,7 @@ def _captions(
                     keys=[one.key for one in batch],
                     draw=draw,
                     max_tokens=options.max_tokens,
+                    prompt=options.prompt,
                 )
                 for draw in range(options.num)
             ]

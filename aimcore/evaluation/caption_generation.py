@@ -21,6 +21,7 @@ from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.randomness import keyed_uniform
 from aimcore.contracts.tokenizers import TextTokenizer
 from aimcore.evaluation.eval_mode import held
+from aimcore.evaluation.prompts import after_prompt, prompt_ids
 
 
 class NeverStops(UserWarning):
@@ -78,6 +79,7 @@ def generate(
     keys: Sequence[int] | None = None,
     draw: int = 0,
     max_tokens: int | None = None,
+    prompt: str | None = None,
 ) -> list[Caption]:
     """Write a caption of each image.
 
@@ -93,7 +95,11 @@ def generate(
         keys: a number per image, such as its sample number: the order it is read in depends on it, and what is drawn on
             the seed, the image's key and ``draw`` alone, whatever batch it is in; by default its index in the batch.
         draw: which of several captions of an image.
-        max_tokens: stop after so many tokens.
+        max_tokens: stop after so many tokens, without those of the prompt.
+        prompt: text that every caption begins with; the caption holds it too.
+
+    Raises:
+        InvalidValue: the prompt leaves no room in the context.
 
     Warns:
         NeverStops: the tokenizer does not supervise its end, so that the model was never taught to stop.
@@ -104,12 +110,14 @@ def generate(
             "they go on until they are cut. Train with supervise_end=True to write captions"
         )
         warnings.warn(message, NeverStops, stacklevel=2)
-    most = min(context_length, max_tokens or context_length)
+    prompted = () if prompt is None else prompt_ids(prompt, tokenizer, context_length)
+    room = context_length - len(prompted)
+    most = min(room, max_tokens or room)
     chooser = _Chooser(sampling, keys or range(len(images.grids)), draw)
     batch = Batch(images=images, sample_numbers_B=torch.tensor(list(chooser.keys), dtype=torch.int64))
     with held(module):
-        ids_BT = _written(module, batch, tokenizer, most, chooser)
-    return [_caption(row, tokenizer) for row in ids_BT.tolist()]
+        ids_BT = _written(module, batch, tokenizer, most, chooser, prompted)
+    return [_caption(row, tokenizer, prompted) for row in ids_BT.tolist()]
 
 
 @attrs.frozen
@@ -145,10 +153,17 @@ def drawn_tokens(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Te
     return ids_BV.gather(-1, chosen_B[:, None]).squeeze(-1)
 
 
-def _written(module: ObjectiveModule, batch: Batch, tokenizer: TextTokenizer, most: int, choose: _Chooser) -> Tensor:
+def _written(
+    module: ObjectiveModule,
+    batch: Batch,
+    tokenizer: TextTokenizer,
+    most: int,
+    choose: _Chooser,
+    prompted: Sequence[int],
+) -> Tensor:
     """``[B, T]`` ids, padding behind the end."""
     end, padding = tokenizer.end_id, tokenizer.padding_id
-    logits_BV, state = module.caption_start(batch)
+    logits_BV, state = after_prompt(module, module.caption_start(batch), prompted)
     ended_B = torch.zeros(len(logits_BV), dtype=torch.bool, device=logits_BV.device)
     never = torch.tensor(_never_written(tokenizer), dtype=torch.int64, device=logits_BV.device)
     written: list[Tensor] = []
@@ -169,7 +184,8 @@ def _never_written(tokenizer: TextTokenizer) -> list[int]:
     return [] if padding == tokenizer.end_id or tokenizer.decode([padding]) else [padding]
 
 
-def _caption(ids: list[int], tokenizer: TextTokenizer) -> Caption:
+def _caption(ids: list[int], tokenizer: TextTokenizer, prompted: Sequence[int]) -> Caption:
     ended = tokenizer.end_id in ids
     kept = ids[: ids.index(tokenizer.end_id) + 1] if tokenizer.end_id is not None and ended else ids
-    return Caption(tokenizer.decode(kept), tuple(kept), ended)
+    whole = [*prompted, *kept]
+    return Caption(tokenizer.decode(whole), tuple(whole), ended)

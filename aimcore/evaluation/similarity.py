@@ -20,6 +20,7 @@ from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.evaluations import EvaluationData
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.sources import OpenSource
+from aimcore.evaluation.prompts import after_prompt
 
 TOKENS_PER_FORWARD = 2**15
 """Of images and captions, those that are kept included, in one forward of a decoder that judges captions."""
@@ -90,18 +91,18 @@ def _finite(numbers_n: Tensor, found_nC: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def caption_likelihoods(
-    module: ObjectiveModule, batch: Batch, text: Text, *, tokens: int = TOKENS_PER_FORWARD
+    module: ObjectiveModule, batch: Batch, text: Text, *, prompt: Sequence[int] = (), tokens: int = TOKENS_PER_FORWARD
 ) -> Tensor:
     """``[B, C]`` float64: the log-likelihood of each of C captions for each image, in nats.
 
-    Images are read once each. Captions are taken in order of their length and cut behind the longest at hand: no token
-    sees what stands behind it.
+    Images are read once each, and then the ids of ``prompt``, if there are any: ``text`` is what follows them. Captions
+    are taken in order of their length and cut behind the longest at hand: no token sees what stands behind it.
     """
     lengths_C = text.valid_BT.int().cumsum(1).argmax(1) + 1
     order_C = lengths_C.argsort()
     found = []
     for part_of_batch in _parts(batch):
-        start = module.caption_start(part_of_batch)
+        start = after_prompt(module, module.caption_start(part_of_batch), prompt)
         num_images, kept = start.state.seen_BL.shape
         columns = []
         for part in _blocks(order_C, max(1, tokens // (num_images * (kept + text.ids_BT.shape[1])))):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aimcore.contracts.batches import Batch
+from aimcore.contracts.batches import Batch, Text
+from aimcore.contracts.decoders import CaptionStart, log_probabilities
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.testing.cases import Case
 from aimcore.testing.fixtures import GRID
@@ -53,10 +54,26 @@ def _captions(module: ObjectiveModule, batch: Batch) -> None:
         f"caption_log_likelihoods are {found_B.tolist()}, and the tokens' log-probabilities by caption_start and "
         f"next_token add up to {stepwise_B.tolist()}",
     )
+    if batch.text.ids_BT.shape[1] > 1:
+        _goes_on_from_a_prompt(module, start, batch.text, found_B)
     last = torch.tensor([len(batch.images.grids) - 1])
     text = type(batch.text)(ids_BT=batch.text.ids_BT[last], valid_BT=batch.text.valid_BT[last])
     alone_B = module.caption_log_likelihoods(start.at(last), text)
     require(_near(alone_B, found_B[last]), "the likelihood of a caption depends on the other rows of the batch")
+
+
+def _goes_on_from_a_prompt(module: ObjectiveModule, start: CaptionStart, text: Text, whole_B: Tensor) -> None:
+    """The first token as a prompt: what is left of a caption after it has the rest of its likelihood."""
+    first_B, valid_B = text.ids_BT[:, 0], text.valid_BT[:, 0]
+    of_first_B = torch.where(valid_B, log_probabilities(start.logits_BV, first_B).double(), 0.0)
+    after = CaptionStart(*module.next_token(first_B, start.state))
+    rest = Text(ids_BT=text.ids_BT[:, 1:], valid_BT=text.valid_BT[:, 1:])
+    rest_B = module.caption_log_likelihoods(after, rest)
+    require(
+        _near(of_first_B + rest_B, whole_B),
+        f"captions whose first token is read as a prompt have the likelihoods {(of_first_B + rest_B).tolist()}, and "
+        f"otherwise {whole_B.tolist()}: caption_log_likelihoods must go on from the state that it is given",
+    )
 
 
 def _near(one: Tensor, other: Tensor) -> bool:

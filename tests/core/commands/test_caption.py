@@ -72,6 +72,15 @@ def test_another_seed_draws_other_captions_and_none_draws_none(
     assert len(one["captions"][0]["text"]) <= 2
 
 
+def test_captions_begin_with_the_prompt_and_one_that_fills_the_context_is_refused(
+    run: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (one,) = written(capsys, run, str(pictures / "red.png"), "--prompt", "ab", "--max-tokens", "1")
+    assert one["captions"][0]["text"].startswith("ab")
+    assert command(["caption", run, str(pictures), "--prompt", "x" * 500]) == 2
+    assert "nothing could be written after it" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_run_at_native_resolution_sees_the_whole_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

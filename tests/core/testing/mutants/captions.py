@@ -157,6 +157,25 @@ class Listing(Speaking):
         return ("embed", "caption")  # type: ignore[return-value]
 
 
+class ForgetfulModule(SpeakingModule):
+    def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
+        forgotten = start.state._replace(num_tokens=1)
+        known_B = super().caption_log_likelihoods(start._replace(state=forgotten), text)
+        return known_B + start.state.num_tokens - 1
+
+    def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        logits_BV, state = super().next_token(ids_B, state)
+        return logits_BV, state._replace(num_tokens=state.num_tokens + 1)
+
+
+@component("mutant")
+class Forgetful(Speaking):
+    """Judges captions otherwise if they go on from a prompt."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        return ForgetfulModule(trunk, Bytes().vocabulary_size)
+
+
 class MeanModule(SpeakingModule):
     def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
         return super().caption_log_likelihoods(start, text) / text.valid_BT.sum(1)
@@ -178,4 +197,5 @@ MUTANTS = (
     (checks.check_it_can_what_it_says, Listing()),
     (checks.check_it_can_what_it_says, Long()),
     (checks.check_it_can_what_it_says, Mean()),
+    (checks.check_it_can_what_it_says, Forgetful()),
 )
