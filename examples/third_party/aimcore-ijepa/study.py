@@ -8,7 +8,7 @@ Each probe is also run on the same trunk with fresh weights ("untrained" in the 
 
 from aimcore_ijepa import IJEPA, Blocks
 
-from aimcore import Data, Experiment, InvalidValue, Schedule, Study
+from aimcore import AimcoreError, Data, Experiment, Schedule, Study
 from aimcore_optimizers import AdamW
 from aimcore_probes import KNNProbe, LinearProbe
 from aimcore_sources import BundledFashionMNIST
@@ -21,7 +21,7 @@ SIZES = {"smoke": (32, 2, 8), "small": (128, 4, 800)}
 def study(scale):
     """One experiment."""
     if scale not in SIZES:
-        raise InvalidValue(f"there is no scale {scale!r}: choose from {', '.join(SIZES)}")
+        raise AimcoreError(f"there is no scale {scale!r}: choose from {', '.join(SIZES)}")
     width, depth, num_steps = SIZES[scale]
     experiment = Experiment(
         name="i-jepa",

@@ -8,7 +8,7 @@ Each probe is also run on the same trunk with fresh weights ("untrained" in the 
 
 from aimcore_random_orders import RandomOrders, ToldViT
 
-from aimcore import Data, Experiment, InvalidValue, Schedule, Study
+from aimcore import AimcoreError, Data, Experiment, Schedule, Study
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_optimizers import AdamW
@@ -23,7 +23,7 @@ SIZES = {"smoke": (32, 2, 8), "small": (128, 4, 300)}
 def study(scale):
     """Two experiments."""
     if scale not in SIZES:
-        raise InvalidValue(f"there is no scale {scale!r}: choose from {', '.join(SIZES)}")
+        raise AimcoreError(f"there is no scale {scale!r}: choose from {', '.join(SIZES)}")
     experiments = [experiment(scale, name, told) for name, told in (("told", True), ("not-told", False))]
     source = "arXiv:2404.09562; arXiv:2412.01827"
     return Study(name="random-orders", source=source, experiments=experiments)

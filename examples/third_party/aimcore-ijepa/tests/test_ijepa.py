@@ -10,7 +10,7 @@ from aimcore_ijepa import IJEPA, Blocks, IJEPAModule
 from aimcore_ijepa.masks import block_size
 from aimcore_ijepa.objective import distance, momentum_at
 
-from aimcore import Batch, PatchGrid, Reading, component
+from aimcore import AimcoreError, Batch, PatchGrid, Reading, component
 from aimcore.contracts.images import images_of
 from aimcore.testing import Case, findings_of, parametrize_with_checks
 from aimcore_trunks import ViT
@@ -146,7 +146,9 @@ def test_the_causality_check_passes_it_and_finds_a_context_encoder_that_sees_its
     assert any("reads its own target" in text for text in found)
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small"])
-def test_the_study_is_one_that_can_run(scale):
-    study = runpy.run_path(Path(__file__).parents[1] / "study.py")["study"](scale)
-    assert [experiment.name for experiment in study.experiments] == ["i-jepa"]
+def test_the_study_offers_two_scales():
+    study = runpy.run_path(Path(__file__).parents[1] / "study.py")["study"]
+    for scale in ("smoke", "small"):
+        assert [experiment.name for experiment in study(scale).experiments] == ["i-jepa"]
+    with pytest.raises(AimcoreError, match="there is no scale 'paper': choose from smoke, small"):
+        study("paper")

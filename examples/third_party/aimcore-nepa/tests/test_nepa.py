@@ -9,7 +9,7 @@ import torch
 from aimcore_nepa import NextEmbedding, NextEmbeddingModule
 from aimcore_nepa.objective import next_embedding_loss
 
-from aimcore import CAUSAL, Batch, Loss, PatchGrid, Reading, component
+from aimcore import CAUSAL, AimcoreError, Batch, Loss, PatchGrid, Reading, component
 from aimcore.contracts.images import images_of
 from aimcore.testing import Case, findings_of, parametrize_with_checks
 from aimcore_trunks import ViT
@@ -70,7 +70,9 @@ def test_the_causality_check_passes_it_and_finds_the_loss_that_is_not_shifted():
     assert any("reads its own target, patch (0, 1)" in text for text in found)
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small"])
-def test_the_study_is_one_that_can_run(scale):
-    study = runpy.run_path(Path(__file__).parents[1] / "study.py")["study"](scale)
-    assert [experiment.name for experiment in study.experiments] == ["nepa"]
+def test_the_study_offers_two_scales():
+    study = runpy.run_path(Path(__file__).parents[1] / "study.py")["study"]
+    for scale in ("smoke", "small"):
+        assert [experiment.name for experiment in study(scale).experiments] == ["nepa"]
+    with pytest.raises(AimcoreError, match="there is no scale 'paper': choose from smoke, small"):
+        study("paper")

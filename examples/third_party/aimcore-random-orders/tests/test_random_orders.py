@@ -8,7 +8,7 @@ import torch
 from aimcore_random_orders import RandomOrders, ToldViT
 from aimcore_random_orders.trunk import next_positions
 
-from aimcore import CAUSAL, Images, PatchGrid, Reading, component
+from aimcore import CAUSAL, AimcoreError, Images, PatchGrid, Reading, component
 from aimcore.contracts.images import images_of
 from aimcore.modeling.positions import sincos_positions
 from aimcore.testing import Case, findings_of, parametrize_with_checks
@@ -83,7 +83,9 @@ def test_the_causality_check_passes_it_and_finds_orders_that_look_at_pixels():
     assert findings_of(Case("peeking", TRUNK, peeking, PatchGrid(2, 3))) != []
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small"])
-def test_the_study_is_one_that_can_run(scale):
-    study = runpy.run_path(Path(__file__).parents[1] / "study.py")["study"](scale)
-    assert [experiment.name for experiment in study.experiments] == ["told", "not-told"]
+def test_the_study_offers_two_scales():
+    study = runpy.run_path(Path(__file__).parents[1] / "study.py")["study"]
+    for scale in ("smoke", "small"):
+        assert [experiment.name for experiment in study(scale).experiments] == ["told", "not-told"]
+    with pytest.raises(AimcoreError, match="there is no scale 'paper': choose from smoke, small"):
+        study("paper")
