@@ -67,7 +67,8 @@ def built_trunk(trunk: Trunk) -> TrunkModule:
             raise BrokenContract(
                 f"{owner}: {_kind(module)} must set self.{name} in its constructor to {meaning}, got {size!r}"
             )
-    module.register_forward_hook(lambda called, _, features: _judge_features(owner, called, features))
+    num_extra = trunk.num_extra
+    module.register_forward_hook(lambda called, _, features: _judge_features(owner, called, features, num_extra))
     return module
 
 
@@ -163,7 +164,7 @@ def require_names(module: ObjectiveModule, losses: Mapping[str, Loss], counts: M
         )
 
 
-def _judge_features(owner: str, module: TrunkModule, features: Any) -> None:
+def _judge_features(owner: str, module: TrunkModule, features: Any, num_extra: int) -> None:
     said = "forward must return Features(tokens_BND, places_BN2, valid_BN, layers)"
     if not isinstance(features, Features):
         raise BrokenContract(f"{owner}: {said}, got {_kind(features)}")
@@ -173,6 +174,10 @@ def _judge_features(owner: str, module: TrunkModule, features: Any) -> None:
         raise BrokenContract(
             f"{owner}: tokens must have the module's width, {module.width}, got {_kind(features.tokens_BND)}"
         )
+    extra_BRD, shape = features.extra_BRD, [len(features.tokens_BND), num_extra, module.width]
+    if list(getattr(extra_BRD, "shape", [])) != (shape if num_extra else []):
+        wanted = f"a tensor {shape}, as num_extra is {num_extra}" if num_extra else "None, as num_extra is 0"
+        raise BrokenContract(f"{owner}: extra_BRD must be {wanted}, got {_kind(extra_BRD)}")
 
 
 def _judge_values(owner: str, batch: Batch, values: Any) -> None:

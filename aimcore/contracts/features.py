@@ -77,6 +77,9 @@ class Features(NamedTuple):
     """False on padding."""
     layers: tuple[Tensor, ...] = ()
     """Raw block outputs ``[B, N, D]`` of the layers that the reading asked for, in that order."""
+    extra_BRD: Tensor | None = None
+    """R tokens that belong to no patch, after the final norm: a class token, then registers. None without any
+    (``Trunk.num_extra``). Heads and objectives that do not read them ignore them."""
 
     def at(self, where_M: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``[M, D]`` and places ``[M, 2]`` at flat positions ``b * N + n``."""
@@ -96,6 +99,7 @@ class Features(NamedTuple):
             reorder(self.places_BN2, back_BN),
             reorder(self.valid_BN, back_BN),
             tuple(reorder(layer_BND, back_BN) for layer_BND in self.layers),
+            self.extra_BRD,
         )
 
 

@@ -68,6 +68,11 @@ class Objective(Component, ABC):
         """Whether a batch's loss is the sum of its samples' losses; one that is not cannot be accumulated."""
         return True
 
+    @property
+    def any_grid(self) -> bool:
+        """Whether it can train a trunk whose tokens have another grid than the patches (``Trunk.output_grid``)."""
+        return False
+
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why this objective cannot train on images of ``grid`` (for example, a prefix as long as the image)."""
         return ()

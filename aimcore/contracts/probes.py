@@ -12,6 +12,12 @@ from torch import Generator, Tensor
 from aimcore.contracts.component import Component
 from aimcore.contracts.results import LabelledFeatures
 
+Reads = Literal["pooled", "tokens", "extra"]
+"""What a probe is given of each image: one vector ``[D]``, tokens ``[N, D]`` of patches, or the trunk's further tokens
+``[R, D]`` (class token, registers)."""
+Pooling = Literal["mean", "class", "class_and_mean"]
+"""How tokens become one vector: the mean over patches, the class token, or both behind each other (``[2 * D]``)."""
+
 
 class FittedProbe(ABC):
     """A trained probe: it predicts, and says what was chosen and how."""
@@ -31,7 +37,7 @@ class FeatureStream(ABC):
     """``[n]`` int64, of every sample."""
     num_classes: int
     shape: tuple[int, ...]
-    """Of one sample's features: ``(D,)`` pooled, ``(N, D)`` tokens."""
+    """Of one sample's features: ``(D,)`` pooled, ``(N, D)`` tokens, ``(R, D)`` extra."""
 
     @abstractmethod
     def pieces(self, generator: Generator | None = None) -> Iterator[LabelledFeatures]:
@@ -50,12 +56,21 @@ class Probe(Component, ABC):
 
     __slots__ = ()
     role: ClassVar[str] = "probes"
-    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    reads: ClassVar[Reads] = "pooled"
     reads_padding: ClassVar[bool] = False
     """Whether a probe of tokens leaves out those of padding, whose values are all NaN. Only images of native resolution
     with masked padding have any; other probes of tokens are refused there."""
     holds_out: ClassVar[bool] = True
     """Whether it chooses between settings. One that does not gets all images to train on, and no held-out ones."""
+
+    @property
+    def pooling(self) -> Pooling:
+        """How tokens become one vector, for a probe that reads ``"pooled"``.
+
+        The class token exists after the trunk's final norm only: ``layers_of`` must give ``()`` for it, as for a
+        probe that reads ``"extra"``.
+        """
+        return "mean"
 
     @property
     def max_train_images(self) -> int | None:

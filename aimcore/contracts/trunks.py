@@ -29,6 +29,20 @@ class Trunk(Component, ABC):
     def patch_size(self) -> int:
         """Side of a square patch, in pixels."""
 
+    @property
+    def num_extra(self) -> int:
+        """R: how many tokens its features have beside patches (``Features.extra_BRD``), the class token first."""
+        return 0
+
+    def output_grid(self, grid: PatchGrid) -> PatchGrid:
+        """The grid of the tokens that it gives of images of ``grid``; another one where it merges tokens.
+
+        Tokens then come in raster order of that grid, with their places in it. Such a trunk is refused where tokens
+        stand for patches: by objectives that score patches or read in an order, and by probes of tokens at native
+        resolution.
+        """
+        return grid
+
     @abstractmethod
     def build(self) -> TrunkModule:
         """The module, with fresh weights drawn from torch's global generator."""

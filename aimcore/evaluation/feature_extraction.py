@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from aimcore.contracts.batches import Batch
+from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.features import Attention, Features, Reading
 from aimcore.contracts.objectives import Objective
+from aimcore.contracts.probes import Pooling, Reads
 from aimcore.contracts.results import LabelledFeatures
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.evaluation.eval_mode import frozen
-from aimcore.evaluation.feature_tables import FeatureKind, FeatureTable, Reads
+from aimcore.evaluation.feature_tables import FeatureKind, FeatureTable
 from aimcore.evaluation.feature_writers import MemorySink, Sink, T_co, fill
 from aimcore.experiment import Precision
 
@@ -92,7 +94,7 @@ def read_trunk(
         reading = frozen_reading(objective, batch, attention, layers)
         features = trunk(batch.images, reading)
         averaged = {chosen: _averaged(features, layers, chosen) for chosen in {sink.kind.layers for sink in sinks}}
-        return [_read_as(sink.kind.reads, averaged[sink.kind.layers], reading) for sink in sinks]
+        return [_read_as(sink.kind, averaged[sink.kind.layers], reading) for sink in sinks]
 
     with frozen(trunk, precision) as device:
         return fill(sinks, batches, device, features_of)
@@ -119,15 +121,32 @@ def _averaged(features: Features, layers: tuple[int, ...], chosen: tuple[int, ..
     return features._replace(tokens_BND=total_BND.div_(len(chosen)), layers=())
 
 
-def _read_as(reads: Reads, features: Features, reading: Reading) -> Tensor:
-    """``features`` in raster order, where tokens of padding are NaN, or their mean without padding."""
+def _read_as(kind: FeatureKind, features: Features, reading: Reading) -> Tensor:
+    """What ``kind`` names: tokens in raster order (NaN on padding), one vector, or tokens beside patches."""
+    if kind.reads == "extra":
+        return _extra(features)
+    if kind.reads == "pooled":
+        return _pooled(kind.pooling, features)
     is_whole = bool(features.valid_BN.all())
-    if reads == "pooled":
-        return features.tokens_BND.mean(1) if is_whole else _mean_over_valid(features.tokens_BND, features.valid_BN)
     in_raster = features if reading.order_BN is None else features.raster()
     if is_whole:
         return in_raster.tokens_BND
     return in_raster.tokens_BND.masked_fill(~in_raster.valid_BN[..., None], torch.nan)
+
+
+def _pooled(pooling: Pooling, features: Features) -> Tensor:
+    """``[B, D]``, or ``[B, 2 * D]`` of class token and mean; the mean is without padding."""
+    if pooling == "class":
+        return _extra(features)[:, 0]
+    is_whole = bool(features.valid_BN.all())
+    mean_BD = features.tokens_BND.mean(1) if is_whole else _mean_over_valid(features.tokens_BND, features.valid_BN)
+    return mean_BD if pooling == "mean" else torch.cat([_extra(features)[:, 0], mean_BD], dim=1)
+
+
+def _extra(features: Features) -> Tensor:
+    if features.extra_BRD is None:
+        raise InvalidValue("probe", [("trunk", "it has no tokens beside patches, and a probe reads them")])
+    return features.extra_BRD.float()
 
 
 def _mean_over_valid(tokens_BND: Tensor, valid_BN: Tensor) -> Tensor:

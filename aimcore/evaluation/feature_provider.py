@@ -82,4 +82,6 @@ class Obtaining:
             "transform": self.images.size.description(experiment.data, experiment.trunk.patch_size),
             "reads": wanted.kind.reads,
             "layers": list(wanted.kind.layers),
+            # Left out where it was, so that features that earlier versions have kept are found.
+            **({} if wanted.kind.pooling == "mean" else {"pooling": wanted.kind.pooling}),
         }

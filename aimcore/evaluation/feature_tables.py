@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import attrs
 from torch import Tensor
 
-from aimcore.contracts.probes import FittedProbe, Probe
+from aimcore.contracts.errors import BrokenContract
+from aimcore.contracts.probes import FittedProbe, Pooling, Probe, Reads
 from aimcore.contracts.results import LabelledFeatures
 from aimcore.engine.distributed import gather_rows
-
-Reads = Literal["pooled", "tokens"]
 
 
 @attrs.frozen
@@ -24,11 +23,28 @@ class FeatureKind:
     """What a probe is fed.
 
     ``layers``: blocks whose raw outputs are averaged; empty stands for the trunk's own output, after its final norm.
-    ``reads``: ``"tokens"`` ``[n, N, D]`` in raster order, or their mean ``[n, D]``, ``"pooled"``.
+    ``reads``: ``"tokens"`` ``[n, N, D]`` in raster order, ``"pooled"`` ``[n, D]``, or ``"extra"`` ``[n, R, D]``.
+    ``pooling``: what ``"pooled"`` is made of.
     """
 
     reads: Reads
     layers: tuple[int, ...]
+    pooling: Pooling = "mean"
+
+    @classmethod
+    def of(cls, probe: Probe, depth: int) -> FeatureKind:
+        """What ``probe`` reads of a trunk of ``depth`` blocks.
+
+        Raises:
+            BrokenContract: it reads tokens beside patches of blocks, which have none.
+        """
+        layers = tuple(probe.layers_of(depth))
+        if layers and (probe.reads == "extra" or probe.pooling != "mean"):
+            raise BrokenContract(
+                f"probe {probe.name!r} reads tokens beside patches, which exist after the final norm only: its "
+                f"layers_of must give (), got {layers}"
+            )
+        return cls(probe.reads, layers, probe.pooling if probe.reads == "pooled" else "mean")
 
 
 class Rows(NamedTuple):

@@ -52,7 +52,7 @@ class ProbeScore:
     """The same probe on the trunk before training; None at further sizes, as they would double what probing costs."""
     raw_pixels_top1: float | None
     """The same probe on the normalised pixels: flattened for a pooled probe, patches with positions for one of
-    tokens; None at further sizes."""
+    tokens; None at further sizes, and for a probe of tokens beside patches."""
     learning_rate: float | None
     """The rate chosen; None for a probe that chooses none."""
     layers: tuple[int, ...]
@@ -81,7 +81,7 @@ def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] 
     with torch.device("meta"):  # for its depth: nothing is computed or held
         depth = experiment.trunk.build().depth
     for probe in experiment.probes:
-        probe.layers_of(depth)
+        FeatureKind.of(probe, depth)
 
 
 def probe_experiment(
@@ -121,7 +121,7 @@ def probe_experiment(
     cache = None if cache_url is None else FeatureCache(cache_url)
     images = on_every_rank(lambda: open_probe_images(experiment))
     trained = FrozenTrunk(trained_trunk, experiment)
-    kinds = {p.name: FeatureKind(reads=p.reads, layers=p.layers_of(trained_trunk.depth)) for p in experiment.probes}
+    kinds = {probe.name: FeatureKind.of(probe, trained_trunk.depth) for probe in experiment.probes}
     scores: dict[str, ProbeScore] = {}
     for size in probe_sizes(experiment):
         job = _Job(Obtaining(images.at(size), batch_size, cache))
@@ -130,7 +130,7 @@ def probe_experiment(
             by_origin["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds)
             by_origin["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels)
         for probe in experiment.probes:
-            outcomes = {name: found[probe.name] for name, found in by_origin.items()}
+            outcomes = {name: found[probe.name] for name, found in by_origin.items() if probe.name in found}
             scores[probe.name + size.suffix] = _score(job.images, probe, kinds[probe.name], outcomes)
     return scores
 
@@ -180,8 +180,8 @@ class _Job:
     def on_raw_pixels(self, known: MutableMapping[str, Outcome]) -> dict[str, Outcome]:
         """The outcome of every probe on the pixels; only what is not ``known`` is computed, and put there."""
         experiment = self.images.experiment
-        keys = {probe.name: self._key(probe) for probe in experiment.probes}
-        missing = [probe for probe in experiment.probes if keys[probe.name] not in known]
+        keys = {probe.name: self._key(probe) for probe in experiment.probes if probe.reads != "extra"}
+        missing = [probe for probe in experiment.probes if probe.name in keys and keys[probe.name] not in known]
         kinds = {probe: FeatureKind(reads=probe.reads, layers=()) for probe in missing}
         for name, outcome in self._outcomes(RawPixels(experiment.trunk.patch_size), kinds).items():
             known[keys[name]] = outcome

@@ -56,6 +56,7 @@ def protocol_card(
         "held_out_rule": HELD_OUT_RULE if probe.holds_out else "none is held out",
         "selection": SELECTION if probe.holds_out else "nothing is chosen",
         "reads": kind.reads,
+        "pooling": kind.pooling if kind.reads == "pooled" else None,
         "layers": list(kind.layers),
         "layer_outputs": "raw, averaged" if kind.layers else "the trunk's own output, after its final norm",
         "raw_pixels": DESCRIPTIONS[kind.reads] if images.size.is_own else _AT_OWN_SIZE,

@@ -14,11 +14,13 @@ from torch.nn import functional
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.images import Images
-from aimcore.evaluation.feature_tables import FeatureKind, FeatureTable, Reads
+from aimcore.contracts.probes import Reads
+from aimcore.evaluation.feature_tables import FeatureKind, FeatureTable
 from aimcore.evaluation.feature_writers import MemorySink, Sink, T_co, fill
 from aimcore.modeling.positions import sincos_positions
 
 DESCRIPTIONS: Mapping[Reads, str] = {
+    "extra": "not measured: pixels have nothing beside patches",
     "pooled": "the normalised image, flattened channel by channel",
     "tokens": "the normalised patches, with the fixed sine-cosine position of each added",
 }

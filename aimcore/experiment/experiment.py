@@ -21,7 +21,13 @@ from aimcore.experiment.data import Data
 from aimcore.experiment.default_optimizer import default_optimizer
 from aimcore.experiment.initialization import Branch, Weights
 from aimcore.experiment.names import name_problems
-from aimcore.experiment.sizes import native_size_problems, probe_size_problems, training_size_problems, view_problems
+from aimcore.experiment.sizes import (
+    extra_token_problems,
+    native_size_problems,
+    probe_size_problems,
+    training_size_problems,
+    view_problems,
+)
 from aimcore.experiment.training import Engine, Schedule
 
 
@@ -97,7 +103,8 @@ class Experiment(Checked):
             yield Problem("branch.experiment", "must be another experiment than this one")
 
     def _score_problems(self) -> Iterable[Problem]:
-        """Scores are kept by the names of probes and the titles of evaluations."""
+        """Scores are kept by the names of probes and the titles of evaluations; probes read tokens that exist."""
+        yield from extra_token_problems(self.trunk, self.probes)
         names = [probe.name for probe in self.probes]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Problem("probes", f"two probes are called {name!r}: scores are kept by name, so use one of each")

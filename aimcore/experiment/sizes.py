@@ -14,6 +14,9 @@ from aimcore.contracts.probes import Probe
 from aimcore.contracts.trunks import Trunk
 from aimcore.experiment.data import Data
 
+_SOME_GRID = PatchGrid(16, 16)
+"""A grid that shows whether a trunk merges tokens, where images have grids of their own."""
+
 
 def training_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iterable[Problem]:
     """Yield what is wrong with ``data.image_size``."""
@@ -24,6 +27,9 @@ def training_size_problems(data: Data, trunk: Trunk, objective: Objective) -> It
         grid = PatchGrid(side, side)
         yield from (Problem("trunk", text) for text in trunk.problems_with(grid))
         yield from (Problem("objective", text) for text in objective.problems_with(grid))
+        if not objective.any_grid:
+            who = f"objective {objective.name!r} takes every token for a patch: use one that pools tokens, or a trunk"
+            yield from (Problem("trunk", f"{text}, and {who} that keeps the grid") for text in _other_grid(trunk, grid))
 
 
 def view_problems(objective: Objective) -> Iterable[Problem]:
@@ -64,6 +70,8 @@ def native_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iter
     if data.native is None:
         return
     yield from _requires_native("data.native", trunk)
+    own_grids = " at native resolution every token must stand for a patch: use a trunk that keeps the grid"
+    yield from (Problem("data.native", f"{text};{own_grids}") for text in _other_grid(trunk, _SOME_GRID))
     keys = sorted(view.key for view in objective.views if view.crop is None or view.side is None)
     if keys:
         yield Problem(
@@ -94,6 +102,30 @@ def probe_size_problems(
         yield from at_least("probe_native_area", native_area, 1, limits.PATCHES)
         yield from _requires_native("probe_native_area", trunk)
         yield from _probes_blind_to_padding(data, probes)
+        for probe in probes:
+            if probe.reads == "tokens":
+                who = f"probe {probe.name!r} reads tokens, which have the patches' grid at native resolution only in a"
+                texts = _other_grid(trunk, _SOME_GRID)
+                yield from (Problem("probe_native_area", f"{text}, and {who} trunk that keeps it") for text in texts)
+
+
+def extra_token_problems(trunk: Trunk, probes: Sequence[Probe]) -> Iterable[Problem]:
+    """Yield which probes read a class token or others beside patches, of a trunk that has none."""
+    for number, probe in enumerate(probes):
+        if trunk.num_extra == 0 and (probe.reads == "extra" or probe.pooling != "mean"):
+            wanted = "tokens beside patches" if probe.reads == "extra" else "a class token"
+            yield Problem(
+                f"probes.{number}",
+                f"probe {probe.name!r} reads {wanted}, and trunk {trunk.name!r} has none (its num_extra is 0): use "
+                "another trunk, or pool over patches (pool='mean')",
+            )
+
+
+def _other_grid(trunk: Trunk, grid: PatchGrid) -> Iterable[str]:
+    """A text if the tokens of images of ``grid`` have another grid."""
+    found = trunk.output_grid(grid)
+    if found != grid:
+        yield (f"{trunk.name!r} makes {found.rows} x {found.columns} tokens of {grid.rows} x {grid.columns} patches")
 
 
 def _square_problems(path: str, size: int, trunk: Trunk) -> Iterable[Problem]:

@@ -194,6 +194,8 @@ def _attention(experiment: Experiment, module: ObjectiveModule, batch: Batch) ->
     reading = frozen_reading(experiment.objective, first, experiment.probe_attention, ())
     mean_BSS = module.trunk.attention_maps(images, reading).mean(1).numpy()
     num_steps = mean_BSS.shape[1]
+    if num_steps != images.grid.num_patches:
+        raise NotImplementedError(f"the trunk attends between {num_steps} tokens, which are not the image's patches")
     order_S = np.arange(num_steps) if reading.order_BN is None else reading.order_BN[0].numpy()
     steps_Q = np.unique([num_steps // 4, num_steps // 2, num_steps - 1])
     if reading.attention.causal:

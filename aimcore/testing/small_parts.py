@@ -137,6 +137,7 @@ class StandInObjectiveModule(ObjectiveModule):
         patches_BNF = batch.images.patches_BNF
         features = self.trunk(batch.images, self.reading)
         where_M = torch.arange(self.counts(batch)["patch_mean"], device=patches_BNF.device)
+        where_M = where_M % features.valid_BN.numel()  # a trunk that merges tokens has fewer than patches
         predictions_MK = self.head(features, self.reading.attention, where_M)
         loss_M = (predictions_MK.mean(-1) - patches_BNF.mean(-1).flatten()).square()
         return {"patch_mean": Loss(loss_M.sum(), torch.tensor(len(loss_M)))}

@@ -62,6 +62,11 @@ class Classification(Objective):
         order: frozenset[Ability] = frozenset({"order"}) if self.ordering is not None else frozenset()
         return causal | order
 
+    @property
+    def any_grid(self) -> bool:
+        """Pooled tokens may be of any grid; an order of patches, and who precedes whom, needs their own."""
+        return self.ordering is None and self.attention == "bidirectional"
+
     def problems(self) -> Iterable[Problem]:
         """There is a choice between classes, and some of the target is left."""
         yield from at_least("num_classes", self.num_classes, 2, limits.CLASSES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Generator
 
 from aimcore import Problem, at_least, component
 from aimcore.contracts import limits
+from aimcore.contracts.probes import Pooling, Reads
 from aimcore_probes.grid import GridModule
 from aimcore_probes.grid_probe import GridProbe
 
@@ -18,7 +19,7 @@ UNPUBLISHED = "the paper publishes no protocol of its linear probe; Table 11, of
 
 @component("linear", paper="arXiv:2401.08541, Tables 3 to 5")
 class LinearProbe(GridProbe):
-    """BatchNorm without affine, then one linear layer, on the mean token of the last six blocks.
+    """BatchNorm without affine, then one linear layer, by default on the mean token of the last six blocks.
 
     The paper reports linear probes in Tables 3 to 5, but publishes neither their protocol nor their weights. Settings
     are therefore those of its attentive probe (Table 11). BatchNorm and bias are choices of this project; the bias is
@@ -27,8 +28,21 @@ class LinearProbe(GridProbe):
     chosen on held-out images, and the features are fixed, so nothing is augmented.
     """
 
-    reads: ClassVar[Literal["pooled", "tokens"]] = "pooled"
+    reads: ClassVar[Reads] = "pooled"
     weight_decay: float = 0.1
+    pool: Pooling = "mean"
+    """What is classified: the mean over patches, as in the paper; the class token of a trunk that has one; or both, one
+    behind the other. The class token is the trunk's own output, after its final norm, and so is the mean beside it:
+    ``layers`` must then be ``None`` or ``()``."""
+
+    @property
+    def pooling(self) -> Pooling:
+        """``pool``."""
+        return self.pool
+
+    def layers_of(self, depth: int) -> tuple[int, ...]:
+        """As every grid probe, but none where a class token is read."""
+        return super().layers_of(depth) if self.pool == "mean" else ()
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -47,11 +61,15 @@ class LinearProbe(GridProbe):
         """Yield the departures from Table 11, and that it is the table of the attentive probe."""
         yield from super().departures()
         yield UNPUBLISHED
+        if self.pool != "mean":
+            yield f"what is classified is {self.pool!r} of the trunk's own output; the paper averages patches"
 
     def problems(self) -> Iterable[Problem]:
         """Yield problems of the grid, and a negative decay."""
         yield from super().problems()
         yield from at_least("weight_decay", self.weight_decay, 0, limits.DECAY)
+        if self.pool != "mean" and self.layers:
+            yield Problem("layers", f"must be null with pool={self.pool!r}: blocks have no class token")
 
     def module(self, shape: tuple[int, ...], num_classes: int, generator: Generator) -> GridModule:
         """Build classifiers of features ``[D]``, initialized with zeros."""

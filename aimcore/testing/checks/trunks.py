@@ -16,8 +16,8 @@ from aimcore.contracts.trunks import Trunk
 from aimcore.testing.checks import Check, modules
 from aimcore.testing.checks.trunk_abilities import BY_ABILITY
 from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for
-from aimcore.testing.fixtures import NUM_IMAGES, batch_of, changed_patch, on_meta, some_grids
-from aimcore.testing.requirements import explained, require, require_names, same, shape_of
+from aimcore.testing.fixtures import NUM_IMAGES, batch_of, changed_patch, on_meta, random_images, some_grids
+from aimcore.testing.requirements import differs, explained, require, require_names, same, shape_of
 from aimcore.testing.short_training import trains_alike_at_stages_0_and_3
 from aimcore.testing.small_parts import ABILITIES, StandInHeadModule, StandInObjectiveModule
 
@@ -35,8 +35,8 @@ def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
     module = build(trunk)
     require(module.patch_size == trunk.patch_size, f"the module's patch_size is {module.patch_size}, the component's "
                                                    f"{trunk.patch_size}")  # fmt: skip
-    shape = NUM_IMAGES, grid_of(trunk).num_patches
-    tokens_BND, places_BN2, valid_BN, layers = forward(module, images_for(trunk, module))
+    shape = NUM_IMAGES, trunk.output_grid(grid_of(trunk)).num_patches
+    tokens_BND, places_BN2, valid_BN, layers = forward(module, images_for(trunk, module))[:4]
     require(
         tokens_BND.shape == (*shape, module.width),
         f"tokens must be {[*shape, module.width]} (width is {module.width}), got {shape_of(tokens_BND)}",
@@ -57,6 +57,11 @@ def check_places_are_row_and_column_of_each_token(trunk: Trunk) -> None:
     module = build(trunk)
     images = images_for(trunk, module)
     found = forward(module, images).places_BN2
+    grid, own = grid_of(trunk), trunk.output_grid(grid_of(trunk))
+    if own != grid:
+        images = random_images(own)
+    if found.shape != images.places_BN2.shape:
+        return  # that has its own check
     require(
         torch.equal(found, images.places_BN2),
         f"places begin {found[0, :4].tolist()}, but those patches are {images.places_BN2[0, :4].tolist()}: give "
@@ -72,6 +77,21 @@ def check_tokens_depend_on_the_pixels(trunk: Trunk) -> None:
         other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, patch))
         moved = not same(forward(module, images).tokens_BND, forward(module, other).tokens_BND)
         require(moved, f"no token depends on the pixels of patch {patch}")
+
+
+def check_tokens_beside_patches_depend_on_the_pixels(trunk: Trunk) -> None:
+    """``extra_BRD`` (``num_extra`` tokens) changes with the pixels: probes classify images by a class token."""
+    if not trunk.num_extra:
+        return
+    module = build(trunk)
+    images = images_for(trunk, module)
+    changed = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, slice(None)))
+    before, after = forward(module, images).extra_BRD, forward(module, changed).extra_BRD
+    assert before is not None
+    assert after is not None
+    moved_R = differs(before, after).any(-1).any(0)
+    require(bool(moved_R.all()), f"tokens {(~moved_R).nonzero().flatten().tolist()} of extra_BRD do not depend on the "
+                                 "pixels: give them as they are after the final norm")  # fmt: skip
 
 
 def check_layers_are_those_asked_for(trunk: Trunk) -> None:
@@ -95,7 +115,7 @@ def check_layers_are_those_asked_for(trunk: Trunk) -> None:
 def check_attention_maps_are_shares_or_refused(trunk: Trunk) -> None:
     """``attention_maps`` are ``[B, H, N, N]``, each row adding up to 1, or NotImplementedError: pictures do without."""
     module = build(trunk)
-    images, num_patches = images_for(trunk, module), grid_of(trunk).num_patches
+    images, num_patches = images_for(trunk, module), trunk.output_grid(grid_of(trunk)).num_patches
     try:
         maps_BHNN = module.attention_maps(images, Reading()).detach()
     except NotImplementedError:
@@ -197,6 +217,7 @@ ALWAYS: tuple[Check, ...] = (
     check_features_have_the_declared_shapes,
     check_places_are_row_and_column_of_each_token,
     check_tokens_depend_on_the_pixels,
+    check_tokens_beside_patches_depend_on_the_pixels,
     check_layers_are_those_asked_for,
     check_attention_maps_are_shares_or_refused,
     check_images_do_not_mix,

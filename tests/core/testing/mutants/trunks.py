@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 import torch
 from core.testing.mutants.heads import Wrapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore import CAUSAL, Ability, Attention, Features, Images, Reading, Trunk, TrunkModule, component
+from aimcore import CAUSAL, Ability, Attention, Features, Images, PatchGrid, Reading, Trunk, TrunkModule, component
 from aimcore.contracts.images import reorder
 from aimcore.testing.checks import trunk_abilities
 from aimcore.testing.checks import trunks as checks
@@ -398,13 +400,81 @@ class Placing(Sound):
         return PlacingModule()
 
 
-SOUND = (StandInTrunk(),)
+class ClassedModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        features = super().forward(images, reading)
+        mean_B1D = features.tokens_BND.mean(1, keepdim=True)
+        return features._replace(extra_BRD=torch.cat([mean_B1D, 2 * mean_B1D], dim=1))
+
+
+@component("classed")
+class Classed(Sound):
+    """Has a class token and a register, each made of the mean over patches."""
+
+    @property
+    def num_extra(self) -> int:
+        return 2
+
+    def build(self) -> TrunkModule:
+        return ClassedModule()
+
+
+class ConstantModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        features = super().forward(images, reading)
+        return features._replace(extra_BRD=torch.ones_like(features.tokens_BND[:, :1]).repeat(1, 2, 1))
+
+
+@component("mutant")
+class Constant(Classed):
+    """Gives a class token and a register that depend on nothing."""
+
+    def build(self) -> TrunkModule:
+        return ConstantModule()
+
+
+class MergingModule(PlainModule):
+    def forward(self, images: Images, reading: Reading) -> Features:
+        tokens_BND, _, valid_BN, layers, _ = super().forward(images, reading)
+        rows, columns = images.grid.rows, images.grid.columns // 2
+        row_N, column_N = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
+        places_BN2 = torch.stack([row_N, column_N], -1).expand(len(images.grids), -1, -1).to(tokens_BND.device)
+        merged = (each.unflatten(1, (rows * columns, 2)).mean(2) for each in (tokens_BND, *layers))
+        return Features(next(merged), places_BN2, valid_BN[:, ::2], tuple(merged))
+
+
+@component("merging")
+class Merging(Sound):
+    """Merges the tokens of two columns into one."""
+
+    def output_grid(self, grid: PatchGrid) -> PatchGrid:
+        return PatchGrid(grid.rows, grid.columns // 2)
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        if grid.columns % 2:
+            yield "columns must be even"
+
+    def build(self) -> TrunkModule:
+        return MergingModule()
+
+
+@component("mutant")
+class Overstating(Merging):
+    """Says that it keeps the grid, and merges tokens."""
+
+    def output_grid(self, grid: PatchGrid) -> PatchGrid:
+        return grid
+
+
+SOUND = (StandInTrunk(), Classed(), Merging())
 MUTANTS = (
     (checks.check_its_abilities_are_known, Sound(abilities=("casual",))),
     (checks.check_its_abilities_are_known, Listing()),
     (checks.check_features_have_the_declared_shapes, WrongSize()),
     (checks.check_places_are_row_and_column_of_each_token, Swapping()),
     (checks.check_tokens_depend_on_the_pixels, Blinkered()),
+    (checks.check_features_have_the_declared_shapes, Overstating()),
+    (checks.check_tokens_beside_patches_depend_on_the_pixels, Constant()),
     (checks.check_layers_are_those_asked_for, Sorting()),
     (checks.check_attention_maps_are_shares_or_refused, Scoring()),
     (checks.check_images_do_not_mix, Mixing()),
