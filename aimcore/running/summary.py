@@ -7,15 +7,15 @@ intervals are fractions.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal
 
 import attrs
-from attrs import validators
 
-from aimcore.contracts.errors import InvalidSummary
-from aimcore.contracts.messages import shortened, shown
+from aimcore.contracts.component import Checked, at_least, within
+from aimcore.contracts.errors import InvalidSummary, InvalidValue, Problem
+from aimcore.contracts.structuring import join, structure
 from aimcore.io.atomic_files import write_atomically
 
 SCHEMA_VERSION = 1
@@ -25,187 +25,140 @@ and does not give their number."""
 
 Status = Literal["finished", "interrupted", "failed"]
 
-T = TypeVar("T")
+
+def _fractions(value: object, *names: str) -> Iterable[Problem]:
+    """Yield fields, or items of fields, that are no fractions; None is absent."""
+    for name in names:
+        given = getattr(value, name)
+        for place, one in enumerate(given) if isinstance(given, tuple) else [("", given)]:
+            if one is not None:
+                yield from within(join(name, place), one, 0, 1)
 
 
-def _not_bool(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool):
-        raise TypeError(f"'{attribute.name}' must be a number, got {value}")
-
-
-# Typed as Any: mypy cannot infer the type of combined validators.
-_number: Any = validators.and_(validators.instance_of((int, float)), _not_bool)
-_count: Any = validators.and_(validators.instance_of(int), _not_bool, validators.ge(0))
-_fraction: Any = validators.and_(_number, validators.ge(0), validators.le(1))
-_text: Any = validators.instance_of(str)
-_mapping: Any = validators.instance_of(cast(type, Mapping))
-_lists_of_names: Any = validators.deep_mapping(
-    _text, validators.deep_iterable(_text, validators.instance_of(tuple)), _mapping
-)
-
-
-def _optional(validator: Any) -> Any:
-    return attrs.field(default=None, validator=validators.optional(validator))
-
-
-def _list_of(validator: Any) -> Any:
-    return validators.deep_iterable(validator, validators.instance_of(tuple))
-
-
-def _exactly(length: int) -> Any:
-    return validators.and_(validators.min_len(length), validators.max_len(length))
-
-
-def _tuple(values: object) -> Any:
-    return tuple(values) if isinstance(values, list) else values
-
-
-def _losses(entries: object) -> Any:
-    return _each(LossSummary, entries)
-
-
-def _probes(entries: object) -> Any:
-    return _each(ProbeSummary, entries)
-
-
-def _evaluations(entries: object) -> Any:
-    return _each(EvaluationSummary, entries)
-
-
-def _each(kind: type[Any], entries: object) -> Any:
-    if not isinstance(entries, Mapping):
-        return entries
-    return {key: _structure(kind, value, key) for key, value in entries.items()}
-
-
-def _budget(entry: object) -> Any:
-    return entry if entry is None else _structure(BudgetSummary, entry, "budget")
-
-
-def _scaling(entry: object) -> Any:
-    return entry if entry is None else _structure(ScalingSummary, entry, "scaling")
-
-
-def _named_lists(entries: object) -> Any:
-    return {key: _tuple(value) for key, value in entries.items()} if isinstance(entries, Mapping) else entries
-
-
-def _experiments(entries: object) -> Any:
-    if not isinstance(entries, list | tuple):
-        return entries
-    return tuple(_structure(ExperimentSummary, entry, f"experiments[{i}]") for i, entry in enumerate(entries))
+def _counts(value: object, *names: str) -> Iterable[Problem]:
+    """Yield fields that are no counts; None is absent."""
+    for name in names:
+        if getattr(value, name) is not None:
+            yield from at_least(name, getattr(value, name), 0)
 
 
 @attrs.frozen(kw_only=True)
-class LossSummary:
+class LossSummary(Checked):
     """One loss: its mean over the last 100 steps of training, and over the validation images."""
 
-    train_last_100: float | None = _optional(_number)
-    validation: float | None = _optional(_number)
+    train_last_100: float | None = None
+    validation: float | None = None
 
 
 @attrs.frozen(kw_only=True)
-class ProbeSummary:
+class ProbeSummary(Checked):
     """One probe on the trained trunk, with the same probe on the untrained trunk and on raw pixels for comparison."""
 
-    top1: float = attrs.field(validator=_fraction)
-    ci95: tuple[float, ...] | None = attrs.field(
-        default=None, converter=_tuple, validator=validators.optional([_list_of(_fraction), _exactly(2)])
-    )
+    top1: float
+    ci95: tuple[float, float] | None = None
     """Ends of the 95 % interval of ``top1``."""
-    untrained_top1: float | None = _optional(_fraction)
-    raw_pixels_top1: float | None = _optional(_fraction)
-    learning_rate: float | None = _optional(_number)
+    untrained_top1: float | None = None
+    raw_pixels_top1: float | None = None
+    learning_rate: float | None = None
     """The rate chosen on held-out training images."""
-    layers: tuple[int, ...] | None = attrs.field(
-        default=None, converter=_tuple, validator=validators.optional(_list_of(_count))
-    )
+    layers: tuple[int, ...] | None = None
     """Indices of the blocks whose outputs were averaged."""
 
+    def problems(self) -> Iterable[Problem]:
+        """Scores are fractions, and layers are counted from 0."""
+        yield from _fractions(self, "top1", "ci95", "untrained_top1", "raw_pixels_top1")
+        for place, layer in enumerate(self.layers or ()):
+            yield from at_least(f"layers.{place}", layer, 0)
+
 
 @attrs.frozen(kw_only=True)
-class EvaluationSummary:
+class EvaluationSummary(Checked):
     """A score of the trained objective, such as a recall: see :class:`aimcore.Score`."""
 
-    value: float = attrs.field(validator=_fraction)
-    num: int = attrs.field(validator=_count)
+    value: float
+    num: int
     """How many things were judged."""
-    chance: float | None = _optional(_fraction)
+    chance: float | None = None
     """What guessing would give."""
-    ci95: tuple[float, ...] | None = attrs.field(
-        default=None, converter=_tuple, validator=validators.optional([_list_of(_fraction), _exactly(2)])
-    )
+    ci95: tuple[float, float] | None = None
     """Ends of the 95 % interval."""
 
+    def problems(self) -> Iterable[Problem]:
+        """Scores are fractions."""
+        yield from _fractions(self, "value", "chance", "ci95")
+        yield from _counts(self, "num")
+
 
 @attrs.frozen(kw_only=True)
-class BudgetSummary:
+class BudgetSummary(Checked):
     """What a trained model has had: its size and samples, and the compute that follows from them."""
 
-    trunk_parameters: int = attrs.field(validator=_count)
-    parameters: int = attrs.field(validator=_count)
+    trunk_parameters: int
+    parameters: int
     """Of the trunk and of all that was trained with it."""
-    samples: int = attrs.field(validator=_count)
+    samples: int
     """Samples seen from the very beginning, also where the run is a branch."""
-    flops: int = attrs.field(validator=_count)
-    """Training FLOPs from the very beginning, as ``aimcore.engine.cost`` counts them."""
+    flops: float
+    """Training FLOPs from the very beginning, as ``aimcore.engine.cost`` counts them: a whole number of any size."""
+
+    def problems(self) -> Iterable[Problem]:
+        """All are counts."""
+        return _counts(self, "trunk_parameters", "parameters", "samples", "flops")
 
 
 @attrs.frozen(kw_only=True)
-class ScalingSummary:
+class ScalingSummary(Checked):
     """Which experiments are the points of which curve: see :class:`aimcore.Scaling`."""
 
-    curves: Mapping[str, tuple[str, ...]] = attrs.field(converter=_named_lists, validator=_lists_of_names)
-    others: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, converter=_named_lists, validator=_lists_of_names)
-    loss: str | None = _optional(_text)
+    curves: Mapping[str, Sequence[str]]
+    others: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+    loss: str | None = None
 
 
 @attrs.frozen(kw_only=True)
-class ExperimentSummary:
+class ExperimentSummary(Checked):
     """One experiment of a study."""
 
-    name: str = attrs.field(validator=_text)
-    status: Status = attrs.field(validator=validators.in_(get_args(Status)))
-    seed: int = attrs.field(validator=validators.instance_of(int))
-    num_steps: int | None = _optional(_count)
+    name: str
+    status: Status
+    seed: int
+    num_steps: int | None = None
     """Optimiser steps taken; absent where training failed."""
-    losses: Mapping[str, LossSummary] | None = attrs.field(
-        default=None, converter=_losses, validator=validators.optional(_mapping)
-    )
-    validation_total: float | None = _optional(_number)
+    losses: Mapping[str, LossSummary] | None = None
+    validation_total: float | None = None
     """Weighted sum of the validation losses, as training adds them up; absent where one of them had no target."""
-    validation_prefix: int | None = _optional(_count)
+    validation_prefix: int | None = None
     """Prefix length of every validation loss; null where the objective has no prefix."""
-    validation_loss_by_chunk: tuple[float | None, ...] | None = attrs.field(
-        default=None,
-        converter=_tuple,
-        validator=validators.optional([_list_of(validators.optional(_number)), _exactly(NUM_CHUNKS)]),
-    )
+    validation_loss_by_chunk: tuple[float | None, ...] | None = None
     """Chunk edges are round(i K / 16); null for a chunk in which nothing is predicted."""
-    probes: Mapping[str, ProbeSummary] | None = attrs.field(
-        default=None, converter=_probes, validator=validators.optional(_mapping)
-    )
-    evaluations: Mapping[str, EvaluationSummary] | None = attrs.field(
-        default=None, converter=_evaluations, validator=validators.optional(_mapping)
-    )
-    paper: Mapping[str, float] | None = _optional(validators.deep_mapping(_text, _fraction, _mapping))
+    probes: Mapping[str, ProbeSummary] | None = None
+    evaluations: Mapping[str, EvaluationSummary] | None = None
+    paper: Mapping[str, float] | None = None
     """The paper's score per probe, per score of an evaluation, and of what was not run."""
-    patches_per_second: float | None = _optional(_number)
-    seconds: float | None = _optional(_number)
+    patches_per_second: float | None = None
+    seconds: float | None = None
     """Wall time of training."""
-    budget: BudgetSummary | None = attrs.field(
-        default=None, converter=_budget, validator=validators.optional(validators.instance_of(BudgetSummary))
-    )
+    budget: BudgetSummary | None = None
     """What went into training; present in studies of scaling."""
-    left_out: Mapping[str, Mapping[str, int]] | None = _optional(
-        validators.deep_mapping(_text, validators.deep_mapping(_text, _count, _mapping), _mapping)
-    )
+    left_out: Mapping[str, Mapping[str, int]] | None = None
     """What the sources of the data found and did not give out, and what could not be read in training and validation:
     counts by reason, by field (``"train"``)."""
-    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_mapping)
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
     """Protocols of the probes and evaluations, what it began with, what was probed later, and what went wrong."""
-    recipe: str = attrs.field(validator=_text)
+    recipe: str
     """Path of the recipe, relative to the summary's folder."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Counts are not negative, the paper's scores are fractions, and there are as many chunks as there must be."""
+        yield from _counts(self, "num_steps", "validation_prefix")
+        for name, score in (self.paper or {}).items():
+            yield from within(f"paper.{name}", score, 0, 1)
+        for field, reasons in (self.left_out or {}).items():
+            for reason, count in reasons.items():
+                yield from at_least(f"left_out.{field}.{reason}", count, 0)
+        chunks = self.validation_loss_by_chunk
+        if chunks is not None and len(chunks) != NUM_CHUNKS:
+            yield Problem("validation_loss_by_chunk", f"must have {NUM_CHUNKS} items, got {len(chunks)}")
 
     @property
     def not_run(self) -> tuple[str, ...]:
@@ -215,48 +168,28 @@ class ExperimentSummary:
 
 
 @attrs.frozen(kw_only=True)
-class Summary:
+class Summary(Checked):
     """A study as far as it has run."""
 
-    schema_version: int = attrs.field(default=SCHEMA_VERSION, validator=validators.in_((SCHEMA_VERSION,)))
-    study: str = attrs.field(validator=_text)
-    source: str | None = _optional(_text)
+    schema_version: int = SCHEMA_VERSION
+    study: str
+    source: str | None = None
     """Where the comparison comes from, e.g. ``"arXiv:2401.08541, Table 3b"``."""
-    scale: str | None = _optional(_text)
+    scale: str | None = None
     """Absent for a recipe, which does not know its scale."""
-    machine: Mapping[str, Any] = attrs.field(validator=_mapping)
-    scaling: ScalingSummary | None = attrs.field(
-        default=None, converter=_scaling, validator=validators.optional(validators.instance_of(ScalingSummary))
-    )
+    machine: Mapping[str, Any]
+    scaling: ScalingSummary | None = None
     """Present in studies of scaling."""
-    experiments: tuple[ExperimentSummary, ...] = attrs.field(
-        default=(), converter=_experiments, validator=validators.instance_of(tuple)
-    )
+    experiments: tuple[ExperimentSummary, ...] = ()
+
+    def problems(self) -> Iterable[Problem]:
+        """Only one version of the schema is known."""
+        if self.schema_version != SCHEMA_VERSION:
+            yield Problem("schema_version", f"must be {SCHEMA_VERSION}, got {self.schema_version}")
 
     def of(self, name: str) -> ExperimentSummary | None:
         """The entry of the experiment ``name``; None if there is none."""
         return next((experiment for experiment in self.experiments if experiment.name == name), None)
-
-
-def _structure(kind: type[T], entry: object, path: str) -> T:
-    """Read ``entry`` as ``kind``, naming the path of what is wrong with it."""
-    if isinstance(entry, kind):
-        return entry
-    if not isinstance(entry, Mapping):
-        raise InvalidSummary(path, f"must be an object, got {shown(entry)}")
-    known = attrs.fields_dict(kind)  # type: ignore[arg-type]
-    unknown = sorted(set(entry) - set(known))
-    if unknown:
-        raise InvalidSummary(path, f"unknown keys {shown(unknown)}; known are {sorted(known)}")
-    lacking = [name for name, field in known.items() if field.default is attrs.NOTHING and name not in entry]
-    if lacking:
-        raise InvalidSummary(path, f"lacks {', '.join(lacking)}")
-    try:
-        return kind(**entry)
-    except InvalidSummary as error:
-        raise InvalidSummary(f"{path}.{error.path}", error.problem) from error
-    except (TypeError, ValueError) as error:
-        raise InvalidSummary(path, shortened(str(error.args[0]))) from error
 
 
 def _is_present(attribute: attrs.Attribute[Any], value: object) -> bool:
@@ -286,4 +219,8 @@ def read_summary(path: Path) -> Summary:
         raise InvalidSummary(str(path), f"cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidSummary(str(path), f"is no JSON: {error}") from error
-    return _structure(Summary, entry, str(path))
+    try:
+        summary: Summary = structure(entry, Summary, lambda *_: Summary)  # it holds no components
+    except InvalidValue as error:
+        raise InvalidSummary(str(path), str(error)) from error
+    return summary
