@@ -120,7 +120,7 @@ def _point(summary: Summary, asked: ScalingSummary, name: str) -> Point:
     assert entry.budget is not None
     loss = _loss(entry, asked)
     assert loss is not None
-    return Point(name, entry.budget.trunk_parameters, entry.budget.samples, int(entry.budget.flops), loss)
+    return Point(name, entry.budget.trunk_parameters, int(entry.budget.samples), int(entry.budget.flops), loss)
 
 
 def envelope(curves: Sequence[Curve]) -> tuple[Point, ...]:

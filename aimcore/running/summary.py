@@ -96,7 +96,7 @@ class BudgetSummary(Checked):
     trunk_parameters: int
     parameters: int
     """Of the trunk and of all that was trained with it."""
-    samples: int
+    samples: float
     """Samples seen from the very beginning, also where the run is a branch."""
     flops: float
     """Training FLOPs from the very beginning, as ``aimcore.engine.cost`` counts them: a whole number of any size."""
