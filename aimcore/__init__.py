@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aimcore.contracts.decoders import Decoder, DecoderModule
     from aimcore.contracts.errors import AimcoreError, DataNotFound, InvalidValue, Problem, UnreadableSample
     from aimcore.contracts.evaluations import Captioned, Evaluation, EvaluationData
-    from aimcore.contracts.features import BIDIRECTIONAL, CAUSAL, Ability, Attention, Features, Reading
+    from aimcore.contracts.features import BIDIRECTIONAL, CAUSAL, Attention, Capability, Features, Reading
     from aimcore.contracts.heads import Head, HeadModule
     from aimcore.contracts.images import Images, PatchGrid, PixelStatistics, Preprocessing
     from aimcore.contracts.objectives import Objective, ObjectiveModule, PredictedPatches
@@ -55,7 +55,7 @@ _MODULES = {
     "contracts.decoders": "Decoder DecoderModule",
     "contracts.errors": "AimcoreError DataNotFound InvalidValue Problem UnreadableSample",
     "contracts.evaluations": "Captioned Evaluation EvaluationData",
-    "contracts.features": "Ability Attention BIDIRECTIONAL CAUSAL Features Reading",
+    "contracts.features": "Capability Attention BIDIRECTIONAL CAUSAL Features Reading",
     "contracts.heads": "Head HeadModule",
     "contracts.images": "Images PatchGrid PixelStatistics Preprocessing",
     "contracts.objectives": "Objective ObjectiveModule PredictedPatches",
@@ -98,12 +98,12 @@ __all__ = [
     "BIDIRECTIONAL",
     "CAUSAL",
     "SCALES",
-    "Ability",
     "AimcoreError",
     "Attention",
     "Augmentation",
     "Batch",
     "Branch",
+    "Capability",
     "Captioned",
     "Component",
     "Data",

@@ -129,7 +129,7 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
 
 
 def _require_captions(run: Path, experiment: Experiment) -> None:
-    if "caption" not in experiment.objective.can:
+    if "caption" not in experiment.objective.skills:
         raise CannotCaption(
             f"{run} was trained with objective {experiment.objective.name!r}, which writes no captions; those that do: "
             f"{', '.join(_captioners())}"
@@ -147,7 +147,7 @@ def _require_room(experiment: Experiment, options: CaptionOptions) -> None:
 def _area(run: Path, experiment: Experiment, options: CaptionOptions) -> int | None:
     """Return the area that images are resized to, or None for square crops."""
     native = experiment.data.native
-    if options.area is not None and "native" not in experiment.trunk.can:
+    if options.area is not None and "native" not in experiment.trunk.capabilities:
         raise CannotCaption(
             f"{run} reads only squares of {experiment.data.image_size} px, so --area cannot be used: its trunk "
             f"{experiment.trunk.name!r} has positions for that size only"
@@ -160,7 +160,7 @@ def _captioners() -> list[str]:
 
     known = installed().registries["objectives"].items()
     examples = {name: cast("Sequence[Objective]", kind.examples()) for name, kind in known}
-    return [name for name, some in examples.items() if any("caption" in one.can for one in some)]
+    return [name for name, some in examples.items() if any("caption" in one.skills for one in some)]
 
 
 def _read(places: Sequence[str], renderer: Renderer, skipped: list[UnreadableSample]) -> Iterator[_Picture]:

@@ -107,7 +107,7 @@ def _description(
 
 
 def _abilities(cls: type[Any]) -> dict[str, Any]:
-    asked = [name for name in ("can", "needs") if is_component(cls) and hasattr(cls, name)]
+    asked = [name for name in ("capabilities", "skills", "requires") if is_component(cls) and hasattr(cls, name)]
     instance = _instance(cls) if asked else None
     if instance is None:
         return {}

@@ -165,7 +165,7 @@ def require_names(module: ObjectiveModule, losses: Mapping[str, Loss], counts: M
 
 
 def _judge_features(owner: str, module: TrunkModule, features: Any, num_extra: int) -> None:
-    said = "forward must return Features(tokens_BND, places_BN2, valid_BN, layers)"
+    said = "forward must return Features(tokens_BND, positions_BN2, valid_BN, layers)"
     if not isinstance(features, Features):
         raise BrokenContract(f"{owner}: {said}, got {_kind(features)}")
     if not isinstance(features.tokens_BND, Tensor) or features.tokens_BND.dim() != 3:

@@ -99,12 +99,12 @@ class Images:
         return (steps_N < lengths_B[:, None]).to(self.patches_BNF.device)
 
     @cached_property
-    def places_BN2(self) -> Tensor:
+    def positions_BN2(self) -> Tensor:
         """(row, column) of every patch in raster order; -1 on padding."""
         length = self.patches_BNF.shape[1]
         if self.is_uniform:
-            places_N2 = _places(self.grid, length, self.lengths[0]).to(self.patches_BNF.device)
-            return places_N2.expand(len(self.grids), -1, -1)
+            positions_N2 = _places(self.grid, length, self.lengths[0]).to(self.patches_BNF.device)
+            return positions_N2.expand(len(self.grids), -1, -1)
         places = [_places(grid, length, own) for grid, own in zip(self.grids, self.lengths, strict=True)]
         return torch.stack(places).to(self.patches_BNF.device)
 
@@ -196,9 +196,9 @@ def padded_orders(orders: Sequence[Tensor], images: Images) -> Tensor:
 
 def _places(grid: PatchGrid, length: int, own: int) -> Tensor:
     index_N = torch.arange(length)
-    places_N2 = torch.stack([index_N // grid.columns, index_N % grid.columns], dim=1)
-    places_N2[own:] = -1
-    return places_N2
+    positions_N2 = torch.stack([index_N // grid.columns, index_N % grid.columns], dim=1)
+    positions_N2[own:] = -1
+    return positions_N2
 
 
 class PixelStatistics(NamedTuple):

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from aimcore.contracts.batches import Batch, Extra, Text, View
 from aimcore.contracts.component import Component
 from aimcore.contracts.decoders import CaptionStart, DecoderState, log_probabilities
-from aimcore.contracts.features import Ability, Reading
+from aimcore.contracts.features import Capability, Reading
 from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.old_names import accept_old_property, old_property
 from aimcore.contracts.old_overrides import accept_override, call_replacement
 from aimcore.contracts.results import Loss
 from aimcore.contracts.sources import OpenSource
@@ -32,10 +33,14 @@ class Objective(Component, ABC):
 
     __slots__ = ()
     role: ClassVar[str] = "objectives"
+    can = old_property("can", "skills")
+    needs = old_property("needs", "requires")
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Accept classes that override :meth:`reading`."""
+        """Accept classes that override :meth:`reading`, :attr:`can` or :attr:`needs`."""
         super().__init_subclass__(**options)
+        accept_old_property(cls, "can", "skills")
+        accept_old_property(cls, "needs", "requires")
         accept_override(cls, "reading", "probe_reading")
 
     @property
@@ -54,12 +59,12 @@ class Objective(Component, ABC):
         return None
 
     @property
-    def needs(self) -> frozenset[Ability | str]:
-        """What it asks of a trunk; compared with :attr:`Trunk.can` before anything is built."""
+    def requires(self) -> frozenset[Capability | str]:
+        """What it asks of a trunk; compared with :attr:`Trunk.capabilities` before anything is built."""
         return frozenset()
 
     @property
-    def can(self) -> frozenset[Skill | str]:
+    def skills(self) -> frozenset[Skill | str]:
         """What its module can do besides giving losses."""
         return frozenset()
 
@@ -158,7 +163,7 @@ class ObjectiveModule(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} predicts no patches that could be drawn")
 
     def embed_images(self, images: Images) -> Tensor:
-        """``[B, E]`` of unit length: images in the space that their captions are in. Optional, see ``Objective.can``.
+        """``[B, E]`` of unit length: images in the space of their captions. Optional, see ``Objective.skills``.
 
         Raises:
             NotImplementedError: this objective embeds nothing.
@@ -166,7 +171,7 @@ class ObjectiveModule(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} does not embed images")
 
     def embed_texts(self, text: Text) -> Tensor:
-        """``[B, E]`` of unit length: captions in the space that images are in. Optional, see ``Objective.can``.
+        """``[B, E]`` of unit length: captions in the space that images are in. Optional, see ``Objective.skills``.
 
         Raises:
             NotImplementedError: this objective embeds nothing.
@@ -176,8 +181,8 @@ class ObjectiveModule(nn.Module, ABC):
     def caption_start(self, batch: Batch) -> CaptionStart:
         """Read the images of ``batch``, each once: logits of the first token, and the state to go on from.
 
-        Optional, see ``Objective.can``. Images are read as in evaluation: without a prefix, for example, if the prefix
-        was random in training, and in the orders that belong to
+        Optional, see ``Objective.skills``. Images are read as in evaluation: without a prefix, for example, if the
+        prefix was random in training, and in the orders that belong to
         :data:`~aimcore.contracts.randomness.EVALUATION_SEED`. The batch may have no text.
 
         Raises:

@@ -6,12 +6,12 @@ K outputs, T text tokens, V vocabulary.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import attrs
 from torch import Tensor
+
+from aimcore.contracts.old_names import accepts_old_keyword, warn_of_old_name
 
 
 class Loss(NamedTuple):
@@ -40,28 +40,11 @@ class Loss(NamedTuple):
     @property
     def place_BN(self) -> Tensor | None:
         """Old name of ``scored_patch_BN``, until 0.3."""
-        _warn_of_place()
+        warn_of_old_name("Loss", "place_BN", "scored_patch_BN")
         return self.scored_patch_BN
 
 
-def _warn_of_place() -> None:
-    message = "Loss.place_BN is now Loss.scored_patch_BN, and the old name will be gone in aimcore 0.3"
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
-
-
-def _accepting_place(new: Callable[..., Loss]) -> Callable[..., Loss]:
-    """``Loss.__new__`` that also takes ``place_BN``, the old name of ``scored_patch_BN``."""
-
-    def made(cls: type[Loss], *values: Any, **named: Any) -> Loss:
-        if "place_BN" in named:
-            _warn_of_place()
-            named["scored_patch_BN"] = named.pop("place_BN")
-        return new(cls, *values, **named)
-
-    return made
-
-
-Loss.__new__ = _accepting_place(Loss.__new__)  # type: ignore[method-assign,assignment]  # a NamedTuple may define none
+Loss.__new__ = accepts_old_keyword(Loss.__new__, "Loss", "place_BN", "scored_patch_BN")  # type: ignore[method-assign]
 
 
 @attrs.frozen(eq=False)

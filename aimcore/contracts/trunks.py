@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from aimcore.contracts.component import Component
-from aimcore.contracts.features import Ability, Features, Reading
+from aimcore.contracts.features import Capability, Features, Reading
 from aimcore.contracts.images import Images, PatchGrid, Preprocessing
+from aimcore.contracts.old_names import accept_old_property, old_property
 
 
 class Trunk(Component, ABC):
@@ -19,8 +20,15 @@ class Trunk(Component, ABC):
     __slots__ = ()
     role: ClassVar[str] = "trunks"
 
+    can = old_property("can", "capabilities")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept classes that override :attr:`can`."""
+        super().__init_subclass__(**options)
+        accept_old_property(cls, "can", "capabilities")
+
     @property
-    def can(self) -> frozenset[Ability | str]:
+    def capabilities(self) -> frozenset[Capability | str]:
         """What it can read beyond a uniform batch, bidirectionally, in raster order."""
         return frozenset()
 

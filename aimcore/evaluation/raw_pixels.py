@@ -63,7 +63,7 @@ def positioned_patches(images: Images) -> Tensor:
     further: few values hold few frequencies, the highest ones first.
     """
     patches_BNF = functional.pad(images.patches_BNF, (0, -images.patches_BNF.shape[2] % 4))
-    return patches_BNF + sincos_positions(images.places_BN2, patches_BNF.shape[2])
+    return patches_BNF + sincos_positions(images.positions_BN2, patches_BNF.shape[2])
 
 
 def _pixels(images: Images, reads: Reads) -> Tensor:

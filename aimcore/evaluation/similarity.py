@@ -55,7 +55,7 @@ def similarities(
     Raises:
         NonFiniteSimilarity: some are NaN or infinite.
     """
-    if "embed" in data.objective.can:
+    if "embed" in data.objective.skills:
         return compared(module, data, source, embedded_texts(module, data, texts), indices)
     text = data.encode(texts)
     return _finite(*data.rows(lambda batch: caption_likelihoods(module, batch, text), source, indices))

@@ -11,7 +11,7 @@ import attrs
 
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import InvalidValue, Problem
-from aimcore.contracts.features import Ability
+from aimcore.contracts.features import Capability
 from aimcore.contracts.field_types import field_types, is_literal, is_union
 from aimcore.contracts.objectives import Objective
 from aimcore.contracts.trunks import Trunk
@@ -26,22 +26,22 @@ def capability_problems(objective: Objective, trunk: Trunk) -> Iterable[Problem]
         yield Problem(
             "objective",
             f"{objective.name!r} needs a trunk that can {' and '.join(map(repr, sorted(lacking)))}; {trunk.name!r} can "
-            f"{', '.join(map(repr, sorted(trunk.can))) or 'nothing of that kind'}"
+            f"{', '.join(map(repr, sorted(trunk.capabilities))) or 'nothing of that kind'}"
             f"{''.join(_misspelled(name, trunk) for name in sorted(lacking))}{_cure(objective, trunk)}",
         )
 
 
 def _misspelled(lacking: str, trunk: Trunk) -> str:
     """A question if ``lacking`` and an ability resemble each other, and one of the two is not known to the core."""
-    known = get_args(Ability)
-    others = set(trunk.can) - set(known) if lacking in known else {*trunk.can, *known}
+    known = get_args(Capability)
+    others = set(trunk.capabilities) - set(known) if lacking in known else {*trunk.capabilities, *known}
     near = get_close_matches(lacking, sorted(others), n=1)
     return f" (is {lacking!r} another spelling of {near[0]!r}?)" if near else ""
 
 
 def _lacking(objective: Objective, trunk: Trunk) -> frozenset[str]:
     # Any collection will do: a stranger's may be a tuple.
-    return frozenset(objective.needs) - frozenset(trunk.can)
+    return frozenset(objective.requires) - frozenset(trunk.capabilities)
 
 
 def _cure(objective: Objective, trunk: Trunk) -> str:

@@ -117,7 +117,7 @@ class Experiment(Checked):
 
     def _misfits(self) -> Iterable[Problem]:
         yield from capability_problems(self.objective, self.trunk)
-        if self.probes and self.probe_attention == "causal" and "causal" not in self.trunk.can:
+        if self.probes and self.probe_attention == "causal" and "causal" not in self.trunk.capabilities:
             yield Problem("probe_attention", f"trunk {self.trunk.name!r} cannot attend causally")
         if self.engine.accumulation_steps > 1 and not self.objective.is_separable:
             yield Problem(

@@ -152,7 +152,7 @@ def _probes_blind_to_padding(data: Data, probes: Sequence[Probe]) -> Iterable[Pr
 
 
 def _requires_native(path: str, trunk: Trunk) -> Iterable[Problem]:
-    if "native" not in trunk.can:
+    if "native" not in trunk.capabilities:
         yield Problem(
             path,
             f"needs a trunk that reads images of any grid, and {trunk.name!r} as it is set cannot: use one with fixed "

@@ -208,9 +208,9 @@ class MaskToken(nn.Module):
         self.token = nn.Parameter(torch.empty(width))
         nn.init.normal_(self.token, std=0.02)
 
-    def forward(self, tokens_BND: Tensor, hidden_BN: Tensor) -> Tensor:
-        """Replace the tokens where ``hidden_BN`` is True."""
-        return torch.where(hidden_BN.unsqueeze(-1), self.token.to(tokens_BND.dtype), tokens_BND)
+    def forward(self, tokens_BND: Tensor, masked_BN: Tensor) -> Tensor:
+        """Replace the tokens where ``masked_BN`` is True."""
+        return torch.where(masked_BN.unsqueeze(-1), self.token.to(tokens_BND.dtype), tokens_BND)
 
 
 def frozen_copy(module: Part) -> Part:

@@ -56,9 +56,9 @@ class StandInLetters(TextTokenizer):
 
 @component("stand_in_speaker")
 class StandInSpeaker(Objective):
-    """Trains nothing of use; its module can whatever it is told to."""
+    """Trains nothing of use; its module has the skills that it is made with."""
 
-    skills: frozenset[str] = frozenset({"embed", "caption"})
+    gives: frozenset[str] = frozenset({"embed", "caption"})
     reads_text: bool = True
 
     @property
@@ -67,21 +67,21 @@ class StandInSpeaker(Objective):
         return (StandInLetters(), 12) if self.reads_text else None
 
     @property
-    def can(self) -> frozenset[Skill]:
-        """What it was told to."""
-        return frozenset(skill for skill in ("embed", "caption") if skill in self.skills)
+    def skills(self) -> frozenset[Skill]:
+        """Those that it was made with."""
+        return frozenset(skill for skill in ("embed", "caption") if skill in self.gives)
 
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
         """The module."""
-        return StandInSpeakerModule(trunk, self.can)
+        return StandInSpeakerModule(trunk, self.skills)
 
 
 class StandInSpeakerModule(ObjectiveModule):
     """Images and texts as sums of vectors; captions from the image and the last token alone."""
 
-    def __init__(self, trunk: TrunkModule, can: frozenset[Skill]) -> None:
+    def __init__(self, trunk: TrunkModule, skills: frozenset[Skill]) -> None:
         super().__init__()
-        self.trunk, self.can = trunk, can
+        self.trunk, self.skills = trunk, skills
         size = StandInLetters().vocabulary_size
         self.embedding, self.out = nn.Embedding(size, trunk.width), nn.Linear(trunk.width, size)
         self.dropout = nn.Dropout()
@@ -117,7 +117,7 @@ class StandInSpeakerModule(ObjectiveModule):
         return logits_BV, state._replace(num_tokens=state.num_tokens + 1)
 
     def _read(self, skill: Skill, images: Images) -> Tensor:
-        if skill not in self.can:
+        if skill not in self.skills:
             raise NotImplementedError(f"its objective cannot {skill}")
         image_BD: Tensor = self.dropout(self.trunk(images, Reading()).tokens_BND.mean(1))
         return image_BD

@@ -38,7 +38,11 @@ def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
     for trunk in _examples("trunks"):
         for example in _examples("objectives"):
             for objective in _variants(example):
-                if isinstance(trunk, Trunk) and isinstance(objective, Objective) and objective.needs <= trunk.can:
+                if (
+                    isinstance(trunk, Trunk)
+                    and isinstance(objective, Objective)
+                    and objective.requires <= trunk.capabilities
+                ):
                     found += [(trunk, objective)] if (trunk, objective) not in found else []
     return [Case(name, *pair, grid) for name, pair in zip(_names(found), found, strict=True)]
 

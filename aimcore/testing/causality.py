@@ -101,7 +101,7 @@ def doubts_of(watched: Watched) -> Iterator[Doubt]:
     An objective whose steps must not see each other has to give its losses per step. Another one, such as denoising,
     may mean to read what it predicts.
     """
-    must_be_told = bool({"causal", "prefix", "hide"} & set(watched.case.objective.needs))
+    must_be_told = bool({"causal", "prefix", "mask"} & set(watched.case.objective.requires))
     for name, loss in watched.losses().items():
         if loss.per_position_BN is None:
             if _may_be_read(watched, name):
@@ -120,7 +120,7 @@ def _doubt_per_step(watched: Watched, loss: Loss) -> str:
 
 def leaks_of(watched: Watched) -> Iterator[str]:
     """Scored steps that read what they must not, or nothing; losses that cannot be judged are left out."""
-    needs = set(watched.case.objective.needs)
+    needs = set(watched.case.objective.requires)
     for name, loss in watched.losses().items():
         if loss.per_position_BN is None or _doubt_per_step(watched, loss):
             continue

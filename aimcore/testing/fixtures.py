@@ -198,7 +198,7 @@ def random_features(width: int, *, seed: int = 0) -> Features:
     generator = torch.Generator().manual_seed(seed)
     shape = (NUM_IMAGES, GRID.num_patches, width)
     tokens_BND = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return Features(tokens_BND, images.places_BN2, images.valid_BN)
+    return Features(tokens_BND, images.positions_BN2, images.valid_BN)
 
 
 @torch.no_grad()

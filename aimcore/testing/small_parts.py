@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.component import component
-from aimcore.contracts.features import Ability, Attention, Features, Reading
+from aimcore.contracts.features import Attention, Capability, Features, Reading
 from aimcore.contracts.heads import Head, HeadModule
 from aimcore.contracts.images import Images, reorder
 from aimcore.contracts.objectives import Objective, ObjectiveModule
@@ -23,7 +23,7 @@ from aimcore.modeling.attention import mask_of
 from aimcore.modeling.layers import MaskToken, TransformerBlock
 from aimcore.modeling.positions import sincos_positions
 
-ABILITIES: frozenset[Ability] = frozenset(get_args(Ability))
+ABILITIES: frozenset[Capability] = frozenset(get_args(Capability))
 """All abilities that the core knows."""
 
 
@@ -34,7 +34,7 @@ class StandInTrunk(Trunk):
     patch_size: int = 4
 
     @property
-    def can(self) -> frozenset[Ability]:
+    def capabilities(self) -> frozenset[Capability]:
         """Everything."""
         return ABILITIES
 
@@ -63,9 +63,9 @@ class StandInTrunkModule(TrunkModule):
         for block in self.blocks:
             tokens_BND = block(tokens_BND, mask)
             outputs.append(tokens_BND)
-        places_BN2 = reorder(images.places_BN2, reading.order_BN)
+        positions_BN2 = reorder(images.positions_BN2, reading.order_BN)
         layers = tuple(outputs[index] for index in reading.layers)
-        return Features(self.norm(tokens_BND), places_BN2, valid_BN, layers)
+        return Features(self.norm(tokens_BND), positions_BN2, valid_BN, layers)
 
     def embed_patches(self, images: Images) -> Tensor:
         """Embedded patches alone."""
@@ -75,9 +75,9 @@ class StandInTrunkModule(TrunkModule):
     def tokens(self, images: Images, reading: Reading) -> Tensor:
         """Embedded patches with their positions, in raster order."""
         tokens_BND = self.embed_patches(images)
-        if reading.hidden_BN is not None:
-            tokens_BND = self.mask_token(tokens_BND, reading.hidden_BN)
-        return tokens_BND + sincos_positions(images.places_BN2, self.width).to(tokens_BND.dtype)
+        if reading.masked_BN is not None:
+            tokens_BND = self.mask_token(tokens_BND, reading.masked_BN)
+        return tokens_BND + sincos_positions(images.positions_BN2, self.width).to(tokens_BND.dtype)
 
     def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
         """The attention asked for, without padding."""

@@ -54,7 +54,7 @@ class Captions(Evaluation):
 
     def problems_with(self, objective: Objective) -> Iterator[str]:
         """Yield a problem if the objective writes no captions, or does not learn where they end."""
-        if "caption" not in objective.can or objective.text is None:
+        if "caption" not in objective.skills or objective.text is None:
             yield f"objective {objective.name!r} writes no captions"
             return
         try:

@@ -29,10 +29,10 @@ PROMPTS = (
 
 def compared_by(objective: Objective) -> str:
     """Describe the similarity of an image and a text, for the protocol card."""
-    return "cosine of embeddings" if "embed" in objective.can else "log-likelihood of the text given the image"
+    return "cosine of embeddings" if "embed" in objective.skills else "log-likelihood of the text given the image"
 
 
 def cannot_compare(objective: Objective) -> Iterator[str]:
     """Yield why modules of ``objective`` cannot compare images and texts."""
-    if not {"embed", "caption"} & objective.can:
+    if not {"embed", "caption"} & objective.skills:
         yield f"objective {objective.name!r} neither embeds texts nor writes captions, so it cannot compare them"

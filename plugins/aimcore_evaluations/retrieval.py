@@ -76,7 +76,7 @@ class Retrieval(Evaluation):
         _, likeness_nn = similarities(module, data, source, texts, [one.index for one in chosen])
         same_nn = _same(data, chosen)
         ranked = {"image_to_text": likeness_nn, "text_to_image": likeness_nn.T}
-        if self.subtract_mean and "embed" not in data.objective.can:
+        if self.subtract_mean and "embed" not in data.objective.skills:
             ranked["image_to_text_centred"] = likeness_nn - likeness_nn.mean(0)
         return {
             f"{direction}@{k}": share(hits(found_nn, same_nn, k), chance=chance_of_hits(same_nn, k))

@@ -126,7 +126,7 @@ class ZeroShot(Evaluation):
         """Return indices in the source ``[n]``, and scores ``[n, C]``."""
         source, prompts = data.labelled, self._prompts(names)
         shape = len(names), len(self.templates)
-        if "embed" in data.objective.can:
+        if "embed" in data.objective.skills:
             embedded_CE = embedded_texts(module, data, prompts).reshape(*shape, -1).mean(1)
             return compared(module, data, source, functional.normalize(embedded_CE, dim=-1), indices)
         numbers_n, likelihoods = similarities(module, data, source, prompts, indices)

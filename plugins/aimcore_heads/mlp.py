@@ -86,12 +86,12 @@ class MLPHeadModule(HeadModule):
 
     def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
         """``[M, K]`` predictions at ``where_M``; no token sees another."""
-        tokens_MD, places_M2 = features.at(where_M)  # only scored positions: blocks do not mix tokens
+        tokens_MD, positions_M2 = features.at(where_M)  # only scored positions: blocks do not mix tokens
         if self.positions == "before_projection":
-            tokens_MD = tokens_MD + sincos_positions(places_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
+            tokens_MD = tokens_MD + sincos_positions(positions_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
         tokens_MD = self.project(tokens_MD)  # D of the trunk -> D of the head
         if self.positions == "after_projection":
-            tokens_MD = tokens_MD + sincos_positions(places_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
+            tokens_MD = tokens_MD + sincos_positions(positions_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
         for block in self.blocks:
             tokens_MD = block(tokens_MD)
         predictions: Tensor = self.out(self.norm(tokens_MD))  # [M, D] -> [M, K]

@@ -65,7 +65,7 @@ class TransformerHeadModule(HeadModule):
     def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
         """``[M, K]`` predictions at ``where_M``."""
         tokens_BND = features.tokens_BND
-        positions_BND = sincos_positions(features.places_BN2, tokens_BND.shape[-1])
+        positions_BND = sincos_positions(features.positions_BN2, tokens_BND.shape[-1])
         tokens_BND = self.project(tokens_BND + positions_BND.to(tokens_BND.dtype))  # D of the trunk -> D of the head
         mask = mask_of(attention, tokens_BND.shape[1], tokens_BND.device)
         for block in self.blocks:

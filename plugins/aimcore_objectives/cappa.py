@@ -52,7 +52,7 @@ class CapPa(Objective):
         return self.tokenizer, self.context_length
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def skills(self) -> frozenset[Skill]:
         """Captions."""
         return frozenset[Skill]({"caption"})
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Self
 
 from aimcore import (
-    Ability,
     Attention,
     Batch,
+    Capability,
     Decoder,
     Loss,
     Objective,
@@ -50,12 +50,12 @@ class Captioning(Objective):
         return self.tokenizer, self.context_length
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         """Prefix-causal attention, where it is asked for."""
-        return frozenset[Ability]({"prefix"}) if self.attention == "prefix" else frozenset()
+        return frozenset[Capability]({"prefix"}) if self.attention == "prefix" else frozenset()
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def skills(self) -> frozenset[Skill]:
         """Captions."""
         return frozenset[Skill]({"caption"})
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from aimcore import (
-    Ability,
     AimcoreError,
     Attention,
     Batch,
+    Capability,
     Features,
     Loss,
     Objective,
@@ -56,10 +56,10 @@ class Classification(Objective):
     """Share of the target spread over all classes, in training; validation is without."""
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         """Causal attention and an order, where they are asked for."""
-        causal: frozenset[Ability] = frozenset({"causal"}) if self.attention == "causal" else frozenset()
-        order: frozenset[Ability] = frozenset({"order"}) if self.ordering is not None else frozenset()
+        causal: frozenset[Capability] = frozenset({"causal"}) if self.attention == "causal" else frozenset()
+        order: frozenset[Capability] = frozenset({"order"}) if self.ordering is not None else frozenset()
         return causal | order
 
     @property

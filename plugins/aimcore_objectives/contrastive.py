@@ -67,7 +67,7 @@ class Contrastive(Objective):
         return self.tokenizer, self.context_length
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def skills(self) -> frozenset[Skill]:
         """One space for images and texts."""
         return frozenset[Skill]({"embed"})
 

@@ -8,9 +8,9 @@ from typing import Self
 import torch
 
 from aimcore import (
-    Ability,
     Attention,
     Batch,
+    Capability,
     Decoder,
     Extra,
     Features,
@@ -90,12 +90,12 @@ class Multimodal(Objective):
         return self.target.extras
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         """Causal or prefix-causal attention, and any order of patches."""
-        return frozenset[Ability]({"causal" if self.prefix is None else "prefix", "order"})
+        return frozenset[Capability]({"causal" if self.prefix is None else "prefix", "order"})
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def skills(self) -> frozenset[Skill]:
         """Captions."""
         return frozenset[Skill]({"caption"})
 

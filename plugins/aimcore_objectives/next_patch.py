@@ -8,8 +8,8 @@ from typing import Literal, Self
 from torch import Tensor
 
 from aimcore import (
-    Ability,
     Batch,
+    Capability,
     Extra,
     Head,
     Loss,
@@ -69,9 +69,9 @@ class NextPatch(Objective):
         return self.target.extras
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         """Causal or prefix-causal attention, and any order of patches."""
-        return frozenset[Ability]({"causal" if self.prefix is None else "prefix", "order"})
+        return frozenset[Capability]({"causal" if self.prefix is None else "prefix", "order"})
 
     def problems(self) -> Iterable[Problem]:
         """A fixed prefix has at least one patch."""

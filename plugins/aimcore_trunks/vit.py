@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from aimcore import (
-    Ability,
     Attention,
+    Capability,
     Features,
     Images,
     PatchGrid,
@@ -94,11 +94,11 @@ class ViT(Trunk):
     """Whether there is a learned token that replaces masked patches (masked image modelling)."""
 
     @property
-    def can(self) -> frozenset[Ability]:
-        """All capabilities, except: "hide" requires the mask token, and "native" requires sine-cosine positions."""
-        hide: frozenset[Ability] = frozenset({"hide"}) if self.mask_token else frozenset()
-        native: frozenset[Ability] = frozenset({"native"}) if self.positions == "sincos" else frozenset()
-        return frozenset[Ability]({"causal", "prefix", "order", "subset", "embeddings"}) | hide | native
+    def capabilities(self) -> frozenset[Capability]:
+        """All capabilities, except: "mask" requires the mask token, and "native" requires sine-cosine positions."""
+        mask: frozenset[Capability] = frozenset({"mask"}) if self.mask_token else frozenset()
+        native: frozenset[Capability] = frozenset({"native"}) if self.positions == "sincos" else frozenset()
+        return frozenset[Capability]({"causal", "prefix", "order", "subset", "embeddings"}) | mask | native
 
     @property
     def hidden_width(self) -> int:
@@ -207,7 +207,7 @@ class ViTModule(TrunkModule):
         Raises:
             ValueError: learned positions do not fit the images' grid, or patches are masked without a mask token.
         """
-        tokens_BND = self._embed(images, reading.hidden_BN)  # from [B, N, F], in raster order
+        tokens_BND = self._embed(images, reading.masked_BN)  # from [B, N, F], in raster order
         # Positions are added before this line, so a token keeps the position of its patch in every reading order.
         # In reading order from here on. A shorter order leaves patches out: N is the number that is read.
         tokens_BND = reorder(tokens_BND, reading.order_BN)
@@ -219,8 +219,8 @@ class ViTModule(TrunkModule):
             if index in reading.layers:
                 outputs[index] = tokens_BND  # raw, without the final norm: AIM's probes average six of these
         layers = tuple(outputs[index] for index in reading.layers)
-        places_BN2 = reorder(images.places_BN2, reading.order_BN)
-        return Features(self.norm(tokens_BND), places_BN2, valid_BN, layers)
+        positions_BN2 = reorder(images.positions_BN2, reading.order_BN)
+        return Features(self.norm(tokens_BND), positions_BN2, valid_BN, layers)
 
     def embed_patches(self, images: Images) -> Tensor:
         """``[B, N, D]`` in raster order: normalised patch embeddings, without positions."""
@@ -319,13 +319,13 @@ class SincosPositions(nn.Module):
     def forward(self, tokens_BND: Tensor, images: Images) -> Tensor:
         """Tokens in raster order, ``[B, N, D]``; the sum is float32."""
         if not images.is_uniform:
-            return tokens_BND + sincos_positions(images.places_BN2, self.width)
+            return tokens_BND + sincos_positions(images.positions_BN2, self.width)
         key = (images.grid, tokens_BND.shape[1], images.padding_is_image, tokens_BND.device)
         if key not in self._tables:
             # At native resolution almost every image has a new grid: bound the memory.
             if len(self._tables) >= _MAX_CACHED_TABLES:
                 self._tables.clear()
-            self._tables[key] = sincos_positions(images.places_BN2[:1], self.width)  # [1, N, D]
+            self._tables[key] = sincos_positions(images.positions_BN2[:1], self.width)  # [1, N, D]
         return tokens_BND + self._tables[key]
 
 

@@ -46,7 +46,7 @@ def test_images_of_different_grids_know_their_padding_and_places() -> None:
     images = _mixed()
     assert images.is_padded
     assert images.valid_BN.tolist() == [[True] * 6, [True] * 4 + [False] * 2]
-    assert images.places_BN2[1].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [-1, -1], [-1, -1]]
+    assert images.positions_BN2[1].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [-1, -1], [-1, -1]]
     with pytest.raises(ValueError, match="different grids"):
         _ = images.pixels_BCHW
 
@@ -62,12 +62,12 @@ def test_features_go_back_to_raster_order() -> None:
     tokens_BND = torch.arange(12.0).reshape(2, 6, 1)
     features = Features(
         reorder(tokens_BND, order_BN),
-        reorder(images.places_BN2, order_BN),
+        reorder(images.positions_BN2, order_BN),
         reorder(images.valid_BN, order_BN),
         (reorder(tokens_BND + 1, order_BN),),
     )
     back = features.raster()
     assert back.tokens_BND.equal(tokens_BND)
     assert back.layers[0].equal(tokens_BND + 1)
-    assert back.places_BN2.equal(images.places_BN2)
+    assert back.positions_BN2.equal(images.positions_BN2)
     assert back.valid_BN.equal(images.valid_BN)

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 import aimcore
+from aimcore.contracts.features import Features, Reading
 from aimcore.contracts.images import PatchGrid, PixelStatistics
 from aimcore.contracts.results import Loss
 from aimcore.contracts.trunks import Trunk, TrunkModule
+from aimcore_objectives import NextPatch
+from aimcore_trunks import ViT
 
 OLD = sorted(path.stem for path in (Path(aimcore.__file__).parent / "renamed").glob("[a-z]*.py"))
 
@@ -81,3 +84,33 @@ def test_names_that_left_evaluation_are_found_there_with_a_warning(old: str, new
         DeprecationWarning, match=rf"aimcore\.evaluation\.{old} is now .*\.{new}, .* gone in aimcore 0\.3"
     ):
         assert getattr(evaluation, old) is getattr(aimcore, new)
+
+
+def test_old_properties_are_read_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"NextPatch\.needs is now NextPatch\.requires"):
+        assert NextPatch().needs == NextPatch().requires
+    trunk = ViT(width=16, depth=1, num_heads=2)
+    with pytest.warns(DeprecationWarning, match=r"ViT\.can is now ViT\.capabilities"):
+        assert trunk.can == trunk.capabilities
+
+
+def test_overrides_of_old_properties_are_read_by_their_new_names():
+    with pytest.warns(DeprecationWarning, match=r"Older overrides can, .*: call it capabilities"):
+
+        class Older(ViT):
+            @property
+            def can(self) -> frozenset[str]:
+                return frozenset({"causal"})
+
+    assert Older(width=16, depth=1, num_heads=2).capabilities == {"causal"}
+
+
+def test_old_keywords_and_fields_of_values_work_with_a_warning():
+    mask_BN = torch.zeros(1, 4, dtype=torch.bool)
+    with pytest.warns(DeprecationWarning, match=r"Reading\.hidden_BN is now Reading\.masked_BN"):
+        reading = Reading(hidden_BN=mask_BN)
+    assert reading.masked_BN is mask_BN
+    with pytest.warns(DeprecationWarning, match=r"Features\.places_BN2 is now Features\.positions_BN2"):
+        features = Features(tokens_BND=torch.zeros(1, 4, 2), places_BN2=torch.zeros(1, 4, 2), valid_BN=~mask_BN)
+    with pytest.warns(DeprecationWarning, match=r"Features\.places_BN2"):
+        assert features.places_BN2 is features.positions_BN2

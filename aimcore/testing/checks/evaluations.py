@@ -79,7 +79,7 @@ def check_what_does_not_fit_is_told_before_it_fails(evaluation: Evaluation) -> N
     """Where ``problems_with`` and ``problems_with_data`` say nothing, it can be measured; neither raises anything."""
     for material in _materials(evaluation):
         if not _problems(evaluation, material):
-            can = sorted(material.experiment.objective.can) or "nothing"
+            can = sorted(material.experiment.objective.skills) or "nothing"
             labels = "with" if material.validation.class_names else "without"
             said = f"says nothing against an objective that can {can}, and images {labels} labels, and then fails"
             with explained(said):
@@ -111,7 +111,7 @@ def _materials(evaluation: Evaluation) -> Iterator[OpenEvaluationData]:
     for can in (frozenset({"embed", "caption"}), frozenset({"caption"}), frozenset({"embed"}), frozenset[str]()):
         for labels in (True, False):
             source = StandInCaptioned(captions=bool(can), labels=labels)
-            yield _material(StandInSpeaker(skills=can, reads_text=bool(can)), source, image_size=8)
+            yield _material(StandInSpeaker(gives=can, reads_text=bool(can)), source, image_size=8)
 
 
 def _material(objective: Objective, source: Source, *, image_size: int) -> OpenEvaluationData:

@@ -126,8 +126,8 @@ def check_a_dry_run_can_count_it(head: Head) -> None:
     with explained("fails without numbers: do not read what tensors hold (no .item(), no .cpu(), no 'if tensor')"):
         with torch.device("meta"):
             module = head.build(_WIDTH, _OUTPUTS)
-        tokens_BND, places_BN2, valid_BN = (part.to("meta") for part in features[:3])
-        module(Features(tokens_BND.float(), places_BN2, valid_BN), CAUSAL, _EVERYWHERE.to("meta"))
+        tokens_BND, positions_BN2, valid_BN = (part.to("meta") for part in features[:3])
+        module(Features(tokens_BND.float(), positions_BN2, valid_BN), CAUSAL, _EVERYWHERE.to("meta"))
 
 
 def check_it_trains_alike_at_zero_stages_0_and_3(head: Head) -> None:

@@ -27,7 +27,7 @@ _RELATIVE = 1e-9
 
 def check_its_needs_are_known(objective: Objective) -> None:
     """``needs`` is a frozenset of abilities: those of the core, or names of the plugin's own that resemble none."""
-    require_names("needs", objective.needs, ABILITIES, "the abilities")
+    require_names("requires", objective.requires, ABILITIES, "the abilities")
 
 
 def check_counts_are_known_before_any_forward(objective: Objective) -> None:

@@ -19,15 +19,15 @@ _SKILLS = frozenset({"embed", "caption"})
 
 def check_it_can_what_it_says(objective: Objective) -> None:
     """It ``can`` embed: unit vectors of one width for images and texts; caption: the same likelihoods in every way."""
-    require_names("can", objective.can, _SKILLS, "the skills")
-    if not objective.can:
+    require_names("skills", objective.skills, _SKILLS, "the skills")
+    if not objective.skills:
         return
     watched = Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))
     module, batch = watched.module.eval(), watched.batch
-    known = sorted(_SKILLS & objective.can)
+    known = sorted(_SKILLS & objective.skills)
     require(batch.text is not None or not known, f"it can {known}, and reads no text: give its tokenizer in text")
     for skill, check in (("embed", _embeds), ("caption", _captions)):
-        if skill in objective.can:
+        if skill in objective.skills:
             with explained(f"it says that it can {skill}, and fails to"), torch.no_grad():
                 check(module, batch)
 

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.contracts.features import CAUSAL, Ability, Attention, Reading
+from aimcore.contracts.features import CAUSAL, Attention, Capability, Reading
 from aimcore.contracts.images import Images, PatchGrid, reorder
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.modeling.attention import mask_of
@@ -28,8 +28,8 @@ def check_it_reads_in_the_order_asked_for(trunk: Trunk) -> None:
     order_BN = some_order(grid_of(trunk).num_patches)
     raster, ordered = forward(module, images), forward(module, images, Reading(order_BN=order_BN))
     require(
-        torch.equal(ordered.places_BN2, reorder(raster.places_BN2, order_BN)),
-        "places are not in the order asked for: give reorder(images.places_BN2, reading.order_BN)",
+        torch.equal(ordered.positions_BN2, reorder(raster.positions_BN2, order_BN)),
+        "places are not in the order asked for: give reorder(images.positions_BN2, reading.order_BN)",
     )
     require(
         not same(ordered.tokens_BND, raster.tokens_BND),
@@ -73,8 +73,8 @@ def check_patches_that_are_not_read_change_nothing(trunk: Trunk) -> None:
     expected = (NUM_IMAGES, number, module.width)
     require(part.tokens_BND.shape == expected, f"tokens must be {list(expected)}, got {shape_of(part.tokens_BND)}")
     require(
-        torch.equal(part.places_BN2, reorder(images.places_BN2, read_BK)),
-        "places are not those of the patches that are read: give reorder(images.places_BN2, reading.order_BN)",
+        torch.equal(part.positions_BN2, reorder(images.positions_BN2, read_BK)),
+        "places are not those of the patches that are read: give reorder(images.positions_BN2, reading.order_BN)",
     )
     changed_BNF = changed_patch(images.patches_BNF, slice(None))
     is_read_BN = torch.zeros(NUM_IMAGES, num_patches, dtype=torch.bool).scatter(1, read_BK, True)
@@ -96,16 +96,16 @@ def check_patches_that_are_not_read_change_nothing(trunk: Trunk) -> None:
 
 
 def check_a_hidden_patch_cannot_be_seen(trunk: Trunk) -> None:
-    """With ``hide``, the content of hidden patches changes nothing, and hiding them does."""
+    """With ``mask``, the content of masked patches changes nothing, and masking them does."""
     module = build(trunk)
     images = images_for(trunk, module)
-    hidden_BN = torch.zeros(NUM_IMAGES, grid_of(trunk).num_patches, dtype=torch.bool)
-    hidden_BN[:, -1] = True
-    reading = Reading(hidden_BN=hidden_BN)
-    other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, hidden_BN.shape[1] - 1))
+    masked_BN = torch.zeros(NUM_IMAGES, grid_of(trunk).num_patches, dtype=torch.bool)
+    masked_BN[:, -1] = True
+    reading = Reading(masked_BN=masked_BN)
+    other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, masked_BN.shape[1] - 1))
     hidden = forward(module, images, reading).tokens_BND
     require(same(hidden, forward(module, other, reading).tokens_BND), "the content of a hidden patch can be seen")
-    require(not same(hidden, forward(module, images).tokens_BND), "reading.hidden_BN hides nothing")
+    require(not same(hidden, forward(module, images).tokens_BND), "reading.masked_BN masks nothing")
 
 
 def check_padding_changes_nothing(trunk: Trunk) -> None:
@@ -174,12 +174,12 @@ def check_patch_embeddings_have_no_positions(trunk: Trunk) -> None:
     )
 
 
-BY_ABILITY: Mapping[Ability, tuple[Check, ...]] = {
+BY_ABILITY: Mapping[Capability, tuple[Check, ...]] = {
     "order": (check_it_reads_in_the_order_asked_for,),
     "subset": (check_patches_that_are_not_read_change_nothing,),
     "causal": (check_causal_attention_sees_nothing_later, check_it_looks_ahead_unless_told_not_to),
     "prefix": (check_prefix_attention_sees_the_prefix_and_nothing_later,),
-    "hide": (check_a_hidden_patch_cannot_be_seen,),
+    "mask": (check_a_hidden_patch_cannot_be_seen,),
     "native": (check_padding_changes_nothing,),
     "embeddings": (check_patch_embeddings_are_those_of_single_patches, check_patch_embeddings_have_no_positions),
 }
@@ -189,7 +189,7 @@ def _sees_only_what_is_allowed(trunk: Trunk, attention: Attention) -> Tensor:
     """``[B, S, S]`` bool: which step's token depends on the patch read at which step; fails where it must not."""
     module = build(trunk)
     images, num_patches = images_for(trunk, module), grid_of(trunk).num_patches
-    order_BN = some_order(num_patches) if "order" in trunk.can else None
+    order_BN = some_order(num_patches) if "order" in trunk.capabilities else None
     seen_BSS = _seen(module, images, Reading(attention=attention, order_BN=order_BN))
     allowed = mask_of(attention, num_patches, torch.device("cpu")).allowed
     assert allowed is not None

@@ -27,7 +27,7 @@ _SHARES = 1e-4
 
 def check_its_abilities_are_known(trunk: Trunk) -> None:
     """``can`` is a frozenset of abilities: those of the core, or names of the plugin's own that resemble none."""
-    require_names("can", trunk.can, ABILITIES, "the abilities")
+    require_names("capabilities", trunk.capabilities, ABILITIES, "the abilities")
 
 
 def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
@@ -36,14 +36,14 @@ def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
     require(module.patch_size == trunk.patch_size, f"the module's patch_size is {module.patch_size}, the component's "
                                                    f"{trunk.patch_size}")  # fmt: skip
     shape = NUM_IMAGES, trunk.output_grid(grid_of(trunk)).num_patches
-    tokens_BND, places_BN2, valid_BN, layers = forward(module, images_for(trunk, module))[:4]
+    tokens_BND, positions_BN2, valid_BN, layers = forward(module, images_for(trunk, module))[:4]
     require(
         tokens_BND.shape == (*shape, module.width),
         f"tokens must be {[*shape, module.width]} (width is {module.width}), got {shape_of(tokens_BND)}",
     )
     require(
-        places_BN2.shape == (*shape, 2) and places_BN2.dtype == torch.int64,
-        f"places must be {[*shape, 2]} int64, got {shape_of(places_BN2)}",
+        positions_BN2.shape == (*shape, 2) and positions_BN2.dtype == torch.int64,
+        f"places must be {[*shape, 2]} int64, got {shape_of(positions_BN2)}",
     )
     require(
         valid_BN.shape == shape and valid_BN.dtype == torch.bool and bool(valid_BN.all()),
@@ -56,16 +56,16 @@ def check_places_are_row_and_column_of_each_token(trunk: Trunk) -> None:
     """Read in raster order, places are those of the images."""
     module = build(trunk)
     images = images_for(trunk, module)
-    found = forward(module, images).places_BN2
+    found = forward(module, images).positions_BN2
     grid, own = grid_of(trunk), trunk.output_grid(grid_of(trunk))
     if own != grid:
         images = random_images(own)
-    if found.shape != images.places_BN2.shape:
+    if found.shape != images.positions_BN2.shape:
         return  # that has its own check
     require(
-        torch.equal(found, images.places_BN2),
-        f"places begin {found[0, :4].tolist()}, but those patches are {images.places_BN2[0, :4].tolist()}: give "
-        "reorder(images.places_BN2, reading.order_BN)",
+        torch.equal(found, images.positions_BN2),
+        f"places begin {found[0, :4].tolist()}, but those patches are {images.positions_BN2[0, :4].tolist()}: give "
+        "reorder(images.positions_BN2, reading.order_BN)",
     )
 
 
@@ -237,13 +237,13 @@ CHECKS: tuple[Check, ...] = (*ALWAYS, *(check for checks in BY_ABILITY.values() 
 def checks_of(trunk: Trunk) -> Iterator[Check]:
     """Those that always apply, and those of what ``trunk`` says it can do."""
     yield from ALWAYS
-    yield from (check for ability, checks in BY_ABILITY.items() if ability in trunk.can for check in checks)
+    yield from (check for ability, checks in BY_ABILITY.items() if ability in trunk.capabilities for check in checks)
 
 
 def _plainest(trunk: Trunk) -> Reading:
     """The default reading, but with a hidden patch where that is possible: the mask token must train too."""
-    if "hide" not in trunk.can:
+    if "mask" not in trunk.capabilities:
         return Reading()
-    hidden_BN = torch.zeros(NUM_IMAGES, grid_of(trunk).num_patches, dtype=torch.bool)
-    hidden_BN[:, 0] = True
-    return Reading(hidden_BN=hidden_BN)
+    masked_BN = torch.zeros(NUM_IMAGES, grid_of(trunk).num_patches, dtype=torch.bool)
+    masked_BN[:, 0] = True
+    return Reading(masked_BN=masked_BN)

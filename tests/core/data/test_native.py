@@ -109,7 +109,7 @@ def test_padding_that_is_image_is_valid_and_its_places_go_on(data: MakeData) -> 
     assert not images.is_padded
     assert images.valid_BN.all()
     assert images.lengths == (5,)
-    assert images.places_BN2[0].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0]]
+    assert images.positions_BN2[0].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0]]
 
 
 def test_masked_padding_is_invalid_also_where_all_grids_are_one(data: MakeData) -> None:
@@ -117,7 +117,7 @@ def test_masked_padding_is_invalid_also_where_all_grids_are_one(data: MakeData) 
     assert images.is_padded
     assert images.valid_BN.tolist() == [[True, True, False, False, False]] * 2
     assert images.lengths == (2, 2)
-    assert images.places_BN2[1, 2:].tolist() == [[-1, -1]] * 3
+    assert images.positions_BN2[1, 2:].tolist() == [[-1, -1]] * 3
     assert images.pixels_BCHW.shape == (2, 3, 4, 8)
 
 

@@ -79,7 +79,7 @@ class ToyTrunkModule(TrunkModule):
 
     def forward(self, images: Images, reading: Reading) -> Features:
         tokens_BND = self.table(self.frozen(self.embed(images.patches_BNF)) * self.scale)
-        return Features(self.dropout(self.norm(tokens_BND)), images.places_BN2, images.valid_BN)
+        return Features(self.dropout(self.norm(tokens_BND)), images.positions_BN2, images.valid_BN)
 
 
 @component("toy_objective")

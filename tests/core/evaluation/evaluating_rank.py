@@ -29,7 +29,7 @@ def scores(skill: str) -> dict[str, object]:
         name="shared",
         data=Data(train=source, validation=source, batch_size=4, image_size=8),
         trunk=StandInTrunk(),
-        objective=StandInSpeaker(skills=frozenset({skill})),
+        objective=StandInSpeaker(gives=frozenset({skill})),
         num_steps=1,
         engine=Engine(precision="fp32"),
         evaluations=(*evaluations, Captions(num_images=7)) if skill == "caption" else evaluations,

@@ -80,7 +80,7 @@ def speaking(*skills: str) -> tuple[OpenEvaluationData, torch.nn.Module]:
         name="speaking",
         data=Data(train=source, validation=source, batch_size=4, image_size=8),
         trunk=StandInTrunk(),
-        objective=StandInSpeaker(skills=frozenset(skills)),
+        objective=StandInSpeaker(gives=frozenset(skills)),
         num_steps=1,
     )
     with seeded():

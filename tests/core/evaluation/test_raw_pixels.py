@@ -41,7 +41,7 @@ def test_equal_patches_differ_by_their_places() -> None:
 def test_patches_are_widened_by_zeros_to_a_multiple_of_four(channels: int, patch_size: int, width: int) -> None:
     images = images_of(torch.ones(1, channels, 2 * patch_size, patch_size), patch_size)
     tokens_BNF = positioned_patches(images)
-    positions = sincos_positions(images.places_BN2, width)
+    positions = sincos_positions(images.positions_BN2, width)
     added = (tokens_BNF - positions)[0, 0]
     values = channels * patch_size**2
     torch.testing.assert_close(added, torch.cat([torch.ones(values), torch.zeros(width - values)]))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from aimcore import (
-    Ability,
     Batch,
+    Capability,
     Data,
     Experiment,
     Features,
@@ -50,7 +50,7 @@ class ToyTrunkModule(TrunkModule):
         patches_BNF = reorder(images.patches_BNF, reading.order_BN) * self.scale
         return Features(
             -patches_BNF,
-            reorder(images.places_BN2, reading.order_BN),
+            reorder(images.positions_BN2, reading.order_BN),
             reorder(images.valid_BN, reading.order_BN),
             tuple((layer + 1) * patches_BNF for layer in reading.layers),
         )
@@ -59,7 +59,7 @@ class ToyTrunkModule(TrunkModule):
 @component("toy_trunk")
 class ToyTrunk(Trunk):
     @property
-    def can(self) -> frozenset[Ability]:
+    def capabilities(self) -> frozenset[Capability]:
         return frozenset({"causal", "order"})
 
     @property

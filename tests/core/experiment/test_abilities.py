@@ -20,7 +20,7 @@ class Stranger(Trunk):
     flips: bool = False
 
     @property
-    def can(self) -> Any:
+    def capabilities(self) -> Any:
         return [*self.abilities, "prefix"] if self.flips else self.abilities
 
     @property
@@ -44,8 +44,8 @@ def message(*abilities: str, **changes: Any) -> str:
 
 
 def test_any_collection_of_abilities_will_do() -> None:
-    assert make(Stranger(abilities=("prefix", "order"))).trunk.can == ("prefix", "order")
-    assert make(Stranger(abilities=("order",), flips=True)).trunk.can == ["order", "prefix"]
+    assert make(Stranger(abilities=("prefix", "order"))).trunk.capabilities == ("prefix", "order")
+    assert make(Stranger(abilities=("order",), flips=True)).trunk.capabilities == ["order", "prefix"]
 
 
 def test_what_is_lacking_is_told() -> None:
@@ -74,7 +74,7 @@ class Demanding(NextPatch):
     wanted: tuple[str, ...] = ()
 
     @property
-    def needs(self) -> Any:
+    def requires(self) -> Any:
         return frozenset(self.wanted)
 
 

@@ -240,7 +240,7 @@ def test_targets_that_the_trunk_itself_embeds_are_no_part_of_what_it_reads() -> 
 
 
 def test_a_next_patch_objective_on_a_trunk_without_causal_attention_is_no_case() -> None:
-    assert not any(case.objective.needs - case.trunk.can for case in CASES)
+    assert not any(case.objective.requires - case.trunk.capabilities for case in CASES)
 
 
 class UnsaidModule(masking.MaskingModule):

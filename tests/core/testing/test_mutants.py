@@ -72,19 +72,19 @@ def test_the_documented_table_is_up_to_date() -> None:
 
 def test_abilities_and_skills_of_a_plugins_own_are_no_fault_unless_they_resemble_known_ones() -> None:
     check_its_abilities_are_known(trunks.Sound(abilities=("stereo", "depth_maps")))
-    with pytest.raises(AssertionError, match=r"can names 'orders', which is almost \['order'\].*another name"):
+    with pytest.raises(AssertionError, match=r"skills names 'orders', which is almost \['order'\].*another name"):
         check_its_abilities_are_known(trunks.Sound(abilities=("orders",)))
 
     @component("own")
     class Own(captions.Sound):
         """Can something that only its own evaluation knows."""
 
-        skills: tuple[str, ...] = ("segment",)
+        given: tuple[str, ...] = ("segment",)
 
         @property
-        def can(self) -> frozenset[str]:
-            return frozenset(self.skills)
+        def skills(self) -> frozenset[str]:
+            return frozenset(self.given)
 
     check_it_can_what_it_says(Own())
-    with pytest.raises(AssertionError, match=r"can names 'captions', which is almost \['caption'\]"):
-        check_it_can_what_it_says(Own(skills=("captions",)))
+    with pytest.raises(AssertionError, match=r"skills names 'captions', which is almost \['caption'\]"):
+        check_it_can_what_it_says(Own(given=("captions",)))

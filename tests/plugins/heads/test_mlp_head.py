@@ -20,7 +20,7 @@ NAMES = {
 
 def _features(tokens_BND: Tensor) -> Features:
     images = images_of(torch.zeros(len(tokens_BND), 3, 56, 56), 14)
-    return Features(tokens_BND, images.places_BN2, images.valid_BN)
+    return Features(tokens_BND, images.positions_BN2, images.valid_BN)
 
 
 def _everywhere(tokens_BND: Tensor) -> Tensor:
@@ -56,9 +56,9 @@ def test_only_the_positions_asked_for_are_computed_and_they_are_the_same() -> No
 
 
 def test_the_fixed_positions_are_those_of_the_training_code() -> None:
-    places_BN2 = _features(torch.zeros(1, 16, 4)).places_BN2
-    assert_golden(sincos_positions(places_BN2, 32), tensors("mlp_head.weights")["decoder_pos_embed"])
-    assert PatchGrid(4, 4).num_patches == places_BN2.shape[1]
+    positions_BN2 = _features(torch.zeros(1, 16, 4)).positions_BN2
+    assert_golden(sincos_positions(positions_BN2, 32), tensors("mlp_head.weights")["decoder_pos_embed"])
+    assert PatchGrid(4, 4).num_patches == positions_BN2.shape[1]
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def test_the_papers_form_has_no_bias_and_adds_positions_before_the_projection() 
         "blocks.0.norm_2.bias", "norm.bias",
     ]  # fmt: skip
     features = _features(tokens_BND)
-    projected = head.project(tokens_BND + sincos_positions(features.places_BN2, 4))
+    projected = head.project(tokens_BND + sincos_positions(features.positions_BN2, 4))
     block = head.blocks[0]
     hidden = projected + block.ffn(block.norm_2(projected))
     expected_MK = head.out(head.norm(hidden)).flatten(0, 1)

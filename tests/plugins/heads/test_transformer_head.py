@@ -13,7 +13,7 @@ from aimcore_heads import TransformerHead
 def _features(requires_grad: bool = False) -> Features:
     torch.manual_seed(0)
     images = images_of(torch.zeros(1, 3, 4, 6), 2)
-    return Features(torch.randn(1, 6, 8, requires_grad=requires_grad), images.places_BN2, images.valid_BN)
+    return Features(torch.randn(1, 6, 8, requires_grad=requires_grad), images.positions_BN2, images.valid_BN)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_contrast_embeds_to_unit_vectors() -> None:
 
 
 def test_objectives_say_what_their_modules_can() -> None:
-    assert {name: set(objective.can) for name, objective in OBJECTIVES.items()} == {
+    assert {name: set(objective.skills) for name, objective in OBJECTIVES.items()} == {
         name: {"caption"} for name in OBJECTIVES
     }
-    assert set(Contrastive().can) == {"embed"}
+    assert set(Contrastive().skills) == {"embed"}

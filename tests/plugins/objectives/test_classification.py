@@ -66,7 +66,7 @@ def test_the_last_token_of_a_causal_trunk_stands_at_the_end_of_the_order() -> No
     logits_BK = logits_of(module, tokens_of(module, CAUSAL, order_BN)[:, -1])
     expected = torch.nn.functional.cross_entropy(logits_BK, LABELS, reduction="sum")
     torch.testing.assert_close(module(batch_of())["classification"].sum, expected)
-    assert objective.needs == {"causal", "order"}
+    assert objective.requires == {"causal", "order"}
 
 
 def test_the_error_counts_wrong_answers_and_teaches_nothing() -> None:

@@ -24,8 +24,8 @@ def test_the_first_row_is_read_as_an_image_of_one_row(attention: Attention) -> N
     alone = module(row, Reading(attention=attention, order_BN=order_BK, layers=(0,)))
     torch.testing.assert_close(part.tokens_BND, alone.tokens_BND)
     torch.testing.assert_close(part.layers[0], alone.layers[0])
-    assert part.places_BN2.tolist() == [[[0, 2], [0, 0], [0, 3], [0, 1]]]
-    assert part.raster().places_BN2.tolist() == [[[0, 0], [0, 1], [0, 2], [0, 3]]]
+    assert part.positions_BN2.tolist() == [[[0, 2], [0, 0], [0, 3], [0, 1]]]
+    assert part.raster().positions_BN2.tolist() == [[[0, 0], [0, 1], [0, 2], [0, 3]]]
 
 
 @torch.no_grad()

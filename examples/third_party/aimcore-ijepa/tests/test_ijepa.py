@@ -111,9 +111,9 @@ def test_each_block_is_predicted_from_the_tokens_of_the_context_alone():
     target_1L = torch.from_numpy(masks.target_BTN[0, 2].nonzero()[0])[None]
     read = module.trunk(batch.images, Reading(order_BN=context_1K))
     assert read.tokens_BND.shape == (1, masks.context_BN.sum(), 16)
-    places_1L2 = batch.images.places_BN2[:, target_1L[0]]
+    positions_1L2 = batch.images.positions_BN2[:, target_1L[0]]
     valid = torch.ones_like(context_1K, dtype=torch.bool), torch.ones_like(target_1L, dtype=torch.bool)
-    predicted_1LD = module.predictor(read.tokens_BND, read.places_BN2, valid[0], places_1L2, valid[1])
+    predicted_1LD = module.predictor(read.tokens_BND, read.positions_BN2, valid[0], positions_1L2, valid[1])
     wanted_1LD = module.teacher(batch.images, Reading()).tokens_BND[:, target_1L[0]]
     mean, variance = wanted_1LD.mean(-1, keepdim=True), wanted_1LD.var(-1, unbiased=False, keepdim=True)
     expected_L = (predicted_1LD - (wanted_1LD - mean) / (variance + 1e-5).sqrt()).square().mean(-1)[0]

@@ -52,8 +52,8 @@ def test_padding_stays_last():
 
 
 def test_each_token_is_told_the_position_of_the_patch_after_it():
-    places_BN2 = torch.tensor([[[2, 1], [0, 3], [1, 1]]])
-    told_BND = next_positions(places_BN2, 16)
+    positions_BN2 = torch.tensor([[[2, 1], [0, 3], [1, 1]]])
+    told_BND = next_positions(positions_BN2, 16)
     torch.testing.assert_close(told_BND[0, :2], sincos_positions(torch.tensor([[0, 3], [1, 1]]), 16))
     assert not told_BND[0, 2].any()
 

@@ -119,7 +119,7 @@ class Speaking(Sound):
     """Embeds and captions."""
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def skills(self) -> frozenset[Skill]:
         return frozenset({"embed", "caption"})
 
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
@@ -131,7 +131,7 @@ class Boastful(Sound):
     """Says that it captions, and does not."""
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def skills(self) -> frozenset[Skill]:
         return frozenset({"caption"})
 
 
@@ -153,7 +153,7 @@ class Listing(Speaking):
     """Says what it can by a tuple, which has no differences with sets."""
 
     @property
-    def can(self) -> frozenset[Skill]:
+    def skills(self) -> frozenset[Skill]:
         return ("embed", "caption")  # type: ignore[return-value]
 
 

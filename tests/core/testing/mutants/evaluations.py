@@ -19,7 +19,7 @@ class Sound(Evaluation):
     """How many images have a first coordinate above zero."""
 
     def problems_with(self, objective: Objective) -> Iterable[str]:
-        if "embed" not in objective.can:
+        if "embed" not in objective.skills:
             yield "it embeds nothing"
 
     def scores(self, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
@@ -118,7 +118,7 @@ class Raising(Sound):
     """Raises where it does not fit."""
 
     def problems_with(self, objective: Objective) -> Iterable[str]:
-        if "embed" not in objective.can:
+        if "embed" not in objective.skills:
             raise ValueError("it embeds nothing")
         return ()
 

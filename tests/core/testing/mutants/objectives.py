@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from aimcore import (
-    Ability,
     Batch,
+    Capability,
     Features,
     Head,
     HeadModule,
@@ -49,7 +49,7 @@ class Unknown(Sound):
     """Needs an ability that does not exist."""
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         return frozenset({"casual"})  # type: ignore[arg-type]
 
 
@@ -58,7 +58,7 @@ class Listing(Sound):
     """Says what it needs by a list, which has no differences with sets."""
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         return ["causal", "order"]  # type: ignore[return-value]
 
 
@@ -199,7 +199,7 @@ class Fixed(Sound):
     """Trains its head on a trunk that stays as it is."""
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         return frozenset()
 
     def build(self, trunk: TrunkModule) -> ObjectiveModule:

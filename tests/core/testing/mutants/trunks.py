@@ -10,7 +10,7 @@ from core.testing.mutants.heads import Wrapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aimcore import CAUSAL, Ability, Attention, Features, Images, PatchGrid, Reading, Trunk, TrunkModule, component
+from aimcore import CAUSAL, Attention, Capability, Features, Images, PatchGrid, Reading, Trunk, TrunkModule, component
 from aimcore.contracts.images import reorder
 from aimcore.testing.checks import trunk_abilities
 from aimcore.testing.checks import trunks as checks
@@ -30,7 +30,7 @@ class Sound(Trunk):
     abilities: tuple[str, ...] = ()
 
     @property
-    def can(self) -> frozenset[Ability]:
+    def capabilities(self) -> frozenset[Capability]:
         return frozenset(self.abilities)  # type: ignore[arg-type]
 
     @property
@@ -54,7 +54,7 @@ class WrongSize(Sound):
 class SwappingModule(PlainModule):
     def forward(self, images: Images, reading: Reading) -> Features:
         features = super().forward(images, reading)
-        return features._replace(places_BN2=features.places_BN2.flip(-1))
+        return features._replace(positions_BN2=features.positions_BN2.flip(-1))
 
 
 @component("mutant")
@@ -253,7 +253,7 @@ class Listing(Sound):
     """Says what it can by a tuple, which has no differences with sets."""
 
     @property
-    def can(self) -> frozenset[Ability]:
+    def capabilities(self) -> frozenset[Capability]:
         return ("causal",)  # type: ignore[return-value]
 
 
@@ -273,7 +273,7 @@ class AlwaysCausal(Sound):
 class DeafModule(PlainModule):
     def forward(self, images: Images, reading: Reading) -> Features:
         raster = super().forward(images, attrs.evolve(reading, order_BN=None))
-        return raster._replace(places_BN2=reorder(raster.places_BN2, reading.order_BN))
+        return raster._replace(positions_BN2=reorder(raster.positions_BN2, reading.order_BN))
 
 
 @component("mutant")
@@ -320,7 +320,7 @@ class GlancingModule(PlainModule):
         everything = super().forward(images, Reading())
         return everything._replace(
             tokens_BND=reorder(everything.tokens_BND, reading.order_BN),
-            places_BN2=reorder(everything.places_BN2, reading.order_BN),
+            positions_BN2=reorder(everything.positions_BN2, reading.order_BN),
             valid_BN=reorder(everything.valid_BN, reading.order_BN),
         )
 
@@ -349,7 +349,7 @@ class Crowded(Sound):
 class SheerModule(PlainModule):
     def tokens(self, images: Images, reading: Reading) -> Tensor:
         hidden = super().tokens(images, reading)
-        return hidden + super().tokens(images, attrs.evolve(reading, hidden_BN=None))
+        return hidden + super().tokens(images, attrs.evolve(reading, masked_BN=None))
 
 
 @component("mutant")
@@ -389,7 +389,7 @@ class Smearing(Sound):
 
 class PlacingModule(PlainModule):
     def embed_patches(self, images: Images) -> Tensor:
-        return super().embed_patches(images) + images.places_BN2.sum(-1, keepdim=True)
+        return super().embed_patches(images) + images.positions_BN2.sum(-1, keepdim=True)
 
 
 @component("mutant")
@@ -438,9 +438,9 @@ class MergingModule(PlainModule):
         tokens_BND, _, valid_BN, layers, _ = super().forward(images, reading)
         rows, columns = images.grid.rows, images.grid.columns // 2
         row_N, column_N = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
-        places_BN2 = torch.stack([row_N, column_N], -1).expand(len(images.grids), -1, -1).to(tokens_BND.device)
+        positions_BN2 = torch.stack([row_N, column_N], -1).expand(len(images.grids), -1, -1).to(tokens_BND.device)
         merged = (each.unflatten(1, (rows * columns, 2)).mean(2) for each in (tokens_BND, *layers))
-        return Features(next(merged), places_BN2, valid_BN[:, ::2], tuple(merged))
+        return Features(next(merged), positions_BN2, valid_BN[:, ::2], tuple(merged))
 
 
 @component("merging")
@@ -494,7 +494,7 @@ MUTANTS = (
     (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Strict(abilities=("prefix",))),
     (trunk_abilities.check_patches_that_are_not_read_change_nothing, Glancing(abilities=("subset",))),
     (trunk_abilities.check_patches_that_are_not_read_change_nothing, Crowded(abilities=("subset",))),
-    (trunk_abilities.check_a_hidden_patch_cannot_be_seen, Sheer(abilities=("hide",))),
+    (trunk_abilities.check_a_hidden_patch_cannot_be_seen, Sheer(abilities=("mask",))),
     (trunk_abilities.check_padding_changes_nothing, Padded(abilities=("native",))),
     (trunk_abilities.check_patch_embeddings_are_those_of_single_patches, Smearing(abilities=("embeddings",))),
     (trunk_abilities.check_patch_embeddings_have_no_positions, Placing(abilities=("embeddings",))),

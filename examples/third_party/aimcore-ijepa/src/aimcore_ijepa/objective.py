@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from aimcore import (
-    Ability,
     Attention,
     Batch,
+    Capability,
     Loss,
     Objective,
     ObjectiveModule,
@@ -60,9 +60,9 @@ class IJEPA(Objective):
     the authors' code has the smooth L1 distance, with threshold 1."""
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         """A trunk that can read a part of the patches."""
-        return frozenset[Ability]({"subset"})
+        return frozenset[Capability]({"subset"})
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive and fit each other."""
@@ -120,10 +120,10 @@ class IJEPAModule(ObjectiveModule):
             teacher_BND = self.teacher(images, Reading()).tokens_BND
             teacher_BND = functional.layer_norm(teacher_BND, teacher_BND.shape[-1:])
         # The batch of images becomes a batch of target blocks: image 0's blocks, then image 1's.
-        places_BL2 = reorder(images.places_BN2.repeat_interleave(number, 0), target_BL)
+        positions_BL2 = reorder(images.positions_BN2.repeat_interleave(number, 0), target_BL)
         wanted_BLD = reorder(teacher_BND.repeat_interleave(number, 0), target_BL)
-        given = (each.repeat_interleave(number, 0) for each in (context.tokens_BND, context.places_BN2, valid_BK))
-        predicted_BLD = self.predictor(*given, places_BL2, valid_BL)
+        given = (each.repeat_interleave(number, 0) for each in (context.tokens_BND, context.positions_BN2, valid_BK))
+        predicted_BLD = self.predictor(*given, positions_BL2, valid_BL)
         loss_BL = distance(predicted_BLD, wanted_BLD, self.config.distance)
         loss_BS = torch.where(valid_BL, loss_BL, torch.nan).reshape(len(images.grids), -1)
         count = torch.tensor(int(masks.target_BTN.sum()), device=device)

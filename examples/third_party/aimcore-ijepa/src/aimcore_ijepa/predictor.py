@@ -38,16 +38,16 @@ class Predictor(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(
-        self, tokens_BKD: Tensor, places_BK2: Tensor, valid_BK: Tensor, places_BL2: Tensor, valid_BL: Tensor
+        self, tokens_BKD: Tensor, positions_BK2: Tensor, valid_BK: Tensor, positions_BL2: Tensor, valid_BL: Tensor
     ) -> Tensor:
-        """``[B, L, D]``: the tokens that the teacher gives to the patches at ``places_BL2``."""
+        """``[B, L, D]``: the tokens that the teacher gives to the patches at ``positions_BL2``."""
         context_BKP = self.project(tokens_BKD)
-        masks_BLP = self.mask_token.to(context_BKP.dtype).expand(*places_BL2.shape[:2], -1)
-        positions_BNP = sincos_positions(torch.cat([places_BK2, places_BL2], dim=1), self.width)
+        masks_BLP = self.mask_token.to(context_BKP.dtype).expand(*positions_BL2.shape[:2], -1)
+        positions_BNP = sincos_positions(torch.cat([positions_BK2, positions_BL2], dim=1), self.width)
         tokens_BNP = torch.cat([context_BKP, masks_BLP], dim=1) + positions_BNP.to(context_BKP.dtype)
         attention = Attention(valid_BN=torch.cat([valid_BK, valid_BL], dim=1))
         mask = mask_of(attention, tokens_BNP.shape[1], tokens_BNP.device)
         for block in self.blocks:
             tokens_BNP = block(tokens_BNP, mask)
-        predicted_BLD: Tensor = self.out(self.norm(tokens_BNP[:, places_BK2.shape[1] :]))
+        predicted_BLD: Tensor = self.out(self.norm(tokens_BNP[:, positions_BK2.shape[1] :]))
         return predicted_BLD

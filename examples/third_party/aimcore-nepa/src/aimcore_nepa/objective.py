@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from aimcore import (
     CAUSAL,
-    Ability,
     Batch,
+    Capability,
     Loss,
     Objective,
     ObjectiveModule,
@@ -35,9 +35,9 @@ class NextEmbedding(Objective):
     """
 
     @property
-    def needs(self) -> frozenset[Ability]:
+    def requires(self) -> frozenset[Capability]:
         """Causal attention, and embeddings of single patches."""
-        return frozenset[Ability]({"causal", "embeddings"})
+        return frozenset[Capability]({"causal", "embeddings"})
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """A single patch has no next one."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aimcore import (
-    Ability,
+    Capability,
     Features,
     Images,
     Problem,
@@ -48,9 +48,9 @@ class ToldViT(Trunk):
     """Whether tokens are told the next position. Without it, this is a plain ViT to compare with."""
 
     @property
-    def can(self) -> frozenset[Ability]:
+    def capabilities(self) -> frozenset[Capability]:
         """Everything but hiding patches and showing its embeddings."""
-        return frozenset[Ability]({"causal", "prefix", "order", "native"})
+        return frozenset[Capability]({"causal", "prefix", "order", "native"})
 
     def problems(self) -> Iterable[Problem]:
         """Sizes must be positive and fit each other."""
@@ -92,10 +92,13 @@ class ToldViTModule(TrunkModule):
         """Read ``images`` as ``reading`` says."""
         dtype = self.embed.weight.dtype
         patches_BNF = reorder(images.patches_BNF, reading.order_BN).to(dtype)
-        places_BN2, valid_BN = reorder(images.places_BN2, reading.order_BN), reorder(images.valid_BN, reading.order_BN)
-        tokens_BND = self.embed_norm(self.embed(patches_BNF)) + sincos_positions(places_BN2, self.width)
+        positions_BN2, valid_BN = (
+            reorder(images.positions_BN2, reading.order_BN),
+            reorder(images.valid_BN, reading.order_BN),
+        )
+        tokens_BND = self.embed_norm(self.embed(patches_BNF)) + sincos_positions(positions_BN2, self.width)
         if self.instruction is not None:
-            tokens_BND = tokens_BND + self.instruction(next_positions(places_BN2, self.width).to(dtype))
+            tokens_BND = tokens_BND + self.instruction(next_positions(positions_BN2, self.width).to(dtype))
         attention = reading.attention
         if images.is_padded:
             attention = attrs.evolve(attention, valid_BN=valid_BN)
@@ -104,15 +107,17 @@ class ToldViTModule(TrunkModule):
         for block in self.blocks:
             tokens_BND = block(tokens_BND, mask)
             outputs.append(tokens_BND)
-        return Features(self.norm(tokens_BND), places_BN2, valid_BN, tuple(outputs[index] for index in reading.layers))
+        return Features(
+            self.norm(tokens_BND), positions_BN2, valid_BN, tuple(outputs[index] for index in reading.layers)
+        )
 
 
-def next_positions(places_BN2: Tensor, width: int) -> Tensor:
+def next_positions(positions_BN2: Tensor, width: int) -> Tensor:
     """``[B, N, D]``: the position of the patch after each one; zeros where none follows.
 
     >>> next_positions(torch.tensor([[[0, 1], [0, 0], [-1, -1]]]), 4)[0].tolist()  # (0, 0) is next, then padding
     [[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
-    next_BN2 = functional.pad(places_BN2[:, 1:], (0, 0, 0, 1), value=-1)
+    next_BN2 = functional.pad(positions_BN2[:, 1:], (0, 0, 0, 1), value=-1)
     follows_BN1 = (next_BN2 >= 0).all(-1, keepdim=True)
     return sincos_positions(next_BN2, width) * follows_BN1
