@@ -183,7 +183,11 @@ def _judge_features(owner: str, module: TrunkModule, features: Any, num_extra: i
 def _judge_values(owner: str, batch: Batch, values: Any) -> None:
     shape = tuple(batch.images.patches_BNF.shape[:2])
     said = f"{owner}: values must be [B, N, F] floats or [B, N] int64 codes without a gradient, with [B, N] {[*shape]}"
-    if not isinstance(values, Tensor) or values.requires_grad:
+    # Pixels have a gradient where the causality check asks for one; values of frozen weights have none of their own.
+    has_own_gradient = (
+        isinstance(values, Tensor) and values.requires_grad and not batch.images.patches_BNF.requires_grad
+    )
+    if not isinstance(values, Tensor) or has_own_gradient:
         raise BrokenContract(f"{said}, got {_kind(values)}{' with one' * isinstance(values, Tensor)}")
     is_right = values.is_floating_point() if values.dim() == 3 else values.dim() == 2 and values.dtype == torch.int64
     if not is_right or tuple(values.shape[:2]) != shape:

@@ -153,7 +153,8 @@ def run(folder: Path, words: list[str], **settings: str) -> subprocess.Completed
 
 def test_the_errors_are_those_that_are_raised() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "aimcore").rglob("*.py"))
-    phrases = re.findall(r"^\| `(.+?)` \|", (DOCS / PAGE).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    table = (DOCS / PAGE).read_text(encoding="utf-8").partition("## Errors you may meet")[2]
+    phrases = re.findall(r"^\| `(.+?)` \|", table, flags=re.MULTILINE)
     assert len(phrases) > 5
     assert [phrase for phrase in phrases if phrase not in source] == []
 

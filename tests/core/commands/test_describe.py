@@ -84,12 +84,12 @@ def test_a_misspelt_role_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
 
 def test_abilities_are_those_of_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     trunk, objective = printed(capsys, "trunks/vit"), printed(capsys, "objectives/next_patch")
-    assert "can causal, embeddings, native, order, prefix, subset (with width=16" in " ".join(trunk.split())
-    assert "needs   order, prefix (by default)" in objective
-    assert "can   " not in printed(capsys, "orderings/spiral")
+    assert "capabilities causal, embeddings, native, order, prefix, subset (with width=16" in " ".join(trunk.split())
+    assert "requires order, prefix (by default)" in " ".join(objective.split())
+    assert "capabilities" not in printed(capsys, "orderings/spiral")
 
 
 def test_abilities_are_values_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     described = json.loads(printed(capsys, "objectives/next_patch", "--json"))
-    assert described["abilities"] == {"can": [], "needs": ["order", "prefix"]}
+    assert described["abilities"] == {"skills": [], "requires": ["order", "prefix"]}
     assert json.loads(printed(capsys, "heads/mlp", "--json"))["abilities"] == {}

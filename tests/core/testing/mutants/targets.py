@@ -236,7 +236,9 @@ class Tokens(TargetModule):
 
     def forward(self, batch: Batch) -> Tensor:
         patches_BNF = batch.images.patches_BNF.to(self.teach.weight.dtype)
-        tokens_BNE: Tensor = self.dropout(self.teach(patches_BNF + patches_BNF.mean(1, keepdim=True)))
+        valid_BN1 = batch.images.valid_BN.unsqueeze(-1)  # masked padding is no part of the image
+        mean_B1F = (patches_BNF * valid_BN1).sum(1, keepdim=True) / valid_BN1.sum(1, keepdim=True)
+        tokens_BNE: Tensor = self.dropout(self.teach(patches_BNF + mean_B1F))
         return tokens_BNE
 
 

@@ -27,9 +27,9 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
-    limits,
     within,
 )
+from aimcore.contracts import limits
 from aimcore.contracts.images import reorder
 from aimcore.contracts.randomness import EVALUATION_SEED
 from aimcore.modeling.layers import frozen_copy, move_average

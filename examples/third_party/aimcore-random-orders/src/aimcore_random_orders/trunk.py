@@ -22,8 +22,8 @@ from aimcore import (
     TrunkModule,
     at_least,
     component,
-    limits,
 )
+from aimcore.contracts import limits
 from aimcore.contracts.images import reorder
 from aimcore.modeling.attention import mask_of
 from aimcore.modeling.layers import TransformerBlock, init_linears
