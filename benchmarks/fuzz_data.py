@@ -49,7 +49,7 @@ class Pictures(Subject):
         if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3 or not picture.numel():
             raise Fault(f"decoded as {picture.dtype} {list(picture.shape)}")
         renderer = renderer_of(self.data, 14)
-        images = renderer.together([renderer.for_evaluation(picture)]).images
+        images = renderer.together([renderer.for_evaluation(Sample(image=picture, identifier=name))]).images
         if not images.patches_BNF.isfinite().all():
             raise Fault("rendered with values that are not finite")
 

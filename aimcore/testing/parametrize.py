@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import NotAComponent, UnknownCheck
 from aimcore.contracts.messages import did_you_mean
 from aimcore.testing.checks import Check
 from aimcore.testing.conformance import checks_for, labels_of
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def parametrize_with_checks(

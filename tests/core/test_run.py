@@ -182,7 +182,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(
     told = capsys.readouterr().out
     assert "one, two" in told
     assert "FLOPs per run" in told
-    assert "a run says when it starts what its sources leave out" in " ".join(told.split())
+    assert "a run logs what its sources leave out" in " ".join(told.split())
     assert not runs
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["table.py"]
 
@@ -247,7 +247,7 @@ def test_a_component_is_described_by_its_fields_its_paper_and_its_supplier(capsy
     assert run.command(["describe", "heads/mlp"]) == 0
     told = capsys.readouterr().out
     assert "depth: int = 12" in told
-    assert "Biases on" in told
+    assert "no biases" in told
     assert "arXiv:2401.08541" in told
     assert "plugin 'heads' of aimcore" in told
 

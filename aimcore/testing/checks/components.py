@@ -11,6 +11,7 @@ from typing import Any, cast
 import attrs
 
 from aimcore.contracts.component import Component
+from aimcore.contracts.field_types import field_types
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import differences, nodes, plain, unwritable
 from aimcore.registry.plugins import installed
@@ -80,6 +81,7 @@ def check_its_recipe_gives_it_back(component: Component) -> None:
     with explained("its recipe cannot be read again. Fields are declared with types that exist at run time (not "
                    "imported under TYPE_CHECKING alone): bool, int, float, str, None, Literal, tuple, Mapping, "
                    "components, unions of them; and their values have that type"):  # fmt: skip
+        field_types(type(component))  # resolves all of them
         again = structured(json.loads(json.dumps(plain(component))), type(component), plugins, {})
     lost = tuple(differences(component, again))
     require(not lost, f"its recipe gives another component back: {_listed(lost)}")
