@@ -1,4 +1,4 @@
-"""What a trained run is worth: validation losses, frozen features, and the probes on them."""
+"""Measurements of a trained objective: validation losses, evaluations, and probes on frozen features."""
 
 import warnings
 from typing import Any

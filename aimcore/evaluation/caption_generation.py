@@ -1,4 +1,4 @@
-"""Writing captions: greedy or drawn, a token at a time, with the keys and values of what was read kept.
+"""Caption generation: greedy or sampled, one token at a time, with cached keys and values.
 
 Shape suffixes: B batch, V vocabulary.
 """
@@ -20,28 +20,28 @@ from aimcore.contracts.images import Images
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.randomness import keyed_uniform
 from aimcore.contracts.tokenizers import TextTokenizer
-from aimcore.evaluation.eval_mode import held
+from aimcore.evaluation.eval_mode import eval_mode_in_current_precision
 from aimcore.evaluation.prompts import after_prompt, prompt_ids
 
 
 class NeverStops(UserWarning):
-    """A model was never taught where captions end."""
+    """A model was not trained to end captions."""
 
 
 @settings
 class Sampling(Checked):
-    """How tokens are drawn from their probabilities."""
+    """Settings for sampling tokens."""
 
     temperature: float = 1.0
-    """What logits are divided by: below 1 likely tokens get likelier."""
+    """Divisor of the logits; values below 1 make likely tokens more likely."""
     top_k: int | None = None
-    """Only so many of the likeliest tokens are drawn from."""
+    """Sample from this number of most likely tokens only."""
     top_p: float | None = None
-    """Only the likeliest tokens are drawn from that together have this probability, the last of them included."""
+    """Sample from the smallest set of most likely tokens that together have this probability."""
     seed: int = 0
 
     def problems(self) -> Iterable[Problem]:
-        """Something must be left to draw from."""
+        """Yield settings that are out of range."""
         if not self.temperature > 0:
             yield Problem("temperature", f"must be positive (greedy captions need no sampling), got {self.temperature}")
         else:
@@ -54,13 +54,13 @@ class Sampling(Checked):
 
 @attrs.frozen
 class Caption:
-    """What was written of an image."""
+    """A generated caption of an image."""
 
     text: str
     ids: tuple[int, ...]
-    """The tokens, the end included where it was written."""
+    """The tokens; they include the end token if it was generated."""
     ended: bool
-    """Whether it ended by itself, and was not cut."""
+    """Whether the caption has an end token; otherwise it was cut at the maximum length."""
 
 
 def learns_to_stop(tokenizer: TextTokenizer, context_length: int) -> bool:
@@ -81,28 +81,28 @@ def generate(
     max_tokens: int | None = None,
     prompt: str | None = None,
 ) -> list[Caption]:
-    """Write a caption of each image.
+    """Generate a caption of each image.
 
-    Each ends at its first end token, or is cut at the context's length. Padding is never written, but where a token of
-    texts has its id too. The module is held in evaluation mode, without gradients, and left as it was.
+    Each ends at its first end token, or is cut at the context length. The padding token is never generated, unless its
+    id is also that of a text token. The module runs in evaluation mode without gradients; its modes are restored.
 
     Args:
-        module: a module whose objective can ``"caption"``; whole, not partitioned by ZeRO stage 3.
+        module: a module whose objective has the skill ``"caption"``; not partitioned by ZeRO stage 3.
         images: a batch, on the module's device.
-        tokenizer: the objective's.
-        context_length: the objective's.
-        sampling: how tokens are drawn; None takes the likeliest.
-        keys: a number per image, such as its sample number: the order it is read in depends on it, and what is drawn on
-            the seed, the image's key and ``draw`` alone, whatever batch it is in; by default its index in the batch.
-        draw: which of several captions of an image.
-        max_tokens: stop after so many tokens, without those of the prompt.
-        prompt: text that every caption begins with; the caption holds it too.
+        tokenizer: the objective's tokenizer.
+        context_length: the objective's context length.
+        sampling: settings for sampling; None selects the most likely token.
+        keys: a number per image, such as its sample number; by default its index in the batch. The reading order
+            depends on it, and samples depend on the seed, the key and ``draw`` only, not on the batch.
+        draw: index of the caption, to sample several captions of an image.
+        max_tokens: maximum number of tokens after the prompt.
+        prompt: text that every caption begins with; the returned caption includes it.
 
     Raises:
         InvalidValue: the prompt leaves no room in the context.
 
     Warns:
-        NeverStops: the tokenizer does not supervise its end, so that the model was never taught to stop.
+        NeverStops: the tokenizer does not supervise its end token, so the model was not trained to end captions.
     """
     if not learns_to_stop(tokenizer, context_length):
         message = (
@@ -115,14 +115,14 @@ def generate(
     most = min(room, max_tokens or room)
     chooser = _Chooser(sampling, keys or range(len(images.grids)), draw)
     batch = Batch(images=images, sample_numbers_B=torch.tensor(list(chooser.keys), dtype=torch.int64))
-    with held(module):
+    with eval_mode_in_current_precision(module):
         ids_BT = _written(module, batch, tokenizer, most, chooser, prompted)
     return [_caption(row, tokenizer, prompted) for row in ids_BT.tolist()]
 
 
 @attrs.frozen
 class _Chooser:
-    """Takes a token of each image's logits."""
+    """Chooses a token for each image, given its logits."""
 
     sampling: Sampling | None
     keys: Sequence[int]
@@ -137,7 +137,7 @@ class _Chooser:
 
 
 def drawn_tokens(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Tensor:
-    """``[B]``: the token at the place ``uniform_B`` (in [0, 1)) of the likeliest tokens' probabilities, added up."""
+    """Return ids ``[B]``: inverse transform sampling with ``uniform_B`` in [0, 1) from the allowed tokens."""
     sorted_BV, ids_BV = (logits_BV.double() / sampling.temperature).sort(dim=-1, descending=True, stable=True)
     if sampling.top_k is not None:
         sorted_BV[:, sampling.top_k :] = -torch.inf
@@ -147,7 +147,7 @@ def drawn_tokens(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Te
         probabilities_BV = probabilities_BV.masked_fill(before_BV >= sampling.top_p, 0.0)
     upto_BV = probabilities_BV.cumsum(-1)
     place_B1 = uniform_B.to(upto_BV)[:, None] * upto_BV[:, -1:]
-    # Rounding could point behind the last token that has any probability.
+    # Rounding could give an index after the last token with a positive probability.
     last_B = (probabilities_BV > 0).sum(-1) - 1
     chosen_B = torch.minimum((upto_BV <= place_B1).sum(-1), last_B)
     return ids_BV.gather(-1, chosen_B[:, None]).squeeze(-1)
@@ -161,7 +161,7 @@ def _written(
     choose: _Chooser,
     prompted: Sequence[int],
 ) -> Tensor:
-    """``[B, T]`` ids, padding behind the end."""
+    """Return ids ``[B, T]``, with padding after the end token."""
     end, padding = tokenizer.end_id, tokenizer.padding_id
     logits_BV, state = after_prompt(module, module.caption_start(batch), prompted)
     ended_B = torch.zeros(len(logits_BV), dtype=torch.bool, device=logits_BV.device)
@@ -176,7 +176,7 @@ def _written(
 
 
 def _never_written(tokenizer: TextTokenizer) -> list[int]:
-    """The padding's id, unless it is the end's, or that of a token of texts too: then it decodes to some text.
+    """Return the padding's id, unless it is also the id of the end token or of a text token (it decodes to text).
 
     CLIP's padding has the id of the exclamation mark within a word.
     """

@@ -12,23 +12,26 @@ from aimcore.experiment import Precision
 
 
 @contextmanager
-def frozen(module: nn.Module, precision: Precision = "fp32") -> Iterator[torch.device]:
-    """Hold ``module`` in evaluation mode, without gradients; afterwards every part is in the mode it was in.
+def eval_mode(module: nn.Module, precision: Precision = "fp32") -> Iterator[torch.device]:
+    """Run a block with ``module`` in evaluation mode and without gradients; restore the mode of every part afterwards.
 
     Args:
-        module: what is run inside the context.
+        module: the module that runs inside the context.
         precision: anything but ``"fp32"`` runs under bfloat16 autocast.
 
     Yields:
-        The device its first parameter lives on (the CPU if it has none): where batches must go.
+        The device of its first parameter (the CPU if it has none), to which batches must be moved.
     """
-    with held(module) as device, torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"):
+    with (
+        eval_mode_in_current_precision(module) as device,
+        torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"),
+    ):
         yield device
 
 
 @contextmanager
-def held(module: nn.Module) -> Iterator[torch.device]:
-    """As :func:`frozen`, in whatever precision is set around it."""
+def eval_mode_in_current_precision(module: nn.Module) -> Iterator[torch.device]:
+    """Like :func:`eval_mode`, without a change of the autocast settings."""
     modes = [(part, part.training) for part in module.modules()]
     parameter = next(module.parameters(), None)
     module.eval()

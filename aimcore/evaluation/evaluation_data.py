@@ -1,4 +1,4 @@
-"""What evaluations measure on: an experiment's images, read as in validation."""
+"""Data of evaluations: an experiment's images, read as in validation."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class OpenEvaluationData(EvaluationData):
     train: OpenSource
     validation: OpenSource
     labelled: OpenSource
-    """Whose classes are told: ``data.probe_test`` where that is given, else ``data.validation``."""
+    """Images with labels: ``data.probe_test`` if that is given, else ``data.validation``."""
     batch_size: int = 256
-    """Images per process and forward."""
+    """Images per process and forward pass."""
     device: torch.device = attrs.field(factory=lambda: torch.device("cpu"))
-    """Where the module is, and batches go."""
+    """Device of the module and of batches."""
     unread: dict[str, set[int]] = attrs.field(factory=dict, init=False)
-    """What this process could not read: places in the source, by its field of the experiment's data."""
+    """Images that this process could not read: their indices in the source, by the source's field of ``Data``."""
 
     @classmethod
     def of(
@@ -54,12 +54,12 @@ class OpenEvaluationData(EvaluationData):
         """Open the sources of ``experiment``.
 
         Args:
-            experiment: whose.
-            device: where the module is; by default the CPU.
-            opened: opens a source, or knows that it is open.
+            experiment: the experiment to evaluate.
+            device: the module's device; by default the CPU.
+            opened: opens a source, or returns the opened source if it is open already.
 
         Raises:
-            AimcoreError: a source is not there.
+            AimcoreError: a source cannot be opened.
         """
         data = experiment.data
         validation = opened(data.validation)
@@ -73,21 +73,21 @@ class OpenEvaluationData(EvaluationData):
 
     @property
     def tokenizer(self) -> tuple[TextTokenizer, int] | None:
-        """The objective's tokenizer and context length; None where it reads no text."""
+        """The objective's tokenizer and context length; None if it reads no text."""
         return self.experiment.objective.text
 
     def source(self, split: Split) -> OpenSource:
-        """What is trained on, or validated with."""
+        """Return the training or validation source."""
         return self.train if split == "train" else self.validation
 
     def origin(self, which: Split | Literal["labelled"]) -> Any:
-        """Where its images are from, as plain values for the protocol card."""
+        """Return the source of the images, as plain values for the protocol card."""
         data = self.experiment.data
         labelled = data.validation if data.probe_test is None else data.probe_test
         return plain({"train": data.train, "validation": data.validation, "labelled": labelled}[which])
 
     def described(self, split: Split, *, kind: str | None, group_by: str | None) -> dict[str, Any]:
-        """Which images :meth:`captioned` takes of ``split``, and with which captions, for the protocol card."""
+        """Describe the images and captions that :meth:`captioned` selects from ``split``, for the protocol card."""
         return {
             "source": self.origin(split),
             "chosen": "by hash of the image's number" + ("" if group_by is None else f", one per {group_by!r}"),
@@ -97,14 +97,14 @@ class OpenEvaluationData(EvaluationData):
     def batches(
         self, source: OpenSource, indices: Sequence[int] | npt.NDArray[np.int64] | None = None, *, text: bool = False
     ) -> Iterator[Batch]:
-        """This process's share of ``source``, or of its images ``indices``, by the evaluation transform.
+        """Yield this process's share of ``source``, or of its images ``indices``, with the evaluation transform.
 
-        ``sample_numbers_B`` are places in the source. Images that cannot be read are left out.
+        ``sample_numbers_B`` are indices into the source. Images that cannot be read are left out.
 
         Args:
-            source: what is read.
-            indices: the images wanted; all by default.
-            text: read each image's first caption too (``batch.text``); an image without is left out.
+            source: the source to read.
+            indices: the images to read; all by default.
+            text: also read each image's first caption (``batch.text``); images without a caption are left out.
         """
         rank, world_size = rank_and_world_size()
         batches = evaluation_batches(
@@ -130,9 +130,9 @@ class OpenEvaluationData(EvaluationData):
         self.add_unread(source, missing)
 
     def add_unread(self, source: OpenSource, indices: Iterable[int]) -> None:
-        """Count images of ``source`` that could not be read, each once; :meth:`batches` and :meth:`captioned` do so.
+        """Count unreadable images of ``source``, each once; :meth:`batches` and :meth:`captioned` call this.
 
-        Sources that an evaluation opened itself are no part of the experiment's data, and are not counted.
+        Sources that an evaluation opened itself are not part of the experiment's data, and are not counted.
         """
         fields = {"validation": self.validation, "probe_test": self.labelled, "train": self.train}
         field = next((field for field, opened in fields.items() if opened is source), None)
@@ -140,7 +140,7 @@ class OpenEvaluationData(EvaluationData):
             self.unread.setdefault(field, set()).update(found)
 
     def encode(self, texts: Sequence[str]) -> Text:
-        """Ids of ``texts``, as the objective reads them."""
+        """Encode ``texts`` with the objective's tokenizer."""
         assert self.tokenizer is not None, "an objective without text was asked to read some"
         tokenizer, context_length = self.tokenizer
         return tokenizer.encode(texts, context_length)
@@ -153,10 +153,10 @@ class OpenEvaluationData(EvaluationData):
         *,
         text: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """What ``rows_of`` gives for the images of :meth:`batches`, a row each: of all processes, on the CPU.
+        """Apply ``rows_of`` to the images of :meth:`batches`, and gather its rows from all processes on the CPU.
 
         Returns:
-            Places in the source ``[n]``, ascending, and the rows ``[n, ...]``.
+            Indices into the source ``[n]``, ascending, and the rows ``[n, ...]``, one per image.
 
         Raises:
             TooFewBatches: with several processes, some have no image.
@@ -174,15 +174,15 @@ class OpenEvaluationData(EvaluationData):
         return numbers_n[order_n], rows_n[order_n]
 
     def captioned(self, source: OpenSource, most: int, *, kind: str | None, group_by: str | None) -> list[Captioned]:
-        """At most ``most`` images with captions, ascending; the same on every process.
+        """Return at most ``most`` images with captions, ascending; the same on every process.
 
-        Images are taken in the order of their numbers' hashes, which depends on neither seed nor run.
+        Images are selected in the order of their numbers' hashes, which is independent of seed and run.
 
         Args:
-            source: where they are taken from.
-            most: how many, if there are as many.
-            kind: the kind of captions; None takes all kinds that the experiment trains on.
-            group_by: a key of ``Sample.extras``: only the first image of each value of it is taken.
+            source: the source to select from.
+            most: the maximum number of images.
+            kind: the kind of captions; None selects all kinds that the experiment trains on.
+            group_by: a key of ``Sample.extras``: only the first image of each of its values is selected.
         """
         weights = self._weights(kind)
         found: list[Captioned] = []
@@ -203,7 +203,7 @@ class OpenEvaluationData(EvaluationData):
         return sorted(found, key=lambda one: one.index)
 
     def lacks(self, source: OpenSource, *, kind: str | None, group_by: str | None) -> Iterator[str]:
-        """Yield why :meth:`captioned` would find nothing, as far as the first samples tell."""
+        """Yield why :meth:`captioned` would find nothing, judging by the first samples."""
         if not has_captions(source, self._weights(kind)):
             yield f"the first samples have no caption{'' if kind is None else f' of kind {kind!r}'}"
         if group_by is not None:
@@ -216,7 +216,7 @@ class OpenEvaluationData(EvaluationData):
 
 
 def _first_extras(source: OpenSource) -> Iterator[set[str]]:
-    """What the first samples that can be read have besides image, label and captions."""
+    """Yield the keys of the extras of the first readable samples."""
     for index in range(min(len(source), 4)):
         try:
             yield set(source.read(index).extras)
@@ -225,9 +225,9 @@ def _first_extras(source: OpenSource) -> Iterator[set[str]]:
 
 
 def shuffled(num: int) -> list[int]:
-    """Numbers below ``num`` in an order that neither seed nor run has a part in: by their hashes.
+    """Return the numbers below ``num`` in the order of their hashes, which is independent of seed and run.
 
-    Of the first so many, those below another ``num`` stand in the same order there.
+    Numbers that two different ``num`` have in common are in the same relative order.
     """
     order: list[int] = np.argsort(keyed_bits(0, "evaluated images", np.arange(num)), kind="stable").tolist()
     return order

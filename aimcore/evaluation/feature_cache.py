@@ -1,12 +1,12 @@
-"""Features kept in zarr arrays, so that a trunk reads the same images once.
+"""A cache of features in zarr arrays, so that a trunk reads the same images only once.
 
-Under the cache's URL each kind of features of each source has a zarr v3 group of its own, named by a hash of all that
-the features depend on: the trunk's settings and weights, the source and its length, transform, order, attention,
-layers, precision, and the versions that computed them. It does not depend on what stands in the source's files:
+Below the cache's URL each kind of features of each source has its own zarr v3 group. Its name is a hash of everything
+that the features depend on: the trunk's settings and weights, the source and its length, transform, order, attention,
+layers, precision, and the versions that computed them. The hash does not include the content of the source's files:
 delete the cache when images change under the same name.
 
-A group is written in chunks while images are read, and marked as complete at the very end. One that is incomplete,
-damaged (every chunk has a checksum) or of something else is written anew.
+A group is written in chunks while images are read, and marked as complete at the end. A group that is incomplete,
+damaged (every chunk has a checksum) or describes other features is written again.
 
 Lower-case n is the number of samples.
 """
@@ -29,7 +29,7 @@ from aimcore.contracts.messages import shown
 from aimcore.engine.distributed import any_rank, on_every_rank, on_first_rank, rank_and_world_size
 from aimcore.evaluation.feature_keys import Description, key_of
 from aimcore.evaluation.feature_tables import FeatureKind, Rows
-from aimcore.evaluation.feature_writers import Sink, no_images
+from aimcore.evaluation.feature_writers import FeatureWriter, no_images
 from aimcore.evaluation.stored_features import StoredTable
 from aimcore.io.atomic_files import writing
 from aimcore.io.locations import zarr_location
@@ -43,22 +43,22 @@ _COMPLETE = "complete"
 _DESCRIPTION = "description"
 _CHECKSUM_BYTES = 4
 _DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What zarr raises at damaged descriptions and chunks, besides a folder in place of a file."""
+"""Errors that zarr raises for damaged metadata and chunks, except a folder in place of a file."""
 
 
 class CacheNotShared(AimcoreError):
-    """Processes do not see the same cache."""
+    """Not every process finds what another process wrote to the cache."""
 
 
 class CacheNotReadable(AimcoreError):
-    """The system refuses to read what is in the cache."""
+    """The system refuses to read the cache."""
 
 
 class FeatureCache:
-    """The groups of features under one URL, of any file system that fsspec knows."""
+    """The groups of features below one URL, on any file system of fsspec."""
 
     def __init__(self, url: str) -> None:
-        """Find the file system; nothing is read or written yet.
+        """Look up the file system. Nothing is read or written yet.
 
         Args:
             url: a folder, e.g. ``/data/features``, ``s3://bucket/features``, or ``memory://features`` (this process).
@@ -73,10 +73,10 @@ class FeatureCache:
             raise InvalidValue("probe", [("cache_url", str(error))]) from error
 
     def find(self, description: Description) -> StoredTable | None:
-        """The features described, complete and undamaged; None where they must be computed.
+        """Return the described features if they are complete and undamaged; None if they must be computed.
 
-        All processes get a table, or none does. The first one reads every chunk, so that damage is found before
-        anything is trained on it; that takes about as long as one epoch of reading.
+        Either all processes get a table, or none. The first process reads every chunk, so that damage is found before
+        a probe is trained on it; this takes about as long as one epoch of reading.
 
         Raises:
             CacheNotReadable: the system refuses to read (raised on every process).
@@ -84,12 +84,12 @@ class FeatureCache:
         table = on_every_rank(lambda: self._open(description, verify=rank_and_world_size()[0] == 0))
         return None if any_rank(table is None) else table
 
-    def sink(self, description: Description, kind: FeatureKind, num_classes: int, only: Tensor | None) -> StoreSink:
-        """Where the features described are to be written."""
-        return StoreSink(self, description, kind, num_classes, only)
+    def writer(self, description: Description, kind: FeatureKind, num_classes: int, only: Tensor | None) -> StoreWriter:
+        """Return the writer of the described features."""
+        return StoreWriter(self, description, kind, num_classes, only)
 
     def location(self, description: Description) -> Path | str:
-        """Where the group of these features is."""
+        """Return the path or URL of the group of these features."""
         name = f"{key_of(description)}.zarr"
         return self._root / name if isinstance(self._root, Path) else f"{self._root}/{name}"
 
@@ -108,21 +108,21 @@ class FeatureCache:
         except FileNotFoundError:
             return None
         except (*_DAMAGE, IsADirectoryError, NotADirectoryError) as error:
-            told = f"{type(error).__name__}: {shown(str(error))}"
-            logger.warning("the features at {} are damaged ({}): computing them again", where, told)
+            damage = f"{type(error).__name__}: {shown(str(error))}"
+            logger.warning("the features at {} are damaged ({}): computing them again", where, damage)
             return None
         except OSError as error:
-            # They may be undamaged: nothing is written over them.
+            # The features may be undamaged, so they are not overwritten.
             raise CacheNotReadable(
                 f"the features at {where} cannot be read ({error}): repair that, give another cache_url, or give none"
             ) from error
         return table
 
     def reopen(self, description: Description) -> StoredTable:
-        """What was just written, on every process.
+        """Open the features that were just written, on every process.
 
         Raises:
-            CacheNotShared: some process does not find it.
+            CacheNotShared: some process does not find them.
         """
         table = on_every_rank(lambda: self._open(description, verify=False))
         missing = any_rank(table is None)
@@ -134,21 +134,21 @@ class FeatureCache:
         return table
 
 
-class StoreSink(Sink[StoredTable]):
-    """Writes features a chunk at a time; only the first process writes, with the rows of all."""
+class StoreWriter(FeatureWriter[StoredTable]):
+    """Writes features one chunk at a time; the first process writes the rows of all processes."""
 
     def __init__(
         self, cache: FeatureCache, description: Description, kind: FeatureKind, num_classes: int, only: Tensor | None
     ) -> None:
         super().__init__(kind, num_classes, only)
         self._cache, self._description = cache, description
-        self._writer: _Writer | None = None
+        self._writer: _GroupWriter | None = None
         self._num_rows = 0
         on_first_rank(self._begin)
 
     def _begin(self) -> None:
         with self._writing():
-            self._writer = _Writer(self._cache.location(self._description))
+            self._writer = _GroupWriter(self._cache.location(self._description))
 
     def write(self, rows: Rows) -> None:
         """Append the rows of all processes' batches."""
@@ -162,7 +162,7 @@ class StoreSink(Sink[StoredTable]):
             self._writer.append(rows)
 
     def finish(self) -> StoredTable:
-        """Write what is left, mark the group as complete, and open it on every process."""
+        """Write the remaining rows, mark the group as complete, and open it on every process."""
         if not self._num_rows:
             raise no_images()
         on_first_rank(self._end)  # nobody opens it before it is complete
@@ -177,13 +177,13 @@ class StoreSink(Sink[StoredTable]):
         return writing(self._cache.location(self._description), "What was computed before is unchanged")
 
 
-class _Writer:
+class _GroupWriter:
     """A group that grows by whole chunks."""
 
     def __init__(self, where: Path | str) -> None:
         import zarr
 
-        # Writing begins by removing what was there, the mark of completeness first of all.
+        # Opening removes an old group, beginning with its mark of completeness.
         self._group = zarr.open_group(where, mode="w")
         self._array: zarr.Array[Any] | None = None
         self._waiting: list[npt.NDArray[np.float32]] = []
@@ -191,7 +191,7 @@ class _Writer:
         self._numbers: list[Tensor] = []
 
     def append(self, rows: Rows) -> None:
-        """Write as many whole chunks as there are."""
+        """Write all whole chunks; keep the remaining rows in memory."""
         if not len(rows.labels):
             return
         self._labels.append(rows.labels)
@@ -205,8 +205,8 @@ class _Writer:
             self._waiting = [waiting[whole:]]
 
     def close(self, attributes: dict[str, Any]) -> None:
-        """Write the rest, labels and numbers, and at the very end the mark."""
-        assert self._array is not None  # a sink without rows does not get here
+        """Write the remaining rows, labels and numbers, and at the end the mark of completeness."""
+        assert self._array is not None  # a writer without rows does not get here
         self._array.append(np.concatenate(self._waiting))
         for name, parts in (("labels", self._labels), ("numbers", self._numbers)):
             _new_array(self._group, name, parts[0]).append(torch.cat(parts).numpy())
@@ -215,7 +215,7 @@ class _Writer:
 
 
 def _new_array(group: zarr.Group, name: str, like: Tensor) -> zarr.Array[Any]:
-    """An array of rows like these, with none yet. Floats hardly compress, so they only get a checksum."""
+    """Create an empty array for rows like these. Floats hardly compress, so they only get a checksum."""
     import zarr
     from zarr.codecs import Crc32cCodec
 
@@ -229,10 +229,10 @@ def _new_array(group: zarr.Group, name: str, like: Tensor) -> zarr.Array[Any]:
 
 
 def stored_table(group: zarr.Group, description: Description) -> StoredTable:
-    """The table that a complete group holds. Nothing is allocated for an array before its description is checked.
+    """Return the table of a complete group. The metadata of an array are checked before memory is allocated for it.
 
     Raises:
-        ValueError, or another of _DAMAGE: it does not hold what it should.
+        ValueError, or another error of _DAMAGE: the content is not as described.
     """
     if group.attrs[_DESCRIPTION] != description:
         raise ValueError("it describes other features")
@@ -251,7 +251,7 @@ def _tensor(array: zarr.Array[Any]) -> Tensor:
 
 
 def _array(group: zarr.Group, name: str, dtype: npt.DTypeLike) -> zarr.Array[Any]:
-    """An array of whole rows, as :func:`_new_array` makes them, of which every chunk exists."""
+    """Return an array of whole rows, as :func:`_new_array` creates them, and require that every chunk exists."""
     import zarr
     from zarr.codecs import BytesCodec, Crc32cCodec
 
@@ -263,7 +263,7 @@ def _array(group: zarr.Group, name: str, dtype: npt.DTypeLike) -> zarr.Array[Any
         raise ValueError(f"the numbers of {name} are stored in another way")
     if array.chunks[1:] != array.shape[1:]:
         raise ValueError(f"the chunks of {name} are not whole rows")
-    # First, because a wrong shape may have more chunks than can be counted.
+    # This check comes first, because a wrong shape may have more chunks than can be counted.
     described = array.nchunks * (prod(array.chunks) * array.dtype.itemsize + _CHECKSUM_BYTES)
     if described > array.nbytes_stored():
         raise ValueError(f"{name} should have {described} bytes, and has {array.nbytes_stored()}")

@@ -1,4 +1,4 @@
-"""Features for probes: what a frozen trunk makes of labelled images.
+"""Feature extraction: features of labelled images from a frozen trunk, for probes.
 
 Shape suffixes: B batch, N patches, D width; lower-case n is the number of samples.
 """
@@ -19,9 +19,9 @@ from aimcore.contracts.objectives import Objective
 from aimcore.contracts.probes import Pooling, Reads
 from aimcore.contracts.results import LabelledFeatures
 from aimcore.contracts.trunks import TrunkModule
-from aimcore.evaluation.eval_mode import frozen
+from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.evaluation.feature_tables import FeatureKind, FeatureTable
-from aimcore.evaluation.feature_writers import MemorySink, Sink, T_co, fill
+from aimcore.evaluation.feature_writers import FeatureWriter, MemoryWriter, T_co, fill
 from aimcore.experiment import Precision
 
 ProbeAttention = Literal["bidirectional", "causal"]
@@ -38,7 +38,7 @@ def extract_features(
     num_classes: int,
     precision: Precision = "fp32",
 ) -> LabelledFeatures:
-    """One kind of features; see :func:`extract_all`."""
+    """Extract one kind of features; see :func:`extract_all`."""
     kind = FeatureKind(reads=reads, layers=layers)
     found = extract_all(
         trunk, batches, (kind,), objective=objective, attention=attention, num_classes=num_classes, precision=precision
@@ -56,54 +56,56 @@ def extract_all(
     num_classes: int,
     precision: Precision = "fp32",
 ) -> Mapping[FeatureKind, FeatureTable]:
-    """Read all images once with a frozen trunk, and give every kind of features of them, in memory.
+    """Read all images once with a frozen trunk, and return every kind of features, in memory.
 
-    The trunk reads in the objective's order with the probe's attention, and the tokens are put back in raster order:
-    blocks' raw outputs are averaged, as the released probes of arXiv:2401.08541 do.
+    The trunk reads in the objective's order with the probe's attention, and tokens are returned in raster order. Raw
+    outputs of blocks are averaged, as in the released probes of arXiv:2401.08541.
 
     Args:
-        trunk: any trunk; it is left as it was. Batches are moved to its device.
+        trunk: the trunk; its modes are restored. Batches are moved to its device.
         batches: this process's share of the labelled images.
-        kinds: the features wanted.
-        objective: whose reading order is used.
-        attention: who sees whom in the frozen trunk (arXiv:2401.08541, Table 3d).
+        kinds: the kinds of features to return.
+        objective: determines the reading order.
+        attention: the attention of the frozen trunk (arXiv:2401.08541, Table 3d).
         num_classes: number of classes of the labels.
         precision: anything but ``"fp32"`` runs under bfloat16 autocast.
 
     Raises:
         InvalidValue: a batch has no labels, or there is no batch.
     """
-    sinks = [MemorySink(kind, num_classes) for kind in dict.fromkeys(kinds)]
-    tables = read_trunk(trunk, batches, sinks, objective=objective, attention=attention, precision=precision)
-    return {sink.kind: table for sink, table in zip(sinks, tables, strict=True)}
+    writers = [MemoryWriter(kind, num_classes) for kind in dict.fromkeys(kinds)]
+    tables = read_trunk(trunk, batches, writers, objective=objective, attention=attention, precision=precision)
+    return {writer.kind: table for writer, table in zip(writers, tables, strict=True)}
 
 
 def read_trunk(
     trunk: TrunkModule,
     batches: Iterable[Batch],
-    sinks: Sequence[Sink[T_co]],
+    writers: Sequence[FeatureWriter[T_co]],
     *,
     objective: Objective,
     attention: ProbeAttention,
     precision: Precision = "fp32",
 ) -> list[T_co]:
-    """As :func:`extract_all`, to whatever ``sinks`` make of the features: one table each."""
-    layers = tuple(sorted({layer for sink in sinks for layer in sink.kind.layers}))
+    """Like :func:`extract_all`, but write the features to ``writers``; return the table of each."""
+    layers = tuple(sorted({layer for writer in writers for layer in writer.kind.layers}))
 
     def features_of(batch: Batch) -> list[Tensor]:
         reading = frozen_reading(objective, batch, attention, layers)
         features = trunk(batch.images, reading)
-        averaged = {chosen: _averaged(features, layers, chosen) for chosen in {sink.kind.layers for sink in sinks}}
-        return [_read_as(sink.kind, averaged[sink.kind.layers], reading) for sink in sinks]
+        averaged = {
+            chosen: _averaged(features, layers, chosen) for chosen in {writer.kind.layers for writer in writers}
+        }
+        return [_read_as(writer.kind, averaged[writer.kind.layers], reading) for writer in writers]
 
-    with frozen(trunk, precision) as device:
-        return fill(sinks, batches, device, features_of)
+    with eval_mode(trunk, precision) as device:
+        return fill(writers, batches, device, features_of)
 
 
 def frozen_reading(objective: Objective, batch: Batch, attention: ProbeAttention, layers: tuple[int, ...]) -> Reading:
-    """How a frozen trunk reads a batch: the objective's way, but with the probe's attention and its layers.
+    """Return the objective's reading of a batch, with the probe's attention and layers instead.
 
-    Padding stands last in every order, so it is hidden in the same places in raster and in reading order.
+    Padding comes last in every order, so its positions are the same in raster order and in reading order.
     """
     valid_BN = batch.images.valid_BN if batch.images.is_padded else None
     seen = Attention(causal=attention == "causal", valid_BN=valid_BN)
@@ -111,10 +113,10 @@ def frozen_reading(objective: Objective, batch: Batch, attention: ProbeAttention
 
 
 def _averaged(features: Features, layers: tuple[int, ...], chosen: tuple[int, ...]) -> Features:
-    """``features``, that hold the outputs of ``layers``, with the average of the ``chosen`` ones as tokens."""
+    """Return ``features``, which hold the outputs of ``layers``, with the average of ``chosen`` layers as tokens."""
     if not chosen:
         return features._replace(tokens_BND=features.tokens_BND.float(), layers=())
-    # One sum after the other: a stack of all layers would be copied once and read twice.
+    # Sums are accumulated: a stack of all layers would be copied once and read twice.
     total_BND = torch.zeros_like(features.layers[0], dtype=torch.float32)
     for layer in chosen:
         total_BND += features.layers[layers.index(layer)]
@@ -122,7 +124,7 @@ def _averaged(features: Features, layers: tuple[int, ...], chosen: tuple[int, ..
 
 
 def _read_as(kind: FeatureKind, features: Features, reading: Reading) -> Tensor:
-    """What ``kind`` names: tokens in raster order (NaN on padding), one vector, or tokens beside patches."""
+    """Return the features of ``kind``: tokens in raster order (NaN at padding), one pooled vector, or extra tokens."""
     if kind.reads == "extra":
         return _extra(features)
     if kind.reads == "pooled":
@@ -135,7 +137,7 @@ def _read_as(kind: FeatureKind, features: Features, reading: Reading) -> Tensor:
 
 
 def _pooled(pooling: Pooling, features: Features) -> Tensor:
-    """``[B, D]``, or ``[B, 2 * D]`` of class token and mean; the mean is without padding."""
+    """Return ``[B, D]``, or ``[B, 2 * D]`` for class token and mean; the mean excludes padding."""
     if pooling == "class":
         return _extra(features)[:, 0]
     is_whole = bool(features.valid_BN.all())

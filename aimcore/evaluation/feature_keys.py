@@ -1,4 +1,4 @@
-"""What features depend on, as plain values and as one short key."""
+"""Keys of the feature cache: everything that features depend on, as plain values and as one hash."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Description = Mapping[str, Any]
 
 
 def key_of(description: Description) -> str:
-    """32 hexadecimal digits that differ wherever ``description`` does."""
+    """Return a hash of ``description``: 32 hexadecimal digits."""
     text = json.dumps(description, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def described(value: Any) -> Any:
-    """``value`` as JSON holds it: every field of a component, its class, and the version of what supplies it."""
+    """Convert ``value`` to JSON values: every field of a component, its class, and the version of its distribution."""
     if attrs.has(type(value)):
         fields = {field.name: described(getattr(value, field.name)) for field in attrs.fields(type(value))}
         return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **_supplier(value), **fields}
@@ -49,22 +49,22 @@ def _supplier(value: object) -> dict[str, str]:
 
 
 def software() -> dict[str, str]:
-    """The version whose extraction made the features."""
+    """Return the version of aimcore, whose code extracts the features."""
     return {"aimcore": version("aimcore")}
 
 
 def weights_digest(module: nn.Module) -> str:
-    """A digest of all parameters and buffers, the same on every process.
+    """Return a digest of all parameters and buffers, the same on every process.
 
-    Where parameters are partitioned over processes (ZeRO stage 3), each process digests its part, and the digests are
-    put together: the same weights then have another digest for each number of processes.
+    If parameters are partitioned over processes (ZeRO stage 3), each process digests its part, and the digests are
+    combined: the digest of the same weights then depends on the number of processes.
 
     Args:
-        module: whose weights.
+        module: the module with the weights.
     """
     own = hashlib.sha256()
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        # DeepSpeed keeps a process's part of a partitioned parameter there; the parameter itself is empty.
+        # DeepSpeed stores a process's part of a partitioned parameter in ds_tensor; the parameter itself is empty.
         held: Tensor = getattr(tensor, "ds_tensor", tensor)
         flat = held.detach().reshape(-1).cpu().contiguous()
         own.update(f"{name} {held.dtype} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Features of a source's images: from the cache where they are in it, else by reading the images once."""
+"""The feature provider: it loads features from the cache, or else computes them by reading the images once."""
 
 from __future__ import annotations
 
@@ -11,69 +11,76 @@ import torch
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.evaluation.feature_keys import Description, described, software
-from aimcore.evaluation.feature_sources import Origin
+from aimcore.evaluation.feature_sources import FeatureSource
 from aimcore.evaluation.feature_tables import FeatureKind, Table
-from aimcore.evaluation.feature_writers import MemorySink, Sink
+from aimcore.evaluation.feature_writers import FeatureWriter, MemoryWriter
 from aimcore.evaluation.probe_images import ProbeImages, chosen_numbers, probe_sources
 
 
 @attrs.frozen
-class Wanted:
-    """One kind of features, of at most ``most`` of the images; None is all of them."""
+class FeatureRequest:
+    """A request for one kind of features, of at most ``most`` images; None requests all images."""
 
     kind: FeatureKind
     most: int | None = None
 
 
-Tables = dict[Wanted, Table]
+Tables = dict[FeatureRequest, Table]
 
 
 @attrs.frozen(eq=False)
-class Obtaining:
-    """How an experiment's probes get their features."""
+class FeatureProvider:
+    """Provides the features for the probes of an experiment."""
 
     images: ProbeImages
     batch_size: int
     cache: FeatureCache | None
 
-    def train_and_test(self, origin: Origin, wanted: Sequence[Wanted]) -> tuple[Tables, Tables]:
-        """Tables of the training images, as many as are wanted, and of all test images, under the same keys."""
+    def train_and_test(self, feature_source: FeatureSource, wanted: Sequence[FeatureRequest]) -> tuple[Tables, Tables]:
+        """Return tables of the requested training images and of all test images, under the same keys."""
         train_source, test_source = probe_sources(self.images.experiment)
         # The weights are digested once, and only if the cache needs it.
-        depends_on = {} if self.cache is None else {"software": software(), "origin": origin.description()}
-        whole = {each: Wanted(each.kind) for each in wanted}
-        train = self._tables(origin, depends_on, train_source, self.images.train, wanted)
-        test = self._tables(origin, depends_on, test_source, self.images.test, list(whole.values()))
+        depends_on = {} if self.cache is None else {"software": software(), "origin": feature_source.description()}
+        whole = {each: FeatureRequest(each.kind) for each in wanted}
+        train = self._tables(feature_source, depends_on, train_source, self.images.train, wanted)
+        test = self._tables(feature_source, depends_on, test_source, self.images.test, list(whole.values()))
         return train, {each: test[all_images] for each, all_images in whole.items()}
 
     def _tables(
-        self, origin: Origin, depends_on: Description, source: Source, opened: OpenSource, wanted: Sequence[Wanted]
+        self,
+        feature_source: FeatureSource,
+        depends_on: Description,
+        source: Source,
+        opened: OpenSource,
+        wanted: Sequence[FeatureRequest],
     ) -> Tables:
         found: Tables = {}
-        sinks: dict[Wanted, Sink[Any]] = {}
+        writers: dict[FeatureRequest, FeatureWriter[Any]] = {}
         for each in dict.fromkeys(wanted):
             only = chosen_numbers(len(opened), each.most)
             if self.cache is None:
-                sinks[each] = MemorySink(each.kind, self.images.num_classes, only)
+                writers[each] = MemoryWriter(each.kind, self.images.num_classes, only)
                 continue
             description = {**depends_on, **self._description(source, len(opened), each)}
             stored = self.cache.find(description)
             if stored is None or stored.num_classes != self.images.num_classes:
-                sinks[each] = self.cache.sink(description, each.kind, self.images.num_classes, only)
+                writers[each] = self.cache.writer(description, each.kind, self.images.num_classes, only)
             else:
                 found[each] = stored
-        return found | self._read(origin, opened, sinks)
+        return found | self._read(feature_source, opened, writers)
 
-    def _read(self, origin: Origin, opened: OpenSource, sinks: Mapping[Wanted, Sink[Any]]) -> Tables:
-        """Read the images that some sink wants, once."""
-        if not sinks:
+    def _read(
+        self, feature_source: FeatureSource, opened: OpenSource, writers: Mapping[FeatureRequest, FeatureWriter[Any]]
+    ) -> Tables:
+        """Read each image that some writer needs, once."""
+        if not writers:
             return {}
-        parts = [sink.only for sink in sinks.values() if sink.only is not None]
-        union = torch.unique(torch.cat(parts)) if len(parts) == len(sinks) else None
+        parts = [writer.only for writer in writers.values() if writer.only is not None]
+        union = torch.unique(torch.cat(parts)) if len(parts) == len(writers) else None
         batches = self.images.batches(opened, self.batch_size, union)
-        return dict(zip(sinks, origin.read(batches, list(sinks.values())), strict=True))
+        return dict(zip(writers, feature_source.read(batches, list(writers.values())), strict=True))
 
-    def _description(self, source: Source, num_images: int, wanted: Wanted) -> Description:
+    def _description(self, source: Source, num_images: int, wanted: FeatureRequest) -> Description:
         experiment = self.images.experiment
         return {
             "source": described(source),
@@ -82,6 +89,6 @@ class Obtaining:
             "transform": self.images.size.description(experiment.data, experiment.trunk.patch_size),
             "reads": wanted.kind.reads,
             "layers": list(wanted.kind.layers),
-            # Left out where it was, so that features that earlier versions have kept are found.
+            # The default is omitted, so that features which earlier versions stored are found.
             **({} if wanted.kind.pooling == "mean" else {"pooling": wanted.kind.pooling}),
         }

@@ -1,4 +1,4 @@
-"""Where a probe's features come from: a frozen trunk, or the pixels."""
+"""Sources of features: a frozen trunk, or the raw pixels."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from aimcore.contracts.batches import Batch
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.evaluation.feature_extraction import read_trunk
 from aimcore.evaluation.feature_keys import Description, described, weights_digest
-from aimcore.evaluation.feature_writers import Sink, T_co
+from aimcore.evaluation.feature_writers import FeatureWriter, T_co
 from aimcore.evaluation.raw_pixels import DESCRIPTIONS, read_pixels
 from aimcore.experiment import Experiment
 
 
-class Origin(ABC):
-    """What turns images into features."""
+class FeatureSource(ABC):
+    """Computes features of images."""
 
     @abstractmethod
-    def read(self, batches: Iterable[Batch], sinks: Sequence[Sink[T_co]]) -> list[T_co]:
-        """Read the batches once for all sinks; one table each."""
+    def read(self, batches: Iterable[Batch], writers: Sequence[FeatureWriter[T_co]]) -> list[T_co]:
+        """Read the batches once for all writers; return the table of each."""
 
     @abstractmethod
     def description(self) -> Description:
-        """All that features depend on besides images and kind, as plain values."""
+        """Describe everything that features depend on except images and kind, as plain values."""
 
 
 @attrs.frozen(eq=False)
-class FrozenTrunk(Origin):
-    """A trunk, read as the experiment's objective and ``probe_attention`` say."""
+class FrozenTrunk(FeatureSource):
+    """A trunk that reads images with the experiment's objective and ``probe_attention``."""
 
     trunk: TrunkModule
     experiment: Experiment
 
-    def read(self, batches: Iterable[Batch], sinks: Sequence[Sink[T_co]]) -> list[T_co]:
-        """What the trunk makes of the images."""
+    def read(self, batches: Iterable[Batch], writers: Sequence[FeatureWriter[T_co]]) -> list[T_co]:
+        """Write the trunk's features of the images."""
         return read_trunk(
             self.trunk,
             batches,
-            sinks,
+            writers,
             objective=self.experiment.objective,
             attention=self.experiment.probe_attention,
             precision=self.experiment.engine.precision,
         )
 
     def description(self) -> Description:
-        """Settings and weights of the trunk, and how it reads. The order is the objective's, so that is in it."""
+        """Describe settings and weights of the trunk, and its reading, which the objective determines."""
         return {
             "trunk": described(self.experiment.trunk),
             "weights": weights_digest(self.trunk),
@@ -58,15 +58,15 @@ class FrozenTrunk(Origin):
 
 
 @attrs.frozen(eq=False)
-class RawPixels(Origin):
-    """The images themselves."""
+class RawPixels(FeatureSource):
+    """The pixels of the images as features."""
 
     patch_size: int
 
-    def read(self, batches: Iterable[Batch], sinks: Sequence[Sink[T_co]]) -> list[T_co]:
-        """Pixels, or patches with positions."""
-        return read_pixels(batches, sinks)
+    def read(self, batches: Iterable[Batch], writers: Sequence[FeatureWriter[T_co]]) -> list[T_co]:
+        """Write flattened pixels, or patches with positions."""
+        return read_pixels(batches, writers)
 
     def description(self) -> Description:
-        """What they are, and how they are cut."""
+        """Describe the features and the patch size."""
         return {"raw_pixels": dict(DESCRIPTIONS), "patch_size": self.patch_size}

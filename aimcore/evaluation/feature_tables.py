@@ -1,4 +1,4 @@
-"""Tables of features: what a source's images became, in memory or stored.
+"""Tables of features of a source's images, in memory or stored.
 
 Shape suffixes: B batch, N patches, D width; lower-case n is the number of samples.
 """
@@ -20,11 +20,11 @@ from aimcore.engine.distributed import gather_rows
 
 @attrs.frozen
 class FeatureKind:
-    """What a probe is fed.
+    """The kind of features that a probe reads.
 
-    ``layers``: blocks whose raw outputs are averaged; empty stands for the trunk's own output, after its final norm.
+    ``layers``: blocks whose raw outputs are averaged; empty means the trunk's final output, after its last norm.
     ``reads``: ``"tokens"`` ``[n, N, D]`` in raster order, ``"pooled"`` ``[n, D]``, or ``"extra"`` ``[n, R, D]``.
-    ``pooling``: what ``"pooled"`` is made of.
+    ``pooling``: the tokens that ``"pooled"`` combines.
     """
 
     reads: Reads
@@ -33,10 +33,10 @@ class FeatureKind:
 
     @classmethod
     def of(cls, probe: Probe, depth: int) -> FeatureKind:
-        """What ``probe`` reads of a trunk of ``depth`` blocks.
+        """Return the kind that ``probe`` reads from a trunk with ``depth`` blocks.
 
         Raises:
-            BrokenContract: it reads tokens beside patches of blocks, which have none.
+            BrokenContract: the probe reads extra tokens of blocks, whose outputs have none.
         """
         layers = tuple(probe.layers_of(depth))
         if layers and (probe.reads == "extra" or probe.pooling != "mean"):
@@ -48,24 +48,24 @@ class FeatureKind:
 
 
 class Rows(NamedTuple):
-    """Some samples' features of one kind, with labels and sample numbers."""
+    """Features of one kind of some samples, with labels and sample numbers."""
 
     features: Tensor
     labels: Tensor
     numbers: Tensor
 
     def at(self, where: Tensor | slice) -> Rows:
-        """Some of them."""
+        """Return the rows selected by ``where``."""
         return Rows(*(values[where] for values in self))
 
     def over_ranks(self) -> Rows:
-        """Those of all processes, sorted by sample number."""
+        """Return the rows of all processes, sorted by sample number."""
         gathered = Rows(*(gather_rows(values) for values in self))
         return gathered.at(gathered.numbers.argsort(stable=True))
 
 
 class Table(ABC):
-    """One kind of features of all samples of a source, or of some, sorted by sample number."""
+    """One kind of features of samples of a source, sorted by sample number."""
 
     labels: Tensor
     numbers: Tensor
@@ -73,11 +73,11 @@ class Table(ABC):
 
     @abstractmethod
     def fit(self, probe: Probe, train: Tensor, held_out: Tensor, seed: int) -> FittedProbe:
-        """``probe``, fitted on the samples at the positions ``train``, its settings chosen on those at ``held_out``."""
+        """Fit ``probe`` on the samples at positions ``train``, and choose its settings on those at ``held_out``."""
 
     @abstractmethod
     def pieces(self) -> Iterator[LabelledFeatures]:
-        """Every sample once, in order, as many at a time as memory holds."""
+        """Yield every sample once, in order, in pieces that fit in memory."""
 
 
 @attrs.frozen(eq=False)
@@ -90,16 +90,16 @@ class FeatureTable(Table):
     num_classes: int
 
     def of(self, positions: Tensor | None = None) -> LabelledFeatures:
-        """The samples at ``positions``, or all."""
+        """Return the samples at ``positions``; by default all."""
         features, labels = self.features, self.labels
         if positions is not None and len(positions) < len(labels):
             features, labels = features.index_select(0, positions), labels[positions]
         return LabelledFeatures(features=features, labels=labels, num_classes=self.num_classes)
 
     def fit(self, probe: Probe, train: Tensor, held_out: Tensor, seed: int) -> FittedProbe:
-        """By the probe's ``fit``."""
+        """Fit with the probe's ``fit``."""
         return probe.fit(self.of(train), self.of(held_out), seed)
 
     def pieces(self) -> Iterator[LabelledFeatures]:
-        """All at once."""
+        """Yield all samples in one piece."""
         yield self.of()

@@ -1,4 +1,4 @@
-"""Where features go while images are read."""
+"""Writers of features: they receive the features while images are read, and return a table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from aimcore.evaluation.shared_batches import in_step
 T_co = TypeVar("T_co", bound=Table, covariant=True)
 
 
-class Sink(ABC, Generic[T_co]):
-    """Where rows go while images are read.
+class FeatureWriter(ABC, Generic[T_co]):
+    """Receives rows of features while images are read.
 
-    ``only``: the sample numbers that are wanted; None takes all.
+    ``only``: the sample numbers to keep; None keeps all.
     """
 
     def __init__(self, kind: FeatureKind, num_classes: int, only: Tensor | None = None) -> None:
         self.kind, self.num_classes, self.only = kind, num_classes, only
 
     def add(self, rows: Rows) -> None:
-        """Take a batch's rows. Every process calls this equally often, if need be with no rows."""
+        """Add the rows of a batch. Every process calls this the same number of times, possibly with no rows."""
         wanted = rows if self.only is None else rows.at(torch.isin(rows.numbers, self.only))
         self.write(wanted)
 
@@ -38,14 +38,14 @@ class Sink(ABC, Generic[T_co]):
 
     @abstractmethod
     def finish(self) -> T_co:
-        """The table of all processes' rows.
+        """Return the table of the rows of all processes.
 
         Raises:
-            InvalidValue: there are none.
+            InvalidValue: there are no rows.
         """
 
 
-class MemorySink(Sink[FeatureTable]):
+class MemoryWriter(FeatureWriter[FeatureTable]):
     """Keeps rows in memory, and exchanges them at the end."""
 
     def __init__(self, kind: FeatureKind, num_classes: int, only: Tensor | None = None) -> None:
@@ -57,7 +57,7 @@ class MemorySink(Sink[FeatureTable]):
         self._parts.append(rows)
 
     def finish(self) -> FeatureTable:
-        """All rows, the same for any split into batches and processes."""
+        """Return all rows; the result does not depend on the split into batches and processes."""
         if not self._parts:
             raise no_images()
         rows = Rows(*map(torch.cat, zip(*self._parts, strict=True))).over_ranks()
@@ -67,23 +67,23 @@ class MemorySink(Sink[FeatureTable]):
 
 
 def no_images() -> InvalidValue:
-    """The error of a probe without images."""
+    """Return the error of a probe without images."""
     return InvalidValue("probe", [("data", "there is no image to take features of")])
 
 
 def fill(
-    sinks: Sequence[Sink[T_co]],
+    writers: Sequence[FeatureWriter[T_co]],
     batches: Iterable[Batch],
     device: torch.device,
     features_of: Callable[[Batch], Sequence[Tensor]],
 ) -> list[T_co]:
-    """Read the batches once, and give every sink its features of each.
+    """Read the batches once, and add the features of each batch to every writer.
 
     Args:
-        sinks: what is wanted.
+        writers: they determine the kinds of features.
         batches: this process's share of the labelled images.
-        device: where images are read.
-        features_of: the features of a batch, one tensor per sink.
+        device: the device of the module.
+        features_of: computes the features of a batch, one tensor per writer.
 
     Raises:
         InvalidValue: a batch has no labels, or there is no image at all.
@@ -93,8 +93,8 @@ def fill(
         batch = given.to(device)
         if batch.labels_B is None:
             raise InvalidValue("probe", [("data", "a probe needs labels, and these images have none")])
-        require_classes(given, min(sink.num_classes for sink in sinks))
-        for sink, features in zip(sinks, features_of(batch), strict=True):
+        require_classes(given, min(writer.num_classes for writer in writers))
+        for writer, features in zip(writers, features_of(batch), strict=True):
             rows = Rows(features.float().cpu(), batch.labels_B.cpu(), batch.sample_numbers_B.cpu())
-            sink.add(rows if counts else rows.at(slice(0)))
-    return [sink.finish() for sink in sinks]
+            writer.add(rows if counts else rows.at(slice(0)))
+    return [writer.finish() for writer in writers]

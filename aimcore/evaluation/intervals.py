@@ -1,4 +1,4 @@
-"""How sure a score is."""
+"""Confidence intervals of scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aimcore.contracts.results import Score
 
 
 def wilson_interval(num_correct: int, num_samples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, as two fractions ``(low, high)``.
+    """Return Wilson's score interval of a proportion, as two fractions ``(low, high)``.
 
     Unlike the textbook interval p +- z sqrt(p (1 - p) / n) it stays inside [0, 1] and does not shrink to a point at
     0 and 1 (Wilson, Journal of the American Statistical Association 22, 1927).
@@ -39,10 +39,10 @@ def wilson_interval(num_correct: int, num_samples: int, confidence: float = 0.95
 
 
 def share(right_n: Tensor, *, chance: float | None = None) -> Score:
-    """The share of ``right_n`` (``[n]`` bool, what was judged) that is True, with Wilson's 95 % interval.
+    """Return the fraction of ``right_n`` (``[n]`` bool) that is True, with Wilson's 95 % interval.
 
     Raises:
-        ValueError: nothing was judged.
+        ValueError: ``right_n`` is empty.
     """
     num_right, num = int(right_n.sum()), len(right_n)
     return Score(num_right / max(num, 1), num, chance=chance, ci95=wilson_interval(num_right, num))

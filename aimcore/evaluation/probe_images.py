@@ -25,7 +25,7 @@ _LEAST_IMAGES = 3
 
 @attrs.frozen(eq=False)
 class ProbeImages:
-    """An experiment's probing sources, open and found to be fit for probing."""
+    """An experiment's sources for probes, opened and checked."""
 
     experiment: Experiment
     train: OpenSource
@@ -38,7 +38,7 @@ class ProbeImages:
         return len(self.train.class_names)
 
     def batches(self, source: OpenSource, batch_size: int, only: Tensor | None = None) -> Iterator[Batch]:
-        """This process's share of ``source``, or of its images ``only``, by the evaluation transform, not augmented."""
+        """Yield this process's share of ``source``, or of its images ``only``, with the evaluation transform."""
         rank, world_size = rank_and_world_size()
         return evaluation_batches(
             self.size.data(self.experiment.data),
@@ -53,15 +53,15 @@ class ProbeImages:
         )
 
     def at(self, size: ProbeSize) -> ProbeImages:
-        """The same images in another size."""
+        """Return the same images at another size."""
         return attrs.evolve(self, size=size)
 
 
 def chosen_numbers(num_images: int, most: int | None) -> Tensor | None:
-    """The numbers of at most ``most`` of a source's images, ascending; None stands for all.
+    """Return the numbers of at most ``most`` images of a source, ascending; None means all.
 
-    Those whose numbers have the smallest hashes: a sample that depends on neither seed nor run, and of which a
-    smaller ``most`` takes a part.
+    The images with the smallest hashes of their numbers are selected, independent of seed and run. A smaller ``most``
+    selects a subset.
     """
     if most is None or most >= num_images:
         return None
@@ -70,7 +70,10 @@ def chosen_numbers(num_images: int, most: int | None) -> Tensor | None:
 
 
 def probe_sources(experiment: Experiment) -> tuple[Source, Source]:
-    """Where probes train (``data.probe_train``, or ``train``) and are tested (``probe_test``, or ``validation``)."""
+    """Return the probes' training source and test source.
+
+    They are ``data.probe_train`` and ``data.probe_test``, or by default ``data.train`` and ``data.validation``.
+    """
     data = experiment.data
     return data.probe_train or data.train, data.probe_test or data.validation
 
@@ -78,12 +81,12 @@ def probe_sources(experiment: Experiment) -> tuple[Source, Source]:
 def open_probe_images(
     experiment: Experiment, opened: Callable[[Source], OpenSource] = methodcaller("open")
 ) -> ProbeImages:
-    """Open the probes' sources, at the experiment's own image size, and see whether they can be probed on.
+    """Open the sources of the probes, at the experiment's image size, and check that probes can use them.
 
     Raises:
-        InvalidValue: no labels or no class names, a test source of other classes than the training source, or a
-            training source without two images of a class for probes that hold some out.
-        AimcoreError: a source is not there.
+        InvalidValue: labels or class names are missing; the test source has other classes than the training source; or
+            no class has two training images, and a probe holds some out.
+        AimcoreError: a source cannot be opened.
     """
     train_source, test_source = probe_sources(experiment)
     own = ProbeSize(experiment.data.image_size)
@@ -114,7 +117,7 @@ def _unlabelled(path: str, source: Source, images: OpenSource) -> Iterable[Probl
 
 
 def _nothing_to_hold_out(experiment: Experiment, path: str, images: OpenSource) -> Iterator[Problem]:
-    """Yield why probes that choose their settings on held-out images have none: no class has two images."""
+    """Yield probes that choose their settings on held-out images if no image can be held out."""
     most = {probe.name: probe.max_train_images for probe in experiment.probes if probe.holds_out}
     for name, number in most.items():
         chosen = chosen_numbers(len(images), number)
@@ -136,7 +139,7 @@ def _lacking(images: OpenSource, numbers: Sequence[int]) -> str:
 
 
 def _has_equal_labels(images: OpenSource, numbers: Iterable[int]) -> bool:
-    """Whether two of the images have one label. Of any more images than classes two have, so few are looked at."""
+    """Whether two of the images have the same label. Few are read: among more images than classes, two have."""
     seen: set[int] = set()
     for number in numbers:
         try:
@@ -151,7 +154,7 @@ def _has_equal_labels(images: OpenSource, numbers: Iterable[int]) -> bool:
 
 
 def _first_label(images: OpenSource) -> int | None:
-    """The label of the first image that can be read."""
+    """Return the label of the first readable image; None if there is none."""
     for index in range(len(images)):
         try:
             return images.label(index)

@@ -1,4 +1,4 @@
-"""The sizes that an experiment's images are probed at (arXiv:2411.14402, Table 6)."""
+"""Image sizes of the probes of an experiment (arXiv:2411.14402, Table 6)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from aimcore.experiment import Data, Experiment
 
 @attrs.frozen
 class ProbeSize:
-    """How large probed images are: squares of ``image_size`` pixels, or in their own aspect ratio within an area."""
+    """The size of images for probes: squares of ``image_size`` pixels, or native aspect ratios within an area."""
 
     image_size: int
     native_area: int | None = None
-    """Patches that each image is fitted in; ``image_size`` has no meaning then."""
+    """Maximum number of patches of each image; if it is given, ``image_size`` is not used."""
     suffix: str = ""
-    """What follows a probe's name in the name of its score: nothing at the experiment's own size, else ``"@448"`` or
+    """Suffix of a probe's name in the name of its score: empty at the experiment's image size, else ``"@448"`` or
     ``"@native"``."""
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the size of the experiment's validation images."""
+        """Whether this is the size of the experiment's validation images."""
         return not self.suffix
 
     def data(self, data: Data) -> Data:
-        """``data`` with this image size."""
+        """Return ``data`` with this image size."""
         changed: Data = attrs.evolve(data, image_size=self.image_size)  # type: ignore[misc]
         return changed
 
     def transform(self, data: Data) -> str:
-        """How images are brought to this size, for the protocol card."""
+        """Describe how images are transformed to this size, for the protocol card."""
         values = f"mean {list(data.mean)}, std {list(data.std)}"
         if self.native_area is None:
             short_side = ceil(self.image_size / data.eval_crop)
@@ -45,7 +45,7 @@ class ProbeSize:
         )
 
     def description(self, data: Data, patch_size: int) -> dict[str, Any]:
-        """All of the transform that features depend on, as plain values."""
+        """Return every setting of the transform that features depend on, as plain values."""
         return {
             "image_size": self.image_size,
             "native_area": self.native_area,
@@ -58,7 +58,7 @@ class ProbeSize:
 
 
 def probe_sizes(experiment: Experiment) -> Iterator[ProbeSize]:
-    """The experiment's own size, then the further ones, then native resolution."""
+    """Yield the experiment's image size, then additional sizes, then native resolution."""
     own = experiment.data.image_size
     yield ProbeSize(own)
     for size in experiment.probe_image_sizes:

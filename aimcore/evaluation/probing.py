@@ -1,4 +1,4 @@
-"""Probing an experiment: the same probes on the trained trunk, on the untrained one, and on the raw pixels."""
+"""Probes of an experiment: fitted on features of the trained trunk, of the untrained trunk, and on raw pixels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aimcore.contracts.trunks import TrunkModule
 from aimcore.data import hold_out
 from aimcore.engine.distributed import on_every_rank
 from aimcore.evaluation.feature_cache import FeatureCache
-from aimcore.evaluation.feature_provider import Obtaining, Wanted
-from aimcore.evaluation.feature_sources import FrozenTrunk, Origin, RawPixels
+from aimcore.evaluation.feature_provider import FeatureProvider, FeatureRequest
+from aimcore.evaluation.feature_sources import FeatureSource, FrozenTrunk, RawPixels
 from aimcore.evaluation.feature_tables import FeatureKind, Table
 from aimcore.evaluation.intervals import wilson_interval
 from aimcore.evaluation.probe_images import ProbeImages, chosen_numbers, open_probe_images, probe_sources
@@ -28,7 +28,7 @@ from aimcore.experiment import Experiment
 
 @attrs.frozen
 class Outcome:
-    """What one fitted probe scored on the test images, and what it had chosen."""
+    """The score of one fitted probe on the test images, and the settings that it chose."""
 
     num_correct: int
     choice: Mapping[str, Any]
@@ -37,43 +37,43 @@ class Outcome:
 
     @property
     def top1(self) -> float:
-        """Share of test images classified rightly."""
+        """Fraction of test images that are classified correctly."""
         return self.num_correct / self.sizes["test"]
 
 
 @attrs.frozen
 class ProbeScore:
-    """A probe's score, as fractions, and the protocol it was measured by."""
+    """A probe's score, as fractions, and its protocol."""
 
     top1: float
     ci95: tuple[float, float]
     """Ends of Wilson's 95 % interval of ``top1``."""
     untrained_top1: float | None
-    """The same probe on the trunk before training; None at further sizes, as they would double what probing costs."""
+    """Score on the trunk with fresh weights; None at additional sizes, because it would double the cost of probing."""
     raw_pixels_top1: float | None
-    """The same probe on the normalised pixels: flattened for a pooled probe, patches with positions for one of
-    tokens; None at further sizes, and for a probe of tokens beside patches."""
+    """Score on the normalised pixels: flattened for a pooled probe, patches with positions for a probe of tokens; None
+    at additional sizes, and for a probe of extra tokens."""
     learning_rate: float | None
-    """The rate chosen; None for a probe that chooses none."""
+    """The chosen learning rate; None for a probe that does not choose one."""
     layers: tuple[int, ...]
-    """Blocks whose raw outputs were averaged; empty for the trunk's own output."""
+    """Blocks whose raw outputs were averaged; empty for the trunk's final output."""
     unreadable: Mapping[str, int]
-    """Images that could not be read, of the ``"train"`` and ``"test"`` images that the probe asked for."""
+    """Number of unreadable images, among the ``"train"`` and ``"test"`` images that the probe requested."""
     card: Mapping[str, Any]
     """The protocol as plain values: splits, grid, choices, layers, transform, attention, order, held-out rule."""
 
 
 def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] = methodcaller("open")) -> None:
-    """See whether the experiment's probes can be fitted and tested, before time is spent.
+    """Check that the experiment's probes can be fitted and tested. No features are computed.
 
     Args:
-        experiment: whose probes.
-        opened: opens a source, or knows that it is open.
+        experiment: the experiment with the probes.
+        opened: opens a source, or returns the opened source if it is open already.
 
     Raises:
-        InvalidValue: no labels, no class names, or other classes in the test source than in the training source; or a
-            probe of blocks that the trunk does not have.
-        AimcoreError: a source is not there.
+        InvalidValue: labels or class names are missing; the test source has other classes than the training source; or
+            a probe reads blocks that the trunk does not have.
+        AimcoreError: a source cannot be opened.
     """
     if not experiment.probes:
         return
@@ -93,28 +93,27 @@ def probe_experiment(
     raw_pixels: MutableMapping[str, Outcome] | None = None,
     cache_url: str | None = None,
 ) -> dict[str, ProbeScore]:
-    """Score every probe of ``experiment``, at its own image size and at the further ones it names.
+    """Score every probe of ``experiment``, at its image size and at its additional probe sizes.
 
     Each trunk reads the images once for all probes. Every process of a distributed run must call this: each reads a
     share of the images, and all fit the same probes and get the same scores.
 
     Args:
-        experiment: what was run; its ``data`` says which images, its ``engine.precision`` how the trunk computes.
+        experiment: the experiment; its ``data`` supply the images, and trunks compute in its ``engine.precision``.
         trained_trunk: the trunk after training.
-        untrained_trunk: the same trunk as it was before.
-        batch_size: images per forward.
-        raw_pixels: a cache of raw-pixel outcomes that the caller keeps, empty at first: the experiments of a study
-            that probe the same images share them.
-        cache_url: a folder or fsspec URL where features are kept and found again, see
-            :mod:`aimcore.evaluation.feature_cache`; features
-            too many for memory are then streamed from it. None keeps features in memory, and drops them.
+        untrained_trunk: the same trunk with fresh weights.
+        batch_size: images per process and forward pass.
+        raw_pixels: a cache of outcomes on raw pixels, empty at first, which the caller passes to all experiments of a
+            study: those that probe the same images share the outcomes.
+        cache_url: folder or fsspec URL of the feature cache, see :mod:`aimcore.evaluation.feature_cache`. Features that
+            do not fit in memory are streamed from it. None keeps features in memory during the call.
 
     Returns:
-        A score per probe name, ``"linear"`` at the experiment's own size and ``"linear@448"`` or ``"linear@native"`` at
-        further ones; empty if the experiment has no probes.
+        A score per probe name, ``"linear"`` at the experiment's image size and ``"linear@448"`` or ``"linear@native"``
+        at additional sizes; empty if the experiment has no probes.
 
     Raises:
-        InvalidValue: as :func:`check_probes`, or the URL cannot be used.
+        InvalidValue: as for :func:`check_probes`, or the URL cannot be used.
     """
     if not experiment.probes:
         return {}
@@ -124,13 +123,13 @@ def probe_experiment(
     kinds = {probe.name: FeatureKind.of(probe, trained_trunk.depth) for probe in experiment.probes}
     scores: dict[str, ProbeScore] = {}
     for size in probe_sizes(experiment):
-        job = _Job(Obtaining(images.at(size), batch_size, cache))
-        by_origin = {"trained": job.on_trunk(trained, kinds)}
+        job = _Job(FeatureProvider(images.at(size), batch_size, cache))
+        by_source = {"trained": job.on_trunk(trained, kinds)}
         if size.is_own:
-            by_origin["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds)
-            by_origin["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels)
+            by_source["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds)
+            by_source["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels)
         for probe in experiment.probes:
-            outcomes = {name: found[probe.name] for name, found in by_origin.items() if probe.name in found}
+            outcomes = {name: found[probe.name] for name, found in by_source.items() if probe.name in found}
             scores[probe.name + size.suffix] = _score(job.images, probe, kinds[probe.name], outcomes)
     return scores
 
@@ -164,21 +163,21 @@ def _unreadable(images: ProbeImages, probe: Probe, sizes: Mapping[str, int]) -> 
 
 @attrs.frozen(eq=False)
 class _Job:
-    """The probes of one experiment, on whatever features they are given."""
+    """Fits the probes of one experiment on features of any source."""
 
-    obtaining: Obtaining
+    provider: FeatureProvider
 
     @property
     def images(self) -> ProbeImages:
-        """The probing sources."""
-        return self.obtaining.images
+        """The images for probes."""
+        return self.provider.images
 
     def on_trunk(self, trunk: FrozenTrunk, kinds: Mapping[str, FeatureKind]) -> dict[str, Outcome]:
-        """The outcome of every probe on the features of ``trunk``."""
+        """Return the outcome of every probe on features of ``trunk``."""
         return self._outcomes(trunk, {probe: kinds[probe.name] for probe in self.images.experiment.probes})
 
     def on_raw_pixels(self, known: MutableMapping[str, Outcome]) -> dict[str, Outcome]:
-        """The outcome of every probe on the pixels; only what is not ``known`` is computed, and put there."""
+        """Return the outcome of every probe on raw pixels; outcomes that ``known`` lacks are computed and added to it."""
         experiment = self.images.experiment
         keys = {probe.name: self._key(probe) for probe in experiment.probes if probe.reads != "extra"}
         missing = [probe for probe in experiment.probes if probe.name in keys and keys[probe.name] not in known]
@@ -187,11 +186,11 @@ class _Job:
             known[keys[name]] = outcome
         return {name: known[key] for name, key in keys.items()}
 
-    def _outcomes(self, origin: Origin, kinds: Mapping[Probe, FeatureKind]) -> dict[str, Outcome]:
-        wanted = {probe: Wanted(kind, probe.max_train_images) for probe, kind in kinds.items()}
+    def _outcomes(self, feature_source: FeatureSource, kinds: Mapping[Probe, FeatureKind]) -> dict[str, Outcome]:
+        wanted = {probe: FeatureRequest(kind, probe.max_train_images) for probe, kind in kinds.items()}
         if not wanted:
             return {}
-        train, test = self.obtaining.train_and_test(origin, list(wanted.values()))
+        train, test = self.provider.train_and_test(feature_source, list(wanted.values()))
         return {probe.name: self._fit(probe, train[each], test[each]) for probe, each in wanted.items()}
 
     def _fit(self, probe: Probe, train: Table, test: Table) -> Outcome:
@@ -202,14 +201,14 @@ class _Job:
         return Outcome(num_correct=num_correct, choice=fitted.choice, sizes=sizes)
 
     def _key(self, probe: Probe) -> str:
-        """Everything that the outcome on raw pixels depends on."""
+        """Return a text of everything that the outcome on raw pixels depends on."""
         experiment, data = self.images.experiment, self.images.experiment.data
         transform = (data.image_size, data.eval_crop, data.mean, data.std, experiment.trunk.patch_size)
         return repr((type(probe).__module__, probe, probe_sources(experiment), transform, experiment.seed))
 
 
 def _split(probe: Probe, train: Table) -> tuple[Tensor, Tensor]:
-    """Positions of the images to train on and of those held out."""
+    """Return the positions of the training images and of the held-out ones."""
     if not probe.holds_out:
         return torch.arange(len(train.labels)), torch.arange(0)
     kept, held_out = hold_out(train.labels.tolist(), train.numbers.tolist(), HELD_OUT)

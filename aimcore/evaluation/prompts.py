@@ -1,4 +1,4 @@
-"""Prompts: text that stands before what is written or judged, after the images."""
+"""Prompts: text between the image and the caption that is generated or scored."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aimcore.contracts.tokenizers import TextTokenizer
 
 
 def prompt_ids(prompt: str, tokenizer: TextTokenizer, context_length: int) -> tuple[int, ...]:
-    """The ids of a text that goes on: with the begin token of the tokenizer, if it has one, and without an end.
+    """Return the ids of a prompt: with the begin token of the tokenizer, if it has one, and without an end token.
 
     Raises:
         InvalidValue: the prompt leaves no room for a token in the context.
     """
-    # No tokenizer has more tokens than bytes, but for a begin token, an end token and SentencePiece's first blank.
+    # A text has at most one token per byte, plus a begin token, an end token and SentencePiece's first blank.
     text = tokenizer.encode([prompt], max(context_length, len(prompt.encode()) + 3))
     ids = text.ids_BT[0].tolist()
     first = 0 if tokenizer.begin_id is None else 1  # the begin token may have the end's id
@@ -33,7 +33,7 @@ def prompt_ids(prompt: str, tokenizer: TextTokenizer, context_length: int) -> tu
 
 
 def after_prompt(module: ObjectiveModule, start: CaptionStart, ids: Sequence[int]) -> CaptionStart:
-    """Read the tokens ``ids`` after each image: captions are then written or judged as what follows them."""
+    """Read the tokens ``ids`` after each image; the captions that are generated or scored follow them."""
     logits_BV, state = start
     for token in ids:
         given_B = torch.full((len(logits_BV),), token, dtype=torch.int64, device=logits_BV.device)

@@ -1,4 +1,4 @@
-"""Protocol cards: what a reader must know to compare a score with another's."""
+"""Protocol cards: the information that is needed to compare a score with other work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aimcore.experiment import Experiment
 from aimcore.recipe.writing import plain
 
 HELD_OUT = 0.1
-"""Share of the training images that settings are chosen on."""
+"""Fraction of the training images on which settings are chosen."""
 HELD_OUT_RULE = f"{HELD_OUT:.0%} of each training class, by hash of the image's number"
 _AT_OWN_SIZE = "not measured here: probed at the experiment's own image size only"
 SELECTION = "chosen on held-out train; the papers report the best of the grid and describe no held-out choice"
@@ -35,14 +35,14 @@ def protocol_card(
     sizes: Mapping[str, int],
     choices: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """How ``probe`` was trained and tested, as plain values for a JSON file.
+    """Describe how ``probe`` was trained and tested, as plain values for a JSON file.
 
     Args:
-        images: what was probed on.
-        probe: the probe, whose settings are written out in full.
-        kind: what it was fed.
-        sizes: images in the splits ``"train"``, ``"held_out"`` and ``"test"``; unreadable ones are not among them.
-        choices: what the probe chose on the trained trunk, on the untrained one, and on raw pixels.
+        images: the images for probes.
+        probe: the probe; the card contains all its settings.
+        kind: the kind of features that it read.
+        sizes: number of readable images in the splits ``"train"``, ``"held_out"`` and ``"test"``.
+        choices: settings that the probe chose on the trained trunk, on the untrained trunk, and on raw pixels.
     """
     experiment = images.experiment
     return {
@@ -72,23 +72,21 @@ def protocol_card(
     }
 
 
-def evaluation_card(
-    material: OpenEvaluationData, evaluation: Evaluation, scores: Mapping[str, Score]
-) -> dict[str, Any]:
-    """How ``scores`` were measured, as plain values for a JSON file.
+def evaluation_card(data: OpenEvaluationData, evaluation: Evaluation, scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Describe how ``scores`` were measured, as plain values for a JSON file.
 
     Args:
-        material: what was measured on.
-        evaluation: the evaluation, whose settings are written out in full.
-        scores: what it gave.
+        data: the evaluation data.
+        evaluation: the evaluation; the card contains all its settings.
+        scores: the scores of the evaluation.
     """
-    experiment, text = material.experiment, material.tokenizer
+    experiment, text = data.experiment, data.tokenizer
     return {
         "evaluation": evaluation.name,
         "paper": evaluation.paper,
         "settings": attrs.asdict(evaluation),  # type: ignore[arg-type]  # components are attrs classes
         "judged": {name: score.num for name, score in scores.items()},
-        **evaluation.protocol(material),
+        **evaluation.protocol(data),
         "text": None if text is None else {"tokenizer": text[0].name, "context_length": text[1]},
         "order": _order(experiment.objective),
         "transform": next(probe_sizes(experiment)).transform(experiment.data),
@@ -97,21 +95,21 @@ def evaluation_card(
 
 
 def _splits(experiment: Experiment, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Where each split's images are from, and how many; held-out ones are taken from the training source."""
+    """Return source and number of images of each split; held-out images are from the training source."""
     train, test = probe_sources(experiment)
     sources = {"train": plain(train), "held_out": "as train", "test": plain(test)}
     return {split: {"source": sources[split], "num_images": size} for split, size in sizes.items()}
 
 
 def _train_images(sizes: Mapping[str, int], available: int) -> dict[str, Any]:
-    """How many of the training source's images were read, held-out ones among them."""
+    """Return how many images of the training source were read, including held-out ones."""
     used = sizes["train"] + sizes["held_out"]
     rule = "all" if used == available else "by hash of the image's number, among those that could be read"
     return {"used": used, "available": available, "chosen": rule}
 
 
 def _order(objective: Objective) -> str:
-    """The name of the objective's ordering; an objective without one reads in raster order."""
+    """Return the name of the objective's ordering; an objective without one reads in raster order."""
     parts = (getattr(objective, field.name) for field in attrs.fields(type(objective)))  # type: ignore[arg-type]
     return ", ".join(part.name for part in parts if isinstance(part, Ordering)) or "raster"
 

@@ -1,4 +1,4 @@
-"""Equally many batches on every process."""
+"""The same number of evaluation batches on every process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aimcore.engine.distributed import rank_and_world_size, smallest_over_ranks
 
 
 class TooFewBatches(AimcoreError):
-    """Some process has nothing to evaluate."""
+    """Some process has no batch to evaluate."""
 
     def __init__(self, num_ranks: int) -> None:
         super().__init__(
@@ -20,7 +20,7 @@ class TooFewBatches(AimcoreError):
 
 
 def in_step(batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
-    """Give every process equally many batches, each with whether it counts.
+    """Yield the same number of batches on every process, each with a flag whether it counts.
 
     A trunk partitioned over processes (ZeRO stage 3) needs all of them for each forward. A process that has run out
     repeats its last batch, which does not count, until all others have finished.

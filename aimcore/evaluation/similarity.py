@@ -1,4 +1,4 @@
-"""Which texts go with which images: similarities of all pairs, and how well they rank what belongs together.
+"""Similarities of all pairs of images and texts, and how well they rank the matching pairs.
 
 Shape suffixes: B batch, T text tokens, E embedding width, Q queries, C candidates (texts of images, or the reverse).
 """
@@ -23,12 +23,12 @@ from aimcore.contracts.sources import OpenSource
 from aimcore.evaluation.prompts import after_prompt
 
 TOKENS_PER_FORWARD = 2**15
-"""Of images and captions, those that are kept included, in one forward of a decoder that judges captions."""
+"""Maximum number of pairs of images and captions in one forward pass of a decoder that scores captions."""
 _IMAGES_AT_ONCE = 16
 
 
 class NonFiniteSimilarity(AimcoreError):
-    """Similarities are no numbers, so nothing can be ranked by them."""
+    """Similarities are NaN or infinite, so they cannot rank anything."""
 
 
 def similarities(
@@ -38,19 +38,19 @@ def similarities(
     texts: Sequence[str],
     indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """How alike images and texts are: cosines of their embeddings, or the texts' log-likelihoods in nats.
+    """Return similarities of images and texts: cosines of their embeddings, or log-likelihoods of the texts in nats.
 
-    Each image is read once, by the process that has it. Every process calls this, and all get the same.
+    Each image is read once, by one process. Every process must call this, and all get the same result.
 
     Args:
-        module: a module whose objective can ``"embed"``, or else ``"caption"``.
+        module: a module whose objective has the skill ``"embed"``, or else ``"caption"``.
         data: the experiment's data.
-        source: where the images are.
-        texts: what they are compared with.
-        indices: which images; all by default.
+        source: the source of the images.
+        texts: the texts to compare with the images.
+        indices: the images to compare; all by default.
 
     Returns:
-        Places in the source ``[n]``, ascending, and similarities ``[n, len(texts)]`` in float64, on the CPU.
+        Indices into the source ``[n]``, ascending, and similarities ``[n, len(texts)]`` in float64, on the CPU.
 
     Raises:
         NonFiniteSimilarity: some are NaN or infinite.
@@ -68,7 +68,7 @@ def compared(
     embedded_CE: Tensor,
     indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`similarities`, with the embeddings ``[C, E]`` of texts: ``[n, C]`` products with those of images.
+    """Like :func:`similarities`, for given embeddings ``[C, E]``: ``[n, C]`` products with embeddings of the images.
 
     Raises:
         NonFiniteSimilarity: some are NaN or infinite.
@@ -78,7 +78,7 @@ def compared(
 
 
 def embedded_texts(module: ObjectiveModule, data: EvaluationData, texts: Sequence[str]) -> Tensor:
-    """``[len(texts), E]`` of unit length, in float64 on the CPU."""
+    """Return embeddings ``[len(texts), E]`` of unit length, in float64 on the CPU."""
     text = data.encode(texts)
     blocks = _blocks(torch.arange(len(texts)), data.batch_size)
     return torch.cat([module.embed_texts(_rows(text, part)) for part in blocks]).double().cpu()
@@ -93,10 +93,10 @@ def _finite(numbers_n: Tensor, found_nC: Tensor) -> tuple[Tensor, Tensor]:
 def caption_likelihoods(
     module: ObjectiveModule, batch: Batch, text: Text, *, prompt: Sequence[int] = (), tokens: int = TOKENS_PER_FORWARD
 ) -> Tensor:
-    """``[B, C]`` float64: the log-likelihood of each of C captions for each image, in nats.
+    """Return ``[B, C]`` float64: the log-likelihood of each of C captions for each image, in nats.
 
-    Images are read once each, and then the ids of ``prompt``, if there are any: ``text`` is what follows them. Captions
-    are taken in order of their length and cut behind the longest at hand: no token sees what stands behind it.
+    Each image is read once, then the ids of ``prompt``, if there are any; ``text`` follows them. Captions are sorted by
+    length and cut after the longest of a block; this changes nothing, because no token attends to later ones.
     """
     lengths_C = text.valid_BT.int().cumsum(1).argmax(1) + 1
     order_C = lengths_C.argsort()
@@ -137,10 +137,10 @@ def _cut(text: Text, length: int) -> Text:
 
 
 def hits(similarities_QC: Tensor, right_QC: Tensor, k: int) -> Tensor:
-    """``[Q]`` bool: whether a right candidate is among each query's first k.
+    """Return ``[Q]`` bool: whether a correct candidate is among the first k of each query.
 
-    Ties count against it: a wrong candidate that is as similar as the best right one stands before it, so that a model
-    that finds everything alike finds nothing.
+    Ties count as wrong: a wrong candidate with the same similarity as the best correct one ranks before it, so that a
+    model with constant similarities has no hits.
 
     >>> similarities_QC = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.8, 0.3]])
     >>> right_QC = torch.tensor([[True, False, False], [False, False, True]])
@@ -153,9 +153,10 @@ def hits(similarities_QC: Tensor, right_QC: Tensor, k: int) -> Tensor:
 
 
 def chance_of_hits(right_QC: Tensor, k: int) -> float:
-    """The expected share of hits of candidates in random order.
+    """Return the expected fraction of hits for candidates in random order.
 
-    With h right ones among C it is 1 - C(C - h, k) / C(C, k): the k first ones are not all wrong.
+    With h correct candidates among C it is 1 - C(C - h, k) / C(C, k), the probability that the first k are not all
+    wrong.
     """
     num = right_QC.shape[1]
     k = min(k, num)

@@ -1,4 +1,4 @@
-"""Stored features, read a piece at a time.
+"""Stored features, which are read in pieces.
 
 Lower-case n is the number of samples.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import zarr
 
 PIECE_BYTES = 512 * 2**20
-"""Chunks of together about so many bytes are read, and shuffled among each other; memory holds a few times that."""
+"""Approximate size of the chunks that are read and shuffled together; memory holds a few times as much."""
 IN_MEMORY_BYTES = 2 * 2**30
-"""Features of at most so many bytes are read into memory before a probe is fitted."""
+"""Largest size of features that are read into memory before a probe is fitted."""
 
 
 class StoredTable(Table):
@@ -40,18 +40,18 @@ class StoredTable(Table):
         """Read every chunk.
 
         Raises:
-            ValueError: the checksum of one is wrong.
+            ValueError: the checksum of a chunk is wrong.
         """
         for _ in self.pieces():
             pass
 
     def stream(self, positions: Tensor | None = None) -> StoredStream:
-        """The samples at ``positions``, or all."""
+        """Return a stream of the samples at ``positions``; by default all."""
         where_n = torch.arange(len(self.labels)) if positions is None else positions
         return StoredStream(self._array, self._row_n[where_n].numpy(), self.labels[where_n], self.num_classes)
 
     def fit(self, probe: Probe, train: Tensor, held_out: Tensor, seed: int) -> FittedProbe:
-        """By the probe's ``fit``, as without a cache, where memory holds the features, else by ``fit_stream``."""
+        """Fit with the probe's ``fit``, as without a cache, if the features fit in memory; else with ``fit_stream``."""
         if self._array.nbytes > IN_MEMORY_BYTES:
             return probe.fit_stream(self.stream(train), self.stream(held_out), seed)
         features = torch.from_numpy(np.asarray(self._array[:]))
@@ -60,16 +60,16 @@ class StoredTable(Table):
         return FeatureTable(features, self.labels, self.numbers, self.num_classes).fit(probe, train, held_out, seed)
 
     def pieces(self) -> Iterator[LabelledFeatures]:
-        """In the order in which they are stored."""
+        """Yield every sample once, sorted by sample number."""
         return self.stream().pieces()
 
 
 class StoredStream(FeatureStream):
-    """Some rows of a zarr array.
+    """A stream of some rows of a zarr array.
 
-    Shuffled, chunks are drawn in a random order, those that make up :data:`PIECE_BYTES` are read together, and their
-    rows are shuffled among each other. That is less than a permutation of all rows: samples of one chunk stay close
-    to each other, but which chunks meet, and the order of rows, differ from epoch to epoch.
+    To shuffle, chunks are drawn in random order, chunks of about :data:`PIECE_BYTES` are read together, and their rows
+    are shuffled. That is less than a permutation of all rows: samples of one chunk stay close to each other, but the
+    combination of chunks and the order of rows differ from epoch to epoch.
     """
 
     def __init__(self, array: zarr.Array[Any], row_n: npt.NDArray[np.int64], labels: Tensor, num_classes: int) -> None:
@@ -80,7 +80,7 @@ class StoredStream(FeatureStream):
         self._chunks = [*zip(chunks.tolist(), pairwise([*starts.tolist(), len(row_n)]), strict=True)]
 
     def pieces(self, generator: Generator | None = None) -> Iterator[LabelledFeatures]:
-        """Every sample once, in the order of chunks or shuffled; a bounded number in memory."""
+        """Yield every sample once, in the order of chunks or shuffled, with a bounded number in memory."""
         order = list(range(len(self._chunks)))
         if generator is not None:
             order = torch.randperm(len(self._chunks), generator=generator).tolist()
@@ -94,7 +94,7 @@ class StoredStream(FeatureStream):
             yield LabelledFeatures(features=features, labels=labels, num_classes=self.num_classes)
 
     def _of_chunk(self, chunk: int, places: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Features and labels of the wanted rows of one chunk."""
+        """Return features and labels of the selected rows of one chunk."""
         size = self._array.chunks[0]
         where = self._by_chunk_n[slice(*places)]
         rows = np.asarray(self._array[chunk * size : (chunk + 1) * size])

@@ -1,4 +1,4 @@
-"""The loss on images that are never trained on: its mean, and how it runs along the sequence.
+"""Validation losses, on images that are never trained on: means, and means per part of the sequence.
 
 Shape suffixes: B batch, N steps of the reading order.
 """
@@ -19,13 +19,13 @@ from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.results import Loss
 from aimcore.engine.distributed import add_over_ranks, largest_over_ranks
-from aimcore.evaluation.eval_mode import frozen
+from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.evaluation.shared_batches import in_step
 from aimcore.experiment import Precision
 
 
 class NonFiniteLoss(AimcoreError):
-    """A validation loss is no number, so none of what is derived from it would be."""
+    """A validation loss is NaN or infinite."""
 
     def __init__(self, name: str, value: float, num_targets: int) -> None:
         super().__init__(
@@ -35,11 +35,11 @@ class NonFiniteLoss(AimcoreError):
 
 
 def loss_by_chunk(position_sum_N: Tensor, count_N: Tensor, num_chunks: int) -> tuple[float | None, ...]:
-    """Mean loss in each of ``num_chunks`` equal parts of the sequence (arXiv:2401.08541, Figure 7).
+    """Return the mean loss in each of ``num_chunks`` equal parts of the sequence (arXiv:2401.08541, Figure 7).
 
-    Chunk i holds positions from ``round(i * N / num_chunks)`` up to, but without, ``round((i + 1) * N / num_chunks)``,
-    where halves round to the even neighbour, as Python's ``round`` does. Patches that are never predicted have
-    count 0 and are left out; a chunk without a predicted patch (or without a patch) is None.
+    Chunk i contains the steps from ``round(i * N / num_chunks)`` to ``round((i + 1) * N / num_chunks)`` (exclusive),
+    where halves round to the even neighbour, as in Python's ``round``. Patches that are never predicted have count 0
+    and are left out; a chunk without a predicted patch (or without a patch) is None.
 
     Args:
         position_sum_N: sum of the losses of the targets at each step of the reading order.
@@ -67,23 +67,23 @@ class ValidationLoss:
 
     @property
     def mean(self) -> float | None:
-        """Mean over targets; None where there was no target."""
+        """Mean over targets; None if there was no target."""
         return _mean(self.sum, self.num_targets)
 
     def by_chunk(self, num_chunks: int) -> tuple[float | None, ...] | None:
-        """Mean per part of the sequence, see :func:`loss_by_chunk`; None if the loss has no positions."""
+        """Return the mean per part of the sequence, see :func:`loss_by_chunk`; None if the loss has no positions."""
         if self.position_sum_N is None or self.position_count_N is None:
             return None
         return loss_by_chunk(self.position_sum_N, self.position_count_N, num_chunks)
 
     def by_position(self) -> tuple[float | None, ...] | None:
-        """Mean per step of the reading order, None where nothing is predicted."""
+        """Return the mean per step of the reading order; None at steps where nothing is predicted."""
         return None if self.position_sum_N is None else self.by_chunk(len(self.position_sum_N))
 
 
 @attrs.frozen(eq=False)
 class Validation:
-    """The losses of a module on images it was not trained on."""
+    """The validation losses of a module."""
 
     losses: Mapping[str, ValidationLoss]
     num_samples: int
@@ -95,7 +95,7 @@ class Validation:
         return sum(part for part in parts if part is not None) if None not in parts else None
 
     def record(self, num_chunks: int) -> dict[str, Any]:
-        """Everything as plain values for a JSON file; undefined means are null."""
+        """Return all losses as plain values for a JSON file; undefined means are null."""
         return {
             "num_samples": self.num_samples,
             "losses": {
@@ -112,10 +112,10 @@ class Validation:
 
 
 def validate(module: ObjectiveModule, batches: Iterable[Batch], *, precision: Precision = "fp32") -> Validation:
-    """Run ``module`` over ``batches`` without training it, and add up its losses over batches and processes.
+    """Run ``module`` on ``batches`` without training it, and add up its losses over batches and processes.
 
-    Sums and counts are added before dividing, so the result depends on neither the batches nor the processes. The
-    module is in evaluation mode meanwhile, and afterwards in the mode it was in.
+    Sums and counts are added before the division, so the result depends on neither the batches nor the processes. The
+    module runs in evaluation mode; its modes are restored.
 
     Args:
         module: the objective with its trunk; batches are moved to its device.
@@ -128,7 +128,7 @@ def validate(module: ObjectiveModule, batches: Iterable[Batch], *, precision: Pr
     """
     tallies: dict[str, _Tally] = {}
     num_samples = 0
-    with frozen(module, precision) as device:
+    with eval_mode(module, precision) as device:
         for batch, counts in in_step(batches):
             losses = module(batch.to(device))
             for name, loss in losses.items():
@@ -140,7 +140,7 @@ def validate(module: ObjectiveModule, batches: Iterable[Batch], *, precision: Pr
 
 
 class _Tally:
-    """A loss as it adds up over this process's batches, in float64 on the CPU."""
+    """Accumulates a loss over this process's batches, in float64 on the CPU."""
 
     def __init__(self) -> None:
         self.sum_and_count = torch.zeros(2, dtype=torch.float64)
@@ -148,7 +148,7 @@ class _Tally:
         self.positions_2N: Tensor | None = None
 
     def add(self, loss: Loss, counts: bool) -> None:
-        """Add a batch; one that does not count only tells which losses there are."""
+        """Add a batch; a batch that does not count only supplies the names of the losses."""
         self.weight = loss.weight
         share = float(counts)
         if counts:
@@ -160,7 +160,7 @@ class _Tally:
             self.positions_2N = new_2N if self.positions_2N is None else _add_padded(self.positions_2N, new_2N)
 
     def over_ranks(self, name: str) -> ValidationLoss:
-        """The total over all processes."""
+        """Return the total over all processes."""
         total, count = add_over_ranks(self.sum_and_count).tolist()
         if not math.isfinite(total):
             raise NonFiniteLoss(name, total, int(count))
@@ -175,7 +175,7 @@ class _Tally:
 
 
 def _add_padded(one_2N: Tensor, other_2N: Tensor) -> Tensor:
-    """The sum of two tables of different length; sequences of native-resolution images differ."""
+    """Add two tables of different length; sequences of native-resolution images differ in length."""
     longest = max(one_2N.shape[1], other_2N.shape[1])
     padded = (torch.nn.functional.pad(table, (0, longest - table.shape[1])) for table in (one_2N, other_2N))
     return next(padded) + next(padded)

@@ -1,4 +1,4 @@
-"""Experiments, and the settings they are made of: frozen values that check themselves."""
+"""Experiments and their settings: frozen values that are validated when they are created."""
 
 from aimcore.contracts.scales import SCALES, Scale
 from aimcore.experiment.data import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Data, NativeResolution, statistics_of

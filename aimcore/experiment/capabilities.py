@@ -1,4 +1,4 @@
-"""Whether a trunk can do what an objective needs of it, and which setting would help where it cannot."""
+"""Check that a trunk has the capabilities that an objective requires, and suggest settings if it does not."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ C = TypeVar("C", bound=Component)
 
 
 def capability_problems(objective: Objective, trunk: Trunk) -> Iterable[Problem]:
-    """Yield what ``objective`` requires and ``trunk`` lacks, with the settings that would help."""
+    """Yield the capabilities that ``objective`` requires and ``trunk`` lacks, with settings that would provide them."""
     lacking = _lacking(objective, trunk)
     if lacking:
         yield Problem(
             "objective",
             f"{objective.name!r} needs a trunk that can {' and '.join(map(repr, sorted(lacking)))}; {trunk.name!r} can "
             f"{', '.join(map(repr, sorted(trunk.capabilities))) or 'nothing of that kind'}"
-            f"{''.join(_misspelled(name, trunk) for name in sorted(lacking))}{_cure(objective, trunk)}",
+            f"{''.join(_misspelled(name, trunk) for name in sorted(lacking))}{_hint(objective, trunk)}",
         )
 
 
 def _misspelled(lacking: str, trunk: Trunk) -> str:
-    """A question if ``lacking`` and an ability resemble each other, and one of the two is not known to the core."""
+    """Suggest another spelling if ``lacking`` resembles a capability, and the core does not know one of the two."""
     known = get_args(Capability)
     others = set(trunk.capabilities) - set(known) if lacking in known else {*trunk.capabilities, *known}
     near = get_close_matches(lacking, sorted(others), n=1)
@@ -40,12 +40,12 @@ def _misspelled(lacking: str, trunk: Trunk) -> str:
 
 
 def _lacking(objective: Objective, trunk: Trunk) -> frozenset[str]:
-    # Any collection will do: a stranger's may be a tuple.
+    # A plugin may declare its capabilities in any collection, such as a tuple.
     return frozenset(objective.requires) - frozenset(trunk.capabilities)
 
 
-def _cure(objective: Objective, trunk: Trunk) -> str:
-    """The settings of either, each enough on its own, with which the two fit."""
+def _hint(objective: Objective, trunk: Trunk) -> str:
+    """Name the settings of either, each sufficient on its own, that make the two compatible."""
     of_trunk = [f"trunk.{text}" for text, other in _with_one_change(trunk) if not _lacking(objective, other)]
     of_objective = [f"objective.{text}" for text, other in _with_one_change(objective) if not _lacking(other, trunk)]
     cures = of_trunk + of_objective
@@ -53,7 +53,7 @@ def _cure(objective: Objective, trunk: Trunk) -> str:
 
 
 def _with_one_change(component: C) -> Iterator[tuple[str, C]]:
-    """``component`` with one field set to another of the few values that it may have."""
+    """Yield copies of ``component`` with one boolean or literal field set to another of its values."""
     for name, kind in field_types(type(component), unresolved=Any).items():
         for value in _few_values(kind):
             if value != getattr(component, name):

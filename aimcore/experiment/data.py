@@ -1,4 +1,4 @@
-"""What a run reads, and how images become batches."""
+"""Data settings of an experiment: sources, batches and image transforms."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Augmentation(Checked):
     color_jitter_probability: float = 0.8
 
     def problems(self) -> Iterable[Problem]:
-        """Ranges must be ordered, probabilities lie in [0, 1]."""
+        """Yield ranges that are not ordered, and probabilities outside of [0, 1]."""
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             yield Problem("crop_scale", f"must be two shares 0 < low <= high <= 1, got {self.crop_scale}")
         if not 1 / _WIDEST_CROP <= self.crop_ratio[0] <= self.crop_ratio[1] <= _WIDEST_CROP:
@@ -96,7 +96,7 @@ class NativeResolution(Checked):
         return area if self.padding == "image" else max(1, area // 2)
 
     def problems(self) -> Iterable[Problem]:
-        """The least number of images must fit, at the largest area too."""
+        """Yield why the smallest number of images does not fit into a step; the largest area counts too."""
         low, high = self.log2_area
         yield from at_least("images_multiple_of", self.images_multiple_of, 1, limits.BATCH)
         if not 0 <= low <= high <= _MOST_LOG2_AREA:
@@ -118,8 +118,8 @@ class NativeResolution(Checked):
 
 
 def statistics_of(source: object) -> PixelStatistics:
-    """The statistics that a source brings, or ImageNet's."""
-    own = getattr(source, "statistics", None)  # types are judged later
+    """Return the pixel statistics of a source, or ImageNet's if it has none."""
+    own = getattr(source, "statistics", None)  # types are checked later
     return own if isinstance(own, PixelStatistics) else PixelStatistics(IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -133,12 +133,12 @@ def _std(data: Any) -> tuple[float, ...]:
 
 @settings
 class Data(Checked):
-    """What a run reads, and how images become batches."""
+    """Sources, batches and image transforms of a run."""
 
     train: Source
     """Images to train on; with labels, also what probes train on."""
     validation: Source
-    """Images never trained on: they give the validation loss, and are the probes' test set."""
+    """Images that are never trained on: the validation loss uses them, and probes are tested on them."""
     probe_train: Source | None = None
     """Labelled images that probes train on, where that is not ``train``."""
     probe_test: Source | None = None
@@ -151,26 +151,26 @@ class Data(Checked):
     eval_crop: float = 0.875
     """Evaluation resizes the short side to ceil(image_size / eval_crop), bicubic, and crops the centre."""
     mean: tuple[float, ...] = attrs.field(default=attrs.Factory(_mean, takes_self=True))
-    """What is subtracted from pixels in [0, 1], channel by channel; by default the mean that ``train`` brings
+    """Mean that is subtracted from pixels in [0, 1], per channel; by default the mean of ``train``
     (``Source.statistics``), else ImageNet's. Recipes record the numbers."""
     std: tuple[float, ...] = attrs.field(default=attrs.Factory(_std, takes_self=True))
-    """What they are then divided by; by default as ``mean``."""
+    """Standard deviation that pixels are divided by afterwards; it has the same default as ``mean``."""
     caption_weights: Mapping[str, float] | None = None
-    """How often each kind of caption is read in training, in any unit; kinds that are not named are never read. None
-    reads every kind that a sample has equally often."""
+    """Relative frequency of each kind of caption in training; kinds that are not named are never read. None reads all
+    kinds of a sample equally often."""
     native: NativeResolution | None = None
     """Train at native resolutions and aspect ratios, not on square crops: then ``batch_size`` and the crops of
     ``augmentation`` have no effect, and ``image_size`` is that of validation and probing."""
     num_workers: int = 0
     """Data processes per rank; 0 loads in a thread of the training process."""
     max_unreadable: int = 100
-    """So many unreadable images never stop a run."""
+    """Number of unreadable images that never stop a run."""
     max_unreadable_share: float = 0.01
-    """More of them stop it where they are a larger share than this of all images read, which each process counts from
-    its start on; a sample that lacks a caption of the wanted kinds is unreadable too."""
+    """A larger number stops the run if it is also a larger share than this of all images read. Each process counts from
+    its start. A sample without a caption of the configured kinds is unreadable too."""
 
     def problems(self) -> Iterable[Problem]:
-        """Counts must be positive, mean and std of one length."""
+        """Yield counts that are not positive, and means and deviations of different lengths."""
         yield from at_least("batch_size", self.batch_size, 1, limits.BATCH)
         yield from at_least("image_size", self.image_size, 1, limits.IMAGE_SIDE)
         yield from within("eval_crop", self.eval_crop, 0.01, 1)

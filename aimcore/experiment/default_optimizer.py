@@ -1,4 +1,4 @@
-"""The optimizer of an experiment that names none, and the name that it had in aimcore 0.1."""
+"""The default optimizer of an experiment, and its name in aimcore 0.1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aimcore.contracts.optimizers import Optimizer as Role
 from aimcore.registry.plugins import installed
 
 DEFAULT_OPTIMIZER = "adamw"
-"""The component's name in the registry of optimizers. Files of aimcore 0.1 do not name theirs: it is this one."""
+"""Name of the component in the registry of optimizers. Files of aimcore 0.1 name no optimizer: they mean this one."""
 
 
 def default_optimizer() -> Role:

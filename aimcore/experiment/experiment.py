@@ -1,4 +1,4 @@
-"""One run: everything that determines its numbers."""
+"""The experiment: everything that determines one run and its results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from aimcore.experiment.training import Engine, Schedule
 
 @settings
 class Experiment(Checked):
-    """One run: everything that determines its numbers."""
+    """One run: everything that determines its results."""
 
     name: str
     data: Data
@@ -41,7 +41,7 @@ class Experiment(Checked):
     objective: Objective
     num_steps: int
     optimizer: Optimizer = attrs.field(factory=default_optimizer)
-    """By default the installed ``adamw``."""
+    """Optimizer; by default the installed ``adamw``."""
     schedule: Schedule = Schedule()
     engine: Engine = Engine()
     probes: tuple[Probe, ...] = ()
@@ -51,8 +51,8 @@ class Experiment(Checked):
     """Further image sizes to probe at, in pixels, besides ``data.image_size`` (arXiv:2411.14402, Table 6); their scores
     are called ``linear@448`` and the like."""
     probe_native_area: int | None = None
-    """Probe also at the images' own aspect ratios, each resized to fit in so many patches; the scores are called
-    ``linear@native`` and the like."""
+    """Number of patches for additional probes at native aspect ratios: each image is resized to fit in this many
+    patches. The scores are called ``linear@native`` and the like."""
     evaluations: tuple[Evaluation, ...] = ()
     trackers: tuple[Tracker, ...] = ()
     checkpoint_every: int | None = None
@@ -61,16 +61,16 @@ class Experiment(Checked):
     """Steps between lines of ``metrics.jsonl``."""
     seed: int = 0
     initial_weights: Weights | None = None
-    """What training begins with; None draws fresh weights. Probes compare the trained trunk with fresh weights of the
-    same seed, whatever training began with."""
+    """Weights with which training starts; None draws fresh weights. Probes always compare the trained trunk with fresh
+    weights of the same seed."""
     branch: Branch | None = None
     """Another run of the study that this one continues, for example with a cooldown."""
     frozen: tuple[str, ...] = ()
     """Parameters that are not trained: names of modules or parameters of the objective, such as ``"trunk"`` or
-    ``"trunk.blocks.0"``, in which ``*`` stands for anything. What lies below a module belongs to it."""
+    ``"trunk.blocks.0"``, in which ``*`` matches any text. A module includes everything below it."""
 
     def problems(self) -> Iterable[Problem]:
-        """The parts must fit each other: capabilities, grid, batch size."""
+        """Yield parts that are not compatible: capabilities, grids, batch sizes."""
         yield from name_problems("name", self.name)
         yield from at_least("num_steps", self.num_steps, 1, self._most_steps)
         yield from at_least("log_every", self.log_every, 1, limits.STEPS)
@@ -103,7 +103,7 @@ class Experiment(Checked):
             yield Problem("branch.experiment", "must be another experiment than this one")
 
     def _score_problems(self) -> Iterable[Problem]:
-        """Scores are kept by the names of probes and the titles of evaluations; probes read tokens that exist."""
+        """Yield duplicate names of probes and titles of evaluations, and probes of tokens that do not exist."""
         yield from extra_token_problems(self.trunk, self.probes)
         names = [probe.name for probe in self.probes]
         for name in sorted({name for name in names if names.count(name) > 1}):

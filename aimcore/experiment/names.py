@@ -1,4 +1,4 @@
-"""Names of experiments and studies, which become names of folders on any file system."""
+"""Names of experiments and studies: they must be valid folder names on every file system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 _MOST_BYTES = 200
 """Most file systems allow 255 bytes; names of temporary files add some."""
 _OF_THE_STUDY = frozenset((FIGURES_FOLDER, REPORT_FILE, SUMMARY_FILE))
-"""What a study writes in its folder besides the folders of its experiments; its other files begin with a dot."""
+"""Files and folders of a study besides those of its experiments; its other files begin with a dot."""
 _DEVICES = frozenset(
     ("aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789"))
 )
@@ -22,7 +22,7 @@ _SEPARATORS = frozenset('/\\:*?"<>|')
 
 
 def name_problems(path: str, name: str) -> Iterable[Problem]:
-    """Yield why ``name`` cannot be an experiment's, which is a folder inside its study's; ``path`` is its field."""
+    """Yield why an experiment, and so a folder, cannot be called ``name``; ``path`` is the field's path."""
     if not name or set(name) - _CHARACTERS or not set(name) - {"."}:
         yield Problem(path, f"must be letters, digits, '-', '_' or '.' (and more than dots), got {shown(name)}")
     elif name.casefold() in _OF_THE_STUDY:
@@ -32,7 +32,7 @@ def name_problems(path: str, name: str) -> Iterable[Problem]:
 
 
 def study_name_problems(path: str, name: str) -> Iterable[Problem]:
-    """Yield why ``name`` cannot be a study's, whose default folder begins with it; ``path`` is its field."""
+    """Yield why a study, and so its default folder, cannot be called ``name``; ``path`` is the field's path."""
     if not name.strip() or not name.isprintable() or set(name) & _SEPARATORS:
         listed = " ".join(sorted(_SEPARATORS))
         yield Problem(path, f"must be text without control characters and without {listed}, got {shown(name)}")

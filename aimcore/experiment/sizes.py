@@ -1,4 +1,4 @@
-"""Checks of image sizes: whether trunk and objective can read what an experiment trains on and probes."""
+"""Checks of image sizes: trunk and objective must be able to read the images for training and probing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aimcore.contracts.trunks import Trunk
 from aimcore.experiment.data import Data
 
 _SOME_GRID = PatchGrid(16, 16)
-"""A grid that shows whether a trunk merges tokens, where images have grids of their own."""
+"""A grid that shows whether a trunk merges tokens, for images of different grids."""
 
 
 def training_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iterable[Problem]:
-    """Yield what is wrong with ``data.image_size``."""
+    """Yield why trunk and objective cannot read images of ``data.image_size``."""
     found = list(_square_problems("data.image_size", data.image_size, trunk))
     yield from found
     if not found:
@@ -28,7 +28,7 @@ def training_size_problems(data: Data, trunk: Trunk, objective: Objective) -> It
         yield from (Problem("trunk", text) for text in trunk.problems_with(grid))
         yield from (Problem("objective", text) for text in objective.problems_with(grid))
         if not objective.any_grid:
-            who = f"objective {objective.name!r} takes every token for a patch: use one that pools tokens, or a trunk"
+            who = f"objective {objective.name!r} treats every token as a patch: use one that pools tokens, or a trunk"
             yield from (Problem("trunk", f"{text}, and {who} that keeps the grid") for text in _other_grid(trunk, grid))
 
 
@@ -66,7 +66,7 @@ def _crop_scale_problems(view: View) -> Iterable[Problem]:
 
 
 def native_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iterable[Problem]:
-    """Yield what is wrong with ``data.native``: the trunk must read any grid, the smallest must leave a target."""
+    """Yield problems of ``data.native``: the trunk must read any grid, and the smallest grid must have a target."""
     if data.native is None:
         return
     yield from _requires_native("data.native", trunk)
@@ -87,7 +87,7 @@ def native_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iter
 def probe_size_problems(
     data: Data, trunk: Trunk, probes: Sequence[Probe], *, image_sizes: Sequence[int], native_area: int | None
 ) -> Iterable[Problem]:
-    """Yield what is wrong with the further sizes that an experiment probes at."""
+    """Yield problems of the additional image sizes for probes."""
     known = {data.image_size}
     for size in image_sizes:
         found = list(_square_problems("probe_image_sizes", size, trunk))
@@ -110,7 +110,7 @@ def probe_size_problems(
 
 
 def extra_token_problems(trunk: Trunk, probes: Sequence[Probe]) -> Iterable[Problem]:
-    """Yield which probes read a class token or others beside patches, of a trunk that has none."""
+    """Yield probes that read a class token or other extra tokens if the trunk has none."""
     for number, probe in enumerate(probes):
         if trunk.num_extra == 0 and (probe.reads == "extra" or probe.pooling != "mean"):
             wanted = "tokens beside patches" if probe.reads == "extra" else "a class token"
@@ -122,7 +122,7 @@ def extra_token_problems(trunk: Trunk, probes: Sequence[Probe]) -> Iterable[Prob
 
 
 def _other_grid(trunk: Trunk, grid: PatchGrid) -> Iterable[str]:
-    """A text if the tokens of images of ``grid`` have another grid."""
+    """Yield a message if the tokens of images of ``grid`` have another grid."""
     found = trunk.output_grid(grid)
     if found != grid:
         yield (f"{trunk.name!r} makes {found.rows} x {found.columns} tokens of {grid.rows} x {grid.columns} patches")
@@ -141,13 +141,14 @@ def _square_problems(path: str, size: int, trunk: Trunk) -> Iterable[Problem]:
 
 
 def _probes_blind_to_padding(data: Data, probes: Sequence[Probe]) -> Iterable[Problem]:
-    """Where padding is masked, probes of tokens must tell it from an image."""
+    """Yield probes of tokens that cannot distinguish masked padding from an image."""
     if data.native is None or data.native.padding == "image":
         return
     for probe in probes:
         if probe.reads == "tokens" and not probe.reads_padding:
             yield Problem(
-                "probe_native_area", f"probe {probe.name!r} reads tokens, and cannot tell masked padding from an image"
+                "probe_native_area",
+                f"probe {probe.name!r} reads tokens, and cannot distinguish masked padding from an image",
             )
 
 

@@ -1,4 +1,4 @@
-"""Experiments that belong together."""
+"""Studies: experiments that belong together, and which of them form scaling curves."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from aimcore.experiment.names import study_name_problems
 
 @settings
 class Scaling(Checked):
-    """Runs that tell how a loss falls with samples, size and compute (arXiv:2411.14402, Figure 2)."""
+    """Experiments that show how a loss depends on samples, size and compute (arXiv:2411.14402, Figure 2)."""
 
     curves: Mapping[str, Sequence[str]]
-    """Curve, usually a size of the trunk, to the experiments that are its points: each trained to its own end."""
+    """Names of the experiments that are the points of each curve, usually a size of the trunk. Each experiment is
+    trained to its own end."""
     others: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
-    """Curve to experiments that are shown beside it but are no points of it, such as a run that never cooled down."""
+    """Names of experiments that are shown next to a curve but are not its points, such as a run without cooldown."""
     loss: str | None = None
     """Name of the validation loss that is compared; None takes the weighted total."""
 
@@ -29,7 +30,7 @@ class Scaling(Checked):
         return tuple(name for part in (self.curves, self.others) for names in part.values() for name in names)
 
     def problems(self) -> Iterable[Problem]:
-        """There are curves, and every experiment is at one place."""
+        """Yield an empty set of curves, unknown curves, and experiments that are named more than once."""
         if not self.curves:
             yield Problem("curves", "must name the experiments of at least one curve")
         for curve in sorted(set(self.others) - set(self.curves)):
@@ -45,18 +46,18 @@ class Study(Checked):
     name: str
     experiments: Sequence[Experiment] = attrs.field(converter=tuple)
     source: str = ""
-    """Where the comparison comes from, e.g. ``"arXiv:2401.08541, Table 3b"``."""
+    """Source of the comparison, e.g. ``"arXiv:2401.08541, Table 3b"``."""
     paper: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
-    """The paper's scores (fractions) per experiment name, and name of a probe or of an evaluation's score (such as
-    ``"retrieval/image_to_text@5"``); what is the name of neither is shown in a table of its own, as "not run"."""
+    """The paper's scores (fractions) by the name of the experiment, then by the name of a probe or of an evaluation's
+    score (such as ``"retrieval/image_to_text@5"``). Other names are shown as "not run" in a separate table."""
     left_out: Sequence[Experiment] = attrs.field(factory=tuple, converter=tuple)
-    """Experiments of the study that are not to be run now (``--only``); others may begin with what they left, or need
-    what they began with."""
+    """Experiments of the study that do not run now (``--only``). Other experiments may start with their weights or
+    checkpoints."""
     scaling: Scaling | None = None
-    """Which experiments are the points of which curve, where the study is one of scaling."""
+    """Curves of a scaling study; None for other studies."""
 
     def problems(self) -> Iterable[Problem]:
-        """Names must be unique names of folders, and what is said of experiments must belong to some."""
+        """Yield names that are duplicated or cannot be folders, and entries of experiments that do not exist."""
         yield from study_name_problems("name", self.name)
         names = [experiment.name for experiment in (*self.experiments, *self.left_out)]
         if not self.experiments:
@@ -66,7 +67,7 @@ class Study(Checked):
         for alike in _alike(set(names)):
             yield Problem(
                 "experiments",
-                f"{' and '.join(map(repr, alike))} differ in case alone: some file systems have one folder for both",
+                f"{' and '.join(map(repr, alike))} differ only in case: some file systems have one folder for both",
             )
         for name in sorted(set(self.paper) - set(names)):
             yield Problem("paper", f"no experiment is called {name!r}; there are {names}")
@@ -79,7 +80,7 @@ class Study(Checked):
 
 
 def _alike(names: Iterable[str]) -> Iterable[list[str]]:
-    """Names that differ in case alone."""
+    """Yield groups of names that differ only in case."""
     by_folded: dict[str, list[str]] = {}
     for name in sorted(names):
         by_folded.setdefault(name.casefold(), []).append(name)

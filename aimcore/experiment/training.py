@@ -1,4 +1,4 @@
-"""How weights are updated: learning rates, and the engine under them."""
+"""Training settings: the learning-rate schedule and the engine."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Schedule(Checked):
     half the peak (arXiv:2411.14402, section 3.1). A constant rate does not use ``final_lr``."""
     final_lr: float = 0.0
     decay_steps: int | None = None
-    """Steps that warm-up and decay together are laid out over; None means the whole run. A run may end earlier: a
+    """Length of warm-up and decay together, in steps; None means the whole run. A run may end earlier, such as a
     cooldown from the middle of a longer run's schedule."""
     cooldown_steps: int = 0
-    """Number of last steps in which the rate falls linearly, from the rate reached by then to ``cooldown_lr``."""
+    """Number of final steps in which the rate falls linearly to ``cooldown_lr``, from the rate reached before them."""
     cooldown_lr: float = 1e-6
 
     def rate(self, step: int, *, num_steps: int, peak_lr: float) -> float:
-        """The learning rate of the update that follows ``step`` updates.
+        """Return the learning rate of the update that follows ``step`` updates.
 
         Warm-up: with W warm-up steps, the rate rises linearly from ``warmup_lr`` at step 0 to ``peak_lr`` at step W,
         both exactly. Decay: from step W to step H the rate has the schedule's shape, where H is ``decay_steps`` or else
@@ -59,7 +59,7 @@ class Schedule(Checked):
         return reached + (self.cooldown_lr - reached) * (step - start) / self.cooldown_steps
 
     def shape_rate(self, step: int, *, num_steps: int, peak_lr: float) -> float:
-        """The rate of :meth:`rate` without its cooldown: warm-up and decay alone."""
+        """Return the rate without a cooldown: warm-up and decay only."""
         warmup = self.warmup_steps
         if step < warmup:
             return self.warmup_lr + (peak_lr - self.warmup_lr) * step / warmup
@@ -67,11 +67,11 @@ class Schedule(Checked):
         return self.final_lr + (peak_lr - self.final_lr) * share
 
     def horizon(self, num_steps: int) -> int:
-        """The step at which the decay ends: ``decay_steps``, or by default the end of the run."""
+        """Return the step at which the decay ends: ``decay_steps``, or by default the end of the run."""
         return num_steps if self.decay_steps is None else self.decay_steps
 
     def _share(self, progress: float) -> float:
-        """The remaining share of the way from the peak down to the final rate, at ``progress`` in [0, 1]."""
+        """Return the remaining fraction between the final rate (0) and the peak (1), at ``progress`` in [0, 1]."""
         match self.decay:
             case "cosine":
                 return 0.5 * (1 + math.cos(math.pi * progress))
@@ -84,7 +84,7 @@ class Schedule(Checked):
         assert_never(self.decay)
 
     def problems(self) -> Iterable[Problem]:
-        """Steps and rates cannot be negative."""
+        """Yield steps and rates that are negative, and a decay that ends before the warm-up."""
         for steps in ("warmup_steps", "cooldown_steps"):
             yield from at_least(steps, getattr(self, steps), 0, limits.STEPS)
         for rate in ("warmup_lr", "final_lr", "cooldown_lr"):
@@ -96,7 +96,7 @@ class Schedule(Checked):
             yield from at_least("decay_steps", self.decay_steps, 1, limits.STEPS)
 
     def problems_in(self, num_steps: int, peak_lr: float) -> Iterable[Problem]:
-        """Yield why this schedule does not fit a run of ``num_steps``: its shape is cut short, or a rate would rise."""
+        """Yield why this schedule does not fit a run of ``num_steps``: too few steps, or a rate that would rise."""
         cut = list(self._problems_of_length(num_steps))
         yield from cut
         too_high = list(self._above_the_peak(peak_lr))
@@ -144,19 +144,20 @@ Precision = Literal["fp32", "bf16", "autocast"]
 
 @settings
 class Engine(Checked):
-    """How the training engine (DeepSpeed ZeRO) runs."""
+    """Settings of the training engine (DeepSpeed ZeRO)."""
 
     zero_stage: Literal[0, 1, 2, 3] = 0
-    """What is partitioned over ranks: 0 nothing, 1 optimiser state, 2 also gradients, 3 also parameters."""
+    """ZeRO stage, which determines what is partitioned over ranks: 0 nothing, 1 optimiser state, 2 also gradients, 3
+    also parameters."""
     precision: Precision = "autocast"
     """fp32; bf16 (bfloat16 weights with float32 masters); autocast (float32 weights, bfloat16 products)."""
     accumulation_steps: int = 1
-    """Micro-batches per step; the batch size stays the same, and so does the update."""
+    """Micro-batches per step and process. Batch size and update do not depend on it."""
     num_threads: int | None = None
     """CPU threads per process; by default the machine's cores shared among its processes."""
 
     def problems(self) -> Iterable[Problem]:
-        """Refuse what trains silently wrong."""
+        """Yield the combination of settings that would train silently wrong."""
         yield from at_least("accumulation_steps", self.accumulation_steps, 1, limits.BATCH)
         if self.num_threads is not None:
             yield from at_least("num_threads", self.num_threads, 1, limits.PROCESSES)

@@ -18,16 +18,16 @@ from aimcore.registry.plugins import Plugins, installed
 
 
 def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Plugins | None = None) -> dict[str, Any]:
-    """``recipe`` with each ``PATH=VALUE`` applied in turn; ``recipe`` itself stays as it is.
+    """Return a copy of ``recipe`` with each ``PATH=VALUE`` applied in turn.
 
     Args:
         recipe: as :func:`aimcore.recipe.to_recipe` gives.
         changes: paths are those of ``experiment`` (``"optimizer.peak_lr=1e-3"``, ``"probes.0.epochs=5"``); values are
-            JSON, or else text. A component's name stands for the component with its defaults.
+            JSON, or else text. A component's name means the component with its default settings.
         plugins: where components are looked up; by default the installed plugins.
 
     Raises:
-        RecipeError: paths that lead nowhere, each with what there is instead.
+        RecipeError: paths do not exist; the message lists the known fields at each.
     """
     plugins = installed() if plugins is None else plugins
     experiment: Any = with_optimizer_named(recipe.get("experiment", {}))
@@ -47,12 +47,13 @@ def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Pl
 
 
 def changed(experiment: Experiment, changes: Sequence[str], plugins: Plugins | None = None) -> Experiment:
-    """``experiment`` with each ``PATH=VALUE`` applied in turn; see :func:`apply_changes`.
+    """Return ``experiment`` with each ``PATH=VALUE`` applied in turn; see :func:`apply_changes`.
 
-    Mean and standard deviation of the pixels follow another ``data.train``, unless they were chosen.
+    If ``data.train`` changes, mean and standard deviation of the pixels become those of the new source, unless they
+    were set explicitly.
 
     Raises:
-        RecipeError: a path leads nowhere, or a value does not fit.
+        RecipeError: a path does not exist, or a value is invalid.
     """
     recipe = apply_changes(to_recipe(experiment, plugins), changes, plugins)
     data, own = experiment.data, statistics_of(experiment.data.train)
@@ -76,13 +77,13 @@ def _not_json(constant: str) -> NoReturn:
 
 @attrs.frozen
 class _Change:
-    """One value on its way to its place. The declared types lead: a recipe may leave fields out."""
+    """A change that is applied recursively. It follows the declared types, because a recipe may omit fields."""
 
     value: Any
     plugins: Plugins
 
     def applied(self, node: Any, kind: Any, steps: Sequence[str], path: str = "") -> Any:
-        """``node``, declared as ``kind``, with the value at ``steps`` below it."""
+        """Return ``node``, declared as ``kind``, with the value set at the path ``steps`` below it."""
         if not steps:
             return self._bare_name(kind)
         step, here = steps[0], join(path, steps[0])
@@ -104,7 +105,7 @@ class _Change:
         return {"name": self.value} if named else self.value
 
     def _class(self, node: Any, kind: Any, path: str) -> type[Any] | None:
-        """The class whose fields ``node`` holds; None if it is a plain value or an open mapping."""
+        """Return the class whose fields ``node`` holds; None if it is a plain value or a free mapping."""
         for member in members(kind):
             if is_component(member):
                 name = _as_mapping(node).get("name")
@@ -131,7 +132,7 @@ class _Change:
 
 
 def _as_mapping(node: Any) -> Mapping[str, Any]:
-    """The mapping that stands for ``node``, which may be a component's bare name, or absent."""
+    """Return ``node`` as a mapping; it may also be a component's name, or absent."""
     if isinstance(node, str):
         return {"name": node}
     return node if isinstance(node, Mapping) else {}
@@ -149,7 +150,7 @@ def _index(step: str, node: Sequence[Any], here: str) -> int:
 
 
 def _default(cls: type[Any], name: str) -> Any:
-    """A field's default as plain values; None where it has none."""
+    """Return a field's default as plain values; None if it has no default."""
     default: Any = getattr(attrs.fields(cls), name).default if name != "name" else None
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         return None if default.takes_self else plain(default.factory())

@@ -1,4 +1,4 @@
-"""How two recipes differ, field by field."""
+"""Differences between two recipes, field by field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aimcore.contracts.structuring import join
 
 
 class _Absent:
-    """Stands where one recipe has nothing."""
+    """The value of a field that a recipe does not have."""
 
     def __repr__(self) -> str:
         return "ABSENT"
@@ -21,7 +21,7 @@ ABSENT: Final = _Absent()
 
 
 class Difference(NamedTuple):
-    """A place in which two recipes differ. Values are as they are written; :data:`ABSENT` where there is none."""
+    """A field in which two recipes differ. Values are as written; :data:`ABSENT` if a recipe lacks the field."""
 
     path: str
     """As ``--set`` takes it; versions are below ``plugins`` and at ``aimcore``."""
@@ -30,21 +30,21 @@ class Difference(NamedTuple):
 
 
 def differences_between(left: Mapping[str, Any], right: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """Where two recipes differ, in the order of the experiment's fields, versions last.
+    """Return the fields in which two recipes differ, in the order of the experiment's fields, versions last.
 
-    A component that is another one is told by its name, and then each field that differs or that only one of them has.
-    Versions are compared where both recipes have some.
+    For a different component, the names come first, then each field that differs or that only one of them has.
+    Versions are compared if both recipes have them.
 
     Args:
-        left: a recipe as :func:`aimcore.recipe.to_recipe` gives it, every field written.
-        right: another.
+        left: a recipe as :func:`aimcore.recipe.to_recipe` returns it, with every field.
+        right: the other recipe.
     """
     return (*_in_fields(left["experiment"], right["experiment"], ""), *_in_versions(left, right))
 
 
 def _in_values(left: Any, right: Any, path: str) -> Iterator[Difference]:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
-        # A component's name is its kind: told at its own place, before its fields.
+        # A component's name determines its type: it is reported at the component's path, before its fields.
         if left.get("name") != right.get("name"):
             yield Difference(path, *({"name": side.get("name")} for side in (left, right)))
         one, other = ({key: value for key, value in side.items() if key != "name"} for side in (left, right))
@@ -62,7 +62,7 @@ def _in_fields(left: Mapping[str, Any], right: Mapping[str, Any], path: str) -> 
 
 
 def _holds_mappings(value: Any) -> bool:
-    """Whether a value is a list of components or settings; an empty list may be one."""
+    """Whether a value is a list of components or settings; an empty list counts as one."""
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, Mapping) for v in value)
 
 
@@ -86,7 +86,7 @@ def _versions(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_words(value: Any) -> str:
-    """A value on one line: components as ``mlp(depth=2, width=16)``, anything else as JSON, nothing as a dash."""
+    """Format a value on one line: a component as ``mlp(depth=2, width=16)``, absence as a dash, the rest as JSON."""
     if value is ABSENT:
         return "-"
     if isinstance(value, Mapping):

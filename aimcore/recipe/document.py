@@ -1,4 +1,4 @@
-"""The document around an experiment: schema, versions, and which plugin supplied what."""
+"""The recipe document: an experiment with schema version, package versions, and the plugin of each component."""
 
 import re
 import warnings
@@ -13,29 +13,29 @@ from aimcore.contracts.errors import NewerVersion, Problem, RecipeError
 from aimcore.contracts.messages import MOST_REPORTED, printable, shown, unknown_field
 from aimcore.experiment import DEFAULT_OPTIMIZER, Experiment
 from aimcore.recipe.reading import structured
-from aimcore.recipe.writing import differences, nodes, plain, unwritable
+from aimcore.recipe.writing import nodes, plain, round_trip_problems, unwritable
 from aimcore.registry.plugins import Plugins, installed
 
 SCHEMA_VERSION = 1
 _MOST_LEVELS = 50
-"""Of lists and mappings in each other. Recipes have about ten."""
+"""Largest depth of nested lists and mappings. Recipes have about ten levels."""
 TOO_DEEP = f"is nested in more than {_MOST_LEVELS} levels: it is no recipe"
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-"""PyPA's rule. What an error advises to install must not be an option of pip."""
+"""PyPA's rule for names. A name that an error suggests to install must not be an option of pip."""
 _MOST_DISTRIBUTIONS = 1000
-"""Each is looked up among those that are installed."""
+"""Limit, because each name is looked up among the installed distributions."""
 _KEYS = ["schema_version", "aimcore", "plugins", "experiment"]
 
 
 def to_recipe(experiment: Experiment, plugins: Plugins | None = None) -> dict[str, Any]:
-    """``experiment`` as plain values, with every field and the versions of all that made it.
+    """Convert ``experiment`` to plain values, with every field and the versions of the packages that supply it.
 
     Args:
         experiment: what to write.
-        plugins: where its components come from; by default the installed plugins.
+        plugins: the plugins that supply its components; by default the installed ones.
 
     Raises:
-        RecipeError: it holds something that no recipe can (a tensor, NaN, a class of no plugin), each with its path.
+        RecipeError: it holds values that a recipe cannot hold (a tensor, NaN, a class of no plugin); lists their paths.
     """
     plugins = installed() if plugins is None else plugins
     problems = tuple(unwritable(experiment, plugins))
@@ -60,14 +60,14 @@ def _used(experiment: Experiment, plugins: Plugins) -> dict[str, Any]:
 
 
 def from_recipe(recipe: Mapping[str, Any], plugins: Plugins | None = None) -> Experiment:
-    """The experiment that ``recipe`` records.
+    """Return the experiment that ``recipe`` records.
 
     Args:
-        recipe: plain values, as :func:`to_recipe` gives.
+        recipe: plain values, as :func:`to_recipe` returns them.
         plugins: where components are looked up; by default the installed plugins.
 
     Raises:
-        RecipeError: all that is wrong with it, each with its path below ``experiment``.
+        RecipeError: it is invalid; lists all problems, each with its path below ``experiment``.
 
     Warns:
         NewerVersion: a plugin, or aimcore, was newer when the recipe was written.
@@ -84,7 +84,7 @@ def from_recipe(recipe: Mapping[str, Any], plugins: Plugins | None = None) -> Ex
 
 
 def with_optimizer_named(experiment: Any) -> Any:
-    """The fields of an experiment; an optimizer without a name, as in aimcore 0.1, gets the name that it has now."""
+    """Return the fields of an experiment; an optimizer without a name, as in aimcore 0.1, gets its present name."""
     optimizer = experiment.get("optimizer") if isinstance(experiment, Mapping) else None
     if not isinstance(optimizer, Mapping) or "name" in optimizer:
         return experiment
@@ -92,13 +92,13 @@ def with_optimizer_named(experiment: Any) -> Any:
 
 
 def checked(experiment: Experiment, plugins: Plugins | None = None) -> Experiment:
-    """``experiment`` after the way through its recipe: every value has its declared type, and nothing is lost.
+    """Return ``experiment`` after a round trip through its recipe: every value has its declared type, nothing is lost.
 
     Raises:
-        RecipeError: what has another type than declared, or would not come back equal, each with its path.
+        RecipeError: values do not have their declared type, or change in the round trip; lists their paths.
     """
     again = from_recipe(to_recipe(experiment, plugins), plugins)
-    problems = tuple(differences(experiment, again))
+    problems = tuple(round_trip_problems(experiment, again))
     if problems:
         raise RecipeError(problems, owner="experiment")
     return again
@@ -126,7 +126,7 @@ def _problems_of_document(recipe: object) -> Iterator[Problem]:
 
 
 def is_too_deep(value: Any) -> bool:
-    """Whether lists and mappings are nested deeper than any recipe's, so that recursion would not end well."""
+    """Whether lists and mappings are nested deeper than in any recipe, which could exceed Python's recursion limit."""
     layer = [value]
     for _ in range(_MOST_LEVELS):
         below = [item.values() if isinstance(item, Mapping) else item for item in layer if _is_nested(item)]
@@ -156,7 +156,7 @@ def _problems_of_plugins(written: Any) -> Iterator[Problem]:
 
 
 def _newer(recipe: Mapping[str, Any], plugins: Plugins) -> Iterator[str]:
-    """What was newer when the recipe was written."""
+    """Yield a warning for each package that was newer when the recipe was written."""
     written = {name: entry["version"] for name, entry in recipe.get("plugins", {}).items()}
     here = {name: plugins.version_of(name) for name in written}
     if "aimcore" in recipe:
@@ -176,7 +176,7 @@ def _is_newer(one: str, other: str) -> bool:
 
 
 def _origins(recipe: Mapping[str, Any], plugins: Plugins) -> Iterator[tuple[str, str]]:
-    """Where each component of the recipe came from, and the command that installs it."""
+    """Yield each component of the recipe with a hint: the package that supplied it and the command to install it."""
     for distribution, entry in recipe.get("plugins", {}).items():
         here, then = plugins.version_of(distribution), entry["version"]
         hint = f"the recipe has it from {distribution} {then}"

@@ -1,4 +1,4 @@
-"""Names of components in recipes, looked up among the plugins."""
+"""From plain values to components: names of components are looked up among the plugins."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,13 +13,13 @@ from aimcore.registry.plugins import Plugins
 
 
 def structured(value: Any, kind: type[Any], plugins: Plugins, hints: Mapping[str, str]) -> Any:
-    """``value`` as a ``kind``, its components looked up among ``plugins``.
+    """Convert ``value`` to a ``kind``; components are looked up among ``plugins``.
 
     Args:
         value: plain values.
-        kind: the class to make.
-        plugins: supply the components.
-        hints: what to add to the message where ``"role/name"`` is not found.
+        kind: the class to create.
+        plugins: the plugins that supply the components.
+        hints: text to add to the message if ``"role/name"`` is not found.
 
     Raises:
         RecipeError: lists every problem with its path.
@@ -31,7 +31,7 @@ def structured(value: Any, kind: type[Any], plugins: Plugins, hints: Mapping[str
 
 
 def _lookup(kind: type[Component], given: Any, plugins: Plugins, hints: Mapping[str, str]) -> type[Component]:
-    """The class that ``given`` names, if it is of the declared kind."""
+    """Return the class that ``given`` names, which must be of the declared kind."""
     registry = plugins.registry(kind.role)
     fitting = ", ".join(name for name, known in registry.items() if issubclass(known, kind)) or "none"
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
@@ -41,7 +41,7 @@ def _lookup(kind: type[Component], given: Any, plugins: Plugins, hints: Mapping[
         cls = registry.get(name)
     except UnknownComponent as error:
         hint = hints.get(f"{kind.role}/{name}")
-        # What helps comes before the list of all there is.
+        # The hint comes before the list of known names.
         asked, *known = str(error).split("; ", 1)
         raise ValueError("; ".join((asked, *([hint] if hint else []), *known))) from error
     if not issubclass(cls, kind):

@@ -20,7 +20,7 @@ from aimcore.registry.plugins import Plugins
 _YAML = (".yaml", ".yml")
 _SUFFIXES = (".json", *_YAML)
 _MOST_BYTES = 2**22
-"""Of a recipe, which has a few thousand."""
+"""Largest size of a recipe; usual ones have a few thousand bytes."""
 
 _NUMBER_STARTS = "-+.0123456789"
 _CORE_SCHEMA = (
@@ -29,13 +29,13 @@ _CORE_SCHEMA = (
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", _NUMBER_STARTS),
     ("float", r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", _NUMBER_STARTS),
 )
-"""What unquoted text stands for: tag, pattern, first characters."""
+"""Types of unquoted text: tag, pattern, first characters."""
 
 Resolvers = dict[str, list[tuple[str, re.Pattern[str]]]]
 
 
 def _with_core_schema(others: Resolvers) -> Resolvers:
-    """PyYAML's table of resolvers (by first character): ``others``, then YAML 1.2's core schema."""
+    """Return PyYAML's table of resolvers (by first character): ``others``, then YAML 1.2's core schema."""
     table = {start: list(rules) for start, rules in others.items()}
     for tag, pattern, starts in _CORE_SCHEMA:
         for start in starts:
@@ -44,12 +44,12 @@ def _with_core_schema(others: Resolvers) -> Resolvers:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2: ``1e-3`` is a number, ``no`` and ``2024-01-01`` are text. PyYAML alone reads 1.1."""
+    """Reads YAML 1.2: ``1e-3`` is a number, ``no`` and ``2024-01-01`` are text. PyYAML itself reads YAML 1.1."""
 
     yaml_implicit_resolvers = _with_core_schema({})
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse aliases, of which a few lines make gigabytes, and tags, which recipes have no use for."""
+        """Refuse aliases, because a few lines of them can expand to gigabytes, and tags, which recipes do not use."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise _refused("aliases (*)", event)
@@ -71,25 +71,25 @@ def _refused(what: str, event: Any) -> RecipeError:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that YAML 1.1 or 1.2 would read as something else."""
+    """Quotes text that YAML 1.1 or 1.2 would read as a value of another type."""
 
     yaml_implicit_resolvers = _with_core_schema(yaml.SafeDumper.yaml_implicit_resolvers)
 
 
 def dumps(experiment: Experiment, plugins: Plugins | None = None) -> str:
-    """The recipe of ``experiment`` as JSON text.
+    """Return the recipe of ``experiment`` as JSON text.
 
     Raises:
-        RecipeError: it holds something that no recipe can.
+        RecipeError: the experiment holds values that a recipe cannot hold.
     """
     return _to_json(to_recipe(experiment, plugins))
 
 
 def loads(text: str, plugins: Plugins | None = None) -> Experiment:
-    """The experiment of a recipe in JSON.
+    """Return the experiment of a recipe in JSON.
 
     Raises:
-        RecipeError: it is not JSON, or not a recipe; everything wrong is listed.
+        RecipeError: it is not JSON, or not a valid recipe; lists all problems.
     """
     return from_recipe(_parsed(text, is_yaml=False), plugins)
 
@@ -100,7 +100,7 @@ def save(path: str | Path, experiment: Experiment, plugins: Plugins | None = Non
     A local file is replaced at once or not at all.
 
     Raises:
-        RecipeError: the ending is another, or the experiment holds something that no recipe can.
+        RecipeError: the suffix is unknown, or the experiment holds values that a recipe cannot hold.
         LocationError: the URL is refused, see :mod:`aimcore.io.locations`.
     """
     suffix = _suffix(path)
@@ -114,16 +114,16 @@ def save(path: str | Path, experiment: Experiment, plugins: Plugins | None = Non
 
 
 def load(path: str | Path, plugins: Plugins | None = None) -> Experiment:
-    """The experiment of the recipe at ``path``.
+    """Return the experiment of the recipe at ``path``.
 
     Raises:
-        RecipeError: there is no such file, or it is no recipe; everything wrong is listed.
+        RecipeError: the file does not exist, or is not a valid recipe; lists all problems.
     """
     return from_recipe(read(path), plugins)
 
 
 def read(path: str | Path) -> Any:
-    """The plain values in the recipe file at ``path``, unchecked.
+    """Return the plain values in the recipe file at ``path``, unchecked.
 
     Raises:
         RecipeError: the file cannot be read, or it is neither JSON nor YAML.
@@ -142,7 +142,7 @@ def read(path: str | Path) -> Any:
 
 
 def _text(content: bytes, path: str | Path) -> str:
-    """The file's text; a byte-order mark, which some editors write, is not part of it."""
+    """Decode the file's content, without the byte-order mark that some editors write."""
     if len(content) > _MOST_BYTES:
         raise RecipeError([("", f"{path} is larger than {_MOST_BYTES:,} bytes: it is no recipe")])
     try:
@@ -165,7 +165,7 @@ def _to_json(recipe: Mapping[str, Any]) -> str:
 
 
 def _to_yaml(recipe: Mapping[str, Any]) -> str:
-    # ASCII only: PyYAML writes Unicode's own line breaks (U+0085, U+2028) so that they come back as others.
+    # ASCII only: PyYAML writes Unicode's line breaks (U+0085, U+2028) in a way that reads back as other characters.
     return yaml.dump(recipe, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=120)
 
 
@@ -179,7 +179,7 @@ def _parsed(text: str, *, is_yaml: bool, where: str = "") -> Any:
     except RecursionError:
         raise RecipeError([("", f"{where}{TOO_DEEP}")]) from None
     except (ValueError, yaml.YAMLError) as error:
-        # Python's words for an integer of thousands of digits advise to lift its limit.
+        # For an integer of thousands of digits, Python's own message suggests raising the limit.
         why = "a number has too many digits" if "integer string conversion" in str(error) else str(error)
         raise RecipeError([("", f"{where}is not {language}: {why}")]) from error
     if is_too_deep(value):
@@ -188,7 +188,7 @@ def _parsed(text: str, *, is_yaml: bool, where: str = "") -> Any:
 
 
 def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A mapping, where a key that occurs twice is an error: the parsers would keep the last."""
+    """Return a mapping; a key that occurs twice is an error, because the parsers would keep the last value."""
     made: dict[Any, Any] = {}
     for key, value in pairs:
         if key in made:

@@ -1,4 +1,4 @@
-"""From components to plain values, by the value's own type; nothing is lost or silently converted."""
+"""From components to plain values: the value's type determines its form; nothing is lost or silently converted."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ Node = tuple[str, Any]
 
 
 def plain(value: Any) -> Any:
-    """``value`` as numbers, text, lists and mappings; components as ``{"name": ..., **fields}``."""
+    """Convert ``value`` to numbers, text, lists and mappings; a component becomes ``{"name": ..., **fields}``."""
     if attrs.has(type(value)):
         named = {"name": value.name} if isinstance(value, Component) else {}
         return named | {name: plain(field) for name, field in _children(value)}
@@ -28,7 +28,7 @@ def plain(value: Any) -> Any:
 
 
 def nodes(value: Any, path: str = "") -> Iterator[Node]:
-    """``value`` and everything below it, each with its path."""
+    """Yield ``value`` and everything below it, each with its path."""
     yield path, value
     for name, child in _children(value):
         yield from nodes(child, join(path, name))
@@ -44,7 +44,7 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def unwritable(value: Any, plugins: Plugins) -> Iterator[Problem]:
-    """Everything in ``value`` that a recipe cannot hold."""
+    """Yield everything in ``value`` that a recipe cannot hold."""
     for path, node in nodes(value):
         if isinstance(node, Component):
             yield from _unlisted(path, node, plugins)
@@ -69,13 +69,13 @@ def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
-def differences(before: Any, after: Any, path: str = "") -> Iterator[Problem]:
-    """Where a value and what its recipe gives back are not equal."""
+def round_trip_problems(before: Any, after: Any, path: str = "") -> Iterator[Problem]:
+    """Yield the paths at which a value and the value read from its recipe differ."""
     if before == after:
         return
     below, back = dict(_children(before)), dict(_children(after))
     if below and type(before) is type(after) and below.keys() == back.keys():
         for name in below:
-            yield from differences(below[name], back[name], join(path, name))
+            yield from round_trip_problems(below[name], back[name], join(path, name))
     else:
         yield Problem(path, f"is {shown(before)}, but its recipe gives {shown(after)} back: write it so")

@@ -25,7 +25,7 @@ from aimcore.contracts.images import Images, PatchGrid, unpatchify
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.targets import Target
 from aimcore.data.loading import evaluation_batches
-from aimcore.evaluation.eval_mode import frozen
+from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.evaluation.feature_extraction import frozen_reading
 from aimcore.experiment import Data, Experiment
 from aimcore.io.atomic_files import sha256_of
@@ -107,7 +107,7 @@ def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: 
     batch, grid = _batch(experiment), _grid(experiment)
     order_N, absent = _order(experiment, grid)
     found: dict[str, Any] = {"images_BHWC": _to_uint8(batch.images, batch.images.patches_BNF, experiment.data)}
-    with frozen(module):
+    with eval_mode(module):
         for part, compute in (("predictions", _predictions), ("attention", _attention)):
             try:
                 found |= compute(experiment, module, batch)

@@ -13,7 +13,7 @@ import attrs
 from aimcore.contracts.component import Component
 from aimcore.contracts.field_types import field_types
 from aimcore.recipe.reading import structured
-from aimcore.recipe.writing import differences, nodes, plain, unwritable
+from aimcore.recipe.writing import nodes, plain, round_trip_problems, unwritable
 from aimcore.registry.plugins import installed
 from aimcore.testing.checks import Check
 from aimcore.testing.component_listing import plugins_with
@@ -83,7 +83,7 @@ def check_its_recipe_gives_it_back(component: Component) -> None:
                    "components, unions of them; and their values have that type"):  # fmt: skip
         field_types(type(component))  # resolves all of them
         again = structured(json.loads(json.dumps(plain(component))), type(component), plugins, {})
-    lost = tuple(differences(component, again))
+    lost = tuple(round_trip_problems(component, again))
     require(not lost, f"its recipe gives another component back: {_listed(lost)}")
 
 

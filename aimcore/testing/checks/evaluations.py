@@ -12,7 +12,7 @@ from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.results import Score
 from aimcore.contracts.sources import Source
-from aimcore.evaluation.eval_mode import frozen
+from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.evaluation.evaluation_data import OpenEvaluationData
 from aimcore.experiment import Data, Experiment
 from aimcore.testing.caption_stand_in import StandInCaptioned, StandInSpeaker
@@ -57,7 +57,7 @@ def check_the_module_is_left_as_it_was(evaluation: Evaluation) -> None:
     material = _fitting(evaluation)
     module = _module(material)
     weights = {name: value.clone() for name, value in module.state_dict().items()}
-    with frozen(module):
+    with eval_mode(module):
         evaluation.scores(module, material)
         training = [name or "itself" for name, part in module.named_modules() if part.training]
     changed = [name for name, value in module.state_dict().items() if not weights[name].equal(value)]
@@ -158,5 +158,5 @@ def _module(material: OpenEvaluationData) -> ObjectiveModule:
 
 
 def _scores(evaluation: Evaluation, module: ObjectiveModule, material: OpenEvaluationData) -> Mapping[str, Score]:
-    with frozen(module):
+    with eval_mode(module):
         return evaluation.scores(module, material)

@@ -34,8 +34,8 @@ def stored(folder: Path, trunk: ToyTrunkModule, share: list[Batch]) -> dict[str,
     """Write this process's share to a cache of both; what is read back, and found later."""
     cache, description = FeatureCache(str(folder)), {"of": "both"}
     before = cache.find(description)
-    sink = cache.sink(description, FeatureKind("tokens", (0,)), 3, only=torch.tensor([0, 1, 3, 4]))
-    (table,) = read_trunk(trunk, share, [sink], objective=ToyObjective(), attention="causal")
+    writer = cache.writer(description, FeatureKind("tokens", (0,)), 3, only=torch.tensor([0, 1, 3, 4]))
+    (table,) = read_trunk(trunk, share, [writer], objective=ToyObjective(), attention="causal")
     features = table.stream().read().features
     return {
         "features": features.squeeze(-1).tolist(),

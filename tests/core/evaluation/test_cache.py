@@ -33,11 +33,11 @@ def _features(numbers: Tensor) -> Tensor:
 
 
 def _write(where: FeatureCache, batches: list[list[int]], only: Tensor | None = None) -> StoredTable:
-    sink = where.sink(DESCRIPTION, KIND, num_classes=5, only=only)
+    writer = where.writer(DESCRIPTION, KIND, num_classes=5, only=only)
     for batch in batches:
         numbers = torch.tensor(batch, dtype=torch.int64)
-        sink.add(Rows(_features(numbers), numbers % 5, numbers))
-    return sink.finish()
+        writer.add(Rows(_features(numbers), numbers % 5, numbers))
+    return writer.finish()
 
 
 def _read(table: StoredTable) -> tuple[Tensor, Tensor]:
@@ -73,12 +73,12 @@ def test_features_of_another_description_are_not_found(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_chunks_are_written_while_images_are_read(tmp_path: Path) -> None:
     where = FeatureCache(str(tmp_path))
-    sink = where.sink(DESCRIPTION, KIND, num_classes=5, only=None)
+    writer = where.writer(DESCRIPTION, KIND, num_classes=5, only=None)
     numbers = torch.arange(5)
-    sink.add(Rows(_features(numbers), numbers % 5, numbers))
+    writer.add(Rows(_features(numbers), numbers % 5, numbers))
     chunks = Path(where.location(DESCRIPTION), "features", "c")
     assert sorted(chunk.name for chunk in chunks.iterdir()) == ["0", "1"]
-    sink.finish()
+    writer.finish()
     assert sorted(chunk.name for chunk in chunks.iterdir()) == ["0", "1", "2"]
 
 
@@ -104,14 +104,14 @@ def test_no_image_at_all_is_refused(tmp_path: Path) -> None:
 def test_features_that_were_not_finished_are_not_found(tmp_path: Path) -> None:
     where = FeatureCache(str(tmp_path))
     numbers = torch.arange(3)
-    where.sink(DESCRIPTION, KIND, 5, None).add(Rows(_features(numbers), numbers, numbers))
+    where.writer(DESCRIPTION, KIND, 5, None).add(Rows(_features(numbers), numbers, numbers))
     assert where.find(DESCRIPTION) is None
 
 
 def test_beginning_to_write_removes_the_mark_of_completeness(tmp_path: Path) -> None:
     where = FeatureCache(str(tmp_path))
     _write(where, [[0, 1]])
-    where.sink(DESCRIPTION, KIND, 5, None)
+    where.writer(DESCRIPTION, KIND, 5, None)
     assert where.find(DESCRIPTION) is None
 
 

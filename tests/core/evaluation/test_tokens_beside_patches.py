@@ -55,7 +55,7 @@ def test_a_probe_of_tokens_that_a_trunk_does_not_have_is_refused() -> None:
 
 
 def test_a_trunk_of_another_grid_is_refused_by_objectives_that_score_patches() -> None:
-    said = r"trunk: 'merging' makes 2 x 1 tokens of 2 x 2 patches, and objective 'next_patch' takes every token for a"
+    said = r"trunk: 'merging' makes 2 x 1 tokens of 2 x 2 patches, and objective 'next_patch' treats every token as a"
     trunk = Merging(abilities=("causal", "order"))
     with pytest.raises(InvalidValue, match=said):
         with_parts(trunk=trunk, objective=NextPatch(head=LinearHead(), prefix=None))

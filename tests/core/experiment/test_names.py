@@ -70,7 +70,7 @@ def test_other_names_of_studies_are_refused(name: str, message: str) -> None:
 
 
 def test_names_that_differ_in_case_alone_are_one_folder_on_some_file_systems() -> None:
-    with pytest.raises(InvalidValue, match="experiments: 'A-1' and 'a-1' differ in case alone"):
+    with pytest.raises(InvalidValue, match="experiments: 'A-1' and 'a-1' differ only in case"):
         study("table", "a-1", "b", "A-1")
 
 

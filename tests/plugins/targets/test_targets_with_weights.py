@@ -14,7 +14,7 @@ from torch.nn import functional
 from aimcore import Experiment, Target, TargetModule, built_target, component
 from aimcore.contracts.errors import BrokenContract
 from aimcore.engine import TrainingEngine, build_module, checkpoints
-from aimcore.evaluation.eval_mode import frozen
+from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.report.sample_making import compute_samples
 from aimcore.testing import Case
 from aimcore.testing.fixtures import GRID
@@ -141,7 +141,7 @@ def test_pixel_targets_add_nothing_to_a_module() -> None:
 def test_validation_scores_the_same_codes_as_training() -> None:
     module, batch = build_module(predicting(RandomCodes())), whole_batch(0)
     codes_BN = module.train().target(batch)
-    with frozen(module):
+    with eval_mode(module):
         losses = module(batch)
         assert torch.equal(module.target(batch), codes_BN)
     predictions_MK, steps = module._predict(batch)
