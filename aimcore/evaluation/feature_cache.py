@@ -221,7 +221,7 @@ def _new_array(group: zarr.Group, name: str, like: Tensor) -> zarr.Array[Any]:
 
     shape, dtype = tuple(like.shape[1:]), like.numpy().dtype
     rows = max(1, CHUNK_BYTES // (like[0].numel() * like.element_size()))
-    # Chunks of nothing but zeros are written too: a chunk that is not there is damage.
+    # Chunks that contain only zeros are written too: a missing chunk is damage.
     with zarr.config.set({"array.write_empty_chunks": True}):
         return group.create_array(
             name, shape=(0, *shape), chunks=(rows, *shape), dtype=dtype, compressors=[Crc32cCodec()]

@@ -177,7 +177,7 @@ class _Job:
         return self._outcomes(trunk, {probe: kinds[probe.name] for probe in self.images.experiment.probes})
 
     def on_raw_pixels(self, known: MutableMapping[str, Outcome]) -> dict[str, Outcome]:
-        """Return the outcome of every probe on raw pixels; outcomes that ``known`` lacks are computed and added to it."""
+        """Return the outcome of every probe on raw pixels; compute those that ``known`` lacks, and add them to it."""
         experiment = self.images.experiment
         keys = {probe.name: self._key(probe) for probe in experiment.probes if probe.reads != "extra"}
         missing = [probe for probe in experiment.probes if probe.name in keys and keys[probe.name] not in known]

@@ -1,1 +1,1 @@
-"""Running studies: every check first, then one experiment after another, each recorded as it ends."""
+"""Runs of studies: all checks first, then one experiment after another. Each is recorded when it ends."""

@@ -1,4 +1,4 @@
-"""When a run may continue another one: both have the same settings and rates up to the branch."""
+"""Branches: a run may continue another one if both have the same settings and rates up to the branch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OF_ITS_OWN = frozenset(
         "probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations",
     }
 )  # fmt: skip
-"""Fields in which a branch may differ from the run it continues. (A branch has no initial weights, that run may.)"""
+"""Fields in which a branch may differ from the run that it continues. (Only that run may have initial weights.)"""
 
 
 def continuation_problems(experiment: Experiment, branch: Branch, other: Experiment) -> Iterator[Problem]:
@@ -35,7 +35,7 @@ def continuation_problems(experiment: Experiment, branch: Branch, other: Experim
         saves = "at its end" if every is None else f"every {every} steps and at its end ({other.num_steps})"
         yield Problem("branch.step", f"{other.name!r} has no checkpoint at step {step}: it saves {saves}")
     if other.branch is not None and step <= other.branch.step:
-        yield Problem("branch.step", f"{other.name!r} is a branch too, and begins at step {other.branch.step}")
+        yield Problem("branch.step", f"{other.name!r} is also a branch, and begins at step {other.branch.step}")
     rates = _first_difference(experiment, other, min(step, other.num_steps))
     if rates is not None:
         yield Problem(
@@ -46,7 +46,7 @@ def continuation_problems(experiment: Experiment, branch: Branch, other: Experim
 
 
 def _differing(other: Experiment, experiment: Experiment) -> Iterator[str]:
-    """Fields that differ and must not, each with both values."""
+    """Yield fields that must be equal and are not, each with both values."""
     fields = [field.name for field in attrs.fields(cast(Any, Experiment)) if field.name not in OF_ITS_OWN]
     if all(getattr(other, name) == getattr(experiment, name) for name in fields):
         return
@@ -57,9 +57,9 @@ def _differing(other: Experiment, experiment: Experiment) -> Iterator[str]:
 
 
 def _first_difference(experiment: Experiment, other: Experiment, step: int) -> tuple[int, float, float] | None:
-    """The first step before ``step`` at which the rates differ, with both; None where they are all equal."""
+    """Return the first step before ``step`` at which the rates differ, with both rates; None if all are equal."""
     if _base(experiment) == _base(other) and step <= min(_cooldown_start(experiment), _cooldown_start(other)):
-        return None  # by the formula: a long run has millions of steps
+        return None  # without a loop: a long run has millions of steps
     for number in range(step):
         mine, theirs = (
             one.schedule.rate(number, num_steps=one.num_steps, peak_lr=one.optimizer.peak_lr)
@@ -71,7 +71,7 @@ def _first_difference(experiment: Experiment, other: Experiment, step: int) -> t
 
 
 def _base(experiment: Experiment) -> tuple[Any, ...]:
-    """All that the rates before a cooldown depend on."""
+    """Return everything that the rates before a cooldown depend on."""
     schedule: Any = experiment.schedule
     end = experiment.schedule.horizon(experiment.num_steps)
     alike = attrs.evolve(schedule, decay_steps=end, cooldown_steps=0, cooldown_lr=0.0)

@@ -1,4 +1,4 @@
-"""One experiment in its folder: build, train, validate, evaluate, probe, record."""
+"""The run of one experiment in its folder: build, train, validate, evaluate, probe, record."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ EVALUATION_BATCH = 256
 
 @attrs.frozen
 class ProbeCaches:
-    """What the experiments of a study share while they are probed."""
+    """Caches that the experiments of a study share while they are probed."""
 
     raw_pixels: MutableMapping[str, Any] = attrs.field(factory=dict)
-    """Scores on raw pixels, which depend on the data and the probe alone."""
+    """Outcomes on raw pixels, which depend only on the data and the probe."""
     features: str | None = None
     """fsspec URL where features of frozen trunks are stored and read again."""
 
@@ -58,21 +58,21 @@ def run_experiment(
 ) -> ExperimentSummary:
     """Check ``experiment``; then train, validate, evaluate and probe it in ``out/<its name>``.
 
-    What can be known to fail is an error before anything is written. The summary that is returned describes whatever
-    happens after that: an error makes it ``failed``, with a warning, Ctrl-C or SIGTERM ``interrupted``, and what was
-    measured before is kept.
+    Preflight problems are raised before anything is written. The returned summary describes everything after that: an
+    error gives the status ``failed``, with a warning, and Ctrl-C or SIGTERM ``interrupted``. Measurements that were
+    made before are kept.
 
     Args:
-        experiment: what to run.
-        out: the folder of the run's folder. If the run begins with another run, that one is in ``out`` too.
-        resume: continue from the last checkpoint, if there is one; the folder must hold a run of this very experiment.
-            Otherwise a folder that has checkpoints is refused.
+        experiment: the experiment to run.
+        out: the parent of the run's folder. If the run begins with another run, that one is also in ``out``.
+        resume: continue from the last checkpoint, if there is one; the folder must hold a run of the same experiment.
+            Without it, a folder with checkpoints is refused.
         paper: the paper's score per probe and per score of an evaluation.
         features_cache: fsspec URL where features of frozen trunks are stored and read again; None stores none.
         keep_steps: steps whose checkpoints are kept because other runs begin with them.
 
     Raises:
-        InvalidValue: it cannot run; lists all problems, each with its path.
+        InvalidValue: the experiment cannot run; lists all problems, each with its path.
         RunFolderError: the folder holds a run that must not be resumed, or a run of another experiment; or another
             run uses the folder or all of ``out``.
         CannotWrite: the folder cannot be created or written.
@@ -97,7 +97,7 @@ def run_experiment(
 
 
 def _require_folder(experiment: Experiment, run: RunFolder, *, resume: bool) -> None:
-    with writing(run.path):  # also looking at it may be refused
+    with writing(run.path):  # reading the folder may be refused too
         if resume:
             require_same(experiment, run)
         else:
@@ -113,9 +113,9 @@ def run_checked(
     caches: ProbeCaches,
     keep_steps: Collection[int],
 ) -> ExperimentSummary:
-    """Run an experiment that is pinned and checked, in a folder that is checked and locked: see :func:`run_experiment`.
+    """Run an experiment that is pinned and checked, in a checked and locked folder: see :func:`run_experiment`.
 
-    An error in the block of the supervision ends the block. What was measured before is in the entry.
+    An error in the supervised block ends the block. The entry contains the measurements that were made before.
     """
     run, found = StudyFolder(out).run(experiment.name), Measurements()
     with Supervision(run) as supervision:
@@ -127,12 +127,12 @@ def run_checked(
                 found.validation = _validate(experiment, training, found)
                 _record(found.validation, run)
                 if experiment.evaluations:
-                    logger.info("{}: evaluating what the objective can do", experiment.name)
+                    logger.info("{}: evaluating the objective", experiment.name)
                     found.evaluations = evaluate(experiment, engine.whole_module())
                     found.left_out.append(not_evaluated(found.evaluations))
                 if experiment.probes:
                     logger.info("{}: probing the frozen trunk", experiment.name)
-                    # Untrained means fresh weights of the same seed, also where training began with other weights.
+                    # Untrained means fresh weights of the same seed, even if training began with other weights.
                     trunks = training.module.trunk, build_module(experiment).trunk
                     found.probes = probe_experiment(
                         experiment, *trunks, raw_pixels=caches.raw_pixels, cache_url=caches.features
@@ -149,7 +149,7 @@ def run_checked(
 
 
 def _prepare(run: RunFolder, experiment: Experiment) -> None:
-    """Create the folder with the recipe, and remove what an earlier run left half-written in it."""
+    """Create the folder with the recipe, and remove partial files of an earlier run."""
     with writing(run.path):
         run.path.mkdir(exist_ok=True)  # not its parent: if that is missing, the folder of results was removed
     if rank() == 0:

@@ -1,4 +1,4 @@
-"""Errors in one experiment: they are recorded, and the study goes on."""
+"""Errors in one experiment: they are recorded, and the study continues."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from aimcore.running.summary import Status
 
 
 class Supervision:
-    """A context that ends every error of its block except the end of the process, and keeps how the block ended.
+    """A context that catches every error of its block except the end of the process, and records how the block ended.
 
-    Ctrl-C, SIGTERM and SIGHUP count as interrupted, every other error as failed; its traceback goes to ``error.txt``.
-    This is the only place that catches errors of any type: an experiment may fail in any plugin's code, and the others
-    must go on.
+    Ctrl-C, SIGTERM and SIGHUP count as interrupted, every other error as failed; its traceback is written to
+    ``error.txt``. Errors of any type are caught here, because an experiment may fail in any plugin's code and the other
+    experiments must continue.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -36,7 +36,7 @@ class Supervision:
     def __enter__(self) -> Self:
         self._signals.enter_context(termination_interrupts())
         if rank() == 0:
-            with suppress(OSError):  # if it cannot be removed, it cannot be written either, which is an error below
+            with suppress(OSError):  # if it cannot be removed, writing it fails too and is reported below
                 self.run.error.unlink()
         return self
 
@@ -54,17 +54,17 @@ class Supervision:
         logger.error("{}: {}", self.run.path.name, self.error)
         if rank() == 0:
             where = self._keep(error)
-            # For callers from Python, where the log is silent.
+            # For callers in Python, where the log is disabled.
             warnings.warn(f"{self.run.path.name} failed: {self.error}{where}", RunFailed, stacklevel=4)
         return True
 
     def _keep(self, error: Exception) -> str:
-        """Write the traceback to its file, or to the log if that is refused; return where it is, for a message."""
+        """Write the traceback to its file, or to the log if that fails; return a text for a message that says where."""
         path, text = self.run.error, "".join(traceback.format_exception(error))
         try:
             write_atomically(path, text.encode(errors="replace"))
         except CannotWrite as refused:
-            # A user can act on an error of ours without its traceback.
+            # The message of an AimcoreError suffices without its traceback.
             where = f"; {refused.problem}" + ("" if isinstance(error, AimcoreError) else f". The traceback:\n{text}")
             logger.error("{}: {}", self.run.path.name, where.removeprefix("; "))
             return where

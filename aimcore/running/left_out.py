@@ -1,4 +1,4 @@
-"""Samples and files that were left out or not read: counts for the log, the summary and the report."""
+"""Omitted samples and files, and reads that failed: counts for the log, the summary and the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aimcore.evaluation.probing import ProbeScore
 from aimcore.experiment import Data
 
 LeftOut = Mapping[str, Mapping[str, int]]
-"""Counts by reason, by the field of the data whose source leaves something out: ``{"train": {"broken links": 3}}``."""
+"""Counts by the source's field of the data, then by reason: ``{"train": {"broken links": 3}}``."""
 
 _REPLACED = "reads that failed in training since it was last started, in whose place others were drawn"
 _UNREADABLE = "samples that could not be read"
@@ -24,21 +24,21 @@ _FIELDS = ("train", "validation", "probe_train", "probe_test")
 
 
 def left_out_of(data: Data, opened: Callable[[Source], OpenSource]) -> LeftOut:
-    """What the sources of ``data`` leave out; ``opened`` opens a source."""
+    """Count what the sources of ``data`` leave out; ``opened`` opens a source."""
     given = {field: getattr(data, field) for field in _FIELDS}
     found = {field: dict(opened(source).left_out) for field, source in given.items() if source is not None}
     return {field: counts for field, counts in found.items() if counts}
 
 
 def unreadable_of(num_train: int, num_validation: int) -> LeftOut | None:
-    """Counts of failed reads; None if there were none. Every process calls this with its own numbers."""
+    """Add up failed reads of all processes; None if there were none. Every process calls this with its own numbers."""
     train, validation = (sum(numbers) for numbers in zip(*from_everyone((num_train, num_validation)), strict=True))
     counts = {"train": {_REPLACED: train}, "validation": {_UNREADABLE: validation}}
     return {field: reasons for field, reasons in counts.items() if any(reasons.values())} or None
 
 
 def unread_by_probes(data: Data, scores: Collection[ProbeScore]) -> LeftOut | None:
-    """Counts of images that probes could not read, by the field of ``data`` that gives them; None if there are none."""
+    """Count images that probes could not read, by the source's field of ``data``; None if there are none."""
     fields = {
         "train": "train" if data.probe_train is None else "probe_train",
         "test": "validation" if data.probe_test is None else "probe_test",
@@ -50,7 +50,7 @@ def unread_by_probes(data: Data, scores: Collection[ProbeScore]) -> LeftOut | No
 def not_evaluated(evaluated: Evaluated) -> LeftOut | None:
     """Log and count the images that evaluations could not read; None if there are none.
 
-    Every process calls this with its own. An image that several evaluations read counts once.
+    Every process calls this with its own results. An image that several evaluations read counts once.
     """
     said = from_everyone({field: set(indices) for field, indices in evaluated.unread.items()})
     unread = {field: set[int]().union(*(own.get(field, ()) for own in said)) for field in _FIELDS}
@@ -60,14 +60,14 @@ def not_evaluated(evaluated: Evaluated) -> LeftOut | None:
 
 
 def joined(*counts: LeftOut | None) -> LeftOut | None:
-    """All counts, field by field; None if there are none."""
+    """Merge counts field by field; None if there are none."""
     parts = [part for part in counts if part]
     fields = dict.fromkeys(field for part in parts for field in part)
     return {field: {k: v for part in parts for k, v in part.get(field, {}).items()} for field in fields} or None
 
 
 def log_left_out(experiments: Collection[LeftOut]) -> None:
-    """Warn about what is left out, once for all experiments that leave out the same."""
+    """Log a warning about omitted samples, once for all experiments with the same counts."""
     found = [(field, tuple(counts.items())) for one in experiments for field, counts in one.items()]
     for field, reasons in dict.fromkeys(found):
         logger.warning("data.{} leaves out {}", field, counted(reasons))

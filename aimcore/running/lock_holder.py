@@ -1,4 +1,4 @@
-"""The process that holds the lock of a folder, as the lock describes it. Nothing here needs torch."""
+"""The process that holds the lock of a folder, as the lock describes it. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Holder:
 
     @classmethod
     def this_process(cls, processes: Sequence[str]) -> Self:
-        """This process, as the holder from now on."""
+        """Describe this process as the holder, from now on."""
         return cls(
             host=platform.node(),
             namespace=_namespace(),
@@ -45,12 +45,12 @@ class Holder:
 
     @property
     def can_be_examined(self) -> bool:
-        """Whether this process can see if the holder lives: not on another machine, and not once it is a zombie."""
+        """Whether this process can check that the holder is alive: not on another machine, and not for a zombie."""
         return self._is_near and not _is_zombie(self.pid)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the holder is known to have ended. A number that another process has now says nothing."""
+        """Whether the holder is known to have ended. A process number that is in use again proves nothing."""
         if not self._is_near or not self.namespace:  # without a namespace, processes cannot be looked up either
             return False
         return _is_zombie(self.pid) or not Path(f"/proc/{self.pid}").exists()
@@ -65,7 +65,7 @@ class Holder:
 
 
 def read_holder(lease: SoftFileLease) -> Holder | None:
-    """The holder of a lock; None where its two files do not agree, as while it is being taken."""
+    """Return the holder of a lock; None if its two files disagree, as while the lock is being taken."""
     owner = lease.owner
     try:
         content: Any = json.loads((Path(lease.lock_file).parent / HOLDER_FILE).read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ def read_holder(lease: SoftFileLease) -> Holder | None:
 
 
 def is_abandoned(folder: Path) -> bool:
-    """Whether a folder is locked by a process that is known to have ended."""
+    """Whether the folder's lock belongs to a process that is known to have ended."""
     if not os.path.lexists(folder / LOCK_FILE):
         return False
     holder = read_holder(SoftFileLease(folder / LOCK_FILE))
@@ -84,7 +84,7 @@ def is_abandoned(folder: Path) -> bool:
 
 
 def _namespace() -> str:
-    """A text that differs between containers of a machine and between its boots; empty where the system has none."""
+    """Return a text that is unique per container and boot of a machine; empty if the system provides none."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -93,7 +93,7 @@ def _namespace() -> str:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and its parent never waited for it: common where a container has no init."""
+    """Whether a process has ended and its parent has not waited for it: common in containers without an init."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
     except OSError:

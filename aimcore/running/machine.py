@@ -13,7 +13,7 @@ from aimcore.io import launcher
 
 
 def machine() -> dict[str, Any]:
-    """Its hardware and the versions of its libraries, for the summary."""
+    """Return the machine's hardware and the versions of its libraries, for the summary."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""What one run measures, and the entry of ``summary.json`` that it becomes."""
+"""The measurements of one run, and their entry in ``summary.json``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from aimcore.running.summary import NUM_CHUNKS, EvaluationSummary, ExperimentSum
 
 @attrs.define
 class Measurements:
-    """What a run has measured so far; None where it has not come so far."""
+    """The measurements of a run so far; None for those that it has not reached."""
 
     parent: Mapping[str, Any] | None = None
-    """What of another run of the study it began with."""
+    """Description of the checkpoint or weights of another run with which the run began."""
     training: TrainingResult | None = None
     validation: Validation | None = None
     evaluations: Evaluated | None = None
     probes: Mapping[str, ProbeScore] | None = None
     left_out: list[LeftOut | None] = attrs.field(factory=list)
-    """What could not be read, in the order in which it was found."""
+    """Counts of failed reads, in the order of their discovery."""
 
     def entry(
         self,
@@ -38,7 +38,7 @@ class Measurements:
         error: str | None = None,
         paper: Mapping[str, float] | None = None,
     ) -> ExperimentSummary:
-        """The summary's entry of a run that ended with ``status``; ``error`` says why, in a line."""
+        """Return the summary's entry of a run that ended with ``status``; ``error`` is the reason, in one line."""
         training, validation = self.training, self.validation
         if status == "finished" and training is not None:
             status = training.status
@@ -80,7 +80,7 @@ class Measurements:
 
 
 def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]:
-    """Scores of probes as the summary holds them."""
+    """Convert scores of probes to entries of the summary."""
     return {
         name: ProbeSummary(
             top1=score.top1,
@@ -95,7 +95,7 @@ def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]
 
 
 def evaluation_summaries(evaluated: Evaluated | None) -> dict[str, EvaluationSummary]:
-    """Scores of evaluations as the summary holds them."""
+    """Convert scores of evaluations to entries of the summary."""
     return {
         name: EvaluationSummary(value=score.value, num=score.num, chance=score.chance, ci95=score.ci95)
         for name, score in (evaluated.scores.items() if evaluated is not None else ())
@@ -103,17 +103,17 @@ def evaluation_summaries(evaluated: Evaluated | None) -> dict[str, EvaluationSum
 
 
 def probe_cards(scores: Mapping[str, ProbeScore]) -> dict[str, dict[str, Any]]:
-    """The protocol of each probe."""
+    """Return the protocol card of each probe."""
     return {name: dict(score.card) for name, score in scores.items()}
 
 
 def evaluation_cards(evaluated: Evaluated) -> dict[str, dict[str, Any]]:
-    """The protocol of each evaluation."""
+    """Return the protocol card of each evaluation."""
     return {name: dict(card) for name, card in evaluated.cards.items()}
 
 
 def _by_chunk(validation: Validation | None) -> tuple[float | None, ...] | None:
-    """The chunks of the only loss that has positions in the reading order; None if no loss has, or several have."""
+    """Return the chunks of the only loss with positions in the reading order; None for no such loss or several."""
     chunks = [loss.by_chunk(NUM_CHUNKS) for loss in validation.losses.values()] if validation is not None else []
     present = [values for values in chunks if values is not None]
     return present[0] if len(present) == 1 else None

@@ -1,4 +1,4 @@
-"""Recipes in the folders of runs: read, and compared with the experiment that is about to run there."""
+"""Recipes in the folders of runs: they are read, and compared with the experiment that is about to run there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aimcore.recipe.difference import differences_between, in_words
 
 
 def experiment_of(run: Path) -> Experiment:
-    """What was run in the folder ``run``.
+    """Return the experiment that was run in the folder ``run``.
 
     Raises:
         RunFolderError: it is not a run's folder.
@@ -29,7 +29,7 @@ def experiment_of(run: Path) -> Experiment:
 
 
 def recorded_experiment(run: RunFolder) -> Experiment | str:
-    """The experiment whose recipe is in the folder; or why there is none, as a message."""
+    """Return the experiment whose recipe is in the folder; or a message why there is none."""
     if not run.recipe.is_file():
         return f"there is no run of {run.path.name!r} in {run.path.parent}: run it first, as part of the study"
     try:
@@ -39,7 +39,7 @@ def recorded_experiment(run: RunFolder) -> Experiment | str:
 
 
 def difference_from_recorded(experiment: Experiment, run: RunFolder) -> str | None:
-    """How ``experiment`` differs from the one whose recipe is in the folder; None if it does not, or there is none."""
+    """Describe how ``experiment`` differs from the recipe in the folder; None if it does not, or there is no recipe."""
     path = run.recipe
     if not path.exists():
         return None
@@ -61,7 +61,7 @@ def require_same(experiment: Experiment, run: RunFolder) -> None:
     """Refuse a folder that holds a run of another experiment. Every process calls this.
 
     Raises:
-        RunFolderError: the recipes differ; the message says where.
+        RunFolderError: the recipes differ; the message lists the differences.
     """
     difference = on_first_rank(lambda: difference_from_recorded(experiment, run))
     if difference is not None:

@@ -1,4 +1,4 @@
-"""``aimcore probe``: probes a trained run again, by its own probes or by others."""
+"""``aimcore probe``: probe a trained run again, with its own probes or others."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from aimcore.running.trained_model import TrainedModel, load_trained
 
 CHANGEABLE = ("probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations")
 CHANGEABLE_DATA = ("probe_train", "probe_test")
-"""Fields of ``data`` that may be changed too. All others determine what was trained."""
+"""Fields of ``data`` that may be changed too. All others determine training."""
 PROBED_LATER = "probed_later"
-"""Entry of a summary's ``extra``: score to when and by which settings it was measured."""
+"""Key in a summary's ``extra``: for each score, when and with which settings it was measured."""
 
 
 def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str | None = None) -> Summary:
-    """Probe the trunk that ``run`` ended with, and put the scores into its study's ``summary.json``.
+    """Probe the trained trunk of ``run``, and write the scores to its study's ``summary.json``.
 
-    Scores of the same names are replaced, all others stay. Evaluations are measured too if ``changes`` name them or the
-    summary lacks them. A run that failed after training is finished once nothing is missing. Nothing is written before
-    everything is measured.
+    Scores with the same names are replaced, all others are kept. Evaluations are measured too if ``changes`` name them
+    or the summary lacks them. A run that failed after training becomes finished once nothing is missing. Nothing is
+    written before everything is measured.
 
     Args:
         run: the run's folder, in its study's folder.
@@ -47,11 +47,11 @@ def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str |
         features_cache: fsspec URL where features are stored and read again; None stores none.
 
     Returns:
-        The study's summary as it is now.
+        The updated summary of the study.
 
     Raises:
-        RunFolderError: there is no such run, it was not trained to its end, or another process is using the folder.
-        RecipeError: a change does not fit, or would change what was trained.
+        RunFolderError: the run does not exist, was not trained to its end, or another process is using the folder.
+        RecipeError: a change is invalid, or would affect training.
         InvalidValue: the probes or evaluations cannot be fitted on the data; all problems, each with its path.
         CheckpointDamaged: the weights are not as they were saved.
         InvalidSummary: the summary is damaged.
@@ -81,10 +81,10 @@ def probe_again(run: Path, changes: Sequence[str] = (), *, features_cache: str |
 
 
 def changed_probes(recorded: Experiment, changes: Sequence[str]) -> Experiment:
-    """``recorded`` with ``changes``, none of which may change what was trained.
+    """Return ``recorded`` with ``changes``, none of which may affect training.
 
     Raises:
-        RecipeError: a path leads nowhere, a value does not fit, or another field is changed.
+        RecipeError: a path does not exist, a value is invalid, or a change would affect training.
     """
     experiment = recipe.changed(recorded, changes)
     data = {field: getattr(recorded.data, field) for field in CHANGEABLE_DATA}
@@ -103,7 +103,7 @@ def _evolved(value: Any, **changes: Any) -> Any:
 
 
 def _entry(path: Path, experiment: Experiment) -> tuple[Summary, ExperimentSummary]:
-    """The study's summary, and its entry of the run."""
+    """Return the study's summary, and its entry of the run."""
     summary = read_summary(path) if path.is_file() else None
     entry = None if summary is None else summary.of(experiment.name)
     if summary is None or entry is None:
@@ -115,7 +115,7 @@ def _entry(path: Path, experiment: Experiment) -> tuple[Summary, ExperimentSumma
 
 
 def _with_missing(experiment: Experiment, recorded: Experiment, entry: ExperimentSummary) -> Experiment:
-    """The experiment without the evaluations that the summary has already."""
+    """Return the experiment without the evaluations that the summary has already."""
     is_measured = experiment.evaluations == recorded.evaluations and entry.evaluations is not None
     wanted = cast(Experiment, _evolved(experiment, evaluations=()) if is_measured else experiment)
     if not wanted.probes and not wanted.evaluations:
@@ -165,7 +165,7 @@ def _updated(
 
 
 def _record(experiment: Experiment) -> dict[str, Any]:
-    """When and by which settings something was measured."""
+    """Return the time and the settings of a measurement."""
     written = recipe.to_recipe(experiment)
     fields, data = written["experiment"], written["experiment"]["data"]
     return {

@@ -1,14 +1,14 @@
-"""The state of runs, from the files in their folders: how far each has come, and whether it is still running.
+"""The state of runs, from the files in their folders: the progress of each, and whether it is still running.
 
 Files describe runs of other machines on a shared file system too:
 
-- ``finished``, ``interrupted``, ``failed``: the study's ``summary.json`` says so, and nothing was written in the run's
-  folder since (a run that is resumed writes there); or its ``error.txt`` is the last thing that was written.
-- ``running``: anything else, while something was written lately. Lately is five minutes, or 20 times the time between
-  its last lines of metrics, if that is longer; and an hour before the first line and after the last step, when a run
-  reads data, validates and probes without a word.
-- ``stale``: anything else, and at once if the lock of the run or its study belongs to a process of this machine that
-  has ended. Its process was most likely killed; ``--resume`` continues from its last checkpoint.
+- ``finished``, ``interrupted``, ``failed``: the status in the study's ``summary.json``, if nothing was written in the
+  run's folder since (a run that is resumed writes there); or ``failed`` if ``error.txt`` is the newest file.
+- ``running``: otherwise, if something was written recently: within five minutes, or 20 times the time between the last
+  lines of metrics if that is longer; and within an hour before the first line and after the last step, while a run
+  reads data, validates and probes without output.
+- ``stale``: otherwise; also immediately if the lock of the run or its study belongs to a process of this machine that
+  has ended. The process was most likely killed; ``--resume`` continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ SILENT_SECONDS = 3600.0
 
 _RECIPE_BYTES = 2**22
 _MOST = 10**15
-"""No step, time or loss of a sound file is larger, and no table has room for it."""
+"""Largest step, time or loss that is read from a file; larger numbers are damage, and do not fit into the table."""
 _LAST_LINES = 20
 """Lines that rates and times are averaged over."""
 
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """One run, at the moment it was looked at."""
+    """The state of one run."""
 
     folder: str
-    """Relative to where it was looked for."""
+    """The run's folder, relative to the folder that was searched."""
     experiment: str
     study: str | None = None
     state: State
     step: int
-    """Optimiser steps done, as far as they were logged."""
+    """Number of logged optimiser steps."""
     num_steps: int | None = None
     losses: Mapping[str, float] = attrs.field(factory=dict)
-    """As last logged."""
+    """The last logged losses."""
     patches_per_second: float | None = None
-    """Of the last lines."""
+    """Mean rate over the last lines of metrics."""
     seconds_left: float | None = None
-    """Of training, at the pace of the last lines; None unless it is running."""
+    """Remaining seconds of training, at the rate of the last lines; None unless the run is running."""
     age: float
     """Seconds since something was last written."""
 
@@ -74,7 +74,7 @@ class _Line(NamedTuple):
 
 
 class _Pace(NamedTuple):
-    """What the last lines of metrics say of the time that steps take."""
+    """The time per step, from the last lines of metrics."""
 
     seconds_per_step: float
     seconds_per_line: float
@@ -82,11 +82,11 @@ class _Pace(NamedTuple):
 
 
 def find_runs(root: Path, *, now: float | None = None) -> tuple[Run, ...]:
-    """Every run in or below ``root``, by folder.
+    """Return every run in or below ``root``, sorted by folder.
 
     Args:
-        root: for example a study's folder, or the folder of many.
-        now: seconds since 1970; by default the clock's.
+        root: for example a study's folder, or a folder of several studies.
+        now: the current time in seconds since 1970; by default that of the system clock.
 
     Raises:
         RunFolderError: there is no such folder.
@@ -128,7 +128,7 @@ def _run(folder: Path, root: Path, now: float) -> Run:
 
 def _state(folder: Path, summary: Summary | None, written: float, lately: bool) -> State:
     entry = None if summary is None else summary.of(folder.name)
-    # What is finished stays so: it is never resumed.
+    # A finished run stays finished: it is never resumed.
     if entry is not None and (entry.status == "finished" or _time_of(StudyFolder(folder.parent).summary) >= written):
         return entry.status
     if written and _time_of(RunFolder(folder).error) == written:
@@ -137,7 +137,7 @@ def _state(folder: Path, summary: Summary | None, written: float, lately: bool) 
 
 
 def _patience(step: int, num_steps: int | None, pace: _Pace | None) -> float:
-    """Seconds of silence that say nothing."""
+    """Return the seconds without output after which a run counts as stale."""
     if pace is None or step == num_steps:
         return SILENT_SECONDS
     return max(PATIENCE_SECONDS, PATIENCE_LINES * pace.seconds_per_line)
@@ -154,13 +154,13 @@ def _pace(lines: Sequence[_Line]) -> _Pace | None:
 
 
 def _last_lines(folder: Path) -> list[_Line]:
-    """The last whole lines of metrics; none where there is no file."""
+    """Return the last whole lines of metrics; none if there is no file."""
     parsed = (_line(entry) for entry in last_lines(folder, _LAST_LINES + 1))
     return [line for line in parsed if line is not None][-_LAST_LINES:]
 
 
 def _line(entry: Mapping[str, Any]) -> _Line | None:
-    """A line of metrics; None if it is damaged, as the first one of a tail mostly is."""
+    """Parse a line of metrics; None if it is damaged, as the first line of a tail usually is."""
     step, seconds, rate, losses = (entry.get(key) for key in ("step", "seconds", "patches_per_second", "losses"))
     if not (_is_count(step) and _is_amount(seconds) and _is_amount(rate)):
         return None
@@ -181,7 +181,7 @@ def _is_amount(value: object) -> TypeGuard[float]:
 
 
 def _recorded(folder: Path) -> tuple[str, int | None]:
-    """Name and number of steps of the experiment in a run's recipe; what cannot be read is left to the folder."""
+    """Return name and number of steps from a run's recipe; without a readable recipe, the folder's name and None."""
     experiment = _json(_content(RunFolder(folder).recipe)).get("experiment")
     values = experiment if isinstance(experiment, Mapping) else {}
     name, num_steps = values.get("name"), values.get("num_steps")
@@ -192,7 +192,7 @@ def _recorded(folder: Path) -> tuple[str, int | None]:
 
 
 def _content(path: Path) -> str:
-    """The text of a file, or as much of it as a recipe has; empty if it cannot be read."""
+    """Read a file, up to the largest size of a recipe; empty if it cannot be read."""
     try:
         # Opening a pipe would wait for its writer.
         if not path.is_file():
@@ -204,7 +204,7 @@ def _content(path: Path) -> str:
 
 
 def _json(text: str) -> Mapping[str, Any]:
-    """The object that a text holds; empty where it holds none."""
+    """Parse a text as a JSON object; empty if it is not one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -213,7 +213,7 @@ def _json(text: str) -> Mapping[str, Any]:
 
 
 def _summary(folder: Path) -> Summary | None:
-    """The summary of a run's study; None where it has none that can be read."""
+    """Return the summary of a run's study; None without a readable one."""
     path = StudyFolder(folder).summary
     try:
         return read_summary(path) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""The budget of each experiment in a study of scaling: size, samples and FLOPs."""
+"""The budget of each experiment in a scaling study: size, samples and FLOPs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aimcore.running.summary import BudgetSummary
 
 
 def budgets_of(study: Study) -> Mapping[str, BudgetSummary]:
-    """Sizes, samples and FLOPs of the experiments that ``study.scaling`` names; of no others.
+    """Return sizes, samples and FLOPs of the experiments that ``study.scaling`` names.
 
     The samples and FLOPs of a branch include those of the run that it continues.
     """

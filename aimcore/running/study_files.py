@@ -35,16 +35,16 @@ def is_recipe(path: Path) -> bool:
 
 
 def load_study(path: Path, scale: Scale) -> Study:
-    """The study that the Python file or recipe at ``path`` holds.
+    """Load the study of the Python file or recipe at ``path``.
 
     Args:
         path: a ``.py`` file that defines ``study(scale) -> Study``, or a recipe (``.json``, ``.yaml``), which becomes
-            a study of one experiment and has no use for the scale.
-        scale: how large the study should be.
+            a study of one experiment and ignores the scale.
+        scale: the size at which a study file builds its study.
 
     Raises:
-        InvalidStudy: there is no such file, it defines no ``study``, its code raises an exception (which is the cause),
-            ``study`` returns something else than a study, or the scale is unknown.
+        InvalidStudy: the file does not exist, it defines no ``study``, its code raises an exception (which is the
+            cause), ``study`` does not return a study, or the scale is unknown.
     """
     if scale not in SCALES:
         raise InvalidStudy(f"unknown scale {scale!r}{did_you_mean(scale, SCALES)}; there are {', '.join(SCALES)}")
@@ -103,7 +103,7 @@ def _first_line(function: Any) -> int | None:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Run a study file as a module of its own."""
+    """Import a study file as a separate module."""
     name = f"aimcore_study_{path.stem.replace('-', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -116,9 +116,9 @@ def _import_file(path: Path) -> ModuleType:
 
 
 class _UsersCode:
-    """Runs a study file's code: every exception becomes an error of the user, with its file and line.
+    """A context that runs a study file's code: every exception becomes an InvalidStudy with its file and line.
 
-    Files next to the study can be imported in the block, as in a script. The exception is the cause of the error.
+    Files next to the study can be imported in the block, as in a script. The exception is the error's cause.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,7 +141,7 @@ class _UsersCode:
             raise InvalidStudy(f"{where}: {what} (the whole traceback: set {TRACEBACK}=1)") from error
 
     def _where(self, error: BaseException, *, with_origin: bool) -> str:
-        """The study file and the line of it that failed, and the place in another file that this line led to."""
+        """Return the failing line of the study file, and the place in another file where the error was raised."""
         if isinstance(error, SyntaxError) and error.filename:
             return f"{error.filename}, line {error.lineno}" if error.lineno else error.filename
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
@@ -172,12 +172,12 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def selected(study: Study, names: Sequence[str]) -> Study:
-    """The study with only the experiments called ``names`` to run; all of them where ``names`` is empty.
+    """Return the study with only the experiments ``names`` to run; an empty ``names`` selects all.
 
-    The others are left out, but known: see :attr:`aimcore.Study.left_out`.
+    The others do not run, but remain known: see :attr:`aimcore.Study.left_out`.
 
     Raises:
-        InvalidStudy: a name that no experiment has.
+        InvalidStudy: no experiment has one of the names.
     """
     known = [experiment.name for experiment in study.experiments]
     unknown = [name for name in names if name not in known]
@@ -191,10 +191,10 @@ def selected(study: Study, names: Sequence[str]) -> Study:
 
 
 def changed(study: Study, changes: Sequence[str]) -> Study:
-    """The study with ``PATH=VALUE`` applied to the recipe of every experiment.
+    """Return the study with ``PATH=VALUE`` applied to the recipe of every experiment.
 
     Raises:
-        RecipeError: a path or a value that does not fit; it says where.
+        RecipeError: a path does not exist or a value is invalid; the message names it.
     """
     if not changes:
         return study
@@ -204,7 +204,7 @@ def changed(study: Study, changes: Sequence[str]) -> Study:
 
 
 def _changed_if_it_can(experiment: Experiment, changes: Sequence[str]) -> Experiment:
-    """What is not run must not keep the others from being changed."""
+    """Return the changed experiment, or the experiment itself if the changes are invalid: it does not run."""
     try:
         return recipe.changed(experiment, changes)
     except AimcoreError:

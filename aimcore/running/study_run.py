@@ -29,9 +29,9 @@ def run_study(
 ) -> Summary:
     """Check ``study``; then run its experiments in ``out``, and write ``out/summary.json`` after each.
 
-    What can be known to fail is an error before anything is written. If an experiment fails after that, the failure is
-    recorded with a warning and the next experiment runs; an interruption ends the study. With several processes, the
-    next experiment runs only if all processes failed together.
+    Preflight problems are raised before anything is written. If an experiment fails after that, the failure is recorded
+    with a warning and the next experiment runs; an interruption ends the study. With several processes, the next
+    experiment runs only if all processes failed together.
 
     Args:
         study: the experiments to run.
@@ -41,7 +41,7 @@ def run_study(
         features_cache: fsspec URL where features of frozen trunks are stored and read again; None stores none.
 
     Returns:
-        The summary of everything that is in ``out`` now.
+        The summary of all experiments in ``out``.
 
     Raises:
         RunFolderError: another run uses ``out``; or it is not empty without ``resume``, or holds runs of other
@@ -87,7 +87,7 @@ def run_study(
 
 
 def _recorded(summary: Summary, entry: ExperimentSummary, study: Study, out: Path) -> Summary:
-    """Write the summary; if that is refused, the entry that it was written for becomes failed."""
+    """Write the summary; if the system refuses, the status of ``entry`` becomes failed."""
     try:
         if rank() == 0:
             write_summary(summary, StudyFolder(out).summary)
@@ -100,17 +100,17 @@ def _recorded(summary: Summary, entry: ExperimentSummary, study: Study, out: Pat
 
 
 def default_folder(study: Study, scale: str | None) -> Path:
-    """``runs/<study>-<scale>``; for a recipe, which has no scale, ``runs/<name>-recipe``."""
+    """Return ``runs/<study>-<scale>``; for a recipe, which has no scale, ``runs/<name>-recipe``."""
     return Path("runs") / f"{study.name}-{scale or 'recipe'}"
 
 
 def check_folder(study: Study, out: Path, *, resume: bool) -> None:
     """Require that the study may run in ``out``: no other run uses it, and its content fits the study.
 
-    Every process of a run calls this. The first one looks, before another one could create the folder.
+    Every process of a run calls this. Only the first one reads the folder, before another process could create it.
 
     Raises:
-        RunFolderError: it may not run there; the message says what to do.
+        RunFolderError: the study may not run there; the message says what to do.
     """
     on_first_rank(lambda: require_free(out, *_folders(study, out)))
     check_content(study, out, resume=resume)
@@ -138,13 +138,13 @@ def _folders(study: Study, out: Path) -> list[Path]:
 
 
 def _refusal(study: Study, out: Path, resume: bool) -> str | None:
-    """Why the study may not run in ``out``; None if it may."""
+    """Return why the study may not run in ``out``; None if it may."""
     if out.exists() and not out.is_dir():
         return f"{out} is a file, not a folder: choose another --out"
     if not out.exists() or all(path.name in (LOCK_FILE, HOLDER_FILE) for path in out.iterdir()):
         return None
     if not resume:
-        return f"{out} holds a run already: go on with it by --resume, or choose another folder by --out DIR"
+        return f"{out} holds a run already: continue it with --resume, or choose another folder with --out DIR"
     folder = StudyFolder(out)
     found = [difference_from_recorded(one, folder.run(one.name)) for one in study.experiments]
     differing = [one for one in found if one is not None]
@@ -152,12 +152,12 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
         return None
     return (
         f"{out} holds runs of other recipes, which cannot be resumed: {'; '.join(differing)}. "
-        "Run with the same study, scale and --set, or choose another folder by --out DIR"
+        "Run with the same study, scale and --set, or choose another folder with --out DIR"
     )
 
 
 def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
-    """The summary before the first experiment: entries that are in the folder already."""
+    """Return the summary before the first experiment: entries that are in the folder already."""
     path = StudyFolder(out).summary
     kept = read_summary(path).experiments if resume and path.exists() else ()
     return Summary(
@@ -181,7 +181,7 @@ def _is_finished(summary: Summary, name: str) -> bool:
 
 
 def _with_entry(summary: Summary, entry: ExperimentSummary, study: Study) -> Summary:
-    """The summary with ``entry``: entries in the study's order, then those of other experiments."""
+    """Return the summary with ``entry``: entries in the study's order, then those of other experiments."""
     entries = {known.name: known for known in summary.experiments} | {entry.name: entry}
     order = [experiment.name for experiment in study.experiments if experiment.name in entries]
     rest = [name for name in entries if name not in order]

@@ -27,7 +27,7 @@ Status = Literal["finished", "interrupted", "failed"]
 
 
 def _fractions(value: object, *names: str) -> Iterable[Problem]:
-    """Yield fields, or items of fields, that are no fractions; None is absent."""
+    """Yield fields, or items of fields, that are not fractions; None means absent."""
     for name in names:
         given = getattr(value, name)
         for place, one in enumerate(given) if isinstance(given, tuple) else [("", given)]:
@@ -36,7 +36,7 @@ def _fractions(value: object, *names: str) -> Iterable[Problem]:
 
 
 def _counts(value: object, *names: str) -> Iterable[Problem]:
-    """Yield fields that are no counts; None is absent."""
+    """Yield fields that are not counts; None means absent."""
     for name in names:
         if getattr(value, name) is not None:
             yield from at_least(name, getattr(value, name), 0)
@@ -65,7 +65,7 @@ class ProbeSummary(Checked):
     """Indices of the blocks whose outputs were averaged."""
 
     def problems(self) -> Iterable[Problem]:
-        """Scores are fractions, and layers are counted from 0."""
+        """Yield scores that are not fractions, and negative layers."""
         yield from _fractions(self, "top1", "ci95", "untrained_top1", "raw_pixels_top1")
         for place, layer in enumerate(self.layers or ()):
             yield from at_least(f"layers.{place}", layer, 0)
@@ -77,38 +77,38 @@ class EvaluationSummary(Checked):
 
     value: float
     num: int
-    """How many things were judged."""
+    """Number of scored examples."""
     chance: float | None = None
-    """What guessing would give."""
+    """Expected value for random guesses."""
     ci95: tuple[float, float] | None = None
     """Ends of the 95 % interval."""
 
     def problems(self) -> Iterable[Problem]:
-        """Scores are fractions."""
+        """Yield scores that are not fractions."""
         yield from _fractions(self, "value", "chance", "ci95")
         yield from _counts(self, "num")
 
 
 @attrs.frozen(kw_only=True)
 class BudgetSummary(Checked):
-    """What a trained model has had: its size and samples, and the compute that follows from them."""
+    """Size, training samples and training compute of a model."""
 
     trunk_parameters: int
     parameters: int
-    """Of the trunk and of all that was trained with it."""
+    """Parameters of the trunk and of everything that was trained with it."""
     samples: float
-    """Samples seen from the very beginning, also where the run is a branch."""
+    """Training samples; for a branch, including those of the run that it continues."""
     flops: float
-    """Training FLOPs from the very beginning, as ``aimcore.engine.cost`` counts them: a whole number of any size."""
+    """Training FLOPs as ``aimcore.engine.cost`` counts them; for a branch, including the run that it continues."""
 
     def problems(self) -> Iterable[Problem]:
-        """All are counts."""
+        """Yield negative numbers."""
         return _counts(self, "trunk_parameters", "parameters", "samples", "flops")
 
 
 @attrs.frozen(kw_only=True)
 class ScalingSummary(Checked):
-    """Which experiments are the points of which curve: see :class:`aimcore.Scaling`."""
+    """The curves of a scaling study and their experiments: see :class:`aimcore.Scaling`."""
 
     curves: Mapping[str, Sequence[str]]
     others: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
@@ -126,30 +126,30 @@ class ExperimentSummary(Checked):
     """Optimiser steps taken; absent where training failed."""
     losses: Mapping[str, LossSummary] | None = None
     validation_total: float | None = None
-    """Weighted sum of the validation losses, as training adds them up; absent where one of them had no target."""
+    """Weighted sum of the validation losses, as in training; absent if one of them had no target."""
     validation_prefix: int | None = None
-    """Prefix length of every validation loss; null where the objective has no prefix."""
+    """Prefix length of all validation losses; null if the objective has no prefix."""
     validation_loss_by_chunk: tuple[float | None, ...] | None = None
     """Chunk edges are round(i K / 16); null for a chunk in which nothing is predicted."""
     probes: Mapping[str, ProbeSummary] | None = None
     evaluations: Mapping[str, EvaluationSummary] | None = None
     paper: Mapping[str, float] | None = None
-    """The paper's score per probe, per score of an evaluation, and of what was not run."""
+    """The paper's scores by the name of a probe or of an evaluation's score, including those that were not measured."""
     patches_per_second: float | None = None
     seconds: float | None = None
     """Wall time of training."""
     budget: BudgetSummary | None = None
-    """What went into training; present in studies of scaling."""
+    """Size and compute of the model; present in scaling studies."""
     left_out: Mapping[str, Mapping[str, int]] | None = None
-    """What the sources of the data found and did not give out, and what could not be read in training and validation:
-    counts by reason, by field (``"train"``)."""
+    """Counts of samples that sources left out, and of failed reads in training and validation: by field of the data
+    (``"train"``), then by reason."""
     extra: Mapping[str, Any] = attrs.field(factory=dict)
-    """Protocols of the probes and evaluations, what it began with, what was probed later, and what went wrong."""
+    """Protocol cards of probes and evaluations, the parent run, later probes, and the error."""
     recipe: str
     """Path of the recipe, relative to the summary's folder."""
 
     def problems(self) -> Iterable[Problem]:
-        """Counts are not negative, the paper's scores are fractions, and there are as many chunks as there must be."""
+        """Yield negative counts, scores that are not fractions, and a wrong number of chunks."""
         yield from _counts(self, "num_steps", "validation_prefix")
         for name, score in (self.paper or {}).items():
             yield from within(f"paper.{name}", score, 0, 1)
@@ -162,48 +162,48 @@ class ExperimentSummary(Checked):
 
     @property
     def not_run(self) -> tuple[str, ...]:
-        """What the paper has a score of and this experiment, once finished, has none: neither probe nor evaluation."""
+        """Names of the paper's scores that this experiment has not measured, if it is finished; else none."""
         measured = {*(self.probes or {}), *(self.evaluations or {})}
         return tuple(name for name in self.paper or {} if name not in measured) if self.status == "finished" else ()
 
 
 @attrs.frozen(kw_only=True)
 class Summary(Checked):
-    """A study as far as it has run."""
+    """The results of a study so far."""
 
     schema_version: int = SCHEMA_VERSION
     study: str
     source: str | None = None
-    """Where the comparison comes from, e.g. ``"arXiv:2401.08541, Table 3b"``."""
+    """Source of the comparison, e.g. ``"arXiv:2401.08541, Table 3b"``."""
     scale: str | None = None
-    """Absent for a recipe, which does not know its scale."""
+    """The study's scale; absent for a recipe."""
     machine: Mapping[str, Any]
     scaling: ScalingSummary | None = None
-    """Present in studies of scaling."""
+    """Present in scaling studies."""
     experiments: tuple[ExperimentSummary, ...] = ()
 
     def problems(self) -> Iterable[Problem]:
-        """Only one version of the schema is known."""
+        """Yield an unknown version of the schema."""
         if self.schema_version != SCHEMA_VERSION:
             yield Problem("schema_version", f"must be {SCHEMA_VERSION}, got {self.schema_version}")
 
     def of(self, name: str) -> ExperimentSummary | None:
-        """The entry of the experiment ``name``; None if there is none."""
+        """Return the entry of the experiment ``name``; None if there is none."""
         return next((experiment for experiment in self.experiments if experiment.name == name), None)
 
 
 def _is_present(attribute: attrs.Attribute[Any], value: object) -> bool:
-    # Null is a value of its own here: "no prefix" is an answer, not an absence.
+    # Null means "no prefix" here; absence means that it is unknown.
     return value is not None or attribute.name == "validation_prefix"
 
 
 def summary_to_json(summary: Summary) -> dict[str, Any]:
-    """The summary as plain values, without what is absent."""
+    """Convert the summary to plain values, without absent fields."""
     return attrs.asdict(summary, filter=_is_present)
 
 
 def write_summary(summary: Summary, path: Path) -> None:
-    """Write ``summary`` so that a reader finds the old file or the new one, never half of one."""
+    """Write ``summary`` atomically: a reader finds the old file or the new one."""
     write_atomically(path, json.dumps(summary_to_json(summary), indent=2, allow_nan=False) + "\n")
 
 
@@ -211,14 +211,14 @@ def read_summary(path: Path) -> Summary:
     """Read and check a ``summary.json``.
 
     Raises:
-        InvalidSummary: it cannot be read, is no JSON, or not of this schema; the message says where.
+        InvalidSummary: it cannot be read, is not JSON, or does not have this schema; the message says where.
     """
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSummary(str(path), f"cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise InvalidSummary(str(path), f"is no JSON: {error}") from error
+        raise InvalidSummary(str(path), f"is not JSON: {error}") from error
     try:
         summary: Summary = structure(entry, Summary, lambda *_: Summary)  # it holds no components
     except InvalidValue as error:

@@ -1,6 +1,6 @@
-"""A trained module from its run's folder: the recipe, and the weights of the last checkpoint.
+"""Loading of a trained module from its run's folder: the recipe, and the weights of the last checkpoint.
 
-Captions, probes and the report's samples load trained weights here, and nowhere else.
+Captions, probes and the report's samples load trained weights only with this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TrainedModel:
 
 
 def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedModel:
-    """Load the final weights of ``run``. The hash of their file is compared, and nothing is unpickled.
+    """Load the final weights of ``run``. The hash of the file is verified, and nothing is unpickled.
 
     Args:
         run: the run's folder.
@@ -40,8 +40,8 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedMode
 
     Raises:
         RunFolderError: it is not a run's folder, training has not ended, or the weights do not fit the recipe.
-        CheckpointDamaged: the weights are not as they were saved.
-        WeightsNotFinite: they are those of a run that diverged.
+        CheckpointDamaged: the weights have changed since they were saved.
+        WeightsNotFinite: the weights contain NaN or infinity, as after a divergence.
         RecipeError: the recipe cannot be read.
     """
     experiment = experiment or experiment_of(run)

@@ -172,7 +172,7 @@ def test_a_taken_folder_is_told_before_the_checks_that_take_time(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summary.json").write_text("{}")
     assert run.main([study_file, "--out", str(tmp_path / "out")]) == 2
-    assert "holds a run already: go on with it by --resume" in capsys.readouterr().err
+    assert "holds a run already: continue it with --resume" in capsys.readouterr().err
 
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(

@@ -1,7 +1,7 @@
-"""Preflight: everything that is checked before a study or an experiment runs.
+"""Preflight: the checks before a study or an experiment runs.
 
-:data:`CHECKS` lists all checks in their order. A value checks itself when it is made; the checks here need more than
-one value, a file, or the data.
+:data:`CHECKS` lists all checks in their order. Each value is validated when it is created; the checks here need several
+values, a file, or the data.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def check_study(
         study: the study that is about to run.
         world_size: number of processes.
         with_data: whether to open the sources; a dry run does not.
-        out: the study's folder, which may hold runs that experiments begin with; None checks values alone.
-        features_cache: fsspec URL where features are to be kept.
+        out: the study's folder, which may hold runs that experiments begin with; None checks only values.
+        features_cache: fsspec URL of the feature cache.
 
     Returns:
-        What the sources of each experiment leave out; nothing without data.
+        Counts of what the sources of each experiment leave out; empty without data.
 
     Raises:
         InvalidValue: some experiments cannot run; lists every problem with its path.
@@ -64,7 +64,7 @@ def check_experiment(
     ``paper`` holds the paper's scores, which are fractions.
 
     Raises:
-        InvalidValue: it cannot run; lists every problem with its path.
+        InvalidValue: the experiment cannot run; lists every problem with its path.
     """
     alone = Study(name=experiment.name, experiments=[experiment], paper={experiment.name: paper or {}})
     sources = OpenSources()
@@ -75,10 +75,10 @@ def check_experiment(
 
 
 def check_measuring(experiment: Experiment, *, features_cache: str | None = None) -> None:
-    """Run the checks in :data:`MEASURING`: those that a trained experiment needs to be probed and evaluated again.
+    """Run the checks in :data:`MEASURING`, before a trained experiment is probed and evaluated again.
 
     Raises:
-        InvalidValue: it cannot be probed or evaluated so; lists every problem with its path.
+        InvalidValue: the experiment cannot be probed or evaluated; lists every problem with its path.
     """
     alone = Study(name=experiment.name, experiments=[experiment])
     subject = Subject(experiment, alone, OpenSources(), features_cache=features_cache)
@@ -110,6 +110,6 @@ def _below(name: str, problem: Problem) -> Problem:
 
 
 def _advise(experiments: Sequence[Experiment]) -> None:
-    """Log the advice on initial weights, each text once."""
+    """Log advice on initial weights, each text once."""
     for text in dict.fromkeys(text for experiment in experiments for text in weights_advice(experiment)):
         logger.warning("initial weights: {}", text)

@@ -1,4 +1,4 @@
-"""The ordered list of checks, and how one is run."""
+"""The ordered list of preflight checks, and the code that runs them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from aimcore.running.preflight.subject import Subject
 
 Reads = Literal["values", "files", "data"]
 COSTS: tuple[Reads, ...] = ("values", "files", "data")
-"""What checks read, cheapest first. Those that read data are not part of a dry run."""
+"""Kinds of input of a check, cheapest first. A dry run omits checks that read data."""
 
 
 @attrs.frozen
 class Check:
-    """Something that must hold before a run begins."""
+    """A condition that must hold before a run begins."""
 
     name: str
     purpose: str
-    """What holds where there is no problem."""
+    """The condition, as a sentence."""
     problems: Callable[[Subject], Iterable[Problem]]
-    """Yields problems, or raises an AimcoreError that is one."""
+    """Yields problems; an AimcoreError that it raises becomes a problem too."""
     reads: Reads = "values"
     path: str = ""
-    """The field that errors which are raised belong to."""
+    """Path of the field for errors that are raised."""
     after: tuple[str, ...] = ()
-    """Checks that must have found nothing in the experiment: without what they check, this one cannot be made."""
+    """Names of checks that must have found no problem in the experiment, because this check relies on them."""
     of_study: bool = False
-    """Whether it is made once for the whole study."""
+    """Whether the check runs once for the whole study."""
 
 
 CHECKS: tuple[Check, ...] = (
@@ -163,20 +163,20 @@ CHECKS: tuple[Check, ...] = (
 """All checks, in order of cost. ``docs/preflight.md`` has the same list."""
 
 MEASURING = frozenset({"evaluations", "features_cache", "sources", "evaluation_data", "probes"})
-"""The checks of what is measured after training."""
+"""The checks of measurements after training."""
 
 
 @attrs.define
 class Findings:
-    """What checks found in one experiment."""
+    """Results of the checks of one experiment."""
 
     problems: list[Problem] = attrs.field(factory=list)
     causes: list[Exception] = attrs.field(factory=list)
-    """Errors that no check expects: faults of plugins, or of this package."""
+    """Errors that no check expects: bugs of plugins, or of this package."""
 
     @classmethod
     def of(cls, subject: Subject, checks: Sequence[Check]) -> Findings:
-        """Run ``checks`` on ``subject`` in turn, without those of the data in a dry run."""
+        """Run ``checks`` on ``subject`` in turn; a dry run omits checks of the data."""
         findings, failed = cls(), set[str]()
         for check in checks:
             if failed.intersection(check.after) or (check.reads == "data" and subject.sources is None):
@@ -190,7 +190,7 @@ class Findings:
 
 
 class _Reporting:
-    """Turns what a check raises into problems: a plugin's code may raise anything, and the other checks go on."""
+    """Turns errors of a check into problems: a plugin may raise any error, and the other checks must continue."""
 
     def __init__(self, check: Check, findings: Findings) -> None:
         self._check = check

@@ -17,7 +17,7 @@ from aimcore.evaluation.probing import check_probes
 from aimcore.experiment import Data, Experiment
 
 Opened = Callable[[Source], OpenSource]
-"""Opens a source, or gives the one that is open already."""
+"""Opens a source, or returns the opened source if it is open already."""
 
 
 def source_problems(data: Data, opened: Opened) -> Iterator[Problem]:
@@ -70,13 +70,13 @@ def extra_problems(objective: Objective, data: Data, opened: Opened) -> Iterator
 
 
 def objective_problems(objective: Objective, data: Data, opened: Opened) -> Iterator[Problem]:
-    """Yield what ``objective`` lacks in the data that it is trained on and validated with."""
+    """Yield what the training and validation data lack for ``objective``."""
     for field, source in _trained_on(data):
         yield from (Problem(f"data.{field}", text) for text in objective.problems_with_data(opened(source)))
 
 
 def evaluation_problems(experiment: Experiment, opened: Opened) -> Iterator[Problem]:
-    """Yield what the evaluations of ``experiment`` lack in its data."""
+    """Yield what the data of ``experiment`` lack for its evaluations."""
     if experiment.evaluations:
         data = OpenEvaluationData.of(experiment, opened=opened)
         for number, evaluation in enumerate(experiment.evaluations):
@@ -87,7 +87,7 @@ def probe_problems(experiment: Experiment, opened: Opened) -> Iterable[Problem]:
     """Raise if the probes of ``experiment`` cannot be fitted and tested on its data.
 
     Raises:
-        InvalidValue: they cannot; lists every problem with its path.
+        InvalidValue: the probes cannot be fitted or tested; lists every problem with its path.
     """
     check_probes(experiment, opened)
     return ()

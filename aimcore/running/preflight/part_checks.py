@@ -17,10 +17,10 @@ from aimcore.recipe import checked
 
 
 def recipe_problems(experiment: Experiment) -> Iterable[Problem]:
-    """Raise if the recipe of ``experiment`` does not give it back, as where a component is of no plugin.
+    """Raise if the recipe of ``experiment`` does not load to an equal experiment, as with a component of no plugin.
 
     Raises:
-        RecipeError: it does not.
+        RecipeError: the recipe does not load to an equal experiment.
     """
     checked(experiment)
     return ()
@@ -30,20 +30,20 @@ def batch_problems(data: Data, world_size: int, accumulation_steps: int) -> Iter
     """Raise if a step does not divide over processes and micro-batches.
 
     Raises:
-        InvalidValue: it does not; the message names numbers that do.
+        InvalidValue: a step does not divide; the message names numbers that do.
     """
     require_even_batches(data, world_size, accumulation_steps)
     return ()
 
 
 def evaluation_problems(evaluations: Sequence[Evaluation], objective: Objective) -> Iterator[Problem]:
-    """Yield why ``evaluations`` cannot measure what ``objective`` trains."""
+    """Yield why ``evaluations`` cannot measure ``objective``."""
     for number, evaluation in enumerate(evaluations):
         yield from (Problem(f"evaluations.{number}", text) for text in evaluation.problems_with(objective))
 
 
 def vocabulary_problems(objective: Objective) -> Iterator[Problem]:
-    """Yield why the objective's tokenizer cannot be used: no vocabulary, another than recorded, no room for text."""
+    """Yield why the objective's tokenizer cannot be used: no vocabulary, a changed one, or no room for text."""
     if objective.text is not None:
         tokenizer, context_length = objective.text
         try:
@@ -53,22 +53,22 @@ def vocabulary_problems(objective: Objective) -> Iterator[Problem]:
 
 
 def module_problems(build: Callable[[], ObjectiveModule]) -> Iterable[Problem]:
-    """Raise if ``build`` cannot make the modules of trunk and objective, or with too many parameters.
+    """Raise if ``build`` cannot build trunk and objective, or they have too many parameters.
 
     Raises:
-        AimcoreError: it cannot.
+        AimcoreError: the modules cannot be built.
     """
     build()
     return ()
 
 
 def frozen_problems(module: ObjectiveModule, frozen: Sequence[str]) -> Iterable[Problem]:
-    """Yield names in ``frozen`` that no parameter has, and whether nothing is left to train."""
+    """Yield names in ``frozen`` that match no parameter, and a problem if nothing is left to train."""
     return problems_of(module, frozen)
 
 
 def optimizer_problems(module: ObjectiveModule, optimizer: Optimizer) -> Iterator[Problem]:
-    """Yield why rates are not those of parameters, or raise if the optimizer cannot be built.
+    """Yield invalid learning rates of parameters, or raise if the optimizer cannot be built.
 
     Raises:
         BrokenContract: a module's rate multipliers are wrong, or the optimizer's groups.
@@ -83,7 +83,7 @@ def weight_problems(experiment: Experiment, module: ObjectiveModule) -> Iterable
     """Raise if the file of initial weights is missing, was changed, or does not fit ``module``.
 
     Raises:
-        AimcoreError: it is.
+        AimcoreError: the file cannot be used.
     """
     if experiment.initial_weights is not None and experiment.initial_weights.url is not None:
         check_weights(experiment, module)

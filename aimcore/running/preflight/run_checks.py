@@ -1,4 +1,4 @@
-"""Checks of an experiment among other runs: those it begins with, and those that write where it writes."""
+"""Checks of an experiment against other runs: those that it begins with, and those with the same outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aimcore.running.recorded_recipes import recorded_experiment
 
 
 def tracker_problems(experiment: Experiment, experiments: Sequence[Experiment]) -> Iterator[Problem]:
-    """Yield trackers of ``experiment`` that cannot write, or would replace the metrics of one before them."""
+    """Yield trackers of ``experiment`` that cannot write, or would overwrite the metrics of an earlier tracker."""
     owners: dict[str, str] = {}
     for other in experiments:
         for number, tracker in enumerate(other.trackers):
@@ -38,7 +38,7 @@ def tracker_problems(experiment: Experiment, experiments: Sequence[Experiment]) 
 
 
 def cache_problems(url: str | None) -> Iterator[Problem]:
-    """Yield why features cannot be kept at ``url``: otherwise this would be found after training."""
+    """Yield why features cannot be stored at ``url``; without this check the error would come after training."""
     if url is not None:
         try:
             FeatureCache(url)
@@ -88,7 +88,7 @@ def earlier_weight_problems(
 
 
 def _earlier(name: str, experiment: Experiment, study: Study, out: Path | None) -> Experiment | str:
-    """The experiment called ``name``, earlier in the study or run before in ``out``; or why there is none."""
+    """Return the experiment ``name``, earlier in the study or recorded in ``out``; or a message why there is none."""
     names = [one.name for one in study.experiments]
     if name in names[: names.index(experiment.name)]:
         return study.experiments[names.index(name)]
@@ -108,7 +108,7 @@ def _earlier(name: str, experiment: Experiment, study: Study, out: Path | None) 
 
 
 def _missing_checkpoint(branch: Branch, study: Study, out: Path | None) -> Iterator[Problem]:
-    """A checkpoint that does not exist, and that the other run will not save any more."""
+    """Yield a checkpoint that does not exist, and that the other run will not save any more."""
     if out is None:
         return
 
@@ -125,7 +125,7 @@ def _missing_checkpoint(branch: Branch, study: Study, out: Path | None) -> Itera
 
 
 def _misfits(experiment: Experiment, module: ObjectiveModule, other: Experiment) -> Iterator[Problem]:
-    """Weights that the other run will have and this one cannot take; found without weights in memory."""
+    """Yield weights of the other run that do not fit this one; found without weights in memory."""
     try:
         check_fit(experiment, module, module_on_meta(other).state_dict())
         require_vocabulary(experiment, vocabulary(other))
@@ -134,7 +134,7 @@ def _misfits(experiment: Experiment, module: ObjectiveModule, other: Experiment)
 
 
 def _missing_weights(weights: Weights, study: Study, out: Path | None) -> Iterator[Problem]:
-    """Weights of a run that is not part of what runs now and did not end."""
+    """Yield weights of a run that does not run now and was not trained to its end."""
     if out is None or any(one.name == weights.experiment for one in study.experiments):
         return
 

@@ -1,4 +1,4 @@
-"""What the checks look at: one experiment of a study, with all that it takes to judge it."""
+"""The subject of preflight checks: one experiment of a study, with everything that the checks read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aimcore.experiment import Experiment, Study
 
 
 class OpenSources:
-    """Sources that were opened for the checks, each once: most experiments of a study share theirs."""
+    """Sources that were opened for the checks. Each is opened once, because experiments of a study share sources."""
 
     def __init__(self) -> None:
         self._known: list[tuple[Source, OpenSource | AimcoreError]] = []  # not every source can be hashed
 
     def opened(self, source: Source) -> OpenSource:
-        """``source``, open.
+        """Return ``source``, opened.
 
         Raises:
             AimcoreError: it cannot be opened; the same error every time.
@@ -52,13 +52,13 @@ class Subject:
     world_size: int = 1
     """Number of processes."""
     out: Path | None = None
-    """The study's folder; None where no folder is looked at."""
+    """The study's folder; None if no folder is checked."""
     features_cache: str | None = None
-    """fsspec URL where features are to be kept."""
+    """fsspec URL of the feature cache."""
 
     @cached_property
     def module(self) -> ObjectiveModule:
-        """Trunk and objective on the meta device: names and shapes without memory.
+        """Return trunk and objective on the meta device: names and shapes without storage.
 
         Raises:
             InvalidValue: they have too many parameters.
@@ -67,6 +67,6 @@ class Subject:
         return module_on_meta(self.experiment)
 
     def opened(self, source: Source) -> OpenSource:
-        """``source``, open; see :meth:`OpenSources.opened`."""
+        """Return ``source``, opened; see :meth:`OpenSources.opened`."""
         assert self.sources is not None, "a dry run opens no source"
         return self.sources.opened(source)

@@ -236,7 +236,7 @@ def test_a_folder_without_results_is_an_error_that_knows_the_likely_folder(tmp_p
 
 def test_a_damaged_summary_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{")
-    with pytest.raises(InvalidSummary, match="is no JSON"):
+    with pytest.raises(InvalidSummary, match="is not JSON"):
         draw_report(tmp_path)
 
 

@@ -114,7 +114,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{")
-    with pytest.raises(InvalidSummary, match=r"summary\.json: is no JSON"):
+    with pytest.raises(InvalidSummary, match=r"summary\.json: is not JSON"):
         read_summary(tmp_path / "summary.json")
 
 

@@ -131,7 +131,7 @@ def test_the_run_it_leaves_has_a_checkpoint_there(
 def test_a_branch_of_a_branch_leaves_after_that_has_begun(make: Make, branch: Make) -> None:
     second = branch("second", branch=Branch(experiment="cooled", step=4), num_steps=6)
     found = problems(make("long"), branch(), second)
-    assert found["second.branch.step"] == "'cooled' is a branch too, and begins at step 4"
+    assert found["second.branch.step"] == "'cooled' is also a branch, and begins at step 4"
 
 
 def test_the_other_run_must_come_before(make: Make, branch: Make) -> None:

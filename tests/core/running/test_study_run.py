@@ -184,7 +184,7 @@ def test_resuming_some_experiments_keeps_the_entries_of_the_others(make_study: A
 
 def test_a_folder_with_a_run_is_refused_with_what_to_do(make_study: Any, tmp_path: Path) -> None:
     run_study(make_study("one"), tmp_path, scale="smoke")
-    with pytest.raises(RunFolderError, match=r"holds a run already: go on with it by --resume, or .* --out DIR"):
+    with pytest.raises(RunFolderError, match=r"holds a run already: continue it with --resume, or .* --out DIR"):
         run_study(make_study("one"), tmp_path, scale="smoke")
 
 
