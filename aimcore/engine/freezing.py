@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from fnmatch import fnmatchcase
 
 from torch import nn
 
 from aimcore.contracts.errors import InvalidValue, Problem
 from aimcore.contracts.messages import did_you_mean
-
-
-def is_in(name: str, part: str) -> bool:
-    """Whether a parameter called ``name`` is, or lies below, what ``part`` names; ``*`` stands for anything."""
-    return fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")
+from aimcore.experiment.parameter_names import is_in
 
 
 def freeze(module: nn.Module, parts: Sequence[str]) -> None:
@@ -40,14 +35,18 @@ def problems_of(module: nn.Module, parts: Sequence[str]) -> Iterator[Problem]:
     trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     for part in parts:
         if not any(is_in(name, part) for name in trained):
-            yield Problem("frozen", f"{part!r} names no parameter{_hint(part, trained)}")
+            yield Problem("frozen", names_none(part, trained))
     if not any(trains and not any(is_in(name, part) for part in parts) for name, trains in trained.items()):
         yield Problem("frozen", f"nothing is left to train: {', '.join(map(repr, parts))} cover every parameter")
 
 
-def _hint(part: str, names: Iterable[str]) -> str:
-    """What there is: modules of the same depth that are called alike, or else the first ones."""
+def names_none(part: str, names: Iterable[str]) -> str:
+    """The message where ``part`` names none of ``names``.
+
+    It suggests modules of the same depth that are called alike, or else lists the first ones.
+    """
     pieces = [name.split(".") for name in names]
     known = list(dict.fromkeys(".".join(piece[: part.count(".") + 1]) for piece in pieces))
     first = list(dict.fromkeys(piece[0] for piece in pieces))
-    return did_you_mean(part, known) or f"; there are {', '.join(f'{name}...' for name in first)}"
+    hint = did_you_mean(part, known) or f"; there are {', '.join(f'{name}...' for name in first)}"
+    return f"{part!r} names no parameter{hint}"

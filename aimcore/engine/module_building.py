@@ -67,7 +67,7 @@ def initial_module(experiment: Experiment) -> ObjectiveModule:
         InvalidValue: nothing can be frozen by a name, or nothing is left to train.
     """
     module = build_module(experiment)
-    if experiment.initial_weights is not None:
+    if experiment.weights_by_path:
         load_weights(experiment, module)
     freeze(module, experiment.frozen)
     return module

@@ -13,7 +13,7 @@ from aimcore.contracts.errors import BrokenContract, InvalidValue
 from aimcore.contracts.messages import shown
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.optimizers import Optimizer, ParameterGroup
-from aimcore.engine.freezing import is_in
+from aimcore.experiment.parameter_names import is_in
 
 _SMALLEST_RATE = 1e-30
 """Peak rates below it, which only multipliers lead to, change no weight."""

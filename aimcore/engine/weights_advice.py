@@ -15,16 +15,21 @@ _LARGEST_NOTE = 2**20
 
 
 def weights_advice(experiment: Experiment) -> list[str]:
-    """Warnings about the initial weights of a file; none where there is no such file, or it cannot be read."""
-    weights = experiment.initial_weights
-    if weights is None or weights.url is None:
-        return []
-    url = weights.url
+    """Warnings about files of initial weights for the trunk; none about other parts, which read no pixels.
+
+    There are none either where a file cannot be read: checking the weights reports that.
+    """
+    files = experiment.weights_by_path.values()
+    urls = [weights.url for weights in files if weights.url is not None and weights.gives_trunk]
+    return [text for url in urls for text in _advice(experiment, url)]
+
+
+def _advice(experiment: Experiment, url: str) -> list[str]:
     try:
         with open_location(url) as file:
             state = read_header(file).tensors
     except (AimcoreError, OSError, ValueError, ImportError):
-        return []  # checking the weights reports that
+        return []
     data = experiment.data
     pixels = Preprocessing(data.mean, data.std, data.eval_crop)
     advice = list(experiment.trunk.weights_advice(state, pixels, lambda name: _read_sibling(url, name)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import attrs
 
@@ -19,7 +19,7 @@ from aimcore.contracts.trunks import Trunk
 from aimcore.experiment.capabilities import capability_problems
 from aimcore.experiment.data import Data
 from aimcore.experiment.default_optimizer import default_optimizer
-from aimcore.experiment.initialization import Branch, Weights
+from aimcore.experiment.initialization import Branch, Weights, overlap_problems
 from aimcore.experiment.names import name_problems
 from aimcore.experiment.sizes import (
     extra_token_problems,
@@ -29,6 +29,13 @@ from aimcore.experiment.sizes import (
     view_problems,
 )
 from aimcore.experiment.training import Engine, Schedule
+
+
+def _without_needless_tuple(weights: Any) -> Any:
+    """Equal experiments have equal recipes: a tuple of one file is that file, and an empty one is None."""
+    if isinstance(weights, list | tuple) and len(weights) < 2:
+        return weights[0] if weights else None
+    return weights
 
 
 @settings
@@ -60,9 +67,10 @@ class Experiment(Checked):
     log_every: int = 1
     """Steps between lines of ``metrics.jsonl``."""
     seed: int = 0
-    initial_weights: Weights | None = None
-    """Weights with which training starts; None draws fresh weights. Probes always compare the trained trunk with fresh
-    weights of the same seed."""
+    initial_weights: Weights | tuple[Weights, ...] | None = attrs.field(default=None, converter=_without_needless_tuple)
+    """Weights with which training starts: one file, or a tuple of files for different parts of the objective.
+    Parameters that no file gives start with fresh weights. Probes always compare the trained trunk with fresh weights
+    of the same seed."""
     branch: Branch | None = None
     """Another run of the study that this one continues, for example with a cooldown."""
     frozen: tuple[str, ...] = ()
@@ -85,10 +93,21 @@ class Experiment(Checked):
         yield from self._misfits()
 
     @property
+    def weights_by_path(self) -> Mapping[str, Weights]:
+        """The initial weights, one entry per file: ``initial_weights`` alone, or ``initial_weights.0`` and so on."""
+        weights = self.initial_weights
+        if weights is None:
+            return {}
+        if isinstance(weights, Weights):
+            return {"initial_weights": weights}
+        return {f"initial_weights.{number}": one for number, one in enumerate(weights)}
+
+    @property
     def _most_steps(self) -> int:
         return limits.STEPS if self.data.native is None else limits.NATIVE_STEPS
 
     def _initialization_problems(self) -> Iterable[Problem]:
+        yield from overlap_problems(self.weights_by_path)
         if self.branch is None:
             return
         if self.initial_weights is not None:

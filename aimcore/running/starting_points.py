@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
 from aimcore.contracts.errors import InvalidValue, Problem
+from aimcore.engine.checkpoint_checks import WeightsFile
 from aimcore.engine.distributed import on_first_rank
 from aimcore.engine.initial_weights import hash_of
 from aimcore.engine.saved_checkpoints import end_weights
-from aimcore.experiment import Branch, Experiment, Study
+from aimcore.experiment import Branch, Experiment, Study, Weights
 from aimcore.io.run_folder import StudyFolder
 from aimcore.running.branching import continuation_problems
 from aimcore.running.recorded_recipes import recorded_experiment
 
 
 def pinned(experiment: Experiment) -> Experiment:
-    """``experiment`` with the hash of its initial weights; every process must call this, and gets the same.
+    """``experiment`` with the hashes of its initial weights; every process must call this, and gets the same.
 
     Raises:
-        WeightsNotFound: the file cannot be read.
+        WeightsNotFound: a file cannot be read.
     """
-    weights: Any = experiment.initial_weights
-    if weights is None or weights.sha256 is not None or weights.url is None:
-        return experiment  # the weights of another experiment do not exist yet
-    url = weights.url
-    found = on_first_rank(lambda: hash_of(url))
-    return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=attrs.evolve(weights, sha256=found)))
+    files = experiment.weights_by_path.values()
+    # The weights of another experiment do not exist yet.
+    urls = [weights.url for weights in files if weights.url is not None and weights.sha256 is None]
+    if not urls:
+        return experiment
+    hashes = on_first_rank(lambda: {url: hash_of(url) for url in dict.fromkeys(urls)})
+    return _with_weights(experiment, [_pinned(weights, hashes) for weights in files])
+
+
+def _pinned(weights: Weights, hashes: Mapping[str, str]) -> Weights:
+    if weights.url is None or weights.sha256 is not None:
+        return weights
+    return cast(Weights, attrs.evolve(cast(Any, weights), sha256=hashes[weights.url]))
+
+
+def _with_weights(experiment: Experiment, weights: Sequence[Weights]) -> Experiment:
+    return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=weights))
 
 
 def pinned_study(study: Study) -> Study:
@@ -46,24 +58,36 @@ def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
 def with_parent(experiment: Experiment, out: Path) -> tuple[Experiment, Mapping[str, Any] | None]:
     """``experiment`` as it begins, and what of another run of the study it begins with, for the summary.
 
-    The name of another run whose weights it takes is replaced by their file and hash. A branch is checked again: the
-    recorded run must be one that it may continue. Every process calls this.
+    The names of other runs whose weights it takes are replaced by their files and hashes. A branch is checked again:
+    the recorded run must be one that it may continue. Every process calls this.
 
     Raises:
         InvalidValue: it may not continue the recorded run.
         NothingToBeginWith, CheckpointDamaged: the weights do not exist, or are not as they were saved.
     """
-    branch, weights = experiment.branch, experiment.initial_weights
+    branch, files = experiment.branch, experiment.weights_by_path
     if branch is not None:
         on_first_rank(lambda: _require_branch(experiment, branch, out))
         return experiment, {"experiment": branch.experiment, "step": branch.step}
-    if weights is None or weights.experiment is None:
+    names = dict.fromkeys(weights.experiment for weights in files.values() if weights.experiment is not None)
+    if not names:
         return experiment, None
-    name = weights.experiment
-    found = on_first_rank(lambda: end_weights(out, name))
-    initial = attrs.evolve(cast(Any, weights), experiment=None, url=str(found.path), sha256=found.sha256)
-    evolved = attrs.evolve(cast(Any, experiment), initial_weights=initial)
-    return evolved, {"experiment": name, "sha256": found.sha256}
+    found = on_first_rank(lambda: {name: end_weights(out, name) for name in names})
+    evolved = _with_weights(experiment, [_located(weights, found) for weights in files.values()])
+    parents = {
+        weights.part: {"experiment": weights.experiment, "sha256": found[weights.experiment].sha256}
+        for weights in files.values()
+        if weights.experiment is not None
+    }
+    return evolved, {"parts": parents} if len(files) > 1 else next(iter(parents.values()))
+
+
+def _located(weights: Weights, ended: Mapping[str, WeightsFile]) -> Weights:
+    if weights.experiment is None:
+        return weights
+    file = ended[weights.experiment]
+    located = attrs.evolve(cast(Any, weights), experiment=None, url=str(file.path), sha256=file.sha256)
+    return cast(Weights, located)
 
 
 def _require_branch(experiment: Experiment, branch: Branch, out: Path) -> None:

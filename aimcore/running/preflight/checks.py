@@ -97,7 +97,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "initial_weights",
-        "The file of initial weights is there and unchanged, and fits trunk or objective.",
+        "Files of initial weights are there and unchanged, and each fits the part of the objective that it gives.",
         lambda one: part_checks.weight_problems(one.experiment, one.module),
         reads="files",
         path="initial_weights",
@@ -112,7 +112,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "earlier_weights",
-        "The run whose weights training begins with comes earlier or has ended, and its weights fit.",
+        "Runs whose weights training begins with come earlier or have ended, and their weights fit.",
         lambda one: run_checks.earlier_weight_problems(one.experiment, one.module, one.study, one.out),
         reads="files",
         path="initial_weights",

@@ -12,6 +12,7 @@ from aimcore.data.sampling import require_even_batches
 from aimcore.engine.freezing import problems_of
 from aimcore.engine.initial_weights import check_weights
 from aimcore.engine.parameter_groups import torch_optimizer
+from aimcore.engine.weights_fit import require_apart
 from aimcore.experiment import Data, Experiment
 from aimcore.recipe import checked
 
@@ -79,12 +80,16 @@ def optimizer_problems(module: ObjectiveModule, optimizer: Optimizer) -> Iterato
         yield from (Problem(path, message) for path, message in error.problems)
 
 
-def weight_problems(experiment: Experiment, module: ObjectiveModule) -> Iterable[Problem]:
-    """Raise if the file of initial weights is missing, was changed, or does not fit ``module``.
+def weight_problems(experiment: Experiment, module: ObjectiveModule) -> Iterator[Problem]:
+    """Yield files of initial weights that are missing, were changed, or do not fit their parts of ``module``.
 
     Raises:
-        AimcoreError: the file cannot be used.
+        WeightsMismatch: two files would give the same tensor.
     """
-    if experiment.initial_weights is not None and experiment.initial_weights.url is not None:
-        check_weights(experiment, module)
-    return ()
+    for path, weights in experiment.weights_by_path.items():
+        if weights.url is not None:
+            try:
+                check_weights(experiment, module, weights)
+            except AimcoreError as error:
+                yield Problem(path, str(error))
+    require_apart(module, experiment.weights_by_path)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
 from aimcore.contracts.messages import shown
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.engine.initial_weights import check_fit
 from aimcore.engine.module_building import module_on_meta
 from aimcore.engine.saved_checkpoints import end_weights
 from aimcore.engine.vocabularies import require_vocabulary, vocabulary
+from aimcore.engine.weights_fit import fitting
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.experiment import Branch, Experiment, Study, Weights
 from aimcore.io.run_folder import RunFolder, step_of
@@ -68,7 +67,7 @@ def branch_problems(experiment: Experiment, study: Study, out: Path | None) -> I
 def earlier_weight_problems(
     experiment: Experiment, module: ObjectiveModule, study: Study, out: Path | None
 ) -> Iterator[Problem]:
-    """Yield why ``experiment`` cannot begin with the weights of the earlier experiment that it names.
+    """Yield why ``experiment`` cannot begin with the weights of earlier experiments that it names.
 
     Args:
         experiment: one of the study.
@@ -76,15 +75,16 @@ def earlier_weight_problems(
         study: the study that is about to run.
         out: the study's folder; None checks values alone.
     """
-    weights = experiment.initial_weights
-    if weights is None or weights.experiment is None:
-        return
-    other = _earlier(weights.experiment, experiment, study, out)
-    if isinstance(other, Experiment):
-        yield from _misfits(experiment, module, other)
-        yield from _missing_weights(weights, study, out)
-    else:
-        yield Problem("initial_weights.experiment", other)
+    for path, weights in experiment.weights_by_path.items():
+        if weights.experiment is None:
+            continue
+        other = _earlier(weights.experiment, experiment, study, out)
+        if isinstance(other, Experiment):
+            yield from (Problem(path, text) for text in _misfits(experiment, module, weights, other))
+            missing = _missing_weights(weights.experiment, study, out)
+            yield from (Problem(f"{path}.experiment", text) for text in missing)
+        else:
+            yield Problem(f"{path}.experiment", other)
 
 
 def _earlier(name: str, experiment: Experiment, study: Study, out: Path | None) -> Experiment | str:
@@ -124,21 +124,21 @@ def _missing_checkpoint(branch: Branch, study: Study, out: Path | None) -> Itera
         )
 
 
-def _misfits(experiment: Experiment, module: ObjectiveModule, other: Experiment) -> Iterator[Problem]:
-    """Yield weights of the other run that do not fit this one; found without weights in memory."""
+def _misfits(experiment: Experiment, module: ObjectiveModule, weights: Weights, other: Experiment) -> Iterator[str]:
+    """Yield why this run cannot take weights that the other one will have; found without weights in memory."""
     try:
-        check_fit(experiment, module, module_on_meta(other).state_dict())
-        require_vocabulary(experiment, vocabulary(other))
+        fitting(module_on_meta(other).state_dict(), experiment, module, weights)
+        require_vocabulary(experiment, module, weights, vocabulary(other))
     except AimcoreError as error:
-        yield Problem("initial_weights", str(error))
+        yield str(error)
 
 
-def _missing_weights(weights: Weights, study: Study, out: Path | None) -> Iterator[Problem]:
-    """Yield weights of a run that does not run now and was not trained to its end."""
-    if out is None or any(one.name == weights.experiment for one in study.experiments):
+def _missing_weights(name: str, study: Study, out: Path | None) -> Iterator[str]:
+    """Yield the problem if run ``name`` does not run now and was not trained to its end."""
+    if out is None or any(one.name == name for one in study.experiments):
         return
 
     try:
-        end_weights(out, cast(str, weights.experiment))
+        end_weights(out, name)
     except AimcoreError as error:
-        yield Problem("initial_weights.experiment", str(error))
+        yield str(error)

@@ -46,7 +46,7 @@ def test_a_component_without_fields_says_so(capsys: pytest.CaptureFixture[str]) 
 def test_an_experiment_is_described_with_all_paths_that_set_takes(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.strip() for line in printed(capsys, "experiment").splitlines()]
     assert "optimizer.peak_lr: float = 0.001" in lines
-    assert "initial_weights: Weights | None = None" in lines
+    assert "initial_weights: Weights | tuple[Weights, ...] | None = None" in lines
     assert "data.augmentation.flip_probability: float = 0.5" in lines
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from aimcore import Experiment, InvalidValue
 from aimcore.engine import TrainingEngine, initial_module
-from aimcore.engine.freezing import freeze, is_in
+from aimcore.engine.freezing import freeze
+from aimcore.experiment.parameter_names import is_in
 
 
 def trained(frozen: tuple[str, ...]) -> set[str]:

@@ -124,7 +124,7 @@ def fitted() -> dict[str, torch.Tensor]:
 def test_a_damaged_file_of_weights_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(DAMAGED[damage][0])
-    for use in (initial_module, lambda run: check_weights(run, build_module(run))):
+    for use in (initial_module, lambda run: check_weights(run, build_module(run), run.initial_weights)):
         with pytest.raises(WeightsNotFound, match=rf"cannot read {path}: it is no safetensors file, or a damaged one"):
             use(beginning(path))
 
@@ -147,7 +147,7 @@ def test_weights_of_another_kind_of_numbers_are_refused(tmp_path: Path, fitted: 
     state = {**fitted, "head.bias": torch.ones(1, dtype=torch.int64)}
     save_file(state, tmp_path / "model.safetensors")
     run = beginning(tmp_path / "model.safetensors")
-    for use in (initial_module, lambda run: check_weights(run, build_module(run))):
+    for use in (initial_module, lambda run: check_weights(run, build_module(run), run.initial_weights)):
         with pytest.raises(WeightsMismatch) as caught:
             use(run)
         assert caught.value.differences == ("of another kind of numbers: head.bias int64 instead of float32",)

@@ -10,7 +10,7 @@ import pytest
 
 from aimcore import Data, Engine, Experiment, Study, Weights
 from aimcore.contracts.errors import InvalidValue
-from aimcore.engine import CheckpointMismatch, WeightsMismatch, read_metrics, train
+from aimcore.engine import CheckpointMismatch, WeightsMismatch, initial_module, read_metrics, train
 from aimcore.running.preflight import check_study
 from aimcore_decoders import JointDecoder
 from aimcore_objectives import Captioning
@@ -82,6 +82,14 @@ def test_weights_of_another_vocabulary_are_refused(tokenizer: BPE, tmp_path: Pat
         WeightsMismatch, match=r"another vocabulary \('bpe, 270 ids, .*' there, 'bpe, 270 ids, .*' here\)"
     ):
         train(changed, tmp_path / "changed", progress=False)
+    for part in ("decoder", "decoder.text_inputs"):
+        the_part = attrs.evolve(changed, initial_weights=Weights(url=str(weights), part=part))  # type: ignore[misc]
+        with pytest.raises(WeightsMismatch, match=rf"\(part '{part}'\).* of another vocabulary"):
+            initial_module(the_part)
+        initial_module(attrs.evolve(the_part, objective=captioning(tokenizer).objective))  # type: ignore[misc]
+    # No weight in the blocks has a row for each id.
+    blocks = Weights(url=str(weights), part="decoder.blocks")
+    initial_module(attrs.evolve(changed, initial_weights=blocks))  # type: ignore[misc]
     the_trunk = attrs.evolve(changed, initial_weights=Weights(url=str(weights)))  # type: ignore[misc]
     train(the_trunk, tmp_path / "the-trunk", progress=False).engine.close()
 

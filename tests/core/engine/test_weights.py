@@ -61,7 +61,7 @@ def test_a_trunk_alone_is_taken_from_any_file_system() -> None:
     fsspec.filesystem("memory").pipe_file("/weights/trunk.safetensors", save(trunk))
     run = beginning("memory://weights/trunk.safetensors")
     assert same(initial_module(run).trunk.state_dict(), trunk) == trunk.keys()
-    check_weights(run, build_module(run))
+    check_weights(run, build_module(run), run.initial_weights)
 
 
 def test_a_released_encoder_is_taken_in_its_own_layout() -> None:
@@ -71,7 +71,7 @@ def test_a_released_encoder_is_taken_in_its_own_layout() -> None:
     run = next_patch(0, "fp32", data=data, trunk=trunk, initial_weights=weights)
     expected = from_released(load_file(path))
     with torch.device("meta"):
-        check_weights(run, run.objective.build(run.trunk.build()))
+        check_weights(run, run.objective.build(run.trunk.build()), run.initial_weights)
     assert same(initial_module(run).trunk.state_dict(), expected) == expected.keys()
 
 
@@ -145,13 +145,13 @@ def test_what_is_no_safetensors_file_is_refused_and_never_unpickled(tmp_path: Pa
     with pytest.raises(WeightsNotFound, match="it is no safetensors file"):
         initial_module(run)
     with pytest.raises(WeightsNotFound, match="it is no safetensors file"):
-        check_weights(run, build_module(run))
+        check_weights(run, build_module(run), run.initial_weights)
 
 
 @pytest.mark.parametrize("url", ["/nowhere/model.safetensors", "gs://bucket/model.safetensors", "memory://nothing"])
 def test_a_file_that_is_not_there_is_told(url: str) -> None:
     with pytest.raises(WeightsNotFound, match=f"cannot read {url}: .*Give a safetensors file"):
-        check_weights(beginning(url), build_module(experiment()))
+        check_weights(beginning(url), build_module(experiment()), Weights(url=url))
     with pytest.raises(WeightsNotFound, match=f"cannot read {url}: "):
         initial_module(beginning(url))
 

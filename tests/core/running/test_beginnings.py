@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -10,23 +11,25 @@ from typing import Any
 
 import attrs
 import pytest
+import torch
 
 from aimcore import Branch, Experiment, Schedule, Study, Weights, recipe
 from aimcore.contracts.errors import InvalidValue
-from aimcore.engine import NothingToBeginWith
+from aimcore.engine import NothingToBeginWith, initial_module
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.preflight import check_study
 from aimcore.running.starting_points import with_parent
 from aimcore.running.study_files import load_study, selected
 from aimcore.running.study_run import run_study
-from aimcore_heads import LinearHead
+from aimcore_heads import LinearHead, TransformerHead
 from aimcore_objectives import NextPatch
 from aimcore_optimizers import AdamW
 from aimcore_trunks import ViT
 
 Make = Callable[..., Experiment]
 LONG = Schedule(warmup_steps=1, decay="half_cosine")
+PARTS = (Weights(experiment="long"), Weights(experiment="cooled", part="head"))
 
 
 def cooling(steps: int, *, horizon: int = 6) -> Schedule:
@@ -164,7 +167,7 @@ def test_weights_that_will_not_fit_are_told_before_anything_runs(make: Make) -> 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A long run, a branch of it, and a run that begins with the branch's weights; all trained."""
+    """A long run, a branch of it, a run that begins with the branch's weights, and one with those of both; trained."""
     from core.running.conftest import _experiment
 
     out = tmp_path_factory.mktemp("ran")
@@ -173,9 +176,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left = {"branch": Branch(experiment="long", step=2), "num_steps": 3, "schedule": cooling(1)}
     cooled = _experiment("cooled", **fields | left)
     tuned = _experiment("tuned", num_steps=1, engine=one_thread(), initial_weights=Weights(experiment="cooled"))
+    both = _experiment("both", num_steps=1, engine=one_thread(), initial_weights=PARTS)
     # As --only would: the long run keeps what a branch needs that is not to be run now.
-    run_study(selected(study(long, cooled, tuned), ["long"]), out, scale=None)
-    run_study(study(long, cooled, tuned), out, scale=None, resume=True)
+    run_study(selected(study(long, cooled, tuned, both), ["long"]), out, scale=None)
+    run_study(study(long, cooled, tuned, both), out, scale=None, resume=True)
     return out
 
 
@@ -192,7 +196,7 @@ def recorded(out: Path, name: str) -> Experiment:
 def test_everything_is_run_and_says_what_it_began_with(ran: Path) -> None:
     entries = {entry.name: entry for entry in read_summary(ran / "summary.json").experiments}
     assert [(entry.status, entry.num_steps) for entry in entries.values()] == [
-        ("finished", 6), ("finished", 3), ("finished", 1),
+        ("finished", 6), ("finished", 3), ("finished", 1), ("finished", 1),
     ]  # fmt: skip
     assert entries["cooled"].extra["begun_with"] == {"experiment": "long", "step": 2}
     assert entries["tuned"].extra["begun_with"]["experiment"] == "cooled"
@@ -207,10 +211,7 @@ def test_the_hash_of_the_weights_is_recorded_and_the_recipe_keeps_the_name(ran: 
 
 
 def test_training_begins_with_the_trunk_the_other_run_ended_with(ran: Path) -> None:
-    import torch
     from safetensors.torch import load_file
-
-    from aimcore.engine import initial_module
 
     found = initial_module(with_parent(recorded(ran, "tuned"), ran)[0]).trunk.state_dict()
     ended = load_file(ran / "cooled" / "checkpoints" / "step_00000003" / "model.safetensors")
@@ -285,6 +286,38 @@ def test_kept_steps_are_those_of_all_branches(make: Make, branch: Make, training
     whole = study(make("long"), branch("a", step=2, num_steps=3), branch("b"))
     run_study(selected(whole, ["long"]), tmp_path, scale=None)
     assert training.kept == {"long": {2, 4}}
+
+
+def test_a_run_takes_the_trunk_of_one_run_and_the_head_of_another(ran: Path) -> None:
+    from safetensors.torch import load_file
+
+    files = {
+        name: ran / name / "checkpoints" / step / "model.safetensors"
+        for name, step in (("long", "step_00000006"), ("cooled", "step_00000003"))
+    }
+    long, cooled = (load_file(path) for path in files.values())
+    assert recorded(ran, "both").initial_weights == PARTS
+    found = initial_module(with_parent(recorded(ran, "both"), ran)[0]).state_dict()
+    assert found.keys() == long.keys()
+    for name, value in found.items():
+        assert torch.equal(value, (long if name.startswith("trunk.") else cooled)[name])
+        assert not name.startswith("head.") or not torch.equal(value, long[name])
+    entry = read_summary(ran / "summary.json").of("both")
+    assert entry is not None
+    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert entry.extra["begun_with"]["parts"] == {
+        "trunk": {"experiment": "long", "sha256": hashes["long"]},
+        "head": {"experiment": "cooled", "sha256": hashes["cooled"]},
+    }
+
+
+def test_each_of_several_runs_whose_weights_are_taken_is_checked(make: Make) -> None:
+    wide = make("cooled", objective=NextPatch(head=TransformerHead(width=16, depth=1, num_heads=2)))
+    told = problems(make("long"), wide, make("both", initial_weights=PARTS))
+    assert told.keys() == {"both.initial_weights.1"}
+    assert "what experiment 'cooled' ends with (part 'head') does not fit" in told["both.initial_weights.1"]
+    assert problems(make("long"), make("both", initial_weights=PARTS)).keys() == {"both.initial_weights.1.experiment"}
+    check_study(study(make("long"), make("cooled"), make("both", initial_weights=PARTS)), with_data=False)
 
 
 def test_a_head_of_its_own_is_no_matter_where_the_trunk_alone_is_taken(make: Make) -> None:

@@ -134,6 +134,15 @@ def test_what_cannot_be_frozen_or_begun_with_is_told_before_anything_runs(make_e
     assert caught.value.problems[0][1].startswith("'tower' names no parameter; there are trunk")
 
 
+def test_each_of_several_files_of_weights_is_told_at_its_place(make_experiment: Any) -> None:
+    files = (Weights(url="/nowhere.safetensors"), Weights(url="/no_head.safetensors", part="head"))
+    study = Study(name="table", experiments=[make_experiment("one", initial_weights=files)])
+    with pytest.raises(InvalidValue) as caught:
+        check_study(study, with_data=False)
+    assert [path for path, _ in caught.value.problems] == ["one.initial_weights.0", "one.initial_weights.1"]
+    assert "cannot read /no_head.safetensors" in caught.value.problems[1][1]
+
+
 def test_rates_that_a_trunk_does_not_know_are_told_before_anything_runs(
     make_experiment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,18 @@ def test_the_hash_that_is_found_is_written_in(make_experiment: Any, fitted: Path
     assert pinned(again) is again
 
 
+def test_each_of_several_files_gets_its_hash(make_experiment: Any, fitted: Path, tmp_path: Path) -> None:
+    trunk = tmp_path / "trunk.safetensors"
+    save_file(build_module(make_experiment("other", seed=6)).trunk.state_dict(), trunk)
+    head = {"url": str(fitted), "part": "head"}
+    files = (Weights(url=str(trunk)), Weights(**head), Weights(experiment="earlier", part="other"))
+    assert pinned(make_experiment("one", initial_weights=files)).initial_weights == (
+        Weights(url=str(trunk), sha256=digest(trunk)),
+        Weights(**head, sha256=digest(fitted)),
+        Weights(experiment="earlier", part="other"),
+    )
+
+
 def test_an_experiment_without_initial_weights_stays_as_it_is(make_experiment: Any) -> None:
     one = make_experiment("one")
     assert pinned(one) is one

@@ -98,6 +98,19 @@ def test_the_statistics_of_the_source_are_warned_about_where_weights_come_from_a
     assert weights_advice(next_patch(0, "fp32", data=data, trunk=aim)) == []
 
 
+def test_only_weights_for_the_trunk_are_warned_about() -> None:
+    aim, emoji = ViT(width=64, depth=4, num_heads=4), BundledEmoji(split="test")
+    data = Data(train=emoji, validation=emoji, batch_size=8, image_size=56)
+    url = str(FOLDER / "aim_v1.weights.safetensors")
+
+    def num_warnings(*parts: str) -> int:
+        files = tuple(Weights(url=url, part=part) for part in parts)
+        return len(weights_advice(next_patch(0, "fp32", data=data, trunk=aim, initial_weights=files)))
+
+    assert num_warnings("head") == 0
+    assert num_warnings("head", "trunk") == num_warnings("trunk.blocks", "head") == num_warnings("all") == 1
+
+
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
     found: list[str] = []

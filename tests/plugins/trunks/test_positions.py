@@ -79,7 +79,7 @@ def small(tmp_path: Path) -> Path:
 def test_a_run_begins_with_weights_of_smaller_images(small: Path, part: str) -> None:
     run = beginning(vit(4), small, resize=True, part=part)
     with torch.device("meta"):
-        check_weights(run, run.objective.build(run.trunk.build()))
+        check_weights(run, run.objective.build(run.trunk.build()), run.initial_weights)
     state = initial_module(run).state_dict()
     known = load_file(small)
     expected = interpolate_positions(known["trunk.positions.table"], PatchGrid(2, 2), PatchGrid(4, 4))
