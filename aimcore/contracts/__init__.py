@@ -1,11 +1,11 @@
-"""What a plugin author reads: components, roles with the modules they build, the values that flow, and errors.
+"""The contracts of plugins: components, roles and their modules, the values that they exchange, and errors.
 
 Start with :mod:`~aimcore.contracts.component`, then read the file of your role. A role's file holds its component (the
 configuration, a frozen value) and the torch module that the component builds.
 
-ZeRO stage 3 gathers a module's parameters around its own forward, so three rules hold for every module: it returns
-tensors, NamedTuples or dicts; a parameter is used only inside the forward of the module that owns it; no module reaches
-into another module's parts.
+ZeRO stage 3 gathers a module's parameters only during its own forward, so three rules hold for every module: it returns
+tensors, NamedTuples or dicts; only the forward of the module that owns a parameter uses it; no module uses the parts of
+another module.
 
 Shape suffixes of the whole project (``tokens_BND`` is ``[B, N, D]``; a digit is an axis of that length):
 B images or captions of a batch, C channels, H height in pixels (in attention, heads), W width in pixels,

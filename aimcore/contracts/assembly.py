@@ -1,7 +1,7 @@
-"""The module of a trunk and an objective, and whether it keeps the contract of :mod:`aimcore.contracts.objectives`.
+"""Build the modules of a trunk, an objective and a target, and check that they keep their contracts.
 
-A plugin's module is judged where it enters the core: what it sets when it is built, and what it returns whenever it is
-called. Both are a few comparisons of types.
+A plugin's module is checked where it enters the core: the attributes that it sets when it is built, and the values that
+each call returns. Both checks only compare types and shapes.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from aimcore.contracts.trunks import Trunk, TrunkModule
 
 _SIZES = {
     "width": "D of its tokens",
-    "depth": "the number of blocks whose outputs can be asked for",
+    "depth": "the number of blocks whose outputs a reading can request",
     "patch_size": "the side of a patch in pixels",
     "num_channels": "the colour channels of an image",
 }
 
 
 def assembled(trunk: Trunk, objective: Objective) -> ObjectiveModule:
-    """The objective's module on the trunk's, with fresh weights drawn from torch's global generator.
+    """Build the trunk and the objective on it, with fresh weights drawn from torch's global generator.
 
     Raises:
-        BrokenContract: one of them is not as the core needs it.
+        BrokenContract: a module does not keep its contract.
     """
     module = built_trunk(trunk)
     if module.patch_size != trunk.patch_size:
@@ -51,10 +51,10 @@ def assembled(trunk: Trunk, objective: Objective) -> ObjectiveModule:
 
 
 def built_trunk(trunk: Trunk) -> TrunkModule:
-    """The module of ``trunk``, which is judged whenever it is called.
+    """Build the module of ``trunk``. Each call of the module checks what it returns.
 
     Raises:
-        BrokenContract: its constructor raises an error of its own; or it is no TrunkModule, or lacks a size.
+        BrokenContract: its constructor raises an error of its own, or it is not a TrunkModule, or it lacks a size.
     """
     owner = f"trunk {trunk.name!r}"
     with _Building(owner, trunk):
@@ -68,15 +68,15 @@ def built_trunk(trunk: Trunk) -> TrunkModule:
                 f"{owner}: {_kind(module)} must set self.{name} in its constructor to {meaning}, got {size!r}"
             )
     num_extra = trunk.num_extra
-    module.register_forward_hook(lambda called, _, features: _judge_features(owner, called, features, num_extra))
+    module.register_forward_hook(lambda called, _, features: _check_features(owner, called, features, num_extra))
     return module
 
 
 def built_objective(objective: Objective, trunk: TrunkModule) -> ObjectiveModule:
-    """The module of ``objective`` on ``trunk``, which is judged whenever it is called.
+    """Build the module of ``objective`` on ``trunk``. Each call of the module checks what it returns.
 
     Raises:
-        BrokenContract: its constructor raises an error of its own; or it is no ObjectiveModule, or has no trunk.
+        BrokenContract: its constructor raises an error of its own, or it is not an ObjectiveModule, or it has no trunk.
     """
     owner = f"objective {objective.name!r}"
     with _Building(owner, objective):
@@ -89,15 +89,15 @@ def built_objective(objective: Objective, trunk: TrunkModule) -> ObjectiveModule
             f"{owner}: {_kind(module)} must set self.trunk in its constructor to the trunk that build(trunk) was given "
             f"(probes read it, and weights are found by this name), got {_kind(own)}"
         )
-    module.register_forward_hook(lambda _, __, losses: _judge_losses(owner, losses))
+    module.register_forward_hook(lambda _, __, losses: _check_losses(owner, losses))
     for part in module.modules():
         if isinstance(part, HeadModule | DecoderModule):
-            part.register_forward_hook(lambda called, _, outputs: _judge_outputs(owner, called, outputs))
+            part.register_forward_hook(lambda called, _, outputs: _check_outputs(owner, called, outputs))
     return module
 
 
 class _Building:
-    """Turns an error of a plugin's own constructor into one that names the component, its plugin, and the cause."""
+    """A context that converts an error of a plugin's constructor into one that names component, plugin and cause."""
 
     def __init__(self, owner: str, component: Component) -> None:
         cls = type(component)
@@ -114,40 +114,40 @@ class _Building:
 
 
 def built_target(target: Target, patch_size: int, num_channels: int) -> TargetModule:
-    """The frozen module of ``target``, which is judged whenever it is called; call it in an objective's constructor.
+    """Build the frozen module of ``target``, in the constructor of an objective's module.
 
-    ``module(batch)`` gives the values, ``module.loss(predictions_MK, values_M)`` the losses. Targets with and without
-    weights are alike to the caller.
+    ``module(batch)`` returns the values and ``module.loss(predictions_MK, values_M)`` the losses, for targets with and
+    without weights. Each call of the module checks what it returns.
 
     Raises:
-        BrokenContract: ``build`` fails, or gives something else than a TargetModule or None.
+        BrokenContract: ``build`` fails, or returns neither a TargetModule nor None.
     """
     owner = f"target {target.name!r}"
     with _Building(owner, target):
         built: Any = target.build(patch_size, num_channels)
     if built is None and type(target).values is Target.values:
-        raise BrokenContract(f"{owner} must define values(batch), or build() a TargetModule that gives the values")
+        raise BrokenContract(f"{owner} must define values(batch), or build() a TargetModule that returns the values")
     module = WeightlessTarget() if built is None else built
     if not isinstance(module, TargetModule):
         raise BrokenContract(f"{owner}: build() must give a TargetModule or None, got {_kind(module)}")
     module.target = target
     with_frozen_weights(module.eval(), in_checkpoints=module.in_checkpoints)
-    module.register_forward_hook(lambda _, batches, values: _judge_values(owner, batches[0], values))
+    module.register_forward_hook(lambda _, batches, values: _check_values(owner, batches[0], values))
     return module
 
 
-def judged_counts(module: ObjectiveModule, counts: Any) -> Mapping[str, int]:
-    """What ``counts(batch)`` gave, if it may be relied on.
+def checked_counts(module: ObjectiveModule, counts: Any) -> Mapping[str, int]:
+    """Return ``counts``, the result of ``counts(batch)``, after a check of its types.
 
     Raises:
-        BrokenContract: it is no mapping of names to whole numbers.
+        BrokenContract: it is not a mapping of names to whole numbers.
     """
-    said = f"{_kind(module)}.counts(batch) must give {{name of a loss: its number of targets}}"
+    contract = f"{_kind(module)}.counts(batch) must give {{name of a loss: its number of targets}}"
     if not isinstance(counts, Mapping):
-        raise BrokenContract(f"{said}, got {_kind(counts)}")
+        raise BrokenContract(f"{contract}, got {_kind(counts)}")
     for name, count in counts.items():
         if not isinstance(count, Integral):
-            raise BrokenContract(f"{said} as ints, which are known without the device; {name!r} is {_kind(count)}")
+            raise BrokenContract(f"{contract} as ints, which are known without the device; {name!r} is {_kind(count)}")
     return counts
 
 
@@ -164,45 +164,47 @@ def require_names(module: ObjectiveModule, losses: Mapping[str, Loss], counts: M
         )
 
 
-def _judge_features(owner: str, module: TrunkModule, features: Any, num_extra: int) -> None:
-    said = "forward must return Features(tokens_BND, positions_BN2, valid_BN, layers)"
+def _check_features(owner: str, module: TrunkModule, features: Any, num_extra: int) -> None:
+    expected = "forward must return Features(tokens_BND, positions_BN2, valid_BN, layers)"
     if not isinstance(features, Features):
-        raise BrokenContract(f"{owner}: {said}, got {_kind(features)}")
+        raise BrokenContract(f"{owner}: {expected}, got {_kind(features)}")
     if not isinstance(features.tokens_BND, Tensor) or features.tokens_BND.dim() != 3:
-        raise BrokenContract(f"{owner}: {said}, got {_kind(features.tokens_BND)} as tokens_BND")
+        raise BrokenContract(f"{owner}: {expected}, got {_kind(features.tokens_BND)} as tokens_BND")
     if features.tokens_BND.shape[-1] != module.width:
         raise BrokenContract(
             f"{owner}: tokens must have the module's width, {module.width}, got {_kind(features.tokens_BND)}"
         )
     extra_BRD, shape = features.extra_BRD, [len(features.tokens_BND), num_extra, module.width]
     if list(getattr(extra_BRD, "shape", [])) != (shape if num_extra else []):
-        wanted = f"a tensor {shape}, as num_extra is {num_extra}" if num_extra else "None, as num_extra is 0"
-        raise BrokenContract(f"{owner}: extra_BRD must be {wanted}, got {_kind(extra_BRD)}")
+        expected = f"a tensor {shape}, as num_extra is {num_extra}" if num_extra else "None, as num_extra is 0"
+        raise BrokenContract(f"{owner}: extra_BRD must be {expected}, got {_kind(extra_BRD)}")
 
 
-def _judge_values(owner: str, batch: Batch, values: Any) -> None:
+def _check_values(owner: str, batch: Batch, values: Any) -> None:
     shape = tuple(batch.images.patches_BNF.shape[:2])
-    said = f"{owner}: values must be [B, N, F] floats or [B, N] int64 codes without a gradient, with [B, N] {[*shape]}"
-    # Pixels have a gradient where the causality check asks for one; values of frozen weights have none of their own.
+    contract = (
+        f"{owner}: values must be [B, N, F] floats or [B, N] int64 codes without a gradient, with [B, N] {[*shape]}"
+    )
+    # The causality check gives pixels a gradient, which values may pass on. Frozen weights have no gradient.
     has_own_gradient = (
         isinstance(values, Tensor) and values.requires_grad and not batch.images.patches_BNF.requires_grad
     )
     if not isinstance(values, Tensor) or has_own_gradient:
-        raise BrokenContract(f"{said}, got {_kind(values)}{' with one' * isinstance(values, Tensor)}")
+        raise BrokenContract(f"{contract}, got {_kind(values)}{' with one' * isinstance(values, Tensor)}")
     is_right = values.is_floating_point() if values.dim() == 3 else values.dim() == 2 and values.dtype == torch.int64
     if not is_right or tuple(values.shape[:2]) != shape:
-        raise BrokenContract(f"{said}, got {_kind(values)}")
+        raise BrokenContract(f"{contract}, got {_kind(values)}")
 
 
-def _judge_outputs(owner: str, module: HeadModule | DecoderModule, outputs: Any) -> None:
-    said = f"{owner}: {type(module).__name__}.forward must return"
+def _check_outputs(owner: str, module: HeadModule | DecoderModule, outputs: Any) -> None:
+    contract = f"{owner}: {type(module).__name__}.forward must return"
     if isinstance(module, DecoderModule) and not isinstance(outputs, Decoded):
-        raise BrokenContract(f"{said} Decoded(patches_MK, logits_MV), got {_kind(outputs)}")
+        raise BrokenContract(f"{contract} Decoded(patches_MK, logits_MV), got {_kind(outputs)}")
     if isinstance(module, HeadModule) and (not isinstance(outputs, Tensor) or outputs.dim() != 2):
-        raise BrokenContract(f"{said} predictions, a tensor [M, K], got {_kind(outputs)}")
+        raise BrokenContract(f"{contract} predictions, a tensor [M, K], got {_kind(outputs)}")
 
 
-def _judge_losses(owner: str, losses: Any) -> None:
+def _check_losses(owner: str, losses: Any) -> None:
     if not isinstance(losses, dict) or not losses:
         raise BrokenContract(
             f"{owner}: forward must return a dict {{name: Loss(sum, num_targets)}}, got {_kind(losses)}"
@@ -231,7 +233,7 @@ def _problems_of(loss: Any) -> Iterator[str]:
 
 
 def _kind(given: Any) -> str:
-    """What something is, for a message: a tensor's shape and type, a plain value, or the name of a class."""
+    """Describe a value in a message: a tensor by shape and type, a plain value by repr, others by class name."""
     if isinstance(given, Tensor):
         return f"a tensor {list(given.shape)} of {str(given.dtype).removeprefix('torch.')}"
     if given is None or isinstance(given, bool | int | float | str):

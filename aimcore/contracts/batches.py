@@ -1,4 +1,4 @@
-"""Samples, text and batches: what data loading hands to trunks, targets and objectives.
+"""Samples, text and batches: what data loading passes to trunks, targets and objectives.
 
 Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, D width, M scored positions,
 K outputs, T text tokens, V vocabulary.
@@ -21,7 +21,7 @@ class Text:
     """A batch of token ids, padded at the end.
 
     ``masked_BT`` marks tokens replaced by the mask token (CapPa's parallel mode); ``prefix_length_B`` the number of
-    leading tokens that all may see.
+    leading tokens that every query sees.
     """
 
     ids_BT: Tensor
@@ -29,58 +29,59 @@ class Text:
     valid_BT: Tensor
     """True for the tokens that are scored, False on padding."""
     masked_BT: Tensor | None = None
-    """True where the mask token is read instead."""
+    """True where the mask token replaces the token; None masks nothing."""
     prefix_length_B: Tensor | None = None
-    """Leading tokens that all may see."""
+    """Number of leading tokens that every query sees, int64."""
 
 
 @attrs.frozen(eq=False)
 class Sample:
-    """One example of a source: an image ``uint8 [C, H, W]`` with whatever is known about it."""
+    """One example of a source: an image ``uint8 [C, H, W]`` with its captions, label and extras."""
 
     image: Tensor
     """``uint8 [C, H, W]``, 1 to 4 channels, on the CPU."""
     identifier: str
-    """What messages call it; no two samples of a source share one."""
+    """Its name in messages, unique within a source."""
     captions: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     """Captions by kind (``"alt"``, ``"synthetic"``)."""
     label: int | None = None
-    """Index of its class."""
+    """Index of its class; None if it has no label."""
     extras: Mapping[str, Any] = attrs.field(factory=dict)
-    """Whatever else is known: evaluations can group by it, and objectives ask for it as :class:`Extra` or
+    """Further values by key. Evaluations can group by them; objectives request them as :class:`Extra` or
     :class:`View`."""
 
 
 @attrs.frozen
 class View:
-    """A further rendering of a sample that a target or objective asks for: ``batch.views[key]``, ``[B, C, H, W]``.
+    """An additional rendering of a sample that a target or objective requests: ``batch.views[key]``, ``[B, C, H, W]``.
 
     By default it shows the same crop as ``batch.images``, in another size: a grid of 16 x 16 patches with
-    ``pixels_per_patch=8`` gives a view of 128 px. ``crop`` draws a crop of its own, with its own flip and colours (two
-    augmentations, as in arXiv:2002.05709). ``of`` renders another image of the sample, such as a segmentation mask.
+    ``pixels_per_patch=8`` gives a view of 128 px. With ``crop`` it has a crop, flip and colours of its own (two
+    augmentations, as in arXiv:2002.05709). With ``of`` it renders another image of the sample, such as a segmentation
+    mask.
     """
 
     key: str
     """Its name in ``batch.views``."""
     pixels_per_patch: int | None = None
-    """Its size: that of the grid times this. Either this or ``side`` is given."""
+    """Its height and width in pixels per row and column of the grid. Give either this or ``side``."""
     normalize: bool = False
-    """Whether it is normalised as the images are; otherwise in [0, 1]."""
+    """Whether it is normalised like ``batch.images``; otherwise its values are in [0, 1]."""
     crop: str | None = None
-    """Name of a crop of its own, drawn from (seed, this name, sample number); views of one name share it. None is the
-    crop of ``batch.images``. Validation draws it too, always with the same seed."""
+    """Name of a separate crop, drawn from (seed, this name, sample number); views with the same name share it. None
+    uses the crop of ``batch.images``. Validation draws the crop too, always with the same seed."""
     crop_scale: tuple[float, float] | None = None
-    """Share of the image's area that its own crop covers; by default that of ``data.augmentation``."""
+    """Smallest and largest share of the image's area that ``crop`` covers; by default that of ``data.augmentation``."""
     side: int | None = None
-    """Its size: a square of so many pixels, whatever the grid. The only size that there is at native resolution."""
+    """Side in pixels of a square view, independent of the grid. Views at native resolution must use it."""
     of: str | None = None
-    """Key in ``Sample.extras`` of the image to render: integers ``[H, W]`` or ``[C, H, W]``, as large as the sample's
-    image. Pixels are picked (nearest), never mixed; colours stay; the values are int64, not normalised."""
+    """Key in ``Sample.extras`` of the image to render: integers ``[H, W]`` or ``[C, H, W]`` of the size of the sample's
+    image. It is resized by nearest neighbour, without colour augmentation; its values are int64, not normalised."""
     num_channels: int = 1
-    """C of an image ``of`` the sample's extras; other views have the channels of ``batch.images``."""
+    """C of the image that ``of`` names; other views have the channels of ``batch.images``."""
 
     def extent(self, grid: PatchGrid, num_channels: int) -> tuple[int, int, int]:
-        """Its channels, height and width in pixels beside images of ``grid`` with ``num_channels``."""
+        """Return channels, height and width in pixels of this view of images with ``grid`` and ``num_channels``."""
         channels = num_channels if self.of is None else self.num_channels
         if self.side is not None:
             return channels, self.side, self.side
@@ -90,7 +91,7 @@ class View:
 
 @attrs.frozen(eq=False)
 class Extra:
-    """A value of ``Sample.extras`` that a target or objective asks for: ``batch.extras[key]``.
+    """A value of ``Sample.extras`` that a target or objective requests: ``batch.extras[key]``.
 
     Tensors are stacked, ``[B, ...]``; other values become a tuple of B.
     """
@@ -98,36 +99,36 @@ class Extra:
     key: str
     """Its name in ``Sample.extras`` and in ``batch.extras``."""
     example: Any
-    """A value such as samples have: the conformance kit and dry runs use it. If it is a tensor, samples must have
-    tensors of the same shape and type."""
+    """An example of the value, for the conformance kit and dry runs. If it is a tensor, samples must have tensors of
+    the same shape and type."""
 
 
 @attrs.frozen(eq=False)
 class Batch:
     """One rank's share of a step.
 
-    ``seed`` and ``sample_numbers_B`` determine everything random about a sample; see :mod:`aimcore.randomness`. They
-    and ``text`` are always on the CPU, so that what is scored is known there and no device waits; modules move ids as
-    they use them. ``views`` holds one ``[B, C, H, W]`` tensor per :class:`View` key.
+    ``seed`` and ``sample_numbers_B`` determine everything random about a sample; see
+    :mod:`aimcore.contracts.randomness`. Both and ``text`` are always on the CPU, so that the number of targets is known
+    without a wait for the device; modules move token ids to the device themselves.
     """
 
     images: Images
     """What the trunk reads."""
     sample_numbers_B: Tensor
-    """Numbers of the samples in the run, int64; places in the source in evaluations."""
+    """Numbers of the samples in the run, int64; in evaluations, indices in the source."""
     seed: int = 0
-    """Of the run."""
+    """Seed of the run."""
     text: Text | None = None
-    """Captions, where the objective asks for them."""
+    """Captions, if the objective reads text."""
     labels_B: Tensor | None = None
-    """Classes, where the source has them."""
+    """Class indices, if the source has labels."""
     views: Mapping[str, Tensor] = attrs.field(factory=dict)
-    """``[B, C, H, W]`` by key, those that the objective asks for."""
+    """One tensor ``[B, C, H, W]`` per :class:`View` that the objective requests, by key."""
     extras: Mapping[str, Any] = attrs.field(factory=dict)
-    """``"identifiers"`` of the samples, with text their ``"captions"``, and what is asked for as :class:`Extra`."""
+    """``"identifiers"`` of the samples, their ``"captions"`` if there is text, and each requested :class:`Extra`."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its images, views, labels and tensors of ``extras`` on ``device``."""
+        """Return the same batch with its images, views, labels and tensors of ``extras`` on ``device``."""
         return attrs.evolve(
             self,
             images=self.images.to(device),

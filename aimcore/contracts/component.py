@@ -1,7 +1,7 @@
 """Components: frozen, keyword-only, typed classes that are registry entry, configuration and value at once.
 
-A component holds plain values (numbers, strings, tuples, other components), never a tensor. What it configures is
-made by its ``build`` method.
+A component holds plain values (numbers, strings, tuples, other components), never a tensor. Its ``build`` method makes
+the module that it configures.
 """
 
 import inspect
@@ -20,14 +20,14 @@ C = TypeVar("C", bound=type[Any])
 
 
 class Checked:
-    """A value that checks itself when it is made and reports every problem at once."""
+    """A value whose constructor checks its fields and reports all problems at once."""
 
     __slots__ = ()
 
     def problems(self) -> Iterable[Problem]:
-        """Yield everything wrong with this value; override it to add checks.
+        """Yield every problem of this value; override it to add checks.
 
-        Types are right by the time this runs; across fields, check only what can be judged.
+        It is called after the types of all fields have been checked.
         """
         return ()
 
@@ -43,27 +43,27 @@ class Component(Checked):
     __slots__ = ()
 
     role: ClassVar[str]
-    """The registry this component belongs to, in the plural: ``"orderings"``."""
+    """Name of the registry of this role, in the plural: ``"orderings"``."""
     name: ClassVar[str]
-    """The name it has in that registry and in recipes."""
+    """Name of the component in that registry and in recipes."""
     paper: ClassVar[str] = ""
-    """Where it comes from, e.g. ``"arXiv:2401.08541, Table 3b"``; empty for an idea of the plugin's own."""
+    """Its source, e.g. ``"arXiv:2401.08541, Table 3b"``; empty for an idea of the plugin's own."""
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Small instances for the conformance kit to check; override it where defaults are large or absent.
+        """Return small instances for the conformance kit; override it if defaults are large or absent.
 
-        None, ``()``, where it needs data from outside, such as a file of the user's.
+        Return ``()`` if the component needs external data, such as a file of the user's.
 
         Raises:
-            NoExamples: it is not overridden, and a field has no default.
+            NoExamples: a field has no default, and this method is not overridden.
         """
         fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)  # type: ignore[arg-type]  # @component makes it so
         without = [field.name for field in fields if field.default is attrs.NOTHING]
         if without:
             raise NoExamples(
                 f"{cls.__name__} has no default for {', '.join(without)}, so there is no example of it to check: "
-                "override its class method examples() to return small instances, or () where it needs data from outside"
+                "override its class method examples() to return small instances, or () if it needs external data"
             )
         return (cls(),)
 
@@ -71,22 +71,22 @@ class Component(Checked):
 def _define(cls: C) -> C:
     for base in cls.__mro__[1:]:
         lost = [name for name, kind in inspect.get_annotations(base).items() if "ClassVar" not in str(kind)]
-        if lost and "__attrs_attrs__" not in vars(base):  # attrs.has would find those that it inherits
+        if lost and "__attrs_attrs__" not in vars(base):  # attrs.has also accepts inherited fields
             raise TypeError(
                 f"{base.__name__}, a base class of {cls.__name__}, declares {', '.join(lost)} and is not decorated, so "
                 f"{cls.__name__} would not have these fields: write @settings above {base.__name__} (or ClassVar[...] "
                 "for what is not a field)"
             )
     made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
-    made.__init__ = _telling_unknown_fields(made.__init__)
+    made.__init__ = _reporting_unknown_fields(made.__init__)
     return made
 
 
-def _telling_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor that says of a field that does not exist which ones do."""
+def _reporting_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor so that an unknown field raises an InvalidValue that lists the known fields."""
 
     @wraps(init)
-    def telling(self: Any, *args: Any, **fields: Any) -> None:
+    def checked_init(self: Any, *args: Any, **fields: Any) -> None:
         try:
             init(self, *args, **fields)
         except TypeError:
@@ -96,12 +96,12 @@ def _telling_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
                 raise
             raise InvalidValue(type(self).__name__, problems) from None
 
-    return telling
+    return checked_init
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
 def settings(cls: C) -> C:
-    """Make ``cls`` a frozen, keyword-only attrs class: a value that is no registry entry, or a base class of some.
+    """Make ``cls`` a frozen, keyword-only attrs class: a value without a name in a registry, or a base class.
 
     Raises:
         TypeError: a base class that is not decorated declares fields.
@@ -124,12 +124,12 @@ def component(name: str, *, paper: str = "") -> Callable[[C], C]:
     """Make a role's subclass a component called ``name``.
 
     Args:
-        name: what recipes and ``aimcore describe`` call it; lower case, unique within its role.
-        paper: where it comes from.
+        name: its name in recipes and ``aimcore describe``; lower case, unique within its role.
+        paper: its source, e.g. ``"arXiv:2401.08541, Table 3b"``.
 
     Raises:
-        TypeError: the class has no role, or a field called ``name`` (recipes use that key for the component's name); or
-            a base class that is not decorated declares fields.
+        TypeError: the class has no role; or it has a field called ``name``, the key of the component's name in recipes;
+            or a base class that is not decorated declares fields.
     """
 
     def decorate(cls: C) -> C:
@@ -147,7 +147,7 @@ def component(name: str, *, paper: str = "") -> Callable[[C], C]:
 
 
 def at_least(path: str, value: float, minimum: float, most: float = math.inf) -> Iterable[Problem]:
-    """Yield a problem if ``value`` is below ``minimum`` (or not a number), or above ``most``.
+    """Yield a problem if ``value`` is NaN, below ``minimum`` or above ``most``.
 
     >>> [problem.message for problem in at_least("depth", 0, 1)]
     ['must be at least 1, got 0']
@@ -159,7 +159,7 @@ def at_least(path: str, value: float, minimum: float, most: float = math.inf) ->
 
 
 def positive(path: str, value: float, most: float = math.inf) -> Iterable[Problem]:
-    """Yield a problem if ``value`` is not above 0 (or not a number), or above ``most``."""
+    """Yield a problem if ``value`` is NaN, not above 0 or above ``most``."""
     if not value > 0:
         yield Problem(path, f"must be positive, got {shown(value)}")
     elif value > most:
@@ -167,6 +167,6 @@ def positive(path: str, value: float, most: float = math.inf) -> Iterable[Proble
 
 
 def within(path: str, value: float, low: float, high: float) -> Iterable[Problem]:
-    """Yield a problem if ``value`` lies outside ``[low, high]``."""
+    """Yield a problem if ``value`` is NaN or outside of ``[low, high]``."""
     if not low <= value <= high:
         yield Problem(path, f"must lie between {low} and {high}, got {shown(value)}")

@@ -1,4 +1,4 @@
-"""Decoders: what reads image features, with or without text, and predicts patches and tokens."""
+"""Decoders: transformers that read image features, with or without text, and predict patches and tokens."""
 
 from __future__ import annotations
 
@@ -21,40 +21,41 @@ class Decoder(Component, ABC):
 
     @property
     def predicts_patches(self) -> bool:
-        """Whether it predicts patches besides text."""
+        """Whether it predicts patches in addition to text."""
         return True
 
     @abstractmethod
     def build(self, in_width: int, num_outputs: int, vocabulary_size: int, context_length: int) -> DecoderModule:
-        """The module: image features of width ``in_width`` in, patch values and token logits out.
+        """Build the module, which reads image features of width ``in_width``.
 
-        ``num_outputs`` 0 builds one that predicts no patches.
+        It predicts ``num_outputs`` values per patch (none if it is 0), and logits over ``vocabulary_size`` tokens for
+        texts of ``context_length`` tokens.
         """
 
 
 class Decoded(NamedTuple):
-    """What a decoder predicts; None where nothing was asked for."""
+    """Predictions of a decoder; None for patches or tokens that were not requested."""
 
     patches_MK: Tensor | None
     logits_MV: Tensor | None
 
 
 class DecoderState(NamedTuple):
-    """Where generation stands."""
+    """State of generation: everything that the next token depends on."""
 
     past: tuple[KeyValue, ...]
     """Keys and values per block."""
     seen_BL: Tensor
-    """True for the tokens of the past that may be seen."""
+    """True for past tokens that a query may see; L is the length of the past."""
     num_tokens: int
     """Text tokens read so far, the begin vector included."""
     context_BND: Tensor | None = None
-    """Image tokens, where the decoder reads them anew at each step."""
+    """Image tokens, for a decoder that reads them again at each step."""
     looked_at: tuple[KeyValue, ...] = ()
-    """Keys and values of the image per block, where the decoder looks at them anew at each step."""
+    """Keys and values of the image per block, for a decoder with cross-attention."""
 
     def at(self, rows_M: Tensor) -> DecoderState:
-        """The state of the rows ``rows_M``, which may repeat: several captions go on from one image."""
+        """Return the state of the rows ``rows_M``, which may repeat: several captions can continue from one image."""
         rows_M = rows_M.to(self.seen_BL.device)
         return DecoderState(
             tuple(kept.at(rows_M) for kept in self.past),
@@ -66,14 +67,15 @@ class DecoderState(NamedTuple):
 
 
 class CaptionStart(NamedTuple):
-    """Images that were read, so that captions can be written or judged."""
+    """Result of reading images: the start of writing or scoring their captions."""
 
     logits_BV: Tensor
-    """Of the first token."""
+    """Logits of the first token."""
     state: DecoderState
+    """State for the next token."""
 
     def at(self, rows_M: Tensor) -> CaptionStart:
-        """The images ``rows_M``, which may repeat."""
+        """Return the rows ``rows_M``, which may repeat."""
         return CaptionStart(self.logits_BV.index_select(0, rows_M.to(self.logits_BV.device)), self.state.at(rows_M))
 
 
@@ -89,14 +91,18 @@ class DecoderModule(nn.Module, ABC):
         image_where_M: Tensor | None,
         text_where_M: Tensor | None,
     ) -> Decoded:
-        """Patch predictions ``[M, K]`` and token logits ``[M, V]`` at the flat positions asked for.
+        """Return patch predictions ``[M, K]`` and token logits ``[M, V]`` at the given flat positions.
 
-        ``attention`` is what the trunk used. ``image_where_M`` are steps ``b * N + n`` of the reading order, whose
-        outputs predict what comes next; ``text_where_M`` are the tokens ``b * T + t`` to be predicted.
+        Args:
+            features: features of the trunk, in reading order.
+            attention: the attention that the trunk used.
+            text: the text to read; None for images alone.
+            image_where_M: steps ``b * N + n`` of the reading order, whose outputs predict the patch of the next step.
+            text_where_M: tokens ``b * T + t`` to predict.
         """
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
-        """Begin to generate: logits ``[B, V]`` of the first token, and the state to go on from.
+        """Read image features; return logits ``[B, V]`` of the first token, and the state for the next.
 
         Raises:
             NotImplementedError: this decoder does not generate.
@@ -104,13 +110,17 @@ class DecoderModule(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} does not generate text")
 
     def step(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
+        """Read the tokens ``ids_B``; return logits ``[B, V]`` of the token after them, and the next state.
+
+        Raises:
+            NotImplementedError: this decoder does not generate.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not generate text")
 
     def follow(self, ids_BM: Tensor, state: DecoderState) -> Tensor:
-        """Logits ``[B, M, V]`` of what follows each of M more tokens: as M steps give them.
+        """Read M further tokens; return logits ``[B, M, V]`` of the token after each of them.
 
-        A decoder that reads all of them at once does it faster.
+        The default calls :meth:`step` M times. Override it for a decoder that can read all tokens at once.
         """
         found = []
         for ids_B in ids_BM.unbind(1):
@@ -120,6 +130,6 @@ class DecoderModule(nn.Module, ABC):
 
 
 def log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
-    """Log-probability of each id under its logits (``[..., V]`` and ``[...]``), in float32 or better."""
+    """Return the log-probability of each id under its logits (``[...]`` and ``[..., V]``), in float32 or float64."""
     precise = logits if logits.dtype == torch.float64 else logits.float()
     return precise.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Errors for users. Each says what was given, what is known, and what to do."""
+"""Errors for users. Each message says what was given, what was expected, and what to do."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,10 +7,12 @@ from aimcore.contracts.messages import shortened
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a value: the field it is about, and what to do."""
+    """A problem of one field of a value."""
 
     path: str
+    """Path of the field, such as ``"probes.0.epochs"``; empty for the value itself."""
     message: str
+    """What is wrong, and what to do."""
 
 
 class AimcoreError(ValueError):
@@ -41,7 +43,7 @@ class InvalidValue(AimcoreError):
         super().__init__(f"{owner}: " + lines[0] if len(lines) == 1 else "\n  ".join([f"{owner}:", *lines]))
 
     def __reduce__(self) -> tuple[type["InvalidValue"], tuple[str, tuple[tuple[str, str], ...]]]:
-        """Survive the way back from a data worker."""
+        """Pickle by constructor arguments, as data workers send errors to the main process."""
         return type(self), (self.owner, self.problems)
 
 
@@ -50,11 +52,11 @@ class LocationError(AimcoreError):
 
 
 class BrokenContract(AimcoreError):
-    """What a plugin's module sets or returns is not what the core needs."""
+    """A plugin's module sets or returns something that its contract does not allow."""
 
 
 class UnreadableSample(AimcoreError):
-    """A sample is damaged or missing; the loader goes on without it, within a limit."""
+    """A sample is damaged or missing; the loader skips it, up to a limit."""
 
     def __init__(self, identifier: str, cause: str) -> None:
         self.identifier = identifier
@@ -62,16 +64,16 @@ class UnreadableSample(AimcoreError):
         super().__init__(f"cannot read {identifier}: {cause}")
 
     def __reduce__(self) -> tuple[type["UnreadableSample"], tuple[str, str]]:
-        """Survive the way back from a data worker."""
+        """Pickle by constructor arguments, as data workers send errors to the main process."""
         return type(self), (self.identifier, self.cause)
 
 
 class InvalidStudy(AimcoreError):
-    """A study file, a recipe, or what was asked of it cannot be run."""
+    """A study file or recipe cannot be run, or not as requested."""
 
 
 class RunFolderError(AimcoreError):
-    """The folder of a run is taken, or holds the run of another recipe."""
+    """The folder of a run is in use, or holds the run of another recipe."""
 
 
 class InvalidSummary(AimcoreError):
@@ -84,7 +86,7 @@ class InvalidSummary(AimcoreError):
 
 
 class UnknownComponent(AimcoreError):
-    """No installed plugin supplies a component of this name."""
+    """No installed plugin provides a component with this name."""
 
     def __init__(self, role: str, name: str, message: str) -> None:
         self.role = role
@@ -93,19 +95,19 @@ class UnknownComponent(AimcoreError):
 
 
 class NotAComponent(AimcoreError):
-    """A plugin supplies something that is no component of the role."""
+    """A plugin provides something that is not a component of the role."""
 
 
 class NameClash(AimcoreError):
-    """Two suppliers use one name; neither is preferred."""
+    """Two plugins use the same name; neither takes precedence."""
 
 
 class PluginError(AimcoreError):
-    """Plugins are absent, failed to import, or define a hook that nobody calls."""
+    """A plugin is not installed, cannot be imported, or defines a hook that does not exist."""
 
 
 class RecipeError(InvalidValue):
-    """A recipe cannot be read, or an experiment cannot be written as one; every problem is listed with its path."""
+    """A recipe cannot be read, or an experiment cannot be written as a recipe; lists every problem with its path."""
 
     def __init__(self, problems: Sequence[tuple[str, str]], owner: str = "recipe") -> None:
         super().__init__(owner, problems)
@@ -120,19 +122,19 @@ class UnknownBlock(UserWarning):
 
 
 class DataNotFound(AimcoreError):
-    """A source's data is not where it was looked for; the message says how to get it."""
+    """A source cannot find its data; the message says where it looked and how to get the data."""
 
 
 class TooManyUnreadable(AimcoreError):
-    """More samples are unreadable than ``data.max_unreadable`` and its share allow, or nothing readable is left."""
+    """More samples are unreadable than ``data.max_unreadable`` allows, or no sample is readable."""
 
 
 class UnknownCheck(AimcoreError):
-    """A check of the conformance kit is named that does not exist, or does not apply."""
+    """The named check of the conformance kit does not exist or does not apply."""
 
 
 class InvalidSamples(AimcoreError):
-    """A ``samples.npz`` is damaged, or its arrays do not fit each other."""
+    """A ``samples.npz`` is damaged, or its arrays have inconsistent shapes."""
 
     def __init__(self, path: str, problem: str) -> None:
         self.path = path
@@ -141,20 +143,20 @@ class InvalidSamples(AimcoreError):
 
 
 class ReportError(AimcoreError):
-    """There is nothing to report on where it was looked for."""
+    """The given path has nothing to report on."""
 
 
 class NoCaption(UnreadableSample):
-    """A sample has no caption of a wanted kind; it counts as unreadable."""
+    """A sample has no caption of a requested kind; it counts as unreadable."""
 
 
 class InvalidLabel(AimcoreError):
-    """A label is no class: not an integer from 0 on, or beyond the number of classes."""
+    """A label is not an integer from 0 to the number of classes minus 1."""
 
 
 class NoExamples(AimcoreError):
-    """A component cannot be made from its defaults, and does not say what the kit should check instead."""
+    """A component has a field without default and does not override ``examples()``."""
 
 
 class RunFailed(UserWarning):
-    """An error ended an experiment; its summary and ``error.txt`` say which."""
+    """An error ended an experiment; its summary and ``error.txt`` have the error."""

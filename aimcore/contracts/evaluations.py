@@ -1,4 +1,4 @@
-"""Evaluations: what a trained objective can do besides its losses, and the data that it is measured on."""
+"""Evaluations: measurements of a trained objective other than its losses, and the data for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aimcore.contracts.sources import OpenSource
 from aimcore.contracts.tokenizers import TextTokenizer
 
 Split = Literal["train", "validation"]
-"""What an experiment trains on, or what it validates with."""
+"""The training or the validation source of an experiment."""
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class EvaluationData(ABC):
     labelled: OpenSource
     """The source whose classes evaluations predict: ``data.probe_test`` if it is given, else ``data.validation``."""
     batch_size: int
-    """Images per process and forward."""
+    """Images per process and forward pass."""
 
     @property
     @abstractmethod
@@ -57,37 +57,37 @@ class EvaluationData(ABC):
 
     @abstractmethod
     def origin(self, which: Split | Literal["labelled"]) -> Any:
-        """The recipe of a source, as plain values for the protocol card."""
+        """Return the recipe of a source, as plain values for the protocol card."""
 
     @abstractmethod
     def described(self, split: Split, *, kind: str | None, group_by: str | None) -> dict[str, Any]:
-        """Which images :meth:`captioned` takes of ``split``, and with which captions, for the protocol card."""
+        """Describe the images and captions that :meth:`captioned` takes of ``split``, for the protocol card."""
 
     @abstractmethod
     def batches(
         self, source: OpenSource, indices: Sequence[int] | NDArray[np.int64] | None = None, *, text: bool = False
     ) -> Iterator[Batch]:
-        """Yield this process's share of ``source``, or of its images ``indices``, by the evaluation transform.
+        """Yield this process's share of ``source``, or of its images ``indices``, with the evaluation transform.
 
-        ``sample_numbers_B`` are indices in the source. Images that cannot be read are left out.
+        ``sample_numbers_B`` are indices in the source. Images that cannot be read are skipped.
 
         Args:
             source: the source to read.
             indices: the images to read; all of them by default.
-            text: whether to read each image's first caption too (``batch.text``); images without one are left out.
+            text: whether to read each image's first caption too (``batch.text``); images without one are skipped.
         """
 
     @abstractmethod
     def add_unread(self, source: OpenSource, indices: Iterable[int]) -> None:
-        """Count images of ``source`` that could not be read, each once.
+        """Count images of ``source`` that could not be read; an image counts once.
 
-        :meth:`batches` and :meth:`captioned` do so themselves. Sources that an evaluation opened itself are not part
-        of the experiment's data, and are not counted.
+        :meth:`batches` and :meth:`captioned` call this themselves. Sources that an evaluation opens itself are not part
+        of the experiment's data and are not counted.
         """
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> Text:
-        """Ids of ``texts``, as the objective reads them."""
+        """Encode ``texts`` with the objective's tokenizer and context length."""
 
     @abstractmethod
     def rows(
@@ -98,32 +98,32 @@ class EvaluationData(ABC):
         *,
         text: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """One row of ``rows_of(batch)`` for each image of :meth:`batches`: of all processes, on the CPU.
+        """Return one row of ``rows_of(batch)`` for each image of :meth:`batches`, of all processes, on the CPU.
 
         Returns:
             Indices in the source ``[n]``, ascending, and the rows ``[n, ...]``.
 
         Raises:
-            TooFewBatches: with several processes, some have no image.
+            TooFewBatches: there are several processes, and one has no image.
             InvalidValue: there is no image.
         """
 
     @abstractmethod
     def captioned(self, source: OpenSource, most: int, *, kind: str | None, group_by: str | None) -> list[Captioned]:
-        """At most ``most`` images with captions, by ascending index; the same on every process.
+        """Return at most ``most`` images with captions, by ascending index; the same on every process.
 
-        Images are taken in the order of their indices' hashes, which depends on neither seed nor run.
+        Images are chosen by a hash of their indices, independent of seed and run.
 
         Args:
-            source: where they are taken from.
+            source: the source of the images.
             most: the largest number of images.
             kind: the kind of captions; None takes all kinds that the experiment trains on.
-            group_by: a key of ``Sample.extras``: only the first image of each value of it is taken.
+            group_by: a key of ``Sample.extras``; only the first image of each of its values is taken.
         """
 
     @abstractmethod
     def lacks(self, source: OpenSource, *, kind: str | None, group_by: str | None) -> Iterator[str]:
-        """Yield why :meth:`captioned` would find nothing, as far as the first samples tell."""
+        """Yield why :meth:`captioned` would return no image, judging by the first samples."""
 
 
 class Evaluation(Component, ABC):
@@ -134,18 +134,18 @@ class Evaluation(Component, ABC):
 
     @classmethod
     def objective_examples(cls) -> Sequence[Objective]:
-        """Small objectives that the conformance kit checks it on, besides its own stand-ins, which embed and caption.
+        """Return small objectives for the conformance kit, in addition to its stand-ins, which embed and caption.
 
-        Override it where it measures what only some objectives do. They are built on a small trunk that can do all
-        that trunks can, and given pictures of 4 x 4 patches with captions, with and without labels.
+        Override it if the evaluation needs another skill. The kit builds them on a small trunk with all capabilities,
+        and gives them pictures of 4 x 4 patches with captions, with and without labels.
         """
         return ()
 
     @property
     def title(self) -> str:
-        """What its scores are called in front of the slash, as in ``"retrieval/image_to_text@5"``.
+        """Name of its scores before the slash, as in ``"retrieval/image_to_text@5"``.
 
-        No two evaluations of an experiment may have the same: override it where one may be used twice.
+        It must be unique among the evaluations of an experiment: override it if one can be used twice.
         """
         return self.name
 
@@ -154,20 +154,20 @@ class Evaluation(Component, ABC):
         return ()
 
     def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
-        """Yield why it cannot be measured on this data (no class names, say)."""
+        """Yield why it cannot be measured on this data (for example, no class names)."""
         return ()
 
     def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
-        """What a reader must know to compare its scores with others', besides the settings; plain values.
+        """Return what a reader must know, in addition to the settings, to compare its scores; plain values.
 
-        Such as which images and how many candidates there are, and how they are compared.
+        For example, the images, the number of candidates, and how they are compared.
         """
         return {}
 
     @abstractmethod
     def scores(self, module: ObjectiveModule, data: EvaluationData) -> Mapping[str, Score]:
-        """What was measured, by name; shares of things that were judged, at least one.
+        """Return the scores by name; each is a fraction of at least one example.
 
-        ``module`` is in evaluation mode and without gradients already. Every process calls this, each has its own share
-        of ``data.batches(...)``, and all must give the same: ``data.rows(...)`` brings those of all together.
+        ``module`` is in eval mode, and gradients are off. Every process calls this with its own share of
+        ``data.batches(...)``, and all must return the same: ``data.rows(...)`` gathers the rows of all processes.
         """

@@ -18,25 +18,25 @@ from aimcore.contracts.old_names import accepts_old_keyword, warn_of_old_name
 Capability = Literal["causal", "prefix", "order", "subset", "mask", "native", "embeddings"]
 """What a trunk can do beyond reading a uniform batch bidirectionally in raster order.
 
-Plugins may add abilities of their own, by any other names: an objective that needs one runs on trunks that have it.
+Plugins may add capabilities with other names: an objective that requires one runs on trunks that have it.
 """
 
 
 @attrs.frozen(eq=False)
 class Attention:
-    """Who may see whom. A query at ``i`` sees a key at ``j`` when all that is set allows it.
+    """Which keys each query sees. A query at step ``i`` sees a key at step ``j`` if every set field allows it.
 
-    ``causal``: ``j <= i``, or ``j < prefix_length_B`` where a prefix is given (arXiv:2401.08541, section 4.2).
-    ``valid_BN``: only valid keys are seen; a padded query sees itself, so that no row is empty.
+    ``causal``: ``j <= i``, or ``j < prefix_length_B`` with a prefix (arXiv:2401.08541, section 4.2).
+    ``valid_BN``: queries see valid keys only; a padded query sees itself, so that no row is empty.
     All indices are in reading order.
     """
 
     causal: bool = False
-    """Whether a query sees no later key, but for a prefix."""
+    """Whether a query sees only its own step, earlier steps and the prefix."""
     prefix_length_B: Tensor | None = None
-    """Leading tokens of each image that all see."""
+    """Number of leading tokens of each image that every query sees, int64."""
     valid_BN: Tensor | None = None
-    """True for what may be seen."""
+    """True for keys that queries may see; None makes all keys valid."""
 
 
 BIDIRECTIONAL = Attention()
@@ -49,22 +49,22 @@ CAUSAL = Attention(causal=True)
 class Reading:
     """How a trunk reads images.
 
-    ``order_BN``: raster index of the patch read at each step (a permutation per image, padding last); None is raster.
-    A trunk with the ability ``"subset"`` also reads fewer steps than there are patches: those that ``order_BN`` does
-    not name are not read at all, and have no token (the visible patches of arXiv:2111.06377, the context of
-    arXiv:2301.08243). Rows of different lengths are filled up with any indices, where ``attention.valid_BN`` is False.
+    ``order_BN``: raster index of the patch read at each step (a permutation per image, padding last); None is raster
+    order. A trunk with the capability ``"subset"`` also reads fewer steps than patches: it does not read patches that
+    ``order_BN`` omits, and they have no token (the visible patches of arXiv:2111.06377, the context of
+    arXiv:2301.08243). Shorter rows are filled with arbitrary indices, where ``attention.valid_BN`` is False.
     ``masked_BN``: True (in raster order) where the mask token replaces the content of a patch. ``layers``: indices of
-    the blocks whose raw outputs are wanted.
+    the blocks whose raw outputs the trunk returns.
     """
 
     attention: Attention = BIDIRECTIONAL
-    """Who may see whom."""
+    """Which keys each query sees."""
     order_BN: Tensor | None = None
-    """Raster index of the patch read at each step; with ``"subset"`` of a part of the patches."""
+    """Raster index of the patch read at each step, int64; with ``"subset"``, of some of the patches."""
     masked_BN: Tensor | None = None
-    """True where the mask token is read, in raster order."""
+    """True for masked patches, in raster order; None masks nothing."""
     layers: tuple[int, ...] = ()
-    """Blocks whose raw outputs are wanted."""
+    """Indices of the blocks whose raw outputs the trunk returns."""
 
     @property
     def hidden_BN(self) -> Tensor | None:
@@ -77,19 +77,19 @@ Reading.__init__ = accepts_old_keyword(Reading.__init__, "Reading", "hidden_BN",
 
 
 class Features(NamedTuple):
-    """What a trunk gives back, in reading order: tokens after its final norm, with the places they belong to."""
+    """Output of a trunk, in reading order: tokens after its final norm, with the positions of their patches."""
 
     tokens_BND: Tensor
-    """After the trunk's final norm."""
+    """Tokens after the trunk's final norm."""
     positions_BN2: Tensor
     """(row, column) of each token's patch, int64; -1 on padding."""
     valid_BN: Tensor
     """False on padding."""
     layers: tuple[Tensor, ...] = ()
-    """Raw block outputs ``[B, N, D]`` of the layers that the reading asked for, in that order."""
+    """Raw block outputs ``[B, N, D]`` of ``Reading.layers``, in that order."""
     extra_BRD: Tensor | None = None
-    """R tokens that belong to no patch, after the final norm: a class token, then registers. None without any
-    (``Trunk.num_extra``). Heads and objectives that do not read them ignore them."""
+    """R tokens that belong to no patch, after the final norm: a class token, then registers. None if there are none
+    (``Trunk.num_extra``)."""
 
     @property
     def places_BN2(self) -> Tensor:
@@ -98,16 +98,16 @@ class Features(NamedTuple):
         return self.positions_BN2
 
     def at(self, where_M: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``[M, D]`` and places ``[M, 2]`` at flat positions ``b * N + n``."""
+        """Return tokens ``[M, D]`` and positions ``[M, 2]`` at flat positions ``b * N + n``."""
         return (
             self.tokens_BND.flatten(0, 1).index_select(0, where_M),
             self.positions_BN2.flatten(0, 1).index_select(0, where_M),
         )
 
     def raster(self) -> Features:
-        """The same features in raster order, padding last."""
+        """Return the same features in raster order, padding last."""
         row_BN, column_BN = self.positions_BN2.unbind(-1)
-        # Padding has places (-1, -1); send it behind every real place.
+        # Padding has positions (-1, -1); sort it after every patch.
         key_BN = torch.where(row_BN < 0, torch.iinfo(torch.int64).max, row_BN * (column_BN.amax() + 1) + column_BN)
         back_BN = key_BN.argsort(dim=1, stable=True)
         return Features(
@@ -123,11 +123,11 @@ Features.__new__ = accepts_old_keyword(Features.__new__, "Features", "places_BN2
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of tokens that were read before, for generation one token at a time."""
+    """Keys and values of the tokens read so far, for generation token by token."""
 
     key_BHNE: Tensor
     value_BHNE: Tensor
 
     def at(self, rows_M: Tensor) -> KeyValue:
-        """Those of the rows ``rows_M``, which may repeat."""
+        """Return keys and values of the rows ``rows_M``, which may repeat."""
         return KeyValue(self.key_BHNE.index_select(0, rows_M), self.value_BHNE.index_select(0, rows_M))

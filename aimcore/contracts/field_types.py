@@ -1,4 +1,4 @@
-"""What the fields of settings and components are declared as."""
+"""Declared types of the fields of settings and components."""
 
 import inspect
 import json
@@ -11,17 +11,17 @@ from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_typ
 import attrs
 
 NUMBERS_AND_TEXT = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
-"""The plain values a recipe is made of, in a reader's words."""
+"""The plain types of values in a recipe, in words for users."""
 
 
 def is_component(kind: Any) -> TypeGuard[type[Any]]:
     """Whether a declared type is a role, or a component class."""
-    # By what they have: this module is below the one of their base class.
+    # Checked by attributes, because this module cannot import the base class from a module above it.
     return isinstance(kind, type) and hasattr(kind, "role") and hasattr(kind, "examples")
 
 
 def is_settings(kind: Any) -> TypeGuard[type[Any]]:
-    """Whether a declared type is an attrs class that is no component."""
+    """Whether a declared type is an attrs class that is not a component."""
     return isinstance(kind, type) and attrs.has(kind) and not is_component(kind)
 
 
@@ -36,7 +36,7 @@ def is_literal(kind: Any) -> bool:
 
 
 def is_literal_value(value: Any, kind: Any) -> bool:
-    """Whether ``value`` is one of those that a ``Literal`` lists."""
+    """Whether ``value`` is one of the values that a ``Literal`` lists."""
     # True == 1, hence the types.
     return any(type(value) is type(known) and value == known for known in get_args(kind))
 
@@ -47,19 +47,19 @@ def is_mapping(kind: Any) -> bool:
 
 
 def is_sequence(kind: Any) -> bool:
-    """Whether a declared type is written as a list."""
+    """Whether values of a declared type are lists in recipes."""
     containers = (tuple, list, frozenset, Sequence)
     return kind in containers or get_origin(kind) in containers
 
 
 def members(kind: Any) -> tuple[Any, ...]:
-    """The types that ``kind`` may be, without None."""
+    """The members of a union without None, or ``kind`` itself."""
     every = get_args(kind) if is_union(kind) else (kind,)
     return tuple(member for member in every if member is not type(None))
 
 
 def item_types(kind: Any, length: int) -> tuple[Any, ...]:
-    """The declared type of each of ``length`` items; as many as declared where that number is fixed."""
+    """The declared type of each of ``length`` items; for tuples of fixed length, all declared types."""
     declared = get_args(kind) or (Any,)
     if get_origin(kind) is tuple and declared[-1] is not Ellipsis:
         return declared
@@ -67,17 +67,17 @@ def item_types(kind: Any, length: int) -> tuple[Any, ...]:
 
 
 _UNRESOLVED = (NameError, AttributeError, KeyError, TypeError, SyntaxError)
-"""What reading an annotation raises where it names what is not there, such as what only type checkers import."""
+"""Errors from an annotation whose names do not exist at run time, such as names that only type checkers import."""
 
 
 def field_types(cls: type[Any], unresolved: Any = None) -> dict[str, Any]:
     """The declared type of each field of an attrs class that its constructor takes.
 
-    Only the fields are looked at: class variables may be annotated with names that only type checkers import.
+    Class variables are not resolved: their annotations may use names that only type checkers import.
 
     Args:
         cls: the class.
-        unresolved: what stands for a type whose name is not there when the program runs; None makes that an error.
+        unresolved: returned for a type whose name does not exist at run time; None raises the error instead.
     """
     types = {}
     for field in attrs.fields(cls):
@@ -127,7 +127,7 @@ def with_article(kind: type[Any]) -> str:
 
 
 def unfit_number(value: Any, kind: Any) -> str:
-    """Why a number cannot be a ``kind``, ``int`` or ``float``; empty if it can, and for what is no number.
+    """Why a number cannot be a ``kind``, ``int`` or ``float``; empty if it can, or if ``value`` is not a number.
 
     Whole numbers have at most 64 bits, with or without a sign, as in numpy and torch; floats are finite.
     """
@@ -139,5 +139,5 @@ def unfit_number(value: Any, kind: Any) -> str:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value can stand in JSON as it is."""
+    """Whether a value is a number, text, boolean or None that JSON can hold."""
     return type(value) in NUMBERS_AND_TEXT and not (isinstance(value, float) and not math.isfinite(value))

@@ -10,14 +10,14 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 def with_frozen_weights(module: Part, *, in_checkpoints: bool = True) -> Part:
-    """``module`` itself, whose parameters have become buffers.
+    """Convert the parameters of ``module`` to buffers, in place, and return ``module``.
 
     Buffers are float32 and whole on every rank, at every ZeRO stage and precision. Frozen parameters would be
     partitioned at stage 3 and rounded to bfloat16 with precision "bf16".
 
     Args:
-        module: changed in place.
-        in_checkpoints: whether state dictionaries, and so checkpoints and files of weights, hold the buffers.
+        module: the module to change in place.
+        in_checkpoints: whether state dictionaries, and thus checkpoints and files of weights, contain the buffers.
     """
     buffers: dict[int, Tensor] = {}
     for part in module.modules():

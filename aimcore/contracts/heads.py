@@ -1,4 +1,4 @@
-"""Prediction heads: from features to predictions."""
+"""Prediction heads: networks from features to predictions of a target."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Head(Component, ABC):
 
     @abstractmethod
     def build(self, in_width: int, num_outputs: int) -> HeadModule:
-        """The module: tokens of width ``in_width`` in, ``num_outputs`` numbers per scored position out."""
+        """Build the module, which maps tokens of width ``in_width`` to ``num_outputs`` numbers per scored position."""
 
 
 class HeadModule(nn.Module, ABC):
-    """A prediction head: from features to predictions, computed only where a loss is taken."""
+    """A network from features to predictions, computed at scored positions only."""
 
     @abstractmethod
     def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
-        """Predictions ``[M, K]`` at the flat positions ``where_M`` (``b * N + n``, in reading order).
+        """Return predictions ``[M, K]`` at the flat positions ``where_M`` (``b * N + n``, in reading order).
 
-        ``attention`` is what the trunk used: a head that mixes tokens must not see more.
+        ``attention`` is the attention of the trunk: a head that mixes tokens must not see more.
         """

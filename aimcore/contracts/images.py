@@ -34,26 +34,27 @@ class PatchGrid:
 class Images:
     """A batch of images as packed patches in raster order, one grid per image.
 
-    ``patches_BNF`` is padded with zeros behind each image's own patches where the grids are smaller. The values
-    of a patch are flattened in the order (row in patch, column in patch, channel).
+    ``patches_BNF`` is padded with zeros after the patches of smaller grids. The values of a patch are flattened in the
+    order (row in patch, column in patch, channel).
     """
 
     patches_BNF: Tensor
-    """Pixels, normalised."""
+    """Normalised pixels."""
     grids: tuple[PatchGrid, ...]
-    """One per image."""
+    """The grid of each image."""
     patch_size: int
     """Side of a patch in pixels."""
     padding_is_image: bool = False
-    """Whether the patches behind an image's own are part of it (arXiv:2411.14402, section 2.4): ordinary patches, whose
-    places go on row after row. Otherwise they are padding: invalid, seen by nobody, never predicted."""
+    """Whether the patches after an image's grid count as part of the image (arXiv:2411.14402, section 2.4): ordinary
+    patches, whose positions continue row by row. Otherwise they are padding: invalid, masked in attention, never
+    predicted."""
     sizes: tuple[tuple[int, int], ...] | None = None
-    """(height, width) of each image in its grid, in pixels, where zeros fill the grid up at its right and bottom edges;
-    None where all grids are full."""
+    """(height, width) of each image in pixels, if zeros fill its grid at the right and bottom edges; None if every
+    image fills its grid."""
 
     @property
     def num_channels(self) -> int:
-        """Colour channels, from the length of a patch."""
+        """Number of colour channels, computed from the length of a patch."""
         return int(self.patches_BNF.shape[2]) // self.patch_size**2
 
     @property
@@ -63,7 +64,7 @@ class Images:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Number of patches of each image, without what is masked as padding."""
+        """Number of patches of each image, without masked padding."""
         if self.padding_is_image:
             return (self.patches_BNF.shape[1],) * len(self.grids)
         return tuple(grid.num_patches for grid in self.grids)
@@ -75,7 +76,7 @@ class Images:
 
     @property
     def padding_share(self) -> float:
-        """Share of the values that are zeros filled in: at the edges of images, and as whole patches behind them."""
+        """Fraction of the values that are filled with zeros, at the edges of images and as whole patches after them."""
         side = self.patch_size
         sizes = self.sizes or tuple((grid.rows * side, grid.columns * side) for grid in self.grids)
         return 1 - sum(height * width for height, width in sizes) / (self.patches_BNF[..., 0].numel() * side**2)
@@ -93,7 +94,7 @@ class Images:
 
     @cached_property
     def valid_BN(self) -> Tensor:
-        """True where a patch of an image stands, False on padding (in raster order)."""
+        """True for patches of an image, False on padding (in raster order)."""
         lengths_B = torch.tensor(self.lengths)
         steps_N = torch.arange(self.patches_BNF.shape[1])
         return (steps_N < lengths_B[:, None]).to(self.patches_BNF.device)
@@ -103,33 +104,33 @@ class Images:
         """(row, column) of every patch in raster order; -1 on padding."""
         length = self.patches_BNF.shape[1]
         if self.is_uniform:
-            positions_N2 = _places(self.grid, length, self.lengths[0]).to(self.patches_BNF.device)
+            positions_N2 = _positions(self.grid, length, self.lengths[0]).to(self.patches_BNF.device)
             return positions_N2.expand(len(self.grids), -1, -1)
-        places = [_places(grid, length, own) for grid, own in zip(self.grids, self.lengths, strict=True)]
-        return torch.stack(places).to(self.patches_BNF.device)
+        positions = [_positions(grid, length, own) for grid, own in zip(self.grids, self.lengths, strict=True)]
+        return torch.stack(positions).to(self.patches_BNF.device)
 
     @cached_property
     def pixels_BCHW(self) -> Tensor:
-        """The pixels again, without patches behind the grid.
+        """The pixels as ``[B, C, H, W]``, without patches after the grid.
 
         Raises:
-            ValueError: the grids differ, so that no one height and width exists.
+            ValueError: the grids differ.
         """
         return unpatchify(self.patches_BNF[:, : self.grid.num_patches], self.grid, self.patch_size)
 
     def to(self, device: torch.device) -> Images:
-        """The same images on ``device``."""
+        """Return the same images on ``device``."""
         return attrs.evolve(self, patches_BNF=self.patches_BNF.to(device, non_blocking=True))
 
 
 def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
     """Cut images into patches ``[B, N, F]`` in raster order.
 
-    The values of a patch are flattened in the order (row in patch, column in patch, channel), as the pixel targets of
-    arXiv:2401.08541, section 4.1, need them.
+    The values of a patch are flattened in the order (row in patch, column in patch, channel), as in the pixel targets
+    of arXiv:2401.08541, section 4.1.
 
     Raises:
-        ValueError: height or width is no multiple of the patch size.
+        ValueError: height or width is not a multiple of the patch size.
 
     >>> patchify(torch.arange(16).reshape(1, 1, 4, 4), patch_size=2)[0].tolist()
     [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
@@ -151,14 +152,14 @@ def unpatchify(patches_BNF: Tensor, grid: PatchGrid, patch_size: int) -> Tensor:
 
 
 def images_of(pixels_BCHW: Tensor, patch_size: int) -> Images:
-    """Pack a batch of equally large images."""
+    """Pack a batch of images of one size, ``[B, C, H, W]``."""
     batch, _, height, width = pixels_BCHW.shape
     grid = PatchGrid(height // patch_size, width // patch_size)
     return Images(patches_BNF=patchify(pixels_BCHW, patch_size), grids=(grid,) * batch, patch_size=patch_size)
 
 
 def reorder(values_BN: Tensor, order_BN: Tensor | None) -> Tensor:
-    """Take the values ``[B, N, ...]`` of each image in the order of ``order_BN``; None leaves them as they are.
+    """Reorder the values ``[B, N, ...]`` of each image by ``order_BN``; None returns them unchanged.
 
     >>> reorder(torch.tensor([[10, 11, 12]]), torch.tensor([[2, 0, 1]])).tolist()
     [[12, 10, 11]]
@@ -170,7 +171,7 @@ def reorder(values_BN: Tensor, order_BN: Tensor | None) -> Tensor:
 
 
 def order_of(permutation: Callable[[PatchGrid], Tensor], images: Images) -> Tensor:
-    """``[B, N]``: the permutation of each image's own grid; patches after the grid stay where they are."""
+    """Return the order ``[B, N]`` of each image by ``permutation`` of its grid; patches after the grid keep theirs."""
     if images.is_uniform:
         one = attrs.evolve(images, patches_BNF=images.patches_BNF[:1], grids=images.grids[:1], sizes=None)
         return padded_orders([permutation(images.grid)], one).expand(len(images.grids), -1)
@@ -179,11 +180,11 @@ def order_of(permutation: Callable[[PatchGrid], Tensor], images: Images) -> Tens
 
 
 def padded_orders(orders: Sequence[Tensor], images: Images) -> Tensor:
-    """``[B, N]`` on the images' device: one order per image, followed by the patches after its grid.
+    """Return ``[B, N]`` on the images' device: the order of each image, then the patches after its grid.
 
     Args:
-        orders: a permutation ``[n]`` of each image's own patches.
-        images: a batch, whose rows all have N patches, padding included.
+        orders: one permutation ``[n]`` per image, of the n patches of its grid.
+        images: a batch with N patches per image, padding included.
 
     >>> images = Images(torch.zeros(2, 3, 1), (PatchGrid(1, 2), PatchGrid(1, 3)), patch_size=1)
     >>> padded_orders([torch.tensor([1, 0]), torch.tensor([2, 0, 1])], images).tolist()
@@ -194,7 +195,7 @@ def padded_orders(orders: Sequence[Tensor], images: Images) -> Tensor:
     return torch.stack(padded).to(images.patches_BNF.device)
 
 
-def _places(grid: PatchGrid, length: int, own: int) -> Tensor:
+def _positions(grid: PatchGrid, length: int, own: int) -> Tensor:
     index_N = torch.arange(length)
     positions_N2 = torch.stack([index_N // grid.columns, index_N % grid.columns], dim=1)
     positions_N2[own:] = -1
@@ -202,18 +203,18 @@ def _places(grid: PatchGrid, length: int, own: int) -> Tensor:
 
 
 class PixelStatistics(NamedTuple):
-    """Mean and standard deviation of pixels, channel by channel, on a scale from 0 to 1."""
+    """Mean and standard deviation of pixels per channel, on a scale from 0 to 1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 class Preprocessing(NamedTuple):
-    """What a run does with pixels before a trunk reads them, as far as released weights depend on it."""
+    """Preprocessing of pixels that released weights depend on."""
 
     mean: tuple[float, ...]
-    """Subtracted from pixels on a scale from 0 to 1, channel by channel."""
+    """Mean per channel, subtracted from pixels on a scale from 0 to 1."""
     std: tuple[float, ...]
-    """What the difference is divided by."""
+    """Standard deviation per channel, a divisor of the difference."""
     eval_crop: float
-    """Side of the central crop that evaluation takes, as a share of the shorter side."""
+    """Side of the central crop in evaluation, as a fraction of the shorter side."""

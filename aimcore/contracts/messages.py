@@ -1,4 +1,4 @@
-"""Pieces of what errors say; text from files is shortened and made safe to print."""
+"""Helpers for error messages: suggestions, and values and texts from files, shortened and safe to print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 _MOST_COUNTS = 6
 _LONGEST = 200
-"""Characters of a value that an error shows: enough to know it again."""
+"""Characters of a value that an error shows: enough to recognise it."""
 _BRACKETS: Mapping[type, Sequence[str]] = {
     list: "[]",
     tuple: "()",
@@ -19,11 +19,11 @@ _BRACKETS: Mapping[type, Sequence[str]] = {
 }
 _LAYOUT = "\n\t"
 MOST_REPORTED = 25
-"""Wrong items of one list or mapping that are reported: each takes a while, and a file may hold millions."""
+"""Maximal number of reported items of one list or mapping: each takes time, and a file may hold millions."""
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'raster'?)``, with up to three of ``known`` that resemble ``word``; empty if none does.
+    """Suggest up to three of ``known`` that resemble ``word``; empty if none does.
 
     >>> did_you_mean("rastr", ["raster", "spiral"])
     " (did you mean 'raster'?)"
@@ -35,12 +35,12 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 
 def unknown_field(name: object, known: Sequence[str]) -> str:
-    """What to say about a field that does not exist."""
+    """The message for a field that does not exist."""
     return f"unknown field{did_you_mean(str(name), known)}; there are {', '.join(known) or 'none'}"
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, cut where that is long. The time that takes does not grow with the value."""
+    """The ``repr`` of a value, shortened if it is long. Its cost does not grow with the size of the value."""
     text = ""
     for piece in _pieces(value):
         text += piece
@@ -50,19 +50,19 @@ def shown(value: object) -> str:
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """A text, cut where it is longer than ``longest`` characters."""
+    """A text, cut to ``longest`` characters."""
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""A text from outside that is safe to print: other than printable characters are written as escapes, ``\x1b``.
+    r"""Make an untrusted text safe to print: unprintable characters become escapes such as ``\x1b``.
 
-    Among these are line breaks, the control characters that terminals obey, characters that change the direction of
-    writing, and halves of surrogate pairs, which no output can encode.
+    These include line breaks, terminal control characters, characters that change the direction of writing, and halves
+    of surrogate pairs, which no output can encode.
 
     Args:
         text: for example the name of a file.
-        keep: characters that are left as they are, such as line breaks.
+        keep: characters that stay unchanged, such as line breaks.
     """
     if text.isprintable():
         return text
@@ -72,17 +72,17 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def printable_lines(text: str) -> str:
-    """As :func:`printable`, but lines and tabs stay."""
+    """Like :func:`printable`, but line breaks and tabs stay."""
     return printable(text, keep=_LAYOUT)
 
 
 def _pieces(value: object) -> Iterator[str]:
-    """The text of a value in pieces, of which only those are made that are asked for."""
+    """Yield the text of a value in pieces, so that a caller can stop early."""
     if isinstance(value, list | tuple | set | frozenset | dict) and type(value) in _BRACKETS and value:
         opening, closing = _BRACKETS[type(value)]
         yield opening
-        for place, item in enumerate(value):
-            yield ", " if place else ""
+        for index, item in enumerate(value):
+            yield ", " if index else ""
             yield from _pieces(item)
             if isinstance(value, dict):
                 yield ": "
@@ -97,15 +97,15 @@ def _pieces(value: object) -> Iterator[str]:
 
 
 def unexpected(error: Exception) -> str:
-    """An error that nobody expected, and the line that raised it, or that called torch if torch raised it."""
+    """Describe an unexpected error with the line that raised it, or the line that called torch if torch raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "torch" not in Path(frame.filename).parts]
-    places = [f" ({frame.filename}, line {frame.lineno})" for frame in (own or frames)[-1:]]
-    return f"{type(error).__name__}: {error}{''.join(places)}"
+    lines = [f" ({frame.filename}, line {frame.lineno})" for frame in (own or frames)[-1:]]
+    return f"{type(error).__name__}: {error}{''.join(lines)}"
 
 
 def counted(counts: Iterable[tuple[str, int]]) -> str:
-    """Counts by what is counted, the largest first: ``"12 files of other kinds (.txt), 3 broken links"``.
+    """Format (name, count) pairs, largest count first; small ones are summed up as "others".
 
     >>> counted([("broken links", 3), ("files of other kinds (.txt)", 12)])
     '12 files of other kinds (.txt), 3 broken links'

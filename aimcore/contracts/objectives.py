@@ -1,4 +1,4 @@
-"""Objectives: what is minimised."""
+"""Objectives: the losses that training minimises."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from aimcore.contracts.tokenizers import TextTokenizer
 from aimcore.contracts.trunks import TrunkModule
 
 Skill = Literal["embed", "caption"]
-"""What modules of an objective can do once trained: embed images and texts in one space, or caption images.
+"""What a trained objective can do apart from its losses: embed images and texts in one space, or caption images.
 
-Plugins may add skills of their own, by any other names, for evaluations of their own.
+Plugins may add skills with other names, for their own evaluations.
 """
 
 
 class Objective(Component, ABC):
-    """What is minimised. A component made of components: it names exactly the parts it needs."""
+    """The losses that training minimises. Its fields are the components that it is built from."""
 
     __slots__ = ()
     role: ClassVar[str] = "objectives"
@@ -45,7 +45,7 @@ class Objective(Component, ABC):
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Further renderings of each sample that its module reads from ``batch.views``."""
+        """Additional renderings of each sample that its module reads from ``batch.views``."""
         return ()
 
     @property
@@ -55,27 +55,27 @@ class Objective(Component, ABC):
 
     @property
     def text(self) -> tuple[TextTokenizer, int] | None:
-        """The tokenizer and context length of ``batch.text``; None where no text is read."""
+        """The tokenizer and context length of ``batch.text``; None if it reads no text."""
         return None
 
     @property
     def requires(self) -> frozenset[Capability | str]:
-        """What it asks of a trunk; compared with :attr:`Trunk.capabilities` before anything is built."""
+        """The capabilities that it requires of a trunk; checked against :attr:`Trunk.capabilities` before a run."""
         return frozenset()
 
     @property
     def skills(self) -> frozenset[Skill | str]:
-        """What its module can do besides giving losses."""
+        """What its trained module can do apart from computing losses."""
         return frozenset()
 
     @property
     def is_separable(self) -> bool:
-        """Whether a batch's loss is the sum of its samples' losses; one that is not cannot be accumulated."""
+        """Whether a batch's loss is the sum of its samples' losses. If not, micro-batches cannot be accumulated."""
         return True
 
     @property
     def any_grid(self) -> bool:
-        """Whether it can train a trunk whose tokens have another grid than the patches (``Trunk.output_grid``)."""
+        """Whether it can train a trunk whose tokens and patches have different grids (``Trunk.output_grid``)."""
         return False
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
@@ -83,22 +83,22 @@ class Objective(Component, ABC):
         return ()
 
     def problems_with_data(self, source: OpenSource) -> Iterable[str]:
-        """Yield why this objective cannot train on or be validated with samples of ``source`` (no labels, say)."""
+        """Yield why this objective cannot train on or validate with ``source`` (for example, no labels)."""
         return ()
 
     @property
     def validation_prefix(self) -> int | None:
-        """Prefix length used by every validation loss; None where no prefix is configured."""
+        """Prefix length of every validation loss, in patches; None if no prefix is configured."""
         return None
 
     @abstractmethod
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
-        """The trunk together with heads, decoders and towers."""
+        """Build the module: ``trunk`` with heads, decoders and towers."""
 
     def probe_reading(self, batch: Batch) -> Reading:
-        """How a probe should have the trunk read ``batch``: this objective's order (attention is the probe's own).
+        """Return how the trunk reads ``batch`` for a probe: in this objective's order (the probe chooses attention).
 
-        Give :meth:`Ordering.orders` the batch's sample numbers and
+        Call :meth:`Ordering.orders` with the batch's sample numbers and
         :data:`~aimcore.contracts.randomness.EVALUATION_SEED`.
         """
         return Reading()
@@ -110,10 +110,10 @@ class Objective(Component, ABC):
 
 
 class PredictedPatches(NamedTuple):
-    """What an objective takes the patches of a batch to look like, in raster order, for pictures.
+    """An objective's predictions of the patches of a batch, in raster order, for pictures.
 
-    ``patches_BNF``: pixels as in ``batch.images``; of no meaning where ``predicted_BN`` is False, because the patch
-    was given (or is padding).
+    ``patches_BNF``: pixels as in ``batch.images``. ``predicted_BN``: False where there is no prediction, because the
+    patch was an input or is padding; ``patches_BNF`` is arbitrary there.
     """
 
     patches_BNF: Tensor
@@ -121,10 +121,10 @@ class PredictedPatches(NamedTuple):
 
 
 class ObjectiveModule(nn.Module, ABC):
-    """A trunk with everything its training needs. ``forward(batch)`` is all the engine sees."""
+    """A trunk with everything that its training needs. The engine calls ``forward(batch)``."""
 
     trunk: TrunkModule
-    """The trunk that ``build(trunk)`` was given: probes read it, and weights are found by this name."""
+    """The trunk that ``build(trunk)`` received: probes read it, and files of weights use this name."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Accept classes that override :meth:`start_caption`."""
@@ -133,57 +133,62 @@ class ObjectiveModule(nn.Module, ABC):
 
     @abstractmethod
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Number of scored targets per loss, known before any forward. Same names as the losses."""
+        """Return the number of scored targets per loss, without a forward pass; the names are those of the losses."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """The losses of this batch."""
+        """Return the losses of this batch by name."""
 
     def after_step(self, step: int, num_steps: int) -> None:
-        """Move this module's own state, such as an average of the weights (an EMA teacher). Optional.
+        """Update this module's own state, such as an average of the weights (an EMA teacher). Optional.
 
-        Called on every rank once per update, not per micro-batch, without gradients. All of this module's parameters
-        are whole and float32 during the call, at every ZeRO stage and precision, to be read: what this changes are
-        buffers, which stay float32, whole and in checkpoints too. :func:`aimcore.layers.frozen_copy` makes a copy of a
-        module whose weights are buffers, and :func:`aimcore.layers.move_average` moves it. No module is called here.
+        The engine calls it on every rank once per update, not per micro-batch, without gradients. During the call all
+        parameters of this module are whole and float32, at every ZeRO stage and precision. Only read them, and change
+        buffers: buffers are always float32, whole and part of checkpoints. :func:`aimcore.layers.frozen_copy` copies a
+        module with its weights as buffers, and :func:`aimcore.layers.move_average` updates that copy. Do not call a
+        module here.
 
-        What depends on data must be added up over ranks here, and be the same on all of them afterwards.
+        State that depends on data must be summed over ranks here, so that it is the same on all ranks afterwards.
 
         Args:
-            step: updates done, this one included.
-            num_steps: updates that the whole run has.
+            step: number of updates done, including this one.
+            num_steps: number of updates of the whole run.
         """
 
     def predicted_patches(self, batch: Batch) -> PredictedPatches:
-        """The predictions behind the losses of this batch, as pixels. Optional, for pictures.
+        """Return the predictions that the losses of this batch score, as pixels. Optional, for pictures.
 
         Raises:
-            NotImplementedError: this objective predicts no patches, or its target cannot be turned into pixels.
+            NotImplementedError: this objective predicts no patches, or its target cannot be converted to pixels.
         """
         raise NotImplementedError(f"{type(self).__name__} predicts no patches that could be drawn")
 
     def embed_images(self, images: Images) -> Tensor:
-        """``[B, E]`` of unit length: images in the space of their captions. Optional, see ``Objective.skills``.
+        """Return ``[B, E]`` embeddings of images, of unit length, in the space of captions.
+
+        Optional, for the skill ``"embed"``.
 
         Raises:
-            NotImplementedError: this objective embeds nothing.
+            NotImplementedError: this objective does not embed images.
         """
         raise NotImplementedError(f"{type(self).__name__} does not embed images")
 
     def embed_texts(self, text: Text) -> Tensor:
-        """``[B, E]`` of unit length: captions in the space that images are in. Optional, see ``Objective.skills``.
+        """Return ``[B, E]`` embeddings of captions, of unit length, in the space of images.
+
+        Optional, for the skill ``"embed"``.
 
         Raises:
-            NotImplementedError: this objective embeds nothing.
+            NotImplementedError: this objective does not embed text.
         """
         raise NotImplementedError(f"{type(self).__name__} does not embed text")
 
     def caption_start(self, batch: Batch) -> CaptionStart:
-        """Read the images of ``batch``, each once: logits of the first token, and the state to go on from.
+        """Read the images of ``batch``; return logits of the first token, and the state for the next.
 
-        Optional, see ``Objective.skills``. Images are read as in evaluation: without a prefix, for example, if the
-        prefix was random in training, and in the orders that belong to
-        :data:`~aimcore.contracts.randomness.EVALUATION_SEED`. The batch may have no text.
+        Optional, for the skill ``"caption"``. Images are read as in evaluation: for example, without a prefix if the
+        prefix is random in training, and in the orders of :data:`~aimcore.contracts.randomness.EVALUATION_SEED`. The
+        batch may have no text.
 
         Raises:
             NotImplementedError: this objective writes no captions.
@@ -196,14 +201,20 @@ class ObjectiveModule(nn.Module, ABC):
         return start
 
     def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
+        """Read the tokens ``ids_B``; return logits ``[B, V]`` of the token after them, and the next state.
+
+        Raises:
+            NotImplementedError: this objective writes no captions.
+        """
         raise NotImplementedError(f"{type(self).__name__} writes no captions")
 
     def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
-        """``[B]`` in nats: the log-probability of each caption's scored tokens (``valid_BT``), given its image.
+        """Return ``[B]`` in nats: the log-probability of each caption's scored tokens (``valid_BT``), given its image.
 
-        The images were read by :meth:`caption_start`, so that many captions of one image cost one reading of it: take
-        ``start.at(rows)``, one row per caption. By default token by token.
+        Args:
+            start: from :meth:`caption_start`, one row per caption. For several captions of an image, read it once and
+                repeat its row: ``start.at(rows)``.
+            text: the captions. The default reads them token by token.
         """
         total_B = torch.zeros(len(start.logits_BV), dtype=torch.float64, device=start.logits_BV.device)
         ids_BT, valid_BT = text.ids_BT.to(total_B.device), text.valid_BT.to(total_B.device)

@@ -1,4 +1,4 @@
-"""Names of attributes and fields that aimcore 0.1 had: they still work, with a warning, until 0.3."""
+"""Deprecated names of attributes and fields of aimcore 0.1: they work, with a warning, until 0.3."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 
 def warn_of_old_name(owner: str, old: str, new: str) -> None:
-    """Say that ``owner.old`` is called ``new`` now, to the caller of the function that calls this."""
+    """Warn the caller of the calling function that ``owner.old`` is now called ``new``."""
     warnings.warn(
-        f"{owner}.{old} is now {owner}.{new}, and the old name will be gone in aimcore 0.3",
+        f"{owner}.{old} is now {owner}.{new}, and aimcore 0.3 removes the old name",
         DeprecationWarning,
         stacklevel=3,
     )
 
 
 def accept_old_property(cls: type[Any], old: str, new: str) -> None:
-    """Where ``cls`` overrides the property ``old`` and not ``new``, let the new one return what the old one returns.
+    """If ``cls`` overrides the property ``old`` and not ``new``, let the new property return the value of the old.
 
     Warns:
-        DeprecationWarning: it does; aimcore 0.3 will no longer read the old property.
+        DeprecationWarning: ``cls`` overrides the old property only; aimcore 0.3 will no longer read it.
     """
     if old not in vars(cls) or new in vars(cls):
         return
@@ -34,10 +34,10 @@ def accept_old_property(cls: type[Any], old: str, new: str) -> None:
 
 
 def old_property(old: str, new: str) -> property:
-    """A property ``old`` that returns what ``new`` is called now.
+    """Return a property for the deprecated name ``old`` of ``new``.
 
     Warns:
-        DeprecationWarning: always; aimcore 0.3 will not have the old name.
+        DeprecationWarning: on each read; aimcore 0.3 will not have the old name.
     """
 
     def read(self: Any) -> Any:
@@ -48,7 +48,7 @@ def old_property(old: str, new: str) -> property:
 
 
 def accepts_old_keyword(new_value: Callable[..., Any], owner: str, old: str, new: str) -> Callable[..., Any]:
-    """A constructor that also takes the keyword ``old`` for what is called ``new`` now, with a DeprecationWarning."""
+    """Wrap a constructor so that it accepts the deprecated keyword ``old`` for ``new``, with a DeprecationWarning."""
 
     @wraps(new_value)
     def construct(*values: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Methods that received images before they received batches: plugins that override the old one still work."""
+"""Deprecated methods that receive images instead of batches: plugins that override them work until 0.3."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ADAPTED = "calls_old_method"
 
 
 def accept_override(cls: type[Any], old: str, new: str) -> None:
-    """Where ``cls`` overrides ``old(images)`` and not ``new(batch)``, let calls of the new method reach it.
+    """If ``cls`` overrides ``old(images)`` and not ``new(batch)``, let the new method call the old one.
 
     Warns:
-        DeprecationWarning: it does; aimcore 0.3 will no longer call the old method.
+        DeprecationWarning: ``cls`` overrides the old method only; aimcore 0.3 will no longer call it.
     """
     if old not in vars(cls) or new in vars(cls):
         return
@@ -36,15 +36,15 @@ def accept_override(cls: type[Any], old: str, new: str) -> None:
 
 
 def call_replacement(value: Any, old: str, new: str, images: Images) -> Any:
-    """What ``new(batch)`` returns for ``images``, all as sample number 0, for callers of the old method.
+    """Call ``new(batch)`` for ``images``, all with sample number 0, on behalf of a caller of the old method.
 
-    Overrides of the old method are skipped: they call this by ``super()``.
+    Overrides of the old method are skipped, because they may reach this function through ``super()``.
 
     Warns:
         DeprecationWarning: always; aimcore 0.3 will not have the old method.
     """
     warnings.warn(
-        f"{old}(images) is called {new}(batch) now, and will be gone in aimcore 0.3", DeprecationWarning, stacklevel=3
+        f"{old}(images) is now {new}(batch), and aimcore 0.3 removes the old name", DeprecationWarning, stacklevel=3
     )
     batch = Batch(images=images, sample_numbers_B=torch.zeros(len(images.grids), dtype=torch.int64))
     methods = (vars(cls)[new] for cls in type(value).__mro__ if new in vars(cls))

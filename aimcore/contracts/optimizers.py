@@ -15,31 +15,31 @@ from aimcore.contracts.errors import Problem
 
 
 class ParameterGroup(NamedTuple):
-    """Trainable parameters that are updated by the same settings."""
+    """Trainable parameters that share the settings of their updates."""
 
     parameters: tuple[nn.Parameter, ...]
-    """Each trainable parameter of the model is in one group."""
+    """The parameters. Each trainable parameter of the model is in one group."""
     decays: bool
-    """Whether weight decay applies: to matrices, and not to biases, norms, positions and other learned vectors."""
+    """Whether weight decay applies: to matrices, but not to biases, norms, positions and other learned vectors."""
     peak_lr: float
     """The highest learning rate of this group: the optimizer's ``peak_lr`` times the group's rate multiplier."""
 
 
 @settings
 class Optimizer(Component, ABC):
-    """The algorithm of the updates, with the settings that the engine needs whatever the algorithm is.
+    """The algorithm of the updates, with the settings that the engine needs for every algorithm.
 
-    The engine sets the learning rate of every step (``group["lr"]``) and clips gradients; a component only builds the
+    The engine sets the learning rate of every step (``group["lr"]``) and clips gradients. A component only builds the
     torch optimizer.
     """
 
     role: ClassVar[str] = "optimizers"
 
     elementwise: ClassVar[bool] = False
-    """Whether each number's update depends on its own gradients and state alone, as in SGD and Adam.
+    """Whether the update of each element depends only on its own gradients and state, as in SGD and Adam.
 
     ZeRO stages 1 to 3 store the parameters of a group as parts of one flat vector. An algorithm that reads the shape or
-    the norm of a parameter (Muon, LAMB, Adafactor) would compute something else there, so it runs at stage 0 only.
+    the norm of a parameter (Muon, LAMB, Adafactor) would be wrong there, so it runs at stage 0 only.
     """
 
     peak_lr: float = 1e-3
@@ -48,11 +48,10 @@ class Optimizer(Component, ABC):
     layer_decay: float = 1.0
     """Rate of each layer of the trunk, relative to the layer above it (BEiT, arXiv:2106.08254): a layer's rate is
     multiplied by ``layer_decay ** (depth + 1 - layer)``, where embeddings are layer 0 and the first block is layer 1.
-    1 trains all layers at one rate; other values need a trunk that knows the layer of a parameter
-    (``TrunkModule.layer_of``)."""
+    1 trains all layers at one rate; other values require a trunk that implements ``TrunkModule.layer_of``."""
 
     def problems(self) -> Iterable[Problem]:
-        """Rates must be positive, ``layer_decay`` at most 1. A subclass yields these (``super().problems()``) too."""
+        """Yield problems of rates and ``layer_decay``. A subclass must yield ``super().problems()`` too."""
         yield from positive("peak_lr", self.peak_lr, limits.RATE)
         if self.gradient_clipping is not None and not self.gradient_clipping > 0:
             yield Problem("gradient_clipping", f"must be positive or null, got {self.gradient_clipping}")
@@ -60,8 +59,8 @@ class Optimizer(Component, ABC):
 
     @abstractmethod
     def build(self, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
-        """The torch optimizer of ``groups``.
+        """Build the torch optimizer of ``groups``.
 
-        Each parameter group of the torch optimizer holds parameters of one of ``groups`` only, and each parameter is in
-        one. The learning rate that it is built with does not matter.
+        Each parameter must be in one parameter group of the torch optimizer, and each of its parameter groups must
+        hold parameters of one of ``groups``. The engine overwrites the learning rate.
         """

@@ -19,22 +19,23 @@ class Ordering(Component, ABC):
 
     @abstractmethod
     def permutation(self, grid: PatchGrid) -> Tensor:
-        """``[N]`` int64: the raster index of the patch read at each step. Any rectangle must do.
+        """Return ``[N]`` int64: the raster index of the patch read at each step, for any rectangular grid.
 
-        An ordering that gives each sample an order of its own returns the order of sample number 0 with seed 0.
+        An ordering whose order differs between samples returns the order of sample number 0 with seed 0.
         """
 
     def orders(self, images: Images, sample_numbers_B: Tensor, seed: int) -> Tensor:
-        """``[B, N]`` int64: the order of each image; by default :meth:`permutation` of its grid.
+        """Return ``[B, N]`` int64: the order of each image; by default :meth:`permutation` of its grid.
 
-        Override it for orders that differ between samples, as in arXiv:2404.09562 and arXiv:2412.01827. An order is a
-        function of the image's grid, its sample number and the seed: draw with :mod:`aimcore.contracts.randomness`, so
-        that ranks, workers and resumed runs agree. It must not depend on pixels: it would reveal patches that were not
-        read yet. :func:`aimcore.contracts.images.padded_orders` puts the padding last.
+        Override it for orders that differ between samples, as in arXiv:2404.09562 and arXiv:2412.01827. An order must
+        be a function of the image's grid, its sample number and the seed: draw it with
+        :mod:`aimcore.contracts.randomness`, so that ranks, workers and resumed runs agree. It must not depend on
+        pixels, because it would reveal patches that were not read yet.
+        :func:`aimcore.contracts.images.padded_orders` appends the padding.
 
         Args:
             images: a batch, on any device.
-            sample_numbers_B: their numbers, on the CPU.
-            seed: the run's seed in training, :data:`~aimcore.contracts.randomness.EVALUATION_SEED` elsewhere.
+            sample_numbers_B: numbers of the samples, on the CPU.
+            seed: the run's seed in training, otherwise :data:`~aimcore.contracts.randomness.EVALUATION_SEED`.
         """
         return order_of(self.permutation, images)

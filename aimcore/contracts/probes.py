@@ -1,4 +1,4 @@
-"""Classifiers on the frozen trunk."""
+"""Probes: classifiers on frozen features."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from aimcore.contracts.component import Component
 from aimcore.contracts.results import LabelledFeatures
 
 Reads = Literal["pooled", "tokens", "extra"]
-"""What a probe is given of each image: one vector ``[D]``, tokens ``[N, D]`` of patches, or the trunk's further tokens
-``[R, D]`` (class token, registers)."""
+"""Features of each image that a probe reads: one vector ``[D]``, the tokens ``[N, D]`` of patches, or the trunk's extra
+tokens ``[R, D]`` (class token, registers)."""
 Pooling = Literal["mean", "class", "class_and_mean"]
-"""How tokens become one vector: the mean over patches, the class token, or both behind each other (``[2 * D]``)."""
+"""How tokens become one vector: the mean over patches, the class token, or both concatenated (``[2 * D]``)."""
 
 
 class FittedProbe(ABC):
-    """A trained probe: it predicts, and says what was chosen and how."""
+    """A trained probe, with the settings that it chose."""
 
     choice: Mapping[str, Any]
     """The chosen setting, e.g. ``{"learning_rate": 1e-3, "held_out_top1": 0.71}``."""
 
     @abstractmethod
     def predict(self, features: Tensor) -> Tensor:
-        """``[n]`` predicted classes for features of the kind the probe reads."""
+        """Return ``[n]`` predicted classes for features of the kind that the probe reads."""
 
 
 class FeatureStream(ABC):
-    """Labelled features that are read a piece at a time, because there may be too many to hold."""
+    """Labelled features that are read in pieces, because all of them may not fit in memory."""
 
     labels: Tensor
-    """``[n]`` int64, of every sample."""
+    """Labels of all samples, ``[n]`` int64."""
     num_classes: int
     shape: tuple[int, ...]
-    """Of one sample's features: ``(D,)`` pooled, ``(N, D)`` tokens, ``(R, D)`` extra."""
+    """Shape of one sample's features: ``(D,)`` pooled, ``(N, D)`` tokens, ``(R, D)`` extra."""
 
     @abstractmethod
     def pieces(self, generator: Generator | None = None) -> Iterator[LabelledFeatures]:
-        """Every sample once, a bounded number at a time: in a fixed order, or in one that ``generator`` draws."""
+        """Yield every sample once, in pieces of bounded size: in a fixed order, or shuffled by ``generator``."""
 
     def read(self) -> LabelledFeatures:
-        """All samples at once, in memory."""
+        """Read all samples into memory."""
         pieces = tuple(self.pieces())
         features = [piece.features for piece in pieces] or [torch.zeros(0, *self.shape)]
         labels = [piece.labels for piece in pieces] or [self.labels]
@@ -52,43 +52,43 @@ class FeatureStream(ABC):
 
 
 class Probe(Component, ABC):
-    """A classifier on the frozen trunk."""
+    """A classifier on frozen features."""
 
     __slots__ = ()
     role: ClassVar[str] = "probes"
     reads: ClassVar[Reads] = "pooled"
     reads_padding: ClassVar[bool] = False
-    """Whether a probe of tokens leaves out those of padding, whose values are all NaN. Only images of native resolution
-    with masked padding have any; other probes of tokens are refused there."""
+    """Whether a probe of tokens skips the tokens of padding, whose values are all NaN. Only images at native resolution
+    with masked padding have them; other probes of tokens are refused there."""
     holds_out: ClassVar[bool] = True
-    """Whether it chooses between settings. One that does not gets all images to train on, and no held-out ones."""
+    """Whether it chooses between settings. If not, it trains on all images, and no images are held out."""
 
     @property
     def pooling(self) -> Pooling:
         """How tokens become one vector, for a probe that reads ``"pooled"``.
 
-        The class token exists after the trunk's final norm only: ``layers_of`` must give ``()`` for it, as for a
+        The class token exists only after the trunk's final norm: with it, ``layers_of`` must return ``()``, as for a
         probe that reads ``"extra"``.
         """
         return "mean"
 
     @property
     def max_train_images(self) -> int | None:
-        """Most training images that it reads, held-out ones among them, chosen by hash; None reads all."""
+        """Largest number of training images that it reads, including held-out ones, chosen by hash; None reads all."""
         return None
 
     def departures(self) -> Iterable[str]:
-        """Yield what differs from the protocol of its paper, for the card beside its score."""
+        """Yield the differences from the protocol of its paper, for the protocol card of its score."""
         return ()
 
     @abstractmethod
     def layers_of(self, depth: int) -> tuple[int, ...]:
-        """Indices of the blocks (of ``depth``) whose raw outputs are averaged into the features it reads."""
+        """Return the indices of the blocks (of ``depth``) whose raw outputs are averaged into its features."""
 
     @abstractmethod
     def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
-        """Train the whole grid of settings on ``train`` at once and keep the best on ``held_out``."""
+        """Train all settings on ``train``, and return the probe that is best on ``held_out``."""
 
     def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
-        """As :meth:`fit`, on features that may not fit in memory; unless overridden, they are read into it."""
+        """Like :meth:`fit`, for features that may not fit in memory. The default reads all of them into memory."""
         return self.fit(train.read(), held_out.read(), seed)

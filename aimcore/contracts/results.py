@@ -1,4 +1,4 @@
-"""Losses, labelled features and scores: what a run measures.
+"""Losses, labelled features and scores: the measurements of a run.
 
 Shape suffixes: B batch, C channels, H W pixels, N patches, F values per patch, D width, M scored positions,
 K outputs, T text tokens, V vocabulary.
@@ -15,27 +15,24 @@ from aimcore.contracts.old_names import accepts_old_keyword, warn_of_old_name
 
 
 class Loss(NamedTuple):
-    """A loss as a sum and a count, so that ranks and accumulation steps add up exactly.
+    """A loss as a sum and a count, which add up exactly over ranks and micro-batches.
 
-    ``sum``: scalar, the sum over scored targets. ``num_targets``: scalar, their number. ``weight``: its share in the
-    total (total = sum over losses of weight * global sum / global num_targets). ``per_position_BN``: the loss
-    of the target at each step of the reading order, NaN where nothing is scored; it adds up to ``sum``. Without it,
-    nothing can be said per step, and causality cannot be checked. ``scored_patch_BN``: raster index of the patch that
-    each step scores, int64 (any number where nothing is scored). It is needed only where targets depend on more than
-    that patch, as the tokens of a teacher do: causality is then judged by the patch, otherwise by all that the target
-    depends on.
+    The total that is minimised is the sum over losses of weight * global sum / global num_targets. Without
+    ``per_position_BN`` there are no losses per chunk, and causality cannot be checked. ``scored_patch_BN`` is required
+    only if targets depend on more than the scored patch, as the tokens of a teacher do: the causality check then
+    compares a prediction with that patch, otherwise with all patches that its target depends on.
     """
 
     sum: Tensor
-    """Scalar tensor."""
+    """Scalar: the sum over scored targets."""
     num_targets: Tensor
-    """Scalar tensor."""
+    """Scalar: the number of scored targets."""
     weight: float = 1.0
-    """Share in the total."""
+    """Weight of this loss in the total."""
     per_position_BN: Tensor | None = None
-    """Loss at each step, NaN where nothing is scored."""
+    """Loss at each step of the reading order, NaN where nothing is scored; it adds up to ``sum``."""
     scored_patch_BN: Tensor | None = None
-    """Raster index of the patch that each step scores."""
+    """Raster index of the patch that each step scores, int64 (arbitrary where nothing is scored)."""
 
     @property
     def place_BN(self) -> Tensor | None:
@@ -51,7 +48,7 @@ Loss.__new__ = accepts_old_keyword(Loss.__new__, "Loss", "place_BN", "scored_pat
 class LabelledFeatures:
     """Frozen features for a probe: ``[n, D]`` pooled or ``[n, N, D]`` tokens, with ``labels [n]``.
 
-    Tokens of padding that is masked are NaN in all their values (see ``Probe.reads_padding``).
+    All values of tokens of masked padding are NaN (see ``Probe.reads_padding``).
     """
 
     features: Tensor
@@ -61,13 +58,13 @@ class LabelledFeatures:
 
 @attrs.frozen
 class Score:
-    """A measured share, such as an accuracy or a recall."""
+    """A measured fraction, such as an accuracy or a recall."""
 
     value: float
-    """A fraction."""
+    """The fraction, from 0 to 1."""
     num: int
-    """How many things were judged."""
+    """Number of examples that it was measured on."""
     chance: float | None = None
-    """What guessing would give, where that is known."""
+    """Expected score of random guesses, if it is known."""
     ci95: tuple[float, float] | None = None
-    """Ends of the 95 % interval."""
+    """Bounds of the 95 % confidence interval."""

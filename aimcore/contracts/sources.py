@@ -1,4 +1,4 @@
-"""Images by index, with whatever is known about them."""
+"""Sources: images by index, with their captions, labels and extras."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ from aimcore.contracts.randomness import index_of
 
 
 class Source(Component, ABC):
-    """Images by index, with whatever is known about them. Random access, always."""
+    """Images by index, with their captions, labels and extras. Access is always random."""
 
     __slots__ = ()
     role: ClassVar[str] = "sources"
 
     @property
     def statistics(self) -> PixelStatistics | None:
-        """What pixels are normalised with where a study gives no ``mean`` and ``std``; None stands for ImageNet's.
+        """Statistics that normalise pixels if a study gives no ``mean`` and ``std``; None means those of ImageNet.
 
-        Override it for images whose statistics are known and are not those of photographs. It must not read any data.
+        Override it for images that are not photographs and whose statistics are known. It must not read any data.
         """
         return None
 
     @abstractmethod
     def open(self) -> OpenSource:
-        """Find the data and make it readable. What this gives is read in other threads than the one that calls this.
+        """Find the data and prepare it for reading. Other threads than the calling one read the result.
 
         Raises:
-            AimcoreError: the data is not there; the message says where it was looked for and how to get it.
+            AimcoreError: the data does not exist; the message says where the source looked and how to get the data.
         """
 
 
 class OpenSource(ABC):
-    """A source that is ready to be read, in any thread and in several at once.
+    """A source that is ready to be read, from any thread and from several threads at once.
 
-    Training loads in a thread of its own, or in data workers, for which it must survive pickling; evaluations read in
-    the main thread. So files and connections are opened in :meth:`read`, or one per thread (``threading.local``).
+    Training reads it in a separate thread or in data workers, which pickle it; evaluations read it in the main thread.
+    So open files and connections in :meth:`read`, or once per thread (``threading.local``).
     """
 
     class_names: tuple[str, ...] = ()
+    """Names of the classes by label; empty if they are not known."""
     left_out: Mapping[str, int] = MappingProxyType({})
-    """How many things the source found and does not give out, by reason: ``{"files of other kinds (.txt)": 12}``.
+    """Numbers of items that the source found but skips, by reason: ``{"files of other kinds (.txt)": 12}``.
 
-    Runs log them at the start, and keep them in their summary and report.
+    Runs log them at the start and store them in their summary and report.
     """
 
     @abstractmethod
@@ -59,33 +60,33 @@ class OpenSource(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Sample:
-        """The sample at ``index``.
+        """Return the sample at ``index``.
 
         Raises:
-            UnreadableSample: this one is damaged; the loader goes on without it, within a limit.
+            UnreadableSample: the sample is damaged; the loader skips it, up to a limit.
         """
 
     def label(self, index: int) -> int | None:
-        """The label at ``index``; override it where that is cheaper than reading the image."""
+        """Return the label at ``index``; override it if that is possible without reading the image."""
         return self.read(index).label
 
     def known_labels(self) -> NDArray[np.int64] | None:
-        """All labels by index, -1 where a sample has none; None where they are not known without reading samples.
+        """Return all labels ``[n]`` by index, -1 for a sample without; None if they require reading the samples.
 
-        Override it where labels are in memory: they are then checked before anything is trained.
+        Override it if labels are in memory: they are then checked before training.
         """
         return None
 
     def indices_of(self, sample_numbers: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-        """The index that training reads for each sample number: every index once per epoch, in another order each.
+        """Return the index that training reads for each sample number: a new permutation of all indices per epoch.
 
-        Override it to sample otherwise (mixtures do). It must be a pure function: resumption rests on it.
+        Override it for another sampling scheme, as mixtures do. It must be a pure function, so that runs can resume.
         """
         return index_of(sample_numbers, len(self), seed)
 
     def part_of(self, index: int) -> range:
-        """The indices that training draws from in place of ``index`` where it is unreadable: all of them.
+        """Return the indices from which training draws a replacement if ``index`` is unreadable: by default all.
 
-        Override it where :meth:`indices_of` gives parts their shares: a mixture names the source of ``index``.
+        Override it if :meth:`indices_of` samples parts with fixed shares: a mixture returns the part of ``index``.
         """
         return range(len(self))

@@ -1,7 +1,7 @@
-"""Values made from plain ones, such as those of a JSON file.
+"""Construct settings and components from plain values, such as those of a JSON file.
 
-Only names are resolved here: which class a mapping stands for, and which values are its fields. Each value is judged by
-its own constructor, and its problems get the path of the place that it has in the whole.
+This module only resolves names: the class of a mapping, and the values of its fields. The constructor of each value
+checks it, and its problems are reported with the path of the value in the whole.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from aimcore.contracts.messages import MOST_REPORTED, unknown_field
 from aimcore.contracts.type_checks import fit_fields, more_not_checked, unfit
 
 Lookup = Callable[[type[Any], Any], type[Any]]
-"""Gives the class of a component, from its declared role and what was written. Raises a ValueError if there is none."""
+"""Returns the class of a component for its declared role and its plain value; raises a ValueError if there is none."""
 
 _FAILED: Final = object()
-"""Stands for a value that could not be made."""
-_OF_CONSTRUCTORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""Marks a value that could not be made."""
+_CONSTRUCTOR_ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 
 def structure(value: Any, kind: type[Any], lookup: Lookup) -> Any:
-    """``value`` as a ``kind``.
+    """Construct a ``kind`` from plain values.
 
     Args:
         value: plain values: numbers, text, None, lists and mappings.
-        kind: a class of settings, or a component.
-        lookup: finds the classes of components by their names.
+        kind: a class of settings or a component.
+        lookup: finds the classes of components by name.
 
     Raises:
-        InvalidValue: it cannot be made; lists every problem with its path.
+        InvalidValue: the value is invalid; lists every problem with its path.
     """
     structuring = _Structuring(lookup)
     made = structuring.made(value, kind, "")
     if made is not _FAILED:
-        structuring.judge(made, kind, "")
+        structuring.check(made, kind, "")
     if structuring.problems:
         raise InvalidValue(kind.__name__, structuring.problems)
     return made
 
 
 def join(*parts: object) -> str:
-    """A path from its parts.
+    """Join the parts of a path.
 
     >>> join("probes", 0, "epochs")
     'probes.0.epochs'
@@ -70,23 +70,23 @@ class _Structuring:
     problems: list[Problem] = attrs.field(factory=list)
 
     def made(self, value: Any, kind: Any, path: str) -> Any:
-        """``value`` with components and settings in place of what stands for them; all else is for constructors."""
-        fitting = _meant(value, kind)
-        if len(fitting) == 1:
-            return self._made_as(value, fitting[0], path)
-        for member in fitting:
+        """Replace the plain values of components and settings in ``value``; constructors check everything else."""
+        candidates = _candidate_types(value, kind)
+        if len(candidates) == 1:
+            return self._made_as(value, candidates[0], path)
+        for member in candidates:
             attempt = _Structuring(self.lookup)
             made = attempt.made(value, member, path)
             if not attempt.problems and not unfit(made, member, path):
                 return made
         return value
 
-    def judge(self, value: Any, kind: Any, path: str) -> None:
-        """Report what of ``value`` has another type; for values that no constructor receives."""
+    def check(self, value: Any, kind: Any, path: str) -> None:
+        """Report wrong types in ``value``; for values that no constructor receives."""
         self.problems += [Problem(*misfit) for misfit in unfit(value, kind, path)]
 
     def _made_as(self, value: Any, kind: Any, path: str) -> Any:
-        """``value`` as ``kind``, which its shape stands for."""
+        """Construct ``value`` as ``kind``, which its shape implies."""
         if is_component(kind):
             given = {"name": value} if isinstance(value, str) else value
             try:
@@ -107,27 +107,27 @@ class _Structuring:
         return self._each(((key, item, kinds[1]) for key, item in value.items()), path)
 
     def _each(self, items: Iterable[tuple[Any, Any, Any]], path: str) -> Any:
-        """Every ``(place, value, type)``, made; up to a number of failures that nobody reads."""
+        """Construct every ``(key, value, type)``; stop after ``MOST_REPORTED`` failures."""
         made: dict[Any, Any] = {}
         kinds: dict[Any, Any] = {}
         failed = 0
-        for place, value, kind in items:
-            made[place], kinds[place] = self.made(value, kind, join(path, place)), kind
-            failed += made[place] is _FAILED
+        for key, value, kind in items:
+            made[key], kinds[key] = self.made(value, kind, join(path, key)), kind
+            failed += made[key] is _FAILED
             if failed == MOST_REPORTED:
                 self.problems.append(Problem(path, more_not_checked()))
                 return _FAILED
-        return self._judged(made, kinds, path) if failed else made
+        return self._check_all(made, kinds, path) if failed else made
 
-    def _judged(self, made: Mapping[Any, Any], kinds: Mapping[Any, Any], path: str) -> Any:
-        """Report misfits of all that could be made, as what holds them cannot be."""
-        for place, value in made.items():
+    def _check_all(self, made: Mapping[Any, Any], kinds: Mapping[Any, Any], path: str) -> Any:
+        """Report wrong types in the values that could be made, because their container cannot be made."""
+        for key, value in made.items():
             if value is not _FAILED:
-                self.judge(value, kinds[place], join(path, place))
+                self.check(value, kinds[key], join(path, key))
         return _FAILED
 
     def _constructed(self, given: Mapping[str, Any], cls: type[Any], path: str) -> Any:
-        """A value of ``cls``, whose constructor judges it."""
+        """Construct a ``cls``; its constructor checks the fields."""
         fields = {field.name: field for field in attrs.fields(cls) if field.init}
         before = len(self.problems)
         unknown = sorted((key for key in given if key not in fields), key=str)
@@ -139,21 +139,21 @@ class _Structuring:
         types = field_types(cls, unresolved=Any)
         made = {name: self.made(given[name], types[name], join(path, name)) for name in fields if name in given}
         if len(self.problems) > before:
-            return self._judged(made, types, path)
+            return self._check_all(made, types, path)
         try:
             value = cls(**{fields[name].alias: value for name, value in made.items()})
-            misfits = () if issubclass(cls, Checked) else fit_fields(value)  # a plain attrs class judges nothing itself
+            misfits = () if issubclass(cls, Checked) else fit_fields(value)  # a plain attrs class checks nothing itself
             self.problems += [Problem(join(path, below), message) for below, message in misfits]
             return _FAILED if misfits else value
         except InvalidValue as error:
             self.problems += [Problem(join(path, below), message) for below, message in error.problems]
-        except _OF_CONSTRUCTORS as error:
+        except _CONSTRUCTOR_ERRORS as error:
             self.problems.append(Problem(path, f"{type(error).__name__}: {error}"))
         return _FAILED
 
 
-def _meant(value: Any, kind: Any) -> list[Any]:
-    """The types within ``kind`` that the shape of ``value`` stands for; none for plain values."""
+def _candidate_types(value: Any, kind: Any) -> list[Any]:
+    """The members of ``kind`` that the shape of ``value`` allows; none for plain values."""
     every = members(kind)
     if isinstance(value, Mapping):
         return [member for member in every if is_component(member) or is_settings(member) or is_mapping(member)]
@@ -164,4 +164,4 @@ def _meant(value: Any, kind: Any) -> list[Any]:
             member is str or (is_literal(member) and is_literal_value(value, member)) for member in every
         )
         found = [member for member in every if is_component(member)] if isinstance(value, str) and not is_text else []
-    return found or [kind for _ in (0,) if is_component(kind)]  # its lookup says which names there are
+    return found or [kind for _ in (0,) if is_component(kind)]  # its lookup lists the known names

@@ -1,4 +1,4 @@
-"""Whatever gives text or image patches discrete ids."""
+"""Tokenizers: components that encode text or image patches as discrete ids."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aimcore.contracts.images import PatchGrid
 
 
 class Tokenizer(Component, ABC):
-    """Anything that gives discrete ids. Subclass :class:`ImageTokenizer` or :class:`TextTokenizer`."""
+    """A component that encodes text or images as ids. Subclass :class:`ImageTokenizer` or :class:`TextTokenizer`."""
 
     __slots__ = ()
     role: ClassVar[str] = "tokenizers"
 
 
 class ImageTokenizer(Tokenizer):
-    """Gives every patch of a view a code."""
+    """Encodes every patch of a view as a code."""
 
     __slots__ = ()
 
@@ -32,51 +32,51 @@ class ImageTokenizer(Tokenizer):
 
     @abstractmethod
     def encode(self, view_BCHW: Tensor, grid: PatchGrid) -> Tensor:
-        """``[B, N]`` int64 codes in raster order."""
+        """Return the code of each patch of ``grid``, ``[B, N]`` int64, in raster order."""
 
     @abstractmethod
     def decode(self, ids_BN: Tensor) -> Tensor:
-        """Pixels for codes, as far as the tokenizer can."""
+        """Return approximate pixels of codes, ``[B, C, H, W]``."""
 
 
 class TextTokenizer(Tokenizer):
-    """Gives text a sequence of ids: a begin token (where there is one), the text, an end token, padding."""
+    """Encodes text as a sequence of ids: a begin token (if there is one), the text, an end token, padding."""
 
     __slots__ = ()
 
     @property
     @abstractmethod
     def vocabulary_size(self) -> int:
-        """V: number of ids, special ones included. It reads the tokenizer's file, where there is one.
+        """V, the number of ids, special ones included. It may read the tokenizer's file.
 
         Raises:
-            AimcoreError: the file is missing or another than recorded, or a library is not installed.
+            AimcoreError: the file is missing or not the recorded one, or a library is not installed.
         """
 
     @property
     def sha256(self) -> str | None:
-        """Hash of the file it was fitted to; None where there is none. A field of that name will do."""
+        """SHA-256 of the tokenizer's file; None without a file. A field with this name may override it."""
         return None
 
     @property
     def begin_id(self) -> int | None:
-        """The id that stands before every text; None where none does."""
+        """The id before every text; None without a begin token."""
         return None
 
     @property
     def end_id(self) -> int | None:
-        """The id that stands behind every text, cut or not; None where none does. It may be the padding's too."""
+        """The id after every text, cut or not; None without an end token. It may equal ``padding_id``."""
         return None
 
     @property
     def padding_id(self) -> int:
-        """What fills a row up behind the end."""
+        """The id that pads a row after the end of the text."""
         return 0
 
     @abstractmethod
     def encode(self, texts: Sequence[str], context_length: int) -> Text:
-        """Ids of ``texts``, cut and padded at the end to ``context_length``; ``valid_BT`` marks what is scored."""
+        """Encode ``texts``, cut and padded at the end to ``context_length``; ``valid_BT`` marks scored tokens."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids up to the first end, without special ones."""
+        """Return the text of ``ids`` up to the first end token, without special tokens."""

@@ -1,4 +1,4 @@
-"""Where a run's metrics go, and who may end a run by them."""
+"""Trackers: components that receive metrics while a run trains, and may stop it."""
 
 from __future__ import annotations
 
@@ -10,55 +10,57 @@ from aimcore.contracts.component import Component
 
 
 class TrackerRun(ABC):
-    """One run's open line to a tracker."""
+    """The connection of one run to a tracker."""
 
     @abstractmethod
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a step."""
 
     def sync(self) -> None:  # noqa: B027  # nothing is a good default
-        """Make sure that what was logged outlasts a power cut. Called before each checkpoint is saved.
+        """Write logged metrics so that they survive a power cut; called before each checkpoint is saved.
 
-        A run that is resumed repeats nothing before its checkpoint, so a metric that is lost then is lost for good. By
-        default nothing is done, which is right for a tracker that keeps no metric to itself.
+        A resumed run does not repeat steps before its checkpoint, so their metrics would be lost. The default does
+        nothing, which is right for a tracker that buffers no metrics.
         """
 
     def after_step(self, step: int, metrics: Mapping[str, float]) -> bool:
-        """Look at a step that is done, and return whether the run should stop here. Optional.
+        """Return whether the run should stop after this step. Optional.
 
-        Called on the first process after every update, also where ``log_every`` leaves the step out of :meth:`log`.
-        The update is complete: if the answer is True, all processes save a checkpoint after this very step, and the run
-        ends as after Ctrl-C. It is ``"interrupted"``, and a resumption goes on with the next step. After the last step
-        there is nothing to stop, and the answer does not count.
+        The engine calls it on the first process after every update, including steps that ``log_every`` excludes from
+        :meth:`log`. On True, all processes save a checkpoint after this step, and the run ends with the status
+        ``"interrupted"``, as after Ctrl-C; a resumed run continues with the next step. The result after the last step
+        is ignored.
 
         Args:
-            step: 0 for the first.
+            step: number of the step, from 0.
             metrics: as for :meth:`log`.
         """
         return False
 
     @abstractmethod
     def close(self, status: str) -> None:
-        """The run ended: ``"finished"``, ``"interrupted"`` or ``"failed"``."""
+        """Close the connection; the run ended with ``status`` ``"finished"``, ``"interrupted"`` or ``"failed"``."""
 
 
 class Tracker(Component, ABC):
-    """Where a run's metrics go besides its own ``metrics.jsonl``."""
+    """A destination of a run's metrics, in addition to its ``metrics.jsonl``."""
 
     __slots__ = ()
     role: ClassVar[str] = "trackers"
 
     @abstractmethod
     def open(self, folder: str, recipe: Mapping[str, Any], resume_step: int) -> TrackerRun:
-        """Begin to track the run in ``folder``; ``resume_step`` > 0 continues one (drop what lies beyond it)."""
+        """Start to track the run in ``folder``.
+
+        ``resume_step`` above 0 continues a run at this step: discard its metrics from this step on.
+        """
 
     def destination(self, folder: str) -> str | None:
-        """The place that the run in ``folder`` replaces or continues, if it must be that run's alone.
+        """Return the location that the run in ``folder`` writes to, if runs must not share it; otherwise None.
 
-        Two runs of a study with one destination are refused before anything runs. By default there is none: runs may
-        share whatever the tracker writes to. It is asked for before anything runs.
+        It is called before any run of a study starts. A study is refused if two of its runs have the same destination.
 
         Raises:
-            AimcoreError: the place cannot be used; the message says why.
+            AimcoreError: the location cannot be used; the message says why.
         """
         return None

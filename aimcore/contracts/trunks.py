@@ -15,7 +15,7 @@ from aimcore.contracts.old_names import accept_old_property, old_property
 
 
 class Trunk(Component, ABC):
-    """The encoder: what is trained, probed and exported."""
+    """The encoder that is trained, probed and exported."""
 
     __slots__ = ()
     role: ClassVar[str] = "trunks"
@@ -29,7 +29,7 @@ class Trunk(Component, ABC):
 
     @property
     def capabilities(self) -> frozenset[Capability | str]:
-        """What it can read beyond a uniform batch, bidirectionally, in raster order."""
+        """What it can do beyond reading a uniform batch bidirectionally in raster order."""
         return frozenset()
 
     @property
@@ -39,41 +39,40 @@ class Trunk(Component, ABC):
 
     @property
     def num_extra(self) -> int:
-        """R: how many tokens its features have beside patches (``Features.extra_BRD``), the class token first."""
+        """R, the number of tokens in addition to patches (``Features.extra_BRD``), the class token first."""
         return 0
 
     def output_grid(self, grid: PatchGrid) -> PatchGrid:
-        """The grid of the tokens that it gives of images of ``grid``; another one where it merges tokens.
+        """Return the grid of its tokens for images of ``grid``; a smaller one if it merges tokens.
 
-        Tokens then come in raster order of that grid, with their places in it. Such a trunk is refused where tokens
-        stand for patches: by objectives that score patches or read in an order, and by probes of tokens at native
-        resolution.
+        Merged tokens are in raster order of that grid, with their positions in it. Objectives that score patches or
+        read in an order, and probes of tokens at native resolution, refuse a trunk with another grid.
         """
         return grid
 
     @abstractmethod
     def build(self) -> TrunkModule:
-        """The module, with fresh weights drawn from torch's global generator."""
+        """Build the module, with fresh weights drawn from torch's global generator."""
 
     def convert(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The state of this trunk's module from that of another layout, such as its authors' own. Optional.
+        """Convert a state dictionary of another layout, such as its authors' own, to that of this trunk. Optional.
 
-        Tensors may be on the meta device: only names and shapes are asked for then.
+        Tensors may be on the meta device; then only names and shapes matter.
 
         Raises:
             NotImplementedError: this trunk reads no other layout.
-            AimcoreError: the state is in none that it reads.
+            AimcoreError: the layout of the state is unknown.
         """
         raise NotImplementedError(f"trunk {self.name!r} reads no other layout than its own")
 
     def resized(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The state of this trunk's module from that of one for images of another size. Optional.
+        """Convert the state dictionary of this trunk at another image size to this size. Optional.
 
-        Learned positions are interpolated, or left out where this trunk has fixed ones. Tensors may be on the meta
-        device: only names and shapes are asked for then.
+        Learned positions are interpolated, or removed if this trunk has fixed ones. Tensors may be on the meta device;
+        then only names and shapes matter.
 
         Raises:
-            NotImplementedError: this trunk cannot be given weights of another size.
+            NotImplementedError: this trunk cannot use weights of another image size.
             AimcoreError: the state cannot be resized.
         """
         raise NotImplementedError(f"trunk {self.name!r} cannot take weights fitted at another image size")
@@ -81,9 +80,7 @@ class Trunk(Component, ABC):
     def weights_advice(
         self, state: Mapping[str, Tensor], pixels: Preprocessing, read_sibling: Callable[[str], bytes | None]
     ) -> Iterable[str]:
-        """Yield what to know before training begins with weights of a file, such as how they expect pixels. Optional.
-
-        Each text is a warning; nothing is refused.
+        """Yield warnings before training starts with weights of a file, such as their preprocessing. Optional.
 
         Args:
             state: the file's entries, on the meta device.
@@ -98,52 +95,52 @@ class Trunk(Component, ABC):
 
 
 class TrunkModule(nn.Module, ABC):
-    """An encoder. ``width`` is D of its tokens, ``depth`` the number of blocks whose outputs can be asked for."""
+    """The module of an encoder. Its constructor must set the four sizes below."""
 
     width: int
-    """D of its tokens."""
+    """D, the width of its tokens."""
     depth: int
-    """Number of blocks whose outputs can be asked for."""
+    """Number of blocks whose outputs ``Reading.layers`` can request."""
     patch_size: int
-    """Side of a patch in pixels; that of its component."""
+    """Side of a patch in pixels, equal to that of its component."""
     num_channels: int
-    """Colour channels that it reads."""
+    """Number of colour channels that it reads."""
 
     @abstractmethod
     def forward(self, images: Images, reading: Reading) -> Features:
-        """Read ``images`` as ``reading`` says; features come back in reading order."""
+        """Read ``images`` as ``reading`` describes; return features in reading order."""
 
     def embed_patches(self, images: Images) -> Tensor:
-        """``[B, N, D]`` in raster order: each patch before positions are added and any patch has seen another.
+        """Return ``[B, N, D]`` in raster order: embeddings of single patches, without positions or attention.
 
-        Optional, the ability ``"embeddings"``. Objectives take targets from it (arXiv:2512.16922), so the causality
-        check counts what it reads as part of the target. It only calls this module's parts and uses no weight of its
-        own: at ZeRO stage 3 weights are whole in the forward of their owner alone.
+        Optional, for the capability ``"embeddings"``. Objectives use them as targets (arXiv:2512.16922), so the
+        causality check counts the patches that it reads as part of the target. It must only call parts of this module
+        and use no parameter directly: at ZeRO stage 3, parameters are whole only in the forward of their own module.
 
         Raises:
-            NotImplementedError: this trunk does not show its embeddings.
+            NotImplementedError: this trunk does not return patch embeddings.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not show its patch embeddings")
+        raise NotImplementedError(f"{type(self).__name__} does not return its patch embeddings")
 
     def layer_of(self, name: str) -> int:
-        """Which layer the parameter ``name`` belongs to, for layer-wise decay (``Optimizer.layer_decay``). Optional.
+        """Return the layer of the parameter ``name``, for layer-wise decay (``Optimizer.layer_decay``). Optional.
 
-        0 for what makes tokens of patches, i + 1 for block i, ``depth + 1`` for what comes after the blocks.
+        Layer 0 is the patch embedding, layer i + 1 is block i, and layer ``depth + 1`` is everything after the blocks.
 
         Args:
-            name: as ``named_parameters()`` of this module gives it.
+            name: the name of the parameter in ``named_parameters()`` of this module.
 
         Raises:
             NotImplementedError: this trunk does not assign parameters to layers.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say which layer a parameter belongs to (layer_of)")
+        raise NotImplementedError(f"{type(self).__name__} does not assign parameters to layers (layer_of)")
 
     def attention_maps(self, images: Images, reading: Reading) -> Tensor:
-        """``[B, H, N, N]`` float32: what each query (third axis) of the last block's heads sees, in reading order.
+        """Return ``[B, H, N, N]`` float32: attention of the last block, from queries (third axis) to keys.
 
-        Optional, for pictures: rows add up to 1.
+        Optional, for pictures. Both axes are in reading order, and rows add up to 1.
 
         Raises:
-            NotImplementedError: this trunk does not show its attention.
+            NotImplementedError: this trunk does not return attention maps.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not show its attention")
+        raise NotImplementedError(f"{type(self).__name__} does not return attention maps")

@@ -1,6 +1,6 @@
-"""Whether the fields of a value have their declared types. Every constructor of settings and components asks this.
+"""Type checks of fields, which every constructor of settings and components runs.
 
-Types that recipes cannot hold (paths, callables, types that only type checkers import) are not checked.
+Types that recipes cannot contain (paths, callables, types that only type checkers import) are not checked.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from aimcore.contracts.field_types import (
 from aimcore.contracts.messages import MOST_REPORTED, shown
 
 Misfits = list[tuple[str, str]]
-"""Paths, each with what is wrong there."""
+"""Pairs of a path and a message for each value of a wrong type."""
 _TYPES = "_declared_types"
 
 
 def fit_fields(value: Any) -> Misfits:
-    """What of ``value`` has another type than declared; nothing where all fits.
+    """Return the fields of ``value`` that do not have their declared types.
 
     Lists are accepted for tuples, as in recipes, and replaced by tuples, so that a frozen value cannot change.
 
     Args:
-        value: of an attrs class, just made.
+        value: a new value of an attrs class.
     """
     found: Misfits = []
     for name, kind in _types_of(type(value)).items():
@@ -52,38 +52,38 @@ def fit_fields(value: Any) -> Misfits:
 
 
 def unfit(value: Any, kind: Any, path: str) -> Misfits:
-    """What of ``value``, at ``path``, is not of the type ``kind``."""
+    """Return the parts of ``value``, at ``path``, that do not have the type ``kind``."""
     found: Misfits = []
-    if _is_judged(kind):
+    if _is_checkable(kind):
         _fitted(value, kind, path, found)
     return found
 
 
 def more_not_checked() -> str:
-    """The message after as many wrong items as are reported."""
+    """The message after the last reported item of a list or mapping."""
     return f"items after the first {MOST_REPORTED} wrong ones are not checked"
 
 
 def _types_of(cls: type[Any]) -> Mapping[str, Any]:
-    """The declared types that can be judged, looked up once per class: it keeps them itself."""
+    """The declared types that can be checked, by field; the class caches them."""
     if _TYPES not in vars(cls):
         known = field_types(cls, unresolved=Any)
-        setattr(cls, _TYPES, {name: kind for name, kind in known.items() if _is_judged(kind)})
+        setattr(cls, _TYPES, {name: kind for name, kind in known.items() if _is_checkable(kind)})
     types: Mapping[str, Any] = vars(cls)[_TYPES]
     return types
 
 
-def _is_judged(kind: Any) -> bool:
+def _is_checkable(kind: Any) -> bool:
     return (
         kind in (*NUMBERS_AND_TEXT, None)
-        or any(judges(kind) for judges in (is_union, is_literal, is_sequence, is_mapping))
+        or any(has_form(kind) for has_form in (is_union, is_literal, is_sequence, is_mapping))
         or is_component(kind)
         or is_settings(kind)
     )
 
 
 def _fitted(value: Any, kind: Any, path: str, found: Misfits) -> Any:
-    """``value`` as ``kind``, itself wherever that is possible; what does not fit is added to ``found``."""
+    """Return ``value`` as ``kind``, unchanged if possible; add wrong types to ``found``."""
     if type(value) is kind and not unfit_number(value, kind):
         return value
     if kind is float and isinstance(value, float):
@@ -100,11 +100,11 @@ def _fitted(value: Any, kind: Any, path: str, found: Misfits) -> Any:
 
 
 def _is_one(value: Any, kind: Any) -> bool:
-    """Whether ``value`` is a ``kind``, which is no container and no union."""
+    """Whether ``value`` is a ``kind``, which is neither a container nor a union."""
     if kind is None:
         return value is None
     if kind in NUMBERS_AND_TEXT:
-        # Exact: True is no whole number, and a recipe would not give numpy's numbers back.
+        # Exact types: True is not a whole number, and a recipe would not load numpy's numbers as such.
         is_number = type(value) is kind or (kind is float and type(value) is int)
         return is_number and not unfit_number(value, kind)
     if is_literal(kind):
@@ -120,7 +120,8 @@ def _in_union(value: Any, kind: Any, path: str, found: Misfits) -> Any:
         if not misfits:
             return made
         alike += [misfits] if _has_shape(value, member) else []
-    found += alike[0] if len(alike) == 1 else [(path, _refusal(value, kind))]  # its own misfits say more
+    # The misfits of a single candidate say more than a refusal of the whole union.
+    found += alike[0] if len(alike) == 1 else [(path, _refusal(value, kind))]
     return value
 
 
@@ -165,14 +166,14 @@ def _mapping(value: Any, kind: Any, path: str, found: Misfits) -> Any:
 
 
 def _each(items: Iterable[tuple[Any, Any, Any]], path: str, found: Misfits) -> list[Any]:
-    """Every ``(place, value, type)``, fitted; fewer where so many are wrong that nobody reads them."""
+    """Check every ``(key, value, type)``; stop after ``MOST_REPORTED`` wrong ones and return fewer."""
     made: list[Any] = []
     before = len(found)
-    for place, value, kind in items:
+    for key, value, kind in items:
         if len(found) - before >= MOST_REPORTED:
             found.append((path, more_not_checked()))
             break
-        made.append(_fitted(value, kind, f"{path}.{place}", found))
+        made.append(_fitted(value, kind, f"{path}.{key}", found))
     return made
 
 
@@ -183,12 +184,12 @@ def _refusal(value: Any, kind: Any) -> str:
 
 
 def _hint(value: Any, kind: Any) -> str:
-    """What to write instead of ``value``, if it is clear what was meant."""
+    """Suggest what to write instead of ``value``, if the intention is clear."""
     takes_class = is_component(kind) or is_settings(kind)
     if isinstance(value, type):
         return f": write {_call(value)}" if takes_class and issubclass(value, kind) else ""
     if is_component(kind) and isinstance(value, str):
-        return _called(value, kind)
+        return _constructor_hint(value, kind)
     if takes_class and isinstance(value, Mapping):
         return f": write {kind.__name__}(...)" if is_settings(kind) else ""
     if is_sequence(kind) and not isinstance(value, list | tuple) and _is_item(value, kind):
@@ -199,7 +200,7 @@ def _hint(value: Any, kind: Any) -> str:
 
 
 def _number(value: Any, kind: Any) -> str:
-    """Why a number does not fit, or the plain number that 1e3 or numpy's stand for."""
+    """Say why a number does not fit, or suggest the plain number for a value such as 1e3 or numpy's."""
     if kind not in (int, float) or isinstance(value, bool) or not isinstance(value, Real):
         return ""
     if unfit_number(value, kind):
@@ -217,17 +218,17 @@ def _is_item(value: Any, kind: Any) -> bool:
     return not misfits
 
 
-def _called(name: str, role: type[Any]) -> str:
-    """The class that a recipe would mean by ``name``, if it is imported."""
+def _constructor_hint(name: str, role: type[Any]) -> str:
+    """Suggest the imported class whose name in recipes is ``name``."""
     classes = list(role.__subclasses__())
     for cls in classes:
         if vars(cls).get("name") == name:
             return f": write {_call(cls)}, from {cls.__module__.partition('.')[0]}"
         classes += cls.__subclasses__()
-    return ": names stand for components in recipes alone; import its class, and write a value of it"
+    return ": only recipes refer to components by name; import its class and construct it"
 
 
 def _call(cls: type[Any]) -> str:
-    """How a value of ``cls`` is made."""
+    """The call that constructs a ``cls``."""
     required = any(field.init and field.default is attrs.NOTHING for field in attrs.fields(cls))
     return f"{cls.__name__}({'...' if required else ''})"

@@ -58,7 +58,7 @@ def rate_multipliers(module: nn.Module, optimizer: Optimizer) -> dict[str, float
 
     Raises:
         BrokenContract: a module's multipliers name nothing, or are no positive numbers; or a layer is out of range.
-        InvalidValue: the trunk does not say which layer a parameter belongs to, or a rate is as good as zero.
+        InvalidValue: the trunk does not assign parameters to layers, or a rate is as good as zero.
     """
     # With all names of a shared parameter, because a module may mean any of them.
     found = {name: 1.0 for name, _ in module.named_parameters(remove_duplicate=False)}

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from aimcore.contracts.assembly import judged_counts, require_names
+from aimcore.contracts.assembly import checked_counts, require_names
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.objectives import ObjectiveModule
@@ -135,7 +135,7 @@ class TrainingEngine:
 
     def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], tuple[int, int, float]]:
         """Targets per loss of the whole step; and its patches, its images, and the share of padding."""
-        local = [judged_counts(self.module, self.module.counts(batch)) for batch in batches]
+        local = [checked_counts(self.module, self.module.counts(batch)) for batch in batches]
         names = list(local[0])
         images = [batch.images for batch in batches]
         patches = [each.patches_BNF.shape[0] * each.patches_BNF.shape[1] for each in images]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 import torch
 
-from aimcore.contracts.assembly import judged_counts
+from aimcore.contracts.assembly import checked_counts
 from aimcore.contracts.batches import Batch
 from aimcore.testing.instrumented import Watched
 from aimcore.testing.requirements import differs
@@ -15,7 +15,7 @@ from aimcore.testing.requirements import differs
 
 def miscounts_of(watched: Watched) -> Iterator[str]:
     """Where ``counts(batch)``, known before any forward, and ``num_targets`` differ."""
-    losses, counts = watched.losses(), judged_counts(watched.module, watched.module.counts(watched.batch))
+    losses, counts = watched.losses(), checked_counts(watched.module, watched.module.counts(watched.batch))
     if losses.keys() != counts.keys():
         yield f"counts(batch) has {sorted(counts)}, but the losses are {sorted(losses)}"
     for name in losses.keys() & counts.keys():

@@ -82,8 +82,8 @@ def problems(cls: type[Any] = Everything, **fields: Any) -> list[tuple[str, str]
          "ToyOrdering()"),
         ({"part": "everything"}, "part", "must be a component (Ordering) or null, got 'everything': write Everything()"
          f", from {__name__.partition('.')[0]}"),
-        ({"part": "evrything"}, "part", "must be a component (Ordering) or null, got 'evrything': names stand for "
-         "components in recipes alone; import its class, and write a value of it"),
+        ({"part": "evrything"}, "part", "must be a component (Ordering) or null, got 'evrything': only recipes "
+         "refer to components by name; import its class and construct it"),
         ({"whole": 2**64}, "whole", "must be a whole number, got 18446744073709551616: it has more than 64 bits"),
         ({"whole": 10**5000}, "whole",
          "must be a whole number, got a whole number of 16610 bits: it has more than 64 bits"),

@@ -49,7 +49,7 @@ def test_known_labels_are_judged_before_anything_is_read() -> None:
 @pytest.mark.parametrize("label", [-1, True, 1.0, float("nan"), "1", 2**63, torch.tensor(1)])
 def test_a_label_that_is_no_integer_from_zero_on_is_named_with_its_sample(label: object) -> None:
     source = Labelled(0, 1, label, 1, known=False)
-    with pytest.raises(InvalidLabel, match=r"^sample picture 2 has the label .*: labels are integers from 0 on"):
+    with pytest.raises(InvalidLabel, match=r"^sample picture 2 has the label .*: labels must be non-negative integers"):
         list(evaluation_batches(DATA, source, patch_size=4, batch_size=4))
     with pytest.raises(InvalidLabel, match=r"^sample picture 2 has the label"):
         list(train_steps(DATA, source, patch_size=4, seed=0, num_steps=1))

@@ -154,7 +154,7 @@ def test_rates_that_a_trunk_does_not_know_are_told_before_anything_runs(
         check_study(study, with_data=False)
     ((path, message),) = caught.value.problems
     assert path == "one.optimizer.layer_decay"
-    assert message.startswith("must be 1: ViTModule does not say which layer a parameter belongs to")
+    assert message.startswith("must be 1: ViTModule does not assign parameters to layers")
 
 
 def test_each_source_is_opened_once_for_all_experiments(make_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:

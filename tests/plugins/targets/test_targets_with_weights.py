@@ -152,7 +152,7 @@ def test_validation_scores_the_same_codes_as_training() -> None:
 def test_pictures_say_that_codes_cannot_be_drawn() -> None:
     chosen = predicting(RandomCodes())
     samples = compute_samples(chosen, build_module(chosen), "now")
-    assert samples.absent["predictions"] == "target 'sound_code_book' cannot be turned into pixels"
+    assert samples.absent["predictions"] == "target 'sound_code_book' cannot be converted to pixels"
     assert samples.predicted_BHWC is None
 
 
@@ -208,5 +208,5 @@ def test_a_target_that_breaks_its_contract_is_named() -> None:
         built_target(Unmodular(), 4, 3)
     with pytest.raises(BrokenContract, match=r"values must be .* \[B, N\] \[8, 4\], got a tensor \[8, 3\] of float32"):
         built_target(Misshapen(), 4, 3)(whole_batch(0))
-    with pytest.raises(NotImplementedError, match=r"gives no values without its module: .*aimcore\.built_target"):
+    with pytest.raises(NotImplementedError, match=r"has no values without its module: .*aimcore\.built_target"):
         RandomCodes().values(whole_batch(0))
