@@ -92,7 +92,7 @@ def test_a_probe_of_tokens_that_cannot_tell_padding_is_refused_where_it_is_maske
     class Blind(AttentiveProbe):
         reads_padding = False
 
-    with pytest.raises(InvalidValue, match="probe_native_area: probe 'attentive' reads tokens, and cannot tell masked"):
+    with pytest.raises(InvalidValue, match="probe_native_area: probe 'attentive' reads tokens, and cannot distinguish"):
         experiment(MASKED, probe_native_area=11, probes=(Blind(),))
     assert experiment(MASKED, probes=(Blind(),)).probe_native_area is None
 
