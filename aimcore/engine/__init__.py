@@ -1,4 +1,4 @@
-"""The training engine: DeepSpeed ZeRO under one loop. The only room that imports deepspeed, and only when it starts."""
+"""The training engine: one loop on DeepSpeed ZeRO. Only this package imports deepspeed, and only when it starts."""
 
 from aimcore.engine.engine_errors import (
     CheckpointDamaged,

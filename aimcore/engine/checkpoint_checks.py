@@ -1,8 +1,8 @@
-"""Whether a checkpoint is sound: saved by a run like the one that asks, unchanged since, and safe to load.
+"""Verification of checkpoints: saved by a run with the same settings, unchanged since then, and safe to load.
 
-The files in its folder must be exactly those that a run of its ZeRO stage saves, each with the size and hash of the
-manifest. Its pickles must name nothing but the few types that DeepSpeed saves; they are read with torch's restricted
-unpickler, and only after that.
+The files in the folder must be exactly those that a run of its ZeRO stage saves, each with the size and hash in the
+manifest. The pickles may name only the few types that DeepSpeed saves; after that check, torch's restricted unpickler
+reads them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _SAVED_TYPES = frozenset(
         "deepspeed.utils.tensor_fragment.fragment_address",
     }
 )
-"""All that DeepSpeed pickles at stages 0 to 3 besides what torch itself calls safe."""
+"""Types that DeepSpeed pickles at stages 0 to 3, in addition to torch's own safe types."""
 _COUNTS = ("global_steps", "skipped_steps", "dp_world_size", "mp_world_size")
-"""Whole numbers in every file of model states."""
+"""Keys of integers in every file of model states."""
 
 
-def sound(checkpoint: Path, asked: Mapping[str, object]) -> Manifest:
-    """The manifest of a checkpoint that fits what is ``asked``, is as it was saved, and can be loaded.
+def verify_checkpoint(checkpoint: Path, asked: Mapping[str, object]) -> Manifest:
+    """Verify that a checkpoint has the ``asked`` settings, is unchanged and can be loaded; return its manifest.
 
     Raises:
         CheckpointMismatch: it was saved by another run.
-        CheckpointDamaged: it is not as it was saved, or cannot be loaded.
+        CheckpointDamaged: it has changed since it was saved, or cannot be loaded.
     """
     manifest = read_manifest(checkpoint)
     saved_by = manifest.saved_by
@@ -54,17 +54,17 @@ def sound(checkpoint: Path, asked: Mapping[str, object]) -> Manifest:
 
 
 class WeightsFile(NamedTuple):
-    """Whole weights that were compared with their hash."""
+    """A file of whole weights whose hash was verified."""
 
     path: Path
     sha256: str
 
 
-def sound_weights(checkpoint: Path) -> WeightsFile:
-    """The file of the whole weights, which a checkpoint has if training ended there, with its hash compared.
+def verify_weights(checkpoint: Path) -> WeightsFile:
+    """Verify the hash of the whole weights, which the checkpoint at the end of training has, and return their file.
 
     Raises:
-        CheckpointDamaged: it is not.
+        CheckpointDamaged: the file is missing, or has changed since it was saved.
     """
     try:
         manifest = read_manifest(checkpoint)
@@ -73,15 +73,15 @@ def sound_weights(checkpoint: Path) -> WeightsFile:
         _require_unchanged(WEIGHTS_FILE, checkpoint, manifest)
     except CheckpointDamaged as damaged:
         away = f"move the folder {checkpoint} elsewhere and resume that run, which then writes the weights again"
-        raise damaged.advising(f"restore it from a copy, or {away}") from None
+        raise damaged.with_hint(f"restore it from a copy, or {away}") from None
     return WeightsFile(checkpoint / WEIGHTS_FILE, manifest.files[WEIGHTS_FILE]["sha256"])
 
 
-def newest_sound(checkpoints: list[Path], asked: Mapping[str, object]) -> Path | None:
-    """The first of ``checkpoints`` that is sound; None where none is."""
+def newest_intact(checkpoints: list[Path], asked: Mapping[str, object]) -> Path | None:
+    """Return the first of ``checkpoints`` that is intact; None if there is none."""
     for checkpoint in checkpoints:
         try:
-            sound(checkpoint, asked)
+            verify_checkpoint(checkpoint, asked)
         except AimcoreError:
             continue
         return checkpoint
@@ -89,10 +89,10 @@ def newest_sound(checkpoints: list[Path], asked: Mapping[str, object]) -> Path |
 
 
 def needed_files(manifest: Manifest) -> frozenset[str]:
-    """Names of the files that DeepSpeed saves, and looks for, at the stage and number of processes of a checkpoint."""
+    """Return the names of DeepSpeed's files for the stage and number of processes of a checkpoint."""
     stage, precision = manifest.saved_by.get("zero_stage"), manifest.saved_by.get("precision")
     processes = manifest.saved_by.get("processes")
-    # More processes than files cannot be; so a huge number costs nothing.
+    # There cannot be more processes than files, so a huge number in the manifest costs nothing.
     ranks = range(min(processes, len(manifest.files) + 1)) if isinstance(processes, int) else range(1)
     models = [f"zero_pp_rank_{rank}_" for rank in ranks] if stage == 3 else [""]
     kind = "bf16_zero_pp_rank" if precision == "bf16" else "zero_pp_rank"
@@ -101,10 +101,10 @@ def needed_files(manifest: Manifest) -> frozenset[str]:
 
 
 class DamageReport:
-    """A context in which every error means that ``path``, a file or the folder of a checkpoint, is damaged.
+    """A context that turns every error into CheckpointDamaged for ``path``, a file or the folder of a checkpoint.
 
-    Torch and DeepSpeed raise errors of any kind at content that they do not expect. Errors that are ours already pass,
-    and so does a lack of memory.
+    Torch and DeepSpeed raise errors of any type for unexpected content. Subclasses of AimcoreError and a lack of memory
+    are not changed.
     """
 
     def __init__(self, path: Path, checkpoint: Path) -> None:
@@ -124,7 +124,7 @@ class DamageReport:
 
 
 def _require_exactly(needed: frozenset[str], checkpoint: Path, manifest: Manifest) -> None:
-    """Require that the manifest and the folder have the needed files, the weights at most, and no others."""
+    """Require that the manifest and the folder have the needed files, optionally the weights, and no others."""
     listing = str(checkpoint / MANIFEST_FILE)
     for name in sorted(needed - manifest.files.keys()):
         raise CheckpointDamaged(listing, f"does not list {name}", str(checkpoint))
@@ -168,12 +168,12 @@ def _require_loadable(path: Path, step: int) -> None:
 
 
 def _globals_of(path: Path) -> list[str]:
-    """Names that unpickling ``path`` would look up, read without unpickling it."""
+    """Return the names that unpickling ``path`` would look up, without unpickling it."""
     return torch.serialization.get_unsafe_globals_in_checkpoint(path)
 
 
 def _loaded(path: Path) -> Any:
-    """What is in ``path``, by torch's restricted unpickler; tensors stay in the file."""
+    """Load ``path`` with torch's restricted unpickler; tensors stay in the file."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

@@ -1,11 +1,11 @@
 """Checkpoints that are complete or absent: ``<run>/checkpoints/step_00000600/``.
 
-DeepSpeed writes its files under a temporary name; when all ranks are done, the manifest is added and the folder
-renamed. What a crash leaves has no manifest and is skipped.
+DeepSpeed writes its files under a temporary name; when all ranks are done, the manifest is added and the folder is
+renamed. The rest of a crash has no manifest and is skipped.
 
-DeepSpeed's files are pickles, and it loads them without restriction. They are only ever read from the run's own folder,
-or from that of the run it branches from, next to it; :mod:`aimcore.engine.checkpoint_checks` says what is checked.
-Whole weights for other runs are in ``model.safetensors`` in the last checkpoint.
+DeepSpeed's files are pickles, and it loads them without restriction. They are read only from the run's own folder, or
+from the folder of its parent run next to it; :mod:`aimcore.engine.checkpoint_checks` verifies them first. Whole weights
+for other runs are in ``model.safetensors`` in the last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aimcore.contracts.errors import AimcoreError
-from aimcore.engine.checkpoint_checks import newest_sound, sound
+from aimcore.engine.checkpoint_checks import newest_intact, verify_checkpoint
 from aimcore.engine.distributed import on_first_rank
 from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
 from aimcore.engine.manifest import Manifest, describe_files, identity
-from aimcore.engine.saved_checkpoints import to_branch_from
+from aimcore.engine.saved_checkpoints import branch_checkpoint
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
 from aimcore.experiment import Branch
@@ -43,15 +43,15 @@ def save(
     keep: int = 2,
     keep_steps: Collection[int] = (),
 ) -> Path:
-    """Save the engine's state; every rank must call it, and all see the same file system.
+    """Save the engine's state. Every rank must call this, and all ranks share a file system.
 
     Args:
         engine: the engine to save.
         run: the run's folder.
         seconds: training time so far.
         final: add the consolidated weights, as float32.
-        keep: number of newest checkpoints that stay.
-        keep_steps: steps whose checkpoints stay too, because other runs begin with them.
+        keep: number of newest checkpoints to keep.
+        keep_steps: steps whose checkpoints are kept too, because other runs begin with them.
     """
     final_folder = RunFolder(run).checkpoint(engine.step_number)
     partial = _partial(final_folder)
@@ -81,7 +81,7 @@ def save(
 def _save_weights(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     try:
         save_file(weights, path, metadata=metadata)
-    except SafetensorError as error:  # also of a full disk
+    except SafetensorError as error:  # a full disk raises this too
         raise CannotWrite.because(path, error) from error
 
 
@@ -101,7 +101,7 @@ def _begin(run: Path, final_folder: Path) -> bool:
 def _prune(run: Path, keep: int, keep_steps: Collection[int]) -> None:
     """Remove all but the newest checkpoints and those of ``keep_steps``.
 
-    Each is renamed first: if the process ends during the removal, the rest is recognised as incomplete.
+    Each is renamed first: if the process ends during the removal, the remaining files are recognised as incomplete.
     """
     for old in RunFolder(run).complete_checkpoints()[keep:]:
         if step_of(old) not in keep_steps:
@@ -110,7 +110,7 @@ def _prune(run: Path, keep: int, keep_steps: Collection[int]) -> None:
 
 
 def _try_to_remove(path: Path) -> None:
-    """Remove a checkpoint or its rest, of a link only the link; log a warning if the system refuses."""
+    """Remove a complete or partial checkpoint; of a link only the link. Log a warning if the system refuses."""
     try:
         doomed = path if path.name.endswith(PARTIAL) else path.rename(_partial(path))
         if doomed.is_symlink() or not doomed.is_dir():
@@ -137,8 +137,8 @@ def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
     """Load the newest complete checkpoint into a fresh engine; return None if there is none.
 
     Raises:
-        CheckpointDamaged: the newest complete checkpoint has changed since; the message names the newest older one
-            that is sound.
+        CheckpointDamaged: the newest complete checkpoint has changed since it was saved; the message names the newest
+            older one that is intact.
         CheckpointMismatch: its stage, precision, seed, model or number of processes differs.
     """
     asked = identity(engine.experiment, engine.module, engine.world.size)
@@ -146,7 +146,7 @@ def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
         return _load(engine, run, asked, lambda: _to_resume_from(run))
     except CheckpointDamaged as damaged:
         folder = damaged.folder
-        raise damaged.advising(on_first_rank(lambda: _way_on(folder, run, asked))) from damaged
+        raise damaged.with_hint(on_first_rank(lambda: _hint(folder, run, asked))) from damaged
 
 
 def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
@@ -160,10 +160,10 @@ def begin_branch(engine: TrainingEngine, run: Path, branch: Branch) -> None:
     """
     asked = identity(engine.experiment, engine.module, engine.world.size)
     try:
-        _load(engine, run.parent / branch.experiment, asked, lambda: to_branch_from(run.parent, branch))
+        _load(engine, run.parent / branch.experiment, asked, lambda: branch_checkpoint(run.parent, branch))
     except CheckpointDamaged as damaged:
         again = f"run {branch.experiment} and this branch again in another folder"
-        raise damaged.advising(f"restore it from a copy, or {again}: a branch begins with this very step") from damaged
+        raise damaged.with_hint(f"restore it from a copy, or {again}: a branch begins with this very step") from damaged
 
 
 def _load(
@@ -171,11 +171,11 @@ def _load(
 ) -> Manifest | None:
     """Check and load the checkpoint of ``run`` that ``find`` returns; return None if it returns none."""
 
-    def judged() -> tuple[str, Manifest] | None:
+    def verified() -> tuple[str, Manifest] | None:
         checkpoint = find()
-        return None if checkpoint is None else (checkpoint.name, sound(checkpoint, asked))
+        return None if checkpoint is None else (checkpoint.name, verify_checkpoint(checkpoint, asked))
 
-    found = on_first_rank(judged)
+    found = on_first_rank(verified)
     if found is None:
         return None
     tag, manifest = found
@@ -186,22 +186,22 @@ def _load(
     return manifest
 
 
-def _way_on(damaged: str, run: Path, asked: Mapping[str, object]) -> str:
-    """What a user can do if the newest checkpoint of a run is ``damaged``."""
-    older = newest_sound([path for path in RunFolder(run).complete_checkpoints() if str(path) != damaged], asked)
+def _hint(damaged: str, run: Path, asked: Mapping[str, object]) -> str:
+    """Return what a user can do if the newest checkpoint of a run is ``damaged``."""
+    older = newest_intact([path for path in RunFolder(run).complete_checkpoints() if str(path) != damaged], asked)
     away = f"move the folder {damaged} elsewhere and resume again"
     if older is None:
-        return f"there is no older sound checkpoint: restore this one from a copy, or {away}, to begin anew"
-    return f"{away}, to go on from {older}"
+        return f"there is no older intact checkpoint: restore this one from a copy, or {away}, to start again"
+    return f"{away}, to continue from {older}"
 
 
 def _publish(partial: Path, final: Path) -> None:
-    """Give a complete checkpoint its name, then point ``latest`` to it (DeepSpeed's own tools read that)."""
+    """Give a complete checkpoint its final name, then write it to ``latest``, which DeepSpeed's own tools read."""
     publish_folder(partial, final)
     write_atomically(final.parent / LATEST_FILE, final.name)
 
 
 def _to_resume_from(run: Path) -> Path | None:
     for leftover in RunFolder(run).incomplete_checkpoints():
-        logger.warning("{} was never completed and is left aside", leftover)
+        logger.warning("{} was never completed and is ignored", leftover)
     return RunFolder(run).newest_checkpoint()

@@ -1,10 +1,10 @@
-"""What a run costs, before it is run: parameters, FLOPs and memory, counted on the meta device.
+"""The cost of a run, before it runs: parameters, FLOPs and memory, counted on the meta device.
 
-The experiment's own trunk and objective are built without storage, and one step goes through them forward and
-backward, so the numbers follow whatever the experiment is made of.
+The experiment's trunk and objective are built without storage and run one step forward and backward, so the counts
+reflect all its components.
 
-Conventions: one multiply-add is two FLOPs; matrix products, convolutions and attention are counted, element-wise work
-is not. Attention is counted in full, whatever the mask hides: a causal mask does not halve it. Nothing is recomputed.
+Conventions: one multiply-add is two FLOPs; matrix products, convolutions and attention are counted, element-wise
+operations are not. Attention is counted in full: a causal mask does not halve it. Activations are not recomputed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from aimcore.engine.module_building import module_on_meta
 from aimcore.experiment import Engine, Experiment
 
 NUM_IMAGES = 256
-"""Images of the counted step: enough that a random prefix length is near its mean."""
+"""Number of images in the counted step: large enough that random prefix lengths are near their mean."""
 
 
 class StateMemory(NamedTuple):
-    """Bytes that one process keeps throughout a run."""
+    """Bytes that one process holds throughout a run."""
 
     weights: int
     gradients: int
     optimizer: int
-    """Adam's two moments, whatever the optimizer, and the float32 master weights where the engine keeps them."""
+    """Adam's two moments, for any optimizer, and the float32 master weights if the engine has them."""
 
     @property
     def total(self) -> int:
-        """All three."""
+        """Total bytes of weights, gradients and optimiser state."""
         return self.weights + self.gradients + self.optimizer
 
 
@@ -53,33 +53,33 @@ class Cost:
 
     trunk_parameters: int
     objective_parameters: int
-    """Everything beside the trunk: heads, decoders, towers."""
+    """Parameters outside of the trunk: heads, decoders, towers."""
     flops_per_image: int
-    """Forward and backward, for one image, averaged over prefix lengths, and at native resolution over the images."""
+    """FLOPs forward and backward for one image: the mean over prefix lengths, and at native resolution over images."""
     forward_flops_per_image: int
     flops_per_run: int
-    """From the very beginning, also where the run is a branch; see :attr:`own_flops`."""
+    """FLOPs of the whole training; for a branch, including the run that it continues. See :attr:`own_flops`."""
     own_share: float = 1.0
-    """Share of the steps that are the run's own: a branch takes up another run's."""
+    """Fraction of the steps that the run itself makes: a branch continues another run."""
     num_images: int
-    """Images that the run trains on, each as often as it is seen."""
+    """Number of training images, where each image counts once per epoch."""
     patches_per_image: int
-    """At native resolution, the mean, padding included: images of large areas are fewer."""
+    """Patches per image; at native resolution the mean, including padding: steps with large areas have fewer images."""
     state: StateMemory
     activation_bytes_per_image: int
-    """What is kept for the backward pass of one image; the size of a micro-batch multiplies it. At native resolution,
-    this and ``micro_batch`` are those of the largest area."""
+    """Bytes that are held for the backward pass, per image of a micro-batch. At native resolution, this and
+    ``micro_batch`` are those of the largest area."""
     micro_batch: int
     """Images per process and backward pass."""
 
     @property
     def parameters(self) -> int:
-        """All trained and fixed parameters."""
+        """Number of all parameters, trained and frozen."""
         return self.trunk_parameters + self.objective_parameters
 
     @property
     def own_flops(self) -> float:
-        """FLOPs of the run's own steps."""
+        """FLOPs of the steps that the run itself makes."""
         return self.own_share * self.flops_per_run
 
     @property
@@ -89,7 +89,7 @@ class Cost:
 
 
 def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
-    """Count the cost of training ``experiment`` on ``world_size`` processes, without data and without weights.
+    """Count the cost of training ``experiment`` on ``world_size`` processes, without data and weights.
 
     Raises:
         InvalidValue: it has more parameters than any machine holds.
@@ -119,7 +119,7 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
 
 
 def costs_of(experiments: Sequence[Experiment], world_size: int = 1) -> dict[str, Cost]:
-    """:func:`cost_of` for each of ``experiments``, by name; those that differ in length alone are counted once."""
+    """Return :func:`cost_of` for each experiment, by name; experiments that differ only in length are counted once."""
     known: list[tuple[Experiment, Cost]] = []
     for experiment in experiments:
         alike = next((pair for pair in known if _differ_in_length_alone(experiment, pair[0])), None)
@@ -129,13 +129,13 @@ def costs_of(experiments: Sequence[Experiment], world_size: int = 1) -> dict[str
 
 
 def _differ_in_length_alone(one: Experiment, other: Experiment) -> bool:
-    """Whether an image costs the same in both; at native resolution that depends on the areas that are drawn."""
+    """Whether an image costs the same in both; at native resolution that depends on the drawn areas."""
     fields = ("trunk", "objective", "data", "engine", "frozen", "seed")
     return one.data.native is None and all(getattr(one, field) == getattr(other, field) for field in fields)
 
 
 def _of_length(experiment: Experiment, other: Experiment, cost: Cost) -> Cost:
-    """The cost of ``experiment`` where ``other``, which differs in length alone, has ``cost``."""
+    """Return the cost of ``experiment``, given the ``cost`` of ``other``, which differs only in length."""
     num_images = experiment.data.batch_size * experiment.num_steps
     flops = cost.flops_per_run * experiment.num_steps // other.num_steps
     return attrs.evolve(cost, num_images=num_images, flops_per_run=flops, own_share=_own_share(experiment))
@@ -149,10 +149,10 @@ def _own_share(experiment: Experiment) -> float:
 def state_memory(
     num_parameters: int, engine: Engine, world_size: int, *, num_trained: int | None = None
 ) -> StateMemory:
-    """Bytes of weights, gradients and optimiser state per process (ZeRO: arXiv:1910.02054, section 5).
+    """Return bytes of weights, gradients and optimiser state per process (ZeRO: arXiv:1910.02054, section 5).
 
-    Stage 1 shares the optimiser state among the processes, stage 2 also the gradients, stage 3 also the weights.
-    From stage 1 on, and in bf16, DeepSpeed steps on a float32 copy of the weights of its own. Of ``num_parameters``,
+    Stage 1 partitions the optimiser state over the processes, stage 2 also the gradients, stage 3 also the weights.
+    From stage 1 on, and in bf16, DeepSpeed updates its own float32 copy of the weights. Of ``num_parameters``,
     ``num_trained`` (by default all) have gradients and optimiser state.
     """
     trained = num_parameters if num_trained is None else num_trained
@@ -175,15 +175,15 @@ def _num_parameters(module: nn.Module, *, trained: bool = False) -> int:
 
 
 class _Seen(NamedTuple):
-    """The images of a run: how many of each number of patches."""
+    """The numbers of images and patches of a run."""
 
     grids: tuple[PatchGrid, ...]
-    """What the cost is counted at, the largest last: the one grid, or three of the areas."""
+    """Grids for which the cost is counted, the largest last: the only grid, or three areas."""
     patches_S: npt.NDArray[np.int64]
     """Patches per image, of each step or of all together."""
     num_images_S: npt.NDArray[np.int64]
     batch_size: int
-    """Images of a step, where there are most patches per image."""
+    """Images of a step with the most patches per image."""
 
     @property
     def num_images(self) -> int:
@@ -209,7 +209,7 @@ def _seen(experiment: Experiment) -> _Seen:
 
 
 def _run_total(seen: _Seen, flops: Sequence[int]) -> int:
-    """FLOPs of all images, from those of ``seen.grids``: a transformer's are a square function of the patches."""
+    """Return FLOPs of all images, from those of ``seen.grids``: they are a quadratic function of the patches."""
     if len(flops) == 1:
         return flops[0] * seen.num_images
     areas = [grid.num_patches for grid in seen.grids]
@@ -218,7 +218,7 @@ def _run_total(seen: _Seen, flops: Sequence[int]) -> int:
 
 
 def _meta_batch(experiment: Experiment, grid: PatchGrid, num_images: int, num_channels: int) -> Batch:
-    """Images without pixels; the sample numbers are real, because prefixes and masks are drawn from them."""
+    """Build a batch of images without pixels; sample numbers are real, because prefixes and masks depend on them."""
     patch_size = experiment.trunk.patch_size
     patches_BNF = torch.empty(num_images, grid.num_patches, patch_size**2 * num_channels, device="meta")
     views = {
@@ -242,14 +242,14 @@ def _meta_batch(experiment: Experiment, grid: PatchGrid, num_images: int, num_ch
 
 
 def _repeated(example: object, number: int) -> object:
-    """An extra of a batch, without numbers."""
+    """Return an extra for a whole batch, on the meta device."""
     if isinstance(example, Tensor):
         return torch.empty(number, *example.shape, dtype=example.dtype, device="meta")
     return (example,) * number
 
 
 def _full_text(experiment: Experiment, num_images: int) -> Text | None:
-    """Captions as long as the context; how much shorter true ones are, only the data knows."""
+    """Return captions of the full context length; the length of real captions depends on the data."""
     if experiment.objective.text is None:
         return None
     ids_BT = torch.zeros(num_images, experiment.objective.text[1], dtype=torch.int64)
@@ -264,7 +264,7 @@ def _loss(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_
 
 
 def _flops(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> tuple[int, int]:
-    """FLOPs of the forward pass, and of forward and backward, for ``NUM_IMAGES`` images."""
+    """Return FLOPs of the forward pass, and of forward and backward, for ``NUM_IMAGES`` images."""
     with FlopCounterMode(display=False) as counter:
         loss = _loss(experiment, module, grid, NUM_IMAGES)
         forward = counter.get_total_flops()
@@ -274,7 +274,7 @@ def _flops(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> 
 
 
 def _activation_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> int:
-    """Bytes kept for backward, per image: the difference of two batches, so that casts of weights do not count."""
+    """Return bytes held for backward, per image: the difference of two batches, so that casts of weights cancel."""
     few, many = (_saved_bytes(experiment, module, grid, size) for size in (NUM_IMAGES // 2, NUM_IMAGES))
     return (many - few) // (NUM_IMAGES - NUM_IMAGES // 2)
 
@@ -284,7 +284,7 @@ def _saved_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGri
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        # Holding the storage keeps its address from being given to another one.
+        # While the storage is held, its address is not reused.
         storages[storage._cdata] = storage
         return tensor
 
@@ -303,7 +303,7 @@ _PRODUCTS = frozenset(
 
 
 class _LowPrecision(TorchFunctionMode):
-    """Autocast for the meta device, which torch's own does not know: products take and give bfloat16."""
+    """Autocast for the meta device, which torch's own does not support: products have bfloat16 inputs and outputs."""
 
     def __init__(self, enabled: bool) -> None:
         super().__init__()
@@ -319,5 +319,5 @@ class _LowPrecision(TorchFunctionMode):
 
 
 def _lowered(value: Any) -> Any:
-    """A float32 tensor as bfloat16; anything else as it is."""
+    """Convert a float32 tensor to bfloat16; return any other value unchanged."""
     return value.to(torch.bfloat16) if isinstance(value, Tensor) and value.dtype == torch.float32 else value

@@ -8,10 +8,10 @@ from aimcore.data.sampling import micro_batch_size
 from aimcore.experiment import Experiment
 
 _MAX_BUCKET = 500_000_000
-"""DeepSpeed's own bucket size; it allocates that many numbers, so small models get smaller ones."""
+"""DeepSpeed's default bucket size. It allocates this many numbers, so small models get smaller buckets."""
 _KEPT_WHOLE = 100_000
-"""Parameters with fewer numbers stay whole at stage 3, as DeepSpeed has it. Small models keep fewer, or nothing of them
-would be partitioned: what holds for the small models of tests would not hold for large ones."""
+"""Parameters with fewer values are not partitioned at stage 3 (DeepSpeed's default). The threshold is lower for small
+models: otherwise none of their parameters would be partitioned, and tests with small models would not cover stage 3."""
 
 
 def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters: int) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
     batch_size = data.batch_size if data.native is None else data.native.images_multiple_of
     # DeepSpeed refuses odd sizes at stages 1 and 2.
     bucket = min(_MAX_BUCKET, num_parameters + num_parameters % 2)
-    # At stage 0 the engine clips: DeepSpeed does too, but does not tell the norm.
+    # At stage 0 the engine clips: DeepSpeed would clip too, but does not return the norm.
     clipping = (experiment.optimizer.gradient_clipping or 0.0) if engine.zero_stage else 0.0
     return {
         "train_batch_size": batch_size,

@@ -1,4 +1,4 @@
-"""Loading DeepSpeed quietly, and freeing what it keeps."""
+"""Import of DeepSpeed without its log lines, and cleaning of its global state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def load_deepspeed() -> ModuleType:
     """Import DeepSpeed without its log lines, and without a C++ build on CPUs."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # DeepSpeed calls functions that torch has renamed; nobody who runs aimcore can do anything about it.
+    # DeepSpeed calls functions that torch has renamed; users of aimcore cannot change that.
     warnings.filterwarnings("ignore", message=r".torch\.distributed\.", category=FutureWarning)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed

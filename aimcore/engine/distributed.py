@@ -1,4 +1,4 @@
-"""The processes of a run: who this one is, what they compute together, and errors that they share.
+"""The processes of a run: their ranks, reductions over them, and errors that they share.
 
 A process alone on a CPU or GPU, or one of several under torchrun or deepspeed. All functions work with one process
 too, where they communicate nothing. Several processes join their group at the first call, and stay in it until they
@@ -102,7 +102,7 @@ def threads_per_process() -> int:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process and the number of processes, which join their group first if a launcher started several."""
+    """Return rank and number of processes; the processes join their group first if a launcher started several."""
     if not dist.is_initialized():
         if launcher.world_size() == 1:
             return 0, 1
@@ -111,27 +111,27 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def add_over_ranks(values: Tensor) -> Tensor:
-    """The sum of equally long tensors over all ranks, on the CPU."""
+    """Return the sum of tensors of equal shape over all ranks, on the CPU."""
     return _reduced(values, dist.ReduceOp.SUM)
 
 
 def smallest_over_ranks(numbers: Sequence[int]) -> list[int]:
-    """The smallest of each of several integers over all ranks."""
+    """Return the minimum of each of several integers over all ranks."""
     return [int(number) for number in _reduced(torch.tensor(numbers), dist.ReduceOp.MIN)]
 
 
 def largest_over_ranks(number: int) -> int:
-    """The largest of one integer per rank."""
+    """Return the maximum of one integer over all ranks."""
     return int(_reduced(torch.tensor([number]), dist.ReduceOp.MAX))
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag of any rank is set; every rank must ask."""
+    """Whether the flag of any rank is set; every rank must call this."""
     return bool(largest_over_ranks(int(flag)))
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """All ranks' rows ``[n, ...]``, in the order of their ranks, on the CPU; ``n`` may differ between them."""
+    """Return the rows ``[n, ...]`` of all ranks, in order of rank, on the CPU; ``n`` may differ between ranks."""
     _, size = rank_and_world_size()
     if size == 1:
         return rows
@@ -154,7 +154,7 @@ def barrier() -> None:
 
 
 def from_first(value: T) -> T:
-    """The ``value`` of rank 0, on every rank."""
+    """Return the ``value`` of rank 0 on every rank."""
     if rank_and_world_size()[1] == 1:
         return value
     box = [value]
@@ -163,7 +163,7 @@ def from_first(value: T) -> T:
 
 
 def from_everyone(value: T) -> list[T]:
-    """The ``value`` of every rank, by rank, on every rank."""
+    """Return the values of all ranks, in order of rank, on every rank."""
     _, size = rank_and_world_size()
     if size == 1:
         return [value]
@@ -233,7 +233,7 @@ def _reduced(values: Tensor, operation: Any) -> Tensor:
 
 
 def _exchange_device() -> torch.device:
-    """Where tensors must be for the group to exchange them."""
+    """Return the device that tensors must be on for collectives of the group."""
     return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 
@@ -247,11 +247,11 @@ def _raise_first(failures: list[Failure | None], own: Exception | None, rank: in
 
 
 def _leave() -> None:
-    """Take the process group down while Python still runs.
+    """Destroy the process group while Python still runs.
 
-    gloo's threads free tensors, for which they need Python: one that still does so when Python ends aborts a process
-    that had finished well (pytorch/pytorch#179291). After an error other ranks may be waiting for this one, and an
-    orderly end would wait for them; then the process just ends.
+    gloo's threads need Python to free tensors: a thread that still does so while Python ends aborts a process that had
+    succeeded (pytorch/pytorch#179291). After an error other ranks may be waiting for this one, and an orderly shutdown
+    would wait for them; in that case the process ends without one.
     """
     if not dist.is_initialized() or hasattr(sys, "last_value"):
         return

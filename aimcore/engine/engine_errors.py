@@ -1,4 +1,4 @@
-"""What can go wrong in training, in words a person can act on."""
+"""Errors of training; each message says what to do."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class TrainingDiverged(AimcoreError):
 
 
 class CheckpointDamaged(AimcoreError):
-    """A complete checkpoint is not as it was written, or cannot be loaded."""
+    """A complete checkpoint has changed since it was written, or cannot be loaded."""
 
-    def __init__(self, file: str, problem: str, folder: str | None = None, way_on: str | None = None) -> None:
+    def __init__(self, file: str, problem: str, folder: str | None = None, hint: str | None = None) -> None:
         """Describe the damage.
 
         Args:
             file: the file that is damaged.
             problem: what is wrong with it.
-            folder: the checkpoint's; by default ``file`` itself.
-            way_on: what the user can do.
+            folder: the checkpoint's folder; by default ``file`` itself.
+            hint: what the user can do.
         """
         self.file = file
         self.problem = problem
         self.folder = folder or file
-        self.way_on = way_on or "restore it from a copy, or run again in another folder"
-        super().__init__(f"checkpoint file {file} {problem}: it is damaged; {self.way_on}")
+        self.hint = hint or "restore it from a copy, or run again in another folder"
+        super().__init__(f"checkpoint file {file} {problem}: it is damaged; {self.hint}")
 
-    def advising(self, way_on: str) -> CheckpointDamaged:
-        """This error with another way on."""
-        return CheckpointDamaged(self.file, self.problem, self.folder, way_on)
+    def with_hint(self, hint: str) -> CheckpointDamaged:
+        """Return this error with another hint."""
+        return CheckpointDamaged(self.file, self.problem, self.folder, hint)
 
     def __reduce__(self) -> tuple[type[CheckpointDamaged], tuple[str, str, str, str]]:
         """Survive the way from rank 0 to the others."""
-        return type(self), (self.file, self.problem, self.folder, self.way_on)
+        return type(self), (self.file, self.problem, self.folder, self.hint)
 
 
 class CheckpointMismatch(AimcoreError):
@@ -73,7 +73,7 @@ class CheckpointMismatch(AimcoreError):
 
 
 class NothingToBeginWith(AimcoreError):
-    """Another run of the study, which this one begins with, has not left what is needed."""
+    """The checkpoint or weights of another run, with which this run begins, do not exist."""
 
 
 class WeightsNotFound(AimcoreError):
@@ -94,13 +94,13 @@ class WeightsNotFinite(AimcoreError):
     def __init__(self, source: str, tensors: Mapping[str, tuple[int, int]]) -> None:
         self.source = source
         self.tensors = dict(tensors)
-        """For each name how many values are not finite, and how many it has."""
-        told = [f"{name} ({num} of {total} values)" for name, (num, total) in list(self.tensors.items())[:5]]
+        """By name of the tensor: the number of values that are not finite, and the number of all its values."""
+        listed = [f"{name} ({num} of {total} values)" for name, (num, total) in list(self.tensors.items())[:5]]
         rest = f" and {len(self.tensors) - 5} more" if len(self.tensors) > 5 else ""
         super().__init__(
-            f"weights: {source} holds values that are not finite numbers, in {', '.join(told)}{rest}. They are of a "
-            "run that diverged, or the file is damaged: give other weights, or name in initial_weights.fresh the parts "
-            "that should begin with fresh ones"
+            f"weights: {source} holds values that are not finite numbers, in {', '.join(listed)}{rest}. They are from "
+            "a run that diverged, or the file is damaged: give other weights, or name in initial_weights.fresh the "
+            "parts that should begin with fresh ones"
         )
 
     def __reduce__(self) -> tuple[type[WeightsNotFinite], tuple[str, dict[str, tuple[int, int]]]]:
@@ -109,7 +109,7 @@ class WeightsNotFinite(AimcoreError):
 
 
 class WeightsChanged(AimcoreError):
-    """A file of initial weights is another than the recipe names."""
+    """A file of initial weights does not have the hash that the recipe records."""
 
 
 class WeightsMismatch(AimcoreError):

@@ -1,4 +1,4 @@
-"""Parameters that are not trained, by their names."""
+"""Freezing of parameters by name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aimcore.experiment.parameter_names import is_in
 
 
 def freeze(module: nn.Module, parts: Sequence[str]) -> None:
-    """Leave the parameters of ``parts`` untrained.
+    """Freeze the parameters of ``parts``.
 
-    Nothing else changes: dropout and buffers behave as in any module that is trained. Where everything up to some
-    point is frozen, autograd keeps none of its activations.
+    Nothing else changes: dropout and buffers behave as in a trained module. If everything up to some point is frozen,
+    autograd keeps no activations of that part.
 
     Raises:
-        InvalidValue: some part names no parameter, or nothing is left to train.
+        InvalidValue: some part matches no parameter, or nothing is left to train.
     """
     problems = tuple(problems_of(module, parts))
     if problems:
@@ -29,7 +29,7 @@ def freeze(module: nn.Module, parts: Sequence[str]) -> None:
 
 
 def problems_of(module: nn.Module, parts: Sequence[str]) -> Iterator[Problem]:
-    """Why ``parts`` cannot be frozen; the module is left as it is."""
+    """Yield why ``parts`` cannot be frozen; the module is not changed."""
     if not parts:
         return
     trained = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
@@ -41,9 +41,9 @@ def problems_of(module: nn.Module, parts: Sequence[str]) -> Iterator[Problem]:
 
 
 def names_none(part: str, names: Iterable[str]) -> str:
-    """The message where ``part`` names none of ``names``.
+    """Return the message for a ``part`` that matches none of ``names``.
 
-    It suggests modules of the same depth that are called alike, or else lists the first ones.
+    It suggests modules of the same depth with similar names, or else lists the first ones.
     """
     pieces = [name.split(".") for name in names]
     known = list(dict.fromkeys(".".join(piece[: part.count(".") + 1]) for piece in pieces))

@@ -1,4 +1,4 @@
-"""Signals that end a run: as a flag that the training loop reads between steps, or as KeyboardInterrupt after it."""
+"""Signals that end a run: a flag that the training loop reads between steps, or a KeyboardInterrupt after training."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _ECHO_SECONDS = 1.0
 def termination_interrupts() -> Iterator[None]:
     """In the block, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
 
-    So a run can record that it was interrupted. A signal that is ignored or handled otherwise stays so. Outside the
-    main thread Python allows no handlers.
+    This lets a run record that it was interrupted. A signal that is ignored or has another handler is not changed.
+    Outside of the main thread Python allows no handlers.
     """
     changed = []
     if threading.current_thread() is threading.main_thread():
@@ -55,7 +55,7 @@ class Interruption:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came, or the launcher died, without which nobody would end its processes."""
+        """Whether a signal came, or the launcher died: no other process would end this one then."""
         return self._signalled or (self._launcher is not None and self._parent() != self._launcher)
 
     def __enter__(self) -> Self:

@@ -31,7 +31,7 @@ _LARGEST_NUMBER = 2**53
 _LONGEST_VALUE = 1000
 _NO_MULTIPLIERS = "none"
 _EARLIER = {"optimizer.name": DEFAULT_OPTIMIZER, "optimizer.layer_decay": "1.0", "rate_multipliers": _NO_MULTIPLIERS}
-"""What manifests of aimcore 0.1 leave out of ``saved_by``, because there was nothing else."""
+"""Entries that ``saved_by`` lacks in manifests of aimcore 0.1, with their only possible values."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -41,26 +41,26 @@ class Manifest:
     """The content of ``manifest.json``."""
 
     step: int
-    """Number of updates before it was saved."""
+    """Number of updates before the checkpoint was saved."""
     seconds: float
-    """Training time until then."""
+    """Training time in seconds until then."""
     saved_by: Mapping[str, Any]
     """Settings that a run must share to continue: see :func:`identity`."""
     files: Mapping[str, Mapping[str, Any]]
     """Size in bytes and sha256 of every other file, by its name."""
 
     def write(self, folder: Path) -> None:
-        """Write it into ``folder``, after all other files: a checkpoint without a manifest is incomplete."""
+        """Write the manifest into ``folder``, after all other files: a checkpoint without it is incomplete."""
         entries = attrs.asdict(self)
         text = json.dumps({**entries, _DIGEST: _digest_of(entries)}, indent=1, allow_nan=False)
         write_atomically(folder / MANIFEST_FILE, text)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a complete checkpoint. Manifests of earlier versions, without a digest, are read too.
+    """Read the manifest of a complete checkpoint. Manifests of earlier versions, without a digest, are accepted.
 
     Raises:
-        CheckpointDamaged: it cannot be read, or its entries are not those of a manifest of this folder.
+        CheckpointDamaged: it cannot be read, its entries are invalid, or it belongs to another folder.
     """
     path = folder / MANIFEST_FILE
     try:
@@ -75,7 +75,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and hash of every file in ``folder``, each brought to the disk first."""
+    """Return size and hash of every file in ``folder``; each is flushed to disk first."""
     described = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         to_disk(path)
@@ -127,7 +127,7 @@ def _problems_with_values(entries: Mapping[str, Any], folder: str) -> Iterator[s
     if not isinstance(saved_by, dict):
         yield f"must describe in saved_by what saved it, not {_shown(saved_by)}"
     for name, value in saved_by.items():
-        # Messages show them: no control characters, no halves of characters.
+        # Messages show these values, so they must not have control characters or lone surrogates.
         if type(value) not in (str, int) or len(str(value)) > _LONGEST_VALUE or not str(value).isprintable():
             yield f"has {_shown(value)} as {_shown(name)} in saved_by"
     if not isinstance(files, dict) or not files:
@@ -148,12 +148,12 @@ def _problems_with_file(name: str, described: Any) -> Iterator[str]:
 
 
 def _is_count(value: Any) -> bool:
-    """Whether it is a whole number. ``True`` and ``False`` do not count, although Python treats them as integers."""
+    """Whether ``value`` is a non-negative integer; ``True`` and ``False`` are not."""
     return type(value) is int and 0 <= value <= _LARGEST_NUMBER
 
 
 def _shown(value: Any) -> str:
-    """A value for a message: short, and never a whole list or object."""
+    """Format a value for a message: short, and never a whole list or object."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)} entries"
     text = json.dumps(value)
@@ -161,16 +161,16 @@ def _shown(value: Any) -> str:
 
 
 def _digest_of(entries: Mapping[str, Any]) -> str:
-    """The sha256 of the entries, whatever the order and layout of the file."""
+    """Return the sha256 of the entries, independent of the order and layout of the file."""
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -> dict[str, Any]:
-    """The settings that a run must share with a checkpoint to continue it.
+    """Return the settings that a run must share with a checkpoint to continue it.
 
-    At ZeRO stage 0 nothing is partitioned, and any number of processes can continue; at stages 1 to 3 each process has
-    its own share. ``parameters`` is a hash of all names and shapes, ``rate_multipliers`` one of the parameters' own
-    rates; ``vocabulary`` names the tokenizer and its file, where text is read.
+    At ZeRO stage 0 nothing is partitioned, so any number of processes can continue; at stages 1 to 3 each process has
+    its own share. ``parameters`` is a hash of all names and shapes, ``rate_multipliers`` a hash of the parameters' rate
+    multipliers; ``vocabulary`` names the tokenizer and its file if the objective reads text.
     """
     stage = experiment.engine.zero_stage
     shapes = [(name, tuple(getattr(p, "ds_shape", p.shape))) for name, p in module.named_parameters()]
@@ -187,14 +187,14 @@ def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -
 
 
 def _optimizer(optimizer: Optimizer) -> dict[str, str]:
-    """The optimiser's settings: a checkpoint contains rates and decays, which would replace those of the recipe."""
+    """Return the optimizer's settings: the rates and decays in a checkpoint would replace those of the recipe."""
     fields = [field.name for field in attrs.fields(cast(Any, type(optimizer)))]
     values = {"name": optimizer.name, **{name: _short(str(getattr(optimizer, name))) for name in fields}}
     return {f"optimizer.{name}": value for name, value in values.items()}
 
 
 def _multipliers(module: ObjectiveModule, optimizer: Optimizer) -> str:
-    """The rates of parameters relative to the optimizer's, for the same reason."""
+    """Return a text for the parameters' rate multipliers, which a checkpoint would replace too."""
     found = {name: value for name, value in rate_multipliers(module, optimizer).items() if value != 1}
     if not found:
         return _NO_MULTIPLIERS
@@ -202,7 +202,7 @@ def _multipliers(module: ObjectiveModule, optimizer: Optimizer) -> str:
 
 
 def _short(text: str) -> str:
-    """A field's value as a manifest can hold it."""
+    """Shorten a field's value for the manifest."""
     return text if len(text) <= _LONGEST_VALUE and text.isprintable() else _hash_of(text)
 
 

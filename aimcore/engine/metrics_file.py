@@ -1,4 +1,4 @@
-"""Writing ``metrics.jsonl``, one line per logged step, and what it lacks; :mod:`aimcore.io.metrics_lines` reads it."""
+"""Writing of ``metrics.jsonl``, and a search for missing lines. :mod:`aimcore.io.metrics_lines` reads the file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _set_aside(run: RunFolder, damaged: Collection[tuple[int, bytes]]) -> None:
 
 
 def missing_steps(lines: Collection[Line], experiment: Experiment, num_done: int) -> list[int]:
-    """Steps that should have been logged when ``num_done`` updates were done, and are not among ``lines``."""
+    """Return the steps below ``num_done`` that should have been logged and are not among ``lines``."""
     begun = 0 if experiment.branch is None else experiment.branch.step
     every, last = experiment.log_every, experiment.num_steps - 1
     present = {line["step"] for line in lines}
@@ -60,7 +60,7 @@ def missing_steps(lines: Collection[Line], experiment: Experiment, num_done: int
 
 
 def in_ranges(numbers: Collection[int], every: int = 1) -> str:
-    """Numbers for a message, neighbours at a distance of ``every`` as a range, and at most ten ranges.
+    """Format numbers for a message: neighbours at a distance of ``every`` form a range; at most ten ranges are shown.
 
     >>> in_ranges([1, 4, 5, 6])
     '1, 4 to 6'
@@ -76,13 +76,13 @@ def in_ranges(numbers: Collection[int], every: int = 1) -> str:
 
 
 def mean_losses(lines: list[dict[str, Any]], num_last: int = 100) -> dict[str, float]:
-    """Mean of each loss over the last ``num_last`` lines that have it."""
+    """Return the mean of each loss over the last ``num_last`` lines that have it."""
     names = {name: None for line in lines for name in line["losses"]}
     values = {name: [line["losses"][name] for line in lines[-num_last:] if name in line["losses"]] for name in names}
     return {name: sum(own) / len(own) for name, own in values.items() if own}
 
 
 def flat(line: Line) -> dict[str, float]:
-    """A line as trackers get it: numbers only, losses as ``loss/<name>``, without the step."""
+    """Convert a line for trackers: numbers only, losses as ``loss/<name>``, without the step."""
     losses = {f"loss/{name}": value for name, value in line["losses"].items()}
     return {**losses, **{name: value for name, value in line.items() if name not in ("step", "losses")}}

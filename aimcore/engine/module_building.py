@@ -1,4 +1,4 @@
-"""The module of an experiment, with weights that depend on nothing but the experiment."""
+"""Construction of an experiment's module, with fresh weights that depend only on the experiment."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from aimcore.experiment import Experiment, Precision
 
 
 def seed_of(seed: int, purpose: str, number: int = 0) -> int:
-    """A seed for torch's generators: 63 bits of (seed, purpose, number)."""
+    """Return a seed for torch's generators: 63 bits of a hash of (seed, purpose, number)."""
     return int(keyed_bits(seed, purpose, number)) >> 1
 
 
 def build_module(experiment: Experiment) -> ObjectiveModule:
-    """The trunk and objective with fresh weights: the same on every rank, at every ZeRO stage, every time.
+    """Build trunk and objective with fresh weights: the same on every rank, at every ZeRO stage, every time.
 
-    It is built whole, in float32, in the memory of each process, and partitioned later: at stage 3 a process needs room
-    for one full copy of the weights while starting. torch's generator is left as it was.
+    Each process builds the whole module in float32, which is partitioned later: at stage 3 a process needs memory for
+    one full copy of the weights at the start. The state of torch's generator is restored.
     """
     with torch.random.fork_rng():
         seed_torch(seed_of(experiment.seed, "weights"))
@@ -36,7 +36,7 @@ def build_module(experiment: Experiment) -> ObjectiveModule:
 
 
 def module_on_meta(experiment: Experiment) -> ObjectiveModule:
-    """The trunk and objective without storage: only names and shapes.
+    """Build trunk and objective on the meta device: names and shapes without storage.
 
     Raises:
         InvalidValue: they have more parameters than any machine holds.
@@ -60,11 +60,11 @@ def _num_parameters(module: nn.Module) -> int:
 
 
 def initial_module(experiment: Experiment) -> ObjectiveModule:
-    """What training begins with: :func:`build_module` with the experiment's initial weights, and its parts frozen.
+    """Return the module with which training begins: :func:`build_module`, then initial weights and frozen parts.
 
     Raises:
         WeightsNotFound, WeightsMismatch: the initial weights cannot be used.
-        InvalidValue: nothing can be frozen by a name, or nothing is left to train.
+        InvalidValue: a name in ``frozen`` matches no parameter, or nothing is left to train.
     """
     module = build_module(experiment)
     if experiment.weights_by_path:
@@ -74,10 +74,10 @@ def initial_module(experiment: Experiment) -> ObjectiveModule:
 
 
 class InPrecision(nn.Module):
-    """An objective module run in the experiment's precision; what DeepSpeed is given to train.
+    """Runs an objective module in the experiment's precision; DeepSpeed trains this module.
 
-    "autocast" and "bf16" both run under bfloat16 autocast. With "bf16" the weights are bfloat16 too, and a norm's input
-    is brought to the type of its weights, as LayerNorm on CPUs demands. Losses leave as float32.
+    "autocast" and "bf16" both run under bfloat16 autocast. With "bf16" the weights are bfloat16 too, and inputs of
+    norms are converted to the dtype of their weights, which LayerNorm on CPUs requires. Losses are returned as float32.
     """
 
     def __init__(self, objective: ObjectiveModule, precision: Precision) -> None:
@@ -90,7 +90,7 @@ class InPrecision(nn.Module):
                     part.register_forward_pre_hook(_as_its_weight)
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """The losses of ``batch``, their sums in float32."""
+        """Return the losses of ``batch``, with sums in float32."""
         device = batch.images.patches_BNF.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision != "fp32"):
             losses = self.objective(batch)

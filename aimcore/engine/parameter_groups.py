@@ -1,4 +1,4 @@
-"""Which parameters are updated by which settings: who decays, and by what share of the learning rate."""
+"""Parameter groups of the optimizer: weight decay and learning-rate multipliers of each parameter."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from aimcore.contracts.optimizers import Optimizer, ParameterGroup
 from aimcore.experiment.parameter_names import is_in
 
 _SMALLEST_RATE = 1e-30
-"""Peak rates below it, which only multipliers lead to, change no weight."""
+"""Smallest peak rate that changes weights; only multipliers can lead to smaller ones."""
 
 
 def parameter_groups(module: nn.Module, optimizer: Optimizer) -> list[ParameterGroup]:
-    """The trainable parameters by decay and peak rate; groups that decay come first.
+    """Group the trainable parameters by decay and peak rate; groups with decay come first.
 
     Decay applies to matrices only: not to biases, norms, positions and other learned vectors (arXiv:2401.08541,
     appendix; arXiv:2411.14402, Table A1). A parameter decays when it has two dimensions or more and the module that
@@ -50,15 +50,15 @@ def _decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
 
 
 def rate_multipliers(module: nn.Module, optimizer: Optimizer) -> dict[str, float]:
-    """By what each parameter's learning rate is multiplied, by its name.
+    """Return the learning-rate multiplier of each parameter, by name.
 
-    It is the product of what modules say in the attribute ``rate_multipliers: Mapping[str, float]``, whose keys name
-    parameters or modules below the one that has it (``*`` stands for anything), and of layer-wise decay: ``layer_decay
+    It is the product of the modules' attributes ``rate_multipliers: Mapping[str, float]``, whose keys name parameters
+    or modules below the module that has the attribute (``*`` matches any text), and of layer-wise decay: ``layer_decay
     ** (depth + 1 - layer)`` for parameters of the trunk (BEiT, arXiv:2106.08254; MAE, arXiv:2111.06377).
 
     Raises:
-        BrokenContract: a module's multipliers name nothing, or are no positive numbers; or a layer is out of range.
-        InvalidValue: the trunk does not assign parameters to layers, or a rate is as good as zero.
+        BrokenContract: a module's multipliers match nothing, or are not positive numbers; or a layer is out of range.
+        InvalidValue: the trunk does not define the layer of a parameter, or a rate is too small to change a weight.
     """
     # With all names of a shared parameter, because a module may mean any of them.
     found = {name: 1.0 for name, _ in module.named_parameters(remove_duplicate=False)}
@@ -77,7 +77,7 @@ def rate_multipliers(module: nn.Module, optimizer: Optimizer) -> dict[str, float
 
 
 def _declared(module: nn.Module, names: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    """What modules say of parameters, as the pattern of their whole names and the multiplier."""
+    """Yield the multipliers that modules declare: a pattern for the parameters' full names, and the multiplier."""
     for prefix, owner in module.named_modules():
         declared: Any = getattr(owner, "rate_multipliers", {})
         said = f"{type(owner).__name__}.rate_multipliers"
@@ -96,7 +96,7 @@ def _declared(module: nn.Module, names: Mapping[str, float]) -> Iterator[tuple[s
 
 
 def _layers_above(module: ObjectiveModule, name: str) -> int:
-    """How many layers lie above the one that a parameter of the trunk belongs to."""
+    """Return the number of layers above the layer of a parameter of the trunk."""
     trunk = module.trunk
     try:
         layer: Any = trunk.layer_of(name)
@@ -112,11 +112,12 @@ def _layers_above(module: ObjectiveModule, name: str) -> int:
 
 
 def torch_optimizer(module: nn.Module, optimizer: Optimizer) -> torch.optim.Optimizer:
-    """What ``optimizer`` builds for the parameters of ``module``; each of its groups keeps its ``peak_lr``.
+    """Build the torch optimizer for the parameters of ``module``; each of its groups keeps its ``peak_lr``.
 
     Raises:
-        BrokenContract: it is no torch optimizer, or its groups are not those that it was given, or parts of them.
-        InvalidValue: rates are wrong, see :func:`rate_multipliers`.
+        BrokenContract: ``build`` does not return a torch optimizer, or its groups are not the given ones or parts of
+            them.
+        InvalidValue: rates are invalid, see :func:`rate_multipliers`.
     """
     groups = parameter_groups(module, optimizer)
     built: Any = optimizer.build(groups)

@@ -1,4 +1,4 @@
-"""How values in DeepSpeed's files are pickled: alike on every Python."""
+"""Pickling of enumerations in DeepSpeed's files, in the same way on every version of Python."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def pickle_stages_by_value() -> None:
-    """Have ZeRO stages pickled as a call of their class, as from Python 3.11.4 on.
+    """Make ZeRO stages pickle as a call of their class, as Python 3.11.4 and later do.
 
-    Before, an enumeration's members were pickled as a call of ``getattr``, and a checkpoint that may call ``getattr``
-    may call anything: it would be refused when it is read.
+    Earlier versions pickle members of an enumeration as a call of ``getattr``. A checkpoint that may call ``getattr``
+    may call any function, so it would be refused when it is read.
     """
     from deepspeed.runtime.zero.config import ZeroStageEnum
 

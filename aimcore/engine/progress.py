@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Progress of a run: a bar on a terminal, a log line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """A context that is told of every step."""
+    """A context that receives the result of every step; this base class shows nothing."""
 
     def __init__(self, name: str, *, first_step: int, num_steps: int) -> None:
         self.name = name
         self.first_step = first_step
         self.num_steps = num_steps
         self.num_images = 0
-        """Seen by this process."""
+        """Number of images in the steps of this process."""
         self._started = 0.0
 
     def __enter__(self) -> Self:
@@ -35,10 +35,10 @@ class Progress:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Nothing is shown, nothing to put away."""
+        """Remove the display; this class has none."""
 
     def update(self, result: StepResult, done: int) -> None:
-        """``done`` steps of the run are over, the last with ``result``."""
+        """Report that ``done`` steps of the run are done, the last one with ``result``."""
         self.num_images += result.num_images
 
     @property
@@ -48,12 +48,12 @@ class Progress:
 
     @property
     def images_per_second(self) -> float:
-        """Mean rate since then."""
+        """Mean rate since the first step of this process."""
         return self.num_images / self.seconds
 
 
 class BarProgress(Progress):
-    """A bar with the rate, the loss and the time left."""
+    """A bar with the rate, the loss and the remaining time."""
 
     def __init__(self, name: str, *, first_step: int, num_steps: int, console: Console | None = None) -> None:
         super().__init__(name, first_step=first_step, num_steps=num_steps)
@@ -76,7 +76,7 @@ class BarProgress(Progress):
             self._bar.stop()
 
     def update(self, result: StepResult, done: int) -> None:
-        """Move the bar."""
+        """Update the bar."""
         super().update(result, done)
         numbers = f"{_numbers(result)}  {self.images_per_second:.0f} images/s"
         self._bar.update(self._task, completed=done, numbers=numbers)
@@ -98,7 +98,7 @@ class LineProgress(Progress):
         self._said = clock()
 
     def update(self, result: StepResult, done: int) -> None:
-        """Say it, when it is time."""
+        """Log a line if ten seconds have passed since the last one, or at the end."""
         super().update(result, done)
         if self._clock() - self._said < _SECONDS_BETWEEN_LINES and done < self.num_steps:
             return
@@ -109,7 +109,7 @@ class LineProgress(Progress):
 
 
 def progress_for(name: str, *, shown: bool, first_step: int, num_steps: int) -> Progress:
-    """What suits the standard error stream; nothing unless ``shown``."""
+    """Return the progress display for the standard error stream; one that shows nothing unless ``shown``."""
     kind = Progress if not shown else BarProgress if Terminal(stderr=True).is_terminal else LineProgress
     return kind(name, first_step=first_step, num_steps=num_steps)
 

@@ -57,7 +57,7 @@ class Recorder:
             return
         if error is None:
             raise attempt.error
-        # On a full disk, closing fails as writing did; the first error says more.
+        # On a full disk, closing fails like writing; the first error is more informative.
         logger.error("{}: closing what is recorded failed too: {}", self.experiment.name, attempt.error)
 
     def _close(self, tracker: TrackerRun) -> None:
@@ -65,7 +65,7 @@ class Recorder:
 
     @property
     def has_callbacks(self) -> bool:
-        """Whether a tracker looks at every step, and may stop the run; False on other ranks than the first."""
+        """Whether a tracker has a callback for every step, which may stop the run; False on ranks other than 0."""
         return any(type(run).after_step is not TrackerRun.after_step for run in self._trackers)
 
     def record(self, step: int, result: StepResult, *, data_seconds: float, seconds: float) -> None:
@@ -82,7 +82,7 @@ class Recorder:
             tracker.log(step, flat(self._line))
 
     def stopping(self) -> str:
-        """Show the step that was recorded last to all trackers; the names of those that ask to stop, or ``""``."""
+        """Call the trackers' callbacks for the last recorded step; return the names of those that stop, or ``""``."""
         step = self._line["step"]
         asked = [run.after_step(step, flat(self._line)) for run in self._trackers]
         trackers = zip(self.experiment.trackers, asked, strict=True)
@@ -116,6 +116,6 @@ class Recorder:
 
 
 def _recipe(folder: Path) -> dict[str, object]:
-    """The recipe of a run as plain values; empty if there is none, as for a run that is trained from Python alone."""
+    """Return the recipe of a run as plain values; empty if there is none, as for a call of ``train`` from Python."""
     path = RunFolder(folder).recipe
     return read(path) if path.exists() else {}

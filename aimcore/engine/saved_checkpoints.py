@@ -1,11 +1,11 @@
-"""Checkpoints to begin with: none where a new run begins, a step of another run, the end of another run."""
+"""Checkpoints with which a run begins: none for a new run, a step of another run, or the end of another run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from aimcore.contracts.errors import RunFolderError
-from aimcore.engine.checkpoint_checks import WeightsFile, sound_weights
+from aimcore.engine.checkpoint_checks import WeightsFile, verify_weights
 from aimcore.engine.engine_errors import NothingToBeginWith
 from aimcore.experiment import Branch
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder, StudyFolder, step_of
@@ -25,8 +25,8 @@ def require_new(run: Path) -> None:
         )
 
 
-def to_branch_from(study: Path, branch: Branch) -> Path:
-    """The checkpoint that ``branch`` names, in the folder of its study.
+def branch_checkpoint(study: Path, branch: Branch) -> Path:
+    """Return the checkpoint that ``branch`` names, in the folder of its study.
 
     Raises:
         NothingToBeginWith: it does not exist, or is outside of that folder.
@@ -45,11 +45,11 @@ def to_branch_from(study: Path, branch: Branch) -> Path:
 
 
 def end_weights(study: Path, experiment: str) -> WeightsFile:
-    """``model.safetensors`` of the last checkpoint of an experiment, in the folder of its study.
+    """Return ``model.safetensors`` of the last checkpoint of an experiment, in the folder of its study.
 
     Raises:
         NothingToBeginWith: its training has not ended, or the file is outside of that folder.
-        CheckpointDamaged: the file is not as it was saved.
+        CheckpointDamaged: the file has changed since it was saved.
     """
     last = StudyFolder(study).run(experiment).final_checkpoint()
     if last is None:
@@ -57,10 +57,10 @@ def end_weights(study: Path, experiment: str) -> WeightsFile:
             f"{study / experiment} holds no weights of a run that was trained to its end: run {experiment} first"
         )
     _require_inside(last / WEIGHTS_FILE, study)
-    return sound_weights(last)
+    return verify_weights(last)
 
 
 def _require_inside(path: Path, study: Path) -> None:
-    """Refuse links that lead out of the study's folder: a run begins with files of its own study only."""
+    """Refuse links that lead out of the study's folder: a run may read only files of its own study."""
     if not path.resolve().is_relative_to(study.resolve()):
-        raise NothingToBeginWith(f"{path} leads out of the study's folder {study}: nothing is read from there")
+        raise NothingToBeginWith(f"{path} leads out of the study's folder {study}: no file outside of it is read")

@@ -1,8 +1,8 @@
-"""DeepSpeed's saving and loading of its files, so that an error on one rank can be shared with the others.
+"""DeepSpeed's saving and loading of files, changed so that an error on one rank can be shared with the others.
 
-DeepSpeed has barriers of its own before and after its files are written, and at stage 3 it gathers parameters when they
-are loaded. An error that leaves out one of those would let the other ranks wait. So errors of writing are kept until
-all barriers are over, and parameters are gathered after all ranks have loaded their files.
+DeepSpeed has its own barriers before and after it writes files, and at stage 3 it gathers parameters during loading. If
+an error on one rank skipped one of these, the other ranks would wait forever. Therefore errors of writing are kept
+until after the barriers, and parameters are gathered after all ranks have loaded their files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aimcore.io.atomic_files import CannotWrite, writing
 
 
 class WriteAttempts:
-    """DeepSpeed's checkpoint engine, with writes that keep their error for later."""
+    """DeepSpeed's checkpoint engine, with writes whose errors are kept for later."""
 
     def __init__(self, checkpoint_engine: Any) -> None:
         self._wrapped = checkpoint_engine
@@ -39,7 +39,7 @@ class WriteAttempts:
         with attempt, writing(path):
             return act()
         error = attempt.error
-        # Torch's writer of zip files has no error of its own for what the system refuses.
+        # Torch's writer of zip files raises a RuntimeError if the system refuses a write.
         self._error = CannotWrite.because(path, error) if isinstance(error, RuntimeError) else error
         return None
 
@@ -50,7 +50,7 @@ class WriteAttempts:
 
 
 class _NamedLoads:
-    """DeepSpeed's checkpoint engine, with errors that name the file they are about."""
+    """DeepSpeed's checkpoint engine, with errors that name the damaged file."""
 
     def __init__(self, checkpoint_engine: Any, checkpoint: Path) -> None:
         self._wrapped = checkpoint_engine
@@ -71,7 +71,7 @@ class _NamedLoads:
 
 @contextmanager
 def writes_deferring_errors(engine: Any) -> Iterator[WriteAttempts]:
-    """Have DeepSpeed's ``engine`` write through :class:`WriteAttempts`."""
+    """Make DeepSpeed's ``engine`` write through :class:`WriteAttempts` in the block."""
     own, copy_scripts = engine.checkpoint_engine, getattr(engine, "_copy_recovery_script", None)
     writes = engine.checkpoint_engine = WriteAttempts(own)
     if copy_scripts is not None:  # at stages 1 to 3 rank 0 copies scripts between two barriers
@@ -86,7 +86,7 @@ def writes_deferring_errors(engine: Any) -> Iterator[WriteAttempts]:
 
 @contextmanager
 def loads_naming_files(engine: Any, checkpoint: Path) -> Iterator[None]:
-    """Have DeepSpeed's ``engine`` raise errors that name the files they are about."""
+    """Make DeepSpeed's ``engine`` raise errors that name the damaged file in the block."""
     own = engine.checkpoint_engine
     engine.checkpoint_engine = _NamedLoads(own, checkpoint)
     try:
@@ -97,7 +97,7 @@ def loads_naming_files(engine: Any, checkpoint: Path) -> Iterator[None]:
 
 @contextmanager
 def epilogue_deferred(optimizer: Any) -> Iterator[Callable[[], None]]:
-    """Have DeepSpeed's ``optimizer`` not gather parameters at the end of loading; yield what does it instead."""
+    """Prevent DeepSpeed's ``optimizer`` from gathering parameters while it loads; yield a function that does it."""
     epilogue: Callable[[], None] | None = getattr(optimizer, "checkpoint_event_epilogue", None)
     if epilogue is None:
         yield lambda: None

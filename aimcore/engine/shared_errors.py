@@ -1,4 +1,4 @@
-"""Errors on their way from one process to the others; see :mod:`aimcore.engine.distributed`."""
+"""Errors that one process sends to the others; see :mod:`aimcore.engine.distributed`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class OtherProcessFailed(AimcoreError):
 class Attempt:
     """A context that keeps the error of its block instead of raising it; an interruption passes.
 
-    Like the supervision of experiments, this catches errors of any kind: plugins and libraries may raise anything, and
-    every kind must reach the other ranks.
+    Like the supervision of experiments, this catches errors of any type: plugins and libraries may raise any error, and
+    the other ranks must receive all of them.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Attempt:
         return self.error is not None
 
     def failure(self, rank: int) -> Failure | None:
-        """What process ``rank`` sends to the others; None after a success."""
+        """Return the failure that process ``rank`` sends to the others; None after success."""
         return None if self.error is None else Failure.of(self.error, rank)
 
 
@@ -54,22 +54,22 @@ class _OtherTraceback(Exception):
 
 @attrs.frozen
 class Failure:
-    """An error on its way to other ranks."""
+    """An error that is sent to other ranks."""
 
     rank: int
     text: str
     traceback: str
     copy: bytes | None
-    """The pickled error, if it is one of ours that can be pickled."""
+    """The pickled error, if it is an AimcoreError that can be pickled."""
 
     @classmethod
     def of(cls, error: Exception, rank: int) -> Failure:
-        """The error of process ``rank``."""
+        """Create the failure for an error of process ``rank``."""
         text = f"{type(error).__name__}: {error}"
         return cls(rank, text, "".join(traceback.format_exception(error)), _pickled(error))
 
     def error(self) -> AimcoreError:
-        """The error to raise on another rank. Its cause is the traceback of the rank that failed.
+        """Return the error to raise on another rank. Its cause is the traceback of the rank that failed.
 
         It is the cause, as in concurrent.futures, and not a note: notes are printed for users, tracebacks are not.
         """
@@ -80,7 +80,7 @@ class Failure:
 
 
 def _pickled(error: Exception) -> bytes | None:
-    """The pickled error; None if it is not ours, or does not come back as it was."""
+    """Pickle an error; None if it is not an AimcoreError, or does not unpickle to an equal one."""
     if not isinstance(error, AimcoreError):
         return None
     try:

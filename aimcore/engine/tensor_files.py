@@ -1,7 +1,7 @@
-"""The header of a safetensors file, checked before anything is allocated for what it describes.
+"""Headers of safetensors files: they are validated before memory is allocated for the tensors they describe.
 
 The format (https://huggingface.co/docs/safetensors): eight bytes with the length of the header, the header as JSON, and
-the values of all entries without gaps. So what the header says is either right to the byte, or damage.
+the values of all entries without gaps. Therefore every deviation from the header, by a byte or more, is damage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aimcore.contracts.messages import shown
 
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 100_000_000
-"""What the format allows, in bytes."""
+"""Largest header that the format allows, in bytes."""
 _LARGEST_NUMBER = 2**62
 _MOST_VALUES = 2**40
 _MOST_DIMENSIONS = 64
@@ -53,7 +53,7 @@ class NotSafetensors(AimcoreError):
 
 @attrs.frozen
 class TensorHeader:
-    """What a safetensors file holds."""
+    """The header of a safetensors file."""
 
     tensors: Mapping[str, torch.Tensor]
     """Every entry as a tensor without values, on the meta device."""
@@ -61,10 +61,10 @@ class TensorHeader:
 
 
 def read_header(file: IO[bytes]) -> TensorHeader:
-    """Read and check the header of an open file, at its beginning. Nothing after it is read.
+    """Read and validate the header of an open file. Nothing after the header is read.
 
     Raises:
-        NotSafetensors: it is not a header, or does not describe the rest of the file.
+        NotSafetensors: the header is invalid, or does not describe the rest of the file.
     """
     size = _size_of(file)
     length_bytes = file.read(_LENGTH_BYTES)
@@ -87,7 +87,7 @@ def read_header(file: IO[bytes]) -> TensorHeader:
 
 
 def _size_of(file: IO[bytes]) -> int | None:
-    """The number of bytes in the file; None where it can only be read forwards."""
+    """Return the size of the file in bytes; None if the file is not seekable."""
     try:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -114,7 +114,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _problems(header: Mapping[str, Any], metadata: Any, data_bytes: int | None) -> Iterator[str]:
-    """What is wrong with a header, the first thing first."""
+    """Yield problems of a header in order of position."""
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         yield "its metadata are not texts by name"
     for name, entry in header.items():
@@ -135,7 +135,7 @@ def _problems(header: Mapping[str, Any], metadata: Any, data_bytes: int | None) 
 
 
 def _problem_with(entry: Any) -> str | None:
-    """What is wrong with one entry by itself."""
+    """Return the problem of a single entry; None if it is valid."""
     if not isinstance(entry, dict) or entry.keys() != _ENTRY:
         return "must have a dtype, a shape and data_offsets"
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

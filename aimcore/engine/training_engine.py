@@ -32,21 +32,21 @@ from aimcore.experiment import Experiment
 
 @attrs.frozen
 class StepResult:
-    """What one step did, over all ranks and micro-batches."""
+    """The results of one step, over all ranks and micro-batches."""
 
     losses: Mapping[str, float]
-    """Global sum / global number of targets per loss, before weighting; a loss without targets is absent."""
+    """Global sum / global number of targets per loss, before weighting. A loss without targets is absent."""
     num_targets: Mapping[str, int]
     num_patches: int
-    """Patches that were read in the step, padding included."""
+    """Number of patches of the step, including padding."""
     num_images: int
     padding_share: float
-    """Share of the patches' values that are padding, be it masked or part of the images."""
+    """Fraction of the patches' values that are padding, masked or part of the images."""
     gradient_norm: float
-    """Norm of the whole gradient before clipping."""
+    """Norm of the global gradient before clipping."""
     learning_rate: float
     interrupted: bool
-    """Whether any rank was asked to stop."""
+    """Whether any rank was interrupted."""
 
 
 class TrainingEngine:
@@ -63,7 +63,7 @@ class TrainingEngine:
         self.experiment = experiment
         self.world = start(experiment.engine.num_threads)
         self.step_number = 0
-        """Updates done."""
+        """Number of updates so far."""
         self._linear = nn.functional.linear
         objective = module or on_every_rank(lambda: initial_module(experiment))
         trained = InPrecision(objective, experiment.engine.precision)
@@ -82,7 +82,7 @@ class TrainingEngine:
                 model=trained, optimizer=optimizer, config=config, dist_init_required=False
             )
         if self.world.size == 1 and settings.engine.zero_stage == 0:
-            # Alone, there is nothing to average; DeepSpeed would copy the whole gradient there and back.
+            # A single process has nothing to average; DeepSpeed would copy the whole gradient twice.
             engine.enable_backward_allreduce = False
         return engine
 
@@ -97,17 +97,17 @@ class TrainingEngine:
         raise InvalidValue(f"Experiment {self.experiment.name!r}", [("engine.zero_stage", problem)])
 
     def step(self, micro_batches: Sequence[Batch], interrupted: Callable[[], bool] = lambda: False) -> StepResult:
-        """One update from this rank's micro-batches of the step.
+        """Make one update from this rank's micro-batches of the step.
 
         Randomness inside the modules is seeded by (seed, step, rank), so that a resumed run draws the same.
 
         Args:
             micro_batches: as many batches as the experiment has accumulation steps.
-            interrupted: asked at the end of the step; all ranks learn whether any was.
+            interrupted: called at the end of the step; the result says whether any rank was interrupted.
 
         Raises:
             TrainingDiverged: a loss or the gradient is not finite; the update was not applied.
-            BrokenContract: the module gives something else than losses, or other ones than it counts.
+            BrokenContract: the module does not return losses, or returns other losses than it counts.
         """
         if len(micro_batches) != self.experiment.engine.accumulation_steps:
             raise ValueError(
@@ -126,7 +126,7 @@ class TrainingEngine:
         return StepResult(losses, counts, *sizes, norm, rate, stop)
 
     def _set_learning_rate(self) -> float:
-        """Give every group its share of the rate of this step, which is returned."""
+        """Set the learning rate of every group for this step; return the rate before multipliers."""
         experiment, peak_lr = self.experiment, self.experiment.optimizer.peak_lr
         rate = experiment.schedule.rate(self.step_number, num_steps=experiment.num_steps, peak_lr=peak_lr)
         for group in self._engine.optimizer.param_groups:
@@ -134,7 +134,7 @@ class TrainingEngine:
         return rate
 
     def _count(self, batches: Sequence[Batch]) -> tuple[dict[str, int], tuple[int, int, float]]:
-        """Targets per loss of the whole step; and its patches, its images, and the share of padding."""
+        """Return the number of targets per loss of the whole step, its patches, images and fraction of padding."""
         local = [checked_counts(self.module, self.module.counts(batch)) for batch in batches]
         names = list(local[0])
         images = [batch.images for batch in batches]
@@ -149,7 +149,7 @@ class TrainingEngine:
     def _run(
         self, batches: Sequence[Batch], counts: Mapping[str, int], interrupted: Callable[[], bool]
     ) -> tuple[dict[str, float], bool]:
-        """Forward and backward; the global sum of each loss, and whether any rank was interrupted."""
+        """Run forward and backward; return the global sum of each loss, and whether any rank was interrupted."""
         sums = torch.zeros(len(counts), dtype=torch.float64, device=self.world.device)
         for index, batch in enumerate(batches):
             losses: dict[str, Loss] = self._engine(batch)
@@ -163,7 +163,7 @@ class TrainingEngine:
         return dict(zip(counts, totals, strict=True)), stop > 0
 
     def _update(self, losses: Mapping[str, float]) -> float:
-        """Clip and apply the gradient, unless something is not finite; its norm before clipping."""
+        """Clip and apply the gradient, unless a value is not finite; return its norm before clipping."""
         if not all(math.isfinite(value) for value in losses.values()):
             raise TrainingDiverged(self.step_number, losses, None)
         if self.experiment.engine.zero_stage == 0:
@@ -183,11 +183,11 @@ class TrainingEngine:
         return float(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
 
     def whole_module(self) -> ObjectiveModule:
-        """The module with all its parameters: its own, or at ZeRO stage 3 a copy that is not partitioned.
+        """Return the module with all its parameters: itself, or at ZeRO stage 3 a copy that is not partitioned.
 
-        Evaluations use parameters outside of a module's own forward, to write captions a token at a time. Stage 3
-        gathers them only within that forward. The copy is float32, whatever the precision of training, and needs
-        memory of its own. Every rank must call it.
+        Evaluations use parameters outside of the module's forward, for example to generate captions, and stage 3
+        gathers them only within it. The copy is float32 at any training precision, and needs additional memory. Every
+        rank must call this.
         """
         if self.experiment.engine.zero_stage < 3:
             return self.module
@@ -196,22 +196,22 @@ class TrainingEngine:
         return module.to(self.world.device)
 
     def full_state_dict(self) -> dict[str, Tensor]:
-        """Copies of the objective module's weights and buffers: whole, on the CPU, floats as float32.
+        """Return copies of the objective module's weights and buffers: whole, on the CPU, floats as float32.
 
-        With precision "bf16" these are the float32 masters. Every rank must call it, and every rank gets all of it.
+        With precision "bf16" these are the float32 master weights. Every rank must call this, and gets all of them.
         """
         state = self.module.state_dict(keep_vars=True)
         return {name: whole(value, self.experiment.engine).cpu().clone() for name, value in state.items()}
 
     def save_shards(self, folder: Path, tag: str) -> None:
-        """Write DeepSpeed's files into ``folder/tag``; see :mod:`aimcore.engine.checkpoints`, which makes it safe."""
+        """Write DeepSpeed's files into ``folder/tag``. :mod:`aimcore.engine.checkpoints` makes this atomic."""
         pickle_stages_by_value()
         with writes_deferring_errors(self._engine) as writes:
             self._engine.save_checkpoint(str(folder), tag=tag, client_state={}, save_latest=False)
         on_every_rank(writes.raise_error)
 
     def load_shards(self, folder: Path, tag: str, step: int) -> None:
-        """Read what :meth:`save_shards` wrote after ``step`` updates. DeepSpeed unpickles it: check it first.
+        """Load the files of :meth:`save_shards` after ``step`` updates. DeepSpeed unpickles them: verify them first.
 
         Raises:
             CheckpointDamaged: some rank cannot load it (raised on every rank).
@@ -248,7 +248,7 @@ class TrainingEngine:
 
 
 def _total(losses: Mapping[str, Loss], counts: Mapping[str, int]) -> Tensor:
-    """Sum of weight * sum / global count; a loss that nobody has targets for adds nothing."""
+    """Return the sum of weight * sum / global count; a loss without targets adds nothing."""
     shares = [
         loss.sum * (loss.weight / counts[name]) if counts[name] else loss.sum * 0.0 for name, loss in losses.items()
     ]

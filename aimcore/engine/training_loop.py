@@ -1,4 +1,4 @@
-"""The training loop: steps, metrics and checkpoints. A run that is stopped and resumed gives the same results."""
+"""The training loop: steps, metrics and checkpoints. A run that is interrupted and resumed gives the same results."""
 
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ class TrainingResult:
     """How training ended. ``engine`` still holds the trained module, for evaluation; close it afterwards."""
 
     status: Literal["finished", "interrupted"]
-    """A run that was interrupted in its last step has done all of them, and saved its weights."""
+    """A run that was interrupted in its last step is "interrupted" too, although all steps are done and saved."""
     num_steps: int
-    """Updates done, those before a resumption included."""
+    """Number of updates, including those before a resumption."""
     losses: Mapping[str, float]
     """Mean of each loss over the last 100 lines of ``metrics.jsonl``."""
     patches_per_second: float | None
-    """Rate of this process's steps, all ranks together, without start-up, its first step and saving; None without."""
+    """Rate over all ranks in the steps of this process, without start-up, its first step and saving; None if it made
+    no step."""
     seconds: float
-    """Wall time of training with start-up, that before a resumption included."""
+    """Wall time of training in seconds, including start-up and the time before a resumption."""
     engine: TrainingEngine
     missing_metrics: str = ""
-    """Logged steps whose lines ``metrics.jsonl`` has lost, such as ``"4 to 8"``; empty if it has all of them."""
+    """Logged steps whose lines are missing in ``metrics.jsonl``, such as ``"4 to 8"``; empty if none are missing."""
     num_unreadable: int = 0
-    """Reads of this process that failed since it started; other samples took their places."""
+    """Number of failed reads of this process since it started; other samples replaced them."""
 
     @property
     def module(self) -> ObjectiveModule:
@@ -68,9 +69,9 @@ def train(
 
     Ctrl-C, SIGTERM, SIGHUP and the death of the launcher save a checkpoint after the current step and return with
     status "interrupted"; a signal that this process ignores stays ignored. A tracker that asks for a stop
-    (``TrackerRun.after_step``) ends the run in the same way. Every rank calls this, with one file system among them,
-    and no other run may be using ``folder``. A branch begins with the checkpoint of the run it leaves, in the folder
-    beside ``folder``, unless it has one of its own to resume from.
+    (``TrackerRun.after_step``) ends the run in the same way. Every rank must call this; all ranks share a file system,
+    and no other run may be using ``folder``. A branch begins with the checkpoint of its parent run, whose folder is
+    next to ``folder``, unless it has its own checkpoint to resume from.
 
     Args:
         experiment: the experiment to train.
@@ -83,7 +84,7 @@ def train(
     Raises:
         RunFolderError: there are checkpoints, and ``resume`` is not set.
         TrainingDiverged: a loss or the gradient is not finite.
-        NothingToBeginWith: it is a branch, and the other run has no such checkpoint.
+        NothingToBeginWith: the experiment is a branch, and its parent run has no such checkpoint.
         CheckpointDamaged, CheckpointMismatch: the checkpoint to begin with cannot be used.
     """
     started = time.perf_counter()
@@ -161,7 +162,7 @@ def _naming_what_is_safe(folder: Path) -> Iterator[None]:
 
 
 class _Rate:
-    """Patches per second, without the first step: it pays for allocations and for starting the data loader."""
+    """Patches per second, without the first step, which includes allocations and the start of the data loader."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
@@ -178,7 +179,7 @@ class _Rate:
 
     @property
     def value(self) -> float | None:
-        """The rate; that of the first step if there is no other, None if there is none at all."""
+        """The rate; that of the first step if there is only one, None if there is none."""
         if self._seconds:
             return self._patches / self._seconds
         return self._first[0] / self._first[1] if self._first else None
@@ -206,7 +207,7 @@ class _Run:
 
     @property
     def patches_per_second(self) -> float | None:
-        """Of the steps of this process; None if there were none."""
+        """Rate of the steps of this process; None if there were none."""
         return self._rate.value
 
     def steps(self) -> Literal["finished", "interrupted"]:
@@ -252,7 +253,7 @@ class _Run:
         return result
 
     def _is_stopped(self, recorder: Recorder) -> bool:
-        """Whether a tracker ends the run here; all ranks learn it at the same step."""
+        """Whether a tracker stops the run after this step; the same on all ranks."""
         asking = on_first_rank(recorder.stopping)
         step = self.engine.step_number
         if not asking or step == self.experiment.num_steps:

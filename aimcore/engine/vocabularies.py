@@ -1,6 +1,6 @@
-"""What ids of text mean, in what is saved and in what it is loaded into.
+"""Check that saved weights and the module that loads them use the same vocabulary.
 
-Another vocabulary of the same size fits all shapes, and would turn every caption into another one unnoticed.
+A different vocabulary of the same size fits all shapes, so without this check ids would silently mean other words.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEY = "vocabulary"
 
 
 def vocabulary(experiment: Experiment) -> dict[str, str]:
-    """The tokenizer and its file, under one key; empty where no text is read."""
+    """Describe the tokenizer and its file, under one key; empty if the objective reads no text."""
     if experiment.objective.text is None:
         return {}
     tokenizer, _ = experiment.objective.text
@@ -30,19 +30,19 @@ def vocabulary(experiment: Experiment) -> dict[str, str]:
 def require_vocabulary(
     experiment: Experiment, module: nn.Module, weights: Weights, described: Mapping[str, Any]
 ) -> None:
-    """Check that ids of text mean in ``experiment`` what they meant where ``weights`` were trained.
+    """Require that ``experiment`` has the same vocabulary as the model that ``weights`` are from.
 
     Args:
-        experiment: what begins with them.
+        experiment: the experiment that begins with the weights.
         module: its objective, which may be on the meta device.
         weights: one of its initial weights.
-        described: the :func:`vocabulary` of what they are from, among other things; one that says nothing passes.
+        described: metadata of the weights, which may contain their :func:`vocabulary`; without it nothing is checked.
 
     Raises:
-        WeightsMismatch: they do not.
+        WeightsMismatch: the vocabularies differ.
     """
     if weights.fresh or not _holds_ids(experiment, module, weights):
-        return  # a user who names fresh parts knows what is left
+        return  # with fresh parts the user chooses what is loaded
     there, here = described.get(_KEY), vocabulary(experiment).get(_KEY)
     if there is not None and there != here:
         problem = f"ids of text are of another vocabulary ({shown(there)} there, {shown(here)} here)"

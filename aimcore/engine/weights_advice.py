@@ -11,13 +11,13 @@ from aimcore.experiment import Data, Experiment
 from aimcore.io.locations import open_location
 
 _LARGEST_NOTE = 2**20
-"""Bytes that are read of a file beside the weights."""
+"""Largest number of bytes that are read of a file next to the weights."""
 
 
 def weights_advice(experiment: Experiment) -> list[str]:
-    """Warnings about files of initial weights for the trunk; none about other parts, which read no pixels.
+    """Return advice about files of initial weights for the trunk; other parts read no pixels.
 
-    There are none either where a file cannot be read: checking the weights reports that.
+    Files that cannot be read get no advice: checking the weights reports them.
     """
     files = experiment.weights_by_path.values()
     urls = [weights.url for weights in files if weights.url is not None and weights.gives_trunk]
@@ -37,14 +37,14 @@ def _advice(experiment: Experiment, url: str) -> list[str]:
 
 
 def _source_statistics_advice(data: Data) -> Iterator[str]:
-    """Advice where pixels are normalised by the training source's own statistics, which is the default.
+    """Yield advice if pixels are normalised by the training source's own statistics, which is the default.
 
-    Whether they were given or are the default cannot be seen: equal numbers are the same experiment.
+    Explicit numbers cannot be distinguished from the default: equal numbers are the same experiment.
     """
     own = data.train.statistics
     if own is not None and (data.mean == own.mean or data.std == own.std):
         yield (
-            f"pixels are normalised by the statistics that source {data.train.name!r} brings "
+            f"pixels are normalised by the statistics of source {data.train.name!r} "
             f"(data.mean={list(data.mean)}, data.std={list(data.std)}). Weights fitted on other data expect the "
             "normalisation that they were fitted with: give data.mean and data.std if it is another one"
         )

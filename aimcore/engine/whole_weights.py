@@ -1,4 +1,4 @@
-"""Whole float32 weights at any ZeRO stage and precision, and the hook of objectives that reads them after an update."""
+"""Whole float32 weights at any ZeRO stage and precision, and the objectives' hook that reads them after an update."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from aimcore.experiment import Engine, Experiment
 
 
 def whole(value: Tensor, engine: Engine) -> Tensor:
-    """A copy of a parameter or buffer: whole, and float32 if it is of floats; every rank must call it.
+    """Return a whole copy of a parameter or buffer, with floats as float32. Every rank must call this.
 
-    With precision "bf16" it is the float32 master of a parameter that is trained.
+    With precision "bf16" the copy of a trained parameter is its float32 master.
     """
     load_deepspeed()
     from deepspeed.runtime.zero import GatheredParameters
@@ -33,10 +33,10 @@ def whole(value: Tensor, engine: Engine) -> Tensor:
 
 
 def call_after_step(module: ObjectiveModule, experiment: Experiment, step: int) -> None:
-    """Call the module's :meth:`~aimcore.contracts.objectives.ObjectiveModule.after_step`, if it has one, as that says.
+    """Call the module's :meth:`~aimcore.contracts.objectives.ObjectiveModule.after_step`, if it has one.
 
     Raises:
-        BrokenContract: it changes a parameter.
+        BrokenContract: ``after_step`` changes a parameter.
     """
     if type(module).after_step is ObjectiveModule.after_step:
         return
@@ -46,7 +46,7 @@ def call_after_step(module: ObjectiveModule, experiment: Experiment, step: int) 
 
 @contextmanager
 def _whole_weights(module: ObjectiveModule, engine: Engine) -> Iterator[None]:
-    """All parameters whole and float32 in the block, and as they were afterwards."""
+    """Make all parameters whole and float32 in the block; restore them afterwards."""
     parameters = dict(module.named_parameters())
     kept = {name: parameter.data for name, parameter in parameters.items()}
     for parameter in parameters.values():
@@ -69,9 +69,9 @@ def _whole_weights(module: ObjectiveModule, engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept_as_they_are(module: nn.Module) -> Iterator[None]:
-    """Give the buffers of floats back the type that they have, if it is another after the block: state is not rounded.
+    """Restore buffers of floats whose dtype the block changes, with their values, so that state is not rounded.
 
-    DeepSpeed turns a whole module into bfloat16, averages and all.
+    DeepSpeed converts a whole module to bfloat16, including buffers such as averages.
     """
     kept = {
         (part, name): buffer.clone()

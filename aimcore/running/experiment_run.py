@@ -26,8 +26,8 @@ from aimcore.io.launcher import rank, world_size
 from aimcore.io.run_folder import RunFolder, StudyFolder
 from aimcore.running.failures import Supervision
 from aimcore.running.folder_lock import locked, require_free
-from aimcore.running.left_out import joined, log_left_out, not_evaluated, unread_by_probes, unreadable_of
 from aimcore.running.measurements import Measurements
+from aimcore.running.omitted_samples import joined, log_left_out, not_evaluated, unread_by_probes, unreadable_of
 from aimcore.running.preflight import check_experiment
 from aimcore.running.recorded_recipes import require_same
 from aimcore.running.starting_points import pinned, with_parent

@@ -13,7 +13,7 @@ from aimcore.evaluation.probing import ProbeScore
 from aimcore.evaluation.validation import Validation
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RECIPE_FILE
-from aimcore.running.left_out import LeftOut, joined
+from aimcore.running.omitted_samples import LeftOut, joined
 from aimcore.running.summary import NUM_CHUNKS, EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Status
 
 

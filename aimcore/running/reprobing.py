@@ -20,8 +20,8 @@ from aimcore.io.launcher import world_size
 from aimcore.io.run_folder import RunFolder, StudyFolder
 from aimcore.recipe.difference import differences_between
 from aimcore.running.folder_lock import locked
-from aimcore.running.left_out import joined, not_evaluated, unread_by_probes
 from aimcore.running.measurements import evaluation_cards, evaluation_summaries, probe_cards, probe_summaries
+from aimcore.running.omitted_samples import joined, not_evaluated, unread_by_probes
 from aimcore.running.preflight import check_measuring
 from aimcore.running.recorded_recipes import experiment_of
 from aimcore.running.summary import ExperimentSummary, Summary, read_summary, write_summary

@@ -15,8 +15,8 @@ from aimcore.io.launcher import rank, world_size
 from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE, StudyFolder
 from aimcore.running.experiment_run import ProbeCaches, run_checked
 from aimcore.running.folder_lock import locked, require_free
-from aimcore.running.left_out import joined, log_left_out
 from aimcore.running.machine import machine
+from aimcore.running.omitted_samples import joined, log_left_out
 from aimcore.running.preflight import check_study
 from aimcore.running.recorded_recipes import difference_from_recorded
 from aimcore.running.scaling_budgets import budgets_of

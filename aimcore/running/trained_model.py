@@ -13,7 +13,7 @@ import torch
 from aimcore.contracts.assembly import assembled
 from aimcore.contracts.errors import RunFolderError
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.engine.checkpoint_checks import sound_weights
+from aimcore.engine.checkpoint_checks import verify_weights
 from aimcore.engine.initial_weights import load_own_weights
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RunFolder, step_of
@@ -52,7 +52,7 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedMode
             f"{run} has no weights yet: they are written when training ends "
             f"({'no checkpoint is there' if newest is None else f'its last checkpoint is {newest.name}'})"
         )
-    weights = sound_weights(last).path
+    weights = verify_weights(last).path
     with torch.random.fork_rng(devices=[]):  # the random weights are replaced, and must not change later draws
         module = assembled(experiment.trunk, experiment.objective)
     differences = load_own_weights(weights, module)

@@ -14,7 +14,7 @@ from loguru import logger
 from aimcore.contracts.errors import InvalidValue, Problem
 from aimcore.engine.weights_advice import weights_advice
 from aimcore.experiment import Experiment, Study
-from aimcore.running.left_out import LeftOut, left_out_of
+from aimcore.running.omitted_samples import LeftOut, left_out_of
 from aimcore.running.preflight.checks import CHECKS, MEASURING, Check, Findings
 from aimcore.running.preflight.subject import OpenSources, Subject
 

@@ -39,7 +39,7 @@ class Check:
 CHECKS: tuple[Check, ...] = (
     Check(
         "recipe",
-        "The experiment's recipe gives an equal experiment back.",
+        "The experiment's recipe loads to an equal experiment.",
         lambda one: part_checks.recipe_problems(one.experiment),
     ),
     Check(
@@ -52,7 +52,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "trackers",
-        "Each tracker has a place that it can use, and no two runs write to the same one.",
+        "Each tracker can write to its destination, and no two runs have the same one.",
         lambda one: run_checks.tracker_problems(one.experiment, one.study.experiments),
     ),
     Check(
@@ -62,34 +62,34 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "features_cache",
-        "Features can be kept at the given URL.",
+        "Features can be stored at the given URL.",
         lambda one: run_checks.cache_problems(one.features_cache),
         path="features_cache",
         of_study=True,
     ),
     Check(
         "vocabulary",
-        "The tokenizer's file is there and unchanged, and the context has room for text.",
+        "The tokenizer's file exists and is unchanged, and the context has room for text.",
         lambda one: part_checks.vocabulary_problems(one.experiment.objective),
         reads="files",
     ),
     Check(
         "modules",
-        "Trunk and objective can be built, with a possible number of parameters.",
+        "Trunk and objective can be built, and do not have too many parameters.",
         lambda one: part_checks.module_problems(lambda: one.module),
         reads="files",
         after=("vocabulary",),
     ),
     Check(
         "frozen",
-        "The names in `frozen` are those of parameters, and others are left to train.",
+        "The names in `frozen` match parameters, and other parameters are left to train.",
         lambda one: part_checks.frozen_problems(one.module, one.experiment.frozen),
         reads="files",
         after=("vocabulary", "modules"),
     ),
     Check(
         "optimizer",
-        "The optimizer can be built for the modules' parameters, and modules and trunk give it rates that it can use.",
+        "The optimizer can be built for the modules' parameters, and their learning rates are valid.",
         lambda one: part_checks.optimizer_problems(one.module, one.experiment.optimizer),
         reads="files",
         path="optimizer",
@@ -97,7 +97,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "initial_weights",
-        "Files of initial weights are there and unchanged, and each fits the part of the objective that it gives.",
+        "Files of initial weights exist and are unchanged, and each fits the part of the objective that it initializes.",
         lambda one: part_checks.weight_problems(one.experiment, one.module),
         reads="files",
         path="initial_weights",
@@ -105,14 +105,14 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "branch",
-        "The run that is continued has the same settings and rates up to the branch, and a checkpoint there.",
+        "The parent run has the same settings and rates up to the branch, and a checkpoint at its step.",
         lambda one: run_checks.branch_problems(one.experiment, one.study, one.out),
         reads="files",
         path="branch",
     ),
     Check(
         "earlier_weights",
-        "Runs whose weights training begins with come earlier or have ended, and their weights fit.",
+        "Runs that supply initial weights come earlier or have ended, and their weights fit.",
         lambda one: run_checks.earlier_weight_problems(one.experiment, one.module, one.study, one.out),
         reads="files",
         path="initial_weights",
@@ -120,7 +120,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "sources",
-        "Every source opens and has images, and counts what it leaves out.",
+        "Every source opens, has images, and counts the samples that it leaves out.",
         lambda one: data_checks.source_problems(one.experiment.data, one.opened),
         reads="data",
     ),
@@ -133,28 +133,28 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "extras",
-        "Samples hold the further values and images that the objective reads.",
+        "Samples have the extras that the objective reads.",
         lambda one: data_checks.extra_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
     ),
     Check(
         "labels",
-        "The training and validation data hold what the objective needs, such as labels of its classes.",
+        "The training and validation data have what the objective requires, such as labels of its classes.",
         lambda one: data_checks.objective_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
     ),
     Check(
         "evaluation_data",
-        "The data hold what the evaluations measure on.",
+        "The data have what the evaluations require.",
         lambda one: data_checks.evaluation_problems(one.experiment, one.opened),
         reads="data",
         after=("sources",),
     ),
     Check(
         "probes",
-        "Probes have labelled images of the same classes to train and be tested on, and read blocks that exist.",
+        "Training and test images of probes have labels of the same classes, and the blocks that probes read exist.",
         lambda one: data_checks.probe_problems(one.experiment, one.opened),
         reads="data",
         after=("sources",),

@@ -132,8 +132,8 @@ def test_an_edited_manifest_is_refused_with_the_way_on(engine: TrainingEngine, n
     change, message = EDITS[edit]
     edited(newest, change)
     older = newest.with_name("step_00000002")
-    way_on = f"move the folder {newest} elsewhere and resume again, to go on from {older}$"
-    assert refusal(engine, newest, f"{message}.*{way_on}").file == str(newest / "manifest.json")
+    hint = f"move the folder {newest} elsewhere and resume again, to continue from {older}$"
+    assert refusal(engine, newest, f"{message}.*{hint}").file == str(newest / "manifest.json")
 
 
 CONTENTS: dict[str, tuple[bytes, str]] = {
@@ -301,7 +301,7 @@ def test_a_file_with_the_right_hash_and_wrong_content_is_refused(newest: Path, c
 def test_an_older_checkpoint_is_offered_only_if_it_is_sound(engine: TrainingEngine, newest: Path) -> None:
     (newest / MODEL).unlink()
     (newest.with_name("step_00000002") / MODEL).unlink()
-    refusal(engine, newest, "there is no older sound checkpoint: restore this one from a copy, or move the")
+    refusal(engine, newest, "there is no older intact checkpoint: restore this one from a copy, or move the")
 
 
 def test_a_checkpoint_in_a_linked_folder_is_loaded(newest: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_checkpoint_that_one_process_cannot_load_or_save_is_refused_by_all(
     assert unfit.startswith("CheckpointDamaged: ")
     assert "step_00000002 cannot be loaded" in unfit
     assert "optim_states.pt is missing" in missing
-    assert unfit.endswith("to go on from " + f"/refused-{(1, 3)[place]}/checkpoints/step_00000001")
+    assert unfit.endswith("to continue from " + f"/refused-{(1, 3)[place]}/checkpoints/step_00000001")
     assert unsaved.startswith("CannotWrite: ")
     assert "No space left on device" in unsaved
 
@@ -165,6 +165,6 @@ def test_a_branch_of_two_processes_equals_the_same_run_from_its_beginning(
     assert len(branch) == 2
 
 
-def test_both_processes_are_told_that_there_is_nothing_to_branch_from(ranks: list[dict[str, Any]]) -> None:
+def test_both_processes_report_a_missing_checkpoint_of_a_branch(ranks: list[dict[str, Any]]) -> None:
     refusals = [rank["branched"][0][2] for rank in ranks]
     assert all("holds no checkpoint of step 2 to branch from (of these steps: none)" in told for told in refusals)

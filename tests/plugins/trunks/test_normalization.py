@@ -94,7 +94,7 @@ def test_the_statistics_of_the_source_are_warned_about_where_weights_come_from_a
     data = Data(train=emoji, validation=emoji, batch_size=8, image_size=56)
     url = str(FOLDER / "aim_v1.weights.safetensors")
     (warning,) = weights_advice(next_patch(0, "fp32", data=data, trunk=aim, initial_weights=Weights(url=url)))
-    assert warning.startswith("pixels are normalised by the statistics that source 'bundled_emoji' brings (data.mean=[")
+    assert warning.startswith("pixels are normalised by the statistics of source 'bundled_emoji' (data.mean=[")
     assert weights_advice(next_patch(0, "fp32", data=data, trunk=aim)) == []
 
 

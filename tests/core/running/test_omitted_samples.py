@@ -14,7 +14,7 @@ from aimcore import Data
 from aimcore.evaluation import Evaluated
 from aimcore.running import left_out
 from aimcore.running.experiment_run import run_experiment
-from aimcore.running.left_out import joined, not_evaluated, unreadable_of
+from aimcore.running.omitted_samples import joined, not_evaluated, unreadable_of
 from aimcore_evaluations import Captions, Retrieval
 from aimcore_probes import KNNProbe
 from aimcore_sources import CaptionedFolder, ImageFolder
