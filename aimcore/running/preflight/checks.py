@@ -97,7 +97,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "initial_weights",
-        "Files of initial weights exist and are unchanged, and each fits the part of the objective that it initializes.",
+        "Files of initial weights exist and are unchanged, and each fits its part of the objective.",
         lambda one: part_checks.weight_problems(one.experiment, one.module),
         reads="files",
         path="initial_weights",

@@ -110,7 +110,7 @@ def test_groups_are_the_parameters_of_one_decay_and_one_rate() -> None:
 @pytest.mark.parametrize(
     ("layer", "error", "message"),
     [
-        (None, InvalidValue, r"optimizer\.layer_decay: must be 1: LayeredTrunkModule does not say which layer"),
+        (None, InvalidValue, r"optimizer\.layer_decay: must be 1: LayeredTrunkModule does not assign parameters"),
         (3, BrokenContract, r"layer_of\('embed\.weight'\) must be 0 for embeddings to 2 \(depth \+ 1\) .*, got 3"),
         (True, BrokenContract, r"got True"),
     ],

@@ -12,7 +12,7 @@ from trained_runs import captioning_experiment
 
 from aimcore import Data
 from aimcore.evaluation import Evaluated
-from aimcore.running import left_out
+from aimcore.running import omitted_samples
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.omitted_samples import joined, not_evaluated, unreadable_of
 from aimcore_evaluations import Captions, Retrieval
@@ -80,7 +80,7 @@ def test_a_run_that_reads_everything_counts_nothing(make_experiment: Any, tmp_pa
 
 
 def test_every_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(left_out, "from_everyone", lambda own: [own, (1, 5)])
+    monkeypatch.setattr(omitted_samples, "from_everyone", lambda own: [own, (1, 5)])
     assert unreadable_of(2, 0) == {"train": {REPLACED: 3}, "validation": {"samples that could not be read": 5}}
     monkeypatch.undo()
     assert unreadable_of(0, 1) == {"validation": {"samples that could not be read": 1}}
@@ -88,8 +88,8 @@ def test_every_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_images_that_several_processes_could_not_read_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[str] = []
-    monkeypatch.setattr(left_out.logger, "warning", lambda text, *words: logged.append(text.format(*words)))
-    monkeypatch.setattr(left_out, "from_everyone", lambda own: [own, {"validation": {4, 7}, "train": {0}}])
+    monkeypatch.setattr(omitted_samples.logger, "warning", lambda text, *words: logged.append(text.format(*words)))
+    monkeypatch.setattr(omitted_samples, "from_everyone", lambda own: [own, {"validation": {4, 7}, "train": {0}}])
     assert not_evaluated(Evaluated(unread={"validation": {4, 5}})) == {
         "validation": {"images that evaluations could not read": 3},
         "train": {"images that evaluations could not read": 1},
