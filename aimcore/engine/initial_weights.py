@@ -1,4 +1,4 @@
-"""Initial weights from a safetensors file: found, compared by hash, name and shape, and loaded.
+"""Initial weights from safetensors files: verified by hash, names and shapes, and loaded.
 
 Nothing is unpickled: other formats are refused.
 """
@@ -29,7 +29,7 @@ _BLOCK = 2**22
 
 
 def hash_of(url: str) -> str:
-    """The sha256 of the file at ``url``, in hexadecimal.
+    """Return the sha256 of the file at ``url``, in hexadecimal.
 
     Raises:
         WeightsNotFound: it cannot be read.
@@ -45,13 +45,13 @@ def _hash(file: IO[bytes]) -> str:
 
 
 def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
-    """Give ``module`` the initial weights of ``experiment``, in its own types; the others stay as they are.
+    """Load the initial weights of ``experiment`` into ``module``, in its dtypes; other parameters keep their values.
 
     Raises:
-        WeightsNotFound: a file cannot be read, or is no safetensors file.
-        WeightsChanged: it has another hash than the recipe says.
-        WeightsMismatch: it has other names, shapes or kinds of numbers than its part of the module.
-        WeightsNotFinite: it holds values that are not finite numbers.
+        WeightsNotFound: a file cannot be read, or is not a safetensors file.
+        WeightsChanged: a file does not have the hash in the recipe.
+        WeightsMismatch: names, shapes or kinds of numbers differ from the part of the module.
+        WeightsNotFinite: a file holds values that are not finite numbers.
     """
     files = experiment.weights_by_path
     require_apart(module, files)
@@ -67,7 +67,7 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
 
 
 def _log_origins(experiment: Experiment, module: nn.Module, given: Collection[str]) -> None:
-    """Log how many parameters are from files, and which are not."""
+    """Log how many parameters begin with weights from files, and how many with fresh ones."""
     from_files = {id(value) for name, value in module.state_dict(keep_vars=True).items() if name in given}
     fresh = [name for name, value in module.named_parameters() if id(value) not in from_files]
     total = sum(1 for _ in module.parameters())
@@ -79,10 +79,10 @@ def _log_origins(experiment: Experiment, module: nn.Module, given: Collection[st
 def check_weights(experiment: Experiment, module: ObjectiveModule, weights: Weights) -> None:
     """Check that :func:`load_weights` could load the file of ``weights``; ``module`` may be on the meta device.
 
-    Only the header and the hash are looked at: whether all values are finite is found when they are loaded.
+    Only the header and the hash are checked; values that are not finite are found during loading.
 
     Raises:
-        WeightsNotFound, WeightsChanged, WeightsMismatch: it could not.
+        WeightsNotFound, WeightsChanged, WeightsMismatch: the file cannot be loaded.
     """
     header = _header(_url(weights))
     fitting(header.tensors, experiment, module, weights)
@@ -91,10 +91,10 @@ def check_weights(experiment: Experiment, module: ObjectiveModule, weights: Weig
 
 
 def load_own_weights(path: Path, module: nn.Module) -> list[str]:
-    """Give ``module`` the weights of ``path``, which a run of the same recipe has left.
+    """Load the weights at ``path``, which a run of the same recipe has saved, into ``module``.
 
     Returns:
-        In what names, shapes and kinds of numbers the two differ; if in any, nothing is loaded.
+        Differences in names, shapes and kinds of numbers; nothing is loaded if there are any.
 
     Raises:
         WeightsNotFound: the file cannot be read, or is no safetensors file.
@@ -109,7 +109,7 @@ def load_own_weights(path: Path, module: nn.Module) -> list[str]:
 
 
 def _state(url: str) -> State:
-    """The entries of a safetensors file, whose header is right."""
+    """Return the entries of a safetensors file, after its header is validated."""
     _header(url)
     try:
         return _with_file(url, lambda file: _entries(url, file))
@@ -136,7 +136,7 @@ def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
 
 
 def _header(url: str) -> TensorHeader:
-    """What the safetensors file at ``url`` holds, without values."""
+    """Return the header of the safetensors file at ``url``."""
     try:
         return _with_file(url, read_header)
     except NotSafetensors as error:
@@ -144,10 +144,10 @@ def _header(url: str) -> TensorHeader:
 
 
 def require_finite(url: str, state: State) -> None:
-    """Refuse weights that are not finite numbers: training with them, or a probe of them, would mean nothing.
+    """Refuse weights that are not finite numbers: training or probing with them would be meaningless.
 
     Raises:
-        WeightsNotFinite: some are not; all of them are named, with how many of their values are not.
+        WeightsNotFinite: some values are not finite; lists all tensors that hold such values, with their number.
     """
     found = {name: (_num_not_finite(value), value.numel()) for name, value in state.items()}
     wrong = {name: numbers for name, numbers in found.items() if numbers[0]}
@@ -156,7 +156,7 @@ def require_finite(url: str, state: State) -> None:
 
 
 def _num_not_finite(value: Tensor) -> int:
-    """How many values float32, in which modules are built, cannot hold."""
+    """Return how many values are not finite in float32, the dtype in which modules are built."""
     if not (value.is_floating_point() or value.is_complex()):
         return 0
     as_built = value.float() if value.is_floating_point() else value
@@ -173,7 +173,7 @@ def _require_hash(weights: Weights) -> None:
 
 
 def _url(weights: Weights) -> str:
-    """Where the file is; an earlier experiment's is known once its study has come to this one."""
+    """Return the URL of the file; that of an earlier experiment is known only when its study reaches this one."""
     if weights.url is None:
         raise WeightsNotFound(f"experiment {weights.experiment!r}", "it is found only where a study is run")
     return weights.url

@@ -1,4 +1,4 @@
-"""Which entries of a file of weights fill which part of an objective, compared by name, shape and kind of numbers."""
+"""Matching of a weights file to a part of an objective, by names, shapes and kinds of numbers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ State = Mapping[str, Tensor]
 
 
 def fitting(state: State, experiment: Experiment, module: nn.Module, weights: Weights) -> dict[str, Tensor]:
-    """The entries of ``state`` that ``weights`` give to ``module``, by the names that the module has for them.
+    """Return the entries of ``state`` that ``weights`` load into ``module``, by the module's names.
 
     All may be on the meta device.
 
     Raises:
-        WeightsMismatch: names or shapes differ; described for the layout of the file that comes nearest.
+        WeightsMismatch: names or shapes differ; the message describes the nearest layout of the file.
     """
     own = module.state_dict()
     prefix = _prefix(own, weights)
@@ -38,23 +38,23 @@ def fitting(state: State, experiment: Experiment, module: nn.Module, weights: We
             return {prefix + name: value for name, value in entries.items()}
         attempts.append((problems, entries, why_not))
     problems, entries, why_not = min(attempts, key=lambda attempt: sum(len(names) for _, names in attempt[0]))
-    told = [message(*problem) for problem in problems] + ([why_not] if why_not else [])
-    # A file with some of the names is meant to be in this layout: what others say of it only confuses.
-    told += [] if wanted.keys() & entries.keys() else caveats
+    lines = [message(*problem) for problem in problems] + ([why_not] if why_not else [])
+    # A file with some of the names is meant to have this layout: messages about other layouts would only confuse.
+    lines += [] if wanted.keys() & entries.keys() else caveats
     if not weights.resize and not list(differences(wanted, _resized(entries, experiment, weights)[0])):
-        told.append("once resized they would fit: set initial_weights.resize, if they were fitted at another size")
-    raise WeightsMismatch(source_of(weights), told)
+        lines.append("once resized they would fit: set initial_weights.resize, if they were fitted at another size")
+    raise WeightsMismatch(source_of(weights), lines)
 
 
 def require_apart(module: nn.Module, files: Mapping[str, Weights]) -> None:
-    """Refuse files that give the same tensor by two names, as where two modules share a parameter.
+    """Refuse two files that initialize the same tensor by two names, as with a parameter that two modules share.
 
     Args:
         module: the objective.
         files: initial weights by their paths in the recipe.
 
     Raises:
-        WeightsMismatch: one of two files would replace what the other gives.
+        WeightsMismatch: one of two files would overwrite weights of the other.
     """
     givers: dict[int, tuple[str, str]] = {}
     for name, value in module.state_dict(keep_vars=True).items():
@@ -67,13 +67,13 @@ def require_apart(module: nn.Module, files: Mapping[str, Weights]) -> None:
 
 
 def source_of(weights: Weights) -> str:
-    """Where ``weights`` are from, in words, and for which part if it is neither the trunk nor all."""
+    """Describe the source of ``weights``, and the part if it is neither the trunk nor the whole objective."""
     source = weights.url or f"what experiment {weights.experiment!r} ends with"
     return source if weights.part in (WHOLE, TRUNK) else f"{source} (part {weights.part!r})"
 
 
 def _prefix(own: State, weights: Weights) -> str:
-    """What the names of a part begin with in the whole objective; for a single parameter, its module's prefix.
+    """Return the prefix of a part's names in the whole objective; for a single parameter, its module's prefix.
 
     Raises:
         WeightsMismatch: the objective has no such part.
@@ -89,7 +89,7 @@ def _prefix(own: State, weights: Weights) -> str:
 
 
 def _resized(entries: State, experiment: Experiment, weights: Weights) -> tuple[State, str]:
-    """The entries with those of the trunk resized for this one; as they are, and why, where they cannot be."""
+    """Return the entries, with positions resized for this trunk; if that fails, the same entries and the reason."""
     if weights.part not in (WHOLE, TRUNK):
         return entries, ""
     prefix = f"{TRUNK}." if weights.part == WHOLE else ""
@@ -105,7 +105,7 @@ def _resized(entries: State, experiment: Experiment, weights: Weights) -> tuple[
 def _layouts(
     state: State, experiment: Experiment, weights: Weights, prefix: str, caveats: list[str]
 ) -> Iterator[State]:
-    """The ways to read a file: a run's whole objective, the part itself, or what the trunk converts."""
+    """Yield the possible layouts of a file: a whole objective, the part itself, or a layout that the trunk converts."""
     in_objective = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     if in_objective and prefix:
         yield in_objective
@@ -145,7 +145,7 @@ def differences(wanted: State, entries: State) -> Iterator[tuple[str, list[str]]
 
 
 def _kind(value: Tensor) -> tuple[bool, bool]:
-    """What a tensor must share with another to be copied into it without loss of meaning."""
+    """Return the kind of numbers, which two tensors must share for a meaningful copy."""
     return value.is_floating_point(), value.is_complex()
 
 
@@ -154,6 +154,6 @@ def _type(value: Tensor) -> str:
 
 
 def message(kind: str, names: list[str]) -> str:
-    """One kind of difference in words."""
+    """Format one kind of difference for a message."""
     rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"{kind}: {', '.join(names[:5])}{rest}"

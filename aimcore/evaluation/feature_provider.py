@@ -36,13 +36,15 @@ class FeatureProvider:
     batch_size: int
     cache: FeatureCache | None
 
-    def train_and_test(self, feature_source: FeatureSource, wanted: Sequence[FeatureRequest]) -> tuple[Tables, Tables]:
+    def train_and_test(
+        self, feature_source: FeatureSource, requests: Sequence[FeatureRequest]
+    ) -> tuple[Tables, Tables]:
         """Return tables of the requested training images and of all test images, under the same keys."""
         train_source, test_source = probe_sources(self.images.experiment)
         # The weights are digested once, and only if the cache needs it.
         depends_on = {} if self.cache is None else {"software": software(), "origin": feature_source.description()}
-        whole = {each: FeatureRequest(each.kind) for each in wanted}
-        train = self._tables(feature_source, depends_on, train_source, self.images.train, wanted)
+        whole = {each: FeatureRequest(each.kind) for each in requests}
+        train = self._tables(feature_source, depends_on, train_source, self.images.train, requests)
         test = self._tables(feature_source, depends_on, test_source, self.images.test, list(whole.values()))
         return train, {each: test[all_images] for each, all_images in whole.items()}
 
@@ -52,11 +54,11 @@ class FeatureProvider:
         depends_on: Description,
         source: Source,
         opened: OpenSource,
-        wanted: Sequence[FeatureRequest],
+        requests: Sequence[FeatureRequest],
     ) -> Tables:
         found: Tables = {}
         writers: dict[FeatureRequest, FeatureWriter[Any]] = {}
-        for each in dict.fromkeys(wanted):
+        for each in dict.fromkeys(requests):
             only = chosen_numbers(len(opened), each.most)
             if self.cache is None:
                 writers[each] = MemoryWriter(each.kind, self.images.num_classes, only)
@@ -80,15 +82,15 @@ class FeatureProvider:
         batches = self.images.batches(opened, self.batch_size, union)
         return dict(zip(writers, feature_source.read(batches, list(writers.values())), strict=True))
 
-    def _description(self, source: Source, num_images: int, wanted: FeatureRequest) -> Description:
+    def _description(self, source: Source, num_images: int, request: FeatureRequest) -> Description:
         experiment = self.images.experiment
         return {
             "source": described(source),
             "num_images": num_images,
-            "most_images": wanted.most,
+            "most_images": request.most,
             "transform": self.images.size.description(experiment.data, experiment.trunk.patch_size),
-            "reads": wanted.kind.reads,
-            "layers": list(wanted.kind.layers),
+            "reads": request.kind.reads,
+            "layers": list(request.kind.layers),
             # The default is omitted, so that features which earlier versions stored are found.
-            **({} if wanted.kind.pooling == "mean" else {"pooling": wanted.kind.pooling}),
+            **({} if request.kind.pooling == "mean" else {"pooling": request.kind.pooling}),
         }

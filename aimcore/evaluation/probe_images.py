@@ -106,11 +106,11 @@ def open_probe_images(
 
 
 def _unlabelled(path: str, source: Source, images: OpenSource) -> Iterable[Problem]:
-    cure = "give data.probe_train and data.probe_test labelled sources, or set probes to none"
+    hint = "give data.probe_train and data.probe_test labelled sources, or set probes to none"
     if not images.class_names:
-        yield Problem(path, f"probes need classes, and source {source.name!r} names none: {cure}")
+        yield Problem(path, f"probes need classes, and source {source.name!r} names none: {hint}")
     elif _first_label(images) is None:
-        yield Problem(path, f"probes need labels, and the images of source {source.name!r} have none: {cure}")
+        yield Problem(path, f"probes need labels, and the images of source {source.name!r} have none: {hint}")
     else:
         found = label_problems(images, len(images.class_names), all_labelled=True)
         yield from (Problem(path, text) for text in found)

@@ -48,8 +48,8 @@ def _hint(objective: Objective, trunk: Trunk) -> str:
     """Name the settings of either, each sufficient on its own, that make the two compatible."""
     of_trunk = [f"trunk.{text}" for text, other in _with_one_change(trunk) if not _lacking(objective, other)]
     of_objective = [f"objective.{text}" for text, other in _with_one_change(objective) if not _lacking(other, trunk)]
-    cures = of_trunk + of_objective
-    return f": set {' or '.join(cures)}, or use another trunk" if cures else ""
+    changes = of_trunk + of_objective
+    return f": set {' or '.join(changes)}, or use another trunk" if changes else ""
 
 
 def _with_one_change(component: C) -> Iterator[tuple[str, C]]:

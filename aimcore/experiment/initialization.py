@@ -1,4 +1,4 @@
-"""What a run begins with, where that is not fresh weights."""
+"""Initialization of a run other than with fresh weights: initial weights, or a branch of another run."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from aimcore.experiment.parameter_names import is_in
 from aimcore.io.locations import location_problems
 
 WHOLE = "all"
-"""The part that is the whole objective, trunk included."""
+"""The part that is the whole objective, including the trunk."""
 TRUNK = "trunk"
 
 
 @settings
 class Weights(Checked):
-    """Fitted weights in a file, for a run to begin with."""
+    """Trained weights in a file, with which a run begins."""
 
     url: str | None = None
     """A safetensors file, by its path or fsspec URL: a run's ``model.safetensors``, or weights in a layout that the
     trunk converts, such as those of a released encoder."""
     experiment: str | None = None
-    """Instead of a file: an earlier experiment of the same study, whose weights at its end are taken."""
+    """Instead of a file: an earlier experiment of the same study, whose final weights are loaded."""
     sha256: str | None = None
-    """Hash of the file: one with another is refused. A run that is given none writes the one it finds in its recipe."""
+    """Hash of the file; a file with another hash is refused. A run without it records the file's hash in its recipe."""
     part: str = TRUNK
-    """What is taken from the file: ``"trunk"``, ``"all"`` for the whole objective, or the name of another module or
-    parameter of the objective, such as ``"head"``."""
+    """Part of the objective that is loaded from the file: ``"trunk"``, ``"all"`` for the whole objective, or the name
+    of another module or parameter, such as ``"head"``."""
     resize: bool = False
-    """Whether weights fitted at another image size will do: the trunk interpolates its learned positions, once."""
+    """Whether weights for another image size are accepted: the trunk then interpolates its learned positions, once."""
     fresh: tuple[str, ...] = ()
-    """Names, as in ``Experiment.frozen`` but within the part, that are not taken from the file, whether or not it has
-    them: they begin with fresh weights, or with those of another file. All others must be there, and no others may
-    be."""
+    """Names within the part, with the patterns of ``Experiment.frozen``, that are not loaded from the file, even if it
+    has them: they begin with fresh weights, or with those of another file. The file must have all other names of the
+    part, and no further ones."""
 
     def gives(self, name: str) -> bool:
-        """Whether the file gives what is called ``name`` in the objective.
+        """Whether the parameter ``name`` of the objective is loaded from the file.
 
         >>> weights = Weights(url="model.safetensors", part="trunk", fresh=("norm",))
         >>> weights.gives("trunk.embed.weight"), weights.gives("trunk.norm.weight"), weights.gives("head.weight")
@@ -58,11 +58,11 @@ class Weights(Checked):
 
     @property
     def gives_trunk(self) -> bool:
-        """Whether the file gives the trunk, or something in it."""
+        """Whether the trunk, or a part of it, is loaded from the file."""
         return self.gives(TRUNK) or self.part.startswith(f"{TRUNK}.")
 
     def problems(self) -> Iterable[Problem]:
-        """A file at an allowed protocol or an experiment is needed, and a hash is one."""
+        """Yield a missing or refused file, an invalid hash, and settings that cannot be combined."""
         yield from self._part_problems()
         if not self.url and not self.experiment:
             yield Problem("url", f"must name a safetensors file (or experiment an earlier one), got {self.url!r}")
@@ -89,7 +89,7 @@ class Weights(Checked):
 
 
 def overlap_problems(files: Mapping[str, Weights]) -> Iterable[Problem]:
-    """Yield every two of ``files`` that give the same part of an objective; the keys are their paths in a recipe."""
+    """Yield pairs of ``files`` that initialize the same part of an objective; keys are their paths in a recipe."""
     for (path, one), (other_path, other) in combinations(files.items(), 2):
         if one.gives(other.part) or other.gives(one.part):
             yield Problem(
@@ -101,18 +101,18 @@ def overlap_problems(files: Mapping[str, Weights]) -> Iterable[Problem]:
 
 @settings
 class Branch(Checked):
-    """Where a run leaves another one of its study: it begins with that run's checkpoint, optimiser state included.
+    """A branch of another run of the study: it begins with that run's checkpoint, including the optimiser state.
 
-    The two must be the same up to that step, learning rates too, so that a branch gives what it would have given had it
-    been trained from its beginning (arXiv:2411.14402, section 3.1: cooldowns from the checkpoints of one long run).
+    Both runs must have the same settings and learning rates up to that step, so that a branch gives the same results as
+    a run from the start (arXiv:2411.14402, section 3.1: cooldowns from the checkpoints of one long run).
     """
 
     experiment: str
     """An earlier experiment of the study."""
     step: int
-    """Updates done before the branch; the other run has a checkpoint there."""
+    """Number of updates before the branch; the other run must have a checkpoint at this step."""
 
     def problems(self) -> Iterable[Problem]:
-        """The other run has a name, and has begun."""
+        """Yield an invalid name, and a step below 1."""
         yield from name_problems("experiment", self.experiment)
         yield from at_least("step", self.step, 1, limits.STEPS)

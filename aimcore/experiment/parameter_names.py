@@ -1,4 +1,4 @@
-"""Names of modules and parameters, as settings give them."""
+"""Patterns for names of modules and parameters in settings."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from fnmatch import fnmatchcase
 
 
 def is_in(name: str, part: str) -> bool:
-    """Whether a parameter called ``name`` is, or lies below, what ``part`` names; ``*`` stands for anything."""
+    """Whether parameter ``name`` is, or is below, the module or parameter ``part``; ``*`` matches any text."""
     return fnmatchcase(name, part) or fnmatchcase(name, f"{part}.*")

@@ -78,7 +78,7 @@ def native_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iter
             "data.native",
             f"gives every image a grid of its own, so that views in proportion to it cannot be stacked, and the "
             f"objective asks for {keys}: use a target without them, or views with a crop of their own (View.crop) of "
-            "so many pixels (View.side)",
+            "a fixed size in pixels (View.side)",
         )
     found = objective.problems_with(PatchGrid(1, data.native.smallest_length))
     yield from (Problem("data.native.log2_area", f"at the smallest area, {text}") for text in found)

@@ -1,7 +1,7 @@
 """Recipes: the record of an experiment as JSON or YAML, lossless, with the versions that wrote it.
 
 A component is written as ``{"name": ..., **fields}``; every field is written, defaults included. When a recipe is
-read, a bare name stands for a component with its defaults, and fields may be left out where they have one.
+read, a bare name means a component with its default settings, and fields with a default may be omitted.
 """
 
 from aimcore.recipe.changes import apply_changes, changed

@@ -1,4 +1,4 @@
-"""What a run begins with: initial weights with their hash, or what another run of its study left."""
+"""Starting points of runs: initial weights with their hashes, or a checkpoint or weights of another run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aimcore.running.recorded_recipes import recorded_experiment
 
 
 def pinned(experiment: Experiment) -> Experiment:
-    """``experiment`` with the hashes of its initial weights; every process must call this, and gets the same.
+    """Return ``experiment`` with the hashes of its initial weights. Every process must call this, and gets the same.
 
     Raises:
         WeightsNotFound: a file cannot be read.
@@ -45,25 +45,25 @@ def _with_weights(experiment: Experiment, weights: Sequence[Weights]) -> Experim
 
 
 def pinned_study(study: Study) -> Study:
-    """``study`` with every experiment :func:`pinned`."""
+    """Return ``study`` with every experiment :func:`pinned`."""
     return cast(Study, attrs.evolve(cast(Any, study), experiments=[pinned(one) for one in study.experiments]))
 
 
 def steps_to_keep(study: Study, experiment: Experiment) -> frozenset[int]:
-    """Steps of ``experiment`` that branches of the study continue from, also branches that are not run now."""
+    """Return the steps of ``experiment`` from which branches of the study continue, even if they do not run now."""
     branches = (other.branch for other in (*study.experiments, *study.left_out))
     return frozenset(one.step for one in branches if one is not None and one.experiment == experiment.name)
 
 
 def with_parent(experiment: Experiment, out: Path) -> tuple[Experiment, Mapping[str, Any] | None]:
-    """``experiment`` as it begins, and what of another run of the study it begins with, for the summary.
+    """Return ``experiment`` with located weights, and a description of its parent run for the summary.
 
-    The names of other runs whose weights it takes are replaced by their files and hashes. A branch is checked again:
-    the recorded run must be one that it may continue. Every process calls this.
+    Names of other runs that supply weights are replaced by their files and hashes. A branch is checked again: it must
+    be allowed to continue the recorded run. Every process calls this.
 
     Raises:
-        InvalidValue: it may not continue the recorded run.
-        NothingToBeginWith, CheckpointDamaged: the weights do not exist, or are not as they were saved.
+        InvalidValue: the branch may not continue the recorded run.
+        NothingToBeginWith, CheckpointDamaged: the weights do not exist, or have changed since they were saved.
     """
     branch, files = experiment.branch, experiment.weights_by_path
     if branch is not None:

@@ -25,7 +25,7 @@ def test_equal_recipes_do_not_differ() -> None:
     assert differences_between(recipe(), copy.deepcopy(recipe())) == ()
 
 
-def test_fields_are_told_by_their_paths_in_order() -> None:
+def test_fields_are_reported_by_their_paths_in_order() -> None:
     other = recipe(name="two", optimizer={"peak_lr": 0.001, "betas": [0.9, 0.999]}, seed=1)
     assert differences_between(recipe(), other) == (
         Difference("name", "one", "two"),
@@ -34,7 +34,7 @@ def test_fields_are_told_by_their_paths_in_order() -> None:
     )
 
 
-def test_another_component_is_told_by_its_name_and_then_by_its_fields() -> None:
+def test_another_component_is_reported_by_its_name_and_then_by_its_fields() -> None:
     other = recipe(objective={"name": "next_patch", "head": {"name": "transformer", "width": 32, "num_heads": 4}})
     assert differences_between(recipe(), other) == (
         Difference("objective.head", {"name": "mlp"}, {"name": "transformer"}),
@@ -44,7 +44,7 @@ def test_another_component_is_told_by_its_name_and_then_by_its_fields() -> None:
     )
 
 
-def test_what_only_one_has_is_told_whole() -> None:
+def test_what_only_one_has_is_reported_whole() -> None:
     knn = {"name": "knn", "k": 20}
     assert differences_between(recipe(), recipe(probes=[knn])) == (Difference("probes.0", ABSENT, knn),)
     assert differences_between(recipe(part=None), recipe(part={"url": "a"})) == (
@@ -78,5 +78,5 @@ def test_versions_are_compared_where_both_have_some() -> None:
         ({}, "()"),
     ],
 )
-def test_values_are_told_in_a_line(value: Any, words: str) -> None:
+def test_values_are_reported_in_a_line(value: Any, words: str) -> None:
     assert in_words(value) == words

@@ -56,7 +56,7 @@ def test_an_average_follows_the_whole_float32_weights_once_per_update(stage: int
     assert max(float((found[name] - begun[name]).abs().max()) for name in found) > 1e-3
 
 
-def test_it_is_told_the_updates_done_and_those_of_the_whole_run(
+def test_it_is_reported_the_updates_done_and_those_of_the_whole_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told: list[tuple[int, int, bool]] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from core.engine.toys import Signalling, ToyTrunk, experiment
+from core.engine.toys import SignallingTracker, ToyTrunk, experiment
 from safetensors.torch import load_file
 
 from aimcore import Branch, Experiment, InvalidValue, Schedule, Weights
@@ -79,7 +79,7 @@ def test_a_branch_equals_the_same_run_from_its_beginning_bit_for_bit(stage: int,
 def test_an_interrupted_branch_goes_on_bit_for_bit(stage: int, tmp_path: Path) -> None:
     run(long(stage), tmp_path)
     run(cooled(stage, name="undisturbed"), tmp_path)
-    assert run(cooled(stage, trackers=(Signalling(step=4),)), tmp_path) == "interrupted"
+    assert run(cooled(stage, trackers=(SignallingTracker(step=4),)), tmp_path) == "interrupted"
     assert run(cooled(stage), tmp_path, resume=True) == "finished"
     assert lines(tmp_path / "cooled") == lines(tmp_path / "undisturbed")
     found, expected = weights(tmp_path / "cooled"), weights(tmp_path / "undisturbed")
@@ -106,7 +106,7 @@ def test_a_branch_may_leave_at_the_end(study: Path) -> None:
     assert [line["step"] for line in read_metrics(study / "cooled")] == [9, 10]
 
 
-def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(study: Path) -> None:
+def test_a_checkpoint_that_does_not_exist_is_reported_with_those_that_are(study: Path) -> None:
     early = cooled(branch=Branch(experiment="long", step=2))
     with pytest.raises(
         NothingToBeginWith, match=r"long holds no checkpoint of step 2 .*of these steps: 4, 8, 9\); run"

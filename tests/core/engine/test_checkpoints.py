@@ -112,7 +112,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert names == {"step_00000002", "step_00000003"}
 
 
-def test_what_a_crash_left_behind_is_skipped_with_a_warning(folder: Path, warned: list[str]) -> None:
+def test_what_a_crash_left_is_skipped_with_a_warning(folder: Path, warned: list[str]) -> None:
     partial = folder / "checkpoints" / "step_00000006.partial"
     shutil.copytree(folder / "checkpoints" / "step_00000004", partial)
     assert resume(folder) == 4

@@ -46,7 +46,7 @@ def test_a_name_is_no_beginning_of_another() -> None:
     assert not is_in("trunk.blocks.10.norm.weight", "trunk.blocks.1")
 
 
-def test_names_of_nothing_are_told_with_what_there_is() -> None:
+def test_names_of_nothing_are_reported_with_what_there_is() -> None:
     with pytest.raises(InvalidValue) as caught:
         freeze(initial_module(experiment()), ("trunk.embde", "tower"))
     assert [message for _, message in caught.value.problems] == [

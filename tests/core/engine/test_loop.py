@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from core.engine.toys import Signalling, Stopping, ToyObjective, ToyTrunk, experiment, whole_batch
+from core.engine.toys import SignallingTracker, StoppingTracker, ToyObjective, ToyTrunk, experiment, whole_batch
 from loguru import logger
 from processes import run_to_end
 
@@ -93,7 +93,7 @@ def test_a_folder_with_checkpoints_is_only_resumed(undisturbed: tuple[Path, Trai
 def test_signals_save_and_the_run_goes_on_bit_for_bit(
     number: int, tmp_path: Path, undisturbed: tuple[Path, TrainingResult]
 ) -> None:
-    result = run(experiment(trunk=DROPPING, trackers=(Signalling(step=1, signal_number=int(number)),)), tmp_path)
+    result = run(experiment(trunk=DROPPING, trackers=(SignallingTracker(step=1, signal_number=int(number)),)), tmp_path)
     # The signal of step 1 comes after its update; the next step notices.
     assert (result.status, result.num_steps) == ("interrupted", 3)
     assert (tmp_path / "checkpoints" / "step_00000003" / "manifest.json").is_file()
@@ -106,7 +106,7 @@ def test_signals_save_and_the_run_goes_on_bit_for_bit(
 def test_ctrl_c_in_the_last_step_ends_the_study_and_loses_nothing(
     tmp_path: Path, undisturbed: tuple[Path, TrainingResult]
 ) -> None:
-    result = run(experiment(trunk=DROPPING, trackers=(Signalling(step=5),)), tmp_path)
+    result = run(experiment(trunk=DROPPING, trackers=(SignallingTracker(step=5),)), tmp_path)
     assert (result.status, result.num_steps) == ("interrupted", 6)
     assert (tmp_path / "checkpoints" / "step_00000006" / "model.safetensors").is_file()
     finished = run(experiment(trunk=DROPPING), tmp_path, resume=True)
@@ -117,14 +117,14 @@ def test_ctrl_c_in_the_last_step_ends_the_study_and_loses_nothing(
 def test_a_tracker_stops_the_run_after_the_step_that_it_saw(
     tmp_path: Path, undisturbed: tuple[Path, TrainingResult]
 ) -> None:
-    stopped = run(experiment(trunk=DROPPING, trackers=(Stopping(step=2),), log_every=4), tmp_path)
+    stopped = run(experiment(trunk=DROPPING, trackers=(StoppingTracker(step=2),), log_every=4), tmp_path)
     assert (stopped.status, stopped.num_steps) == ("interrupted", 3)
     assert (tmp_path / "checkpoints" / "step_00000003" / "manifest.json").is_file()
     every = losses(undisturbed[0])
     assert (tmp_path / "seen.txt").read_text().splitlines() == [
         "log 0", *(f"see {step} {every[step][1]['all']!r}" for step in range(3)), "interrupted",
     ]  # fmt: skip
-    resumed = run(experiment(trunk=DROPPING, trackers=(Stopping(step=5),)), tmp_path, resume=True)
+    resumed = run(experiment(trunk=DROPPING, trackers=(StoppingTracker(step=5),)), tmp_path, resume=True)
     assert (resumed.status, resumed.num_steps) == ("finished", 6)  # after the last step nothing is left to stop
     assert losses(tmp_path)[1:] == every[3:]
     assert (tmp_path / "seen.txt").read_text().splitlines()[-2:] == [f"see 5 {every[5][1]['all']!r}", "finished"]
@@ -134,7 +134,7 @@ def test_a_tracker_stops_the_run_after_the_step_that_it_saw(
 def test_metrics_that_a_power_cut_took_are_missed_and_recorded(
     tmp_path: Path, undisturbed: tuple[Path, TrainingResult], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run(experiment(trunk=DROPPING, trackers=(Signalling(step=3),)), tmp_path)
+    run(experiment(trunk=DROPPING, trackers=(SignallingTracker(step=3),)), tmp_path)
     path = tmp_path / "metrics.jsonl"
     whole = path.read_text().splitlines(keepends=True)
     path.write_text("".join([whole[0], whole[1], "\0" * 20 + "\n", whole[4]]))
@@ -181,7 +181,7 @@ train(to_be_killed(), Path(sys.argv[1]), progress=False)
 
 def to_be_killed(step: int | None = 4) -> Experiment:
     """Saves after 3 steps and, unless told otherwise, kills itself after 5."""
-    trackers = () if step is None else (Signalling(step=step, signal_number=int(signal.SIGKILL)),)
+    trackers = () if step is None else (SignallingTracker(step=step, signal_number=int(signal.SIGKILL)),)
     return experiment(2, trunk=DROPPING, checkpoint_every=3, trackers=trackers)
 
 

@@ -61,12 +61,12 @@ def test_a_terminal_that_was_closed_does_not_end_the_run() -> None:
     screen.write.assert_called()
 
 
-def test_padded_images_are_told_with_their_area(said: list[str]) -> None:
+def test_padded_images_are_reported_with_their_area(said: list[str]) -> None:
     with LineProgress("native", clock=lambda: 0.0, **SHAPE) as progress:
         progress.update(attrs.evolve(RESULT, padding_share=0.126), 10)
     assert "next_patch 0.5000, 4 x 64 patches (13% padding)" in said[0]
     assert progress.num_images == 4
 
 
-def test_nothing_is_shown_unless_asked_for() -> None:
+def test_nothing_is_shown_unless_requested() -> None:
     assert type(progress_for("raster", shown=False, **SHAPE)) is Progress

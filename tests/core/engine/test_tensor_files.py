@@ -88,7 +88,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_header_is_told_by_what_is_wrong_with_it(damage: str) -> None:
+def test_a_damaged_header_is_reported_by_what_is_wrong_with_it(damage: str) -> None:
     content, message = DAMAGED[damage]
     with pytest.raises(NotSafetensors, match=message) as caught:
         read_header(io.BytesIO(content))

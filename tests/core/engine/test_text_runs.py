@@ -94,7 +94,7 @@ def test_weights_of_another_vocabulary_are_refused(tokenizer: BPE, tmp_path: Pat
     train(the_trunk, tmp_path / "the-trunk", progress=False).engine.close()
 
 
-def test_weights_of_another_vocabulary_are_told_before_the_study_runs(tokenizer: BPE, tmp_path: Path) -> None:
+def test_weights_of_another_vocabulary_are_reported_before_the_study_runs(tokenizer: BPE, tmp_path: Path) -> None:
     other = BPE.train([text[::-1] for text in TEXTS], tmp_path / "other.json", vocabulary_size=270)
     begins = Weights(experiment="captions", part="all")
     second = attrs.evolve(captioning(other), name="second", initial_weights=begins)  # type: ignore[misc]

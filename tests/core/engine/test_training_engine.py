@@ -102,7 +102,7 @@ def test_building_leaves_the_global_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_gradient_norm_is_told_without_clipping(stage: int) -> None:
+def test_the_gradient_norm_is_reported_without_clipping(stage: int) -> None:
     run = experiment(stage, optimizer=AdamW(gradient_clipping=None))
     _, norms, _ = train_plainly(experiment(optimizer=AdamW(gradient_clipping=1e9)), whole_batch, [1e-3])
     with TrainingEngine(run) as engine:

@@ -86,7 +86,7 @@ def test_training_begins_with_them_at_every_stage(fitted: Path, stage: int, prec
         assert torch.equal(found[name], value.bfloat16().float() if precision == "bf16" else value)
 
 
-def test_a_layout_that_fits_by_nothing_is_told_by_names_and_shapes(fitted: Path) -> None:
+def test_a_layout_that_fits_by_nothing_is_reported_by_names_and_shapes(fitted: Path) -> None:
     run = experiment(trunk=ToyTrunk(width=8), initial_weights=Weights(url=str(fitted)))
     with pytest.raises(WeightsMismatch) as caught:
         initial_module(run)
@@ -94,7 +94,7 @@ def test_a_layout_that_fits_by_nothing_is_told_by_names_and_shapes(fitted: Path)
     assert "embed.weight [16, 48] instead of [8, 48]" in caught.value.differences[0]
 
 
-def test_what_is_missing_and_what_is_unexpected_is_told(tmp_path: Path) -> None:
+def test_what_is_missing_and_what_is_unexpected_is_reported(tmp_path: Path) -> None:
     state = build_module(experiment()).state_dict()
     state["head.extra"] = state.pop("head.bias")
     save_file(state, tmp_path / "model.safetensors")
@@ -129,7 +129,7 @@ def test_another_file_than_the_recipe_names_is_refused(fitted: Path) -> None:
         initial_module(beginning(fitted, sha256="0" * 64))
 
 
-def test_a_file_without_weights_is_told(tmp_path: Path) -> None:
+def test_a_file_without_weights_is_reported(tmp_path: Path) -> None:
     save_file({}, tmp_path / "empty.safetensors")
     with pytest.raises(WeightsMismatch, match="missing: "):
         initial_module(beginning(tmp_path / "empty.safetensors"))
@@ -149,7 +149,7 @@ def test_what_is_no_safetensors_file_is_refused_and_never_unpickled(tmp_path: Pa
 
 
 @pytest.mark.parametrize("url", ["/nowhere/model.safetensors", "gs://bucket/model.safetensors", "memory://nothing"])
-def test_a_file_that_is_not_there_is_told(url: str) -> None:
+def test_a_file_that_does_not_exist_is_reported(url: str) -> None:
     with pytest.raises(WeightsNotFound, match=f"cannot read {url}: .*Give a safetensors file"):
         check_weights(beginning(url), build_module(experiment()), Weights(url=url))
     with pytest.raises(WeightsNotFound, match=f"cannot read {url}: "):

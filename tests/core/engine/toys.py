@@ -144,7 +144,7 @@ class OpenToySource(OpenSource):
 
 
 @component("signalling")
-class Signalling(Tracker):
+class SignallingTracker(Tracker):
     """Sends its own process a signal once ``step`` is written down."""
 
     step: int
@@ -155,7 +155,7 @@ class Signalling(Tracker):
 
 
 class SignallingRun(TrackerRun):
-    def __init__(self, config: Signalling) -> None:
+    def __init__(self, config: SignallingTracker) -> None:
         self.config = config
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -167,7 +167,7 @@ class SignallingRun(TrackerRun):
 
 
 @component("stopping")
-class Stopping(Tracker):
+class StoppingTracker(Tracker):
     """Asks for a stop after ``step``, and writes down what it sees."""
 
     step: int

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import torch
-from core.engine.toys import Signalling, Stopping, ToySource, experiment, parts, whole_batch
+from core.engine.toys import SignallingTracker, StoppingTracker, ToySource, experiment, parts, whole_batch
 from core.testing.mutants.targets import RandomCodes, Teacher
 from safetensors.torch import save_file
 
@@ -157,7 +157,7 @@ def interrupted(folder: Path, rank: int) -> tuple[str, int, str, int]:
     with TrainingEngine(experiment(2)) as engine:
         ends = [engine.step(parts(whole_batch(0), 2, rank), lambda: rank == 1).interrupted]
     assert ends == [True]
-    first = train(experiment(2, trackers=(Signalling(step=1),)), folder / "interrupted", progress=False)
+    first = train(experiment(2, trackers=(SignallingTracker(step=1),)), folder / "interrupted", progress=False)
     first.engine.close()
     second = train(experiment(2), folder / "interrupted", resume=True, progress=False)
     second.engine.close()
@@ -166,7 +166,7 @@ def interrupted(folder: Path, rank: int) -> tuple[str, int, str, int]:
 
 def stopped(folder: Path) -> tuple[str, int]:
     """A run that a tracker of rank 0 stops after step 1: how it ended on this rank, and after how many steps."""
-    result = train(experiment(3, trackers=(Stopping(step=1),)), folder / "stopped", progress=False)
+    result = train(experiment(3, trackers=(StoppingTracker(step=1),)), folder / "stopped", progress=False)
     result.engine.close()
     return result.status, result.num_steps
 
@@ -215,7 +215,7 @@ def shared_errors(rank: int) -> list[str]:
         lambda: on_every_rank(lambda: fail(2, KeyError())),
         lambda: on_first_rank(lambda: f"from rank {rank}"),
     ]
-    return [told(act) for act in acts]
+    return [error_of(act) for act in acts]
 
 
 class UnpicklableError(AimcoreError):
@@ -225,7 +225,7 @@ class UnpicklableError(AimcoreError):
         super().__init__(f"{one} and {other}")
 
 
-def told(act: Callable[[], Any]) -> str:
+def error_of(act: Callable[[], Any]) -> str:
     """What ``act`` returns, or its error."""
     try:
         return str(act())
@@ -246,7 +246,7 @@ def refused(folder: Path, stage: int, rank: int) -> list[str]:
             change(shard)
         torch.distributed.barrier()
         with TrainingEngine(experiment(stage)) as engine:
-            found.append(told(lambda engine=engine: checkpoints.resume(engine, run)))
+            found.append(error_of(lambda engine=engine: checkpoints.resume(engine, run)))
     if rank == 0:
         shutil.rmtree(newest)
     torch.distributed.barrier()
@@ -255,7 +255,7 @@ def refused(folder: Path, stage: int, rank: int) -> list[str]:
         engine.step(parts(whole_batch(1), 2, rank))
         if rank == 1:
             engine._engine.checkpoint_engine.save = full_disk
-        found.append(told(lambda: checkpoints.save(engine, run, seconds=0.0)))
+        found.append(error_of(lambda: checkpoints.save(engine, run, seconds=0.0)))
     return [text.replace(str(folder), "") for text in found]
 
 
@@ -292,7 +292,9 @@ def not_begun(folder: Path, rank: int) -> list[str]:
     ]
     number = iter(range(3))
     return [
-        told(lambda run=run: train(run, folder / f"not-begun-{next(number)}", progress=False)).replace(str(folder), "")
+        error_of(lambda run=run: train(run, folder / f"not-begun-{next(number)}", progress=False)).replace(
+            str(folder), ""
+        )
         for run in runs
     ]
 

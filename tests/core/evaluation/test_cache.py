@@ -82,7 +82,7 @@ def test_chunks_are_written_while_images_are_read(tmp_path: Path) -> None:
     assert sorted(chunk.name for chunk in chunks.iterdir()) == ["0", "1", "2"]
 
 
-def test_only_wanted_samples_are_kept(tmp_path: Path) -> None:
+def test_only_selected_samples_are_kept(tmp_path: Path) -> None:
     table = _write(FeatureCache(str(tmp_path)), [[0, 1, 2], [3, 4]], only=torch.tensor([1, 4]))
     assert table.numbers.tolist() == [1, 4]
     assert torch.equal(_read(table)[0], _features(torch.tensor([1, 4])))
@@ -204,7 +204,7 @@ def test_a_url_that_cannot_be_used_is_refused_with_its_cause(url: str, cause: st
         FeatureCache(url)
 
 
-def test_processes_that_do_not_share_the_cache_are_told_so(tmp_path: Path) -> None:
+def test_processes_that_do_not_share_the_cache_are_reported_so(tmp_path: Path) -> None:
     with pytest.raises(CacheNotShared, match="give a cache_url that all processes share"):
         FeatureCache(str(tmp_path)).reopen(DESCRIPTION)
 

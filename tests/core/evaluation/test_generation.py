@@ -85,7 +85,7 @@ def test_a_drawn_caption_depends_on_its_key_and_not_on_its_batch() -> None:
     assert other != together
 
 
-class Scripted(ObjectiveModule):
+class ScriptedModule(ObjectiveModule):
     """Writes given tokens: one row per image, told by its first pixel."""
 
     def __init__(self, rows: list[list[int]], vocabulary_size: int = TOKENIZER.vocabulary_size) -> None:
@@ -120,7 +120,7 @@ def numbered(*numbers: int) -> Images:
 
 def test_each_row_stops_at_its_own_end() -> None:
     end = TOKENIZER.end_id
-    module = Scripted([[*of_letters("ab"), end, *of_letters("xxx")], [*of_letters("abcd"), end, end]])
+    module = ScriptedModule([[*of_letters("ab"), end, *of_letters("xxx")], [*of_letters("abcd"), end, end]])
     captions = generate(module, numbered(0, 1), TOKENIZER, 6)
     assert [(caption.text, caption.ended) for caption in captions] == [("ab", True), ("abcd", True)]
     assert captions[0].ids == (*of_letters("ab"), end)
@@ -128,7 +128,7 @@ def test_each_row_stops_at_its_own_end() -> None:
 
 
 def test_a_caption_that_does_not_end_is_cut() -> None:
-    module = Scripted([of_letters("abcdefgh")])
+    module = ScriptedModule([of_letters("abcdefgh")])
     (whole,) = generate(module, numbered(0), TOKENIZER, 6)
     (cut,) = generate(module, numbered(0), TOKENIZER, 6, max_tokens=2)
     assert (whole.text, whole.ended, cut.text, cut.ended) == ("abcdef", False, "ab", False)
@@ -136,7 +136,7 @@ def test_a_caption_that_does_not_end_is_cut() -> None:
 
 def test_padding_is_never_written() -> None:
     (caption,) = generate(
-        Scripted([[TOKENIZER.padding_id, *of_letters("b"), TOKENIZER.end_id]]), numbered(0), TOKENIZER, 5
+        ScriptedModule([[TOKENIZER.padding_id, *of_letters("b"), TOKENIZER.end_id]]), numbered(0), TOKENIZER, 5
     )
     assert TOKENIZER.padding_id not in caption.ids
 
@@ -156,7 +156,7 @@ class PadsWithALetter(Bytes):
 def test_padding_that_is_a_token_of_texts_too_is_written() -> None:
     tokenizer = PadsWithALetter(supervise_end=True)
     rows = tokenizer.encode(["banana", "b"], 8).ids_BT.tolist()
-    captions = generate(Scripted(rows), numbered(0, 1), tokenizer, 8)
+    captions = generate(ScriptedModule(rows), numbered(0, 1), tokenizer, 8)
     assert [caption.text for caption in captions] == ["banana", "b"]
     assert captions[1].ids == (*of_letters("b"), tokenizer.end_id)
 
@@ -166,13 +166,13 @@ def test_clip_writes_exclamation_marks(tmp_path: Path) -> None:
     tokenizer = attrs.evolve(tokenizer, supervise_end=True)
     row = tokenizer.encode(["wow!!"], 12).ids_BT[0].tolist()
     assert tokenizer.padding_id in row[: row.index(tokenizer.end_id)]
-    (caption,) = generate(Scripted([row], tokenizer.vocabulary_size), numbered(0), tokenizer, 12)
+    (caption,) = generate(ScriptedModule([row], tokenizer.vocabulary_size), numbered(0), tokenizer, 12)
     assert (caption.text, list(caption.ids)) == ("wow !!", row[: len(caption.ids)])
 
 
 def specials_written(tokenizer: TextTokenizer) -> tuple[bool, bool]:
     """Whether a model that writes padding, then the end, gets its padding, and its end."""
-    script = Scripted([[tokenizer.padding_id, tokenizer.end_id, tokenizer.end_id]], tokenizer.vocabulary_size)
+    script = ScriptedModule([[tokenizer.padding_id, tokenizer.end_id, tokenizer.end_id]], tokenizer.vocabulary_size)
     (caption,) = generate(script, numbered(0), tokenizer, 3)
     return tokenizer.padding_id in caption.ids, tokenizer.end_id in caption.ids
 
@@ -186,12 +186,12 @@ def test_of_all_tokenizers_clips_alone_may_write_its_padding(tmp_path: Path) -> 
     learned = [attrs.evolve(one, supervise_end=True) for one in (*own, clip)]
     assert [specials_written(one) for one in learned] == [(False, True)] * 3 + [(True, True)]
     # Where the end pads as well, it ends the caption.
-    (caption,) = generate(Scripted([[1, 5, 5]]), numbered(0), attrs.evolve(piece, supervise_end=True), 3)
+    (caption,) = generate(ScriptedModule([[1, 5, 5]]), numbered(0), attrs.evolve(piece, supervise_end=True), 3)
     assert (caption.ids, caption.ended) == ((1,), True)
 
 
 def test_one_is_warned_that_a_model_never_learnt_to_stop() -> None:
-    module = Scripted([of_letters("abcdef")])
+    module = ScriptedModule([of_letters("abcdef")])
     with pytest.warns(NeverStops, match="'bytes' does not supervise its end, so the model never learnt"):
         generate(module, numbered(0), Bytes(), 6)
     with warnings.catch_warnings():

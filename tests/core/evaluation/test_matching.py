@@ -62,7 +62,7 @@ def test_chance_is_the_mean_over_all_orders(k: int) -> None:
     ids=["joint", "cross"],
 )
 @torch.no_grad()
-def test_pairs_are_judged_as_each_alone(objective, tokens: int) -> None:
+def test_pairs_are_checked_as_each_alone(objective, tokens: int) -> None:
     with seeded():
         module = objective.build(StandInTrunk().build()).double().eval()
     draw_nonzero(module)
@@ -74,7 +74,7 @@ def test_pairs_are_judged_as_each_alone(objective, tokens: int) -> None:
     assert torch.equal(matrix[:, 0], matrix[:, 4])
 
 
-def speaking(*skills: str) -> tuple[OpenEvaluationData, torch.nn.Module]:
+def data_and_module(*skills: str) -> tuple[OpenEvaluationData, torch.nn.Module]:
     source = StandInCaptioned()
     experiment = Experiment(
         name="speaking",
@@ -89,35 +89,35 @@ def speaking(*skills: str) -> tuple[OpenEvaluationData, torch.nn.Module]:
 
 @torch.no_grad()
 def test_embeddings_are_compared_by_cosine() -> None:
-    material, module = speaking("embed", "caption")
-    numbers, found_nC = similarities(module, material, material.validation, TEXTS[:3], [7, 2])
+    data, module = data_and_module("embed", "caption")
+    numbers, found_nC = similarities(module, data, data.validation, TEXTS[:3], [7, 2])
     assert numbers.tolist() == [2, 7]
-    (batch,) = material.batches(material.validation, [7])
-    expected = module.embed_images(batch.images) @ module.embed_texts(material.encode(TEXTS[:3])).T
+    (batch,) = data.batches(data.validation, [7])
+    expected = module.embed_images(batch.images) @ module.embed_texts(data.encode(TEXTS[:3])).T
     torch.testing.assert_close(found_nC[1:], expected.double())
 
 
 @torch.no_grad()
 def test_captioners_compare_by_log_likelihood() -> None:
-    material, module = speaking("caption")
-    _, found_nC = similarities(module, material, material.validation, TEXTS[:3], [4])
+    data, module = data_and_module("caption")
+    _, found_nC = similarities(module, data, data.validation, TEXTS[:3], [4])
     assert bool((found_nC < 0).all())
 
 
 @torch.no_grad()
 def test_similarities_that_are_no_numbers_are_an_error() -> None:
-    material, module = speaking("embed")
+    data, module = data_and_module("embed")
     module.embedding.weight.fill_(torch.nan)
     with pytest.raises(NonFiniteSimilarity, match="training has diverged"):
-        similarities(module, material, material.validation, TEXTS[:3], [4])
+        similarities(module, data, data.validation, TEXTS[:3], [4])
 
 
 def test_images_are_chosen_by_hash_and_once_per_group() -> None:
-    material, _ = speaking("embed")
-    few, more = (material.captioned(material.validation, most, kind=None, group_by=None) for most in (3, 6))
+    data, _ = data_and_module("embed")
+    few, more = (data.captioned(data.validation, most, kind=None, group_by=None) for most in (3, 6))
     assert len(few) == 3
     assert set(few) < set(more)
-    groups = material.captioned(material.validation, 99, kind="name", group_by="word")
+    groups = data.captioned(data.validation, 99, kind="name", group_by="word")
     assert len(groups) == 4
     assert len({one.index % 4 for one in groups}) == 4
-    assert material.captioned(material.validation, 99, kind="other", group_by=None) == []
+    assert data.captioned(data.validation, 99, kind="other", group_by=None) == []

@@ -245,7 +245,7 @@ def test_an_unreadable_first_image_does_not_make_a_source_unlabelled() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_a_probe_of_few_images_has_its_own_splits_beside_one_of_all() -> None:
+def test_a_probe_of_few_images_has_its_own_splits_next_to_one_of_all() -> None:
     trained = ToyTrunkModule()
     scores = probe_experiment(experiment(probes=(Nearest(), Few())), trained, ToyTrunkModule())
     sizes = {name: [split["num_images"] for split in score.card["splits"].values()] for name, score in scores.items()}

@@ -48,7 +48,7 @@ def test_any_collection_of_abilities_will_do() -> None:
     assert make(Stranger(abilities=("order",), flips=True)).trunk.capabilities == ["order", "prefix"]
 
 
-def test_what_is_lacking_is_told() -> None:
+def test_missing_capabilities_are_reported() -> None:
     assert message() == "'next_patch' needs a trunk that can 'order' and 'prefix'; 'stranger' can nothing of that kind"
 
 
@@ -68,7 +68,7 @@ def test_settings_that_do_not_help_are_not_named() -> None:
 
 
 @component("demanding")
-class Demanding(NextPatch):
+class DemandingObjective(NextPatch):
     """Needs what it is told to."""
 
     wanted: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Demanding(NextPatch):
 
 
 def test_abilities_of_a_plugins_own_are_compared_like_others() -> None:
-    objective = Demanding(head=LinearHead(), wanted=("stereo",))
+    objective = DemandingObjective(head=LinearHead(), wanted=("stereo",))
     assert make(Stranger(abilities=("stereo",)), objective=objective).objective == objective
     assert message("order", objective=objective).startswith(
         "'demanding' needs a trunk that can 'stereo'; 'stranger' can 'order'"
@@ -88,7 +88,7 @@ def test_abilities_of_a_plugins_own_are_compared_like_others() -> None:
 
 def test_a_misspelling_is_pointed_out_on_either_side() -> None:
     assert "(is 'ordr' another spelling of 'order'?)" in message(
-        "order", objective=Demanding(head=LinearHead(), wanted=("ordr",))
+        "order", objective=DemandingObjective(head=LinearHead(), wanted=("ordr",))
     )
     assert "(is 'prefix' another spelling of 'prefixes'?)" in message("order", "prefixes")
     assert "spelling" not in message("order", "causal")

@@ -78,7 +78,7 @@ def study(name: str, *experiments: str) -> Study:
     return Study(name=name, experiments=[toy_experiment(name=each) for each in experiments or ("one",)])
 
 
-def test_a_changed_name_is_judged_too() -> None:
+def test_a_changed_name_is_checked_too() -> None:
     one: Any = study("table")
     with pytest.raises(InvalidValue, match="must be text without"):
         attrs.evolve(one, name="a/b")

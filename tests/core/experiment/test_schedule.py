@@ -56,7 +56,7 @@ def test_a_constant_one_stays_at_the_peak_whatever_the_final_rate() -> None:
     assert rates(schedule, 5, peak_lr=4.0) == [0.0, 2.0, 4.0, 4.0, 4.0]
 
 
-def test_a_cooldown_leaves_the_shape_where_it_stands_and_would_reach_its_rate_one_step_after_the_last() -> None:
+def test_a_cooldown_leaves_the_shape_where_it_is_and_would_reach_its_rate_one_step_after_the_last() -> None:
     schedule = Schedule(decay="constant", cooldown_steps=4, cooldown_lr=0.2)
     assert rates(schedule, 6) == pytest.approx([1.0, 1.0, 1.0, 0.8, 0.6, 0.4])
     assert schedule.rate(6, num_steps=6, peak_lr=1.0) == pytest.approx(0.2)
@@ -99,7 +99,7 @@ def test_a_schedule_that_does_not_fit_the_run_is_refused(schedule: Schedule, pro
         experiment(schedule=schedule, optimizer=AdamW(peak_lr=1.0), num_steps=6)
 
 
-def test_all_problems_of_a_schedule_are_told_at_once() -> None:
+def test_all_problems_of_a_schedule_are_reported_at_once() -> None:
     schedule = Schedule(warmup_steps=3, warmup_lr=2.0, cooldown_steps=5, cooldown_lr=3.0)
     with pytest.raises(InvalidValue) as caught:
         experiment(schedule=schedule, optimizer=AdamW(peak_lr=1.0), num_steps=6)

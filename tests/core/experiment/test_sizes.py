@@ -20,7 +20,7 @@ INTERPOLATING = ViT(width=16, depth=1, num_heads=2, patch_size=4, positions="lea
 
 
 @component("viewing")
-class Viewing(NormalizedPixels):
+class TargetWithViews(NormalizedPixels):
     """Asks for a view."""
 
     @property
@@ -46,7 +46,10 @@ NATIVE = NativeResolution(patches_per_step=256, log2_area=(3, 5))
     [
         ({"native": NATIVE, "trunk": ONE_GRID}, "data.native: needs a trunk that reads images of any grid"),
         ({"native": NATIVE, "trunk": INTERPOLATING}, "data.native: needs a trunk that reads images of any grid"),
-        ({"native": NATIVE, "target": Viewing()}, r"data.native: gives every image a grid of its own.*\['small'\]"),
+        (
+            {"native": NATIVE, "target": TargetWithViews()},
+            r"data.native: gives every image a grid of its own.*\['small'\]",
+        ),
         (
             {"native": NATIVE, "objective": NextPatch(head=LinearHead(), prefix=8)},
             "data.native.log2_area: at the smallest area, nothing is left to predict: 8 patches, of which 8 are given",

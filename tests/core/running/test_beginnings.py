@@ -145,20 +145,20 @@ def test_the_other_run_must_come_before(make: Make, branch: Make) -> None:
     assert "must come before" in problems(weights)["tuned.initial_weights.experiment"]
 
 
-def test_a_run_that_is_nowhere_is_told(branch: Make, tmp_path: Path) -> None:
+def test_a_run_that_does_not_exist_is_reported(branch: Make, tmp_path: Path) -> None:
     told = problems(branch(), out=tmp_path)["cooled.branch.experiment"]
     assert told.startswith("no experiment called 'long' is earlier in the study (cooled), nor was one run in")
     assert told.endswith("run the whole study, or give the folder it was run in, by --out DIR --resume")
 
 
-def test_a_run_that_is_left_out_and_was_not_run_is_told(make: Make, branch: Make, tmp_path: Path) -> None:
+def test_a_run_that_is_left_out_and_was_not_run_is_reported(make: Make, branch: Make, tmp_path: Path) -> None:
     only = selected(study(make("long"), branch()), ["cooled"])
     told = problems(*only.experiments, left_out=only.left_out, out=tmp_path)["cooled.branch.experiment"]
     assert told == f"{tmp_path} holds no run of 'long': run it too (--only long), or --resume where it was run"
     check_study(only, with_data=False)
 
 
-def test_weights_that_will_not_fit_are_told_before_anything_runs(make: Make) -> None:
+def test_weights_that_will_not_fit_are_reported_before_anything_runs(make: Make) -> None:
     wider = make("tuned", trunk=ViT(width=32, depth=1, num_heads=2, patch_size=14))
     weights = attrs.evolve(wider, initial_weights=Weights(experiment="long"))  # type: ignore[misc]
     told = problems(make("long"), weights)["tuned.initial_weights"]
@@ -227,7 +227,7 @@ def test_a_branch_alone_goes_on_where_the_run_it_leaves_is_there(out: Path) -> N
     assert (entry.status, entry.num_steps) == ("finished", 3)
 
 
-def test_a_branch_of_a_step_that_was_not_kept_is_told(out: Path) -> None:
+def test_a_branch_of_a_step_that_was_not_kept_is_reported(out: Path) -> None:
     late = attrs.evolve(  # type: ignore[misc]
         recorded(out, "cooled"), name="late", branch=Branch(experiment="long", step=3), num_steps=4
     )
@@ -254,7 +254,7 @@ def test_a_run_that_was_changed_since_is_not_branched_from(out: Path) -> None:
         run_experiment(recorded(out, "cooled"), out)
 
 
-def test_weights_of_a_run_that_did_not_come_to_its_end_are_told(out: Path) -> None:
+def test_weights_of_a_run_that_did_not_come_to_its_end_are_reported(out: Path) -> None:
     shutil.rmtree(out / "cooled" / "checkpoints")
     with pytest.raises(
         NothingToBeginWith, match="cooled holds no weights of a run that was trained to its end: run cooled"

@@ -43,7 +43,7 @@ def test_runs_that_would_replace_each_others_metrics_are_refused(make_experiment
     assert message.startswith("writes to 'm.jsonl', as one.trackers.0 does: ")
 
 
-def test_all_problems_of_all_experiments_are_told_at_once(make_experiment: Any) -> None:
+def test_all_problems_of_all_experiments_are_reported_at_once(make_experiment: Any) -> None:
     folder = ImageFolder(url="/nowhere/at/all")
     study = Study(
         name="table",
@@ -124,7 +124,7 @@ def test_what_the_objective_needs_must_be_in_the_data(make_experiment: Any) -> N
     check_study(Study(name="table", experiments=[attrs.evolve(one, objective=Classification(num_classes=10))]))
 
 
-def test_what_cannot_be_frozen_or_begun_with_is_told_before_anything_runs(make_experiment: Any) -> None:
+def test_what_cannot_be_frozen_or_begun_with_is_reported_before_anything_runs(make_experiment: Any) -> None:
     one = make_experiment("one", frozen=("tower",), initial_weights=Weights(url="/nowhere.safetensors"))
     study = Study(name="table", experiments=[one])
     for with_data in (True, False):
@@ -134,7 +134,7 @@ def test_what_cannot_be_frozen_or_begun_with_is_told_before_anything_runs(make_e
     assert caught.value.problems[0][1].startswith("'tower' names no parameter; there are trunk")
 
 
-def test_each_of_several_files_of_weights_is_told_at_its_place(make_experiment: Any) -> None:
+def test_each_of_several_files_of_weights_is_reported_at_its_place(make_experiment: Any) -> None:
     files = (Weights(url="/nowhere.safetensors"), Weights(url="/no_head.safetensors", part="head"))
     study = Study(name="table", experiments=[make_experiment("one", initial_weights=files)])
     with pytest.raises(InvalidValue) as caught:
@@ -143,7 +143,7 @@ def test_each_of_several_files_of_weights_is_told_at_its_place(make_experiment: 
     assert "cannot read /no_head.safetensors" in caught.value.problems[1][1]
 
 
-def test_rates_that_a_trunk_does_not_know_are_told_before_anything_runs(
+def test_rates_that_a_trunk_does_not_know_are_reported_before_anything_runs(
     make_experiment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = make_experiment("one", optimizer=AdamW(layer_decay=0.5))

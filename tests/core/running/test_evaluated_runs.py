@@ -72,25 +72,25 @@ def problems(**changes: Any) -> list[tuple[str, str]]:
     return list(caught.value.problems)
 
 
-def test_what_an_objective_cannot_is_told_before_training() -> None:
+def test_what_an_objective_cannot_is_reported_before_training() -> None:
     ((path, message),) = problems(objective=NextPatch(), evaluations=(Captions(), Retrieval()))[:1]
     assert path == "tiny.evaluations.0"
     assert message == "objective 'next_patch' writes no captions"
 
 
-def test_what_data_lacks_is_told_before_training() -> None:
+def test_missing_data_is_reported_before_training() -> None:
     ((path, message),) = problems(evaluations=(Retrieval(group_by="species"),))
     assert path == "tiny.evaluations.0"
     assert "the first samples have nothing called 'species'" in message
 
 
-def test_sources_without_captions_are_told_once() -> None:
+def test_sources_without_captions_are_reported_once() -> None:
     source = BundledFashionMNIST()
     found = problems(data=Data(train=source, validation=source, batch_size=4, image_size=32), evaluations=(ZeroShot(),))
     assert [path for path, _ in found] == ["tiny.data.train", "tiny.data.validation"]
 
 
-def test_a_tokenizer_that_leaves_ends_unlearnt_is_told_where_captions_are_compared() -> None:
+def test_a_tokenizer_that_leaves_ends_unlearnt_is_reported_where_captions_are_compared() -> None:
     endless: Any = attrs.evolve(captioning_experiment().objective, tokenizer=Bytes())  # type: ignore[misc]
     ((_, message),) = problems(objective=endless, evaluations=(Captions(), ZeroShot()))
     assert "set supervise_end" in message

@@ -159,7 +159,7 @@ class TestRuns:
             told.append(str(raised.value))
         return told
 
-    def test_a_second_start_and_a_resumption_beside_a_run_are_refused(
+    def test_a_second_start_and_a_resumption_next_to_a_run_are_refused(
         self, make_study: Any, training: Any, tmp_path: Path
     ) -> None:
         told: list[str] = []

@@ -105,14 +105,14 @@ def test_an_error_that_was_written_last_is_a_failure(tmp_path: Path) -> None:
     assert only(tmp_path).state == "running"
 
 
-def test_runs_are_found_at_any_depth_and_told_by_folder(tmp_path: Path) -> None:
+def test_runs_are_found_at_any_depth_and_reported_by_folder(tmp_path: Path) -> None:
     for folder in ("b/two", "a/one", "c"):
         make(tmp_path / folder, range(1), age=1)
     assert [run.folder for run in find_runs(tmp_path, now=NOW)] == ["a/one", "b/two", "c"]
     assert only(tmp_path / "c").folder == "."
 
 
-def test_damaged_files_are_told_as_far_as_they_can_be_read(tmp_path: Path) -> None:
+def test_damaged_files_are_reported_as_far_as_they_can_be_read(tmp_path: Path) -> None:
     write(tmp_path / "one" / "recipe.json", "{", age=1)
     write(tmp_path / "one" / "metrics.jsonl", lines(range(3)) + '{"step": 3, "lo', age=1)
     write(tmp_path / "summary.json", "[]", age=1)
@@ -126,7 +126,7 @@ def test_a_long_file_of_metrics_is_read_from_its_end(tmp_path: Path) -> None:
     assert (run.step, run.seconds_left) == (5000, 2000.0)
 
 
-def test_a_real_run_is_told(make_study: Any, training: Any, tmp_path: Path) -> None:
+def test_a_real_run_is_reported(make_study: Any, training: Any, tmp_path: Path) -> None:
     from aimcore.running.study_run import run_study
 
     training.statuses["two"] = "interrupted"
@@ -150,7 +150,7 @@ def test_a_run_whose_process_was_killed_is_stale_at_once(tmp_path: Path, locked:
     assert only(tmp_path).state == "running"
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"there is no folder .*nowhere"):
         find_runs(tmp_path / "nowhere")
 

@@ -88,7 +88,7 @@ def test_the_summary_holds_both_losses_and_sixteen_chunks(make_study: Any, tmp_p
     assert loss.validation == pytest.approx(sum(value for value in chunks if value is not None) / 3)
 
 
-def test_the_recipe_beside_the_numbers_repeats_the_experiment(make_study: Any, tmp_path: Path) -> None:
+def test_the_recipe_next_to_the_numbers_repeats_the_experiment(make_study: Any, tmp_path: Path) -> None:
     study = make_study("one")
     (one,) = run_study(study, tmp_path, scale="smoke").experiments
     assert one.recipe == "one/recipe.json"
@@ -258,7 +258,7 @@ def test_an_experiment_is_checked_once(make_study: Any, tmp_path: Path, monkeypa
     assert checked == ["one", "two"]
 
 
-def test_features_that_cannot_be_kept_are_told_before_anything_is_written(
+def test_features_that_cannot_be_kept_are_reported_before_anything_is_written(
     make_study: Any, training: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidValue, match=r"features_cache: 'bogus://x' is refused: the protocol 'bogus'"):

@@ -28,7 +28,7 @@ def test_captioned_sources_and_a_vocabulary_pass(make_experiment: Any) -> None:
     check_study(captioning(make_experiment, caption_weights={"short": 1.0, "name": 0.0}))
 
 
-def test_sources_without_captions_are_told(make_experiment: Any) -> None:
+def test_sources_without_captions_are_reported(make_experiment: Any) -> None:
     study = captioning(make_experiment, validation=BundledFashionMNIST())
     with pytest.raises(InvalidValue, match=r"one\.data\.validation: the objective reads text, .* have no caption: use"):
         check_study(study)
@@ -39,13 +39,13 @@ def test_captions_of_another_kind_are_none(make_experiment: Any) -> None:
         check_study(captioning(make_experiment, caption_weights={"alt": 1.0}))
 
 
-def test_a_vocabulary_that_changed_is_told_even_in_a_dry_run(make_experiment: Any, tmp_path: Path) -> None:
+def test_a_vocabulary_that_changed_is_reported_even_in_a_dry_run(make_experiment: Any, tmp_path: Path) -> None:
     tokenizer = BPE.train(["a red shoe"], tmp_path / "tokenizer.json", vocabulary_size=270)
     other = attrs.evolve(tokenizer, sha256="0" * 64)
     with pytest.raises(InvalidValue, match=r"one\.objective\.tokenizer: .* but 0{64} is recorded"):
         check_study(captioning(make_experiment, other), with_data=False)
 
 
-def test_a_context_without_room_is_told(make_experiment: Any) -> None:
+def test_a_context_without_room_is_reported(make_experiment: Any) -> None:
     with pytest.raises(InvalidValue, match=r"one\.objective\.tokenizer: Bytes: context_length: must be at least 2"):
         check_study(captioning(make_experiment, context_length=1))
