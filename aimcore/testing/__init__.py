@@ -1,4 +1,4 @@
-"""What plugin authors check their components with: the conformance kit, and the proof of causality."""
+"""The conformance kit, with which plugin authors check their components, and the causality check."""
 
 from aimcore.testing.causality import Case, case_of, findings_of, installed_cases
 from aimcore.testing.conformance import checks_for, installed_components

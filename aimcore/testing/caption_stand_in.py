@@ -1,4 +1,4 @@
-"""An objective that embeds and captions, and captioned images: what evaluations are checked on.
+"""An objective that embeds and captions, and captioned images, for checks of evaluations.
 
 Shape suffixes: B batch, D width, T text tokens, V vocabulary.
 """
@@ -29,11 +29,11 @@ _WORDS = ("red", "shoe", "bag", "coat")
 
 @component("stand_in_letters")
 class StandInLetters(TextTokenizer):
-    """Letters and digits; ends are supervised."""
+    """A tokenizer of letters and digits; end tokens are scored."""
 
     @property
     def vocabulary_size(self) -> int:
-        """All signs, padding and the end."""
+        """All characters, padding and the end token."""
         return _FIRST + len(_LETTERS)
 
     @property
@@ -42,42 +42,42 @@ class StandInLetters(TextTokenizer):
         return _END
 
     def encode(self, texts: Sequence[str], context_length: int) -> Text:
-        """Ids, with an end where it fits."""
+        """Encode each text, with an end token if it fits."""
         rows = [[_FIRST + _LETTERS.index(sign) for sign in text.lower() if sign in _LETTERS] for text in texts]
         cut = [[*row, _END][:context_length] for row in rows]
         ids_BT = torch.tensor([row + [_PADDING] * (context_length - len(row)) for row in cut]).long()
         return Text(ids_BT=ids_BT.reshape(len(texts), context_length), valid_BT=ids_BT != _PADDING)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The signs in front of the first end."""
+        """Return the characters before the first end token."""
         kept = list(ids)[: list(ids).index(_END)] if _END in ids else ids
         return "".join(_LETTERS[token - _FIRST] for token in kept if token >= _FIRST)
 
 
 @component("stand_in_speaker")
 class StandInSpeaker(Objective):
-    """Trains nothing of use; its module has the skills that it is made with."""
+    """An objective with the skills in ``gives``; its training is of no use."""
 
     gives: frozenset[str] = frozenset({"embed", "caption"})
     reads_text: bool = True
 
     @property
     def text(self) -> tuple[TextTokenizer, int] | None:
-        """Letters."""
+        """The tokenizer of letters, with 12 tokens."""
         return (StandInLetters(), 12) if self.reads_text else None
 
     @property
     def skills(self) -> frozenset[Skill]:
-        """Those that it was made with."""
+        """The skills in ``gives``."""
         return frozenset(skill for skill in ("embed", "caption") if skill in self.gives)
 
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
-        """The module."""
+        """Build the module."""
         return StandInSpeakerModule(trunk, self.skills)
 
 
 class StandInSpeakerModule(ObjectiveModule):
-    """Images and texts as sums of vectors; captions from the image and the last token alone."""
+    """Embeds images and texts as sums of vectors; predicts a token from the image and the token before it."""
 
     def __init__(self, trunk: TrunkModule, skills: frozenset[Skill]) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class StandInCaptioned(Source):
     labels: bool = True
 
     def open(self) -> OpenSource:
-        """Nothing to look for."""
+        """Open the source; it has no files."""
         return _OpenCaptioned(captions=self.captions, labels=self.labels)
 
 

@@ -1,4 +1,4 @@
-"""What to check: every objective with every installed part it can be made of."""
+"""Cases of the causality check: every installed objective with all of its possible parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aimcore.testing.requirements import FAULTS
 
 @attrs.frozen
 class Case:
-    """A trunk and an objective on a grid, with a name to show."""
+    """A named case: a trunk and an objective on a grid."""
 
     name: str
     trunk: Trunk
@@ -28,10 +28,10 @@ class Case:
 
 
 def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
-    """Every example of every installed objective, each of its parts replaced by every installed one of its role.
+    """Every example of every installed objective, with each part replaced by every installed component of its role.
 
-    Trunks that cannot do what an objective needs are left out. The default grid is 3 x 4: a rectangle, so that rows and
-    columns cannot be mistaken for each other.
+    Trunks without the capabilities that an objective requires are skipped. The default grid is 3 x 4, so that a mix-up
+    of rows and columns shows.
     """
     grid = grid or PatchGrid(3, 4)
     found: list[tuple[Trunk, Objective]] = []
@@ -48,7 +48,7 @@ def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
 
 
 def without_examples() -> dict[str, str]:
-    """Installed components that are in no case, as their ``examples()`` fail: by ``role/name``, what they raise."""
+    """Errors of installed components whose ``examples()`` fail, by ``role/name``; they are in no case."""
     found = {}
     for role, registry in installed().registries.items():
         for name, cls in registry.items():
@@ -70,7 +70,7 @@ def _examples(role: str) -> list[Component]:
 
 
 def _variants(whole: Component) -> Iterator[Component]:
-    """``whole`` with one part replaced, by whatever is of the part's declared kind and is not refused."""
+    """Yield ``whole``, and ``whole`` with one part replaced by any component of the declared type that is accepted."""
     yield whole
     kinds = field_types(type(whole))
     for field, part in _fields(whole):
@@ -82,7 +82,7 @@ def _variants(whole: Component) -> Iterator[Component]:
 
 
 def _names(found: Sequence[tuple[Trunk, Objective]]) -> list[str]:
-    """A name for each pair; components of one name are numbered from 1, as in ``aimcore check plugin``."""
+    """A name for each pair; components that share a name are numbered from 1, as in ``aimcore check plugin``."""
     known: dict[str, list[Component]] = {}
 
     def label(part: Component) -> str:

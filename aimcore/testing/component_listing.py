@@ -1,4 +1,4 @@
-"""The installed plugins as they would be with a component that is not installed yet."""
+"""The installed plugins together with a component that is not installed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _HERE = Supplier("not-installed", "0", "checked")
 
 
 def plugins_with(component: Component) -> Plugins:
-    """The installed plugins, with every class that ``component`` is made of; it wins where a name is taken.
+    """Return the installed plugins with the classes of ``component`` and its parts; these replace equal names.
 
     Raises:
-        NotAComponent: a class is none that could be listed.
+        NotAComponent: a class cannot be registered.
     """
     classes = {type(node) for _, node in nodes(component) if isinstance(node, Component)}
     registries = installed().registries

@@ -1,4 +1,4 @@
-"""Which checks a component must pass, and all that is installed to check."""
+"""The checks that a component must pass, and the installed components."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ _EVERY_ROLE: Mapping[str, tuple[Check, ...]] = MappingProxyType(
 _CHOSEN: Mapping[str, Callable[[Any], Iterable[Check]]] = MappingProxyType(
     {"optimizers": optimizers.checks_of, "tokenizers": tokenizers.checks_of, "trunks": trunks.checks_of}
 )
-"""Roles whose checks depend on what a component says it is or can."""
+"""Roles whose checks depend on the kind or the capabilities of a component."""
 
 
 def checks_for(component: Component) -> tuple[Check, ...]:
-    """The checks that ``component`` must pass: those of every component, and those of its role.
+    """Return the checks that ``component`` must pass: those of every component, and those of its role.
 
-    Which they are depends on its class and abilities alone, so that an instance whose data is not there yet will do.
+    They depend only on its class and capabilities, so its data need not exist.
 
     Raises:
-        NotAComponent: it is no instance of a component.
+        NotAComponent: it is not an instance of a component.
     """
     _require_component(component)
     role = type(component).role
@@ -63,12 +63,12 @@ def checks_for(component: Component) -> tuple[Check, ...]:
 
 
 def all_checks() -> Mapping[str, tuple[Check, ...]]:
-    """Every check there is, by role; those of all components under ``"components"``."""
+    """Return all checks by role; those of every component are under ``"components"``."""
     return {"components": components.CHECKS, **_EVERY_ROLE}
 
 
 def installed_components() -> list[Component]:
-    """Every example of every installed component: a new component brings its own cases."""
+    """Return every example of every installed component."""
     return [
         example
         for registry in installed().registries.values()
@@ -78,7 +78,7 @@ def installed_components() -> list[Component]:
 
 
 def labels_of(components: Sequence[Component]) -> list[str]:
-    """``role/name`` of each, numbered from 1 where several have the same."""
+    """Return ``role/name`` of each component, numbered from 1 if several share it."""
     names = [f"{type(component).role}/{type(component).name}" for component in components]
     return [
         f"{name}.{names[: index + 1].count(name)}" if names.count(name) > 1 else name
@@ -89,4 +89,4 @@ def labels_of(components: Sequence[Component]) -> list[str]:
 def _require_component(given: object) -> None:
     if not isinstance(given, Component):
         hint = f": give an instance, {given.__name__}()" if isinstance(given, type) else ""
-        raise NotAComponent(f"{given!r} is no component, so there are no checks for it{hint}")
+        raise NotAComponent(f"{given!r} is not a component, so there are no checks for it{hint}")

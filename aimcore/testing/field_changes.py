@@ -1,4 +1,4 @@
-"""A component with other numbers in its fields."""
+"""Changes to the fields of a component, and the problems that they cause."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ C = TypeVar("C", bound=Component)
 
 
 def changed(component: C, changes: Mapping[str, Any]) -> C:
-    """``component`` with ``changes`` to its fields.
+    """Return ``component`` with ``changes`` to its fields.
 
     Raises:
-        InvalidValue: its ``problems()`` say so; and whatever they raise themselves.
+        InvalidValue: ``problems()`` reports the changed fields. Errors that ``problems()`` raises pass through.
     """
     return cast("C", attrs.evolve(cast("Any", component), **changes))
 
 
 def changed_or_refused(component: C, changes: Mapping[str, Any]) -> C | None:
-    """``component`` with ``changes``; None where it refuses them, however."""
+    """Return ``component`` with ``changes``; None if its constructor raises any error."""
     try:
         return changed(component, changes)
     except FAULTS:
@@ -33,7 +33,7 @@ def changed_or_refused(component: C, changes: Mapping[str, Any]) -> C | None:
 
 
 def paths_of_problems(component: Component, changes: Mapping[str, Any]) -> set[str]:
-    """Which fields ``problems()`` names once ``changes`` are made."""
+    """Return the paths that ``problems()`` reports for ``changes``."""
     try:
         changed(component, changes)
     except InvalidValue as error:
@@ -42,10 +42,10 @@ def paths_of_problems(component: Component, changes: Mapping[str, Any]) -> set[s
 
 
 def bad_numbers(component: Component) -> Iterator[dict[str, float]]:
-    """Each numeric field as -1 and as 0, one at a time."""
+    """Yield each numeric field with -1 and with 0, one field at a time."""
     try:
         types = field_types(type(component))
-    except NameError:  # an annotation that type checkers alone can read: the check of recipes tells
+    except NameError:  # an annotation that only type checkers can read: the check of recipes reports it
         return
     for name, kind in types.items():
         for number in (int, float):

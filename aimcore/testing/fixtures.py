@@ -1,6 +1,6 @@
-"""What checks are made on: small random images, batches and features.
+"""Fixtures of the checks: small random images, batches and features.
 
-Everything is float64, so that what does not depend on something does not change by rounding either.
+Everything is float64, so that rounding does not look like a dependence.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from aimcore.contracts.objectives import Objective
 from aimcore.testing.requirements import seeded
 
 GRID = PatchGrid(3, 4)
-"""A rectangle, so that rows and columns cannot be mistaken for each other."""
+"""Not a square, so that a mix-up of rows and columns shows."""
 NUM_IMAGES = 3
 
 
 def random_images(
     grid: PatchGrid = GRID, *, patch_size: int = 4, num_channels: int = 3, number: int = NUM_IMAGES, seed: int = 0
 ) -> Images:
-    """``number`` images of one grid, of normal noise."""
+    """Return ``number`` images of normal noise with the same grid."""
     generator = torch.Generator().manual_seed(seed)
     shape = (number, grid.num_patches, patch_size**2 * num_channels)
     patches_BNF = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -34,7 +34,7 @@ def random_images(
 
 
 def batch_of(images: Images, views: Sequence[View] = (), extras: Sequence[Extra] = (), *, seed: int = 0) -> Batch:
-    """A batch of ``images`` with labels 0 and 1 in turn, random ``views`` (of 0 and 1 in masks), and ``extras``."""
+    """Return a batch of ``images`` with alternating labels 0 and 1, random ``views`` (binary masks) and ``extras``."""
     generator = torch.Generator().manual_seed(seed)
     number, grid = len(images.grids), images.grid
     rendered = {}
@@ -60,7 +60,7 @@ def _repeated(example: Any, number: int) -> Any:
 
 
 def batch_for(objective: Objective, images: Images, *, seed: int = 0) -> Batch:
-    """A batch of ``images`` with the views and the text that ``objective`` reads."""
+    """Return a batch of ``images`` with the views, extras and text that ``objective`` reads."""
     batch = batch_of(images, objective.views, objective.extras, seed=seed)
     if objective.text is None:
         return batch
@@ -70,7 +70,7 @@ def batch_for(objective: Objective, images: Images, *, seed: int = 0) -> Batch:
 
 
 def part_of(batch: Batch, first: int, last: int) -> Batch:
-    """The samples ``first`` to ``last`` (excluded) of a batch, with their own numbers."""
+    """Return the samples ``first`` to ``last`` (excluded) of a batch, with their sample numbers."""
     part = slice(first, last)
     images = batch.images
     return attrs.evolve(
@@ -88,22 +88,22 @@ def part_of(batch: Batch, first: int, last: int) -> Batch:
 
 
 def changed_patch(patches_BNF: Tensor, patch: int | slice, *, attempt: int = 0) -> Tensor:
-    """The patches with one of them (or several) changed in every image; differently in each attempt."""
+    """Change one patch (or several) in every image, differently in each attempt."""
     changed = patches_BNF.clone()
     if attempt:
         generator = torch.Generator().manual_seed(attempt)
         noise_BF = torch.randn(changed[:, patch].shape, generator=generator, dtype=changed.dtype)
         changed[:, patch] = 2 * noise_BF
         return changed
-    # Reversing and stretching changes a patch's mean, variance and shape, so that every kind of target moves.
+    # Reversing and scaling changes a patch's mean, variance and shape, and thus every kind of target.
     changed[:, patch] = 2 * changed[:, patch].flip(-1) + 1
     return changed
 
 
 def with_changed_patch(batch: Batch, patch: int, *, attempt: int = 0) -> Batch:
-    """The batch with one patch changed in every image and view; each attempt changes it otherwise.
+    """Change one patch in every image and view of a batch, differently in each attempt.
 
-    A view that has not the proportions of the grid is a crop of its own: all of it changes, as any of its pixels may
+    A view without the proportions of the grid is a separate crop: all of its pixels change, because any of them may
     show the patch.
     """
     images, columns = batch.images, batch.images.grid.columns
@@ -123,9 +123,9 @@ def with_changed_patch(batch: Batch, patch: int, *, attempt: int = 0) -> Batch:
 
 
 def moved_patches(batch: Batch, *, seed: int = 0) -> tuple[Batch, Tensor]:
-    """The batch with every patch, in images and views, moved by a leaf ``[B, P]`` of zeros in a direction of its own.
+    """Add a random direction times a leaf ``[B, P]`` of zeros to every patch, in images and views; return both.
 
-    A gradient in the leaf is one in the patch, wherever an objective reads it from.
+    A gradient in the leaf is a gradient in the patch, whether an objective reads it from images or views.
     """
     images, generator = batch.images, torch.Generator().manual_seed(seed)
     patches_BNF, grid = images.patches_BNF, images.grid
@@ -145,13 +145,13 @@ def moved_patches(batch: Batch, *, seed: int = 0) -> tuple[Batch, Tensor]:
 
 
 def _pixels_per_patch(view_BCHW: Tensor, grid: PatchGrid) -> int | None:
-    """How many pixels of a view a side of a patch has; None if the view is no rendering of the grid."""
+    """The side of a patch in pixels of a view; None if the view does not show the grid."""
     side = view_BCHW.shape[-1] // grid.columns
     return side if side and view_BCHW.shape[-2:] == (grid.rows * side, grid.columns * side) else None
 
 
 def _single(value: Any) -> Any:
-    """Floating-point tensors as float32; anything else as it is."""
+    """Convert floating-point tensors to float32; return other values unchanged."""
     return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
@@ -162,12 +162,12 @@ def _mapped(text: Text, change: Callable[[Tensor], Tensor]) -> Text:
 
 
 def copy_of(batch: Batch) -> Batch:
-    """A batch that shares no pixels with ``batch``."""
+    """Return a copy of ``batch`` that shares no memory with it."""
     return part_of(batch, 0, len(batch.images.grids))
 
 
 def on_meta(batch: Batch) -> Batch:
-    """The batch without its pixels, as a dry run counts with; sample numbers and text stay real. float32."""
+    """Move the pixels of a batch to the meta device, as float32, like a dry run; sample numbers and text stay."""
     images = batch.images
     return attrs.evolve(
         batch,
@@ -182,7 +182,7 @@ def on_meta(batch: Batch) -> Batch:
 
 
 def as_float32(batch: Batch) -> Batch:
-    """The batch as training has it."""
+    """Convert a batch to float32, as in training."""
     images = batch.images
     return attrs.evolve(
         batch,
@@ -193,7 +193,7 @@ def as_float32(batch: Batch) -> Batch:
 
 
 def random_features(width: int, *, seed: int = 0) -> Features:
-    """What a trunk might give for :func:`random_images`, in raster order."""
+    """Return random features for :func:`random_images`, in raster order."""
     images = random_images(seed=seed)
     generator = torch.Generator().manual_seed(seed)
     shape = (NUM_IMAGES, GRID.num_patches, width)
@@ -203,7 +203,7 @@ def random_features(width: int, *, seed: int = 0) -> Features:
 
 @torch.no_grad()
 def draw_nonzero(module: nn.Module) -> None:
-    """Move every weight: freshly made ones may be zero (a gate, an output layer) and hide what they will pass on."""
+    """Add noise to every weight: fresh weights may be zero (a gate, an output layer) and hide dependences."""
     with seeded():
         for parameter in module.parameters():
             fan_in = parameter.shape[-1] if parameter.dim() > 1 else 4
@@ -211,6 +211,6 @@ def draw_nonzero(module: nn.Module) -> None:
 
 
 def some_grids() -> Iterator[PatchGrid]:
-    """Shapes that break assumptions: one patch, a line either way, squares, rectangles."""
+    """Yield grids that break assumptions: one patch, a row, a column, squares, rectangles."""
     for rows, columns in ((1, 1), (1, 5), (4, 1), (2, 2), (3, 4), (5, 8), (7, 7), (8, 5), (16, 16)):
         yield PatchGrid(rows, columns)

@@ -1,4 +1,4 @@
-"""Do the sums, counts and losses per step of an objective agree with each other?"""
+"""Loss invariants: the sums, counts and losses per step of an objective agree, and images do not mix."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import torch
 
 from aimcore.contracts.assembly import checked_counts
 from aimcore.contracts.batches import Batch
-from aimcore.testing.instrumented import Watched
+from aimcore.testing.instrumented import InstrumentedObjective
 from aimcore.testing.requirements import differs
 
 
-def miscounts_of(watched: Watched) -> Iterator[str]:
-    """Where ``counts(batch)``, known before any forward, and ``num_targets`` differ."""
-    losses, counts = watched.losses(), checked_counts(watched.module, watched.module.counts(watched.batch))
+def wrong_counts_of(instrumented: InstrumentedObjective) -> Iterator[str]:
+    """Yield losses whose ``num_targets`` differs from ``counts(batch)``."""
+    losses, counts = (
+        instrumented.losses(),
+        checked_counts(instrumented.module, instrumented.module.counts(instrumented.batch)),
+    )
     if losses.keys() != counts.keys():
         yield f"counts(batch) has {sorted(counts)}, but the losses are {sorted(losses)}"
     for name in losses.keys() & counts.keys():
@@ -23,9 +26,9 @@ def miscounts_of(watched: Watched) -> Iterator[str]:
             yield f"loss {name!r}: counts(batch) differs from the loss's num_targets"
 
 
-def missums_of(watched: Watched) -> Iterator[str]:
-    """Where the losses per step do not add up to ``sum`` and ``num_targets``."""
-    for name, loss in watched.losses().items():
+def wrong_sums_of(instrumented: InstrumentedObjective) -> Iterator[str]:
+    """Yield losses whose ``per_position_BN`` does not add up to ``sum`` and ``num_targets``."""
+    for name, loss in instrumented.losses().items():
         if loss.per_position_BN is None:
             continue
         if not torch.isclose(loss.per_position_BN.nansum(), loss.sum, rtol=1e-9):
@@ -35,13 +38,13 @@ def missums_of(watched: Watched) -> Iterator[str]:
 
 
 @torch.no_grad()
-def mixtures_of(watched: Watched) -> Iterator[str]:
-    """Where one image's loss depends on another image."""
-    read = watched.read_of(_with_other_images_after_the_first(watched.batch))
-    for name, loss in watched.losses().items():
+def mixed_images_of(instrumented: InstrumentedObjective) -> Iterator[str]:
+    """Yield losses of an image that depend on another image."""
+    read = instrumented.read_of(_with_other_images_after_the_first(instrumented.batch))
+    for name, loss in instrumented.losses().items():
         if loss.per_position_BN is None:
             continue
-        if differs(loss.per_position_BN[0], watched.per_position(name, read=read)[0]).any():
+        if differs(loss.per_position_BN[0], instrumented.per_position(name, read=read)[0]).any():
             yield f"loss {name!r}: one image's loss depends on another image"
 
 

@@ -1,4 +1,4 @@
-"""State of an objective that moves as it trains, such as an average of the weights: the same however it is trained."""
+"""State of an objective that changes in training, such as an average of weights, under different engine settings."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ NUM_STEPS = 2
 _NUM_IMAGES = 4
 _MOST_SECONDS = 300
 _SMOOTH = StandInOptimizer(peak_lr=1e-2, eps=1e-2)
-"""Adam, but that gradients of nearly nothing, whose signs are noise, move nothing either."""
+"""Adam with a large epsilon, so that near-zero gradients, whose signs are noise, change no weights."""
 
 
 def module_of(objective: Objective) -> ObjectiveModule:
-    """The objective's module on the stand-in trunk, always with the same weights, in training mode."""
+    """Build the objective on the stand-in trunk, always with the same weights, in training mode."""
     with seeded():
         return assembled(StandInTrunk(), objective).train()
 
 
 def batch_of_step(objective: Objective, step: int) -> Batch:
-    """Four images of a step, in float32."""
+    """Return four images of a step, in float32."""
     return as_float32(batch_for(objective, random_images(number=_NUM_IMAGES, seed=step), seed=step))
 
 
 def state_of(module: nn.Module) -> State:
-    """Copies of what a module holds besides trained weights: its buffers, and frozen parameters."""
+    """Copy the state of a module other than trained weights: its buffers and frozen parameters."""
     frozen = [(name, weight) for name, weight in module.named_parameters() if not weight.requires_grad]
     return {name: value.detach().clone() for name, value in [*module.named_buffers(), *frozen]}
 
 
 def has_state(objective: Objective) -> bool:
-    """Whether anything besides trained weights moves as ``objective`` trains, by a few steps without an engine."""
+    """Whether ``objective`` changes state other than trained weights, in a few steps without an engine."""
     module = module_of(objective)
     before = state_of(module)
     if type(module).after_step is ObjectiveModule.after_step and not before:
@@ -65,9 +65,9 @@ def has_state(objective: Objective) -> bool:
 
 
 def unsaved_state_of(objective: Objective) -> list[str]:
-    """What changes in training and is in no checkpoint: numbers and tensors that are plain attributes, or unsaved.
+    """Return names of attributes and buffers that change in training and are in no checkpoint.
 
-    What is filled by the first step, such as a cache, is taken for no state.
+    Values that only the first step sets, such as a cache, do not count.
     """
     module = module_of(objective)
     found = []
@@ -79,7 +79,7 @@ def unsaved_state_of(objective: Objective) -> list[str]:
 
 
 def _pretend_to_train(objective: Objective, module: ObjectiveModule, step: int) -> None:
-    """A forward, other weights, and what the objective does after an update."""
+    """Run a forward, change the weights, and call ``after_step``."""
     with seeded(), torch.no_grad():
         module(batch_of_step(objective, step))
         for weight in module.parameters():
@@ -100,7 +100,7 @@ def _unsaved(module: nn.Module) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _values_in(value: object) -> Iterator[object]:
-    """The numbers and tensors of an attribute, those in lists, tuples, queues and mappings too."""
+    """Yield the numbers and tensors of an attribute, including those in lists, tuples, queues and mappings."""
     if isinstance(value, int | float | Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -124,7 +124,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def trained_state(objective: Objective, **engine: Any) -> State:
-    """The state after a few steps of training with ``engine``'s settings, on this process's share of the images."""
+    """Train a few steps with ``engine``'s settings on this process's share of the images; return the state."""
     with seeded(), TrainingEngine(settings(optimizer=_SMOOTH, **engine), module_of(objective)) as trainer:
         rank, size = trainer.world.rank, trainer.world.size
         parts = trainer.experiment.engine.accumulation_steps
@@ -138,11 +138,11 @@ def trained_state(objective: Objective, **engine: Any) -> State:
 
 
 def states_of_two_processes(objective: Objective) -> tuple[State, State]:
-    """The states of two processes that train together, half of the images each.
+    """Train in two processes, with half of the images each; return their states.
 
     Raises:
-        SkipTest: the objective cannot be sent to another process, or no two processes can be started here.
-        AssertionError: training fails in one of them, or does not come to an end.
+        SkipTest: the objective cannot be sent to another process, or two processes cannot be started here.
+        AssertionError: training fails in one of them, or does not end.
     """
     try:
         sent = pickle.dumps(objective)
@@ -169,7 +169,7 @@ def states_of_two_processes(objective: Objective) -> tuple[State, State]:
 
 
 def _run(ranks: Sequence[Any]) -> None:
-    """Start all and wait for them; where one fails, the others may wait for it in vain, and are ended."""
+    """Start all processes and wait for them; if one fails, terminate the others, which may wait for it."""
     try:
         for rank in ranks:
             rank.start()
@@ -196,11 +196,11 @@ def _end(ranks: Sequence[Any]) -> None:
 
 
 def _context() -> Any:
-    """Processes forked from a server that loads the engine once, where there is one, and for all objectives."""
+    """Return a context that forks processes from a server, which loads the engine once for all objectives."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # Where there are GPUs the engine is loaded when these processes have been told not to use them.
+    # With GPUs, each process loads the engine itself, after it has hidden the GPUs.
     context.set_forkserver_preload(
         ["aimcore.testing.module_state", *([] if torch.cuda.is_available() else ["aimcore.engine"])]
     )
@@ -231,10 +231,10 @@ def _unsent(objective: Objective, why: str) -> SkipTest:
 
 
 def differences(found: State, expected: State, start: State, *, share: float = 0.25, least: float = 0.05) -> list[str]:
-    """Names of what has moved otherwise than expected: integers at all, floats by more than ``share`` of their way.
+    """Return names of values that differ from ``expected``: integers at all, floats by more than ``share`` of a change.
 
-    ``least`` of the longest way that any goes is no difference: with precision "bf16" training begins with rounded
-    weights, to which an average is drawn.
+    The change of a value is measured from ``start``. Differences below ``least`` of the largest change do not count:
+    with precision "bf16" training begins with rounded weights, which an average approaches.
     """
     if found.keys() != expected.keys():
         return sorted(found.keys() ^ expected.keys())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def parametrize_with_checks(
     components: Iterable[Component], *, xfail: Mapping[str, str] | None = None
 ) -> pytest.MarkDecorator:
-    """Run a test with every component and each of its checks, as its arguments ``component`` and ``check``.
+    """Parametrize a test with every component and each of its checks, as arguments ``component`` and ``check``.
 
     For example::
 
@@ -28,10 +28,10 @@ def parametrize_with_checks(
 
     Args:
         components: instances to check, such as a class's ``examples()``.
-        xfail: checks that are known to fail, by name, each with the reason. One that passes after all fails the test.
+        xfail: reasons of checks that are known to fail, by name. If such a check passes, its test fails.
 
     Raises:
-        NotAComponent: there is nothing to check, or something is no instance of a component.
+        NotAComponent: there is nothing to check, or a value is not an instance of a component.
         UnknownCheck: ``xfail`` names a check that none of the components has.
     """
     import pytest  # here, so that the checks run without it
@@ -39,7 +39,7 @@ def parametrize_with_checks(
     every, reasons = list(components), dict(xfail or {})
     cases = list(_cases(every))
     if not cases:
-        raise NotAComponent("there is no component to check: where examples() gives none, make an instance to check")
+        raise NotAComponent("there is no component to check: if examples() returns none, pass an instance")
     names = sorted({check.__name__ for _, _, check in cases})
     for name in sorted(reasons.keys() - set(names)):
         raise UnknownCheck(f"xfail names {name!r}{did_you_mean(name, names)}; the checks are {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""What checks are written with: conditions that say what to do, and comparisons."""
+"""Helpers of the checks: conditions with messages, and comparisons of tensors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aimcore.contracts.errors import BrokenContract
 from aimcore.contracts.randomness import seed_torch
 
 TOLERANCE = 1e-10
-"""Float64 numbers that differ by less are the same: real dependences of random networks are orders larger."""
+"""Float64 numbers that differ by less count as equal: real dependences in random networks are far larger."""
 
 _ALMOST = 0.8
-"""Similarity (difflib's ratio, at most 1) from which a name is taken for a misspelling of a known one."""
+"""Similarity (difflib's ratio, at most 1) from which a name counts as a misspelling of a known one."""
 
 FAULTS = (
     ArithmeticError, AttributeError, LookupError, NameError, NotImplementedError, OSError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
-"""What code raises that is given something it did not expect; AimcoreError is a ValueError."""
+"""Errors that code raises on unexpected input; AimcoreError is a ValueError."""
 
 
 def require(holds: bool | Tensor, message: str) -> None:
@@ -40,7 +40,7 @@ def require_names(field: str, given: object, known: Iterable[str], what: str) ->
     """Fail a check unless ``given`` is a frozenset of names that are ``known`` or a plugin's own.
 
     Raises:
-        AssertionError: it is something else, which sets cannot be compared with, or a name is almost a known one.
+        AssertionError: it is not a frozenset of text, or a name resembles a known one.
     """
     __tracebackhide__ = True
     names = sorted(known)
@@ -51,14 +51,14 @@ def require_names(field: str, given: object, known: Iterable[str], what: str) ->
         near = get_close_matches(name, names, n=1, cutoff=_ALMOST)
         require(
             not near,
-            f"{field} names {name!r}, which is almost {near}: {what} of the core are {names}. Write that, or give one "
-            "of your own another name",
+            f"{field} names {name!r}, which resembles {near}: {what} of the core are {names}. Correct the name, or "
+            "choose a more distinct one",
         )
 
 
 @contextmanager
 def explained(message: str) -> Iterator[None]:
-    """Say what an error inside the block means.
+    """Convert an error inside the block into a failed check with ``message``.
 
     Raises:
         AssertionError: ``message`` and the error.
@@ -66,7 +66,7 @@ def explained(message: str) -> Iterator[None]:
     __tracebackhide__ = True
     try:
         yield
-    except BrokenContract as fault:  # it says all by itself
+    except BrokenContract as fault:  # its message is complete
         raise AssertionError(str(fault)) from fault
     except FAULTS as fault:
         raise AssertionError(f"{message}: {type(fault).__name__}: {fault}") from fault
@@ -74,24 +74,24 @@ def explained(message: str) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Draw from ``seed`` in the block; afterwards torch's generator is as it was."""
+    """Seed torch's generator with ``seed`` in the block, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         seed_torch(seed)
         yield
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have one shape and, but for rounding, the same numbers."""
+    """Whether two tensors have the same shape and, up to rounding, the same numbers."""
     return one.shape == other.shape and not bool(differs(one, other).any())
 
 
 def differs(one: Tensor, other: Tensor) -> Tensor:
-    """Where two tensors differ by more than rounding; places that are NaN in either count as the same."""
+    """Where two tensors differ by more than rounding; NaN in either counts as equal."""
     return (one.detach().double() - other.detach().double()).nan_to_num().abs() > TOLERANCE
 
 
 def shape_of(tensor: object) -> str:
-    """A tensor's shape and type for a message; for anything else its type."""
+    """Describe a tensor by shape and dtype in a message, and other values by type."""
     if not isinstance(tensor, Tensor):
         return type(tensor).__name__
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,4 +1,4 @@
-"""The checks without pytest: what each says of a component, or of a case of causality."""
+"""Run the checks of a component, or the causality check of a case, without pytest."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from unittest import SkipTest
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import BrokenContract
 from aimcore.testing.cases import Case
-from aimcore.testing.causality import judged
+from aimcore.testing.causality import causality_of
 from aimcore.testing.checks import Check
 from aimcore.testing.conformance import checks_for
 
 
 class Outcome(NamedTuple):
-    """What one check said."""
+    """The result of one check."""
 
     check: str
     fault: str
     """What is wrong and what to do; empty if the check passed."""
     skipped: str = ""
-    """Why the check could not be made here; empty if it was."""
+    """Why the check could not run here; empty if it ran."""
 
 
 def outcomes_of(component: Component) -> Iterator[Outcome]:
-    """Run every check of ``component``; whatever its code raises counts as a fault."""
+    """Run every check of ``component``; any error of its code counts as a fault."""
     for check in checks_for(component):
         try:
             yield Outcome(check.__name__, fault_of(check, component))
@@ -36,12 +36,12 @@ def outcomes_of(component: Component) -> Iterator[Outcome]:
 
 
 def fault_of(check: Check, component: Component) -> str:
-    """What ``check`` finds wrong with ``component``, and in which line it came up; empty if nothing.
+    """Run ``check`` on ``component``; return the fault and its line, or an empty text if there is none.
 
     Raises:
-        SkipTest: the check cannot be made here.
+        SkipTest: the check cannot run here.
     """
-    # A check calls a stranger's code, which may fail in any way; the other checks must still be run.
+    # A check calls code of plugins, which may raise any error; the other checks must still run.
     try:
         check(component)
     except AssertionError as fault:
@@ -56,17 +56,17 @@ def fault_of(check: Check, component: Component) -> str:
 
 
 class Verdict(NamedTuple):
-    """What is found of the causality of a case: one of three."""
+    """The verdict of the causality check of a case."""
 
     word: Literal["causal", "LEAKS", "NOT JUDGED"]
     findings: Sequence[str]
-    """What leaks, or why it cannot be told; empty where it is causal."""
+    """The leaks, or the reasons of doubts; empty if it is causal."""
     is_fault: bool
-    """Whether something must be mended: a leak, or a loss that its objective has to give per step."""
+    """Whether the objective must be fixed: it leaks, or does not give a loss per step although it must."""
 
 
 class NoVerdict(NamedTuple):
-    """A case that could not be checked, as its own code raised an error."""
+    """A case that could not be checked, because its own code raised an error."""
 
     findings: Sequence[str]
     """The error."""
@@ -75,9 +75,9 @@ class NoVerdict(NamedTuple):
 
 
 def verdict_of(case: Case) -> Verdict | NoVerdict:
-    """Judge the causality of ``case``; whatever its code raises ends no other case."""
+    """Check the causality of ``case``; an error of its code becomes a NoVerdict, so that other cases still run."""
     try:
-        leaks, doubts = judged(case)
+        leaks, doubts = causality_of(case)
     except Exception as error:  # noqa: BLE001
         return NoVerdict([_raised(error, case.objective)])
     if leaks:

@@ -19,11 +19,11 @@ from aimcore.testing.small_parts import StandInObjective, StandInOptimizer, Stan
 _NUM_STEPS = 2
 _OPTIMIZER = StandInOptimizer(peak_lr=1e-2)
 _TOLERANCE = 1e-4
-"""Relative difference of float32 losses that sum in another order."""
+"""Largest relative difference of float32 losses due to the order of summation."""
 
 _RULES = (
-    "At stage 3 a module's weights are there only during its own forward: return tensors, NamedTuples or dicts, use a "
-    "weight only inside the forward of the module that owns it, and never reach into another module's parts"
+    "At stage 3 a module's weights exist only during its own forward: return tensors, NamedTuples or dicts, use a "
+    "weight only inside the forward of the module that owns it, and never use another module's parts"
 )
 
 
@@ -52,7 +52,7 @@ def _losses(build: Callable[[], ObjectiveModule], batch: Batch, stage: int) -> l
 
 
 def settings(*, optimizer: Optimizer = _OPTIMIZER, **engine: Any) -> Experiment:
-    """An experiment whose engine settings count, the rest of ``engine`` at their defaults; its parts are not used."""
+    """Return an experiment with the settings ``engine`` and ``optimizer``; its other parts are not used."""
     chosen: dict[str, Any] = {"num_threads": torch.get_num_threads(), "precision": "fp32", **engine}
     data = Data(train=StandInSource(), validation=StandInSource(), batch_size=4, image_size=4)
     return Experiment(

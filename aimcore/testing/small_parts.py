@@ -1,4 +1,4 @@
-"""Parts that stand in for the rest of an experiment while one component is checked."""
+"""Stand-ins for the other parts of an experiment while one component is checked."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from aimcore.modeling.attention import mask_of
 from aimcore.modeling.layers import MaskToken, TransformerBlock
 from aimcore.modeling.positions import sincos_positions
 
-ABILITIES: frozenset[Capability] = frozenset(get_args(Capability))
-"""All abilities that the core knows."""
+ALL_CAPABILITIES: frozenset[Capability] = frozenset(get_args(Capability))
+"""All capabilities of the core."""
 
 
 @component("stand_in")
 class StandInTrunk(Trunk):
-    """A tiny transformer that can do all that trunks can."""
+    """A tiny transformer with all capabilities of trunks."""
 
     patch_size: int = 4
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Everything."""
-        return ABILITIES
+        """All capabilities."""
+        return ALL_CAPABILITIES
 
     def build(self) -> StandInTrunkModule:
         """The module."""
@@ -55,7 +55,7 @@ class StandInTrunkModule(TrunkModule):
         self.norm = nn.LayerNorm(self.width)
 
     def forward(self, images: Images, reading: Reading) -> Features:
-        """Read ``images`` as ``reading`` says."""
+        """Read ``images`` as ``reading`` describes."""
         tokens_BND = reorder(self.tokens(images, reading), reading.order_BN)
         valid_BN = reorder(images.valid_BN, reading.order_BN)
         mask = mask_of(self.attention(images, reading, valid_BN), tokens_BND.shape[1], tokens_BND.device)
@@ -68,23 +68,23 @@ class StandInTrunkModule(TrunkModule):
         return Features(self.norm(tokens_BND), positions_BN2, valid_BN, layers)
 
     def embed_patches(self, images: Images) -> Tensor:
-        """Embedded patches alone."""
+        """Return embedded patches without positions."""
         embedded_BND: Tensor = self.embed(images.patches_BNF)
         return embedded_BND
 
     def tokens(self, images: Images, reading: Reading) -> Tensor:
-        """Embedded patches with their positions, in raster order."""
+        """Return embedded patches with positions, in raster order."""
         tokens_BND = self.embed_patches(images)
         if reading.masked_BN is not None:
             tokens_BND = self.mask_token(tokens_BND, reading.masked_BN)
         return tokens_BND + sincos_positions(images.positions_BN2, self.width).to(tokens_BND.dtype)
 
     def attention(self, images: Images, reading: Reading, valid_BN: Tensor) -> Attention:
-        """The attention asked for, without padding."""
+        """Return the attention of ``reading`` with padding masked."""
         if not images.is_padded:
             return reading.attention
-        asked_BN = reading.attention.valid_BN
-        return attrs.evolve(reading.attention, valid_BN=valid_BN if asked_BN is None else valid_BN & asked_BN)
+        given_BN = reading.attention.valid_BN
+        return attrs.evolve(reading.attention, valid_BN=valid_BN if given_BN is None else valid_BN & given_BN)
 
 
 @component("stand_in")
@@ -112,7 +112,7 @@ class StandInHeadModule(HeadModule):
 
 @component("stand_in")
 class StandInObjective(Objective):
-    """The mean of each patch, from the patch itself: trains any trunk, and teaches it nothing."""
+    """Predicts the mean of each patch from the patch itself: it trains any trunk."""
 
     def build(self, trunk: TrunkModule) -> ObjectiveModule:
         """The module, with a linear head."""
@@ -129,11 +129,11 @@ class StandInObjectiveModule(ObjectiveModule):
         self.reading = reading
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """All patches."""
+        """Return the number of patches."""
         return {"patch_mean": batch.images.patches_BNF[..., 0].numel()}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """Squared error of the mean output against each patch's mean."""
+        """Return the squared error between the mean output and the mean of each patch."""
         patches_BNF = batch.images.patches_BNF
         features = self.trunk(batch.images, self.reading)
         where_M = torch.arange(self.counts(batch)["patch_mean"], device=patches_BNF.device)
@@ -151,15 +151,15 @@ class StandInOptimizer(Optimizer):
     eps: float = 1e-8
 
     def build(self, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
-        """Torch's, with the decay of arXiv:2401.08541, Table 10."""
+        """Build torch's AdamW with the decay of arXiv:2401.08541, Table 10."""
         own = [{"params": list(group.parameters), "weight_decay": 0.05 * group.decays} for group in groups]
         return torch.optim.AdamW(own, lr=self.peak_lr, betas=(0.9, 0.95), eps=self.eps)
 
 
 @component("stand_in")
 class StandInSource(Source):
-    """Names data that is never read."""
+    """A source that is never read."""
 
     def open(self) -> OpenSource:
-        """Nothing to open: batches are given to the engine directly."""
+        """Raise NotImplementedError: the engine receives batches directly."""
         raise NotImplementedError

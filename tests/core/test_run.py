@@ -15,7 +15,7 @@ import aimcore
 from aimcore import AimcoreError, Study, run
 from aimcore.report import ExperimentSummary, Summary
 from aimcore.testing import Case
-from aimcore.testing.causality import Doubt, Judgement
+from aimcore.testing.causality import CausalityResult, Doubt
 
 STUDY = """
 from aimcore import Data, Experiment, Study
@@ -286,7 +286,9 @@ def test_causality_is_checked_over_a_study(study_file: str, capsys: pytest.Captu
 def test_a_leak_is_told_with_exit_status_1(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aimcore.testing.runner.judged", lambda case: Judgement(["a leak"] * (case.name == "two"), []))
+    monkeypatch.setattr(
+        "aimcore.testing.runner.causality_of", lambda case: CausalityResult(["a leak"] * (case.name == "two"), [])
+    )
     assert run.command(["check", "causality", study_file]) == 1
     out = capsys.readouterr().out
     assert out == "one: causal\ntwo: LEAKS\n  a leak\n2 experiments: 1 causal, 1 leaking\n"
@@ -296,10 +298,10 @@ def test_a_leak_is_told_with_exit_status_1(
 def test_what_cannot_be_told_is_neither_causal_nor_a_leak(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_fault: bool, status: int
 ) -> None:
-    def judged(case: Case) -> Judgement:
-        return Judgement([], [Doubt("nobody knows", is_fault)] * (case.name == "two"))
+    def judged(case: Case) -> CausalityResult:
+        return CausalityResult([], [Doubt("nobody knows", is_fault)] * (case.name == "two"))
 
-    monkeypatch.setattr("aimcore.testing.runner.judged", judged)
+    monkeypatch.setattr("aimcore.testing.runner.causality_of", judged)
     assert run.command(["check", "causality", study_file]) == status
     out = capsys.readouterr().out
     assert out == "one: causal\ntwo: NOT JUDGED\n  nobody knows\n2 experiments: 1 causal, none leaking, 1 not judged\n"
@@ -308,12 +310,12 @@ def test_what_cannot_be_told_is_neither_causal_nor_a_leak(
 def test_an_experiment_that_cannot_be_checked_is_told_and_does_not_end_the_others(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails_on_the_first(case: Case) -> Judgement:
+    def fails_on_the_first(case: Case) -> CausalityResult:
         if case.name == "one":
             raise RuntimeError("no such weight")
-        return Judgement([], [])
+        return CausalityResult([], [])
 
-    monkeypatch.setattr("aimcore.testing.runner.judged", fails_on_the_first)
+    monkeypatch.setattr("aimcore.testing.runner.causality_of", fails_on_the_first)
     assert run.command(["check", "causality", study_file]) == 1
     assert capsys.readouterr().out == (
         "one: CANNOT BE CHECKED\n  raised RuntimeError: no such weight\ntwo: causal\n"

@@ -6,6 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 Check = Callable[[Any], None]
-"""A check: takes a component and raises AssertionError, saying what is wrong and what to do."""
+"""A check takes a component and raises an AssertionError, whose message says what is wrong and what to do."""
 
 __all__ = ["Check"]

@@ -1,4 +1,4 @@
-"""What holds for every component: it is a value that a recipe can name."""
+"""Checks of every component: it is a frozen value that a recipe can name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aimcore.testing.field_changes import bad_numbers, changed, paths_of_problem
 from aimcore.testing.requirements import FAULTS, explained, require
 
 _HUGE = 2**62
-"""More than anything has, and still a whole number that numpy and torch can hold."""
+"""Larger than any real size, but within the whole numbers of numpy and torch."""
 _NAME = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
 
@@ -67,13 +67,13 @@ def check_it_is_a_frozen_value(component: Component) -> None:
 
 
 def check_its_recipe_holds_every_field(component: Component) -> None:
-    """Every field is one that the constructor takes, and so is written."""
+    """The constructor takes every field, so that recipes contain all of them."""
     unwritten = sorted(set(_names(component)) - set(plain(component)))
     require(not unwritten, f"recipes do not hold {unwritten}: a field with init=False is state; make it a property")
 
 
 def check_its_recipe_gives_it_back(component: Component) -> None:
-    """Written as JSON and read again it is the same component, so every field has its declared type."""
+    """A component that is written as JSON and read again is equal, so every field has its declared type."""
     with explained("no recipe can hold it"):
         plugins = plugins_with(component)
         problems = tuple(unwritable(component, plugins))
@@ -101,23 +101,23 @@ def check_its_problems_name_its_fields(component: Component) -> None:
     """The path of every problem begins with one of its fields."""
     for change in bad_numbers(component):
         unknown = {
-            path for path in _paths_if_told(component, change) if path.split(".")[0] not in ("", *_names(component))
+            path for path in _reported_paths(component, change) if path.split(".")[0] not in ("", *_names(component))
         }
         require(not unknown, f"for {change} problems() names {sorted(unknown)}, which are no fields: a Problem's path "
                              "is the field it is about")  # fmt: skip
 
 
-def check_its_problems_are_told_together(component: Component) -> None:
+def check_its_problems_are_reported_together(component: Component) -> None:
     """Several wrong fields are reported at once, each with its path."""
     wrong: dict[str, float] = {}
     expected: set[str] = set()
     for change in bad_numbers(component):
-        paths = _paths_if_told(component, change)
+        paths = _reported_paths(component, change)
         if paths and not wrong.keys() & change.keys():
             wrong |= change
             expected |= paths
-    missing = expected - _paths_if_told(component, wrong)
-    require(not missing, f"for {wrong} nothing is said about {sorted(missing)}: yield every problem, and raise none")
+    missing = expected - _reported_paths(component, wrong)
+    require(not missing, f"for {wrong} no problem of {sorted(missing)} is reported: yield every problem, raise none")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -129,7 +129,7 @@ CHECKS: tuple[Check, ...] = (
     check_its_recipe_gives_it_back,
     check_bad_numbers_raise_no_other_error_than_invalid_value,
     check_its_problems_name_its_fields,
-    check_its_problems_are_told_together,
+    check_its_problems_are_reported_together,
 )
 
 
@@ -153,8 +153,8 @@ def _can_be_set(component: Component, field: str) -> bool:
     return True
 
 
-def _paths_if_told(component: Component, changes: Mapping[str, Any]) -> set[str]:
-    """Which fields are wrong once ``changes`` are made; nothing where another error comes, which has its own check."""
+def _reported_paths(component: Component, changes: Mapping[str, Any]) -> set[str]:
+    """The paths of problems of ``changes``; empty on other errors, which have their own check."""
     try:
         return paths_of_problems(component, changes)
     except FAULTS:

@@ -1,4 +1,4 @@
-"""Decoders: who sees what, and generation.
+"""Checks of decoders: what predictions depend on, and generation.
 
 Shape suffixes: B batch, N patches, D width, M scored positions, K outputs, T text tokens, V vocabulary.
 """
@@ -22,7 +22,7 @@ _TOKENS = torch.arange(NUM_IMAGES * _CONTEXT)
 
 
 def check_predictions_are_one_row_per_position(decoder: Decoder) -> None:
-    """Patch predictions are ``[M, K]`` and token logits ``[M, V]``, at the positions asked for, in their order."""
+    """Patch predictions are ``[M, K]`` and token logits ``[M, V]``, at the requested positions, in their order."""
     module, features, text = _built(decoder), random_features(_WIDTH), _text()
     tokens_M = torch.tensor([7, 2])
     with seeded():
@@ -30,7 +30,7 @@ def check_predictions_are_one_row_per_position(decoder: Decoder) -> None:
     good = logits_MV is not None and logits_MV.shape == (2, _VOCABULARY)
     require(good, f"token logits must be [2, {_VOCABULARY}], got {shape_of(logits_MV)}")
     same = not differs(logits_MV, _logits(module, decoder, features, text).flatten(0, 1)[tokens_M]).any()
-    require(same, "token logits are not those of the positions asked for, in their order")
+    require(same, "token logits are not those of the requested positions, in their order")
     if decoder.predicts_patches:
         patches_MK = module(features, CAUSAL, text, torch.tensor([5]), tokens_M).patches_MK
         good = patches_MK is not None and patches_MK.shape == (1, _OUTPUTS)
@@ -38,7 +38,7 @@ def check_predictions_are_one_row_per_position(decoder: Decoder) -> None:
 
 
 def check_no_token_sees_itself_or_a_later_one(decoder: Decoder) -> None:
-    """Logits of token t do not change with tokens t and later, and do change with earlier ones."""
+    """Logits of token t depend on earlier tokens, but not on token t or later ones."""
     module, features, text = _built(decoder), random_features(_WIDTH), _text()
     before_BTV = _logits(module, decoder, features, text)
     for position in range(_CONTEXT):
@@ -49,11 +49,11 @@ def check_no_token_sees_itself_or_a_later_one(decoder: Decoder) -> None:
         seen = changed_T[: position + 1].nonzero().flatten().tolist()
         require(not seen, f"logits of tokens {seen} change with token {position}: they see their answer")
         blind = position + 1 < _CONTEXT and not changed_T[position + 1 :].any()
-        require(not blind, f"no logits behind token {position} change with it: the caption is not read")
+        require(not blind, f"no logits after token {position} change with it: the caption is not read")
 
 
 def check_patches_see_no_text_and_no_later_patch(decoder: Decoder) -> None:
-    """The prediction at a step depends on image features up to that step alone."""
+    """The prediction at a step depends only on image features up to that step."""
     if not decoder.predicts_patches:
         return
     module, features, text = _built(decoder), random_features(_WIDTH), _text()
@@ -74,9 +74,9 @@ def check_captions_read_their_own_image(decoder: Decoder) -> None:
 
 
 def check_samples_never_mix(decoder: Decoder) -> None:
-    """What is predicted of a sample depends on no other's image or caption: in training, and a step or more at once."""
+    """Predictions of a sample do not depend on other images or captions, in training, ``step`` and ``follow``."""
     module, features, text = _built(decoder), random_features(_WIDTH), _text()
-    # The one in the middle: whoever looks at the sample before, or behind, is found out.
+    # The sample in the middle changes: this reveals a decoder that reads the sample before or after.
     ids_BT = text.ids_BT.clone()
     ids_BT[1] = (ids_BT[1] + 1) % _VOCABULARY
     other = (_with_another_image(features, 1), attrs.evolve(text, ids_BT=ids_BT))
@@ -87,7 +87,7 @@ def check_samples_never_mix(decoder: Decoder) -> None:
 
 
 def check_generation_agrees_with_training(decoder: Decoder) -> None:
-    """``start`` and ``step`` give the logits that the whole caption gives; a decoder may lack both."""
+    """``start`` and ``step`` return the logits of the whole caption; a decoder may implement neither."""
     module, features, text = _built(decoder), random_features(_WIDTH), _text()
     whole_BTV = _logits(module, decoder, features, text)
     try:
@@ -156,7 +156,7 @@ def _patches(module: DecoderModule, decoder: Decoder, features: Features, text: 
 
 
 def _all_predictions(module: DecoderModule, decoder: Decoder, features: Features, text: Text) -> dict[str, Tensor]:
-    """By what a message calls them; all begin with the axis of samples."""
+    """All predictions by their names in messages; the first axis is samples."""
     found = {"token logits": _logits(module, decoder, features, text)}
     if decoder.predicts_patches:
         found["patch predictions"] = _patches(module, decoder, features, text)
@@ -165,7 +165,7 @@ def _all_predictions(module: DecoderModule, decoder: Decoder, features: Features
 
 @torch.no_grad()
 def _generated(module: DecoderModule, features: Features, text: Text) -> dict[str, Tensor]:
-    """Logits token by token, and of all tokens behind the first at once; nothing where the decoder writes no text."""
+    """Logits token by token, and of all tokens after the first at once; empty if the decoder generates no text."""
     with seeded():
         try:
             logits_BV, state = module.start(features, CAUSAL)

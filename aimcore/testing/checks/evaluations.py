@@ -75,7 +75,7 @@ def check_scores_can_be_recorded(evaluation: Evaluation) -> None:
         require(Score(**again | {"ci95": interval}) == score, f"{name} is another once written and read: {again}")
 
 
-def check_what_does_not_fit_is_told_before_it_fails(evaluation: Evaluation) -> None:
+def check_misfits_are_reported_before_it_fails(evaluation: Evaluation) -> None:
     """Where ``problems_with`` and ``problems_with_data`` say nothing, it can be measured; neither raises anything."""
     for material in _materials(evaluation):
         if not _problems(evaluation, material):
@@ -91,7 +91,7 @@ CHECKS: tuple[Check, ...] = (
     check_scores_are_the_same_every_time,
     check_the_module_is_left_as_it_was,
     check_scores_can_be_recorded,
-    check_what_does_not_fit_is_told_before_it_fails,
+    check_misfits_are_reported_before_it_fails,
 )
 
 

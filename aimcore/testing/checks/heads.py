@@ -1,4 +1,4 @@
-"""Heads: predictions where they are asked for, from no more than the trunk was allowed to see.
+"""Checks of heads: predictions at the requested positions, which see no more than attention allows.
 
 Shape suffixes: B batch, N tokens in reading order, D width, M scored positions, K outputs.
 """
@@ -35,7 +35,7 @@ def check_predictions_are_one_row_per_scored_position(head: Head) -> None:
 
 
 def check_a_prediction_depends_on_its_own_position_alone(head: Head) -> None:
-    """A position's prediction is the same whichever others are asked for, and in whichever order."""
+    """A position's prediction is independent of the other requested positions and their order."""
     module, few_M = _built(head), torch.tensor([17, 3, 30])
     everywhere, few = _forward(module, _EVERYWHERE).flatten(1), _forward(module, few_M).flatten(1)
     require(same(few, everywhere[few_M]), "the prediction at a position depends on what else is in where_M")
@@ -49,7 +49,7 @@ def check_a_prediction_reads_the_token_at_its_position(head: Head) -> None:
 
 
 def check_it_sees_no_more_than_its_attention_allows(head: Head) -> None:
-    """Causal, prefix-causal and padded attention hide from the head what they hide from the trunk."""
+    """Causal, prefix-causal and padded attention restrict the head like the trunk."""
     valid_BN = torch.ones(NUM_IMAGES, GRID.num_patches, dtype=torch.bool)
     valid_BN[:, -2:] = False
     kinds = {
@@ -106,9 +106,9 @@ def check_every_weight_is_trained(head: Head) -> None:
 def check_its_parts_return_tensors(head: Head) -> None:
     """Every part returns tensors, NamedTuples or dicts of them: ZeRO stage 3 sees no others."""
     module = _built(head)
-    with modules.outputs_watched(module) as unseen:
+    with modules.collect_opaque_outputs(module) as unseen:
         _forward(module, _EVERYWHERE)
-    modules.require_seen(unseen)
+    modules.require_visible_outputs(unseen)
 
 
 def check_features_are_left_as_they_were(head: Head) -> None:

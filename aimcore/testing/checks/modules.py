@@ -1,4 +1,4 @@
-"""What checks of everything that builds a torch module share."""
+"""Shared checks of components that build torch modules."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PLAIN = (Tensor, bool, int, float, str)
 
 
 def ready(module: nn.Module) -> Any:
-    """The module in float64 and evaluation mode, with no weight left at zero."""
+    """Convert the module to float64 and eval mode, with nonzero weights."""
     module.double().eval()
     draw_nonzero(module)
     return module
 
 
 def weights_follow_torchs_seed(build: Build) -> None:
-    """Fresh weights are drawn from torch's global generator, and from nothing else."""
+    """Fresh weights are drawn only from torch's global generator."""
     with seeded(1):
         first = build().state_dict()
         after_first = torch.get_rng_state()
@@ -48,7 +48,7 @@ def weights_follow_torchs_seed(build: Build) -> None:
 
 
 def what_is_accepted_can_be_built(component: Component, build: Callable[[Any], nn.Module]) -> None:
-    """Zero and negative numbers are refused as problems, or can be built with."""
+    """Zero and negative numbers are reported as problems, or the module can be built with them."""
     for change in bad_numbers(component):
         changed = changed_or_refused(component, change)
         if changed is not None:
@@ -57,7 +57,7 @@ def what_is_accepted_can_be_built(component: Component, build: Callable[[Any], n
 
 
 def nothing_is_random_in_evaluation(forward: Callable[[], Tensor]) -> None:
-    """Two forwards in evaluation mode give the same."""
+    """Two forward passes in eval mode return the same."""
     with torch.no_grad(), seeded(1):
         first = forward()
     with torch.no_grad(), seeded(2):
@@ -66,7 +66,7 @@ def nothing_is_random_in_evaluation(forward: Callable[[], Tensor]) -> None:
 
 
 def every_weight_is_trained(module: nn.Module, loss: Tensor) -> None:
-    """Each weight that asks for a gradient gets one."""
+    """Each weight that requires a gradient receives one."""
     require(loss.requires_grad, "the outputs carry no gradient: is something detached, or under torch.no_grad()?")
     loss.backward()  # type: ignore[no-untyped-call]
     idle = [name for name, weight in module.named_parameters() if weight.requires_grad and weight.grad is None]
@@ -74,7 +74,7 @@ def every_weight_is_trained(module: nn.Module, loss: Tensor) -> None:
 
 
 @contextmanager
-def outputs_watched(module: nn.Module) -> Iterator[dict[str, str]]:
+def collect_opaque_outputs(module: nn.Module) -> Iterator[dict[str, str]]:
     """Collect the parts of ``module`` whose outputs ZeRO stage 3 cannot see, with the type of each."""
     unseen: dict[str, str] = {}
     handles = [part.register_forward_hook(_noting(name or "itself", unseen)) for name, part in module.named_modules()]
@@ -95,7 +95,7 @@ def _noting(name: str, unseen: dict[str, str]) -> Callable[[nn.Module, Any, Any]
 
 
 def _unseen_type(outputs: Any) -> str:
-    """The type of the first thing that is no tensor and no container of tensors; empty if there is none."""
+    """The type of the first value that is neither a tensor nor a container of tensors; empty if there is none."""
     if outputs is None or isinstance(outputs, _PLAIN):
         return ""
     if not isinstance(outputs, tuple | list | dict):
@@ -104,7 +104,7 @@ def _unseen_type(outputs: Any) -> str:
     return next((found for part in inside if (found := _unseen_type(part))), "")
 
 
-def require_seen(unseen: Mapping[str, str]) -> None:
-    """Fail where :func:`outputs_watched` found something."""
+def require_visible_outputs(unseen: Mapping[str, str]) -> None:
+    """Fail where :func:`collect_opaque_outputs` found something."""
     said = ", ".join(f"{name} returns {kind}" for name, kind in unseen.items())
     require(not unseen, f"{said}: modules return tensors, NamedTuples or dicts, or ZeRO stage 3 misses their tensors")

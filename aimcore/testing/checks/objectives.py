@@ -1,4 +1,4 @@
-"""Objectives: sums and counts that add up over any split of a batch, and nothing that reads its own answer."""
+"""Checks of objectives: sums and counts add up over any split of a batch, and no prediction reads its own target."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.testing.cases import Case
 from aimcore.testing.causality import doubts_of, leaks_of
 from aimcore.testing.checks import Check, modules, states
-from aimcore.testing.checks.skills import check_it_can_what_it_says
+from aimcore.testing.checks.skills import check_it_has_its_skills
 from aimcore.testing.fixtures import GRID, batch_for, copy_of, on_meta, part_of, random_images, some_grids
-from aimcore.testing.instrumented import Watched
-from aimcore.testing.loss_invariants import miscounts_of, missums_of, mixtures_of
+from aimcore.testing.instrumented import InstrumentedObjective
+from aimcore.testing.loss_invariants import mixed_images_of, wrong_counts_of, wrong_sums_of
 from aimcore.testing.requirements import explained, require, require_names, seeded, shape_of
 from aimcore.testing.short_training import trains_alike_at_stages_0_and_3
-from aimcore.testing.small_parts import ABILITIES, StandInTrunk
+from aimcore.testing.small_parts import ALL_CAPABILITIES, StandInTrunk
 
 _RELATIVE = 1e-9
 
 
-def check_its_needs_are_known(objective: Objective) -> None:
-    """``needs`` is a frozenset of abilities: those of the core, or names of the plugin's own that resemble none."""
-    require_names("requires", objective.requires, ABILITIES, "the abilities")
+def check_its_requirements_are_known(objective: Objective) -> None:
+    """``requires`` is a frozenset of capabilities: those of the core, or a plugin's own with distinct names."""
+    require_names("requires", objective.requires, ALL_CAPABILITIES, "the capabilities")
 
 
 def check_counts_are_known_before_any_forward(objective: Objective) -> None:
     """``counts(batch)`` gives every loss's ``num_targets``, in training and evaluation."""
-    _require_none(objective, miscounts_of)
+    _require_none(objective, wrong_counts_of)
 
 
 def check_losses_per_step_add_up(objective: Objective) -> None:
     """``per_position_BN``, where it is given, adds up to ``sum`` and ``num_targets``."""
-    _require_none(objective, missums_of)
+    _require_none(objective, wrong_sums_of)
 
 
 def check_nothing_scored_reads_its_own_answer(objective: Objective) -> None:
-    """No prediction depends on its target, nor, read step by step, on a later one: by gradients and perturbation."""
-    _require_none(objective, lambda watched: (doubt.text for doubt in doubts_of(watched) if doubt.is_fault))
+    """No prediction depends on its own target or, if autoregressive, a later one: by gradients and perturbation."""
+    _require_none(objective, lambda instrumented: (doubt.text for doubt in doubts_of(instrumented) if doubt.is_fault))
     _require_none(objective, leaks_of)
 
 
 def check_images_do_not_mix(objective: Objective) -> None:
-    """Where losses are given per step, other images have no part in an image's losses."""
-    _require_none(objective, mixtures_of)
+    """Losses per step of an image do not depend on other images."""
+    _require_none(objective, mixed_images_of)
 
 
 def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
-    """Sums and counts of a batch are those of its halves together, whatever ranks and micro-batches there are."""
+    """Sums and counts of a batch are those of its halves together, so that ranks and micro-batches add up."""
     if not objective.is_separable:
         return
-    watched = _watched(objective)
+    instrumented = _instrumented(objective)
     batch = batch_for(objective, random_images(number=4))
-    for mode in watched.in_both_modes():
-        whole, *halves = (_sums(watched, part) for part in (batch, part_of(batch, 0, 2), part_of(batch, 2, 4)))
+    for mode in instrumented.in_both_modes():
+        whole, *halves = (_sums(instrumented, part) for part in (batch, part_of(batch, 0, 2), part_of(batch, 2, 4)))
         for name, (total, number) in whole.items():
             added, counted = (sum(half[name][i] for half in halves) for i in (0, 1))
             require(
@@ -70,12 +70,12 @@ def check_a_batch_is_the_sum_of_its_parts(objective: Objective) -> None:
 
 
 def check_randomness_belongs_to_the_sample(objective: Objective) -> None:
-    """Training draws from (seed, sample number) alone, so that a resumed run goes on as if it had never stopped."""
-    watched = _watched(objective)
-    watched.module.train()
+    """Training draws only from (seed, sample number), so that a resumed run continues as without an interruption."""
+    instrumented = _instrumented(objective)
+    instrumented.module.train()
     _require_alike(
-        _sums_under(watched, watched.batch, seed=1),
-        _sums_under(watched, watched.batch, seed=2),
+        _sums_under(instrumented, instrumented.batch, seed=1),
+        _sums_under(instrumented, instrumented.batch, seed=2),
         "training losses depend on torch's generator: draw with aimcore.contracts.randomness from (batch.seed, sample "
         "number)",
     )
@@ -83,36 +83,36 @@ def check_randomness_belongs_to_the_sample(objective: Objective) -> None:
 
 def check_validation_is_the_same_for_every_run(objective: Objective) -> None:
     """In evaluation mode nothing is drawn: not from torch's generator, nor from the batch's seed."""
-    watched = _watched(objective)
-    watched.module.eval()
+    instrumented = _instrumented(objective)
+    instrumented.module.eval()
     _require_alike(
-        _sums_under(watched, attrs.evolve(watched.batch, seed=1), seed=1),
-        _sums_under(watched, attrs.evolve(watched.batch, seed=2), seed=2),
+        _sums_under(instrumented, attrs.evolve(instrumented.batch, seed=1), seed=1),
+        _sums_under(instrumented, attrs.evolve(instrumented.batch, seed=2), seed=2),
         "validation losses depend on a seed: use a fixed prefix, mask or order in evaluation mode",
     )
 
 
 def check_the_trunk_is_trained(objective: Objective) -> None:
     """The losses have a gradient in the trunk's weights."""
-    watched = _watched(objective)
-    watched.module.train()
-    total = torch.stack([loss.sum for loss in watched.losses().values()]).sum()
+    instrumented = _instrumented(objective)
+    instrumented.module.train()
+    total = torch.stack([loss.sum for loss in instrumented.losses().values()]).sum()
     require(total.requires_grad, "the losses carry no gradient")
     total.backward()  # type: ignore[no-untyped-call]
-    reached = any(weight.grad is not None and bool(weight.grad.any()) for weight in watched.trunk.parameters())
+    reached = any(weight.grad is not None and bool(weight.grad.any()) for weight in instrumented.trunk.parameters())
     require(reached, "no gradient reaches the trunk: are its features detached?")
 
 
 def check_every_grid_is_trained_on_or_refused(objective: Objective) -> None:
-    """Where ``problems_with(grid)`` says nothing, images of that grid give finite losses with targets."""
-    watched = _watched(objective)
+    """If ``problems_with(grid)`` reports nothing, images of that grid have finite losses with targets."""
+    instrumented = _instrumented(objective)
     for grid in some_grids():
         if tuple(objective.problems_with(grid)):
             continue
-        where = f"on {grid.rows} x {grid.columns} patches, of which problems_with says nothing"
+        where = f"on {grid.rows} x {grid.columns} patches, for which problems_with reports nothing"
         batch = batch_for(objective, random_images(grid))
         with explained(f"fails {where}"):
-            sums = _sums(watched, batch)
+            sums = _sums(instrumented, batch)
         require(sum(number for _, number in sums.values()) > 0, f"nothing is scored {where}")
         finite = torch.tensor([total for total, _ in sums.values()]).isfinite().all()
         require(bool(finite), f"losses are not finite {where}")
@@ -133,11 +133,11 @@ def check_its_reading_is_an_order_of_the_patches(objective: Objective) -> None:
 
 def check_pictures_are_patches_or_refused(objective: Objective) -> None:
     """``predicted_patches`` gives ``[B, N, F]`` pixels and ``[B, N]`` bool in raster order, or NotImplementedError."""
-    watched = _watched(objective)
-    watched.module.eval()
-    patches_BNF = watched.batch.images.patches_BNF
+    instrumented = _instrumented(objective)
+    instrumented.module.eval()
+    patches_BNF = instrumented.batch.images.patches_BNF
     try:
-        drawn = watched.module.predicted_patches(watched.batch)
+        drawn = instrumented.module.predicted_patches(instrumented.batch)
     except NotImplementedError:
         return
     require(
@@ -155,17 +155,17 @@ def check_weights_follow_torchs_seed(objective: Objective) -> None:
 
 def check_its_parts_return_tensors(objective: Objective) -> None:
     """Every part returns tensors, NamedTuples or dicts of them: ZeRO stage 3 sees no others."""
-    watched = _watched(objective)
-    with modules.outputs_watched(watched.module) as unseen:
-        watched.losses()
-    modules.require_seen(unseen)
+    instrumented = _instrumented(objective)
+    with modules.collect_opaque_outputs(instrumented.module) as unseen:
+        instrumented.losses()
+    modules.require_visible_outputs(unseen)
 
 
 def check_the_batch_is_left_as_it_was(objective: Objective) -> None:
     """Nothing is changed in place."""
-    watched, batch = _watched(objective), batch_for(objective, random_images())
+    instrumented, batch = _instrumented(objective), batch_for(objective, random_images())
     before = copy_of(batch)
-    watched.losses_of(batch)
+    instrumented.losses_of(batch)
     unchanged = all(torch.equal(one, other) for one, other in zip(_tensors(batch), _tensors(before), strict=True))
     require(unchanged, "forward changes the batch in place: work on a copy")
 
@@ -189,7 +189,7 @@ def check_it_trains_alike_at_zero_stages_0_and_3(objective: Objective) -> None:
 
 
 CHECKS: tuple[Check, ...] = (
-    check_its_needs_are_known,
+    check_its_requirements_are_known,
     check_counts_are_known_before_any_forward,
     check_losses_per_step_add_up,
     check_nothing_scored_reads_its_own_answer,
@@ -201,7 +201,7 @@ CHECKS: tuple[Check, ...] = (
     check_every_grid_is_trained_on_or_refused,
     check_its_reading_is_an_order_of_the_patches,
     check_pictures_are_patches_or_refused,
-    check_it_can_what_it_says,
+    check_it_has_its_skills,
     check_weights_follow_torchs_seed,
     check_its_parts_return_tensors,
     check_the_batch_is_left_as_it_was,
@@ -211,30 +211,30 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _watched(objective: Objective) -> Watched:
-    """The objective on a trunk that can do everything."""
-    return Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))
+def _instrumented(objective: Objective) -> InstrumentedObjective:
+    """The objective on a trunk with all capabilities."""
+    return InstrumentedObjective.of(Case(objective.name, StandInTrunk(), objective, GRID))
 
 
-def _require_none(objective: Objective, find: Callable[[Watched], Iterator[str]]) -> None:
-    watched = _watched(objective)
-    found = [f"{mode}: {text}" for mode in watched.in_both_modes() for text in find(watched)]
+def _require_none(objective: Objective, find: Callable[[InstrumentedObjective], Iterator[str]]) -> None:
+    instrumented = _instrumented(objective)
+    found = [f"{mode}: {text}" for mode in instrumented.in_both_modes() for text in find(instrumented)]
     require(not found, f"{len(found)} findings; the first: {'; '.join(found[:2])}")
 
 
 Sums = dict[str, tuple[float, int]]
 
 
-def _sums(watched: Watched, batch: Batch) -> Sums:
+def _sums(instrumented: InstrumentedObjective, batch: Batch) -> Sums:
     with torch.no_grad():
-        losses = watched.losses_of(batch)
+        losses = instrumented.losses_of(batch)
     return {name: (float(loss.sum), int(loss.num_targets)) for name, loss in losses.items()}
 
 
-def _sums_under(watched: Watched, batch: Batch, *, seed: int) -> Sums:
-    """The same, while torch's generator stands at ``seed``."""
+def _sums_under(instrumented: InstrumentedObjective, batch: Batch, *, seed: int) -> Sums:
+    """The same, with ``seed`` as the seed of torch's generator."""
     with torch.no_grad(), seeded(seed):
-        losses = watched.module(batch)
+        losses = instrumented.module(batch)
     return {name: (float(loss.sum), int(loss.num_targets)) for name, loss in losses.items()}
 
 

@@ -1,4 +1,4 @@
-"""Optimizers: they train all that they are given, at the engine's rates, at every ZeRO stage that they claim."""
+"""Checks of optimizers: they train all parameters, at the engine's rates, at every ZeRO stage that they support."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aimcore.testing.small_parts import StandInObjective, StandInTrunk
 _RATE = 1e-3
 _NUM_STEPS = 3
 _TOLERANCE = 0.02
-"""Share of the way that weights go by which two ZeRO stages may differ: sums are rounded differently."""
+"""Largest difference between two ZeRO stages due to rounding, relative to the change of the weights."""
 
 
 class _Layers(nn.Module):
@@ -90,7 +90,7 @@ def check_the_rate_is_the_engines(optimizer: Optimizer) -> None:
 
 
 def check_decay_is_for_the_groups_that_decay(optimizer: Optimizer) -> None:
-    """Without gradients, a group that does not decay stays as it is."""
+    """Without gradients, a group with ``decays=False`` does not change."""
     trained = _begun(optimizer)
     before = _weights(trained.layers)
     _step(trained, 0, scale=0.0)
@@ -125,7 +125,7 @@ def check_a_resumed_optimizer_goes_on(optimizer: Optimizer) -> None:
         _step(resumed, step)
     expected = _weights(whole.layers)
     lost = [name for name, weight in _weights(resumed.layers).items() if not torch.equal(weight, expected[name])]
-    require(not lost, f"after it was saved and loaded, {lost} are updated otherwise: keep all state in self.state[p]")
+    require(not lost, f"after it was saved and loaded, {lost} have other updates: keep all state in self.state[p]")
 
 
 def _loaded(saved: BytesIO) -> Any:
@@ -146,7 +146,7 @@ def check_it_trains_alike_at_every_zero_stage(optimizer: Optimizer) -> None:
         apart = sum(float((found[name] - expected[name]).square().sum()) for name in expected) ** 0.5
         require(
             apart <= _TOLERANCE * ways,
-            f"at ZeRO stage {stage} weights go elsewhere than at stage 0 ({apart:.3g} apart, having gone {ways:.3g}): "
+            f"at ZeRO stage {stage} weights differ from stage 0 by {apart:.3g} (they changed by {ways:.3g}): "
             "there, parameters are parts of a flat vector, updated one after another. If updates depend on a "
             "parameter's shape or norm, or on the number of calls, leave elementwise = False",
         )
@@ -173,5 +173,5 @@ CHECKS: tuple[Check, ...] = (
 
 
 def checks_of(optimizer: Optimizer) -> tuple[Check, ...]:
-    """The checks that ``optimizer`` must pass: one that is not elementwise is used at ZeRO stage 0 alone."""
+    """The checks that ``optimizer`` must pass: one that is not elementwise runs at ZeRO stage 0 only."""
     return CHECKS if optimizer.elementwise else CHECKS[:-1]

@@ -1,4 +1,4 @@
-"""Orderings: a permutation of every rectangle, always the same; and orders of samples that depend on them alone."""
+"""Checks of orderings: a fixed permutation for every grid, and orders that depend only on seed and sample number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_every_patch_is_read_once(ordering: Ordering) -> None:
     """On any rectangle, every patch occurs exactly once: 1 x 1, lines, squares, 5 x 8, 7 x 7."""
     for grid in some_grids():
         where = f"on {grid.rows} x {grid.columns} patches"
-        with explained(f"permutation fails {where}: any rectangle must do"):
+        with explained(f"permutation fails {where}: it must accept any rectangular grid"):
             found = ordering.permutation(grid).flatten().tolist()
         require(
             sorted(found) == list(range(grid.num_patches)),
@@ -83,14 +83,14 @@ def check_an_order_depends_on_seed_and_sample_number_alone(ordering: Ordering) -
         first_BN = _orders(ordering, images)
     with seeded(2):
         again_BN = _orders(ordering, images)
-    cure = "draw from (seed, sample number) with aimcore.contracts.randomness"
-    require(torch.equal(first_BN, again_BN), f"two calls give different orders: {cure}")
+    hint = "draw from (seed, sample number) with aimcore.contracts.randomness"
+    require(torch.equal(first_BN, again_BN), f"two calls give different orders: {hint}")
     back_BN = _orders(ordering, _flipped(images), torch.arange(len(images.grids)).flip(0))
-    require(torch.equal(back_BN.flip(0), first_BN), f"a sample's order depends on its index in the batch: {cure}")
+    require(torch.equal(back_BN.flip(0), first_BN), f"a sample's order depends on its index in the batch: {hint}")
     brighter = attrs.evolve(images, patches_BNF=images.patches_BNF.flip(1) + 1)
     require(
         torch.equal(_orders(ordering, brighter), first_BN),
-        f"an order depends on pixels, and reveals patches that were not read yet: {cure}",
+        f"an order depends on pixels, and reveals patches that were not read yet: {hint}",
     )
 
 
@@ -106,7 +106,7 @@ def check_the_permutation_is_the_order_of_sample_0(ordering: Ordering) -> None:
 
 
 def _is_one_for_all(ordering: Ordering) -> bool:
-    """Whether ``orders`` is the core's own, so that the checks of ``permutation`` say all."""
+    """Whether ``orders`` is not overridden, so that the checks of ``permutation`` suffice."""
     return type(ordering).orders is Ordering.orders
 
 

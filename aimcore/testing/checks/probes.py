@@ -1,4 +1,4 @@
-"""Probes: classifiers that learn what can be learnt, the same for the same seed, and say what they chose."""
+"""Checks of probes: they learn easy classes, are reproducible, and record the settings that they choose."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def check_predictions_are_one_class_per_sample(probe: Probe) -> None:
 
 
 def check_it_learns_what_is_easy(probe: Probe) -> None:
-    """Three well-separated clusters are told apart."""
+    """The probe separates three distant clusters."""
     data = _data(probe, spread=0.1, seed=2)
     accuracy = (_fitted(probe).predict(data.features).flatten() == data.labels).double().mean()
-    require(accuracy >= _ENOUGH, f"of three far clusters it tells {accuracy:.0%} right: is it trained at all?")
+    require(accuracy >= _ENOUGH, f"its accuracy on three distant clusters is {accuracy:.0%}: is it trained at all?")
 
 
 def check_it_learns_from_a_stream(probe: Probe) -> None:
-    """``fit_stream`` learns as well from features that come a piece at a time."""
+    """``fit_stream`` learns as well from features in pieces."""
     data = _data(probe, spread=0.1, seed=2)
     train, held_out = (_Pieces(_data(probe, spread=0.1, seed=seed)) for seed in (0, 1))
     accuracy = (probe.fit_stream(train, held_out, 0).predict(data.features).flatten() == data.labels).double().mean()
-    require(accuracy >= _ENOUGH, f"from a stream of pieces it tells {accuracy:.0%} right: does it read all of them?")
+    require(accuracy >= _ENOUGH, f"its accuracy from a stream of pieces is {accuracy:.0%}: does it read all of them?")
 
 
 def check_the_same_seed_gives_the_same_probe(probe: Probe) -> None:
@@ -84,11 +84,11 @@ def check_features_are_left_as_they_were(probe: Probe) -> None:
 
 
 def check_its_choice_can_be_recorded(probe: Probe) -> None:
-    """``choice`` says what was chosen, in values that JSON can hold."""
+    """``choice`` records the chosen settings, in values that JSON can hold."""
     choice = _fitted(probe).choice
     with explained(f"choice {choice!r} cannot be written as JSON: use numbers, text, lists and dicts"):
         text = json.dumps(dict(choice), allow_nan=False)
-    require(text != "{}", "choice is empty: say what was chosen and how well it did on the held-out samples")
+    require(text != "{}", "choice is empty: record the chosen settings and their score on the held-out samples")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -1,4 +1,4 @@
-"""What objectives say their modules can do once trained: embed, and caption."""
+"""Checks of the skills of objectives: embed and caption."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from aimcore.contracts.decoders import CaptionStart, log_probabilities
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.testing.cases import Case
 from aimcore.testing.fixtures import GRID
-from aimcore.testing.instrumented import Watched
+from aimcore.testing.instrumented import InstrumentedObjective
 from aimcore.testing.requirements import explained, require, require_names, shape_of
 from aimcore.testing.small_parts import StandInTrunk
 
 _SKILLS = frozenset({"embed", "caption"})
 
 
-def check_it_can_what_it_says(objective: Objective) -> None:
-    """It ``can`` embed: unit vectors of one width for images and texts; caption: the same likelihoods in every way."""
+def check_it_has_its_skills(objective: Objective) -> None:
+    """With ``embed``, images and texts are unit vectors of one width; with ``caption``, all likelihoods agree."""
     require_names("skills", objective.skills, _SKILLS, "the skills")
     if not objective.skills:
         return
-    watched = Watched.of(Case(objective.name, StandInTrunk(), objective, GRID))
-    module, batch = watched.module.eval(), watched.batch
+    instrumented = InstrumentedObjective.of(Case(objective.name, StandInTrunk(), objective, GRID))
+    module, batch = instrumented.module.eval(), instrumented.batch
     known = sorted(_SKILLS & objective.skills)
-    require(batch.text is not None or not known, f"it can {known}, and reads no text: give its tokenizer in text")
+    require(
+        batch.text is not None or not known,
+        f"it has the skills {known} but reads no text: return its tokenizer in text",
+    )
     for skill, check in (("embed", _embeds), ("caption", _captions)):
         if skill in objective.skills:
-            with explained(f"it says that it can {skill}, and fails to"), torch.no_grad():
+            with explained(f"it has the skill {skill!r}, but fails to {skill}"), torch.no_grad():
                 check(module, batch)
 
 
@@ -63,7 +66,7 @@ def _captions(module: ObjectiveModule, batch: Batch) -> None:
 
 
 def _goes_on_from_a_prompt(module: ObjectiveModule, start: CaptionStart, text: Text, whole_B: Tensor) -> None:
-    """The first token as a prompt: what is left of a caption after it has the rest of its likelihood."""
+    """Read the first token as a prompt: the rest of the caption has the rest of the likelihood."""
     first_B, valid_B = text.ids_BT[:, 0], text.valid_BT[:, 0]
     of_first_B = torch.where(valid_B, log_probabilities(start.logits_BV, first_B).double(), 0.0)
     after = CaptionStart(*module.next_token(first_B, start.state))
@@ -72,7 +75,7 @@ def _goes_on_from_a_prompt(module: ObjectiveModule, start: CaptionStart, text: T
     require(
         _near(of_first_B + rest_B, whole_B),
         f"captions whose first token is read as a prompt have the likelihoods {(of_first_B + rest_B).tolist()}, and "
-        f"otherwise {whole_B.tolist()}: caption_log_likelihoods must go on from the state that it is given",
+        f"otherwise {whole_B.tolist()}: caption_log_likelihoods must continue from the given state",
     )
 
 

@@ -1,4 +1,4 @@
-"""State of objectives that moves as they train: once per update, and the same however they are trained."""
+"""Checks of state that objectives change in training: once per update, and the same under all engine settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aimcore.testing.module_state import (
 )
 from aimcore.testing.requirements import explained, require
 
-_WHERE = "move it in after_step(step, num_steps), which is called once per update with whole float32 weights"
+_WHERE = "update it in after_step(step, num_steps), which is called once per update with whole float32 weights"
 _RANKS = 1e-3
 """Ranks compute the same from the same gradients."""
 _OTHERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -36,9 +36,8 @@ def check_its_state_is_in_checkpoints(objective: Objective) -> None:
     unsaved = unsaved_state_of(objective)
     require(
         not unsaved,
-        f"{_some(unsaved)} changes in training and is in no checkpoint, so that a resumed run begins with it "
-        "anew: make it a tensor, by register_buffer; after_step is given the step, and clears what forwards "
-        "collect for it",
+        f"{_some(unsaved)} changes in training and is in no checkpoint, so a resumed run resets it: make it a tensor "
+        "with register_buffer; after_step receives the step, and clears what forward passes collect for it",
     )
 
 

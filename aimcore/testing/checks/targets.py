@@ -1,4 +1,4 @@
-"""Targets: what patches are predicted as, and what a prediction costs.
+"""Checks of targets: the values of patches, and the loss of predictions.
 
 Shape suffixes: B batch, N patches, F values per patch, M scored positions, K outputs.
 """
@@ -27,7 +27,7 @@ from aimcore.testing.requirements import TOLERANCE, differs, explained, require,
 
 
 def check_num_outputs_is_a_positive_whole_number(target: Target) -> None:
-    """``num_outputs`` is an int of at least 1, whatever the patch."""
+    """``num_outputs`` is an int of at least 1 for every patch size and number of channels."""
     for patch_size, num_channels in ((4, 3), (7, 3), (4, 1)):
         found = target.num_outputs(patch_size, num_channels)
         require(
@@ -48,7 +48,7 @@ def check_values_have_one_row_per_patch(target: Target) -> None:
     )
 
 
-def check_values_stand_in_raster_order(target: Target) -> None:
+def check_values_are_in_raster_order(target: Target) -> None:
     """Changing a patch changes its own row of ``values``: objectives put them in reading order themselves."""
     batch, values_of = _batch(target), built(target).forward
     given = values_of(batch)
@@ -67,7 +67,7 @@ def check_values_stand_in_raster_order(target: Target) -> None:
     require(any(moved), "values do not depend on the images")
 
 
-def check_values_depend_on_what_it_says_it_sees(target: Target) -> None:
+def check_values_depend_on_what_it_sees(target: Target) -> None:
     """``sees`` is ``"patch"`` if values depend on their own patch alone, and ``"image"`` if some depend on others."""
     require(target.sees in ("patch", "image"), f"sees must be 'patch' or 'image', got {target.sees!r}")
     batch, values_of = _batch(target), built(target).forward
@@ -123,7 +123,7 @@ def check_a_loss_is_one_number_per_scored_patch(target: Target) -> None:
 
 
 def check_a_patchs_loss_depends_on_it_alone(target: Target) -> None:
-    """A patch costs the same whatever else is scored with it."""
+    """A patch's loss is independent of the other scored patches."""
     predictions_MK, values_M = _predicted(target)
     together, alone = (
         built(target).loss(predictions_MK, values_M)[:5],
@@ -133,7 +133,7 @@ def check_a_patchs_loss_depends_on_it_alone(target: Target) -> None:
 
 
 def check_right_predictions_cost_least(target: Target) -> None:
-    """Exact values cost nothing; of all codes the right one costs least; other targets are not judged."""
+    """The loss of exact values is 0; the right code has the lowest loss; other targets are not checked."""
     values_M = _values(target).detach().flatten(0, 1)
     num_outputs = int(target.num_outputs(4, 3))
     if values_M.dim() == 1:
@@ -254,8 +254,8 @@ def check_its_weights_follow_torchs_seed(target: Target) -> None:
 CHECKS: tuple[Check, ...] = (
     check_num_outputs_is_a_positive_whole_number,
     check_values_have_one_row_per_patch,
-    check_values_stand_in_raster_order,
-    check_values_depend_on_what_it_says_it_sees,
+    check_values_are_in_raster_order,
+    check_values_depend_on_what_it_sees,
     check_values_of_an_image_depend_on_it_alone,
     check_values_carry_no_gradient,
     check_values_leave_the_batch_as_it_was,
@@ -309,5 +309,5 @@ def _rows(values: Tensor) -> Tensor:
 
 
 def _certain(codes_M: Tensor, num_outputs: int) -> Tensor:
-    """Logits that leave no doubt."""
+    """Logits with nearly all probability on ``codes_M``."""
     return torch.nn.functional.one_hot(codes_M.long() % num_outputs, num_outputs).double() * 20

@@ -1,4 +1,4 @@
-"""Tokenizers: ids within range, the same ones every time.
+"""Checks of tokenizers: ids are within range and reproducible.
 
 Shape suffixes: B batch, N patches, T text tokens, V vocabulary.
 """
@@ -60,7 +60,7 @@ def check_texts_are_padded_and_cut_to_the_context(tokenizer: TextTokenizer) -> N
         good = found.shape == shape and found.dtype == kind
         require(good, f"{name} must be {list(shape)} {kind}, got {shape_of(found)}")
     ends = text.valid_BT.long().diff(dim=1)
-    require(bool((ends <= 0).all()), "valid_BT must be True first and False after: padding stands at the end")
+    require(bool((ends <= 0).all()), "valid_BT must be True first and False after: padding is at the end")
 
 
 def check_ids_are_below_the_vocabulary_size(tokenizer: TextTokenizer) -> None:
@@ -72,18 +72,18 @@ def check_ids_are_below_the_vocabulary_size(tokenizer: TextTokenizer) -> None:
 
 
 def check_rows_are_begin_text_end_padding(tokenizer: TextTokenizer) -> None:
-    """``begin_id`` stands first, ``end_id`` behind the text even if it is cut, ``padding_id`` behind that."""
+    """Rows are ``begin_id``, the text, ``end_id`` (even after a cut text), then ``padding_id``."""
     begin, end, padding = tokenizer.begin_id, tokenizer.end_id, tokenizer.padding_id
     text = tokenizer.encode(_TEXTS, _CONTEXT)
     for row, valid in zip(text.ids_BT.tolist(), text.valid_BT.sum(1).tolist(), strict=True):
         require(begin is None or row[0] == begin, f"begin_id is {begin}, but a row begins with {row[0]}")
         require(end is None or end in row, f"end_id is {end}, but it is not in {row}")
-        behind = row[valid:] if end is None else row[row.index(end) + 1 :]
-        require(set(behind) <= {padding}, f"padding_id is {padding}, but behind the text stands {behind}")
+        rest = row[valid:] if end is None else row[row.index(end) + 1 :]
+        require(set(rest) <= {padding}, f"padding_id is {padding}, but the text is followed by {rest}")
 
 
 def check_decoded_text_encodes_to_the_same_ids(tokenizer: TextTokenizer) -> None:
-    """Decoding loses nothing that encoding would not lose again; special ids do not show."""
+    """Decoded text encodes to the same ids, and decoding omits special ids."""
     for row in range(2):
         once = tokenizer.decode(_ids(tokenizer.encode(_TEXTS, 64), row))
         twice = tokenizer.decode(_ids(tokenizer.encode([once], 64), 0))
@@ -106,7 +106,7 @@ CHECKS: tuple[Check, ...] = (*IMAGE_CHECKS, *TEXT_CHECKS)
 
 
 def checks_of(tokenizer: Tokenizer) -> Iterator[Check]:
-    """Those for images, or those for text."""
+    """Yield the checks for images or for text."""
     if isinstance(tokenizer, ImageTokenizer):
         yield from IMAGE_CHECKS
     if isinstance(tokenizer, TextTokenizer):

@@ -1,4 +1,4 @@
-"""Trackers: they take what a run tells them, and nothing from it."""
+"""Checks of trackers: they accept everything that a run logs, and do not change it."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def check_any_step_may_be_looked_at(tracker: Tracker) -> None:
         for step in range(3):
             if step == 1:
                 run.log(step, _METRICS)
-            asked: Any = run.after_step(step, _METRICS)
-            require(isinstance(asked, bool), f"after_step must return True or False, got {asked!r}")
+            stops: Any = run.after_step(step, _METRICS)
+            require(isinstance(stops, bool), f"after_step must return True or False, got {stops!r}")
         run.close("interrupted")
 
 

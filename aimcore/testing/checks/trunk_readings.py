@@ -1,4 +1,4 @@
-"""How checks build a trunk and have it read."""
+"""Helpers of the checks of trunks: build a trunk, and run it on images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trunks: every one reads a uniform batch in raster order; what else it says it can do is checked too.
+"""Checks of trunks: each reads a uniform batch in raster order, and has the capabilities that it lists.
 
 Shape suffixes: B batch, N patches, D width.
 """
@@ -14,24 +14,24 @@ from aimcore.contracts.assembly import built_trunk
 from aimcore.contracts.features import Reading
 from aimcore.contracts.trunks import Trunk
 from aimcore.testing.checks import Check, modules
-from aimcore.testing.checks.trunk_abilities import BY_ABILITY
+from aimcore.testing.checks.trunk_capabilities import BY_CAPABILITY
 from aimcore.testing.checks.trunk_readings import build, forward, grid_of, images_for
 from aimcore.testing.fixtures import NUM_IMAGES, batch_of, changed_patch, on_meta, random_images, some_grids
 from aimcore.testing.requirements import differs, explained, require, require_names, same, shape_of
 from aimcore.testing.short_training import trains_alike_at_stages_0_and_3
-from aimcore.testing.small_parts import ABILITIES, StandInHeadModule, StandInObjectiveModule
+from aimcore.testing.small_parts import ALL_CAPABILITIES, StandInHeadModule, StandInObjectiveModule
 
 _SHARES = 1e-4
 """How far a row of attention may be from adding up to 1, in float32."""
 
 
-def check_its_abilities_are_known(trunk: Trunk) -> None:
-    """``can`` is a frozenset of abilities: those of the core, or names of the plugin's own that resemble none."""
-    require_names("capabilities", trunk.capabilities, ABILITIES, "the abilities")
+def check_its_capabilities_are_known(trunk: Trunk) -> None:
+    """``capabilities`` is a frozenset of names: those of the core, or a plugin's own with distinct names."""
+    require_names("capabilities", trunk.capabilities, ALL_CAPABILITIES, "the capabilities")
 
 
 def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
-    """Tokens ``[B, N, width]``, places ``[B, N, 2]``, valid ``[B, N]`` bool; the patch size is the component's."""
+    """Tokens ``[B, N, width]``, positions ``[B, N, 2]``, valid ``[B, N]`` bool; the patch size is the component's."""
     module = build(trunk)
     require(module.patch_size == trunk.patch_size, f"the module's patch_size is {module.patch_size}, the component's "
                                                    f"{trunk.patch_size}")  # fmt: skip
@@ -43,7 +43,7 @@ def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
     )
     require(
         positions_BN2.shape == (*shape, 2) and positions_BN2.dtype == torch.int64,
-        f"places must be {[*shape, 2]} int64, got {shape_of(positions_BN2)}",
+        f"positions must be {[*shape, 2]} int64, got {shape_of(positions_BN2)}",
     )
     require(
         valid_BN.shape == shape and valid_BN.dtype == torch.bool and bool(valid_BN.all()),
@@ -52,8 +52,8 @@ def check_features_have_the_declared_shapes(trunk: Trunk) -> None:
     require(type(layers) is tuple and not layers, f"layers must be an empty tuple if none are asked for, got {layers}")
 
 
-def check_places_are_row_and_column_of_each_token(trunk: Trunk) -> None:
-    """Read in raster order, places are those of the images."""
+def check_positions_are_row_and_column_of_each_token(trunk: Trunk) -> None:
+    """In raster order, positions are those of the images."""
     module = build(trunk)
     images = images_for(trunk, module)
     found = forward(module, images).positions_BN2
@@ -64,13 +64,13 @@ def check_places_are_row_and_column_of_each_token(trunk: Trunk) -> None:
         return  # that has its own check
     require(
         torch.equal(found, images.positions_BN2),
-        f"places begin {found[0, :4].tolist()}, but those patches are {images.positions_BN2[0, :4].tolist()}: give "
+        f"positions begin {found[0, :4].tolist()}, but must be {images.positions_BN2[0, :4].tolist()}: return "
         "reorder(images.positions_BN2, reading.order_BN)",
     )
 
 
 def check_tokens_depend_on_the_pixels(trunk: Trunk) -> None:
-    """Changing a patch changes what comes out."""
+    """Changing a patch changes the tokens."""
     module = build(trunk)
     images = images_for(trunk, module)
     for patch in range(grid_of(trunk).num_patches):
@@ -79,7 +79,7 @@ def check_tokens_depend_on_the_pixels(trunk: Trunk) -> None:
         require(moved, f"no token depends on the pixels of patch {patch}")
 
 
-def check_tokens_beside_patches_depend_on_the_pixels(trunk: Trunk) -> None:
+def check_extra_tokens_depend_on_the_pixels(trunk: Trunk) -> None:
     """``extra_BRD`` (``num_extra`` tokens) changes with the pixels: probes classify images by a class token."""
     if not trunk.num_extra:
         return
@@ -94,8 +94,8 @@ def check_tokens_beside_patches_depend_on_the_pixels(trunk: Trunk) -> None:
                                  "pixels: give them as they are after the final norm")  # fmt: skip
 
 
-def check_layers_are_those_asked_for(trunk: Trunk) -> None:
-    """``reading.layers`` are raw block outputs ``[B, N, D]`` in the order asked for; tokens stay the same."""
+def check_layers_are_the_requested_ones(trunk: Trunk) -> None:
+    """``reading.layers`` are raw block outputs ``[B, N, D]`` in the requested order; tokens stay the same."""
     module = build(trunk)
     images, last = images_for(trunk, module), module.depth - 1
     plain = forward(module, images)
@@ -137,7 +137,7 @@ def check_images_do_not_mix(trunk: Trunk) -> None:
 
 
 def check_every_grid_is_read_or_refused(trunk: Trunk) -> None:
-    """Where ``problems_with(grid)`` says nothing, images of that grid are read."""
+    """If ``problems_with(grid)`` reports nothing, the trunk reads images of that grid."""
     module = build(trunk)
     for grid in some_grids():
         if not tuple(trunk.problems_with(grid)):
@@ -173,9 +173,9 @@ def check_every_weight_is_trained(trunk: Trunk) -> None:
 def check_its_parts_return_tensors(trunk: Trunk) -> None:
     """Every part returns tensors, NamedTuples or dicts of them: ZeRO stage 3 sees no others."""
     module = build(trunk)
-    with modules.outputs_watched(module) as unseen:
+    with modules.collect_opaque_outputs(module) as unseen:
         forward(module, images_for(trunk, module))
-    modules.require_seen(unseen)
+    modules.require_visible_outputs(unseen)
 
 
 def check_images_are_left_as_they_were(trunk: Trunk) -> None:
@@ -213,12 +213,12 @@ def check_it_trains_alike_at_zero_stages_0_and_3(trunk: Trunk) -> None:
 
 
 ALWAYS: tuple[Check, ...] = (
-    check_its_abilities_are_known,
+    check_its_capabilities_are_known,
     check_features_have_the_declared_shapes,
-    check_places_are_row_and_column_of_each_token,
+    check_positions_are_row_and_column_of_each_token,
     check_tokens_depend_on_the_pixels,
-    check_tokens_beside_patches_depend_on_the_pixels,
-    check_layers_are_those_asked_for,
+    check_extra_tokens_depend_on_the_pixels,
+    check_layers_are_the_requested_ones,
     check_attention_maps_are_shares_or_refused,
     check_images_do_not_mix,
     check_every_grid_is_read_or_refused,
@@ -231,17 +231,17 @@ ALWAYS: tuple[Check, ...] = (
     check_a_dry_run_can_count_it,
     check_it_trains_alike_at_zero_stages_0_and_3,
 )
-CHECKS: tuple[Check, ...] = (*ALWAYS, *(check for checks in BY_ABILITY.values() for check in checks))
+CHECKS: tuple[Check, ...] = (*ALWAYS, *(check for checks in BY_CAPABILITY.values() for check in checks))
 
 
 def checks_of(trunk: Trunk) -> Iterator[Check]:
-    """Those that always apply, and those of what ``trunk`` says it can do."""
+    """Yield the checks of every trunk, and those of the capabilities of ``trunk``."""
     yield from ALWAYS
-    yield from (check for ability, checks in BY_ABILITY.items() if ability in trunk.capabilities for check in checks)
+    yield from (check for ability, checks in BY_CAPABILITY.items() if ability in trunk.capabilities for check in checks)
 
 
 def _plainest(trunk: Trunk) -> Reading:
-    """The default reading, but with a hidden patch where that is possible: the mask token must train too."""
+    """The default reading, with a masked patch if the trunk can mask: the mask token must train too."""
     if "mask" not in trunk.capabilities:
         return Reading()
     masked_BN = torch.zeros(NUM_IMAGES, grid_of(trunk).num_patches, dtype=torch.bool)

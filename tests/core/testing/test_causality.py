@@ -261,7 +261,7 @@ def test_a_loss_that_cannot_be_judged_is_not_called_causal() -> None:
     assert (verdict.word, verdict.findings) == (
         "NOT JUDGED",
         [
-            f"{mode}: loss 'masked' has no per_position_BN: whether it reads its own answer cannot be told"
+            f"{mode}: loss 'masked' has no per_position_BN: the check cannot decide whether it reads its own target"
             for mode in ("training", "evaluation")
         ],
     )

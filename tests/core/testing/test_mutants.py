@@ -14,8 +14,8 @@ from aimcore import component
 from aimcore.testing import checks_for, outcomes_of, parametrize_with_checks
 from aimcore.testing.checks import Check
 from aimcore.testing.checks.evaluations import check_scores_are_shares_of_something
-from aimcore.testing.checks.skills import check_it_can_what_it_says
-from aimcore.testing.checks.trunks import check_its_abilities_are_known
+from aimcore.testing.checks.skills import check_it_has_its_skills
+from aimcore.testing.checks.trunks import check_its_capabilities_are_known
 from aimcore.testing.conformance import all_checks
 
 
@@ -71,9 +71,11 @@ def test_the_documented_table_is_up_to_date() -> None:
 
 
 def test_abilities_and_skills_of_a_plugins_own_are_no_fault_unless_they_resemble_known_ones() -> None:
-    check_its_abilities_are_known(trunks.Sound(abilities=("stereo", "depth_maps")))
-    with pytest.raises(AssertionError, match=r"skills names 'orders', which is almost \['order'\].*another name"):
-        check_its_abilities_are_known(trunks.Sound(abilities=("orders",)))
+    check_its_capabilities_are_known(trunks.Sound(abilities=("stereo", "depth_maps")))
+    with pytest.raises(
+        AssertionError, match=r"skills names 'orders', which resembles \['order'\].*a more distinct one"
+    ):
+        check_its_capabilities_are_known(trunks.Sound(abilities=("orders",)))
 
     @component("own")
     class Own(captions.Sound):
@@ -85,6 +87,6 @@ def test_abilities_and_skills_of_a_plugins_own_are_no_fault_unless_they_resemble
         def skills(self) -> frozenset[str]:
             return frozenset(self.given)
 
-    check_it_can_what_it_says(Own())
-    with pytest.raises(AssertionError, match=r"skills names 'captions', which is almost \['caption'\]"):
-        check_it_can_what_it_says(Own(given=("captions",)))
+    check_it_has_its_skills(Own())
+    with pytest.raises(AssertionError, match=r"skills names 'captions', which resembles \['caption'\]"):
+        check_it_has_its_skills(Own(given=("captions",)))

@@ -53,14 +53,14 @@ def test_a_class_in_place_of_an_instance_is_refused() -> None:
 
 
 def test_nothing_to_check_is_an_error_and_no_green_test() -> None:
-    with pytest.raises(NotAComponent, match="there is no component to check: where examples"):
+    with pytest.raises(NotAComponent, match="there is no component to check: if examples"):
         parametrize_with_checks([])
 
 
 def test_a_trunk_is_checked_for_what_it_says_it_can() -> None:
     plain, masking = (ViT(width=8, depth=1, num_heads=1, patch_size=4, mask_token=token) for token in (False, True))
     added = {check.__name__ for check in checks_for(masking)} - {check.__name__ for check in checks_for(plain)}
-    assert added == {"check_a_hidden_patch_cannot_be_seen"}
+    assert added == {"check_a_masked_patch_cannot_be_seen"}
 
 
 def test_a_failure_says_what_was_found_and_what_is_wanted() -> None:

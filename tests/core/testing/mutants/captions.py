@@ -193,9 +193,9 @@ SOUND = (Sound(), Speaking())
 MUTANTS = (
     (checks.check_nothing_scored_reads_its_own_answer, Bidirectional()),
     (checks.check_nothing_scored_reads_its_own_answer, Blind()),
-    (checks.check_it_can_what_it_says, Boastful()),
-    (checks.check_it_can_what_it_says, Listing()),
-    (checks.check_it_can_what_it_says, Long()),
-    (checks.check_it_can_what_it_says, Mean()),
-    (checks.check_it_can_what_it_says, Forgetful()),
+    (checks.check_it_has_its_skills, Boastful()),
+    (checks.check_it_has_its_skills, Listing()),
+    (checks.check_it_has_its_skills, Long()),
+    (checks.check_it_has_its_skills, Mean()),
+    (checks.check_it_has_its_skills, Forgetful()),
 )

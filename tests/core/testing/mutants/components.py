@@ -139,5 +139,5 @@ MUTANTS = (
     (checks.check_bad_numbers_raise_no_other_error_than_invalid_value, Dividing()),
     (checks.check_bad_numbers_raise_no_other_error_than_invalid_value, Overflowing()),
     (checks.check_its_problems_name_its_fields, Misnaming()),
-    (checks.check_its_problems_are_told_together, Hasty()),
+    (checks.check_its_problems_are_reported_together, Hasty()),
 )

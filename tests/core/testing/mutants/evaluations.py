@@ -139,6 +139,6 @@ MUTANTS = (
     (checks.check_the_module_is_left_as_it_was, Awakening()),
     (checks.check_the_module_is_left_as_it_was, Tuning()),
     (checks.check_scores_can_be_recorded, Unwritable()),
-    (checks.check_what_does_not_fit_is_told_before_it_fails, Raising()),
-    (checks.check_what_does_not_fit_is_told_before_it_fails, Hopeful()),
+    (checks.check_misfits_are_reported_before_it_fails, Raising()),
+    (checks.check_misfits_are_reported_before_it_fails, Hopeful()),
 )

@@ -317,8 +317,8 @@ class Reaching(Sound):
 
 SOUND = (Sound(), Sound(prefix="uniform"), Sound(prefix=3))
 MUTANTS = (
-    (checks.check_its_needs_are_known, Unknown()),
-    (checks.check_its_needs_are_known, Listing()),
+    (checks.check_its_requirements_are_known, Unknown()),
+    (checks.check_its_requirements_are_known, Listing()),
     (checks.check_counts_are_known_before_any_forward, Miscounting()),
     (checks.check_losses_per_step_add_up, Doubling()),
     (checks.check_nothing_scored_reads_its_own_answer, Unshifted()),

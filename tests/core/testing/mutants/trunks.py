@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from aimcore import CAUSAL, Attention, Capability, Features, Images, PatchGrid, Reading, Trunk, TrunkModule, component
 from aimcore.contracts.images import reorder
-from aimcore.testing.checks import trunk_abilities
+from aimcore.testing.checks import trunk_capabilities
 from aimcore.testing.checks import trunks as checks
 from aimcore.testing.small_parts import StandInTrunk, StandInTrunkModule
 
@@ -468,14 +468,14 @@ class Overstating(Merging):
 
 SOUND = (StandInTrunk(), Classed(), Merging())
 MUTANTS = (
-    (checks.check_its_abilities_are_known, Sound(abilities=("casual",))),
-    (checks.check_its_abilities_are_known, Listing()),
+    (checks.check_its_capabilities_are_known, Sound(abilities=("casual",))),
+    (checks.check_its_capabilities_are_known, Listing()),
     (checks.check_features_have_the_declared_shapes, WrongSize()),
-    (checks.check_places_are_row_and_column_of_each_token, Swapping()),
+    (checks.check_positions_are_row_and_column_of_each_token, Swapping()),
     (checks.check_tokens_depend_on_the_pixels, Blinkered()),
     (checks.check_features_have_the_declared_shapes, Overstating()),
-    (checks.check_tokens_beside_patches_depend_on_the_pixels, Constant()),
-    (checks.check_layers_are_those_asked_for, Sorting()),
+    (checks.check_extra_tokens_depend_on_the_pixels, Constant()),
+    (checks.check_layers_are_the_requested_ones, Sorting()),
     (checks.check_attention_maps_are_shares_or_refused, Scoring()),
     (checks.check_images_do_not_mix, Mixing()),
     (checks.check_every_grid_is_read_or_refused, Tall()),
@@ -487,15 +487,15 @@ MUTANTS = (
     (checks.check_images_are_left_as_they_were, InPlace()),
     (checks.check_a_dry_run_can_count_it, Branching()),
     (checks.check_it_trains_alike_at_zero_stages_0_and_3, Reaching()),
-    (trunk_abilities.check_it_reads_in_the_order_asked_for, Deaf(abilities=("order",))),
-    (trunk_abilities.check_causal_attention_sees_nothing_later, Peeking(abilities=("causal",))),
-    (trunk_abilities.check_it_looks_ahead_unless_told_not_to, AlwaysCausal(abilities=("causal",))),
-    (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Peeking(abilities=("prefix",))),
-    (trunk_abilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Strict(abilities=("prefix",))),
-    (trunk_abilities.check_patches_that_are_not_read_change_nothing, Glancing(abilities=("subset",))),
-    (trunk_abilities.check_patches_that_are_not_read_change_nothing, Crowded(abilities=("subset",))),
-    (trunk_abilities.check_a_hidden_patch_cannot_be_seen, Sheer(abilities=("mask",))),
-    (trunk_abilities.check_padding_changes_nothing, Padded(abilities=("native",))),
-    (trunk_abilities.check_patch_embeddings_are_those_of_single_patches, Smearing(abilities=("embeddings",))),
-    (trunk_abilities.check_patch_embeddings_have_no_positions, Placing(abilities=("embeddings",))),
+    (trunk_capabilities.check_it_reads_in_the_requested_order, Deaf(abilities=("order",))),
+    (trunk_capabilities.check_causal_attention_sees_nothing_later, Peeking(abilities=("causal",))),
+    (trunk_capabilities.check_it_looks_ahead_without_causal_attention, AlwaysCausal(abilities=("causal",))),
+    (trunk_capabilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Peeking(abilities=("prefix",))),
+    (trunk_capabilities.check_prefix_attention_sees_the_prefix_and_nothing_later, Strict(abilities=("prefix",))),
+    (trunk_capabilities.check_patches_that_are_not_read_change_nothing, Glancing(abilities=("subset",))),
+    (trunk_capabilities.check_patches_that_are_not_read_change_nothing, Crowded(abilities=("subset",))),
+    (trunk_capabilities.check_a_masked_patch_cannot_be_seen, Sheer(abilities=("mask",))),
+    (trunk_capabilities.check_padding_changes_nothing, Padded(abilities=("native",))),
+    (trunk_capabilities.check_patch_embeddings_are_those_of_single_patches, Smearing(abilities=("embeddings",))),
+    (trunk_capabilities.check_patch_embeddings_have_no_positions, Placing(abilities=("embeddings",))),
 )

@@ -1,4 +1,4 @@
-"""What a trunk can do beyond the default reading, by ability.
+"""Checks of the capabilities of trunks.
 
 Shape suffixes: B batch, N patches in raster order, S steps of the reading order, D width.
 """
@@ -21,15 +21,15 @@ from aimcore.testing.fixtures import NUM_IMAGES, changed_patch
 from aimcore.testing.requirements import differs, explained, require, same, shape_of
 
 
-def check_it_reads_in_the_order_asked_for(trunk: Trunk) -> None:
-    """With ``order``, tokens and places come in reading order."""
+def check_it_reads_in_the_requested_order(trunk: Trunk) -> None:
+    """With ``order``, tokens and positions are in reading order."""
     module = build(trunk)
     images = images_for(trunk, module)
     order_BN = some_order(grid_of(trunk).num_patches)
     raster, ordered = forward(module, images), forward(module, images, Reading(order_BN=order_BN))
     require(
         torch.equal(ordered.positions_BN2, reorder(raster.positions_BN2, order_BN)),
-        "places are not in the order asked for: give reorder(images.positions_BN2, reading.order_BN)",
+        "positions are not in the requested order: return reorder(images.positions_BN2, reading.order_BN)",
     )
     require(
         not same(ordered.tokens_BND, raster.tokens_BND),
@@ -42,8 +42,8 @@ def check_causal_attention_sees_nothing_later(trunk: Trunk) -> None:
     _sees_only_what_is_allowed(trunk, CAUSAL)
 
 
-def check_it_looks_ahead_unless_told_not_to(trunk: Trunk) -> None:
-    """With ``causal``, the default reading is another one: some token depends on a patch read after it."""
+def check_it_looks_ahead_without_causal_attention(trunk: Trunk) -> None:
+    """With ``causal``, the default reading is bidirectional: some token depends on a patch read after it."""
     module = build(trunk)
     seen_BSS = _seen(module, images_for(trunk, module), Reading())
     require(
@@ -53,7 +53,7 @@ def check_it_looks_ahead_unless_told_not_to(trunk: Trunk) -> None:
 
 
 def check_prefix_attention_sees_the_prefix_and_nothing_later(trunk: Trunk) -> None:
-    """With ``prefix``, every step sees the whole prefix, and behind it nothing later."""
+    """With ``prefix``, every step sees the whole prefix, and steps after it see nothing later."""
     num_patches = grid_of(trunk).num_patches
     length = max(2, num_patches // 2)
     seen_BSS = _sees_only_what_is_allowed(
@@ -74,7 +74,7 @@ def check_patches_that_are_not_read_change_nothing(trunk: Trunk) -> None:
     require(part.tokens_BND.shape == expected, f"tokens must be {list(expected)}, got {shape_of(part.tokens_BND)}")
     require(
         torch.equal(part.positions_BN2, reorder(images.positions_BN2, read_BK)),
-        "places are not those of the patches that are read: give reorder(images.positions_BN2, reading.order_BN)",
+        "positions are not those of the patches that are read: return reorder(images.positions_BN2, reading.order_BN)",
     )
     changed_BNF = changed_patch(images.patches_BNF, slice(None))
     is_read_BN = torch.zeros(NUM_IMAGES, num_patches, dtype=torch.bool).scatter(1, read_BK, True)
@@ -84,7 +84,7 @@ def check_patches_that_are_not_read_change_nothing(trunk: Trunk) -> None:
         same(part.tokens_BND, same_part.tokens_BND),
         "tokens depend on patches that are not read: leave them out before the first block, not at the end",
     )
-    # A filled-up row: the last step is the first one again, which nobody may see.
+    # A filled row: its last step repeats the first one and is not valid, so no query may see it.
     filled_BK = torch.cat([read_BK, read_BK[:, :1]], dim=1)
     valid_BK = torch.ones_like(filled_BK, dtype=torch.bool)
     valid_BK[:, -1] = False
@@ -95,7 +95,7 @@ def check_patches_that_are_not_read_change_nothing(trunk: Trunk) -> None:
     )
 
 
-def check_a_hidden_patch_cannot_be_seen(trunk: Trunk) -> None:
+def check_a_masked_patch_cannot_be_seen(trunk: Trunk) -> None:
     """With ``mask``, the content of masked patches changes nothing, and masking them does."""
     module = build(trunk)
     images = images_for(trunk, module)
@@ -103,13 +103,13 @@ def check_a_hidden_patch_cannot_be_seen(trunk: Trunk) -> None:
     masked_BN[:, -1] = True
     reading = Reading(masked_BN=masked_BN)
     other = attrs.evolve(images, patches_BNF=changed_patch(images.patches_BNF, masked_BN.shape[1] - 1))
-    hidden = forward(module, images, reading).tokens_BND
-    require(same(hidden, forward(module, other, reading).tokens_BND), "the content of a hidden patch can be seen")
-    require(not same(hidden, forward(module, images).tokens_BND), "reading.masked_BN masks nothing")
+    masked = forward(module, images, reading).tokens_BND
+    require(same(masked, forward(module, other, reading).tokens_BND), "the content of a masked patch can be seen")
+    require(not same(masked, forward(module, images).tokens_BND), "reading.masked_BN masks nothing")
 
 
 def check_padding_changes_nothing(trunk: Trunk) -> None:
-    """With ``native``, an image has the same tokens alone and beside a larger one; padding is marked."""
+    """With ``native``, an image has the same tokens alone and in a batch with a larger one; padding is marked."""
     module = build(trunk)
     small, large = PatchGrid(2, 3), PatchGrid(3, 4)
     few, many = (images_for(trunk, module, grid, number=1) for grid in (small, large))
@@ -174,12 +174,12 @@ def check_patch_embeddings_have_no_positions(trunk: Trunk) -> None:
     )
 
 
-BY_ABILITY: Mapping[Capability, tuple[Check, ...]] = {
-    "order": (check_it_reads_in_the_order_asked_for,),
+BY_CAPABILITY: Mapping[Capability, tuple[Check, ...]] = {
+    "order": (check_it_reads_in_the_requested_order,),
     "subset": (check_patches_that_are_not_read_change_nothing,),
-    "causal": (check_causal_attention_sees_nothing_later, check_it_looks_ahead_unless_told_not_to),
+    "causal": (check_causal_attention_sees_nothing_later, check_it_looks_ahead_without_causal_attention),
     "prefix": (check_prefix_attention_sees_the_prefix_and_nothing_later,),
-    "mask": (check_a_hidden_patch_cannot_be_seen,),
+    "mask": (check_a_masked_patch_cannot_be_seen,),
     "native": (check_padding_changes_nothing,),
     "embeddings": (check_patch_embeddings_are_those_of_single_patches, check_patch_embeddings_have_no_positions),
 }
