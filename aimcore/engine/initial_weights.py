@@ -98,7 +98,7 @@ def load_own_weights(path: Path, module: nn.Module) -> list[str]:
 
     Raises:
         WeightsNotFound: the file cannot be read, or is no safetensors file.
-        WeightsNotFinite: it holds values that are not finite numbers.
+        WeightsNotFinite: the file holds values that are not finite numbers.
     """
     state = _state(str(path))
     problems = [message(*problem) for problem in differences(module.state_dict(), state)]

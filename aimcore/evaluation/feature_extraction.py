@@ -147,7 +147,7 @@ def _pooled(pooling: Pooling, features: Features) -> Tensor:
 
 def _extra(features: Features) -> Tensor:
     if features.extra_BRD is None:
-        raise InvalidValue("probe", [("trunk", "it has no tokens beside patches, and a probe reads them")])
+        raise InvalidValue("probe", [("trunk", "it has no extra tokens, which a probe reads")])
     return features.extra_BRD.float()
 
 

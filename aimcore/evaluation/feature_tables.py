@@ -41,7 +41,7 @@ class FeatureKind:
         layers = tuple(probe.layers_of(depth))
         if layers and (probe.reads == "extra" or probe.pooling != "mean"):
             raise BrokenContract(
-                f"probe {probe.name!r} reads tokens beside patches, which exist after the final norm only: its "
+                f"probe {probe.name!r} reads extra tokens, which exist only after the final norm: its "
                 f"layers_of must give (), got {layers}"
             )
         return cls(probe.reads, layers, probe.pooling if probe.reads == "pooled" else "mean")

@@ -113,10 +113,10 @@ def extra_token_problems(trunk: Trunk, probes: Sequence[Probe]) -> Iterable[Prob
     """Yield probes that read a class token or other extra tokens if the trunk has none."""
     for number, probe in enumerate(probes):
         if trunk.num_extra == 0 and (probe.reads == "extra" or probe.pooling != "mean"):
-            wanted = "tokens beside patches" if probe.reads == "extra" else "a class token"
+            kind = "extra tokens" if probe.reads == "extra" else "a class token"
             yield Problem(
                 f"probes.{number}",
-                f"probe {probe.name!r} reads {wanted}, and trunk {trunk.name!r} has none (its num_extra is 0): use "
+                f"probe {probe.name!r} reads {kind}, and trunk {trunk.name!r} has none (its num_extra is 0): use "
                 "another trunk, or pool over patches (pool='mean')",
             )
 
