@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from aimcore import InvalidValue, Weights, recipe
 from aimcore.contracts.errors import RecipeError
 from aimcore.engine import TrainingEngine, WeightsMismatch, WeightsNotFound, build_module, initial_module
-from aimcore.engine.initial_weights import check_weights
+from aimcore.engine.initial_weights import check_weights, load_weights
 from aimcore.engine.weights_fit import require_apart
+from aimcore.running.preflight.part_checks import weight_problems
 
 State = dict[str, Tensor]
 
@@ -126,9 +127,18 @@ def test_a_fresh_part_that_is_smaller_than_the_other_file_gives_still_overlaps()
 def test_a_tensor_that_two_files_give_by_two_names_is_refused() -> None:
     module = nn.ModuleDict({"embed": nn.Linear(3, 3), "out": nn.Linear(3, 3)})
     module["out"].weight = module["embed"].weight  # type: ignore[assignment]
-    tied = {"initial_weights.0": Weights(url="a", part="embed"), "initial_weights.1": Weights(url="b", part="out")}
-    with pytest.raises(WeightsMismatch, match=r"b \(part 'out'\).*out.weight is the tensor embed.weight, which .*\.0"):
+    tied = {
+        "initial_weights.0": Weights(experiment="a", part="embed"),
+        "initial_weights.1": Weights(experiment="b", part="out"),
+    }
+    with pytest.raises(
+        WeightsMismatch, match=r"'b' ends with \(part 'out'\).*out.weight is the tensor embed.weight, which .*\.0"
+    ):
         require_apart(module, tied)
+    run: Any = experiment(initial_weights=tuple(tied.values()))
+    for use in (load_weights, lambda run, module: list(weight_problems(run, module))):
+        with pytest.raises(WeightsMismatch, match=r"out.weight is the tensor"):
+            use(run, module)
     require_apart(module, tied | {"initial_weights.1": Weights(url="b", part="out", fresh=("weight",))})
     require_apart(module, {"initial_weights": Weights(url="a", part="all")})
 
