@@ -3,11 +3,11 @@
     python -m aimcore.run examples/aimv2_captions.py                    # two cores, about a quarter of an hour
     aimcore caption runs/aimv2-captions-small/captions PICTURE.png
 
-Two questions that the paper leaves to larger models. Does a decoder learn its captions? One run reads the drawings of
-one style until it can name them; its greedy captions of 64 training pictures are compared with their names, letter by
-letter. Does what is learnt carry over? Three seeds each of AIMv2 and CLIP are ranked by their recall among pictures of
-335 concepts that were held out in every style, told by the mean and range over seeds and as a multiple of chance. At
-the paper's scale there is no first run: SigLIP's vocabulary supervises no end, so that captions would never stop.
+The study answers two questions that the paper leaves to larger models. Does a decoder learn its captions? One run
+trains on drawings of one style until it can name them; its greedy captions of 64 training pictures are compared with
+their names, letter by letter. Does the training generalise? Three seeds each of AIMv2 and CLIP are compared by their
+recall among pictures of 335 concepts that were held out in every style, as mean and range over seeds and as a multiple
+of chance. The paper's scale has no first run: SigLIP's vocabulary scores no end token, so captions would never end.
 
 Measured at ``small``, before fresh weights were drawn as in the authors' code (docs/departures.md): the captions of all
 64 training pictures, and of no held-out one. Recall at 5, mean of three seeds in multiples of chance (1.5 %): CLIP 4.6

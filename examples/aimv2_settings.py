@@ -88,7 +88,7 @@ def experiment(
         num_pairs: samples seen at the paper's scale.
         batch_factor: times the usual batch, with the same number of samples.
         share_of_steps: of the usual number of steps, below the paper's scale.
-        evaluations: what is measured besides probes.
+        evaluations: measurements in addition to probes.
         initial_weights: what it begins with.
         frozen: what is not trained.
         probed: whether the attentive probe runs.
@@ -285,7 +285,7 @@ def next_patch(scale: Scale) -> NextPatch:
 
 
 def retrieval(scale: Scale) -> tuple[Evaluation, ...]:
-    """Captions and images told from those of other concepts, one image per concept; 335 emoji concepts are held out."""
+    """Retrieval among captions and images of other concepts, one image per concept; 335 emoji concepts are held out."""
     if scale == "paper":
         return (Retrieval(max_images=5000),)
     return (
@@ -294,7 +294,7 @@ def retrieval(scale: Scale) -> tuple[Evaluation, ...]:
 
 
 def zero_shot(scale: Scale) -> tuple[Evaluation, ...]:
-    """Classes told by their names: ImageNet's, or the nine categories of emoji."""
+    """Zero-shot classification by class names: ImageNet's, or the nine categories of emoji."""
     if scale == "paper":
         return (ZeroShot(templates=PROMPTS),)
     return (ZeroShot(max_images={"smoke": 8, "small": None}[scale]),)

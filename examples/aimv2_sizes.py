@@ -1,6 +1,6 @@
 """What the studies of image sizes share: pre-training, and adaptation to larger images (arXiv:2411.14402, section 2.4).
 
-Sizes are told as multiples of the usual one: 1 is 224 px in the paper and 32 px at ``small``, whose pictures are the
+Sizes are multiples of the usual one: 1 is 224 px in the paper and 32 px at ``small``, whose pictures are the
 bundled emoji without their margins. They are drawn at 32 px: larger ones are not sharper, they have more patches.
 
 Of the adaptation the paper gives the sizes, the 2 billion pairs without synthetic captions, and a weight decay of zero.

@@ -1,4 +1,4 @@
-"""CapPa: captioning, for most examples with all tokens predicted in parallel."""
+"""CapPa: captioning that predicts all tokens of most examples in parallel."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from aimcore_tokenizers import Bytes
 
 @component("cappa", paper="arXiv:2306.07915; arXiv:2411.14402, Table 9b")
 class CapPa(Objective):
-    """Captioning with a cross-attention decoder; a share of the examples is predicted in parallel.
+    """Captioning with a cross-attention decoder, which predicts a fraction of the examples in parallel.
 
-    For those, every input of the decoder is the mask token and its attention bidirectional, so that all tokens come
-    from the image alone; the whole context is read, so that the caption's length is not given away. Which examples, is
-    drawn by sample number. In validation, and wherever captions are written or judged, tokens are predicted one
-    after another.
+    For these examples every input of the decoder is the mask token and its attention is bidirectional, so that all
+    tokens are predicted from the image alone. The decoder reads the whole context, so that the length of the caption
+    does not leak. The examples are drawn by sample number. In validation, and when captions are written or scored,
+    tokens are predicted one after another.
     """
 
     decoder: Decoder = CrossAttentionDecoder()
@@ -48,28 +48,28 @@ class CapPa(Objective):
 
     @property
     def text(self) -> tuple[TextTokenizer, int]:
-        """Captions as ids, and how many at most."""
+        """The tokenizer of captions, and the largest number of tokens."""
         return self.tokenizer, self.context_length
 
     @property
     def skills(self) -> frozenset[Skill]:
-        """Captions."""
+        """It can write captions."""
         return frozenset[Skill]({"caption"})
 
     def problems(self) -> Iterable[Problem]:
-        """The context has room for a token; the share is one; the decoder can mask its inputs."""
+        """Yield a problem of the context length, the share, or a decoder without mask token."""
         yield from at_least("context_length", self.context_length, 1, limits.PATCHES)
         yield from within("parallel_share", self.parallel_share, 0, 1)
         if not isinstance(self.decoder, CrossAttentionDecoder):
             yield Problem("decoder", f"must be cross_attention, which has a mask token, got {self.decoder.name!r}")
 
     def build(self, trunk: TrunkModule) -> CapPaModule:
-        """The trunk with this objective's decoder."""
+        """Build the trunk with this objective's decoder."""
         return CapPaModule(self, trunk)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """A tiny one."""
+        """Return a tiny objective."""
         decoder = CrossAttentionDecoder(width=16, depth=2, num_heads=2)
         return (cls(decoder=decoder, context_length=6, parallel_share=0.5),)
 
@@ -84,11 +84,11 @@ class CapPaModule(CaptionerModule):
         self.decoder = config.decoder.build(trunk.width, 0, config.tokenizer.vocabulary_size, config.context_length)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Number of tokens that are not padding."""
+        """Return the number of tokens that are not padding."""
         return {"text": num_tokens(batch)}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """The loss of the captions, in parallel or one token after another."""
+        """Return the loss of captions, predicted in parallel or token by token."""
         text = self._inputs(batch)
         attention = bidirectional(batch.images)
         features = self.trunk(batch.images, Reading(attention=attention))
@@ -97,7 +97,7 @@ class CapPaModule(CaptionerModule):
         return {"text": text_loss(text, tokens_M, logits_MV)}
 
     def evaluation_reading(self, batch: Batch) -> Reading:
-        """Bidirectional, as in training."""
+        """Return a bidirectional reading, as in training."""
         return Reading(attention=bidirectional(batch.images))
 
     def _inputs(self, batch: Batch) -> Text:

@@ -1,4 +1,4 @@
-"""Writing and judging captions: shared by the objectives whose decoder predicts text.
+"""Write and score captions: shared by the objectives whose decoder predicts text.
 
 Shape suffixes: B batch, T text tokens, V vocabulary.
 """
@@ -15,26 +15,26 @@ from aimcore.contracts.decoders import CaptionStart, DecoderState, log_probabili
 
 
 class CaptionerModule(ObjectiveModule):
-    """An objective module with a trunk, and a decoder that writes captions of its features."""
+    """An objective module with a trunk and a decoder that writes captions from its features."""
 
     decoder: DecoderModule
 
     @abstractmethod
     def evaluation_reading(self, batch: Batch) -> Reading:
-        """How images are read to be captioned, without anything random."""
+        """Return how the trunk reads images for captions, without randomness."""
 
     def caption_start(self, batch: Batch) -> CaptionStart:
-        """Read the images as :meth:`evaluation_reading` says, and then as the decoder does."""
+        """Read the images as :meth:`evaluation_reading` describes; return the start of their captions."""
         reading = self.evaluation_reading(batch)
         features = self.trunk(batch.images, reading)
         return CaptionStart(*self.decoder.start(features, reading.attention))
 
     def next_token(self, ids_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Go on with the tokens ``ids_B``: logits ``[B, V]`` of the next one, and the next state."""
+        """Read the tokens ``ids_B``; return logits ``[B, V]`` of the token after them, and the next state."""
         return self.decoder.step(ids_B, state)
 
     def caption_log_likelihoods(self, start: CaptionStart, text: Text) -> Tensor:
-        """``[B]`` in nats: the log-probability of each caption's scored tokens, all positions at once."""
+        """Return ``[B]`` in nats: the log-probability of each caption's scored tokens, all positions at once."""
         device = start.logits_BV.device
         ids_BT, valid_BT = text.ids_BT.to(device), text.valid_BT.to(device)
         logits_BTV = start.logits_BV.unsqueeze(1)
@@ -44,5 +44,5 @@ class CaptionerModule(ObjectiveModule):
 
 
 def bidirectional(images: Images) -> Attention:
-    """All patches see all; padding is seen by nobody."""
+    """Bidirectional attention with padding masked."""
     return Attention(valid_BN=images.valid_BN if images.is_padded else None)

@@ -32,11 +32,11 @@ from aimcore_tokenizers import Bytes
 
 @component("captioning", paper="arXiv:2411.14402, section 3.2, Figure 4 and Table 9a")
 class Captioning(Objective):
-    """The caption is predicted from the image and its own beginning; nothing else is.
+    """Predict each token of a caption from the image and the tokens before it; there is no image loss.
 
     Table 9a compares two attentions of the encoder: bidirectional, and prefix-causal with the prefix that the
-    multimodal objective draws (one patch in validation). Captions are always written and judged with bidirectional
-    attention: a random prefix in training is what makes that possible "without additional tuning" (section 2.1).
+    multimodal objective draws (one patch in validation). Captions are always written and scored with bidirectional
+    attention: a random prefix in training makes that possible "without additional tuning" (section 2.1).
     """
 
     decoder: Decoder = JointDecoder()
@@ -46,25 +46,25 @@ class Captioning(Objective):
 
     @property
     def text(self) -> tuple[TextTokenizer, int]:
-        """Captions as ids, and how many at most."""
+        """The tokenizer of captions, and the largest number of tokens."""
         return self.tokenizer, self.context_length
 
     @property
     def requires(self) -> frozenset[Capability]:
-        """Prefix-causal attention, where it is asked for."""
+        """Prefix attention if ``attention`` is "prefix", else nothing."""
         return frozenset[Capability]({"prefix"}) if self.attention == "prefix" else frozenset()
 
     @property
     def skills(self) -> frozenset[Skill]:
-        """Captions."""
+        """It can write captions."""
         return frozenset[Skill]({"caption"})
 
     def problems(self) -> Iterable[Problem]:
-        """The context has room for a token."""
+        """Yield a problem if the context has no room for a token."""
         return at_least("context_length", self.context_length, 1, limits.PATCHES)
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
-        """A prefix is drawn among at least two patches."""
+        """Yield a problem if a prefix leaves no patch."""
         return nothing_left(grid, "uniform") if self.attention == "prefix" else ()
 
     @property
@@ -73,12 +73,12 @@ class Captioning(Objective):
         return 1 if self.attention == "prefix" else None
 
     def build(self, trunk: TrunkModule) -> CaptioningModule:
-        """The trunk with this objective's decoder."""
+        """Build the trunk with this objective's decoder."""
         return CaptioningModule(self, trunk)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Both attentions, and both ways of looking at the image, tiny."""
+        """Return tiny objectives with both attentions and both decoders."""
         return (
             cls(decoder=JointDecoder(width=16, depth=2, num_heads=2), context_length=6),
             cls(decoder=CrossAttentionDecoder(width=16, depth=2, num_heads=2), context_length=6, attention="prefix"),
@@ -95,11 +95,11 @@ class CaptioningModule(CaptionerModule):
         self.decoder = config.decoder.build(trunk.width, 0, config.tokenizer.vocabulary_size, config.context_length)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Number of tokens that are not padding."""
+        """Return the number of tokens that are not padding."""
         return {"text": num_tokens(batch)}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """The loss of the captions."""
+        """Return the loss of captions."""
         text, attention = text_of(batch), self._attention(batch)
         features = self.trunk(batch.images, Reading(attention=attention))
         tokens_M = scored_tokens(text)
@@ -107,7 +107,7 @@ class CaptioningModule(CaptionerModule):
         return {"text": text_loss(text, tokens_M, logits_MV)}
 
     def evaluation_reading(self, batch: Batch) -> Reading:
-        """Bidirectional, whichever attention the encoder was trained with."""
+        """Return a bidirectional reading, for every attention in training."""
         return Reading(attention=bidirectional(batch.images))
 
     def _attention(self, batch: Batch) -> Attention:

@@ -1,4 +1,4 @@
-"""Supervised classification: what a trunk is fine-tuned with."""
+"""Supervised classification, for fine-tuning."""
 
 from __future__ import annotations
 
@@ -34,46 +34,46 @@ from aimcore_objectives.steps import at_least_float32, orders_of
 
 
 class MissingLabels(AimcoreError):
-    """Images that should be classified have no labels."""
+    """A batch for classification has no labels."""
 
 
 @component("classification", paper="arXiv:2401.08541, section 5.5 and Table 8: what is fine-tuned for")
 class Classification(Objective):
-    """The class of an image from its pooled tokens, by a linear layer; to fine-tune a trunk, or to train one on labels.
+    """Predict the class of an image from its pooled tokens with a linear layer, to fine-tune or train a trunk.
 
-    The tokens are those after the trunk's final norm. What reads them while the paper fine-tunes is not published: the
-    mean and one linear layer are this project's choice. Beside the cross-entropy, the share of images classified
-    wrongly is reported, as the loss ``error`` of weight 0.
+    The tokens are those after the trunk's final norm. The paper does not publish the classifier of its fine-tuning: the
+    mean and one linear layer are this project's choice. In addition to the cross-entropy, the fraction of misclassified
+    images is reported as the loss ``error`` with weight 0.
     """
 
     num_classes: int
     pooling: Literal["mean", "last"] = "mean"
-    """All tokens, or the last one in reading order, which has seen all others where attention is causal."""
+    """The mean of all tokens, or the last token in reading order, which sees all others in causal attention."""
     attention: Literal["bidirectional", "causal"] = "bidirectional"
     ordering: Ordering | None = None
-    """The order in which the trunk reads; None is raster. It matters where attention is causal."""
+    """The order in which the trunk reads patches, for causal attention; None is raster order."""
     label_smoothing: float = 0.0
-    """Share of the target spread over all classes, in training; validation is without."""
+    """Fraction of the target that is spread over all classes in training; validation does not smooth."""
 
     @property
     def requires(self) -> frozenset[Capability]:
-        """Causal attention and an order, where they are asked for."""
+        """Causal attention and an order, if they are configured."""
         causal: frozenset[Capability] = frozenset({"causal"}) if self.attention == "causal" else frozenset()
         order: frozenset[Capability] = frozenset({"order"}) if self.ordering is not None else frozenset()
         return causal | order
 
     @property
     def any_grid(self) -> bool:
-        """Pooled tokens may be of any grid; an order of patches, and who precedes whom, needs their own."""
+        """Tokens of any grid can be pooled, unless attention is causal or an order is set."""
         return self.ordering is None and self.attention == "bidirectional"
 
     def problems(self) -> Iterable[Problem]:
-        """There is a choice between classes, and some of the target is left."""
+        """Yield problems of the number of classes and of label smoothing."""
         yield from at_least("num_classes", self.num_classes, 2, limits.CLASSES)
         yield from within("label_smoothing", self.label_smoothing, 0, 0.99)
 
     def problems_with_data(self, source: OpenSource) -> Iterable[str]:
-        """Its images have labels, and no more classes than there are outputs."""
+        """Yield why it cannot train on ``source``: no labels, or labels beyond ``num_classes``."""
         if _first_label(source) is None:
             yield "classification needs labels, and its images have none: give images in one folder per class"
         elif source.class_names and len(source.class_names) != self.num_classes:
@@ -83,20 +83,20 @@ class Classification(Objective):
             yield from label_problems(source, self.num_classes, all_labelled=True)
 
     def build(self, trunk: TrunkModule) -> ClassificationModule:
-        """The trunk with a linear layer."""
+        """Build the trunk with a linear layer."""
         return ClassificationModule(self, trunk)
 
     def probe_reading(self, batch: Batch) -> Reading:
-        """Probes read in this objective's order."""
+        """Return this objective's order."""
         return Reading(order_BN=self.orders(batch, training=False))
 
     def orders(self, batch: Batch, *, training: bool) -> Tensor | None:
-        """``[B, N]``: the order of each image; None is raster."""
+        """Return the order ``[B, N]`` of each image; None is raster order."""
         return None if self.ordering is None else orders_of(self.ordering, batch, training=training)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Both ways to attend and to pool."""
+        """Return objectives with both attentions and both poolings."""
         return cls(num_classes=3), cls(num_classes=3, pooling="last", attention="causal", label_smoothing=0.1)
 
 
@@ -111,7 +111,7 @@ class ClassificationModule(ObjectiveModule):
         init_linears(self.classifier)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Number of images, for both losses.
+        """Return the number of images, for both losses.
 
         Raises:
             MissingLabels: there are no labels.
@@ -120,7 +120,7 @@ class ClassificationModule(ObjectiveModule):
         return dict.fromkeys(("classification", "error"), len(self._labels(batch)))
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """Cross-entropy, and how many images are classified wrongly.
+        """Return the cross-entropy, and the number of misclassified images.
 
         Raises:
             MissingLabels: there are no labels.
@@ -145,7 +145,7 @@ class ClassificationModule(ObjectiveModule):
 
     def _reading(self, batch: Batch) -> Reading:
         images = batch.images
-        # Padding stands last in every order.
+        # Padding is last in every order.
         valid_BN = images.valid_BN if images.is_padded else None
         attention = Attention(causal=self.config.attention == "causal", valid_BN=valid_BN)
         return Reading(attention=attention, order_BN=self.config.orders(batch, training=self.training))

@@ -1,4 +1,4 @@
-"""Contrast of images and captions: CLIP, its sigmoid variant, and (with a frozen trunk) LiT."""
+"""Contrastive training on images and captions: CLIP, its sigmoid variant, and (with a frozen trunk) LiT."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from aimcore_tokenizers import Bytes
 
 @component("contrastive", paper="arXiv:2103.00020; arXiv:2303.15343 (sigmoid); arXiv:2411.14402, Tables 5 and 9b")
 class Contrastive(Objective):
-    """Images and captions that belong together are alike, and those that do not are not, over the global batch.
+    """Make embeddings of matching images and captions similar, and others dissimilar, over the global batch.
 
-    ``softmax`` is CLIP's loss: the mean of picking the caption of each image and the image of each caption, with a
-    temperature that starts at 0.07 and whose inverse stays in [1, 100]; beyond a bound it is still trained, but only
-    back. ``sigmoid`` (SigLIP's, arXiv:2303.15343) judges every pair by itself, with scale 10 and bias -10 at first and
-    no bound on the scale; as a trained objective it is an extra of this project. Similarities and logits are float32
-    whatever the precision. Gradients pass through the embeddings of all ranks. LiT is this objective with the trunk
-    frozen.
+    ``softmax`` is CLIP's loss: the mean of the cross-entropies of the caption of each image and of the image of each
+    caption. Its temperature starts at 0.07, and the inverse stays in [1, 100]; at a bound, only gradients that lead
+    back pass. ``sigmoid`` (SigLIP's, arXiv:2303.15343) classifies every pair by itself, with an initial scale of 10,
+    an initial bias of -10 and no bound on the scale; as a trained objective it is an extra of this project.
+    Similarities and logits are float32 at every precision. Gradients pass through the embeddings of all ranks. LiT is
+    this objective with a frozen trunk.
 
     The towers are those of AIMv2's released LiT model. The CLIP configuration that AIMv2's authors released embeds an
     image by a class token and one bias-free linear layer instead; the trunk here has no class token.
@@ -63,32 +63,32 @@ class Contrastive(Objective):
 
     @property
     def text(self) -> tuple[TextTokenizer, int]:
-        """Captions as ids, and how many at most."""
+        """The tokenizer of captions, and the largest number of tokens."""
         return self.tokenizer, self.context_length
 
     @property
     def skills(self) -> frozenset[Skill]:
-        """One space for images and texts."""
+        """It can embed images and texts."""
         return frozenset[Skill]({"embed"})
 
     @property
     def is_separable(self) -> bool:
-        """It contrasts samples: micro-batches would be smaller contrasts."""
+        """False: the loss compares samples, so micro-batches would change it."""
         return False
 
     def problems(self) -> Iterable[Problem]:
-        """Sizes must be positive."""
+        """Yield problems of sizes."""
         yield from at_least("context_length", self.context_length, 1, limits.PATCHES)
         yield from at_least("embedding_width", self.embedding_width, 1, limits.WIDTH)
         yield from at_least("num_pool_heads", self.num_pool_heads, 1, limits.HEADS)
 
     def build(self, trunk: TrunkModule) -> ContrastiveModule:
-        """The trunk with both towers."""
+        """Build the trunk with both towers."""
         return ContrastiveModule(self, trunk)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Both losses, with tiny towers."""
+        """Return objectives with both losses and tiny towers."""
         tower = TextTower(width=16, depth=1, num_heads=2)
         return (
             cls(text_tower=tower, context_length=6, embedding_width=8, num_pool_heads=2),
@@ -113,24 +113,24 @@ class ContrastiveModule(ObjectiveModule):
         )
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Number of images."""
+        """Return the number of images."""
         return {"contrastive": len(batch.images.grids)}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """The loss of this rank's images and captions against those of all ranks."""
+        """Return the loss of this rank's images and captions against those of all ranks."""
         image_BE, text_BE = self.embed_images(batch.images), self.embed_texts(text_of(batch))
         loss = _softmax_loss if self.config.loss == "softmax" else _sigmoid_loss
         total = loss(self.scale, image_BE, text_BE, gather=self.training)
         return {"contrastive": Loss(total, torch.tensor(len(image_BE), device=total.device))}
 
     def embed_images(self, images: Images) -> Tensor:
-        """``[B, E]`` of unit length, with bidirectional attention as in training."""
+        """Return ``[B, E]`` of unit length, with bidirectional attention as in training."""
         attention = Attention(valid_BN=images.valid_BN if images.is_padded else None)
         embedded_BE: Tensor = self.image_tower(self.trunk(images, Reading(attention=attention)))
         return embedded_BE
 
     def embed_texts(self, text: Text) -> Tensor:
-        """``[B, E]`` of unit length."""
+        """Return ``[B, E]`` of unit length."""
         embedded_BE: Tensor = self.text_tower(text)
         return embedded_BE
 
@@ -139,9 +139,9 @@ def _softmax_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gathe
     """Half the cross-entropy of each image's caption and of each caption's image, summed over this rank's."""
     (all_images_AE, first), (all_texts_AE, _) = from_all(image_BE, gather), from_all(text_BE, gather)
     own_B = first + torch.arange(len(image_BE), device=image_BE.device)
-    # Both directions at once, so that the scale has one gradient, of which it is told whether it leads out of bounds.
-    asking_2BE, answers_2AE = torch.stack([image_BE, text_BE]), torch.stack([all_texts_AE, all_images_AE])
-    logits_2BA = scale(_similarities(asking_2BE, answers_2AE), gather=gather)
+    # Both directions in one call, so that the scale has a single gradient, which is checked against its bounds.
+    queries_2BE, keys_2AE = torch.stack([image_BE, text_BE]), torch.stack([all_texts_AE, all_images_AE])
+    logits_2BA = scale(_similarities(queries_2BE, keys_2AE), gather=gather)
     return functional.cross_entropy(logits_2BA.flatten(0, 1), own_B.repeat(2), reduction="sum") / 2
 
 
@@ -154,14 +154,14 @@ def _sigmoid_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gathe
     return -functional.logsigmoid(sign_BA * logits_BA).sum()
 
 
-def _similarities(asking_BE: Tensor, answers_AE: Tensor) -> Tensor:
-    """``[..., B, A]`` in float32 or better: autocast would round them to bfloat16, and the scale enlarges that."""
-    with _without_autocast(asking_BE.device.type):
-        return at_least_float32(asking_BE) @ at_least_float32(answers_AE).mT
+def _similarities(queries_BE: Tensor, keys_AE: Tensor) -> Tensor:
+    """``[..., B, A]``, at least float32: autocast would round them to bfloat16, and the scale enlarges the error."""
+    with _without_autocast(queries_BE.device.type):
+        return at_least_float32(queries_BE) @ at_least_float32(keys_AE).mT
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager[None]:
-    # There is none on the meta device, where a dry run counts, and asking to leave it out is an error.
+    # The meta device, on which a dry run counts, has no autocast, and disabling it there is an error.
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)

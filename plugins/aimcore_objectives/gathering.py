@@ -1,4 +1,4 @@
-"""What losses over the global batch exchange between ranks.
+"""Exchange of embeddings between ranks, for losses over the global batch.
 
 Shape suffixes: A images or captions of all ranks, B of this one, E width of embeddings.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def from_all(embeddings_BE: Tensor, gather: bool) -> tuple[Tensor, int]:
-    """Embeddings of all ranks, through which gradients pass, and where this rank's begin."""
+    """Return the embeddings of all ranks, with gradients, and the index of this rank's first one."""
     if not gather or _is_alone():
         return embeddings_BE, 0
     everyone_AE: Tensor = _Gathered.apply(embeddings_BE)
@@ -21,7 +21,7 @@ def from_all(embeddings_BE: Tensor, gather: bool) -> tuple[Tensor, int]:
 
 
 class _Gathered(torch.autograd.Function):
-    """Embeddings of all ranks, in their order; each rank's gradient is the sum of what all ranks ask of it.
+    """Concatenates the embeddings of all ranks; a rank's gradient is the sum over all ranks.
 
     torch's own differentiable gathers are deprecated in one place and private in the other.
     """
@@ -40,7 +40,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum over all ranks, on each of them; gradients do not pass."""
+    """Return the sum over all ranks, on each rank, without gradients."""
     total = values.detach().clone(memory_format=torch.contiguous_format)
     if not _is_alone():
         dist.all_reduce(total)

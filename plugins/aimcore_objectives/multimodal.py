@@ -53,15 +53,15 @@ from aimcore_tokenizers import Bytes
 
 @component("multimodal", paper="arXiv:2411.14402, section 2.1 and Figure 1")
 class Multimodal(Objective):
-    """A decoder predicts the patches behind the prefix, then the caption's tokens: text + ``image_weight`` x image.
+    """A decoder predicts the patches after the prefix, then the caption's tokens: text + ``image_weight`` x image.
 
     The encoder attends with a prefix drawn uniformly in [1, I - 1] per image; the decoder is causal. ``image_weight``
-    is the paper's alpha (Table 9c). Two losses are reported, ``text`` and ``image``. How each is averaged is said in
+    is the paper's alpha (Table 9c). Two losses are reported, ``text`` and ``image``. Their averages are described at
     :func:`~aimcore_objectives.texts.text_loss` and :func:`~aimcore_objectives.steps.patch_loss`.
 
-    Captions are written and judged behind the whole image, in this objective's order, with bidirectional attention of
-    the encoder where the prefix was random in training ("without additional tuning", section 2.1), and with the
-    training's own attention where it was fixed or none. The decoder is causal as ever.
+    Captions are written and scored after the whole image, in this objective's order. The encoder's attention is then
+    bidirectional if the prefix was random in training ("without additional tuning", section 2.1), otherwise that of
+    training. The decoder is always causal.
     """
 
     ordering: Ordering = Raster()
@@ -69,24 +69,24 @@ class Multimodal(Objective):
     decoder: Decoder = JointDecoder()
     tokenizer: TextTokenizer = Bytes()
     context_length: int = 77
-    """Most tokens of a caption; longer ones are cut."""
+    """Largest number of tokens of a caption; longer ones are cut."""
     prefix: Prefix = "uniform"
     """Prefix length of the encoder: uniform in [1, I - 1] per image, a fixed number of patches, or none (causal)."""
     image_weight: float = 0.4
 
     @property
     def text(self) -> tuple[TextTokenizer, int]:
-        """Captions as ids, and how many at most."""
+        """The tokenizer of captions, and the largest number of tokens."""
         return self.tokenizer, self.context_length
 
     @property
     def views(self) -> tuple[View, ...]:
-        """What its target asks for."""
+        """The views of its target."""
         return self.target.views
 
     @property
     def extras(self) -> tuple[Extra, ...]:
-        """What its target asks for."""
+        """The extras of its target."""
         return self.target.extras
 
     @property
@@ -96,11 +96,11 @@ class Multimodal(Objective):
 
     @property
     def skills(self) -> frozenset[Skill]:
-        """Captions."""
+        """It can write captions."""
         return frozenset[Skill]({"caption"})
 
     def problems(self) -> Iterable[Problem]:
-        """Lengths must be positive, and the weight not negative."""
+        """Yield problems of lengths, of the weight, or of a decoder that predicts no patches."""
         yield from at_least("context_length", self.context_length, 1, limits.PATCHES)
         yield from at_least("image_weight", self.image_weight, 0, 1e6)
         if not self.decoder.predicts_patches:
@@ -109,25 +109,25 @@ class Multimodal(Objective):
             yield from at_least("prefix", self.prefix, 1)
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
-        """There must be something to predict behind the prefix."""
+        """Yield a problem if no patch is left to predict after the prefix."""
         return nothing_left(grid, self.prefix)
 
     @property
     def validation_prefix(self) -> int | None:
-        """One patch where training draws the prefix, the fixed length, or None without a prefix."""
+        """One patch if training draws the prefix, the fixed length, or None without a prefix."""
         return validation_prefix(self.prefix)
 
     def build(self, trunk: TrunkModule) -> MultimodalModule:
-        """The trunk with this objective's decoder."""
+        """Build the trunk with this objective's decoder."""
         return MultimodalModule(self, trunk)
 
     def probe_reading(self, batch: Batch) -> Reading:
-        """Probes read in this objective's order."""
+        """Return this objective's order."""
         return Reading(order_BN=orders_of(self.ordering, batch, training=False))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Joint and separate decoders, tiny."""
+        """Return tiny objectives with joint and separate decoders."""
         return (
             cls(decoder=JointDecoder(width=16, depth=2, num_heads=2), context_length=6),
             cls(decoder=SeparateDecoder(width=16, depth=1, num_heads=2), context_length=6, prefix=None),
@@ -148,11 +148,11 @@ class MultimodalModule(CaptionerModule):
         self.target = built_target(config.target, trunk.patch_size, trunk.num_channels)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Number of tokens that are not padding, and of patches behind the prefixes."""
+        """Return the number of tokens that are not padding, and of patches after the prefixes."""
         return {"text": num_tokens(batch), "image": num_scored(batch, self.config.prefix, training=self.training)}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """The losses of captions and patches."""
+        """Return the losses of captions and patches."""
         config, text = self.config, text_of(batch)
         features, steps = self._read(batch)
         tokens_M = scored_tokens(text)
@@ -165,21 +165,21 @@ class MultimodalModule(CaptionerModule):
         }
 
     def predicted_patches(self, batch: Batch) -> PredictedPatches:
-        """Each patch behind the prefix as predicted from the true patches before it, in raster order.
+        """Predict each patch after the prefix from the true patches before it; return them in raster order.
 
-        No patch sees the caption, and the batch may lack it.
+        No patch sees the caption, so the batch may have none.
         """
         features, steps = self._read(batch)
         patches_MK, _ = self.decoder(features, steps.attention, batch.text, steps.target_M - 1, None)
         return drawn_patches(self.target, batch, steps, patches_MK)
 
     def _read(self, batch: Batch) -> tuple[Features, Steps]:
-        """Features in reading order; what the decoder makes of step t - 1 predicts the patch of step t."""
+        """Features in reading order; the decoder's output at step t - 1 predicts the patch of step t."""
         steps = steps_of(batch, self.config.ordering, self.config.prefix, training=self.training)
         return self.trunk(batch.images, Reading(attention=steps.attention, order_BN=steps.order_BN)), steps
 
     def evaluation_reading(self, batch: Batch) -> Reading:
-        """In this objective's order; all patches see all, unless the prefix was fixed or none in training."""
+        """Return this objective's order, with bidirectional attention unless training has a fixed prefix or none."""
         images, prefix = batch.images, self.config.prefix
         order_BN = orders_of(self.config.ordering, batch, training=False)
         lengths_B = torch.full((len(images.grids),), prefix) if isinstance(prefix, int) else None

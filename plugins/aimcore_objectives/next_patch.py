@@ -44,7 +44,7 @@ from aimcore_targets import NormalizedPixels
 
 @component("next_patch", paper="arXiv:2401.08541, section 4")
 class NextPatch(Objective):
-    """Each patch is predicted from the patches before it in the ordering; attention is causal or prefix-causal.
+    """Predict each patch from the patches before it in the ordering, with causal or prefix attention.
 
     The output at step t - 1 predicts the patch of step t; the first patch, and every patch of the prefix, is never
     predicted. The loss is the sum over all scored patches divided by their number (the authors' code; equation 2
@@ -60,12 +60,12 @@ class NextPatch(Objective):
 
     @property
     def views(self) -> tuple[View, ...]:
-        """What its target asks for."""
+        """The views of its target."""
         return self.target.views
 
     @property
     def extras(self) -> tuple[Extra, ...]:
-        """What its target asks for."""
+        """The extras of its target."""
         return self.target.extras
 
     @property
@@ -74,30 +74,30 @@ class NextPatch(Objective):
         return frozenset[Capability]({"causal" if self.prefix is None else "prefix", "order"})
 
     def problems(self) -> Iterable[Problem]:
-        """A fixed prefix has at least one patch."""
+        """Yield a problem if a fixed prefix is below one patch."""
         if isinstance(self.prefix, int):
             yield from at_least("prefix", self.prefix, 1)
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
-        """There must be something to predict behind the prefix."""
+        """Yield a problem if no patch is left to predict after the prefix."""
         return nothing_left(grid, self.prefix)
 
     @property
     def validation_prefix(self) -> int | None:
-        """One patch where training draws the prefix, the fixed length, or None without a prefix."""
+        """One patch if training draws the prefix, the fixed length, or None without a prefix."""
         return validation_prefix(self.prefix)
 
     def build(self, trunk: TrunkModule) -> NextPatchModule:
-        """The trunk with this objective's head."""
+        """Build the trunk with this objective's head."""
         return NextPatchModule(self, trunk)
 
     def probe_reading(self, batch: Batch) -> Reading:
-        """Probes read in this objective's order."""
+        """Return this objective's order."""
         return Reading(order_BN=orders_of(self.ordering, batch, training=False))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Uniform, fixed and no prefix, with small heads."""
+        """Return small objectives with uniform, fixed and no prefix."""
         head = MLPHead(width=16, depth=2)
         return cls(head=head), cls(head=LinearHead(), prefix=2), cls(head=head, prefix=None)
 
@@ -113,16 +113,16 @@ class NextPatchModule(ObjectiveModule):
         self.target = built_target(config.target, trunk.patch_size, trunk.num_channels)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Number of patches behind the prefixes."""
+        """Return the number of patches after the prefixes."""
         return {"next_patch": num_scored(batch, self.config.prefix, training=self.training)}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """The loss over all patches behind the prefixes."""
+        """Return the loss over all patches after the prefixes."""
         predictions_MK, steps = self._predict(batch)
         return {"next_patch": patch_loss(self.target, batch, steps, predictions_MK)}
 
     def predicted_patches(self, batch: Batch) -> PredictedPatches:
-        """Each patch behind the prefix as predicted from the true patches before it, in raster order."""
+        """Predict each patch after the prefix from the true patches before it; return them in raster order."""
         predictions_MK, steps = self._predict(batch)
         return drawn_patches(self.target, batch, steps, predictions_MK)
 

@@ -1,4 +1,4 @@
-"""Which patches are given and which are scored, in reading order: shared by the objectives that predict patches.
+"""Input and scored patches in reading order: shared by the objectives that predict patches.
 
 Shape suffixes: B batch, N steps of the reading order, M scored steps, K outputs.
 """
@@ -26,7 +26,7 @@ Prefix = Literal["uniform"] | int | None
 class Steps:
     """How a batch is read, and the flat steps ``b * N + t`` whose patches are scored.
 
-    The output at step t - 1 predicts the patch of step t. The steps are found on the CPU: no device waits.
+    The output at step t - 1 predicts the patch of step t. The steps are computed on the CPU, so no device waits.
     """
 
     order_BN: Tensor
@@ -35,21 +35,21 @@ class Steps:
 
 
 def validation_prefix(prefix: Prefix) -> int | None:
-    """One patch where training draws the prefix, the fixed length, or None without a prefix."""
+    """Return one patch if training draws the prefix, the fixed length, or None without a prefix."""
     return 1 if prefix == "uniform" else prefix
 
 
 def nothing_left(grid: PatchGrid, prefix: Prefix) -> Iterable[str]:
-    """Yield a problem if no patch of ``grid`` is behind the prefix."""
+    """Yield a problem if no patch of ``grid`` is after the prefix."""
     first = prefix if isinstance(prefix, int) else 1
     if grid.num_patches <= first:
         yield f"nothing is left to predict: {grid.num_patches} patches, of which {first} are given"
 
 
 def first_targets(batch: Batch, prefix: Prefix, *, training: bool) -> npt.NDArray[np.int64]:
-    """``[B]`` step of each image's first scored patch: its prefix length, or 1 without a prefix.
+    """Return ``[B]``, the step of each image's first scored patch: its prefix length, or 1 without a prefix.
 
-    An image with fewer patches than the prefix is all prefix.
+    If an image has fewer patches than the prefix, all of them are in the prefix.
     """
     lengths_B = _lengths(batch.images)
     if prefix == "uniform" and training:
@@ -58,12 +58,12 @@ def first_targets(batch: Batch, prefix: Prefix, *, training: bool) -> npt.NDArra
 
 
 def num_scored(batch: Batch, prefix: Prefix, *, training: bool) -> int:
-    """Number of scored patches: those behind the prefixes."""
+    """Return the number of scored patches: those after the prefixes."""
     return int((_lengths(batch.images) - first_targets(batch, prefix, training=training)).sum())
 
 
 def steps_of(batch: Batch, ordering: Ordering, prefix: Prefix, *, training: bool) -> Steps:
-    """How to read ``batch`` with causal or prefix-causal attention, and what to score."""
+    """Return how to read ``batch`` with causal or prefix attention, and the scored steps."""
     images = batch.images
     device = images.patches_BNF.device
     first_B = first_targets(batch, prefix, training=training)
@@ -79,17 +79,17 @@ def steps_of(batch: Batch, ordering: Ordering, prefix: Prefix, *, training: bool
 
 
 def orders_of(ordering: Ordering, batch: Batch, *, training: bool) -> Tensor:
-    """``[B, N]``: the order of each image. Evaluation gives a sample the same order in every run."""
+    """Return ``[B, N]``, the order of each image. In evaluation a sample has the same order in every run."""
     return ordering.orders(batch.images, batch.sample_numbers_B, batch.seed if training else EVALUATION_SEED)
 
 
 def patch_loss(
     target: TargetModule, batch: Batch, steps: Steps, predictions_MK: Tensor, *, weight: float = 1.0
 ) -> Loss:
-    """The loss of ``predictions_MK`` against the target's values at the scored steps.
+    """Return the loss of ``predictions_MK`` against the target's values at the scored steps.
 
-    It is averaged over all scored patches of the global batch. The authors' training code averages over those of each
-    process first, which weighs patches more where prefixes are longer.
+    It is averaged over all scored patches of the global batch. The authors' training code averages over the patches of
+    each process first, which gives patches a larger weight if prefixes are longer.
     """
     values_M = reorder(target(batch), steps.order_BN).flatten(0, 1)[steps.target_M]
     loss_M = target.loss(at_least_float32(predictions_MK), values_M)
@@ -99,7 +99,7 @@ def patch_loss(
 
 
 def drawn_patches(target: TargetModule, batch: Batch, steps: Steps, predictions_MK: Tensor) -> PredictedPatches:
-    """Predictions at the scored steps as pixels, in raster order."""
+    """Return predictions at the scored steps as pixels, in raster order."""
     shape, back_BN = steps.order_BN.shape, steps.order_BN.argsort(dim=1)
     predictions_BNK = reorder(spread(predictions_MK, steps.target_M, shape, 0.0), back_BN)
     scored_M = torch.ones_like(steps.target_M, dtype=torch.bool)
@@ -109,12 +109,12 @@ def drawn_patches(target: TargetModule, batch: Batch, steps: Steps, predictions_
 
 
 def at_least_float32(predictions: Tensor) -> Tensor:
-    """Losses are taken in float32 whatever the model computes in, or better."""
+    """Convert predictions to float32, in which losses are computed at every precision; float64 stays."""
     return predictions if predictions.dtype == torch.float64 else predictions.float()
 
 
 def spread(values_M: Tensor, where_M: Tensor, shape: torch.Size, fill: float) -> Tensor:
-    """Values ``[M, ...]`` at flat positions of a ``[B, N]`` table, ``fill`` elsewhere: ``[B, N, ...]``."""
+    """Write values ``[M, ...]`` at flat positions into ``[B, N, ...]``, with ``fill`` elsewhere."""
     flat = values_M.new_full((shape.numel(), *values_M.shape[1:]), fill)
     return flat.index_copy(0, where_M, values_M).reshape(*shape, *values_M.shape[1:])
 

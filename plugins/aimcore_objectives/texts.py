@@ -14,10 +14,10 @@ from aimcore_objectives.steps import at_least_float32, spread
 
 
 def text_of(batch: Batch) -> Text:
-    """The captions of a batch.
+    """Return the captions of a batch.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the batch has no captions.
     """
     if batch.text is None:
         raise ValueError("this objective learns from captions, and the batch has none: use a source with captions")
@@ -25,21 +25,21 @@ def text_of(batch: Batch) -> Text:
 
 
 def num_tokens(batch: Batch) -> int:
-    """Number of tokens to predict: all that are not padding."""
+    """Return the number of scored tokens: all that are not padding."""
     return int(text_of(batch).valid_BT.sum())
 
 
 def scored_tokens(text: Text) -> Tensor:
-    """``[M]`` flat positions ``b * T + t`` of the tokens to predict, on the CPU as the text is."""
+    """Return ``[M]``, the flat positions ``b * T + t`` of scored tokens, on the CPU like the text."""
     return text.valid_BT.flatten().nonzero().squeeze(1)
 
 
 def text_loss(text: Text, where_M: Tensor, logits_MV: Tensor, *, weight: float = 1.0) -> Loss:
-    """Cross-entropy of the tokens at ``where_M``.
+    """Return the cross-entropy of the tokens at ``where_M``.
 
-    It is averaged over all tokens of the global batch: one mean, whatever the number of processes. The authors'
-    training code averages the means of the processes, which weighs tokens more where a process has fewer; the paper
-    (arXiv:2411.14402, section 2.1) averages over each caption first.
+    It is averaged over all tokens of the global batch, for any number of processes. The authors' training code averages
+    the means of the processes, which gives tokens a larger weight if a process has fewer; the paper (arXiv:2411.14402,
+    section 2.1) averages over each caption first.
     """
     targets_M = text.ids_BT.flatten().index_select(0, where_M).to(logits_MV.device)
     loss_M = functional.cross_entropy(at_least_float32(logits_MV), targets_M, reduction="none")

@@ -24,8 +24,8 @@ from aimcore_objectives.steps import at_least_float32
 class TextTower(Checked):
     """A causal transformer with SwiGLU and RMSNorm, read at the first end token.
 
-    The defaults are the text tower of AIMv2's released LiT model. The last projection of both towers begins as torch
-    begins a linear layer, as in the authors' training code.
+    The defaults are the text tower of AIMv2's released LiT model. The last projection of both towers has the default
+    initialization of torch, as in the authors' training code.
     """
 
     width: int = 768
@@ -36,7 +36,7 @@ class TextTower(Checked):
     norm_eps: float = 1e-5
 
     def problems(self) -> Iterable[Problem]:
-        """Sizes must be positive, and heads divide the width."""
+        """Yield problems of sizes, and of heads that do not divide the width."""
         yield from size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
         if self.ffn_width is not None:
             yield from at_least("ffn_width", self.ffn_width, 1, limits.RATIO * limits.WIDTH)
@@ -80,7 +80,7 @@ class TextTowerModule(nn.Module):
         return functional.normalize(at_least_float32(self.project(last_BD)), dim=-1)
 
     def _last(self, text: Text) -> Tensor:
-        """The first end token of each caption; where there is none, its last token."""
+        """The position of the first end token of each caption; without one, that of its last token."""
         last_B = text.valid_BT.sum(1).clamp(min=1) - 1
         if self.end_id is None:
             return last_B

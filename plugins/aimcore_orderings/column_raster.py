@@ -10,7 +10,7 @@ from aimcore import Ordering, PatchGrid, component
 
 @component("column_raster")
 class ColumnRaster(Ordering):
-    """Column by column, each from the top: raster turned on its side. Not in the papers.
+    """Column by column from the top left: raster order of the transposed grid. Not in the papers.
 
     >>> ColumnRaster().permutation(PatchGrid(2, 3)).tolist()
     [0, 3, 1, 4, 2, 5]

@@ -17,7 +17,7 @@ class FixedRandom(Ordering):
     seed: int = 0
 
     def permutation(self, grid: PatchGrid) -> Tensor:
-        """``[N]``: a function of the seed and the grid alone, the same on every machine."""
+        """``[N]``: a function of the seed and the grid, the same on every machine."""
         purpose = f"fixed_random/{grid.rows}x{grid.columns}"
         bits_N = keyed_bits(self.seed, purpose, np.arange(grid.num_patches))
         return torch.from_numpy(np.argsort(bits_N, kind="stable"))

@@ -1,4 +1,4 @@
-"""Any order, backwards."""
+"""The reverse of another ordering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aimcore_orderings.raster import Raster
 
 @component("reversed")
 class Reversed(Ordering):
-    """Another ordering read from its end, e.g. ``Reversed(of=Spiral())``, which goes inwards. Not in the papers.
+    """The reverse of another ordering; for example, ``Reversed(of=Spiral())`` goes inwards. Not in the papers.
 
     >>> Reversed(of=Raster()).permutation(PatchGrid(2, 2)).tolist()
     [3, 2, 1, 0]

@@ -25,6 +25,6 @@ class Spiral(Ordering):
         sides = []
         while left.numel():
             sides.append(left[:, 0])
-            # Turning what is left clockwise brings its bottom row, in walking direction, to the left side.
+            # A clockwise turn of the remaining grid moves its bottom row to the left side, in walking direction.
             left = left[:, 1:].rot90(-1)
         return torch.cat(sides).flip(0)

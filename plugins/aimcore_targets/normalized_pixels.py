@@ -19,7 +19,7 @@ class NormalizedPixels(Target):
     """
 
     def num_outputs(self, patch_size: int, num_channels: int) -> int:
-        """F: one number per value of the patch."""
+        """Return F, the number of values of a patch."""
         return patch_size**2 * num_channels
 
     def values(self, batch: Batch) -> Tensor:
@@ -32,7 +32,7 @@ class NormalizedPixels(Target):
         return (predictions_MK - values_M).square().mean(-1)
 
     def to_patches(self, predictions_BNK: Tensor, patches_BNF: Tensor) -> Tensor:
-        """``[B, N, F]``: un-normalised with the true patch's own mean and variance, which the picture thus leaks."""
+        """``[B, N, F]``: denormalised with mean and variance of the true patch, which leak into the picture."""
         mean, scale = _statistics(patches_BNF)
         return predictions_BNK * scale + mean
 

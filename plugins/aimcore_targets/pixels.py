@@ -9,14 +9,14 @@ from aimcore import Batch, Target, component
 
 @component("pixels", paper="arXiv:2401.08541, Table 3a")
 class Pixels(Target):
-    """The patch as the model sees it (after the data's mean and standard deviation), with squared error.
+    """The pixels that the trunk reads (normalised with the data's mean and standard deviation), with squared error.
 
     The loss is the mean over the patch's values; equation 2 writes the sum, which is F times as large (F = 588 for
     14 px patches in colour).
     """
 
     def num_outputs(self, patch_size: int, num_channels: int) -> int:
-        """F: one number per value of the patch."""
+        """Return F, the number of values of a patch."""
         return patch_size**2 * num_channels
 
     def values(self, batch: Batch) -> Tensor:
