@@ -73,7 +73,7 @@ def test_the_documented_table_is_up_to_date() -> None:
 def test_abilities_and_skills_of_a_plugins_own_are_no_fault_unless_they_resemble_known_ones() -> None:
     check_its_capabilities_are_known(trunks.Sound(abilities=("stereo", "depth_maps")))
     with pytest.raises(
-        AssertionError, match=r"skills names 'orders', which resembles \['order'\].*a more distinct one"
+        AssertionError, match=r"capabilities names 'orders', which resembles \['order'\].*a more distinct one"
     ):
         check_its_capabilities_are_known(trunks.Sound(abilities=("orders",)))
 

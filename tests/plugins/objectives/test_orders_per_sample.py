@@ -129,7 +129,7 @@ def test_objectives_that_override_the_old_reading_are_still_heard_and_warned() -
     order_BN = Old().probe_reading(batch).order_BN
     assert order_BN is not None
     assert order_BN[0].tolist() == list(range(11, -1, -1))
-    with pytest.warns(DeprecationWarning, match=r"reading\(images\) is called probe_reading\(batch\) now"):
+    with pytest.warns(DeprecationWarning, match=r"reading\(images\) is now probe_reading\(batch\)"):
         reading = Older(ordering=ORDERING).probe_reading(batch)
     assert reading.layers == (1,)
     assert torch.equal(reading.order_BN, orders([0, 0, 0], 0))
