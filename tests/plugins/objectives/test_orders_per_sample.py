@@ -149,7 +149,7 @@ def test_modules_that_override_the_old_start_of_captions_are_still_heard_and_war
     batch = Batch(images=images, sample_numbers_B=torch.tensor([8]))
     assert Old().caption_start(batch).logits_BV.tolist() == [[3.0]]
     module, zeros_B = built(MULTIMODAL).eval(), torch.zeros(3, dtype=torch.int64)
-    with pytest.warns(DeprecationWarning, match="is called caption_start"):
+    with pytest.warns(DeprecationWarning, match="is now caption_start"):
         start = module.start_caption(random_images())
     expected = module.caption_start(Batch(images=random_images(), sample_numbers_B=zeros_B))
     torch.testing.assert_close(start.logits_BV, expected.logits_BV)
