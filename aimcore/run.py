@@ -302,6 +302,8 @@ def _set_up_log() -> None:
     level, who = ("INFO", "") if rank() == 0 else ("ERROR", f"rank {rank()} ")
     logger.add(_write_log, level=level, format="{time:HH:mm:ss} " + who + "{level.name: <7} {message}")
     logger.enable("aimcore")
+    # Python shows deprecations of code in __main__ only; a study file and plugins are modules.
+    warnings.filterwarnings("default", message=r".*aimcore 0\.3", category=DeprecationWarning)
     warnings.simplefilter("ignore", RunFailed)  # it is logged
 
 

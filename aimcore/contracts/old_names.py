@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
+
+_RENAMED: Mapping[str, str] = {"hide": "mask"}
+"""Old names of capabilities, and what they are called now."""
 
 
 def warn_of_old_name(owner: str, old: str, new: str) -> None:
@@ -30,7 +33,7 @@ def accept_old_property(cls: type[Any], old: str, new: str) -> None:
         DeprecationWarning,
         stacklevel=4,
     )
-    setattr(cls, new, property(lambda self: getattr(self, old)))
+    setattr(cls, new, property(lambda self: frozenset(_RENAMED.get(name, name) for name in getattr(self, old))))
 
 
 def old_property(old: str, new: str) -> property:

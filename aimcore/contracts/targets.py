@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from aimcore.contracts.batches import Batch, Extra, View
@@ -85,7 +86,7 @@ class TargetModule(nn.Module, ABC):
 
     The objective's module owns it. :func:`aimcore.built_target` freezes it: its weights become buffers, which no
     optimiser trains, and which are float32 and whole on every rank at every ZeRO stage and precision. It is always in
-    eval mode.
+    eval mode, and computes without autocast: targets do not depend on the precision of the run.
     """
 
     in_checkpoints: ClassVar[bool] = True
@@ -94,9 +95,20 @@ class TargetModule(nn.Module, ABC):
     target: Target
     """The component that built it; :func:`aimcore.built_target` sets it."""
 
+    def __call__(self, batch: Batch) -> Tensor:
+        """Compute the values of ``batch`` without autocast."""
+        kind = batch.images.patches_BNF.device.type
+        with torch.autocast("cpu" if kind == "meta" else kind, enabled=False):
+            values: Tensor = super().__call__(batch)
+            return values
+
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
-        """Return ``[B, N, F]`` values or ``[B, N]`` codes per patch, in raster order."""
+        """Return ``[B, N, F]`` values or ``[B, N]`` codes per patch, in raster order.
+
+        ``batch.images.patches_BNF`` may have any floating type: the conformance kit uses float64. Convert it to the
+        type of your weights.
+        """
 
     def loss(self, predictions_MK: Tensor, values_M: Tensor) -> Tensor:
         """Return one loss per scored patch, ``[M]``. Override it if the loss needs weights."""

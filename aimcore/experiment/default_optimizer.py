@@ -31,8 +31,8 @@ def Optimizer(**fields: Any) -> Role:
     cls = _default_class()
     package = cls.__module__.partition(".")[0]
     warnings.warn(
-        f"aimcore.Optimizer is now a plugin: write `from {package} import {cls.__name__}` and {cls.__name__}(...). The "
-        "name aimcore.Optimizer will be the base class of optimizers in aimcore 0.3",
+        f"aimcore.Optimizer is now a plugin: write `from {package} import {cls.__name__}` and {cls.__name__}(...). To "
+        "subclass, import aimcore.contracts.optimizers.Optimizer: aimcore.Optimizer will be this class in aimcore 0.3",
         DeprecationWarning,
         stacklevel=2,
     )

@@ -1,4 +1,4 @@
-"""What an old module does: it warns once, and takes its names from where they are now."""
+"""What an old module does: it takes its names from where they are now, and warns of each."""
 
 import warnings
 from collections.abc import Callable
@@ -7,24 +7,23 @@ from typing import Any
 
 
 def forwarded(old: str, *new: str) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` that finds names in the modules ``new``, after a warning that the module has moved.
+    """Return a module's ``__getattr__`` that finds names in the modules ``new``, each with a warning.
 
     Args:
         old: the module's old name, below ``aimcore``.
         new: where its names are now, below ``aimcore``.
     """
-    where = " and ".join(f"aimcore.{name}" for name in new[:4]) if len(new) <= 4 else "modules of aimcore.contracts"
-    warnings.warn(
-        f"aimcore.{old} has moved to {where}, and the old name will be gone in aimcore 0.3. Most names can be imported "
-        "from aimcore itself",
-        DeprecationWarning,
-        stacklevel=3,
-    )
 
     def find(name: str) -> Any:
         for module in new:
             found = getattr(import_module(f"aimcore.{module}"), name, None)
             if found is not None:
+                home = "aimcore" if name in import_module("aimcore").__all__ else f"aimcore.{module}"
+                warnings.warn(
+                    f"aimcore.{old} has moved, and aimcore 0.3 removes its old name: write from {home} import {name}",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
                 return found
         raise AttributeError(f"module 'aimcore.{old}' has no attribute {name!r}")
 

@@ -16,10 +16,12 @@ def caveats(summary: Summary) -> Iterator[str]:
     probed = list(_probes(summary))
     yield from _caveat(
         "The trained trunk does not beat the untrained one",
+        "untrained",
         [(one, name, probe.top1, probe.untrained_top1) for one, name, probe in probed],
     )
     yield from _caveat(
         "Raw pixels win against the trained trunk",
+        "raw pixels",
         [(one, name, probe.top1, probe.raw_pixels_top1) for one, name, probe in probed if not _is_tie(probe)],
     )
     guessed = [said for experiment in summary.experiments if (said := _guessed(experiment)) is not None]
@@ -83,10 +85,12 @@ def _guessed(experiment: ExperimentSummary) -> str | None:
     return f"{experiment.name}, " + (str(worst) if len(found) == 1 else f"{len(found)} scores, the worst {worst}")
 
 
-def _caveat(said: str, scores: Sequence[tuple[ExperimentSummary, str, float, float | None]]) -> Iterator[str]:
+def _caveat(
+    said: str, baseline: str, scores: Sequence[tuple[ExperimentSummary, str, float, float | None]]
+) -> Iterator[str]:
     """Yield one line for all measures whose score is not above the baseline that is given with it."""
     beaten = [
-        f"{experiment.name}, {name} ({_percent(other)} % against {_percent(top1)} %)"
+        f"{experiment.name}, {name} ({baseline} {_percent(other)} %, trained {_percent(top1)} %)"
         for experiment, name, top1, other in scores
         if other is not None and top1 <= other
     ]

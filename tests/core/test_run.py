@@ -365,3 +365,12 @@ def test_the_first_process_logs_everything_and_the_others_errors(
     assert run.main([study_file]) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.endswith("said")]
     assert [next(level for level in ("INFO", "ERROR") if level in line) for line in told] == expected
+
+
+def test_warnings_of_old_names_reach_who_runs_a_study(tmp_path: Path) -> None:
+    """Python hides deprecations of modules that are not ``__main__``."""
+    study = tmp_path / "old.py"
+    study.write_text("from aimcore.values import Batch\nprint(Batch.__name__)\nraise ValueError('enough')\n")
+    done = run_to_end([sys.executable, "-m", "aimcore.run", str(study), "--dry-run"])
+    assert "DeprecationWarning: aimcore.values has moved" in done.stderr
+    assert "from aimcore import Batch" in done.stderr

@@ -26,13 +26,16 @@ def summary(*experiments: ExperimentSummary) -> Summary:
 
 def test_raw_pixels_that_win_are_said_in_words() -> None:
     said = list(caveats(summary(probed("raster", 0.7, 0.6, 0.75))))
-    assert said[0] == "Raw pixels win against the trained trunk: raster, linear (75.0 % against 70.0 %)."
+    assert said[0] == "Raw pixels win against the trained trunk: raster, linear (raw pixels 75.0 %, trained 70.0 %)."
     assert not any("untrained" in line for line in said)
 
 
 def test_a_trunk_that_learned_nothing_is_said_in_words() -> None:
     said = list(caveats(summary(probed("raster", 0.7, 0.7, 0.7))))
-    assert said[0] == "The trained trunk does not beat the untrained one: raster, linear (70.0 % against 70.0 %)."
+    assert (
+        said[0]
+        == "The trained trunk does not beat the untrained one: raster, linear (untrained 70.0 %, trained 70.0 %)."
+    )
 
 
 def test_what_was_probed_later_is_said_in_words() -> None:

@@ -77,7 +77,7 @@ def change(out: Path, **changes: object) -> None:
 def test_scores_stand_beside_the_untrained_trunk_raw_pixels_and_the_paper(two_runs: Page) -> None:
     page = two_runs
     assert page.row("spiral") == ["spiral", "linear", "79.0 ± 1.0", "50.0", "90.0", "69.5"]
-    assert "Raw pixels win against the trained trunk: raster, linear (90.0 % against 80.0 %)" in page.text
+    assert "Raw pixels win against the trained trunk: raster, linear (raw pixels 90.0 %, trained 80.0 %)" in page.text
 
 
 def test_the_header_says_where_the_comparison_comes_from(one_run: Page) -> None:

@@ -35,6 +35,15 @@ def predicting(target: Target, stage: int = 0, precision: str = "fp32") -> Exper
     return experiment(stage, precision, trunk=trunk, objective=objective)
 
 
+def test_values_do_not_depend_on_the_autocast_of_the_run() -> None:
+    module = build_module(predicting(Teacher()))
+    batch = whole_batch(0)
+    expected = module.target(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module.target(batch), expected)
+    assert not torch.equal(expected.bfloat16().float(), expected)
+
+
 def trained(target: Target, stage: int, precision: str) -> tuple[list[float], dict[str, torch.Tensor]]:
     with TrainingEngine(predicting(target, stage, precision)) as engine:
         losses = [engine.step([whole_batch(step)]).losses["next_patch"] for step in range(3)]
