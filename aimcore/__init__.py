@@ -79,7 +79,9 @@ _MODULES = {
     "running.study_run": "run_study",
 }
 """Module -> the public names that it defines."""
-_MODULE_OF = {name: f"aimcore.{module}" for module, names in _MODULES.items() for name in names.split()}
+_MODULE_OF = {name: f"aimcore.{module}" for module, names in _MODULES.items() for name in names.split()} | {
+    "Ability": "aimcore.contracts.features"  # old name of Capability, until 0.3
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ K outputs, T text tokens, V vocabulary.
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, NamedTuple
 
 import attrs
@@ -131,3 +132,15 @@ class KeyValue(NamedTuple):
     def at(self, rows_M: Tensor) -> KeyValue:
         """Return keys and values of the rows ``rows_M``, which may repeat."""
         return KeyValue(self.key_BHNE.index_select(0, rows_M), self.value_BHNE.index_select(0, rows_M))
+
+
+def __getattr__(name: str) -> object:
+    """Return ``Capability`` for its old name ``Ability``, with a warning."""
+    if name == "Ability":
+        warnings.warn(
+            "aimcore.Ability is now aimcore.Capability, and aimcore 0.3 removes the old name",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return Capability
+    raise AttributeError(f"module 'aimcore.contracts.features' has no attribute {name!r}")
