@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from aimcore import ObjectiveModule, Study, Weights, recipe
 from aimcore.engine import build_module
-from aimcore.engine.checkpoint_checks import sound
+from aimcore.engine.checkpoint_checks import verify_checkpoint
 from aimcore.engine.cost import costs_of
 from aimcore.engine.initial_weights import load_weights
 from aimcore.engine.manifest import Manifest, describe_files, read_manifest
@@ -170,7 +170,7 @@ class Manifests(Subject):
 
     def _read(self, content: bytes) -> Manifest:
         (self.checkpoint / MANIFEST_FILE).write_bytes(content)
-        sound(self.checkpoint, self.asked)
+        verify_checkpoint(self.checkpoint, self.asked)
         return read_manifest(self.checkpoint)
 
 
