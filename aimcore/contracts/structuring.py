@@ -28,7 +28,7 @@ from aimcore.contracts.messages import MOST_REPORTED, unknown_field
 from aimcore.contracts.type_checks import fit_fields, more_not_checked, unfit
 
 Lookup = Callable[[type[Any], Any], type[Any]]
-"""Returns the class of a component for its declared role and its plain value; raises a ValueError if there is none."""
+"""Finds the class of a component from its declared role and its plain value. Raises ValueError if no class fits."""
 
 _FAILED: Final = object()
 """Marks a value that could not be made."""

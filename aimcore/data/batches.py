@@ -95,7 +95,7 @@ class TrainingLoader:
         return Native(self.data, self.square.patch_size, self.square.views, int(self.native.area_S[step]))
 
     def _readable(self, index: int, number: int, render: Render, failures: list[UnreadableSample]) -> Example | None:
-        """Return the sample at ``index``, or the first readable replacement from its part; None if there is none."""
+        """Return the sample at ``index``, or the first readable replacement from its part, or None."""
         part = self.source.part_of(index)
         for attempt in range(MAX_REPLACEMENTS):
             try:

@@ -78,7 +78,7 @@ def verify_weights(checkpoint: Path) -> WeightsFile:
 
 
 def newest_intact(checkpoints: list[Path], asked: Mapping[str, object]) -> Path | None:
-    """Return the first of ``checkpoints`` that is intact; None if there is none."""
+    """Return the first intact checkpoint of ``checkpoints``, or None if all are damaged."""
     for checkpoint in checkpoints:
         try:
             verify_checkpoint(checkpoint, asked)

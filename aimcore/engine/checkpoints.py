@@ -134,7 +134,7 @@ def _partial(checkpoint: Path) -> Path:
 
 
 def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
-    """Load the newest complete checkpoint into a fresh engine; return None if there is none.
+    """Load the newest complete checkpoint into a fresh engine, or return None if the run has no checkpoint.
 
     Raises:
         CheckpointDamaged: the newest complete checkpoint has changed since it was saved; the message names the newest

@@ -10,15 +10,14 @@ operations are not. Attention is counted in full: a causal mask does not halve i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimcore.contracts.batches import Batch, Text
@@ -26,6 +25,7 @@ from aimcore.contracts.images import Images, PatchGrid
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data.native import NativeSteps
 from aimcore.engine.freezing import freeze
+from aimcore.engine.meta_autocast import MetaAutocast
 from aimcore.engine.module_building import module_on_meta
 from aimcore.experiment import Engine, Experiment
 
@@ -258,7 +258,7 @@ def _full_text(experiment: Experiment, num_images: int) -> Text | None:
 
 def _loss(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int) -> Tensor:
     batch = _meta_batch(experiment, grid, num_images, module.trunk.num_channels)
-    with _LowPrecision(enabled=experiment.engine.precision != "fp32"):
+    with MetaAutocast(enabled=experiment.engine.precision != "fp32"):
         losses = module(batch)
     return torch.stack([loss.sum.float() for loss in losses.values()]).sum()
 
@@ -291,33 +291,3 @@ def _saved_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGri
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         _loss(experiment, module, grid, num_images)
     return sum(storage.nbytes() for storage in storages.values() if storage.device.type == "meta")
-
-
-_PRODUCTS = frozenset(
-    {
-        nn.functional.linear, nn.functional.conv2d, nn.functional.scaled_dot_product_attention,
-        torch.matmul, torch.bmm, torch.mm, torch.einsum, torch.baddbmm, torch.addmm,
-        Tensor.matmul, Tensor.bmm, Tensor.mm, Tensor.__matmul__,
-    }
-)  # fmt: skip
-
-
-class _LowPrecision(TorchFunctionMode):
-    """Autocast for the meta device, which torch's own does not support: products have bfloat16 inputs and outputs."""
-
-    def __init__(self, enabled: bool) -> None:
-        super().__init__()
-        self._enabled = enabled
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if not self._enabled or func not in _PRODUCTS:
-            return func(*args, **kwargs)
-        return func(*map(_lowered, args), **{key: _lowered(value) for key, value in kwargs.items()})
-
-
-def _lowered(value: Any) -> Any:
-    """Convert a float32 tensor to bfloat16; return any other value unchanged."""
-    return value.to(torch.bfloat16) if isinstance(value, Tensor) and value.dtype == torch.float32 else value

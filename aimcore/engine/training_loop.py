@@ -179,7 +179,7 @@ class _Rate:
 
     @property
     def value(self) -> float | None:
-        """The rate; that of the first step if there is only one, None if there is none."""
+        """The rate, or that of the first step if only one was made, or None before the first step."""
         if self._seconds:
             return self._patches / self._seconds
         return self._first[0] / self._first[1] if self._first else None

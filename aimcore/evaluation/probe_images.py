@@ -154,7 +154,7 @@ def _has_equal_labels(images: OpenSource, numbers: Iterable[int]) -> bool:
 
 
 def _first_label(images: OpenSource) -> int | None:
-    """Return the label of the first readable image; None if there is none."""
+    """Return the label of the first readable image, or None if no image is readable."""
     for index in range(len(images)):
         try:
             return images.label(index)

@@ -188,7 +188,7 @@ class Summary(Checked):
             yield Problem("schema_version", f"must be {SCHEMA_VERSION}, got {self.schema_version}")
 
     def of(self, name: str) -> ExperimentSummary | None:
-        """Return the entry of the experiment ``name``; None if there is none."""
+        """Return the entry of the experiment ``name``, or None if the summary has no such experiment."""
         return next((experiment for experiment in self.experiments if experiment.name == name), None)
 
 
