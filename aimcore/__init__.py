@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aimcore.contracts.tokenizers import ImageTokenizer, TextTokenizer, Tokenizer
     from aimcore.contracts.trackers import Tracker, TrackerRun
     from aimcore.contracts.trunks import Trunk, TrunkModule
-    from aimcore.experiment.data import Augmentation, Data, NativeResolution
+    from aimcore.experiment.data import Augmentation, Data, NativeResolution, RandAugment
     from aimcore.experiment.default_optimizer import Optimizer
     from aimcore.experiment.experiment import Experiment
     from aimcore.experiment.initialization import Branch, Weights
@@ -68,7 +68,7 @@ _MODULES = {
     "contracts.tokenizers": "ImageTokenizer TextTokenizer Tokenizer",
     "contracts.trackers": "Tracker TrackerRun",
     "contracts.trunks": "Trunk TrunkModule",
-    "experiment.data": "Augmentation Data NativeResolution",
+    "experiment.data": "Augmentation Data NativeResolution RandAugment",
     "experiment.default_optimizer": "Optimizer",
     "experiment.experiment": "Experiment",
     "experiment.initialization": "Branch Weights",
@@ -139,6 +139,7 @@ __all__ = [
     "Preprocessing",
     "Probe",
     "Problem",
+    "RandAugment",
     "Reading",
     "Sample",
     "Scale",

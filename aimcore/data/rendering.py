@@ -103,7 +103,7 @@ class Renderer(ABC):
             if crop is None:
                 yield render_evaluation(whole_CHW, piece.side, self.data.eval_crop, picks=picks)
             else:
-                yield render_crop(whole_CHW, crop, piece.side, picks=picks)
+                yield render_crop(whole_CHW, crop, piece.side, picks=picks, fill=self._fill)
 
     def _rendered_views(
         self, further: Sequence[Sequence[Tensor]], unit_BCHW: Mapping[_Piece, Tensor]
@@ -141,6 +141,11 @@ class Renderer(ABC):
                 found[view.crop] = CropDraws.of(augmentation, seed, np.asarray(sample_numbers), name=view.crop)
         return found
 
+    @property
+    def _fill(self) -> tuple[float, ...]:
+        """What RandAugment moves in from outside: the mean of the images, 0 after normalisation."""
+        return tuple(min(255.0, max(0.0, round(255 * mean))) for mean in self.data.mean)
+
     def _with_channels(self, image_CHW: Tensor) -> Tensor:
         return to_channels(image_CHW, len(self.data.mean))
 
@@ -169,7 +174,7 @@ class Square(Renderer):
         return draws[None].crop(place, height, width)
 
     def _cropped(self, image_CHW: Tensor, crop: Crop) -> Tensor:
-        return render_crop(image_CHW, crop, self.data.image_size)
+        return render_crop(image_CHW, crop, self.data.image_size, fill=self._fill)
 
     def _whole(self, image_CHW: Tensor) -> Tensor:
         return render_evaluation(image_CHW, self.data.image_size, self.data.eval_crop)
@@ -205,7 +210,8 @@ class Native(Renderer):
         return draws[None].whole(place, height, width)
 
     def _cropped(self, image_CHW: Tensor, crop: Crop) -> Tensor:
-        return render_crop(image_CHW, crop, fitted_size(crop.height, crop.width, self.patch_size, self.area))
+        size = fitted_size(crop.height, crop.width, self.patch_size, self.area)
+        return render_crop(image_CHW, crop, size, fill=self._fill)
 
     def _whole(self, image_CHW: Tensor) -> Tensor:
         return self._cropped(image_CHW, Crop(0, 0, image_CHW.shape[1], image_CHW.shape[2]))

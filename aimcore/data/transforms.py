@@ -21,12 +21,15 @@ from torch import Tensor
 
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.randomness import keyed_bits, keyed_uniform
+from aimcore.data.rand_augment import Change, changed, draw_changes
 from aimcore.experiment import Augmentation
 
 # torchvision's RandomResizedCrop makes this number of attempts before it falls back to a central crop.
 _ATTEMPTS = 10
 # A longer image is cut before evaluation resizes it. Common images are far below.
 _MAX_RATIO = 16
+GREY = (128.0,)
+"""Fills what RandAugment moves in from outside, if the mean of the images is unknown."""
 
 
 def _torchvision() -> Any:
@@ -46,7 +49,7 @@ class Jitter:
 
 @attrs.frozen
 class Crop:
-    """One sample's random choices: a rectangle in source pixels, a flip, colours."""
+    """One sample's random choices: a rectangle in source pixels, a flip, RandAugment's changes, colours."""
 
     top: int
     left: int
@@ -54,6 +57,7 @@ class Crop:
     width: int
     flip: bool = False
     jitter: Jitter | None = None
+    changes: tuple[Change, ...] = ()
 
 
 @attrs.frozen(eq=False)
@@ -63,7 +67,7 @@ class CropDraws:
     They are drawn before any image is read. A crop is computed from them and the size of its image, so that a batch
     needs more than one decoded image at a time. The distribution is torchvision's RandomResizedCrop (area uniform, log
     ratio uniform, ten attempts, then a central crop of the nearest allowed ratio), RandomHorizontalFlip and
-    ColorJitter; defaults: arXiv:2401.08541, Table 10.
+    ColorJitter, and timm's RandAugment; defaults: arXiv:2401.08541, Table 10.
     """
 
     ratio_range: tuple[float, float]
@@ -75,6 +79,7 @@ class CropDraws:
     """Offset of the crop in the remaining space, down and to the right, from 0 to 1."""
     flip_B: list[bool]
     jitter_B: list[Jitter | None]
+    changes_B: list[tuple[Change, ...]]
 
     @classmethod
     def of(
@@ -98,6 +103,7 @@ class CropDraws:
             shift_B2=shift_B2.tolist(),
             flip_B=flip_B.tolist(),
             jitter_B=jitter_B,
+            changes_B=draw_changes(augmentation.rand_augment, seed, numbers_B, key),
         )
 
     def crop(self, place: int, height: int, width: int) -> Crop:
@@ -117,7 +123,7 @@ class CropDraws:
         return self._crop(place, (0, 0), (height, width))
 
     def _crop(self, place: int, corner: tuple[int, int], extent: tuple[int, int]) -> Crop:
-        return Crop(*corner, *extent, self.flip_B[place], self.jitter_B[place])
+        return Crop(*corner, *extent, self.flip_B[place], self.jitter_B[place], self.changes_B[place])
 
 
 def _fallback_extent(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:
@@ -142,11 +148,19 @@ def _draw_jitters(
     return [Jitter(tuple(factors), tuple(order)) if happens else None for factors, order, happens in rows]
 
 
-def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int], *, picks: bool = False) -> Tensor:
-    """Return the crop in ``size`` pixels, uint8: cut, resized (bicubic, antialiased), flipped, colours changed.
+def render_crop(
+    image_CHW: Tensor,
+    crop: Crop,
+    size: int | tuple[int, int],
+    *,
+    picks: bool = False,
+    fill: Sequence[float] = GREY,
+) -> Tensor:
+    """Return the crop in ``size`` pixels, uint8: cut, resized (bicubic, antialiased), flipped, changed, jittered.
 
     One number is the side of a square, two are height and width. ``picks`` takes the nearest pixels of an image of any
-    integers, such as a mask, and leaves colours alone.
+    integers, such as a mask, and leaves colours alone. ``fill`` is one value for all channels, or one per channel, from
+    0 to 255: that of pixels which RandAugment moves in from outside.
     """
     tv = _torchvision()
     sides = [size, size] if isinstance(size, int) else list(size)
@@ -154,6 +168,7 @@ def render_crop(image_CHW: Tensor, crop: Crop, size: int | tuple[int, int], *, p
     cut: Tensor = tv.resized_crop(resizable, crop.top, crop.left, crop.height, crop.width, sides, **how)
     if crop.flip:
         cut = tv.horizontal_flip(cut)
+    cut = changed(cut, crop.changes, fill, picks=picks)
     return _jittered(cut, crop.jitter) if crop.jitter and not picks else cut.to(image_CHW.dtype)
 
 

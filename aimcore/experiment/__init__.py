@@ -1,7 +1,15 @@
 """Experiments and their settings: frozen values that are validated when they are created."""
 
 from aimcore.contracts.scales import SCALES, Scale
-from aimcore.experiment.data import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Data, NativeResolution, statistics_of
+from aimcore.experiment.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Augmentation,
+    Data,
+    NativeResolution,
+    RandAugment,
+    statistics_of,
+)
 from aimcore.experiment.default_optimizer import DEFAULT_OPTIMIZER, Optimizer
 from aimcore.experiment.experiment import Experiment
 from aimcore.experiment.initialization import Branch, Weights
@@ -21,6 +29,7 @@ __all__ = [
     "NativeResolution",
     "Optimizer",
     "Precision",
+    "RandAugment",
     "Scale",
     "Scaling",
     "Schedule",

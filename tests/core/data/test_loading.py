@@ -8,12 +8,14 @@ import torch
 
 from aimcore import (
     AimcoreError,
+    Augmentation,
     Batch,
     Data,
     InvalidValue,
     NativeResolution,
     OpenSource,
     PatchGrid,
+    RandAugment,
     Sample,
     UnreadableSample,
     View,
@@ -109,9 +111,11 @@ def test_ranks_and_micro_batches_share_out_the_same_samples(
 def test_a_resumed_run_goes_on_as_if_never_stopped(
     data: MakeData, folder: ImageFolder, same: Same, num_workers: int
 ) -> None:
-    settings = data(num_workers=num_workers)
+    augmentation = Augmentation(color_jitter=(0.3, 0.3, 0.3, 0.0), rand_augment=RandAugment())
+    settings = data(num_workers=num_workers, augmentation=augmentation)
     source = folder.open()
-    through = [b for s in train_steps(data(), source, patch_size=4, views=[VIEW], seed=5, num_steps=5) for b in s]
+    unbroken = data(augmentation=augmentation)
+    through = [b for s in train_steps(unbroken, source, patch_size=4, views=[VIEW], seed=5, num_steps=5) for b in s]
     steps = train_steps(settings, source, patch_size=4, views=[VIEW], seed=5, first_step=2, num_steps=3)
     resumed = [batch for step in steps for batch in step]
     assert len(resumed) == 3
