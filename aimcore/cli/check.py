@@ -35,7 +35,9 @@ def check_command(study: Path | None, scale: Scale) -> int:
     from aimcore.testing.causality import case_of
     from aimcore.testing.runner import verdict_of
 
-    cases = installed_cases() if study is None else [case_of(e) for e in load_study(study, scale).experiments]
+    experiments = () if study is None else load_study(study, scale).experiments
+    # Frozen baselines predict nothing.
+    cases = installed_cases() if study is None else [case_of(e) for e in experiments if e.objective.has_losses]
     faults = {} if study else without_examples()
     verdicts: list[Verdict | NoVerdict] = [NoVerdict([fault]) for fault in faults.values()]
     for name, verdict in zip(faults, verdicts, strict=True):

@@ -74,6 +74,11 @@ class Objective(Component, ABC):
         return True
 
     @property
+    def has_losses(self) -> bool:
+        """Whether its module has losses. One without is for experiments that train nothing (``num_steps`` is 0)."""
+        return True
+
+    @property
     def any_grid(self) -> bool:
         """Whether it can train a trunk whose tokens and patches have different grids (``Trunk.output_grid``)."""
         return False

@@ -10,7 +10,7 @@ from aimcore.engine.engine_errors import (
     WeightsNotFinite,
     WeightsNotFound,
 )
-from aimcore.engine.module_building import build_module, initial_module
+from aimcore.engine.module_building import begun_module, build_module, initial_module
 from aimcore.engine.training_engine import StepResult, TrainingEngine
 from aimcore.engine.training_loop import TrainingResult, train
 from aimcore.io.metrics_lines import read_metrics
@@ -29,6 +29,7 @@ __all__ = [
     "WeightsMismatch",
     "WeightsNotFinite",
     "WeightsNotFound",
+    "begun_module",
     "build_module",
     "initial_module",
     "read_metrics",

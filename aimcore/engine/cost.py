@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimcore.contracts.batches import Batch, Text
+from aimcore.contracts.features import Reading
 from aimcore.contracts.images import Images, PatchGrid
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data.native import NativeSteps
@@ -95,6 +96,8 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         InvalidValue: it has more parameters than any machine holds.
     """
     module = module_on_meta(experiment)
+    if experiment.num_steps == 0:
+        return _cost_of_reading(experiment, module)
     freeze(module, experiment.frozen)
     if experiment.engine.precision == "bf16":
         module.to(torch.bfloat16)
@@ -118,6 +121,28 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
     )
 
 
+def _cost_of_reading(experiment: Experiment, module: ObjectiveModule) -> Cost:
+    """Return the cost of an experiment that trains nothing: its trunk reads images forward, without gradients."""
+    trunk, total = _num_parameters(module.trunk), _num_parameters(module)
+    side = experiment.data.image_size // experiment.trunk.patch_size
+    images = _meta_batch(experiment, PatchGrid(side, side), NUM_IMAGES, module.trunk.num_channels).images
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.trunk(images, Reading())
+    per_image = counter.get_total_flops() // NUM_IMAGES
+    return Cost(
+        trunk_parameters=trunk,
+        objective_parameters=total - trunk,
+        flops_per_image=per_image,
+        forward_flops_per_image=per_image,
+        flops_per_run=0,
+        num_images=0,
+        patches_per_image=side**2,
+        state=StateMemory(weights=4 * total, gradients=0, optimizer=0),
+        activation_bytes_per_image=0,
+        micro_batch=1,
+    )
+
+
 def costs_of(experiments: Sequence[Experiment], world_size: int = 1) -> dict[str, Cost]:
     """Return :func:`cost_of` for each experiment, by name; experiments that differ only in length are counted once."""
     known: list[tuple[Experiment, Cost]] = []
@@ -131,7 +156,8 @@ def costs_of(experiments: Sequence[Experiment], world_size: int = 1) -> dict[str
 def _differ_in_length_alone(one: Experiment, other: Experiment) -> bool:
     """Whether an image costs the same in both; at native resolution that depends on the drawn areas."""
     fields = ("trunk", "objective", "data", "engine", "frozen", "seed")
-    return one.data.native is None and all(getattr(one, field) == getattr(other, field) for field in fields)
+    trains = one.num_steps > 0 and other.num_steps > 0
+    return trains and one.data.native is None and all(getattr(one, field) == getattr(other, field) for field in fields)
 
 
 def _of_length(experiment: Experiment, other: Experiment, cost: Cost) -> Cost:

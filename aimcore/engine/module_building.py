@@ -66,10 +66,20 @@ def initial_module(experiment: Experiment) -> ObjectiveModule:
         WeightsNotFound, WeightsMismatch: the initial weights cannot be used.
         InvalidValue: a name in ``frozen`` matches no parameter, or nothing is left to train.
     """
+    module = begun_module(experiment)
+    freeze(module, experiment.frozen)
+    return module
+
+
+def begun_module(experiment: Experiment) -> ObjectiveModule:
+    """Return :func:`build_module` with the initial weights: the module of an experiment that trains nothing.
+
+    Raises:
+        WeightsNotFound, WeightsMismatch: the initial weights cannot be used.
+    """
     module = build_module(experiment)
     if experiment.weights_by_path:
         load_weights(experiment, module)
-    freeze(module, experiment.frozen)
     return module
 
 

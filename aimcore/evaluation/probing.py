@@ -49,7 +49,8 @@ class ProbeScore:
     ci95: tuple[float, float]
     """Ends of Wilson's 95 % interval of ``top1``."""
     untrained_top1: float | None
-    """Score on the trunk with fresh weights; None at additional sizes, because it would double the cost of probing."""
+    """Score on the trunk with fresh weights; None at additional sizes, because it would double the cost of probing, and
+    if the probed trunk itself has fresh weights."""
     raw_pixels_top1: float | None
     """Score on the normalised pixels: flattened for a pooled probe, patches with positions for a probe of tokens; None
     at additional sizes, and for a probe of extra tokens."""
@@ -87,7 +88,7 @@ def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] 
 def probe_experiment(
     experiment: Experiment,
     trained_trunk: TrunkModule,
-    untrained_trunk: TrunkModule,
+    untrained_trunk: TrunkModule | None,
     *,
     batch_size: int = 128,
     raw_pixels: MutableMapping[str, Outcome] | None = None,
@@ -101,7 +102,7 @@ def probe_experiment(
     Args:
         experiment: the experiment; its ``data`` supply the images, and trunks compute in its ``engine.precision``.
         trained_trunk: the trunk after training.
-        untrained_trunk: the same trunk with fresh weights.
+        untrained_trunk: the same trunk with fresh weights; None if that is the trained one.
         batch_size: images per process and forward pass.
         raw_pixels: a cache of outcomes on raw pixels, empty at first, which the caller passes to all experiments of a
             study: those that probe the same images share the outcomes.
@@ -125,13 +126,19 @@ def probe_experiment(
     for size in probe_sizes(experiment):
         job = _Job(FeatureProvider(images.at(size), batch_size, cache))
         by_source = {"trained": job.on_trunk(trained, kinds)}
-        if size.is_own:
+        if size.is_own and untrained_trunk is not None:
             by_source["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds)
+        if size.is_own:
             by_source["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels)
         for probe in experiment.probes:
             outcomes = {name: found[probe.name] for name, found in by_source.items() if probe.name in found}
             scores[probe.name + size.suffix] = _score(job.images, probe, kinds[probe.name], outcomes)
     return scores
+
+
+def is_untrained(experiment: Experiment) -> bool:
+    """Return whether the trunk that ``experiment`` probes has fresh weights."""
+    return experiment.num_steps == 0 and not experiment.weights_by_path
 
 
 def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mapping[str, Outcome]) -> ProbeScore:

@@ -47,6 +47,8 @@ class Experiment(Checked):
     trunk: Trunk
     objective: Objective
     num_steps: int
+    """Number of updates. With 0 nothing is trained: the trunk is measured with its initial weights, as a frozen
+    baseline, and there are neither checkpoints nor losses."""
     optimizer: Optimizer = attrs.field(factory=default_optimizer)
     """Optimizer; by default the installed ``adamw``."""
     schedule: Schedule = Schedule()
@@ -80,7 +82,9 @@ class Experiment(Checked):
     def problems(self) -> Iterable[Problem]:
         """Yield parts that are not compatible: capabilities, grids, batch sizes."""
         yield from name_problems("name", self.name)
-        yield from at_least("num_steps", self.num_steps, 1, self._most_steps)
+        yield from at_least("num_steps", self.num_steps, 0, self._most_steps)
+        if self.num_steps and not self.objective.has_losses:
+            yield Problem("num_steps", f"must be 0 with objective {self.objective.name!r}, which has no losses")
         yield from at_least("log_every", self.log_every, 1, limits.STEPS)
         if self.checkpoint_every is not None:
             yield from at_least("checkpoint_every", self.checkpoint_every, 1, limits.STEPS)

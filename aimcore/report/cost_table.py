@@ -48,6 +48,11 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "parameters, trunk", f"{cost.trunk_parameters:,}", experiment.trunk.name
     yield "parameters, other", f"{cost.objective_parameters:,}", f"{experiment.objective.name}: heads and the like"
     yield "parameters, total", f"{cost.parameters:,}", ""
+    if experiment.num_steps == 0:
+        yield "training", "none", "a frozen baseline: it is only measured"
+        yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches, forward"
+        yield "memory, weights", _scaled(cost.state.weights, "B"), "per process, in float32"
+        return
     yield "training", f"{experiment.num_steps:,} steps", f"of {step}; {cost.num_images:,} images in all"
     yield "warm-up", f"{schedule.warmup_steps:,} steps", f"peak learning rate {experiment.optimizer.peak_lr:g}"
     yield "then", *_decay(experiment)

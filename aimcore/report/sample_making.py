@@ -58,7 +58,7 @@ def samples_of(folder: Path) -> SampleArrays:
         return kept
 
     experiment = recipe.load(run.recipe)
-    if last is None:
+    if last is None and experiment.num_steps:
         reason = f"there are no weights: no complete checkpoint in {folder.name} has a {WEIGHTS_FILE}"
         return _order_only(experiment, made_from, reason)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from loguru import logger
 
 from aimcore import recipe
 from aimcore.contracts.batches import Batch
+from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data.loading import evaluation_batches
 from aimcore.data.unreadable import Unreadable
-from aimcore.engine import TrainingResult, build_module, train
-from aimcore.engine.distributed import on_every_rank, on_first_rank
+from aimcore.engine import TrainingResult, begun_module, build_module, train
+from aimcore.engine.distributed import on_every_rank, on_first_rank, start
 from aimcore.engine.saved_checkpoints import require_new
 from aimcore.evaluation.objective_scores import evaluate
-from aimcore.evaluation.probing import probe_experiment
+from aimcore.evaluation.probing import is_untrained, probe_experiment
 from aimcore.evaluation.validation import Validation, validate
 from aimcore.experiment import Experiment
 from aimcore.io.atomic_files import remove_partial, write_atomically, writing
@@ -121,23 +122,17 @@ def run_checked(
     with Supervision(run) as supervision:
         _prepare(run, experiment)
         experiment, found.parent = with_parent(experiment, out)
-        training = found.training = train(experiment, run.path, resume=resume, keep_steps=keep_steps)
-        with training.engine as engine:
-            if training.status == "finished":
-                found.validation = _validate(experiment, training, found)
-                _record(found.validation, run)
-                if experiment.evaluations:
-                    logger.info("{}: evaluating the objective", experiment.name)
-                    found.evaluations = evaluate(experiment, engine.whole_module())
-                    found.left_out.append(not_evaluated(found.evaluations))
-                if experiment.probes:
-                    logger.info("{}: probing the frozen trunk", experiment.name)
-                    # Untrained means fresh weights of the same seed, even if training began with other weights.
-                    trunks = training.module.trunk, build_module(experiment).trunk
-                    found.probes = probe_experiment(
-                        experiment, *trunks, raw_pixels=caches.raw_pixels, cache_url=caches.features
-                    )
-                    found.left_out.append(unread_by_probes(experiment.data, found.probes.values()))
+        if experiment.num_steps == 0:
+            world = start(experiment.engine.num_threads)
+            begun = on_every_rank(lambda: begun_module(experiment)).to(world.device)
+            _measure(experiment, begun, lambda: begun, found, caches)
+        else:
+            training = found.training = train(experiment, run.path, resume=resume, keep_steps=keep_steps)
+            with training.engine as engine:
+                if training.status == "finished":
+                    found.validation = _validate(experiment, training, found)
+                    _record(found.validation, run)
+                    _measure(experiment, training.module, engine.whole_module, found, caches)
     if supervision.status == "failed" and found.validation is not None and rank() == 0:
         logger.error(
             "{}: its training is done and kept. Fix the cause and continue with --resume, or use other probes: "
@@ -146,6 +141,28 @@ def run_checked(
             run.path,
         )
     return found.entry(experiment, supervision.status, error=supervision.error, paper=paper)
+
+
+def _measure(
+    experiment: Experiment,
+    module: ObjectiveModule,
+    whole_module: Callable[[], ObjectiveModule],
+    found: Measurements,
+    caches: ProbeCaches,
+) -> None:
+    """Evaluate the objective, and probe the trunk of ``module``."""
+    if experiment.evaluations:
+        logger.info("{}: evaluating the objective", experiment.name)
+        found.evaluations = evaluate(experiment, whole_module())
+        found.left_out.append(not_evaluated(found.evaluations))
+    if experiment.probes:
+        logger.info("{}: probing the frozen trunk", experiment.name)
+        # Untrained means fresh weights of the same seed, even if training began with other weights.
+        untrained = None if is_untrained(experiment) else build_module(experiment).trunk
+        found.probes = probe_experiment(
+            experiment, module.trunk, untrained, raw_pixels=caches.raw_pixels, cache_url=caches.features
+        )
+        found.left_out.append(unread_by_probes(experiment.data, found.probes.values()))
 
 
 def _prepare(run: RunFolder, experiment: Experiment) -> None:

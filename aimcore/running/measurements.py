@@ -46,7 +46,7 @@ class Measurements:
             name=experiment.name,
             status=status,
             seed=experiment.seed,
-            num_steps=None if training is None else training.num_steps,
+            num_steps=self._num_steps(experiment, status),
             losses=self._losses(),
             validation_total=None if validation is None else validation.total,
             validation_prefix=experiment.objective.validation_prefix,
@@ -60,6 +60,11 @@ class Measurements:
             extra=self._extra(error),
             recipe=f"{experiment.name}/{RECIPE_FILE}",
         )
+
+    def _num_steps(self, experiment: Experiment, status: Status) -> int | None:
+        if self.training is not None:
+            return self.training.num_steps
+        return 0 if status == "finished" and experiment.num_steps == 0 else None
 
     def _losses(self) -> Mapping[str, LossSummary] | None:
         trained = {} if self.training is None else self.training.losses

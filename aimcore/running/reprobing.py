@@ -14,7 +14,7 @@ from aimcore import recipe
 from aimcore.contracts.errors import InvalidValue, RecipeError, RunFolderError
 from aimcore.engine import build_module
 from aimcore.evaluation.objective_scores import Evaluated, evaluate
-from aimcore.evaluation.probing import ProbeScore, probe_experiment
+from aimcore.evaluation.probing import ProbeScore, is_untrained, probe_experiment
 from aimcore.experiment import Experiment
 from aimcore.io.launcher import world_size
 from aimcore.io.run_folder import RunFolder, StudyFolder
@@ -131,7 +131,7 @@ def _measure(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = trained.module.to(device)
-    untrained = build_module(experiment).trunk.to(device)
+    untrained = None if is_untrained(experiment) else build_module(experiment).trunk.to(device)
     evaluated = evaluate(experiment, module)
     return probe_experiment(experiment, module.trunk, untrained, cache_url=features_cache), evaluated
 
@@ -142,7 +142,7 @@ def _updated(
     probes = {**(entry.probes or {}), **probe_summaries(scores)}
     evaluations = {**(entry.evaluations or {}), **evaluation_summaries(evaluated)}
     is_validated = any(loss.validation is not None for loss in (entry.losses or {}).values())
-    is_complete = is_validated and entry.num_steps == experiment.num_steps
+    is_complete = (is_validated or experiment.num_steps == 0) and (entry.num_steps or 0) == experiment.num_steps
     extra = dict(entry.extra)
     if is_complete:
         extra.pop("error", None)

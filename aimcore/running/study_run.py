@@ -65,7 +65,8 @@ def run_study(
             if _is_finished(summary, experiment.name):
                 logger.info("{}: finished already", experiment.name)
                 continue
-            logger.info("{}: {} steps in {}", experiment.name, experiment.num_steps, out / experiment.name)
+            steps = f"{experiment.num_steps} steps" if experiment.num_steps else "nothing is trained"
+            logger.info("{}: {} in {}", experiment.name, steps, out / experiment.name)
             entry = run_checked(
                 experiment,
                 out,

@@ -15,6 +15,7 @@ from aimcore.contracts.errors import RunFolderError
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.engine.checkpoint_checks import verify_weights
 from aimcore.engine.initial_weights import load_own_weights
+from aimcore.engine.module_building import begun_module
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RunFolder, step_of
 from aimcore.running.recorded_recipes import experiment_of
@@ -34,6 +35,8 @@ class TrainedModel:
 def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedModel:
     """Load the final weights of ``run``. The hash of the file is verified, and nothing is unpickled.
 
+    A run that trains nothing has the initial weights of its recipe, and stores no copy of them.
+
     Args:
         run: the run's folder.
         experiment: the experiment that was run, if its recipe has been read already.
@@ -41,10 +44,13 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedMode
     Raises:
         RunFolderError: it is not a run's folder, training has not ended, or the weights do not fit the recipe.
         CheckpointDamaged: the weights have changed since they were saved.
+        WeightsNotFound, WeightsChanged: the initial weights of a run that trains nothing cannot be read.
         WeightsNotFinite: the weights contain NaN or infinity, as after a divergence.
         RecipeError: the recipe cannot be read.
     """
     experiment = experiment or experiment_of(run)
+    if experiment.num_steps == 0:
+        return TrainedModel(experiment, begun_module(experiment).eval(), 0)
     last = RunFolder(run).final_checkpoint()
     if last is None:
         newest = RunFolder(run).newest_checkpoint()

@@ -34,6 +34,13 @@ class Check:
     """Names of checks that must have found no problem in the experiment, because this check relies on them."""
     of_study: bool = False
     """Whether the check runs once for the whole study."""
+    of_training: bool = False
+    """Whether the check is about training: an experiment of 0 steps does without."""
+
+    def applies_to(self, subject: Subject) -> bool:
+        """Return whether the check must hold for ``subject``; a dry run omits checks of the data."""
+        trains = subject.experiment.num_steps > 0
+        return (trains or not self.of_training) and (subject.sources is not None or self.reads != "data")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -49,11 +56,13 @@ CHECKS: tuple[Check, ...] = (
             one.experiment.data, one.world_size, one.experiment.engine.accumulation_steps
         ),
         path="data",
+        of_training=True,
     ),
     Check(
         "trackers",
         "Each tracker can write to its destination, and no two runs have the same one.",
         lambda one: run_checks.tracker_problems(one.experiment, one.study.experiments),
+        of_training=True,
     ),
     Check(
         "evaluations",
@@ -86,6 +95,7 @@ CHECKS: tuple[Check, ...] = (
         lambda one: part_checks.frozen_problems(one.module, one.experiment.frozen),
         reads="files",
         after=("vocabulary", "modules"),
+        of_training=True,
     ),
     Check(
         "optimizer",
@@ -94,6 +104,7 @@ CHECKS: tuple[Check, ...] = (
         reads="files",
         path="optimizer",
         after=("vocabulary", "modules", "frozen"),
+        of_training=True,
     ),
     Check(
         "initial_weights",
@@ -130,6 +141,7 @@ CHECKS: tuple[Check, ...] = (
         lambda one: data_checks.caption_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
+        of_training=True,
     ),
     Check(
         "extras",
@@ -137,6 +149,7 @@ CHECKS: tuple[Check, ...] = (
         lambda one: data_checks.extra_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
+        of_training=True,
     ),
     Check(
         "labels",
@@ -144,6 +157,7 @@ CHECKS: tuple[Check, ...] = (
         lambda one: data_checks.objective_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
+        of_training=True,
     ),
     Check(
         "evaluation_data",
@@ -179,7 +193,7 @@ class Findings:
         """Run ``checks`` on ``subject`` in turn; a dry run omits checks of the data."""
         findings, failed = cls(), set[str]()
         for check in checks:
-            if failed.intersection(check.after) or (check.reads == "data" and subject.sources is None):
+            if failed.intersection(check.after) or not check.applies_to(subject):
                 continue
             before = len(findings.problems)
             with _Reporting(check, findings):

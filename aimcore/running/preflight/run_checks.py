@@ -79,7 +79,10 @@ def earlier_weight_problems(
         if weights.experiment is None:
             continue
         other = _earlier(weights.experiment, experiment, study, out)
-        if isinstance(other, Experiment):
+        if isinstance(other, Experiment) and other.num_steps == 0:
+            text = f"{other.name!r} trains nothing, so that it has no weights of its own: name its initial weights"
+            yield Problem(f"{path}.experiment", text)
+        elif isinstance(other, Experiment):
             yield from (Problem(path, text) for text in _misfits(experiment, module, weights, other))
             missing = _missing_weights(weights.experiment, study, out)
             yield from (Problem(f"{path}.experiment", text) for text in missing)
