@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger as _logger
 
 if TYPE_CHECKING:
-    from aimcore.contracts.assembly import built_target
+    from aimcore.contracts.assembly import built_target, built_tokenizer
     from aimcore.contracts.batches import Batch, Extra, Sample, Text, View
     from aimcore.contracts.component import Component, at_least, component, positive, settings, within
     from aimcore.contracts.decoders import Decoder, DecoderModule
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from aimcore.contracts.scales import SCALES, Scale
     from aimcore.contracts.sources import OpenSource, Source
     from aimcore.contracts.targets import Target, TargetModule
-    from aimcore.contracts.tokenizers import ImageTokenizer, TextTokenizer, Tokenizer
+    from aimcore.contracts.tokenizers import (
+        FittingData,
+        ImageTokenizer,
+        ImageTokenizerModule,
+        TextTokenizer,
+        Tokenizer,
+        TokenizerFit,
+    )
     from aimcore.contracts.trackers import Tracker, TrackerRun
     from aimcore.contracts.trunks import Trunk, TrunkModule
     from aimcore.experiment.data import Augmentation, Data, NativeResolution, RandAugment
@@ -49,7 +56,7 @@ __path__.append(str(_Path(__file__).parent / "renamed"))
 _logger.disable("aimcore")
 
 _MODULES = {
-    "contracts.assembly": "built_target",
+    "contracts.assembly": "built_target built_tokenizer",
     "contracts.batches": "Batch Extra Sample Text View",
     "contracts.component": "Component at_least component positive settings within",
     "contracts.decoders": "Decoder DecoderModule",
@@ -65,7 +72,7 @@ _MODULES = {
     "contracts.scales": "SCALES Scale",
     "contracts.sources": "OpenSource Source",
     "contracts.targets": "Target TargetModule",
-    "contracts.tokenizers": "ImageTokenizer TextTokenizer Tokenizer",
+    "contracts.tokenizers": "FittingData ImageTokenizer ImageTokenizerModule TextTokenizer Tokenizer TokenizerFit",
     "contracts.trackers": "Tracker TrackerRun",
     "contracts.trunks": "Trunk TrunkModule",
     "experiment.data": "Augmentation Data NativeResolution RandAugment",
@@ -120,9 +127,11 @@ __all__ = [
     "FeatureStream",
     "Features",
     "FittedProbe",
+    "FittingData",
     "Head",
     "HeadModule",
     "ImageTokenizer",
+    "ImageTokenizerModule",
     "Images",
     "InvalidValue",
     "LabelledFeatures",
@@ -153,6 +162,7 @@ __all__ = [
     "Text",
     "TextTokenizer",
     "Tokenizer",
+    "TokenizerFit",
     "Tracker",
     "TrackerRun",
     "Trunk",
@@ -162,6 +172,7 @@ __all__ = [
     "Weights",
     "at_least",
     "built_target",
+    "built_tokenizer",
     "component",
     "hookimpl",
     "positive",

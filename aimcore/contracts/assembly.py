@@ -1,4 +1,4 @@
-"""Build the modules of a trunk, an objective and a target, and check that they keep their contracts.
+"""Build the modules of a trunk, an objective, a target and a tokenizer, and check that they keep their contracts.
 
 A plugin's module is checked where it enters the core: the attributes that it sets when it is built, and the values that
 each call returns. Both checks only compare types and shapes.
@@ -21,10 +21,12 @@ from aimcore.contracts.errors import AimcoreError, BrokenContract
 from aimcore.contracts.features import Features
 from aimcore.contracts.frozen import with_frozen_weights
 from aimcore.contracts.heads import HeadModule
+from aimcore.contracts.images import PatchGrid
 from aimcore.contracts.messages import unexpected
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.results import Loss
 from aimcore.contracts.targets import Target, TargetModule, WeightlessTarget
+from aimcore.contracts.tokenizers import ImageTokenizer, ImageTokenizerModule, WeightlessTokenizer
 from aimcore.contracts.trunks import Trunk, TrunkModule
 
 _SIZES = {
@@ -136,6 +138,31 @@ def built_target(target: Target, patch_size: int, num_channels: int) -> TargetMo
     return module
 
 
+def built_tokenizer(tokenizer: ImageTokenizer, patch_size: int, num_channels: int) -> ImageTokenizerModule:
+    """Build the frozen module of an image tokenizer, with or without weights.
+
+    Its weights become buffers, as those of targets do. Each call of the module checks what it returns.
+
+    Raises:
+        BrokenContract: ``build`` fails, or returns neither an ImageTokenizerModule nor None.
+        AimcoreError: the tokenizer's file cannot be used, or not for these patches and channels.
+    """
+    owner = f"tokenizer {tokenizer.name!r}"
+    with _Building(owner, tokenizer):
+        built: Any = tokenizer.build(patch_size, num_channels)
+    if built is None and type(tokenizer).encode is ImageTokenizer.encode:
+        raise BrokenContract(
+            f"{owner} must define encode(view, grid), or build() an ImageTokenizerModule that returns the codes"
+        )
+    module = WeightlessTokenizer() if built is None else built
+    if not isinstance(module, ImageTokenizerModule):
+        raise BrokenContract(f"{owner}: build() must give an ImageTokenizerModule or None, got {_kind(module)}")
+    module.tokenizer = tokenizer
+    with_frozen_weights(module.eval(), in_checkpoints=module.in_checkpoints)
+    module.register_forward_hook(lambda _, given, codes: _check_codes(owner, given[0], given[1], codes))
+    return module
+
+
 def checked_counts(module: ObjectiveModule, counts: Any) -> Mapping[str, int]:
     """Return ``counts``, the result of ``counts(batch)``, after a check of its types.
 
@@ -194,6 +221,12 @@ def _check_values(owner: str, batch: Batch, values: Any) -> None:
     is_right = values.is_floating_point() if values.dim() == 3 else values.dim() == 2 and values.dtype == torch.int64
     if not is_right or tuple(values.shape[:2]) != shape:
         raise BrokenContract(f"{contract}, got {_kind(values)}")
+
+
+def _check_codes(owner: str, view_BCHW: Tensor, grid: PatchGrid, codes: Any) -> None:
+    shape = [len(view_BCHW), grid.num_patches]
+    if not isinstance(codes, Tensor) or list(codes.shape) != shape or codes.dtype != torch.int64:
+        raise BrokenContract(f"{owner}: encode must return {shape} int64 codes, got {_kind(codes)}")
 
 
 def _check_outputs(owner: str, module: HeadModule | DecoderModule, outputs: Any) -> None:

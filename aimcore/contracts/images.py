@@ -51,6 +51,8 @@ class Images:
     sizes: tuple[tuple[int, int], ...] | None = None
     """(height, width) of each image in pixels, if zeros fill its grid at the right and bottom edges; None if every
     image fills its grid."""
+    statistics: PixelStatistics | None = None
+    """Mean and standard deviation by which the pixels were normalised; None if they were not."""
 
     @property
     def num_channels(self) -> int:
@@ -117,6 +119,26 @@ class Images:
             ValueError: the grids differ.
         """
         return unpatchify(self.patches_BNF[:, : self.grid.num_patches], self.grid, self.patch_size)
+
+    @property
+    def unit_patches_BNF(self) -> Tensor:
+        """The patches on the scale from 0 to 1, as before normalisation."""
+        if self.statistics is None:
+            return self.patches_BNF
+        mean_F, std_F = self._per_value(self.statistics)
+        return self.patches_BNF * std_F + mean_F
+
+    def normalized(self, unit_patches_BNF: Tensor) -> Tensor:
+        """Normalise patches on the scale from 0 to 1 as these images were: the inverse of ``unit_patches_BNF``."""
+        if self.statistics is None:
+            return unit_patches_BNF
+        mean_F, std_F = self._per_value(self.statistics)
+        return (unit_patches_BNF - mean_F) / std_F
+
+    def _per_value(self, statistics: PixelStatistics) -> tuple[Tensor, Tensor]:
+        """``[F]`` each: mean and standard deviation of every value of a patch, in which channels come last."""
+        mean_C, std_C = (self.patches_BNF.new_tensor(values) for values in statistics)
+        return mean_C.repeat(self.patch_size**2), std_C.repeat(self.patch_size**2)
 
     def to(self, device: torch.device) -> Images:
         """Return the same images on ``device``."""

@@ -118,6 +118,22 @@ class TargetModule(nn.Module, ABC):
         """Convert predictions to pixels ``[B, N, F]``. Override it if that needs weights."""
         return self.target.to_patches(predictions_BNK, patches_BNF)
 
+    def drawn(self, predictions_BNK: Tensor, predicted_BN: Tensor, batch: Batch) -> Tensor:
+        """Convert predictions to pixels ``[B, N, F]`` as in ``batch.images``, for pictures.
+
+        The default calls :meth:`to_patches`. Override it if pixels need more of the batch: its normalisation, its
+        views, or the true values of patches that are not predicted.
+
+        Args:
+            predictions_BNK: predictions in raster order; arbitrary where ``predicted_BN`` is False.
+            predicted_BN: whether a patch is predicted.
+            batch: the images, with the views of the target.
+
+        Raises:
+            NotImplementedError: predictions of this target cannot be converted to pixels.
+        """
+        return self.to_patches(predictions_BNK, batch.images.patches_BNF)
+
     def train(self, mode: bool = True) -> TargetModule:
         """Stay in eval mode for every ``mode``."""
         return super().train(False)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from aimcore.contracts.images import Images, PatchGrid, patchify
+from aimcore.contracts.images import Images, PatchGrid, PixelStatistics, patchify
 from aimcore.contracts.randomness import keyed_uniform
 from aimcore.data.transforms import normalize, to_unit
 from aimcore.experiment import Data, NativeResolution
@@ -87,7 +87,8 @@ def pack(images: Sequence[Tensor], area: int, data: Data, patch_size: int, *, pa
         grids.append(PatchGrid(pixels_1CHW.shape[2] // patch_size, pixels_1CHW.shape[3] // patch_size))
         patches_BNF[number, : grids[-1].num_patches] = patchify(pixels_1CHW, patch_size)[0]
     sizes = tuple((image.shape[1], image.shape[2]) for image in images)
-    return Images(patches_BNF, tuple(grids), patch_size, padding_is_image, sizes)
+    statistics = PixelStatistics(data.mean, data.std)
+    return Images(patches_BNF, tuple(grids), patch_size, padding_is_image, sizes, statistics)
 
 
 def _filled_up(pixels_1CHW: Tensor, patch_size: int) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from aimcore.contracts.batches import Sample, View
-from aimcore.contracts.images import Images, images_of
+from aimcore.contracts.images import Images, PixelStatistics, images_of
 from aimcore.contracts.randomness import EVALUATION_SEED
 from aimcore.data.extras import aligned_image
 from aimcore.data.native import fitted_size, pack
@@ -167,7 +167,8 @@ class Square(Renderer):
     def together(self, renderings: Sequence[Rendering]) -> Rendered:
         """Return images and views, normalised as requested."""
         unit_BCHW = to_unit([image for image, *_ in renderings])
-        images = images_of(normalize(unit_BCHW, self.data.mean, self.data.std), self.patch_size)
+        packed = images_of(normalize(unit_BCHW, self.data.mean, self.data.std), self.patch_size)
+        images = attrs.evolve(packed, statistics=PixelStatistics(self.data.mean, self.data.std))
         return Rendered(images, self._rendered_views([further for _, *further in renderings], {self._main: unit_BCHW}))
 
     def _shared(self, draws: Draws, place: int, height: int, width: int) -> Crop:

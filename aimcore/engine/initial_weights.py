@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from aimcore.contracts.errors import AimcoreError, LocationError
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.engine.engine_errors import WeightsChanged, WeightsNotFinite, WeightsNotFound
-from aimcore.engine.tensor_files import NotSafetensors, TensorHeader, read_header
 from aimcore.engine.vocabularies import require_vocabulary
 from aimcore.engine.weights_fit import State, differences, fitting, message, require_apart
 from aimcore.experiment import Experiment, Weights
 from aimcore.io.locations import local_path, open_location
+from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
 
 T = TypeVar("T")
 _BLOCK = 2**22

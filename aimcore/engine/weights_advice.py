@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.images import Preprocessing
-from aimcore.engine.tensor_files import read_header
 from aimcore.experiment import Data, Experiment
 from aimcore.io.locations import open_location
+from aimcore.io.tensor_files import read_header
 
 _LARGEST_NOTE = 2**20
 """Largest number of bytes that are read of a file next to the weights."""

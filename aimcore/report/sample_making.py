@@ -23,7 +23,7 @@ from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import AimcoreError, InvalidSamples
 from aimcore.contracts.images import Images, PatchGrid, unpatchify
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.contracts.targets import Target
+from aimcore.contracts.targets import TargetModule
 from aimcore.data.loading import evaluation_batches
 from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.evaluation.feature_extraction import frozen_reading
@@ -156,28 +156,24 @@ def _order(experiment: Experiment, grid: PatchGrid) -> tuple[Any, dict[str, str]
 
 def _predictions(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:
     predicted = module.predicted_patches(batch)
+    targets = [part for part in module.modules() if isinstance(part, TargetModule)]
     return {
         "predicted_BHWC": _to_uint8(batch.images, predicted.patches_BNF, experiment.data),
         "predicted_BN": predicted.predicted_BN.numpy(),
-        "uses_truth": any(_uses_truth(target, batch.images) for target in _targets(experiment)),
+        "uses_truth": any(_uses_truth(target, batch) for target in targets),
     }
 
 
-def _targets(experiment: Experiment) -> list[Target]:
-    fields = attrs.fields_dict(type(cast(Any, experiment.objective)))
-    values = (getattr(experiment.objective, name) for name in fields)
-    return [value for value in values if isinstance(value, Target)]
-
-
-def _uses_truth(target: Target, images: Images) -> bool:
+def _uses_truth(target: TargetModule, batch: Batch) -> bool:
     """Return whether predictions depend on the true patches when they become pixels, found by trying other patches."""
     import torch
 
-    patches_BNF = images.patches_BNF
-    outputs = target.num_outputs(images.patch_size, images.num_channels)
-    same_BNK = torch.ones(*patches_BNF.shape[:2], outputs, dtype=patches_BNF.dtype)
-    one, other = (target.to_patches(same_BNK, patches) for patches in (patches_BNF, 2 * patches_BNF + 1))
-    return not torch.equal(one, other)
+    images = batch.images
+    outputs = target.target.num_outputs(images.patch_size, images.num_channels)
+    same_BNK = torch.ones(*images.patches_BNF.shape[:2], outputs, dtype=images.patches_BNF.dtype)
+    other = attrs.evolve(batch, images=attrs.evolve(images, patches_BNF=2 * images.patches_BNF + 1))
+    one, two = (target.drawn(same_BNK, torch.ones_like(images.valid_BN), each) for each in (batch, other))
+    return not torch.equal(one, two)
 
 
 def _attention(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:

@@ -103,9 +103,9 @@ def drawn_patches(target: TargetModule, batch: Batch, steps: Steps, predictions_
     shape, back_BN = steps.order_BN.shape, steps.order_BN.argsort(dim=1)
     predictions_BNK = reorder(spread(predictions_MK, steps.target_M, shape, 0.0), back_BN)
     scored_M = torch.ones_like(steps.target_M, dtype=torch.bool)
-    patches_BNF = batch.images.patches_BNF
-    drawn_BNF = target.to_patches(predictions_BNK.to(patches_BNF.dtype), patches_BNF)
-    return PredictedPatches(drawn_BNF, reorder(spread(scored_M, steps.target_M, shape, False), back_BN))
+    scored_BN = reorder(spread(scored_M, steps.target_M, shape, False), back_BN)
+    drawn_BNF = target.drawn(predictions_BNK.to(batch.images.patches_BNF.dtype), scored_BN, batch)
+    return PredictedPatches(drawn_BNF, scored_BN)
 
 
 def at_least_float32(predictions: Tensor) -> Tensor:

@@ -10,42 +10,44 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from aimcore.contracts.assembly import built_tokenizer
 from aimcore.contracts.batches import Text
-from aimcore.contracts.tokenizers import ImageTokenizer, TextTokenizer, Tokenizer
+from aimcore.contracts.tokenizers import ImageTokenizer, ImageTokenizerModule, TextTokenizer, Tokenizer
 from aimcore.testing.checks import Check
 from aimcore.testing.fixtures import GRID, NUM_IMAGES
-from aimcore.testing.requirements import require, same, shape_of
+from aimcore.testing.requirements import require, same, seeded, shape_of
 
 _TEXTS = ("a red shoe", "a", "a much longer text about two bags and a coat that will not fit", "")
 _CONTEXT = 8
-_PIXELS_PER_PATCH = 8
+_PATCH_SIZE = 8
 
 
 def check_codes_are_one_int64_per_patch(tokenizer: ImageTokenizer) -> None:
     """``[B, N]`` int64."""
-    codes = tokenizer.encode(_view(), GRID)
+    codes = _built(tokenizer).encode(_view(tokenizer), GRID)
     good = codes.shape == (NUM_IMAGES, GRID.num_patches) and codes.dtype == torch.int64
     require(good, f"codes must be [{NUM_IMAGES}, {GRID.num_patches}] int64, got {shape_of(codes)}")
 
 
 def check_codes_are_below_num_codes(tokenizer: ImageTokenizer) -> None:
     """Codes lie in [0, num_codes)."""
-    codes = tokenizer.encode(_view(), GRID)
+    codes = _built(tokenizer).encode(_view(tokenizer), GRID)
     low, high = int(codes.min()), int(codes.max())
     require(low >= 0 and high < tokenizer.num_codes, f"codes lie between {low} and {high} of {tokenizer.num_codes}")
 
 
 def check_codes_of_an_image_depend_on_it_alone(tokenizer: ImageTokenizer) -> None:
     """An image has the same codes in any batch, every time."""
-    view_BCHW = _view()
-    together, alone = tokenizer.encode(view_BCHW, GRID)[:1], tokenizer.encode(view_BCHW[:1], GRID)
+    view_BCHW, module = _view(tokenizer), _built(tokenizer)
+    together, alone = module.encode(view_BCHW, GRID)[:1], module.encode(view_BCHW[:1], GRID)
     require(same(together, alone), "an image's codes depend on the rest of its batch, or are drawn anew")
 
 
 def check_decoded_codes_are_images(tokenizer: ImageTokenizer) -> None:
     """``decode`` gives finite ``[B, C, H, W]`` floats, or raises NotImplementedError."""
     try:
-        pixels = tokenizer.decode(tokenizer.encode(_view(), GRID))
+        module = _built(tokenizer)
+        pixels = module.decode(module.encode(_view(tokenizer), GRID), GRID, _view(tokenizer))
     except NotImplementedError:
         return
     good = pixels.dim() == 4 and len(pixels) == NUM_IMAGES and pixels.is_floating_point()
@@ -113,11 +115,16 @@ def checks_of(tokenizer: Tokenizer) -> Iterator[Check]:
         yield from TEXT_CHECKS
 
 
-def _view() -> Tensor:
+def _built(tokenizer: ImageTokenizer) -> ImageTokenizerModule:
+    with seeded():
+        return built_tokenizer(tokenizer, _PATCH_SIZE, 3)
+
+
+def _view(tokenizer: ImageTokenizer) -> Tensor:
     """A random view, ``[B, C, H, W]`` in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
-    height, width = GRID.rows * _PIXELS_PER_PATCH, GRID.columns * _PIXELS_PER_PATCH
-    return torch.rand(NUM_IMAGES, 3, height, width, generator=generator)
+    side = tokenizer.pixels_per_patch or _PATCH_SIZE
+    return torch.rand(NUM_IMAGES, 3, GRID.rows * side, GRID.columns * side, generator=generator)
 
 
 def _ids(text: Text, row: int) -> list[int]:

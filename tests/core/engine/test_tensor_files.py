@@ -20,7 +20,7 @@ from aimcore import Experiment, Weights
 from aimcore.contracts.errors import AimcoreError
 from aimcore.engine import WeightsMismatch, WeightsNotFinite, WeightsNotFound, build_module, initial_module
 from aimcore.engine.initial_weights import check_weights
-from aimcore.engine.tensor_files import NotSafetensors, read_header
+from aimcore.io.tensor_files import NotSafetensors, read_header
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16), "c": torch.zeros(0)}
 HEAD = 8

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aimcore import ImageTokenizer, PatchGrid, Text, TextTokenizer, component
+from aimcore.contracts.images import unpatchify
 from aimcore.testing.checks import tokenizers as checks
 
 
@@ -26,8 +27,9 @@ class Levels(ImageTokenizer):
     def encode(self, view_BCHW: Tensor, grid: PatchGrid) -> Tensor:
         return (self.brightness(view_BCHW, grid) * 40).long() % 4
 
-    def decode(self, ids_BN: Tensor) -> Tensor:
-        return (ids_BN / 4)[:, None, None]
+    def decode(self, codes_BN: Tensor, grid: PatchGrid, view_BCHW: Tensor | None = None) -> Tensor:
+        grey_BNF = (codes_BN / 4)[..., None].expand(-1, -1, 3 * 8 * 8)
+        return unpatchify(grey_BNF, grid, 8)
 
 
 @component("mutant")
@@ -60,8 +62,8 @@ class BatchNormalised(Levels):
 class Flat(Levels):
     """Decodes to rows of numbers."""
 
-    def decode(self, ids_BN: Tensor) -> Tensor:
-        return ids_BN / 4
+    def decode(self, codes_BN: Tensor, grid: PatchGrid, view_BCHW: Tensor | None = None) -> Tensor:
+        return codes_BN / 4
 
 
 @component("sound_bytes")
