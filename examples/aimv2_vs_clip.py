@@ -10,7 +10,7 @@ The paper does not say how its CLIP was trained. Its rows have AIMv2's optimiser
 objective alone: an ASSUMPTION. The CLIP configuration that the authors released has another one (coupled AdamW with
 decay 0.2, no clipping, warm-up over 5 % of the steps, cosine to 1e-6): ``clip-released-optimizer`` is the first row
 with that, and no row of the paper. That configuration also embeds images by a class token and one bias-free linear
-layer, which is not offered; these rows pool by attention as the released LiT model does.
+layer, which is not offered: these rows pool by attention as the released LiT model does.
 """
 
 import attrs

@@ -52,6 +52,25 @@ def mask_of(attention: Attention, num_tokens: int, device: torch.device) -> Mask
     return Mask(allowed, is_causal)
 
 
+def with_leading_tokens(attention: Attention, number: int) -> Attention:
+    """Return ``attention`` for sequences with ``number`` tokens before those of patches, such as a class token.
+
+    Every query sees them. In causal attention they see no patch after the prefix, so they reveal nothing to queries of
+    patches.
+
+    >>> with_leading_tokens(Attention(causal=True, prefix_length_B=torch.tensor([2])), 3).prefix_length_B.tolist()
+    [5]
+    """
+    if number == 0:
+        return attention
+    prefix_length_B, valid_BN = attention.prefix_length_B, attention.valid_BN
+    return Attention(
+        causal=attention.causal,
+        prefix_length_B=None if prefix_length_B is None else prefix_length_B + number,
+        valid_BN=None if valid_BN is None else functional.pad(valid_BN, (number, 0), value=True),
+    )
+
+
 def attend(query_BHNE: Tensor, key_BHNE: Tensor, value_BHNE: Tensor, mask: Mask) -> Tensor:
     """Return scaled dot-product attention, ``[B, H, N, E]``, with scale 1 / sqrt(E)."""
     is_differentiated = any(tensor.requires_grad for tensor in (query_BHNE, key_BHNE, value_BHNE))

@@ -213,6 +213,22 @@ class MaskToken(nn.Module):
         return torch.where(masked_BN.unsqueeze(-1), self.token.to(tokens_BND.dtype), tokens_BND)
 
 
+class ExtraTokens(nn.Module):
+    """Learned tokens before those of patches, drawn from N(0, 0.02): a class token, registers (arXiv:2309.16588)."""
+
+    no_weight_decay = frozenset({"tokens"})
+
+    def __init__(self, number: int, width: int) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(torch.empty(number, width))
+        nn.init.normal_(self.tokens, std=0.02)
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """``[B, N, D]`` in, ``[B, R + N, D]`` out."""
+        extra_BRD = self.tokens.to(tokens_BND.dtype).expand(len(tokens_BND), -1, -1)
+        return torch.cat([extra_BRD, tokens_BND], dim=1)
+
+
 def frozen_copy(module: Part) -> Part:
     """Copy a module and turn its weights into buffers: a teacher that no optimiser trains.
 

@@ -13,7 +13,7 @@ from aimcore.contracts.batches import Batch
 from aimcore.contracts.component import component
 from aimcore.contracts.features import Attention, Capability, Features, Reading
 from aimcore.contracts.heads import Head, HeadModule
-from aimcore.contracts.images import Images, reorder
+from aimcore.contracts.images import Images, PatchGrid, reorder
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.optimizers import Optimizer, ParameterGroup
 from aimcore.contracts.results import Loss
@@ -85,6 +85,45 @@ class StandInTrunkModule(TrunkModule):
             return reading.attention
         given_BN = reading.attention.valid_BN
         return attrs.evolve(reading.attention, valid_BN=valid_BN if given_BN is None else valid_BN & given_BN)
+
+
+@component("stand_in_merging")
+class MergingTrunk(StandInTrunk):
+    """A tiny transformer that reads in raster order only, and merges the tokens of two columns into one."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All but those that concern single patches."""
+        return ALL_CAPABILITIES - {"order", "subset", "native"}
+
+    def output_grid(self, grid: PatchGrid) -> PatchGrid:
+        """Return a grid of half as many columns."""
+        return PatchGrid(grid.rows, grid.columns // 2)
+
+    def build(self) -> StandInTrunkModule:
+        """The module."""
+        return MergingTrunkModule(self.patch_size)
+
+
+class MergingTrunkModule(StandInTrunkModule):
+    """The module of :class:`MergingTrunk`."""
+
+    def forward(self, images: Images, reading: Reading) -> Features:
+        """Read ``images`` as ``reading`` describes; it must ask for no order."""
+        if reading.order_BN is not None:
+            raise ValueError("the trunk merges tokens in raster order, and is asked to read in another order")
+        return with_merged_columns(super().forward(images, reading), images.grid)
+
+
+def with_merged_columns(features: Features, grid: PatchGrid) -> Features:
+    """Average the features of two columns of ``grid``, which are in raster order."""
+    merged = PatchGrid(grid.rows, grid.columns // 2)
+    index_N = torch.arange(merged.num_patches, device=features.tokens_BND.device)
+    positions_N2 = torch.stack([index_N // merged.columns, index_N % merged.columns], dim=1)
+    tokens_BND, *layers = (
+        each.reshape(len(each), merged.num_patches, 2, -1).mean(2) for each in (features.tokens_BND, *features.layers)
+    )
+    return Features(tokens_BND, positions_N2.expand(len(tokens_BND), -1, -1), features.valid_BN[:, ::2], tuple(layers))
 
 
 @component("stand_in")

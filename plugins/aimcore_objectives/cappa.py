@@ -56,6 +56,11 @@ class CapPa(Objective):
         """It can write captions."""
         return frozenset[Skill]({"caption"})
 
+    @property
+    def any_grid(self) -> bool:
+        """True: the decoder attends to tokens of any grid."""
+        return True
+
     def problems(self) -> Iterable[Problem]:
         """Yield a problem of the context length, the share, or a decoder without mask token."""
         yield from at_least("context_length", self.context_length, 1, limits.PATCHES)

@@ -48,7 +48,7 @@ class Contrastive(Objective):
     this objective with a frozen trunk.
 
     The towers are those of AIMv2's released LiT model. The CLIP configuration that AIMv2's authors released embeds an
-    image by a class token and one bias-free linear layer instead; the trunk here has no class token.
+    image by a class token and one bias-free linear layer instead; here a class token of the trunk is not read.
 
     Validation contrasts the images of one process's batch with each other, so its loss depends on the batch's size.
     """
@@ -75,6 +75,11 @@ class Contrastive(Objective):
     def is_separable(self) -> bool:
         """False: the loss compares samples, so micro-batches would change it."""
         return False
+
+    @property
+    def any_grid(self) -> bool:
+        """True: an attention pool reads tokens of any grid."""
+        return True
 
     def problems(self) -> Iterable[Problem]:
         """Yield problems of sizes."""

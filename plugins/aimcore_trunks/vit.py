@@ -8,12 +8,13 @@
 | norm            | LayerNorm with bias, eps 1e-6       | RMSNorm, eps 1e-5                               |
 | ffn             | fc2(gelu(fc1 x)), hidden width 4 D  | fc2(silu(fc1 x) * fc3 x), hidden width 8/3 D    |
 | attention       | causal with a random prefix in training, bidirectional in evaluation; heads of 128 values  ||
-| output          | tokens after a final norm; no class token, no pooling                                      ||
+| output          | tokens after a final norm; no class token, no pooling (``num_extra`` adds tokens)          ||
 
 The named sizes are in ``sizes.py``, the layout of released weights in ``released.py``. Attention and the feed-forward
 network are shared with heads and decoders: :mod:`aimcore.modeling.layers`.
 
-Shape suffixes: B images, N patches, F values of a patch (patch_size * patch_size * channels), D width, H heads.
+Shape suffixes: B images, N patches, R extra tokens, F values of a patch (patch_size * patch_size * channels), D width,
+H heads.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from aimcore import (
 from aimcore.contracts import limits
 from aimcore.contracts.component import component
 from aimcore.contracts.images import Preprocessing, reorder
-from aimcore.modeling.attention import Mask, mask_of
+from aimcore.modeling.attention import Mask, mask_of, with_leading_tokens
 from aimcore.modeling.layers import (
+    ExtraTokens,
     FeedForward,
     FFNKind,
     LearnedPositions,
@@ -62,7 +64,7 @@ _MAX_CACHED_TABLES = 64
 
 @component("vit", paper="arXiv:2401.08541, section 4.2 and Table 1; arXiv:2411.14402, section 2.2 and Table 1")
 class ViT(Trunk):
-    """A pre-norm Vision Transformer without class token; the defaults are AIM's form as released.
+    """A pre-norm Vision Transformer, by default without a class token; the defaults are AIM's form as released.
 
     AIMv2's form has ``norm="rms_norm"``, ``norm_eps=1e-5``, ``ffn="swiglu"`` and ``positions="learned"`` (at native
     resolution "sincos"); :func:`aimcore_trunks.aimv2` sets them.
@@ -92,6 +94,10 @@ class ViT(Trunk):
     test of the 224 px encoder at 448 px (arXiv:2411.14402, Table 6). Without it such images are an error."""
     mask_token: bool = False
     """Whether there is a learned token that replaces masked patches (masked image modelling)."""
+    num_extra: int = 0
+    """Number of learned tokens before those of patches: a class token, then registers (arXiv:2309.16588). The papers
+    have none. A probe reads the class token with ``pool="class"``. In causal attention these tokens see the prefix and
+    each other, and no other patch: probe them bidirectionally."""
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -113,6 +119,7 @@ class ViT(Trunk):
         yield from at_least("patch_size", self.patch_size, 1, limits.PATCH_SIDE)
         yield from at_least("num_channels", self.num_channels, 1, limits.CHANNELS)
         yield from positive("norm_eps", self.norm_eps, 1)
+        yield from at_least("num_extra", self.num_extra, 0, limits.PATCHES)
         if self.ffn_width is not None:
             yield from at_least("ffn_width", self.ffn_width, 1, limits.RATIO * limits.WIDTH)
         for axis, side in enumerate(self.grid or ()):
@@ -177,6 +184,7 @@ class ViT(Trunk):
                 ffn="swiglu",
                 ffn_width=40,
                 mask_token=True,
+                num_extra=2,
             ),
         )
 
@@ -186,11 +194,12 @@ class ViTModule(TrunkModule):
 
     def __init__(self, config: ViT) -> None:
         super().__init__()
-        self.width, self.depth = config.width, config.depth
+        self.width, self.depth, self.num_extra = config.width, config.depth, config.num_extra
         self.patch_size, self.num_channels = config.patch_size, config.num_channels
         self.patch_embedding = PatchEmbedding(config.patch_size**2 * config.num_channels, config.width)  # F -> D
         self.patch_norm = make_norm(config.norm, config.width, config.norm_eps)
         self.mask_token = MaskToken(config.width) if config.mask_token else None
+        self.extra_tokens = ExtraTokens(config.num_extra, config.width) if config.num_extra else None
         self.positions: GridPositions | SincosPositions
         if config.grid is None:
             self.positions = SincosPositions(config.width)
@@ -212,15 +221,21 @@ class ViTModule(TrunkModule):
         # In reading order from here on. A shorter order leaves patches out: N is the number that is read.
         tokens_BND = reorder(tokens_BND, reading.order_BN)
         valid_BN = reorder(images.valid_BN, reading.order_BN)
-        mask = self._mask(images, reading, valid_BN)  # [B or 1, 1, N, N], or None if every query sees every key
+        mask = self._mask(images, reading, valid_BN)  # [B or 1, 1, R + N, R + N], or None if every query sees every key
+        if self.extra_tokens is not None:
+            # Before the patches, so that patches also see them in causal attention: registers need readers.
+            tokens_BND = self.extra_tokens(tokens_BND)  # [B, N, D] -> [B, R + N, D]
         outputs = {}
         for index, block in enumerate(self.blocks):
             tokens_BND = block(tokens_BND, mask)
             if index in reading.layers:
-                outputs[index] = tokens_BND  # raw, without the final norm: AIM's probes average six of these
+                # Raw, without the final norm: AIM's probes average six of these.
+                outputs[index] = tokens_BND[:, self.num_extra :]
         layers = tuple(outputs[index] for index in reading.layers)
         positions_BN2 = reorder(images.positions_BN2, reading.order_BN)
-        return Features(self.norm(tokens_BND), positions_BN2, valid_BN, layers)
+        tokens_BND = self.norm(tokens_BND)
+        extra_BRD = tokens_BND[:, : self.num_extra] if self.num_extra else None
+        return Features(tokens_BND[:, self.num_extra :], positions_BN2, valid_BN, layers, extra_BRD)
 
     def embed_patches(self, images: Images) -> Tensor:
         """``[B, N, D]`` in raster order: normalised patch embeddings, without positions."""
@@ -229,7 +244,10 @@ class ViTModule(TrunkModule):
         return tokens_BND
 
     def attention_maps(self, images: Images, reading: Reading) -> Tensor:
-        """``[B, H, N, N]``: attention of the last block in reading order, recomputed from the input of that block."""
+        """``[B, H, N, N]``: attention of the last block in reading order, recomputed from the input of that block.
+
+        With extra tokens, this is the attention of patches to patches, scaled so that rows add up to 1.
+        """
         block = self.blocks[-1]
         assert isinstance(block, Block)
         inputs: list[tuple[Tensor, Mask]] = []
@@ -238,10 +256,11 @@ class ViTModule(TrunkModule):
             self(images, reading)
         finally:
             handle.remove()
-        return block.attention.probabilities(*inputs[0])
+        maps_BHNN = block.attention.probabilities(*inputs[0])[..., self.num_extra :, self.num_extra :]
+        return maps_BHNN / maps_BHNN.sum(-1, keepdim=True) if self.num_extra else maps_BHNN
 
     def layer_of(self, name: str) -> int:
-        """Block i is layer i + 1; embeddings, positions and the mask token are layer 0, the final norm is the last."""
+        """Block i is layer i + 1, the final norm is the last; embeddings, positions and other tokens are layer 0."""
         part, _, rest = name.partition(".")
         if part == "blocks":
             return int(rest.partition(".")[0]) + 1
@@ -268,7 +287,8 @@ class ViTModule(TrunkModule):
         attention = Attention(
             causal=reading.attention.causal, prefix_length_B=reading.attention.prefix_length_B, valid_BN=asked_BN
         )
-        return mask_of(attention, valid_BN.shape[1], images.patches_BNF.device)
+        num_tokens = self.num_extra + valid_BN.shape[1]
+        return mask_of(with_leading_tokens(attention, self.num_extra), num_tokens, images.patches_BNF.device)
 
 
 class Block(nn.Module):

@@ -12,11 +12,11 @@ import pytest
 from processes import run_to_end
 
 FOLDER = Path(__file__).parents[2] / "examples" / "third_party"
-METHODS = ("aimcore-ijepa", "aimcore-nepa", "aimcore-random-orders")
+METHODS = ("aimcore-convnet", "aimcore-ijepa", "aimcore-nepa", "aimcore-random-orders")
 
 
 class Installed:
-    """Runs commands as somebody who has installed the three distributions."""
+    """Runs commands as somebody who has installed the distributions."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.site = folder, folder / "site"
@@ -42,6 +42,7 @@ def test_they_are_listed_with_their_distributions(installed: Installed) -> None:
     done = installed.run("-c", "import sys; from aimcore.run import command; sys.exit(command(['plugins']))")
     rows = [line.split()[1:] for line in done.stdout.splitlines() if any(name in line for name in METHODS)]
     assert rows == [
+        ["aimcore-convnet", "0.1.0", "trunks/convnet"],
         ["aimcore-ijepa", "0.1.0", "objectives/i_jepa"],
         ["aimcore-nepa", "0.1.0", "objectives/next_embedding"],
         ["aimcore-random-orders", "0.1.0", "orderings/random_orders,", "trunks/told_vit"],

@@ -20,7 +20,7 @@ from aimcore.testing.instrumented import InstrumentedObjective
 from aimcore.testing.loss_invariants import mixed_images_of, wrong_counts_of, wrong_sums_of
 from aimcore.testing.requirements import explained, require, require_names, seeded, shape_of
 from aimcore.testing.short_training import trains_alike_at_stages_0_and_3
-from aimcore.testing.small_parts import ALL_CAPABILITIES, StandInTrunk
+from aimcore.testing.small_parts import ALL_CAPABILITIES, MergingTrunk, StandInTrunk
 
 _RELATIVE = 1e-9
 
@@ -118,6 +118,22 @@ def check_every_grid_is_trained_on_or_refused(objective: Objective) -> None:
         require(bool(finite), f"losses are not finite {where}")
 
 
+def check_any_grid_means_tokens_of_any_grid(objective: Objective) -> None:
+    """If ``any_grid`` is true, it trains a trunk that merges tokens, whose grid is coarser than that of the patches."""
+    if not objective.any_grid:
+        return
+    instrumented = InstrumentedObjective.of(Case(objective.name, MergingTrunk(), objective, GRID))
+    for mode in instrumented.in_both_modes():
+        with explained(
+            f"{mode}: any_grid is true, but a trunk that merges tokens cannot be trained: read features as a "
+            "whole, and set no reading order"
+        ):
+            losses = instrumented.losses()
+            torch.stack([loss.sum for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        finite = all(bool(loss.sum.isfinite()) for loss in losses.values())
+        require(finite, f"{mode}: losses of a trunk that merges tokens are not finite")
+
+
 def check_its_reading_is_an_order_of_the_patches(objective: Objective) -> None:
     """``probe_reading(batch)`` gives raster order (None) or one permutation per image, and no attention of its own."""
     batch = batch_for(objective, random_images())
@@ -199,6 +215,7 @@ CHECKS: tuple[Check, ...] = (
     check_validation_is_the_same_for_every_run,
     check_the_trunk_is_trained,
     check_every_grid_is_trained_on_or_refused,
+    check_any_grid_means_tokens_of_any_grid,
     check_its_reading_is_an_order_of_the_patches,
     check_pictures_are_patches_or_refused,
     check_it_has_its_skills,

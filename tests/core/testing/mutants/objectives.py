@@ -315,6 +315,15 @@ class Reaching(Sound):
         return module
 
 
+@component("mutant")
+class Careless(Sound):
+    """Says that it accepts any grid, and scores each token as the patch of its number."""
+
+    @property
+    def any_grid(self) -> bool:
+        return True
+
+
 SOUND = (Sound(), Sound(prefix="uniform"), Sound(prefix=3))
 MUTANTS = (
     (checks.check_its_requirements_are_known, Unknown()),
@@ -329,6 +338,7 @@ MUTANTS = (
     (checks.check_validation_is_the_same_for_every_run, AlwaysTraining(prefix="uniform")),
     (checks.check_the_trunk_is_trained, Fixed()),
     (checks.check_every_grid_is_trained_on_or_refused, Undemanding()),
+    (checks.check_any_grid_means_tokens_of_any_grid, Careless()),
     (checks.check_its_reading_is_an_order_of_the_patches, Unbatched()),
     (checks.check_pictures_are_patches_or_refused, Sketching()),
     (checks.check_weights_follow_torchs_seed, Reseeding()),

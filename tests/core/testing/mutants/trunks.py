@@ -14,7 +14,7 @@ from aimcore import CAUSAL, Attention, Capability, Features, Images, PatchGrid, 
 from aimcore.contracts.images import reorder
 from aimcore.testing.checks import trunk_capabilities
 from aimcore.testing.checks import trunks as checks
-from aimcore.testing.small_parts import StandInTrunk, StandInTrunkModule
+from aimcore.testing.small_parts import StandInTrunk, StandInTrunkModule, with_merged_columns
 
 
 class PlainModule(StandInTrunkModule):
@@ -435,12 +435,7 @@ class Constant(Classed):
 
 class MergingModule(PlainModule):
     def forward(self, images: Images, reading: Reading) -> Features:
-        tokens_BND, _, valid_BN, layers, _ = super().forward(images, reading)
-        rows, columns = images.grid.rows, images.grid.columns // 2
-        row_N, column_N = torch.arange(rows * columns) // columns, torch.arange(rows * columns) % columns
-        positions_BN2 = torch.stack([row_N, column_N], -1).expand(len(images.grids), -1, -1).to(tokens_BND.device)
-        merged = (each.unflatten(1, (rows * columns, 2)).mean(2) for each in (tokens_BND, *layers))
-        return Features(next(merged), positions_BN2, valid_BN[:, ::2], tuple(merged))
+        return with_merged_columns(super().forward(images, reading), images.grid)
 
 
 @component("merging")
