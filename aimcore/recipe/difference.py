@@ -1,4 +1,4 @@
-"""Differences between two recipes, field by field."""
+"""Differences between recipes, field by field."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ class Difference(NamedTuple):
     right: Any
 
 
+class DifferingField(NamedTuple):
+    """A field in which any number of recipes differ, with the value of each as in :class:`Difference`."""
+
+    path: str
+    values: tuple[Any, ...]
+
+
 def differences_between(left: Mapping[str, Any], right: Mapping[str, Any]) -> tuple[Difference, ...]:
     """Return the fields in which two recipes differ, in the order of the experiment's fields, versions last.
 
@@ -39,26 +46,37 @@ def differences_between(left: Mapping[str, Any], right: Mapping[str, Any]) -> tu
         left: a recipe as :func:`aimcore.recipe.to_recipe` returns it, with every field.
         right: the other recipe.
     """
-    return (*_in_fields(left["experiment"], right["experiment"], ""), *_in_versions(left, right))
+    found = (*_in_fields((left["experiment"], right["experiment"]), ""), *_in_versions(left, right))
+    return tuple(Difference(path, *values) for path, values in found)
 
 
-def _in_values(left: Any, right: Any, path: str) -> Iterator[Difference]:
-    if isinstance(left, Mapping) and isinstance(right, Mapping):
+def differing_fields(values: Sequence[Any]) -> Iterator[DifferingField]:
+    """Yield the fields in which plain values, such as those of recipes, differ; none for fewer than two.
+
+    >>> [*differing_fields([{"seed": 0, "steps": 9}, {"seed": 1, "steps": 9}, {"steps": 9}])]
+    [DifferingField(path='seed', values=(0, 1, ABSENT))]
+    """
+    return _in_values(tuple(values), "")
+
+
+def _in_values(values: tuple[Any, ...], path: str) -> Iterator[DifferingField]:
+    if all(isinstance(value, Mapping) for value in values):
         # A component's name determines its type: it is reported at the component's path, before its fields.
-        if left.get("name") != right.get("name"):
-            yield Difference(path, *({"name": side.get("name")} for side in (left, right)))
-        one, other = ({key: value for key, value in side.items() if key != "name"} for side in (left, right))
-        yield from _in_fields(one, other, path)
-    elif _holds_mappings(left) and _holds_mappings(right):
-        for index, items in enumerate(zip_longest(left, right, fillvalue=ABSENT)):
-            yield from _in_values(*items, join(path, index))
-    elif left != right or type(left) is not type(right):
-        yield Difference(path, left, right)
+        names = [value.get("name") for value in values]
+        if any(name != names[0] for name in names):
+            yield DifferingField(path, tuple({"name": name} for name in names))
+        unnamed = ({key: item for key, item in value.items() if key != "name"} for value in values)
+        yield from _in_fields(tuple(unnamed), path)
+    elif all(map(_holds_mappings, values)):
+        for index, items in enumerate(zip_longest(*values, fillvalue=ABSENT)):
+            yield from _in_values(items, join(path, index))
+    elif any(value != values[0] or type(value) is not type(values[0]) for value in values):
+        yield DifferingField(path, values)
 
 
-def _in_fields(left: Mapping[str, Any], right: Mapping[str, Any], path: str) -> Iterator[Difference]:
-    for name in dict.fromkeys((*left, *right)):
-        yield from _in_values(left.get(name, ABSENT), right.get(name, ABSENT), join(path, name))
+def _in_fields(values: tuple[Mapping[str, Any], ...], path: str) -> Iterator[DifferingField]:
+    for name in dict.fromkeys(key for value in values for key in value):
+        yield from _in_values(tuple(value.get(name, ABSENT) for value in values), join(path, name))
 
 
 def _holds_mappings(value: Any) -> bool:
@@ -66,10 +84,10 @@ def _holds_mappings(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, Mapping) for v in value)
 
 
-def _in_versions(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Difference]:
+def _in_versions(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[DifferingField]:
     one, other = _versions(left), _versions(right)
     if one and other:
-        yield from _in_fields(one, other, "")
+        yield from _in_fields((one, other), "")
 
 
 def _versions(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from aimcore.contracts.errors import ReportError
 from aimcore.io.atomic_files import make_folder, write_atomically
 from aimcore.io.run_folder import SUMMARY_FILE, StudyFolder
+from aimcore.recipe.difference import in_words
 from aimcore.report.caveats import is_guessed
 from aimcore.report.page_content import Content, content_of, half_interval
 from aimcore.report.run_records import Absence, files_of
@@ -70,6 +71,7 @@ def html_of(content: Content) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "in_words": in_words,
         "percent": _percent,
         "loss": _loss,
         "whole": _whole,

@@ -12,9 +12,10 @@ from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.io.run_folder import SAMPLES_FILE, RunFolder
+from aimcore.recipe.difference import DifferingField, differing_fields
 from aimcore.report import pictures, plots
 from aimcore.report.caveats import caveats
-from aimcore.report.comparing import Difference, differences, shared_and_own
+from aimcore.report.comparing import shared_and_own
 from aimcore.report.native_section import NativeSection, native_shown
 from aimcore.report.run_records import Absence, RunFiles
 from aimcore.report.sample_files import SampleArrays
@@ -91,7 +92,7 @@ class Content:
     uses_truth: bool
     cards: tuple[Card, ...]
     recipes: tuple[Recipe, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[DifferingField, ...]
     errors: Mapping[str, str]
     versions: Mapping[str, str]
 
@@ -142,7 +143,9 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         uses_truth=any(one.uses_truth for one in drawn),
         cards=tuple(card for kind in _PROTOCOLS for card in _cards(kind, summary.experiments)),
         recipes=recipes,
-        differences=tuple(differences([_without_name(one) for one in known] if len(known) == len(recipes) else ())),
+        differences=tuple(
+            differing_fields([_without_name(one) for one in known] if len(known) == len(recipes) else ())
+        ),
         errors={run.name: error for run in runs if (error := run.error()) is not None},
         versions=_versions(known),
     )

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from aimcore.recipe.difference import ABSENT, Difference, differences_between, in_words
+from aimcore.recipe.difference import (
+    ABSENT,
+    Difference,
+    DifferingField,
+    differences_between,
+    differing_fields,
+    in_words,
+)
 
 
 def recipe(**changes: Any) -> dict[str, Any]:
@@ -50,6 +57,17 @@ def test_what_only_one_has_is_reported_whole() -> None:
     assert differences_between(recipe(part=None), recipe(part={"url": "a"})) == (
         Difference("part", None, {"url": "a"}),
     )
+
+
+def test_any_number_of_recipes_are_compared_by_the_same_rules() -> None:
+    one = recipe(probes=[{"name": "knn", "k": 20}])["experiment"]
+    other = recipe(probes=[{"name": "knn", "k": 5}], optimizer={"peak_lr": 0.001})["experiment"]
+    assert [*differing_fields([one, recipe()["experiment"], other])] == [
+        DifferingField("optimizer.betas", ([0.9, 0.95], [0.9, 0.95], ABSENT)),
+        DifferingField("probes.0", ({"name": "knn", "k": 20}, ABSENT, {"name": "knn", "k": 5})),
+    ]
+    for alone in ([], [one], [one, one, one]):
+        assert [*differing_fields(alone)] == []
 
 
 def test_true_is_not_one() -> None:

@@ -1,6 +1,6 @@
-"""What records share, and where they differ."""
+"""What records share, and what each has of its own."""
 
-from aimcore.report.comparing import Difference, differences, shared_and_own
+from aimcore.report.comparing import shared_and_own
 
 
 def test_nested_records_are_split_part_by_part() -> None:
@@ -27,25 +27,3 @@ def test_one_record_shares_everything() -> None:
 def test_numbers_of_other_types_differ() -> None:
     shared, own = shared_and_own({"a": {"on": True}, "b": {"on": 1}})
     assert (shared, own) == ({}, {"a": {"on": True}, "b": {"on": 1}})
-
-
-def test_only_what_differs_is_listed_with_its_path() -> None:
-    one = {"objective": {"ordering": {"name": "raster"}, "prefix": None}, "probes": [{"name": "linear", "epochs": 1}]}
-    other = {
-        "objective": {"ordering": {"name": "fixed_random", "seed": 3}, "prefix": None},
-        "probes": [{"name": "linear", "epochs": 2}],
-    }
-    assert differences([one, other]) == [
-        Difference("objective.ordering.name", ('"raster"', '"fixed_random"')),
-        Difference("probes.0.epochs", ("1", "2")),
-        Difference("objective.ordering.seed", (None, "3")),
-    ]
-
-
-def test_lists_of_plain_values_are_compared_whole() -> None:
-    assert differences([{"mean": [1, 2]}, {"mean": [1, 3]}]) == [Difference("mean", ("[1, 2]", "[1, 3]"))]
-
-
-def test_alike_records_and_lone_ones_have_no_differences() -> None:
-    assert differences([{"a": 1}, {"a": 1}]) == []
-    assert differences([{"a": 1}]) == []
