@@ -31,6 +31,8 @@ STEPS = 10**9
 NATIVE_STEPS = 10**7
 """Steps of a run at native resolution; all of them are drawn before the run."""
 EPOCHS = 10**6
+DRAWS = 10**3
+"""Draws of a random subset."""
 IMAGES = 10**9
 """Images of a data set."""
 RATE = 1e3

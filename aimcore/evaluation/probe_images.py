@@ -17,6 +17,7 @@ from aimcore.contracts.randomness import keyed_bits
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.data import evaluation_batches
 from aimcore.engine.distributed import rank_and_world_size
+from aimcore.evaluation.few_labels import lacking
 from aimcore.evaluation.probe_sizes import ProbeSize
 from aimcore.experiment import Experiment
 
@@ -100,6 +101,7 @@ def open_probe_images(
         problems.append(Problem(test_path, _other_classes(train_path, images)))
     if not problems:
         problems += _nothing_to_hold_out(experiment, train_path, images.train)
+        problems += _too_few_labels(experiment, train_path, images.train)
     if problems:
         raise InvalidValue(f"Experiment {experiment.name!r}", problems)
     return images
@@ -130,6 +132,20 @@ def _nothing_to_hold_out(experiment: Experiment, path: str, images: OpenSource) 
                 f"probe {name!r} chooses its settings on held-out training images, and {lacking}{among}: "
                 "give data.probe_train more images, or use a probe that chooses nothing",
             )
+
+
+def _too_few_labels(experiment: Experiment, path: str, images: OpenSource) -> Iterator[Problem]:
+    """Yield probes for which a class has fewer images than the experiment asks for; only labels in memory are read."""
+    known, most = images.known_labels(), max(experiment.probe_labels_per_class, default=0)
+    if known is None or not most:
+        return
+    for probe in experiment.probes:
+        chosen = chosen_numbers(len(images), probe.max_train_images)
+        labels, counts = np.unique(known if chosen is None else known[chosen.numpy()], return_counts=True)
+        place = int(counts.argmin())
+        if counts[place] < most:
+            text = lacking(int(labels[place]), int(counts[place]), most)
+            yield Problem(path, f"probe {probe.name!r} is to be fitted with few labels: probe_labels_per_class {text}")
 
 
 def _lacking(images: OpenSource, numbers: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.contracts.probes import Probe
+from aimcore.contracts.probes import FittedProbe, Probe
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.data import hold_out
@@ -19,6 +19,7 @@ from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.evaluation.feature_provider import FeatureProvider, FeatureRequest
 from aimcore.evaluation.feature_sources import FeatureSource, FrozenTrunk, RawPixels
 from aimcore.evaluation.feature_tables import FeatureKind, Table
+from aimcore.evaluation.few_labels import TopByLabels, drawn_subset, split_subset
 from aimcore.evaluation.intervals import wilson_interval
 from aimcore.evaluation.probe_images import ProbeImages, chosen_numbers, open_probe_images, probe_sources
 from aimcore.evaluation.probe_sizes import probe_sizes
@@ -34,6 +35,8 @@ class Outcome:
     choice: Mapping[str, Any]
     sizes: Mapping[str, int]
     """Images in each split: ``"train"``, ``"held_out"``, ``"test"``."""
+    by_labels: TopByLabels = attrs.field(factory=dict)
+    """Accuracies of the same probe with few labels, by ``probe_labels_per_class``, one for each draw."""
 
     @property
     def top1(self) -> float:
@@ -62,6 +65,8 @@ class ProbeScore:
     """Number of unreadable images, among the ``"train"`` and ``"test"`` images that the probe requested."""
     card: Mapping[str, Any]
     """The protocol as plain values: splits, grid, choices, layers, transform, attention, order, held-out rule."""
+    by_labels: Mapping[str, TopByLabels]
+    """Accuracies with few labels, for ``"trained"``, ``"untrained"`` and ``"raw_pixels"``."""
 
 
 def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] = methodcaller("open")) -> None:
@@ -159,6 +164,7 @@ def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mappi
             sizes=trained.sizes,
             choices={name: outcome.choice for name, outcome in outcomes.items()},
         ),
+        by_labels={name: outcome.by_labels for name, outcome in outcomes.items() if outcome.by_labels},
     )
 
 
@@ -203,15 +209,35 @@ class _Job:
     def _fit(self, probe: Probe, train: Table, test: Table) -> Outcome:
         kept, held_out = _split(probe, train)
         fitted = train.fit(probe, kept, held_out, self.images.experiment.seed)
-        num_correct = sum(int((fitted.predict(piece.features).cpu() == piece.labels).sum()) for piece in test.pieces())
+        num_correct = _num_correct(fitted, test)
         sizes = {"train": len(kept), "held_out": len(held_out), "test": len(test.labels)}
-        return Outcome(num_correct=num_correct, choice=fitted.choice, sizes=sizes)
+        by_labels = {number: self._with_few(probe, train, test, number) for number in self._labels_per_class}
+        return Outcome(num_correct=num_correct, choice=fitted.choice, sizes=sizes, by_labels=by_labels)
+
+    @property
+    def _labels_per_class(self) -> tuple[int, ...]:
+        return self.images.experiment.probe_labels_per_class if self.images.size.is_own else ()
+
+    def _with_few(self, probe: Probe, train: Table, test: Table, per_class: int) -> tuple[float, ...]:
+        """Return the accuracy of each draw of ``per_class`` images of each class."""
+        experiment, found = self.images.experiment, []
+        for draw in range(experiment.probe_label_draws):
+            chosen = drawn_subset(train.labels, train.numbers, per_class, draw)
+            parts = split_subset(train.labels, train.numbers, chosen) if probe.holds_out else (chosen, chosen[:0])
+            fitted = train.fit(probe, *parts, experiment.seed)
+            found.append(_num_correct(fitted, test) / len(test.labels))
+        return tuple(found)
 
     def _key(self, probe: Probe) -> str:
         """Return a text of everything that the outcome on raw pixels depends on."""
         experiment, data = self.images.experiment, self.images.experiment.data
         transform = (data.image_size, data.eval_crop, data.mean, data.std, experiment.trunk.patch_size)
-        return repr((type(probe).__module__, probe, probe_sources(experiment), transform, experiment.seed))
+        few = (experiment.probe_labels_per_class, experiment.probe_label_draws)
+        return repr((type(probe).__module__, probe, probe_sources(experiment), transform, experiment.seed, few))
+
+
+def _num_correct(fitted: FittedProbe, test: Table) -> int:
+    return sum(int((fitted.predict(piece.features).cpu() == piece.labels).sum()) for piece in test.pieces())
 
 
 def _split(probe: Probe, train: Table) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from aimcore.contracts.probes import Probe
 from aimcore.contracts.results import Score
 from aimcore.evaluation.evaluation_data import OpenEvaluationData
 from aimcore.evaluation.feature_tables import FeatureKind
+from aimcore.evaluation.few_labels import FEW_HELD_OUT
 from aimcore.evaluation.probe_images import ProbeImages, probe_sources
 from aimcore.evaluation.probe_sizes import ProbeSize, probe_sizes
 from aimcore.evaluation.raw_pixels import DESCRIPTIONS
@@ -68,6 +69,7 @@ def protocol_card(
         "augmentation": "none: probes train on features of the evaluation transform (the papers augment)",
         "precision": experiment.engine.precision,
         "seed": experiment.seed,
+        "few_labels": _few_labels(experiment) if images.size.is_own else None,
         "choices": {name: dict(choice) for name, choice in choices.items()},
     }
 
@@ -99,6 +101,17 @@ def _splits(experiment: Experiment, sizes: Mapping[str, int]) -> dict[str, Any]:
     train, test = probe_sources(experiment)
     sources = {"train": plain(train), "held_out": "as train", "test": plain(test)}
     return {split: {"source": sources[split], "num_images": size} for split, size in sizes.items()}
+
+
+def _few_labels(experiment: Experiment) -> str | None:
+    """Describe how the probe was fitted again with few labels."""
+    if not experiment.probe_labels_per_class:
+        return None
+    numbers = ", ".join(map(str, experiment.probe_labels_per_class))
+    return (
+        f"fitted again with {numbers} images per class, in {experiment.probe_label_draws} draws by hash of (draw, "
+        f"image's number), of which settings are chosen on {FEW_HELD_OUT:.0%}; the subsets of a draw are nested"
+    )
 
 
 def _train_images(sizes: Mapping[str, int], available: int) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class Experiment(Checked):
     probe_native_area: int | None = None
     """Number of patches for additional probes at native aspect ratios: each image is resized to fit in this many
     patches. The scores are called ``linear@native`` and the like."""
+    probe_labels_per_class: tuple[int, ...] = ()
+    """Numbers of labelled images per class with which each probe is fitted again, such as ``(10, 100, 1000)``.
+    Held-out images count. The report draws accuracy against the number of labels."""
+    probe_label_draws: int = 3
+    """Number of draws of the images for each of ``probe_labels_per_class``."""
     evaluations: tuple[Evaluation, ...] = ()
     trackers: tuple[Tracker, ...] = ()
     checkpoint_every: int | None = None
@@ -128,6 +133,11 @@ class Experiment(Checked):
     def _score_problems(self) -> Iterable[Problem]:
         """Yield duplicate names of probes and titles of evaluations, and probes of tokens that do not exist."""
         yield from extra_token_problems(self.trunk, self.probes)
+        for place, number in enumerate(self.probe_labels_per_class):
+            yield from at_least(f"probe_labels_per_class.{place}", number, 2, limits.IMAGES)
+        if len(set(self.probe_labels_per_class)) < len(self.probe_labels_per_class):
+            yield Problem("probe_labels_per_class", f"must be distinct, got {self.probe_labels_per_class}")
+        yield from at_least("probe_label_draws", self.probe_label_draws, 1, limits.DRAWS)
         names = [probe.name for probe in self.probes]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Problem("probes", f"two probes are called {name!r}: scores are kept by name, so use one of each")

@@ -14,7 +14,15 @@ from aimcore.evaluation.validation import Validation
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RECIPE_FILE
 from aimcore.running.omitted_samples import LeftOut, joined
-from aimcore.running.summary import NUM_CHUNKS, EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Status
+from aimcore.running.summary import (
+    NUM_CHUNKS,
+    EvaluationSummary,
+    ExperimentSummary,
+    FewLabelsSummary,
+    LossSummary,
+    ProbeSummary,
+    Status,
+)
 
 
 @attrs.define
@@ -94,9 +102,19 @@ def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]
             raw_pixels_top1=score.raw_pixels_top1,
             learning_rate=score.learning_rate,
             layers=score.layers,
+            few_labels=_few_labels(score) or None,
         )
         for name, score in scores.items()
     }
+
+
+def _few_labels(score: ProbeScore) -> tuple[FewLabelsSummary, ...]:
+    trained = score.by_labels.get("trained", {})
+    others = {name: score.by_labels.get(name, {}) for name in ("untrained", "raw_pixels")}
+    return tuple(
+        FewLabelsSummary(per_class=number, trained=values, **{name: by.get(number) for name, by in others.items()})
+        for number, values in sorted(trained.items())
+    )
 
 
 def evaluation_summaries(evaluated: Evaluated | None) -> dict[str, EvaluationSummary]:

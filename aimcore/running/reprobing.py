@@ -27,7 +27,15 @@ from aimcore.running.recorded_recipes import experiment_of
 from aimcore.running.summary import ExperimentSummary, Summary, read_summary, write_summary
 from aimcore.running.trained_model import TrainedModel, load_trained
 
-CHANGEABLE = ("probes", "probe_attention", "probe_image_sizes", "probe_native_area", "evaluations")
+CHANGEABLE = (
+    "probes",
+    "probe_attention",
+    "probe_image_sizes",
+    "probe_native_area",
+    "probe_labels_per_class",
+    "probe_label_draws",
+    "evaluations",
+)
 CHANGEABLE_DATA = ("probe_train", "probe_test")
 """Fields of ``data`` that may be changed too. All others determine training."""
 PROBED_LATER = "probed_later"

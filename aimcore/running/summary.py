@@ -51,6 +51,24 @@ class LossSummary(Checked):
 
 
 @attrs.frozen(kw_only=True)
+class FewLabelsSummary(Checked):
+    """One probe that was fitted with few labels: an accuracy for each draw of the labelled images."""
+
+    per_class: int
+    """Number of labelled images of each class, including held-out ones."""
+    trained: tuple[float, ...]
+    untrained: tuple[float, ...] | None = None
+    raw_pixels: tuple[float, ...] | None = None
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield numbers below 1, and scores that are missing or not fractions."""
+        yield from at_least("per_class", self.per_class, 1)
+        yield from _fractions(self, "trained", "untrained", "raw_pixels")
+        if not self.trained:
+            yield Problem("trained", "must have an accuracy for each draw, got none")
+
+
+@attrs.frozen(kw_only=True)
 class ProbeSummary(Checked):
     """One probe on the trained trunk, with the same probe on the untrained trunk and on raw pixels for comparison."""
 
@@ -63,6 +81,8 @@ class ProbeSummary(Checked):
     """The rate chosen on held-out training images."""
     layers: tuple[int, ...] | None = None
     """Indices of the blocks whose outputs were averaged."""
+    few_labels: tuple[FewLabelsSummary, ...] | None = None
+    """The same probe with few labels. Absent where ``probe_labels_per_class`` is empty."""
 
     def problems(self) -> Iterable[Problem]:
         """Yield scores that are not fractions, and negative layers."""

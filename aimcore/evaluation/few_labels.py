@@ -1,0 +1,63 @@
+"""Probes that are fitted with few labels: so many images of each class, in several draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimcore.contracts.errors import InvalidValue
+from aimcore.contracts.randomness import keyed_bits
+from aimcore.data import hold_out
+
+FEW_HELD_OUT = 0.2
+"""Fraction of the few images on which settings are chosen: of ten images per class, two."""
+
+TopByLabels = Mapping[int, tuple[float, ...]]
+"""Accuracies by the number of images per class, one for each draw."""
+
+
+def drawn_subset(labels: Tensor, numbers: Tensor, per_class: int, draw: int) -> Tensor:
+    """Return the positions of ``per_class`` images of each class, ascending.
+
+    Of each class, the images with the smallest hashes of (draw, number) are selected. So the subsets of a draw are
+    nested, and all experiments, feature sources and probes that read the same images get the same subsets.
+
+    Args:
+        labels: class of each image, ``[n]``.
+        numbers: number of each image in its source, ``[n]``.
+        per_class: number of images of each class.
+        draw: number of the draw.
+
+    Raises:
+        InvalidValue: a class has fewer images.
+
+    >>> labels, numbers = torch.tensor([0, 1, 0, 1, 0, 1]), torch.arange(6)
+    >>> labels[drawn_subset(labels, numbers, per_class=2, draw=0)].sort().values.tolist()
+    [0, 0, 1, 1]
+    """
+    hashes = keyed_bits(draw, "few labels", numbers.numpy())
+    ranked = torch.from_numpy(np.argsort(hashes, kind="stable"))
+    chosen = []
+    for label in np.unique(labels.numpy()).tolist():
+        own = ranked[labels[ranked] == label]
+        if len(own) < per_class:
+            raise InvalidValue("probe", [("probe_labels_per_class", lacking(label, len(own), per_class))])
+        chosen.append(own[:per_class])
+    return torch.cat(chosen).sort().values
+
+
+def lacking(label: int, available: int, per_class: int) -> str:
+    """Return the message about a class with fewer images than are asked for."""
+    return (
+        f"asks for {per_class} images per class, and of class {label} there are {available}: ask for at most that "
+        "many, or give data.probe_train more images"
+    )
+
+
+def split_subset(labels: Tensor, numbers: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the positions of ``chosen`` that a probe trains on, and those that it holds out."""
+    kept, held_out = hold_out(labels[chosen].tolist(), numbers[chosen].tolist(), FEW_HELD_OUT)
+    return chosen[torch.from_numpy(kept)], chosen[torch.from_numpy(held_out)]
