@@ -12,10 +12,8 @@ from aimcore import (
     Batch,
     Capability,
     Decoder,
-    Extra,
     Features,
     Loss,
-    Objective,
     Ordering,
     PatchGrid,
     PredictedPatches,
@@ -24,7 +22,6 @@ from aimcore import (
     Target,
     TextTokenizer,
     TrunkModule,
-    View,
     at_least,
     built_target,
     component,
@@ -34,6 +31,7 @@ from aimcore.contracts.images import reorder
 from aimcore.contracts.objectives import Skill
 from aimcore_decoders import JointDecoder, SeparateDecoder
 from aimcore_objectives.captioner import CaptionerModule
+from aimcore_objectives.patch_prediction import PatchObjective
 from aimcore_objectives.steps import (
     Prefix,
     Steps,
@@ -52,7 +50,7 @@ from aimcore_tokenizers import Bytes
 
 
 @component("multimodal", paper="arXiv:2411.14402, section 2.1 and Figure 1")
-class Multimodal(Objective):
+class Multimodal(PatchObjective):
     """A decoder predicts the patches after the prefix, then the caption's tokens: text + ``image_weight`` x image.
 
     The encoder attends with a prefix drawn uniformly in [1, I - 1] per image; the decoder is causal. ``image_weight``
@@ -78,16 +76,6 @@ class Multimodal(Objective):
     def text(self) -> tuple[TextTokenizer, int]:
         """The tokenizer of captions, and the largest number of tokens."""
         return self.tokenizer, self.context_length
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        """The views of its target."""
-        return self.target.views
-
-    @property
-    def extras(self) -> tuple[Extra, ...]:
-        """The extras of its target."""
-        return self.target.extras
 
     @property
     def requires(self) -> frozenset[Capability]:

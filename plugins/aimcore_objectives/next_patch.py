@@ -10,31 +10,23 @@ from torch import Tensor
 from aimcore import (
     Batch,
     Capability,
-    Extra,
     Head,
-    Loss,
-    Objective,
-    ObjectiveModule,
     Ordering,
     PatchGrid,
-    PredictedPatches,
     Problem,
     Reading,
     Target,
     TrunkModule,
-    View,
     at_least,
-    built_target,
     component,
 )
 from aimcore_heads import LinearHead, MLPHead
+from aimcore_objectives.patch_prediction import PatchObjective, PatchPredictionModule
 from aimcore_objectives.steps import (
     Steps,
-    drawn_patches,
     nothing_left,
     num_scored,
     orders_of,
-    patch_loss,
     steps_of,
     validation_prefix,
 )
@@ -43,7 +35,7 @@ from aimcore_targets import NormalizedPixels
 
 
 @component("next_patch", paper="arXiv:2401.08541, section 4")
-class NextPatch(Objective):
+class NextPatch(PatchObjective):
     """Predict each patch from the patches before it in the ordering, with causal or prefix attention.
 
     The output at step t - 1 predicts the patch of step t; the first patch, and every patch of the prefix, is never
@@ -57,16 +49,6 @@ class NextPatch(Objective):
     head: Head = MLPHead()
     prefix: Literal["uniform"] | int | None = "uniform"
     """Prefix length: uniform in [1, K - 1] per image (section 4.2), a fixed number of patches, or none (causal)."""
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        """The views of its target."""
-        return self.target.views
-
-    @property
-    def extras(self) -> tuple[Extra, ...]:
-        """The extras of its target."""
-        return self.target.extras
 
     @property
     def requires(self) -> frozenset[Capability]:
@@ -102,29 +84,18 @@ class NextPatch(Objective):
         return cls(head=head), cls(head=LinearHead(), prefix=2), cls(head=head, prefix=None)
 
 
-class NextPatchModule(ObjectiveModule):
-    """The module of :class:`NextPatch`."""
+class NextPatchModule(PatchPredictionModule):
+    """The module of :class:`NextPatch`: each patch is predicted from the true patches before it."""
+
+    loss_name = "next_patch"
 
     def __init__(self, config: NextPatch, trunk: TrunkModule) -> None:
-        super().__init__()
+        super().__init__(trunk, config.head, config.target)
         self.config = config
-        self.trunk = trunk
-        self.head = config.head.build(trunk.width, config.target.num_outputs(trunk.patch_size, trunk.num_channels))
-        self.target = built_target(config.target, trunk.patch_size, trunk.num_channels)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Return the number of patches after the prefixes."""
-        return {"next_patch": num_scored(batch, self.config.prefix, training=self.training)}
-
-    def forward(self, batch: Batch) -> dict[str, Loss]:
-        """Return the loss over all patches after the prefixes."""
-        predictions_MK, steps = self._predict(batch)
-        return {"next_patch": patch_loss(self.target, batch, steps, predictions_MK)}
-
-    def predicted_patches(self, batch: Batch) -> PredictedPatches:
-        """Predict each patch after the prefix from the true patches before it; return them in raster order."""
-        predictions_MK, steps = self._predict(batch)
-        return drawn_patches(self.target, batch, steps, predictions_MK)
+        return {self.loss_name: num_scored(batch, self.config.prefix, training=self.training)}
 
     def _predict(self, batch: Batch) -> tuple[Tensor, Steps]:
         """Predictions ``[M, K]`` of the patches at the scored steps."""

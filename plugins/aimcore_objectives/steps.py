@@ -26,7 +26,8 @@ Prefix = Literal["uniform"] | int | None
 class Steps:
     """How a batch is read, and the flat steps ``b * N + t`` whose patches are scored.
 
-    The output at step t - 1 predicts the patch of step t. The steps are computed on the CPU, so no device waits.
+    In next-patch prediction, the output at step t - 1 predicts the patch of step t; in masked image modelling, the
+    output at a masked patch predicts it. The steps are computed on the CPU, so no device waits.
     """
 
     order_BN: Tensor

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aimcore import (
     Batch,
     Features,
+    Head,
     Images,
     Loss,
     Objective,
@@ -22,6 +23,9 @@ from aimcore import (
     component,
 )
 from aimcore.testing.checks import objectives as checks
+from aimcore_heads import LinearHead
+from aimcore_objectives import MaskedPatch
+from aimcore_objectives.masked_patch import MaskedPatchModule
 
 
 @component("sound")
@@ -191,10 +195,34 @@ class Beyond(Sound):
         return BeyondModule(trunk)
 
 
+class LeakingTokenModule(MaskedPatchModule):
+    """Leaves the first masked patch of every image in the input."""
+
+    def __init__(self, config: MaskedPatch, trunk: TrunkModule) -> None:
+        super().__init__(config, trunk)
+        self.trunk.register_forward_pre_hook(lambda _, given: (given[0], self.with_a_gap(given[1])))
+
+    def with_a_gap(self, reading: Reading) -> Reading:
+        assert reading.masked_BN is not None
+        first_B1 = reading.masked_BN.int().argmax(1, keepdim=True)
+        return attrs.evolve(reading, masked_BN=reading.masked_BN.scatter(1, first_B1, False))
+
+
+@component("mutant")
+class LeakingToken(MaskedPatch):
+    """Masks all patches that it predicts but one."""
+
+    head: Head = LinearHead()
+
+    def build(self, trunk: TrunkModule) -> MaskedPatchModule:
+        return LeakingTokenModule(self, trunk)
+
+
 SOUND = (Sound(), Labelled(), EvaluatingACopy(), Taught())
 MUTANTS = (
     (checks.check_nothing_scored_reads_its_own_answer, Peeking()),
     (checks.check_nothing_scored_reads_its_own_answer, PeekingCopy()),
     (checks.check_nothing_scored_reads_its_own_answer, Misplaced()),
     (checks.check_nothing_scored_reads_its_own_answer, Beyond()),
+    (checks.check_nothing_scored_reads_its_own_answer, LeakingToken()),
 )
