@@ -46,6 +46,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", type=Path, metavar="STUDY_OR_RECIPE", help="a study (.py) or a recipe (.json, .yaml)")
     parser.add_argument("--scale", choices=SCALES, help="how large the study runs (default: small)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="run this experiment; repeatable")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="repeat every experiment with the seeds 0 to N - 1",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/<study>-<scale>)")
     parser.add_argument(
         "--resume", action="store_true", help="skip finished experiments in --out, and continue the others"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import attrs
+import torch
 from torch import Tensor
 
 from aimcore.contracts.errors import BrokenContract
@@ -77,7 +78,18 @@ class Table(ABC):
 
     @abstractmethod
     def pieces(self) -> Iterator[LabelledFeatures]:
-        """Yield every sample once, in order, in pieces that fit in memory."""
+        """Yield every sample once, in an order that never changes, in pieces that fit in memory."""
+
+    @abstractmethod
+    def positions(self) -> Tensor:
+        """Return the positions ``[n]`` of the samples of :meth:`pieces`, in the order of the pieces."""
+
+    def correct(self, fitted: FittedProbe) -> Tensor:
+        """Return whether ``fitted`` classifies each sample correctly, ``[n]`` bool, ascending by sample number."""
+        right = [fitted.predict(piece.features).cpu() == piece.labels for piece in self.pieces()]
+        right_n = torch.zeros(len(self.labels), dtype=torch.bool)
+        right_n[self.positions()] = torch.cat(right)
+        return right_n
 
 
 @attrs.frozen(eq=False)
@@ -101,5 +113,9 @@ class FeatureTable(Table):
         return probe.fit(self.of(train), self.of(held_out), seed)
 
     def pieces(self) -> Iterator[LabelledFeatures]:
-        """Yield all samples in one piece."""
+        """Yield all samples in one piece, sorted by sample number."""
         yield self.of()
+
+    def positions(self) -> Tensor:
+        """Return ``[0, 1, ..., n - 1]``."""
+        return torch.arange(len(self.labels))

@@ -10,12 +10,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.contracts.probes import FittedProbe, Probe
+from aimcore.contracts.probes import Probe
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.data import hold_out
 from aimcore.engine.distributed import on_every_rank
 from aimcore.evaluation.feature_cache import FeatureCache
+from aimcore.evaluation.feature_keys import key_of
 from aimcore.evaluation.feature_provider import FeatureProvider, FeatureRequest
 from aimcore.evaluation.feature_sources import FeatureSource, FrozenTrunk, RawPixels
 from aimcore.evaluation.feature_tables import FeatureKind, Table
@@ -25,16 +26,20 @@ from aimcore.evaluation.probe_images import ProbeImages, chosen_numbers, open_pr
 from aimcore.evaluation.probe_sizes import probe_sizes
 from aimcore.evaluation.protocol_cards import HELD_OUT, protocol_card
 from aimcore.experiment import Experiment
+from aimcore.recipe.writing import plain
 
 
 @attrs.frozen
 class Outcome:
     """The score of one fitted probe on the test images, and the settings that it chose."""
 
-    num_correct: int
+    right_n: Tensor = attrs.field(eq=attrs.cmp_using(eq=torch.equal))
+    """Whether each test image was classified correctly, ``[n]`` bool, ascending by number."""
     choice: Mapping[str, Any]
     sizes: Mapping[str, int]
     """Images in each split: ``"train"``, ``"held_out"``, ``"test"``."""
+    test_images: str
+    """Digest of the test source and of the numbers of its readable images."""
     by_labels: TopByLabels = attrs.field(factory=dict)
     """Accuracies of the same probe with few labels, by ``probe_labels_per_class``, one for each draw."""
 
@@ -42,6 +47,11 @@ class Outcome:
     def top1(self) -> float:
         """Fraction of test images that are classified correctly."""
         return self.num_correct / self.sizes["test"]
+
+    @property
+    def num_correct(self) -> int:
+        """Number of test images that are classified correctly."""
+        return int(self.right_n.sum())
 
 
 @attrs.frozen
@@ -65,6 +75,10 @@ class ProbeScore:
     """Number of unreadable images, among the ``"train"`` and ``"test"`` images that the probe requested."""
     card: Mapping[str, Any]
     """The protocol as plain values: splits, grid, choices, layers, transform, attention, order, held-out rule."""
+    right_n: Tensor = attrs.field(eq=attrs.cmp_using(eq=torch.equal))
+    """Whether each test image was classified correctly, ``[n]`` bool, ascending by number."""
+    test_images: str
+    """Digest of the test source and of the numbers of its readable images: scores with equal digests can be paired."""
     by_labels: Mapping[str, TopByLabels]
     """Accuracies with few labels, for ``"trained"``, ``"untrained"`` and ``"raw_pixels"``."""
 
@@ -164,6 +178,8 @@ def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mappi
             sizes=trained.sizes,
             choices={name: outcome.choice for name, outcome in outcomes.items()},
         ),
+        right_n=trained.right_n,
+        test_images=trained.test_images,
         by_labels={name: outcome.by_labels for name, outcome in outcomes.items() if outcome.by_labels},
     )
 
@@ -209,10 +225,9 @@ class _Job:
     def _fit(self, probe: Probe, train: Table, test: Table) -> Outcome:
         kept, held_out = _split(probe, train)
         fitted = train.fit(probe, kept, held_out, self.images.experiment.seed)
-        num_correct = _num_correct(fitted, test)
         sizes = {"train": len(kept), "held_out": len(held_out), "test": len(test.labels)}
         by_labels = {number: self._with_few(probe, train, test, number) for number in self._labels_per_class}
-        return Outcome(num_correct=num_correct, choice=fitted.choice, sizes=sizes, by_labels=by_labels)
+        return Outcome(test.correct(fitted), fitted.choice, sizes, _digest(self.images, test), by_labels)
 
     @property
     def _labels_per_class(self) -> tuple[int, ...]:
@@ -225,7 +240,7 @@ class _Job:
             chosen = drawn_subset(train.labels, train.numbers, per_class, draw)
             parts = split_subset(train.labels, train.numbers, chosen) if probe.holds_out else (chosen, chosen[:0])
             fitted = train.fit(probe, *parts, experiment.seed)
-            found.append(_num_correct(fitted, test) / len(test.labels))
+            found.append(int(test.correct(fitted).sum()) / len(test.labels))
         return tuple(found)
 
     def _key(self, probe: Probe) -> str:
@@ -236,8 +251,10 @@ class _Job:
         return repr((type(probe).__module__, probe, probe_sources(experiment), transform, experiment.seed, few))
 
 
-def _num_correct(fitted: FittedProbe, test: Table) -> int:
-    return sum(int((fitted.predict(piece.features).cpu() == piece.labels).sum()) for piece in test.pieces())
+def _digest(images: ProbeImages, test: Table) -> str:
+    """Return a digest of the test source and of the numbers of the images in ``test``: 32 hexadecimal digits."""
+    _, source = probe_sources(images.experiment)
+    return key_of({"source": plain(source), "numbers": test.numbers.tolist()})
 
 
 def _split(probe: Probe, train: Table) -> tuple[Tensor, Tensor]:

@@ -60,8 +60,12 @@ class StoredTable(Table):
         return FeatureTable(features, self.labels, self.numbers, self.num_classes).fit(probe, train, held_out, seed)
 
     def pieces(self) -> Iterator[LabelledFeatures]:
-        """Yield every sample once, sorted by sample number."""
+        """Yield every sample once, in the order of chunks."""
         return self.stream().pieces()
+
+    def positions(self) -> Tensor:
+        """Return the positions of the samples in the order of chunks."""
+        return self.stream().positions
 
 
 class StoredStream(FeatureStream):
@@ -76,6 +80,7 @@ class StoredStream(FeatureStream):
         self.labels, self.num_classes, self.shape = labels, num_classes, tuple(array.shape[1:])
         self._array, self._row_n = array, row_n
         self._by_chunk_n = np.argsort(row_n // array.chunks[0], kind="stable")
+        self.positions = torch.from_numpy(self._by_chunk_n)
         chunks, starts = np.unique((row_n // array.chunks[0])[self._by_chunk_n], return_index=True)
         self._chunks = [*zip(chunks.tolist(), pairwise([*starts.tolist(), len(row_n)]), strict=True)]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
-from aimcore.contracts.component import Checked, settings, within
-from aimcore.contracts.errors import Problem
+from aimcore.contracts.component import Checked, at_least, settings, within
+from aimcore.contracts.errors import InvalidValue, Problem
 from aimcore.experiment.experiment import Experiment
 from aimcore.experiment.names import study_name_problems
 
@@ -56,6 +57,29 @@ class Study(Checked):
     scaling: Scaling | None = None
     """Curves of a scaling study; None for other studies."""
 
+    def over_seeds(self, num_seeds: int) -> Study:
+        """Return this study with every experiment repeated with the seeds 0, 1, ... instead of its own.
+
+        All experiments of a seed come before those of the next seed, so that a study that is stopped has compared its
+        variants with some seeds. ``raster`` becomes ``raster-seed-0`` and so on; a branch or initial weights of another
+        experiment become those of the same seed. The report and the terminal show mean and spread over seeds, and
+        paired differences between the variants.
+
+        Raises:
+            InvalidValue: there is no seed, or this is a scaling study, whose curves are single runs.
+        """
+        problems = [*at_least("num_seeds", num_seeds, 1)]
+        if self.scaling is not None:
+            problems.append(Problem("scaling", "a scaling study cannot be repeated with several seeds"))
+        if problems:
+            raise InvalidValue(f"Study {self.name!r}", problems)
+        seeds = range(num_seeds)
+        repeated = [_seeded(experiment, seed) for seed in seeds for experiment in self.experiments]
+        left_out = [_seeded(experiment, seed) for seed in seeds for experiment in self.left_out]
+        paper = {_seed_name(name, seed): scores for seed in seeds for name, scores in self.paper.items()}
+        changed: Study = attrs.evolve(self, experiments=repeated, left_out=left_out, paper=paper)  # type: ignore[misc]
+        return changed
+
     def problems(self) -> Iterable[Problem]:
         """Yield names that are duplicated or cannot be folders, and entries of experiments that do not exist."""
         yield from study_name_problems("name", self.name)
@@ -77,6 +101,31 @@ class Study(Checked):
         points = self.scaling.points if self.scaling is not None else ()
         for name in sorted(set(points) - set(names)):
             yield Problem("scaling.curves", f"no experiment is called {name!r}; there are {names}")
+
+
+def _seed_name(name: str, seed: int) -> str:
+    return f"{name}-seed-{seed}"
+
+
+def _seeded(experiment: Experiment, seed: int) -> Experiment:
+    """Return the experiment with another seed, which begins with other experiments of the same seed."""
+    weights, branch = experiment.initial_weights, experiment.branch
+    if isinstance(weights, tuple):
+        weights = tuple(_of_seed(one, seed) for one in weights)
+    elif weights is not None:
+        weights = _of_seed(weights, seed)
+    branch = None if branch is None else _of_seed(branch, seed)
+    name = _seed_name(experiment.name, seed)
+    changed: Experiment = attrs.evolve(  # type: ignore[misc]
+        experiment, name=name, seed=seed, initial_weights=weights, branch=branch
+    )
+    return changed
+
+
+def _of_seed(parent: Any, seed: int) -> Any:
+    """Return weights or a branch of the same experiment with another seed; weights in a file are as they are."""
+    name = parent.experiment
+    return parent if name is None else attrs.evolve(parent, experiment=_seed_name(name, seed))
 
 
 def _alike(names: Iterable[str]) -> Iterable[list[str]]:

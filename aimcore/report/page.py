@@ -78,6 +78,8 @@ def html_of(content: Content) -> str:
         "json": _json,
         "number": _number,
         "words": _words,
+        "points": _points,
+        "points_interval": _points_interval,
     }
     environment.tests["absent"] = lambda value: isinstance(value, Absence)
     environment.tests["guessed"] = is_guessed
@@ -110,6 +112,14 @@ def _write(text: str, path: Path) -> Path:
 
 def _percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
+
+
+def _points_interval(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{_points(interval[0])} to {_points(interval[1])}"
 
 
 def _loss(value: float | None) -> str:

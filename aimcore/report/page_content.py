@@ -17,11 +17,12 @@ from aimcore.report import pictures, plots
 from aimcore.report.caveats import caveats
 from aimcore.report.comparing import shared_and_own
 from aimcore.report.native_section import NativeSection, native_shown
+from aimcore.report.pairing import PairedDifference, paired_differences
 from aimcore.report.run_records import Absence, RunFiles
 from aimcore.report.sample_files import SampleArrays
 from aimcore.report.sample_making import FAILURES, samples_of
 from aimcore.report.scaling_content import ScalingSection, scaling_shown
-from aimcore.report.seeds import SeedGroup, seed_groups
+from aimcore.report.seeds import SeedGroup, seed_groups, variants
 from aimcore.report.style import DrawnFigure, Series, slugs
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
@@ -79,6 +80,8 @@ class Content:
     scores: tuple[DrawnFigure, ...]
     groups: tuple[SeedGroup, ...]
     """Groups of runs that differ only in their seed."""
+    paired: tuple[PairedDifference, ...]
+    """Paired differences between the variants of the study."""
     training: FigureGroup
     chunks: FigureGroup
     scaling: ScalingSection | None
@@ -125,13 +128,15 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
     recipes = tuple(Recipe(run.name, run.recipe()) for run in runs)
     known = [one.values for one in recipes if isinstance(one.values, Mapping)]
     drawn = [one for one in samples.values() if isinstance(one, SampleArrays)]
+    compared = variants(summary, out)
     return Content(
         summary=summary,
         folder=out.resolve().name,
         series=series,
         caveats=tuple(caveats(summary)),
         scores=tuple(_scores(summary, series, images)),
-        groups=seed_groups(summary, out),
+        groups=seed_groups(compared),
+        paired=paired_differences(compared),
         training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
         chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
         scaling=scaling_shown(summary, images),
@@ -254,4 +259,4 @@ def _versions(recipes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def half_interval(score: ProbeSummary | EvaluationSummary) -> float | None:
     """Return half the width of a score's 95 % interval, or None."""
-    return None if score.ci95 is None else (score.ci95[1] - score.ci95[0]) / 2
+    return None if score.interval95 is None else (score.interval95[1] - score.interval95[0]) / 2

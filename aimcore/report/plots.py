@@ -132,8 +132,8 @@ def draw_scores(
 
 
 def _draw_score(axes: Axes, row: int, series: Series, score: ProbeSummary, paper: float | None) -> None:
-    if score.ci95 is not None:
-        axes.plot([100 * end for end in score.ci95], [row, row], color=series.colour, linewidth=2.2)
+    if score.interval95 is not None:
+        axes.plot([100 * end for end in score.interval95], [row, row], color=series.colour, linewidth=2.2)
     axes.plot(100 * score.top1, row, "o", color=series.colour, markersize=7)
     for shape, other in ((_UNTRAINED, score.untrained_top1), (_RAW_PIXELS, score.raw_pixels_top1), (_PAPER, paper)):
         if other is not None:

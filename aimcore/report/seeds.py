@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed: the mean of each score, and its range."""
+"""Variants of a study, which are runs that differ only in their seed: the mean of each score, and its spread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import attrs
 
@@ -26,13 +26,28 @@ class SeedScore:
 
     @property
     def mean(self) -> float:
-        """One value per seed."""
+        """The mean over seeds."""
         return fmean(self.values)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation between seeds (of a sample: divided by the number of seeds minus one)."""
+        return stdev(self.values)
 
     @property
     def times_chance(self) -> float | None:
         """The mean divided by chance; None if chance is unknown, 0 or 1."""
         return None if self.chance is None or not 0 < self.chance < 1 else self.mean / self.chance
+
+
+@attrs.frozen
+class Variant:
+    """Runs whose recipes differ only in name and seed."""
+
+    name: str
+    """The name of the only run; of several, the common part of their names, with a star for the rest."""
+    by_seed: Mapping[int, ExperimentSummary]
+    """The finished runs by their seed, in the summary's order."""
 
 
 @attrs.frozen
@@ -46,19 +61,25 @@ class SeedGroup:
     """Scores that at least two runs have."""
 
 
-def seed_groups(summary: Summary, out: Path) -> tuple[SeedGroup, ...]:
-    """Return the groups of at least two finished runs in ``out``, in the summary's order.
+def variants(summary: Summary, out: Path) -> tuple[Variant, ...]:
+    """Return the variants among the finished runs in ``out``, in the summary's order.
 
-    The recipes decide, not the names; a run whose recipe cannot be read is in no group.
+    The recipes decide, not the names; a run whose recipe cannot be read is in no variant. Of several runs with the same
+    seed the first one counts.
     """
-    found: dict[str, list[ExperimentSummary]] = {}
+    found: dict[str, dict[int, ExperimentSummary]] = {}
     for entry in summary.experiments:
         recipe = files_of(entry, out).recipe()
         experiment = recipe.get("experiment") if isinstance(recipe, Mapping) else None
         if entry.status == "finished" and isinstance(experiment, Mapping):
             others = {key: value for key, value in experiment.items() if key not in ("name", "seed")}
-            found.setdefault(json.dumps(others, sort_keys=True), []).append(entry)
-    return tuple(_group(entries) for entries in found.values() if len({entry.seed for entry in entries}) > 1)
+            found.setdefault(json.dumps(others, sort_keys=True), {}).setdefault(entry.seed, entry)
+    return tuple(Variant(_name([one.name for one in runs.values()]), runs) for runs in found.values())
+
+
+def seed_groups(variants: Sequence[Variant]) -> tuple[SeedGroup, ...]:
+    """Return the scores of the variants that were run with at least two seeds."""
+    return tuple(_group(list(one.by_seed.values())) for one in variants if len(one.by_seed) > 1)
 
 
 def _group(entries: Sequence[ExperimentSummary]) -> SeedGroup:
@@ -80,6 +101,8 @@ def _scores(entry: ExperimentSummary) -> dict[str, tuple[float, float | None]]:
 
 
 def _name(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
     start = _beginning(names)
     end = _beginning([name[len(start) :][::-1] for name in names])[::-1]
     return f"{start}*{end}" if start or end else ", ".join(names)

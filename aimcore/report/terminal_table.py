@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aimcore.report.caveats import caveats
+from aimcore.report.pairing import PairedDifference, paired_differences
 from aimcore.report.scaling_table import print_scaling
-from aimcore.report.seeds import SeedGroup, SeedScore, seed_groups
+from aimcore.report.seeds import SeedGroup, SeedScore, seed_groups, variants
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
 _ABSENT = "-"
@@ -21,8 +22,10 @@ _SEPARATOR = 3
 """Columns between two cells."""
 _NUMBERS = 37
 """Width of the columns of evaluations apart from names; the rest is for the names of runs and scores."""
-_SEEDS_NUMBERS = 42
+_SEEDS_NUMBERS = 48
 """The same width for tables of runs that differ in their seed."""
+_PAIRED_NUMBERS = 49
+"""The same width for tables of paired differences."""
 
 
 def print_summary(summary: Summary, console: Console, out: Path | None = None) -> None:
@@ -34,13 +37,14 @@ def print_summary(summary: Summary, console: Console, out: Path | None = None) -
         out: the study's folder, whose recipes tell which runs differ in their seed alone; None does not look.
     """
     console.print(losses_table(summary))
-    groups = () if out is None else seed_groups(summary, out)
+    compared = () if out is None else variants(summary, out)
     width = console.width
     tables = (
         probes_table(summary),
         evaluations_table(summary, width),
         *not_run_tables(summary, width),
-        seeds_table(groups, width),
+        seeds_table(seed_groups(compared), width),
+        paired_table(paired_differences(compared), width),
     )
     for table in tables:
         if table.row_count:
@@ -125,15 +129,31 @@ def not_run_tables(summary: Summary, width: int = _WIDTH) -> Iterator[Table]:
 
 def seeds_table(groups: Sequence[SeedGroup], width: int = _WIDTH) -> Table:
     """Return a table with a row per score of runs that differ only in their seed."""
-    table = _table("Mean and range over n seeds, %")
+    table = _table("Mean, standard deviation and range over n seeds, %")
     table.add_column("experiments", overflow="fold")
     table.add_column("score", overflow="fold")
-    for heading in ("n", "mean", "range", "x chance"):
+    for heading in ("n", "mean", "sd", "range", "x chance"):
         table.add_column(heading, justify="right")
     entries = [(group, score) for group in groups for score in group.scores]
     fitted = _fitting([(group.name, score.name) for group, score in entries], width - _SEEDS_NUMBERS)
     for names, (_, score) in zip(fitted, entries, strict=True):
-        table.add_row(*names, str(len(score.values)), _percent(score.mean), _range(score), _times(score))
+        numbers = (_percent(score.mean), _percent(score.spread), _range(score), _times(score))
+        table.add_row(*names, str(len(score.values)), *numbers)
+    return table
+
+
+def paired_table(found: Sequence[PairedDifference], width: int = _WIDTH) -> Table:
+    """Return a table with a row per paired difference between two variants, in percentage points."""
+    table = _table("Paired differences over n seeds, points (95 % intervals)")
+    table.add_column("variants", overflow="fold")
+    table.add_column("score", overflow="fold")
+    for heading in ("n", "difference", "over images", "over seeds"):
+        table.add_column(heading, justify="right")
+    names = [(f"{one.variant} - {one.reference}", one.score) for one in found]
+    for (pair, score), one in zip(_fitting(names, width - _PAIRED_NUMBERS), found, strict=True):
+        mark = " *" if one.is_clear else "  "
+        intervals = (_points_interval(one.over_images), _points_interval(one.over_seeds))
+        table.add_row(pair, score, str(len(one.by_seed)), _points(one.mean) + mark, *intervals)
     return table
 
 
@@ -177,7 +197,15 @@ def _percent(value: float | None) -> str:
 
 
 def _half_interval(score: ProbeSummary | EvaluationSummary) -> str:
-    return "" if score.ci95 is None else f" ± {50 * (score.ci95[1] - score.ci95[0]):.1f}"
+    return "" if score.interval95 is None else f" ± {50 * (score.interval95[1] - score.interval95[0]):.1f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
+
+
+def _points_interval(interval: tuple[float, float] | None) -> str:
+    return _ABSENT if interval is None else f"{_points(interval[0])} {_points(interval[1])}"
 
 
 def _range(score: SeedScore) -> str:

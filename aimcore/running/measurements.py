@@ -13,7 +13,9 @@ from aimcore.evaluation.probing import ProbeScore
 from aimcore.evaluation.validation import Validation
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RECIPE_FILE
+from aimcore.running.correctness import Correctness
 from aimcore.running.omitted_samples import LeftOut, joined
+from aimcore.running.resampling import bootstrap_interval
 from aimcore.running.summary import (
     NUM_CHUNKS,
     EvaluationSummary,
@@ -98,6 +100,8 @@ def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]
         name: ProbeSummary(
             top1=score.top1,
             ci95=score.ci95,
+            bootstrap95=bootstrap_interval(score.right_n.numpy()),
+            correct=Correctness.of(score.right_n.numpy(), score.test_images),
             untrained_top1=score.untrained_top1,
             raw_pixels_top1=score.raw_pixels_top1,
             learning_rate=score.learning_rate,

@@ -17,6 +17,7 @@ from aimcore.contracts.component import Checked, at_least, within
 from aimcore.contracts.errors import InvalidSummary, InvalidValue, Problem
 from aimcore.contracts.structuring import join, structure
 from aimcore.io.atomic_files import write_atomically
+from aimcore.running.correctness import Correctness
 
 SCHEMA_VERSION = 1
 NUM_CHUNKS = 16
@@ -74,7 +75,11 @@ class ProbeSummary(Checked):
 
     top1: float
     ci95: tuple[float, float] | None = None
-    """Ends of the 95 % interval of ``top1``."""
+    """Ends of Wilson's 95 % interval of ``top1``."""
+    bootstrap95: tuple[float, float] | None = None
+    """Ends of the 95 % percentile bootstrap interval of ``top1``, over test images. Absent in summaries before 0.2."""
+    correct: Correctness | None = None
+    """The test images that were classified correctly; for paired differences. Absent in summaries before 0.2."""
     untrained_top1: float | None = None
     raw_pixels_top1: float | None = None
     learning_rate: float | None = None
@@ -86,9 +91,15 @@ class ProbeSummary(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """Yield scores that are not fractions, and negative layers."""
-        yield from _fractions(self, "top1", "ci95", "untrained_top1", "raw_pixels_top1")
+        yield from _fractions(self, "top1", "ci95", "bootstrap95", "untrained_top1", "raw_pixels_top1")
         for place, layer in enumerate(self.layers or ()):
             yield from at_least(f"layers.{place}", layer, 0)
+
+    @property
+    def interval95(self) -> tuple[float, float] | None:
+        """The 95 % interval that tables and figures show: the bootstrap interval; Wilson's where that is a point."""
+        is_point = self.bootstrap95 is None or self.bootstrap95[0] == self.bootstrap95[1]
+        return self.ci95 if is_point else self.bootstrap95
 
 
 @attrs.frozen(kw_only=True)
@@ -107,6 +118,11 @@ class EvaluationSummary(Checked):
         """Yield scores that are not fractions."""
         yield from _fractions(self, "value", "chance", "ci95")
         yield from _counts(self, "num")
+
+    @property
+    def interval95(self) -> tuple[float, float] | None:
+        """The 95 % interval that tables and figures show."""
+        return self.ci95
 
 
 @attrs.frozen(kw_only=True)

@@ -4,9 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
-from aimcore import Data, Experiment, Study, recipe
+from aimcore import Data, Experiment, Scaling, Study, Weights, recipe
 from aimcore.contracts.errors import InvalidStudy, InvalidValue, RecipeError
 from aimcore.running.study_files import changed, load_study, selected
 from aimcore_heads import LinearHead
@@ -216,3 +217,30 @@ def test_a_change_reaches_every_experiment() -> None:
 def test_a_change_that_fits_nothing_is_refused() -> None:
     with pytest.raises(RecipeError, match="num_stepz"):
         changed(two(), ["num_stepz=7"])
+
+
+def test_a_study_over_seeds_repeats_every_experiment_seed_by_seed_with_parents_of_the_same_seed() -> None:
+    parent = experiment("parent")
+    child = attrs.evolve(parent, name="child", initial_weights=Weights(experiment="parent"), seed=7)
+    study = Study(name="s", experiments=[parent, child], paper={"child": {"linear": 0.5}}).over_seeds(2)
+    assert [(one.name, one.seed) for one in study.experiments] == [
+        ("parent-seed-0", 0),
+        ("child-seed-0", 0),
+        ("parent-seed-1", 1),
+        ("child-seed-1", 1),
+    ]
+    assert [one.initial_weights for one in study.experiments] == [
+        None,
+        Weights(experiment="parent-seed-0"),
+        None,
+        Weights(experiment="parent-seed-1"),
+    ]
+    assert study.paper == {"child-seed-0": {"linear": 0.5}, "child-seed-1": {"linear": 0.5}}
+
+
+def test_no_seeds_and_a_scaling_study_over_seeds_are_refused() -> None:
+    study = Study(name="s", experiments=[experiment("parent")])
+    with pytest.raises(InvalidValue, match="num_seeds: must be at least 1"):
+        study.over_seeds(0)
+    with pytest.raises(InvalidValue, match="scaling: a scaling study cannot be repeated"):
+        attrs.evolve(study, scaling=Scaling(curves={"a": ["parent"]})).over_seeds(2)

@@ -9,14 +9,16 @@ import shutil
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 from report_material import HOSTILE, make_study, samples
 
 from aimcore.contracts.errors import InvalidSummary, ReportError
-from aimcore.report import ExperimentSummary, Summary, read_summary, write_summary
+from aimcore.report import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
 from aimcore.report.page import draw_report
 from aimcore.report.page_content import MAX_PICTURED
 from aimcore.report.sample_files import save_samples
+from aimcore.running.correctness import Correctness
 
 
 class Page(html.parser.HTMLParser):
@@ -257,8 +259,22 @@ def test_names_of_scores_may_be_broken_where_words_end_and_nowhere_else(tmp_path
 def test_runs_that_differ_in_their_seed_alone_have_a_row_per_score(tmp_path: Path) -> None:
     names = ["cap-seed-0", "cap-seed-1"]
     page = page_of(make_study(tmp_path / "out", names, evaluations=["recall"], only_seeds_differ=True, pictured=False))
-    assert page.row("cap-seed-*") == ["cap-seed-*", "linear", "2", "79.5", "79.0–80.0", "–"]
-    assert "recall 2 25.0 25.0–25.0 0.8 x chance" in page.text
+    assert page.row("cap-seed-*") == ["cap-seed-*", "linear", "2", "79.5", "0.7", "79.0–80.0", "–"]
+    assert "recall 2 25.0 0.0 25.0–25.0 0.8 x chance" in page.text
+
+
+def test_variants_with_a_common_seed_are_compared_image_by_image(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster", "spiral"], pictured=False)
+    written = read_summary(out / "summary.json")
+    entries = []
+    for entry, bits in zip(written.experiments, ([1] * 8 + [0] * 8, [1] * 16), strict=True):
+        probe = ProbeSummary(top1=sum(bits) / 16, correct=Correctness.of(np.array(bits, dtype=bool), "test"))
+        entries.append(attrs.evolve(entry, seed=0, probes={"linear": probe}))
+    write_summary(attrs.evolve(written, experiments=tuple(entries)), out / "summary.json")
+    page = page_of(out)
+    assert "Paired differences between variants" in page.source
+    # Binomial(16, 1/2) / 16: at most 4 with probability 0.038, at most 3 with 0.011; so 4 to 12.
+    assert "spiral raster linear 1 +50.0 +25.0 to +75.0 –" in page.text
 
 
 def test_runs_of_which_each_has_its_own_recipe_are_no_seeds(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from aimcore.report import EvaluationSummary, ExperimentSummary, LossSummary, ProbeSummary, Summary
+from aimcore.report.pairing import PairedDifference
 from aimcore.report.seeds import SeedGroup, SeedScore
-from aimcore.report.terminal_table import broken, print_summary, seeds_table
+from aimcore.report.terminal_table import broken, paired_table, print_summary, seeds_table
 
 
 def probed(name: str, top1: float, untrained: float, raw: float) -> ExperimentSummary:
@@ -111,6 +112,28 @@ def test_a_name_is_broken_after_a_mark_only(width: int, lines: list[str]) -> Non
     assert broken("zero_shot/top1", width).split("\n") == lines
 
 
+def test_the_bootstrap_interval_is_shown_where_it_is_known_and_not_a_point() -> None:
+    known = ProbeSummary(top1=0.8, ci95=(0.78, 0.82), bootstrap95=(0.75, 0.85))
+    point = ProbeSummary(top1=1.0, ci95=(0.9, 1.0), bootstrap95=(1.0, 1.0))
+    shown = attrs.evolve(probed("a", 0.8, 0.7, 0.75), probes={"linear": known, "knn": point})
+    rows = [line.split() for line in printed(summary(shown)).splitlines() if "±" in line]
+    assert [row[-6:-3] for row in rows if "linear" in row] == [["80.0", "±", "5.0"]]
+    assert [row[-6:-3] for row in rows if "knn" in row] == [["100.0", "±", "5.0"]]
+
+
+def test_paired_differences_are_reported_in_points_and_marked_where_they_are_clear() -> None:
+    clear = PairedDifference(
+        "spiral-seed-*", "raster-seed-*", "attentive", (-0.02, -0.04), (-0.05, -0.01), (-0.16, -0.1)
+    )
+    unclear = PairedDifference("spiral-seed-*", "raster-seed-*", "linear", (0.01,), None, None)
+    buffer = io.StringIO()
+    Console(file=buffer, width=80).print(paired_table([clear, unclear]))
+    rows = [line.split() for line in buffer.getvalue().splitlines() if "seed-*" in line]
+    assert rows[0][-8:] == ["attentive", "2", "-3.0", "*", "-5.0", "-1.0", "-16.0", "-10.0"]
+    assert any(row[-5:] == ["linear", "1", "+1.0", "-", "-"] for row in rows)
+    assert max(map(len, buffer.getvalue().splitlines())) <= 80
+
+
 def test_seeds_are_reported_by_their_mean_and_range_and_by_chance() -> None:
     scores = (
         SeedScore("retrieval/image_to_text_centred@5", (0.25, 0.5, 0.75), chance=0.1),
@@ -119,6 +142,6 @@ def test_seeds_are_reported_by_their_mean_and_range_and_by_chance() -> None:
     buffer = io.StringIO()
     Console(file=buffer, width=80).print(seeds_table([SeedGroup("aimv2-seed-*", ("a", "b", "c"), scores)]))
     rows = [line.split() for line in buffer.getvalue().splitlines() if "aimv2-seed" in line]
-    assert rows[0][2:] == ["3", "50.0", "25.0–75.0", "5.0"]
-    assert rows[1][1:] == ["linear", "2", "55.0", "50.0–60.0", "-"]
+    assert rows[0][2:] == ["3", "50.0", "25.0", "25.0–75.0", "5.0"]
+    assert rows[1][1:] == ["linear", "2", "55.0", "7.1", "50.0–60.0", "-"]
     assert max(map(len, buffer.getvalue().splitlines())) <= 80
