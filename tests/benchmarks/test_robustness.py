@@ -72,7 +72,7 @@ def raising(error):
         (lambda: time.sleep(10), {"seconds": 0.05}, "fault", "TookTooLong: more than 0.05 s"),
     ],
 )
-def test_outcomes_are_told_apart(robustness, act, bounds, kind, about):
+def test_outcomes_are_distinguished(robustness, act, bounds, kind, about):
     (outcome,) = robustness.run(Pretended(act), [7], seed=0, **(BOUNDS | bounds))
     assert (outcome.number, outcome.kind, outcome.about) == (7, kind, about)
 

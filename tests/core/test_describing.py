@@ -1,4 +1,4 @@
-"""What is told of a component: fields, types, defaults, meanings, choices, and where it is written."""
+"""The description of a component: fields, types, defaults, meanings, choices, and where it is written."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_line_is_that_of_the_class() -> None:
     assert location.line == inspect.getsourcelines(Spiral)[1]
 
 
-def test_a_class_without_a_file_is_told_without_location_and_meanings() -> None:
+def test_a_class_without_a_file_is_reported_without_location_and_meanings() -> None:
     made: dict[str, Any] = {}
     exec("class Made:\n    'Made up.'\n    size: int = 1\n    'How large.'\n", {"__name__": "nowhere"}, made)
     assert location_of(made["Made"]) is None
@@ -117,7 +117,7 @@ def test_a_class_without_a_file_is_told_without_location_and_meanings() -> None:
         (list[Inner], "list[Inner]"),
     ],
 )
-def test_types_are_told_as_they_are_written(kind: Any, text: str) -> None:
+def test_types_are_reported_as_they_are_written(kind: Any, text: str) -> None:
     assert type_text(kind) == text
 
 

@@ -92,11 +92,11 @@ def problems(cls: type[Any] = Everything, **fields: Any) -> list[tuple[str, str]
         ({"pair": (1, float("inf"))}, "pair.1", "must be a number, got inf: it is not finite"),
     ],
 )  # fmt: skip
-def test_a_value_of_another_type_is_told_with_its_path(fields: dict[str, Any], path: str, message: str) -> None:
+def test_a_value_of_another_type_is_reported_with_its_path(fields: dict[str, Any], path: str, message: str) -> None:
     assert problems(**fields) == [(path, message)]
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     assert [path for path, _ in problems(whole="1", pair=("a", "b"), text=b"")] == ["whole", "text", "pair.0", "pair.1"]
 
 

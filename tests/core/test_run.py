@@ -118,10 +118,10 @@ def test_results_that_cannot_be_printed_do_not_change_the_exit_status(
     assert "the table of results cannot be printed: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
-def test_errors_are_told_without_a_traceback(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_reported_without_a_traceback(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main([study_file, "--only", "three"]) == 2
-    told = capsys.readouterr().err
-    assert told == "error: no experiment of 'table' is called 'three'; there are one, two\n"
+    output = capsys.readouterr().err
+    assert output == "error: no experiment of 'table' is called 'three'; there are one, two\n"
 
 
 def test_what_a_study_file_raises_ends_with_status_2_and_a_traceback_on_request(
@@ -134,17 +134,17 @@ def test_what_a_study_file_raises_ends_with_status_2_and_a_traceback_on_request(
     )
     monkeypatch.setenv("AIMCORE_TRACEBACK", "1")
     assert run.main([study_file]) == 2
-    told = capsys.readouterr().err
-    assert "return {}[scale]" in told
-    assert "Traceback (most recent call last)" in told
+    output = capsys.readouterr().err
+    assert "return {}[scale]" in output
+    assert "Traceback (most recent call last)" in output
 
 
 def test_the_place_of_a_refused_value_is_printed_below_it(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(study_file).write_text("from aimcore_optimizers import AdamW\nAdamW(peak_lr=0)\n")
     assert run.main([study_file]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: AdamW: peak_lr: ")
-    assert told.endswith("\n  in table.py, line 2\n")
+    output = capsys.readouterr().err
+    assert output.startswith("error: AdamW: peak_lr: ")
+    assert output.endswith("\n  in table.py, line 2\n")
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred\x07.py", "a\rb.py"])
@@ -165,7 +165,7 @@ def test_control_characters_in_the_log_do_not_reach_the_terminal(
     assert r" \x1b[31mname\x07: begun" in capsys.readouterr().err
 
 
-def test_a_taken_folder_is_told_before_the_checks_that_take_time(
+def test_a_taken_folder_is_reported_before_the_checks_that_take_time(
     study_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aimcore.running.study_run.check_study", lambda *_, **__: pytest.fail("checked too early"))
@@ -179,10 +179,10 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(
     study_file: str, runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run.main([study_file, "--dry-run", "--set", 'data.train={"name": "image_folder", "url": "/no"}']) == 0
-    told = capsys.readouterr().out
-    assert "one, two" in told
-    assert "FLOPs per run" in told
-    assert "a run logs what its sources leave out" in " ".join(told.split())
+    output = capsys.readouterr().out
+    assert "one, two" in output
+    assert "FLOPs per run" in output
+    assert "a run logs what its sources leave out" in " ".join(output.split())
     assert not runs
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["table.py"]
 
@@ -222,9 +222,9 @@ def test_a_recipe_has_no_scale(study_file: str, runs: list[dict[str, Any]], tmp_
 
 def test_plugins_are_listed_with_what_they_supply(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.command(["plugins"]) == 0
-    told = capsys.readouterr().out
-    assert "orderings/spiral" in told
-    assert f"aimcore {version('aimcore')}" in told
+    output = capsys.readouterr().out
+    assert "orderings/spiral" in output
+    assert f"aimcore {version('aimcore')}" in output
 
 
 def test_a_blocked_plugin_is_listed_as_such(
@@ -232,24 +232,24 @@ def test_a_blocked_plugin_is_listed_as_such(
 ) -> None:
     monkeypatch.setenv("AIMCORE_BLOCK", "probes")
     assert run.command(["plugins"]) == 0
-    told = capsys.readouterr().out
-    assert "blocked by AIMCORE_BLOCK: plugin 'probes' of aimcore" in told
-    assert "probes/linear" not in told
+    output = capsys.readouterr().out
+    assert "blocked by AIMCORE_BLOCK: plugin 'probes' of aimcore" in output
+    assert "probes/linear" not in output
 
 
 def test_a_role_is_described_by_its_components(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.command(["describe", "orderings"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("raster", "spiral", "checkerboard", "fixed_random"))
+    output = capsys.readouterr().out
+    assert all(name in output for name in ("raster", "spiral", "checkerboard", "fixed_random"))
 
 
 def test_a_component_is_described_by_its_fields_its_paper_and_its_supplier(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.command(["describe", "heads/mlp"]) == 0
-    told = capsys.readouterr().out
-    assert "depth: int = 12" in told
-    assert "no biases" in told
-    assert "arXiv:2401.08541" in told
-    assert "plugin 'heads' of aimcore" in told
+    output = capsys.readouterr().out
+    assert "depth: int = 12" in output
+    assert "no biases" in output
+    assert "arXiv:2401.08541" in output
+    assert "plugin 'heads' of aimcore" in output
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_causality_is_checked_over_a_study(study_file: str, capsys: pytest.Captu
     assert capsys.readouterr().out == "one: causal\ntwo: causal\n2 experiments: 2 causal, none leaking\n"
 
 
-def test_a_leak_is_told_with_exit_status_1(
+def test_a_leak_is_reported_with_exit_status_1(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -295,7 +295,7 @@ def test_a_leak_is_told_with_exit_status_1(
 
 
 @pytest.mark.parametrize(("is_fault", "status"), [(False, 0), (True, 1)])
-def test_what_cannot_be_told_is_neither_causal_nor_a_leak(
+def test_what_cannot_be_judged_is_neither_causal_nor_a_leak(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_fault: bool, status: int
 ) -> None:
     def judged(case: Case) -> CausalityResult:
@@ -307,7 +307,7 @@ def test_what_cannot_be_told_is_neither_causal_nor_a_leak(
     assert out == "one: causal\ntwo: NOT JUDGED\n  nobody knows\n2 experiments: 1 causal, none leaking, 1 not judged\n"
 
 
-def test_an_experiment_that_cannot_be_checked_is_told_and_does_not_end_the_others(
+def test_an_experiment_that_cannot_be_checked_is_reported_and_does_not_end_the_others(
     study_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails_on_the_first(case: Case) -> CausalityResult:
@@ -363,8 +363,8 @@ def test_the_first_process_logs_everything_and_the_others_errors(
 
     monkeypatch.setattr("aimcore.running.study_files.load_study", speak)
     assert run.main([study_file]) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.endswith("said")]
-    assert [next(level for level in ("INFO", "ERROR") if level in line) for line in told] == expected
+    output = [line for line in capsys.readouterr().err.splitlines() if line.endswith("said")]
+    assert [next(level for level in ("INFO", "ERROR") if level in line) for line in output] == expected
 
 
 def test_warnings_of_old_names_reach_who_runs_a_study(tmp_path: Path) -> None:

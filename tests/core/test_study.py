@@ -134,7 +134,7 @@ USERS_ERRORS = {
 
 
 @pytest.mark.parametrize("kind", USERS_ERRORS)
-def test_what_a_study_file_raises_is_told_with_file_and_line(kind: str, tmp_path: Path) -> None:
+def test_what_a_study_file_raises_is_reported_with_file_and_line(kind: str, tmp_path: Path) -> None:
     text, message = USERS_ERRORS[kind]
     (tmp_path / "neighbour.py").write_text("import no_such_module\n")
     (tmp_path / "bad_neighbour.py").write_text("def\n")
@@ -148,7 +148,7 @@ def test_what_a_study_file_raises_is_told_with_file_and_line(kind: str, tmp_path
     assert sys.path == before
 
 
-def test_a_relative_path_is_told_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_reported_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "table.py").write_text("import aimcore_hilbert\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidStudy, match=r"^table\.py, line 1: imports aimcore_hilbert"):

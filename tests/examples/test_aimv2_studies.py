@@ -161,7 +161,7 @@ def test_the_text_tower_reads_clips_vocabulary_and_decoders_siglips() -> None:
 
 
 @pytest.mark.usefixtures("vocabulary")
-def test_what_is_told_by_its_name_has_readable_class_names_and_nothing_else_needs_them() -> None:
+def test_what_is_recognised_by_its_name_has_readable_class_names_and_nothing_else_needs_them() -> None:
     named = {one.name: _class_names(one.data) for one in study("lit", "paper").experiments}
     assert named["aimv2-lit"] == named["siglip"] == {"file:///data/imagenet/LOC_synset_mapping.txt"}
     assert named["aimv2"] == _class_names(study("vs_clip", "paper").experiments[0].data) == {None}

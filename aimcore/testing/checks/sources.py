@@ -1,4 +1,4 @@
-"""Sources: samples by index, the same ones in every process."""
+"""Checks of sources: every index returns one sample, the same in every process and thread."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from aimcore.testing.requirements import explained, require, shape_of
 
 _SEVERAL = 8
 _THREADS = 4
-_IN_THREADS = f"opened in one thread and read in {_THREADS} others at once, as training reads it, the source"
+_IN_THREADS = f"a source that is opened in one thread and read in {_THREADS} others at once, as in training,"
 _OPEN_THERE = (
-    "open files and connections in read(), or keep one per thread (threading.local), and keep nothing of one read for "
-    "another"
+    "open files and connections in read(), or keep one per thread (threading.local), and keep no state between reads"
 )
 _IMAGE = "images are uint8 [C, H, W] with 1 to 4 channels"
 
 
 def check_its_length_is_a_positive_number(source: Source) -> None:
-    """``len`` says how many samples there are, and there are some."""
+    """``len`` is the number of samples, at least 1."""
     with explained("len() of the open source fails"):
         length = len(source.open())
-    require(length > 0, "the open source has no samples; open() says what is missing, with DataNotFound")
+    require(length > 0, "the open source has no samples: let open() raise DataNotFound, and name what is missing")
 
 
 def check_images_are_bytes_with_channels_first(source: Source) -> None:
@@ -37,11 +36,11 @@ def check_images_are_bytes_with_channels_first(source: Source) -> None:
     for sample in _samples(source.open()):
         image = sample.image
         good = image.dtype == torch.uint8 and image.dim() == 3 and 1 <= image.shape[0] <= 4
-        require(good and image.device.type == "cpu", f"{_IMAGE}, got {shape_of(image)} of {sample.identifier}")
+        require(good and image.device.type == "cpu", f"{_IMAGE}, got {shape_of(image)} for sample {sample.identifier}")
 
 
 def check_labels_agree_with_the_samples(source: Source) -> None:
-    """``label(index)`` is the label that ``read(index)`` gives: an int, or None throughout."""
+    """``label(index)`` equals the label of ``read(index)``: an int for every sample, or None for every sample."""
     opened = source.open()
     given = [(opened.label(index), opened.read(index).label) for index in _indices(opened)]
     require(all(one == other for one, other in given), f"label(index) and read(index).label differ: {given}")
@@ -68,15 +67,18 @@ def check_labels_are_indices_of_class_names(source: Source) -> None:
     labels = [label for label in map(opened.label, _indices(opened)) if label is not None]
     number = len(opened.class_names) or max([0, *labels]) + 1
     wrong = [label for label in labels if not 0 <= label < number]
-    require(not wrong, f"labels {wrong} are no indices of the {number} class names")
+    require(not wrong, f"labels {wrong} are out of range: there are {number} class names")
 
 
 def check_captions_are_tuples_of_text_by_kind(source: Source) -> None:
-    """``captions`` maps each kind to a tuple of texts, even if there is one text only."""
+    """``captions`` maps each kind to a tuple of texts, even if it has only one text."""
     for sample in _samples(source.open()):
         for kind, texts in sample.captions.items():
             good = type(kind) is str and type(texts) is tuple and all(type(text) is str for text in texts)
-            require(good, f"captions must be {{kind: (text, ...)}}, got {{{kind!r}: {texts!r}}} of {sample.identifier}")
+            require(
+                good,
+                f"captions must be {{kind: (text, ...)}}, got {{{kind!r}: {texts!r}}} for sample {sample.identifier}",
+            )
 
 
 def check_extras_of_one_key_are_of_one_kind(source: Source) -> None:
@@ -86,29 +88,30 @@ def check_extras_of_one_key_are_of_one_kind(source: Source) -> None:
         for key, value in sample.extras.items():
             kinds.setdefault(key, set()).add(isinstance(value, torch.Tensor))
             on_cpu = not isinstance(value, torch.Tensor) or value.device.type == "cpu"
-            require(on_cpu, f"extra {key!r} of {sample.identifier} must be on the CPU")
+            require(on_cpu, f"extra {key!r} of sample {sample.identifier} must be on the CPU")
     mixed = sorted(key for key, found in kinds.items() if len(found) > 1)
     require(not mixed, f"extras {mixed} are tensors in some samples and not in others: a batch stacks tensors")
 
 
 def check_indices_depend_on_the_sample_number_alone(source: Source) -> None:
-    """``indices_of`` gives an index within the source for each number, the same whoever asks, and whenever."""
+    """``indices_of`` returns an index of the source for each sample number, which depends on nothing else."""
     opened, numbers = source.open(), np.arange(3 * _SEVERAL)
     if not len(opened):
         return
     together = opened.indices_of(numbers, 0)
     good = together.shape == numbers.shape and bool(((together >= 0) & (together < len(opened))).all())
-    require(good, f"indices of {len(numbers)} numbers must be as many, from 0 to {len(opened) - 1}, got {together}")
-    other = source.open()  # asked for one number at a time, the last one first
+    require(good, f"indices_of must return one index from 0 to {len(opened) - 1} per sample number, got {together}")
+    other = source.open()  # one number per call, the last one first
     apart = np.concatenate([other.indices_of(numbers[place : place + 1], 0) for place in reversed(numbers)])
     require(
         bool((together == apart[::-1]).all()),
-        "a sample number has another index when it is asked for alone: ranks and resumed runs would read other images",
+        "the index of a sample number depends on the other numbers of the call, or on earlier calls: ranks and resumed "
+        "runs would read other images",
     )
 
 
 def check_reading_again_gives_the_same_sample(source: Source) -> None:
-    """A sample depends on its index alone, and nobody can change it for others."""
+    """A sample depends on its index only, and a change of a returned sample changes no later one."""
     opened = source.open()
     first = _samples(opened)
     kept = [sample.image.clone() for sample in first]
@@ -118,7 +121,7 @@ def check_reading_again_gives_the_same_sample(source: Source) -> None:
     same = all(torch.equal(one, other.image) for one, other in zip(kept, again, strict=True))
     require(
         same and [one.identifier for one in first] == [other.identifier for other in again],
-        "reading an index again gives another sample: augment nothing here, and give each sample memory of its own",
+        "reading an index twice gives different samples: do not augment in a source, and let samples share no memory",
     )
 
 
@@ -127,12 +130,12 @@ def check_identifiers_name_one_sample_each(source: Source) -> None:
     names = [sample.identifier for sample in _samples(source.open())]
     require(
         all(type(name) is str and name for name in names) and len(set(names)) == len(names),
-        f"identifiers must be text, another for each sample, got {names[:4]}",
+        f"identifiers must be text, different for every sample, got {names[:4]}",
     )
 
 
 def check_what_is_left_out_is_counted_by_reason(source: Source) -> None:
-    """``left_out`` maps reasons to whole numbers from 0; a source that leaves nothing out need not give it."""
+    """``left_out`` maps reasons to counts; it may be omitted if nothing is left out."""
     counts: object = source.open().left_out
     good = isinstance(counts, Mapping) and all(
         type(reason) is str and type(count) is int and count >= 0 for reason, count in counts.items()
@@ -147,32 +150,32 @@ def check_an_index_beyond_the_end_is_an_index_error(source: Source) -> None:
         opened.read(len(opened))
     except IndexError:
         return
-    require(False, f"there are {len(opened)} samples, yet read({len(opened)}) gives one: raise IndexError")
+    require(False, f"the source has {len(opened)} samples, but read({len(opened)}) returned one: raise IndexError")
 
 
 def check_it_travels_to_data_workers(source: Source) -> None:
-    """The open source survives pickling, and gives the same samples afterwards."""
+    """The open source can be pickled, as for data workers, and returns the same samples afterwards."""
     opened = source.open()
     before = _samples(opened)
     with explained(
-        "the open source cannot be pickled, and data workers get it pickled: open files in read(), or leave files, "
-        "connections and threading.local out of what __getstate__ returns"
+        "the open source cannot be pickled, as it is for data workers: open files in read(), or exclude files, "
+        "connections and threading.local from what __getstate__ returns"
     ):
-        # What was pickled a line before may be unpickled.
+        # Unpickling is safe here: the value was pickled in the same expression.
         arrived: OpenSource = pickle.loads(_pickled(opened))
     after = _samples(arrived)
     alike = all(torch.equal(one.image, other.image) for one, other in zip(before, after, strict=True))
-    require(alike and len(arrived) == len(opened), "after pickling the open source gives other samples")
+    require(alike and len(arrived) == len(opened), "the unpickled source returns other samples")
 
 
 def check_it_is_read_in_any_thread(source: Source) -> None:
-    """Opened in one thread it is read in others, several at once, and gives the same samples there."""
+    """A source that is opened in one thread returns the same samples in several others at once."""
     expected, opened = _samples(source.open()), source.open()
     together = Barrier(_THREADS)
 
     def read(number: int) -> list[Sample]:
         indices = [*_indices(opened)]
-        turned = indices[number:] + indices[:number]  # so that no two threads read the same at a time
+        turned = indices[number:] + indices[:number]  # so that no two threads read the same sample at a time
         together.wait()
         found = {index: opened.read(index) for index in turned}
         return [found[index] for index in indices]
@@ -188,7 +191,7 @@ def check_it_is_read_in_any_thread(source: Source) -> None:
         for sample, other in zip(expected, each.result(), strict=True)
         if sample.identifier != other.identifier or not torch.equal(sample.image, other.image)
     ]
-    require(not differing, f"{_IN_THREADS} gives other samples ({', '.join(differing[:3])}): {_OPEN_THERE}")
+    require(not differing, f"{_IN_THREADS} returns other samples ({', '.join(differing[:3])}): {_OPEN_THERE}")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -210,7 +213,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def _indices(opened: OpenSource) -> Sequence[int]:
-    """The first samples and the last."""
+    """The indices of the first samples and of the last one."""
     length = len(opened)
     return sorted({*range(length)[:_SEVERAL], *range(length)[-1:]})
 

@@ -15,7 +15,7 @@ from aimcore_optimizers import AdamW
 from aimcore_sources import BundledEmoji
 from aimcore_trunks import ViT
 
-SIZES = {"smoke": (32, 4), "small": (128, 300)}
+SIZES = {"smoke": (32, 4), "small": (64, 300)}
 """Width and steps."""
 
 
@@ -25,7 +25,7 @@ def study(scale):
         raise AimcoreError(f"there is no scale {scale!r}: choose from {', '.join(SIZES)}")
     width, num_steps = SIZES[scale]
     trunks = {
-        "convnet": ConvNet(width=width, depths=(2, 4), patch_size=4),
+        "convnet": ConvNet(width=width, depths=(1, 2), patch_size=4),
         "vit": ViT(width=width, depth=4, num_heads=4, patch_size=8),
     }
     experiments = [experiment(name, trunk, width, num_steps) for name, trunk in trunks.items()]

@@ -82,14 +82,14 @@ def test_a_misspelt_role_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
     assert "no role is called 'ordering' (did you mean 'orderings'?)" in capsys.readouterr().err
 
 
-def test_abilities_are_those_of_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_capabilities_are_those_of_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     trunk, objective = printed(capsys, "trunks/vit"), printed(capsys, "objectives/next_patch")
     assert "capabilities causal, embeddings, native, order, prefix, subset (with width=16" in " ".join(trunk.split())
     assert "requires order, prefix (by default)" in " ".join(objective.split())
     assert "capabilities" not in printed(capsys, "orderings/spiral")
 
 
-def test_abilities_are_values_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_capabilities_are_values_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     described = json.loads(printed(capsys, "objectives/next_patch", "--json"))
     assert described["abilities"] == {"skills": [], "requires": ["order", "prefix"]}
     assert json.loads(printed(capsys, "heads/mlp", "--json"))["abilities"] == {}

@@ -59,18 +59,18 @@ def test_an_average_follows_the_whole_float32_weights_once_per_update(stage: int
 def test_it_is_reported_the_updates_done_and_those_of_the_whole_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int, bool]] = []
+    calls: list[tuple[int, int, bool]] = []
     module = fresh()
-    monkeypatch.setattr(type(module), "after_step", lambda _, *steps: told.append((*steps, torch.is_grad_enabled())))
+    monkeypatch.setattr(type(module), "after_step", lambda _, *steps: calls.append((*steps, torch.is_grad_enabled())))
     with TrainingEngine(settings(accumulation_steps=2), module) as engine:
         for step in range(2):
             engine.step([part_of(batch(step), 0, 2), part_of(batch(step), 2, 4)])
             checkpoints.save(engine, tmp_path, seconds=0.0)
-    assert told == [(1, 2, False), (2, 2, False)]
+    assert calls == [(1, 2, False), (2, 2, False)]
     with TrainingEngine(settings(accumulation_steps=2), fresh()) as engine:
         checkpoints.resume(engine, tmp_path)
         engine.step([part_of(batch(2), 0, 2), part_of(batch(2), 2, 4)])
-    assert told[2:] == [(3, 2, False)]  # one more than planned: after a resumption it goes on counting
+    assert calls[2:] == [(3, 2, False)]  # one more than planned: after a resumption it goes on counting
 
 
 @pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (3, "bf16")])

@@ -117,7 +117,7 @@ def test_a_line_that_nobody_would_find_is_an_error(tmp_path: Path) -> None:
 
 @component("full")
 class Full(Tracker):
-    """Fails when the run is closed, and before, if it is told to."""
+    """Fails when the run is closed, and earlier on request."""
 
     fails_at: int | None = None
 

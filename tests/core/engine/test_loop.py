@@ -180,7 +180,7 @@ train(to_be_killed(), Path(sys.argv[1]), progress=False)
 
 
 def to_be_killed(step: int | None = 4) -> Experiment:
-    """Saves after 3 steps and, unless told otherwise, kills itself after 5."""
+    """Saves after 3 steps and, by default, kills itself after 5."""
     trackers = () if step is None else (SignallingTracker(step=step, signal_number=int(signal.SIGKILL)),)
     return experiment(2, trunk=DROPPING, checkpoint_every=3, trackers=trackers)
 

@@ -167,4 +167,4 @@ def test_a_branch_of_two_processes_equals_the_same_run_from_its_beginning(
 
 def test_both_processes_report_a_missing_checkpoint_of_a_branch(ranks: list[dict[str, Any]]) -> None:
     refusals = [rank["branched"][0][2] for rank in ranks]
-    assert all("holds no checkpoint of step 2 to branch from (of these steps: none)" in told for told in refusals)
+    assert all("holds no checkpoint of step 2 to branch from (of these steps: none)" in text for text in refusals)

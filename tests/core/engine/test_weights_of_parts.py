@@ -103,7 +103,7 @@ def test_the_log_says_how_many_parameters_are_fresh(files: Mapping[str, str], li
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    ("parts", "message"),
     [
         (("trunk", "trunk"), r"initial_weights\.1: part 'trunk' overlaps part 'trunk' of initial_weights\.0"),
         (("trunk", "head", "trunk.embed"), r"initial_weights\.2: part 'trunk\.embed' overlaps part 'trunk' of .*\.0"),
@@ -111,8 +111,8 @@ def test_the_log_says_how_many_parameters_are_fresh(files: Mapping[str, str], li
         (("all", "all"), r"initial_weights\.1: part 'all' overlaps part 'all' of initial_weights\.0"),
     ],
 )
-def test_parts_that_overlap_are_refused_with_both_named(parts: tuple[str, ...], told: str) -> None:
-    with pytest.raises(InvalidValue, match=told):
+def test_parts_that_overlap_are_refused_with_both_named(parts: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
         experiment(initial_weights=tuple(Weights(url="a.safetensors", part=part) for part in parts))
 
 

@@ -86,7 +86,7 @@ def test_a_drawn_caption_depends_on_its_key_and_not_on_its_batch() -> None:
 
 
 class ScriptedModule(ObjectiveModule):
-    """Writes given tokens: one row per image, told by its first pixel."""
+    """Writes given tokens: one row per image, which its first pixel identifies."""
 
     def __init__(self, rows: list[list[int]], vocabulary_size: int = TOKENIZER.vocabulary_size) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def test_padding_is_never_written() -> None:
 
 @component("pads_with_a_letter")
 class PadsWithALetter(Bytes):
-    """Bytes whose padding has the id of the letter a, so that it is told by its place behind the end."""
+    """Bytes whose padding has the id of the letter a, so that only its position after the end identifies it."""
 
     @property
     def padding_id(self) -> int:

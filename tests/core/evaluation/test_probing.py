@@ -209,9 +209,9 @@ class OpenOwnClasses(OpenShades):
 )
 def test_a_probe_that_holds_images_out_needs_two_of_a_class(probe: Nearest, length: int, lacking: str) -> None:
     source = OwnClasses(length=length)
-    with pytest.raises(InvalidValue) as told:
+    with pytest.raises(InvalidValue) as raised:
         check_probes(experiment(probes=(probe,), probe_train=source, probe_test=source))
-    ((path, message),) = told.value.problems
+    ((path, message),) = raised.value.problems
     assert path == "data.probe_train"
     assert lacking in message
 

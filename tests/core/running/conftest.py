@@ -80,7 +80,7 @@ class FakeResult:
 
 @attrs.define
 class FakeTraining:
-    """Stands in for ``aimcore.engine.train``: does what it is told for each experiment, and remembers the calls."""
+    """Stands in for ``aimcore.engine.train``: does what is configured for each experiment, and records the calls."""
 
     behaviours: dict[str, Behaviour] = attrs.field(factory=dict)
     statuses: dict[str, str] = attrs.field(factory=dict)

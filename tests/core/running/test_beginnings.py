@@ -76,7 +76,7 @@ def test_a_branch_with_its_own_schedule_length_and_probes_passes(make: Make, bra
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"seed": 1}, r"seed (0, here 1)"),
         ({"optimizer": AdamW(peak_lr=2e-3)}, r"optimizer.peak_lr (0.001, here 0.002)"),
@@ -84,14 +84,14 @@ def test_a_branch_with_its_own_schedule_length_and_probes_passes(make: Make, bra
     ],
 )
 def test_a_branch_is_otherwise_equal_to_the_run_it_leaves(
-    changes: dict[str, Any], told: str, make: Make, branch: Make
+    changes: dict[str, Any], expected: str, make: Make, branch: Make
 ) -> None:
     found = problems(make("long"), branch(**changes))
-    assert found["cooled.branch"].endswith(f"differs in {told}")
+    assert found["cooled.branch"].endswith(f"differs in {expected}")
 
 
 @pytest.mark.parametrize(
-    ("schedule", "told"),
+    ("schedule", "expected"),
     [
         # The horizon of the branch's own length makes the half-cosine steeper from its first step on.
         (attrs.evolve(cooling(1), decay_steps=None), "at step 2 it gives"),
@@ -101,11 +101,11 @@ def test_a_branch_is_otherwise_equal_to_the_run_it_leaves(
     ],
 )
 def test_the_rates_before_the_branch_must_be_those_of_the_run_it_leaves(
-    schedule: Schedule, told: str, make: Make, branch: Make
+    schedule: Schedule, expected: str, make: Make, branch: Make
 ) -> None:
     found = problems(make("long"), branch(schedule=schedule))
     assert found.keys() == {"cooled.schedule"}
-    assert told in found["cooled.schedule"]
+    assert expected in found["cooled.schedule"]
     assert "set decay_steps to 6" in found["cooled.schedule"]
 
 
@@ -116,7 +116,7 @@ def test_rates_are_equal_that_are_written_in_another_way(make: Make, branch: Mak
 
 
 @pytest.mark.parametrize(
-    ("step", "changes", "told"),
+    ("step", "changes", "expected"),
     [
         (3, {}, "'long' has no checkpoint at step 3: it saves every 2 steps and at its end (6)"),
         (4, {"checkpoint_every": None}, "'long' has no checkpoint at step 4: it saves at its end"),
@@ -124,11 +124,11 @@ def test_rates_are_equal_that_are_written_in_another_way(make: Make, branch: Mak
     ],
 )
 def test_the_run_it_leaves_has_a_checkpoint_there(
-    step: int, changes: dict[str, Any], told: str, make: Make, branch: Make
+    step: int, changes: dict[str, Any], expected: str, make: Make, branch: Make
 ) -> None:
     cooled = branch(step=step, num_steps=step + 1, schedule=cooling(1, horizon=9))
     found = problems(make("long", schedule=attrs.evolve(LONG, decay_steps=9), **changes), cooled)
-    assert found["cooled.branch.step"] == told
+    assert found["cooled.branch.step"] == expected
 
 
 def test_a_branch_of_a_branch_leaves_after_that_has_begun(make: Make, branch: Make) -> None:
@@ -146,23 +146,23 @@ def test_the_other_run_must_come_before(make: Make, branch: Make) -> None:
 
 
 def test_a_run_that_does_not_exist_is_reported(branch: Make, tmp_path: Path) -> None:
-    told = problems(branch(), out=tmp_path)["cooled.branch.experiment"]
-    assert told.startswith("no experiment called 'long' is earlier in the study (cooled), nor was one run in")
-    assert told.endswith("run the whole study, or give the folder it was run in, by --out DIR --resume")
+    expected = problems(branch(), out=tmp_path)["cooled.branch.experiment"]
+    assert expected.startswith("no experiment called 'long' is earlier in the study (cooled), nor was one run in")
+    assert expected.endswith("run the whole study, or give the folder it was run in, by --out DIR --resume")
 
 
 def test_a_run_that_is_left_out_and_was_not_run_is_reported(make: Make, branch: Make, tmp_path: Path) -> None:
     only = selected(study(make("long"), branch()), ["cooled"])
-    told = problems(*only.experiments, left_out=only.left_out, out=tmp_path)["cooled.branch.experiment"]
-    assert told == f"{tmp_path} holds no run of 'long': run it too (--only long), or --resume where it was run"
+    expected = problems(*only.experiments, left_out=only.left_out, out=tmp_path)["cooled.branch.experiment"]
+    assert expected == f"{tmp_path} holds no run of 'long': run it too (--only long), or --resume where it was run"
     check_study(only, with_data=False)
 
 
 def test_weights_that_will_not_fit_are_reported_before_anything_runs(make: Make) -> None:
     wider = make("tuned", trunk=ViT(width=32, depth=1, num_heads=2, patch_size=14))
     weights = attrs.evolve(wider, initial_weights=Weights(experiment="long"))  # type: ignore[misc]
-    told = problems(make("long"), weights)["tuned.initial_weights"]
-    assert told.startswith("initial weights: what experiment 'long' ends with does not fit: of another shape: ")
+    expected = problems(make("long"), weights)["tuned.initial_weights"]
+    assert expected.startswith("initial weights: what experiment 'long' ends with does not fit: of another shape: ")
 
 
 @pytest.fixture(scope="module")
@@ -233,9 +233,9 @@ def test_a_branch_of_a_step_that_was_not_kept_is_reported(out: Path) -> None:
     )
     long = attrs.evolve(recorded(out, "long"), checkpoint_every=1)  # type: ignore[misc]
     recipe.save(out / "long" / "recipe.json", long)
-    told = problems(long, late, out=out)["late.branch.step"]
-    assert "long holds no checkpoint of step 3 (of these steps: 2, 4, 6)" in told
-    assert told.endswith("run it again in another --out")
+    expected = problems(long, late, out=out)["late.branch.step"]
+    assert "long holds no checkpoint of step 3 (of these steps: 2, 4, 6)" in expected
+    assert expected.endswith("run it again in another --out")
 
 
 def test_a_branchs_recipe_alone_has_nothing_to_begin_with(out: Path, tmp_path: Path) -> None:
@@ -260,8 +260,8 @@ def test_weights_of_a_run_that_did_not_come_to_its_end_are_reported(out: Path) -
         NothingToBeginWith, match="cooled holds no weights of a run that was trained to its end: run cooled"
     ):
         with_parent(recorded(out, "tuned"), out)
-    told = problems(recorded(out, "tuned"), out=out)["tuned.initial_weights.experiment"]
-    assert "cooled holds no weights of a run that was trained to its end" in told
+    expected = problems(recorded(out, "tuned"), out=out)["tuned.initial_weights.experiment"]
+    assert "cooled holds no weights of a run that was trained to its end" in expected
 
 
 def test_weights_that_changed_since_are_refused(out: Path) -> None:
@@ -313,9 +313,9 @@ def test_a_run_takes_the_trunk_of_one_run_and_the_head_of_another(ran: Path) -> 
 
 def test_each_of_several_runs_whose_weights_are_taken_is_checked(make: Make) -> None:
     wide = make("cooled", objective=NextPatch(head=TransformerHead(width=16, depth=1, num_heads=2)))
-    told = problems(make("long"), wide, make("both", initial_weights=PARTS))
-    assert told.keys() == {"both.initial_weights.1"}
-    assert "what experiment 'cooled' ends with (part 'head') does not fit" in told["both.initial_weights.1"]
+    expected = problems(make("long"), wide, make("both", initial_weights=PARTS))
+    assert expected.keys() == {"both.initial_weights.1"}
+    assert "what experiment 'cooled' ends with (part 'head') does not fit" in expected["both.initial_weights.1"]
     assert problems(make("long"), make("both", initial_weights=PARTS)).keys() == {"both.initial_weights.1.experiment"}
     check_study(study(make("long"), make("cooled"), make("both", initial_weights=PARTS)), with_data=False)
 

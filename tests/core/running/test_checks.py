@@ -1,4 +1,4 @@
-"""Everything that can be known to fail is told before anything runs."""
+"""Everything that is bound to fail is reported before anything runs."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Evaluations in real runs: told before training, measured after it, alike at every ZeRO stage."""
+"""Evaluations in real runs: checked before training, measured after it, alike at every ZeRO stage."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_partitioned_module_is_evaluated_as_a_whole_one(stages: dict[int, Expe
 
 
 def problems(**changes: Any) -> list[tuple[str, str]]:
-    """What is told before a study with one experiment runs."""
+    """The problems that are reported before a study with one experiment runs."""
     study = Study(name="table", experiments=[captioning_experiment(**changes)])
     with pytest.raises(InvalidValue) as caught:
         check_study(study)

@@ -151,29 +151,29 @@ def test_two_files_that_disagree_name_no_holder(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("training")
 class TestRuns:
     def attempts(self, study: Any, out: Path) -> list[str]:
-        """What a second start of the same study, and one that resumes, are told."""
-        told = []
+        """The errors of a second start of the same study, and of one that resumes."""
+        reported = []
         for resume in (False, True):
             with pytest.raises(RunFolderError) as raised:
                 run_study(study, out, scale="smoke", resume=resume)
-            told.append(str(raised.value))
-        return told
+            reported.append(str(raised.value))
+        return reported
 
     def test_a_second_start_and_a_resumption_next_to_a_run_are_refused(
         self, make_study: Any, training: Any, tmp_path: Path
     ) -> None:
-        told: list[str] = []
+        reported: list[str] = []
         files: list[dict[str, float]] = []
 
         def behave() -> None:
             files.append({str(path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")})
-            told.extend(self.attempts(make_study("one"), tmp_path))
+            reported.extend(self.attempts(make_study("one"), tmp_path))
             files.append({str(path): path.stat().st_mtime_ns for path in tmp_path.rglob("*")})
 
         training.behaviours["one"] = behave
         run_study(make_study("one"), tmp_path, scale="smoke")
-        assert all(f"is in use by process {os.getpid()}" in message for message in told)
-        assert len(told) == 2
+        assert all(f"is in use by process {os.getpid()}" in message for message in reported)
+        assert len(reported) == 2
         assert files[0] == files[1]
         assert not (tmp_path / LOCK_FILE).exists()
 
@@ -199,16 +199,16 @@ class TestRuns:
     def test_experiments_of_python_may_share_a_folder_by_other_names(
         self, make_experiment: Any, training: Any, tmp_path: Path
     ) -> None:
-        told: list[str] = []
+        reported: list[str] = []
 
         def behave() -> None:
-            told.append(run_experiment(make_experiment("two"), tmp_path).status)
+            reported.append(run_experiment(make_experiment("two"), tmp_path).status)
             with pytest.raises(RunFolderError, match="one is in use by process"):
                 run_experiment(make_experiment("one"), tmp_path)
 
         training.behaviours["one"] = behave
         assert run_experiment(make_experiment("one"), tmp_path).status == "finished"
-        assert told == ["finished"]
+        assert reported == ["finished"]
 
     def test_a_study_and_an_experiment_of_python_do_not_share_a_folder(
         self, make_study: Any, make_experiment: Any, training: Any, tmp_path: Path

@@ -67,9 +67,9 @@ def test_an_error_that_no_check_expects_is_a_problem_and_the_others_go_on(
     study = make_study("one", "two")
     with pytest.raises(InvalidValue) as caught:
         check_study(study, world_size=3)
-    told = caught.value.problems
-    assert [path for path, _ in told] == ["one.data.batch_size", "one", "two.data.batch_size", "two"]
-    assert told[1][1].startswith("the check 'sources' ended with OSError: the disk is gone (")
+    reported = caught.value.problems
+    assert [path for path, _ in reported] == ["one.data.batch_size", "one", "two.data.batch_size", "two"]
+    assert reported[1][1].startswith("the check 'sources' ended with OSError: the disk is gone (")
     assert isinstance(caught.value.__cause__, OSError)
 
 

@@ -244,10 +244,10 @@ def test_a_signal_to_end_after_training_is_an_interruption_that_is_recorded(
 
 def test_a_failure_is_a_warning_from_python(make_experiment: Any, training: Any, tmp_path: Path) -> None:
     training.behaviours["one"] = raising(RuntimeError("no such luck"))
-    with pytest.warns(RunFailed, match="^one failed: RuntimeError: no such luck; see .*one/error.txt$") as told:
+    with pytest.warns(RunFailed, match="^one failed: RuntimeError: no such luck; see .*one/error.txt$") as caught:
         entry = run_experiment(make_experiment("one"), tmp_path)
     assert (entry.status, entry.extra["error"]) == ("failed", "RuntimeError: no such luck")
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
 
 
 def test_an_experiment_is_checked_once(make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Vocabularies and captions that do not fit are told before training."""
+"""Vocabularies and captions that do not fit are reported before training."""
 
 from pathlib import Path
 from typing import Any

@@ -92,7 +92,7 @@ class _DeafModule(ViTModule):
 
 @component("deaf")
 class DeafViT(ViT):
-    """A trunk that reads in raster order whatever it is told."""
+    """A trunk that reads in raster order in spite of the requested one."""
 
     def build(self) -> ViTModule:
         return _DeafModule(self)
@@ -269,7 +269,7 @@ def test_a_loss_that_cannot_be_judged_is_not_called_causal() -> None:
         assert verdict_of(Case("judged", StandInTrunk(), objective, GRID)).word == "causal"
 
 
-def test_a_loss_that_must_be_told_and_cannot_is_not_called_a_leak() -> None:
+def test_a_loss_that_must_be_judged_and_cannot_is_not_called_a_leak() -> None:
     verdict = verdict_of(_case(Meddling(head=LinearHead(), prefix=None, kind="silent")))
     assert (verdict.word, verdict.is_fault) == ("NOT JUDGED", True)
     assert not verdict_of(Case("unsaid", StandInTrunk(), Unsaid(), GRID)).is_fault

@@ -28,7 +28,7 @@ class NamedShort(Short):
 
 @component("demanding")
 class NamedDemanding(Demanding):
-    """Needs to be told its steps."""
+    """Requires a number of steps."""
 
     @classmethod
     def examples(cls) -> Sequence[Demanding]:
@@ -64,11 +64,13 @@ def test_a_sound_plugin_passes_by_its_name_or_its_distributions(
     assert rows(capsys) == [["orderings/sound", NUM_CHECKS, "none"]]
 
 
-def test_a_fault_is_told_with_exit_status_1(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_is_reported_with_exit_status_1(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
     supply([Sound, NamedShort])
     assert run.command(["check", "plugin", "mine"]) == 1
-    told = capsys.readouterr().out
-    assert "orderings/short check_the_permutation_is_int64_on_the_cpu\n  must be [N] int64 on the cpu, got [12]" in told
+    output = capsys.readouterr().out
+    assert (
+        "orderings/short check_the_permutation_is_int64_on_the_cpu\n  must be [N] int64 on the cpu, got [12]" in output
+    )
 
 
 def test_components_without_examples_are_named_as_unchecked(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +104,7 @@ def test_a_plugin_that_is_not_loaded_says_so_at_once_and_why(
     assert "not loaded" not in capsys.readouterr().err
 
 
-def test_a_plugin_that_supplies_nothing_is_told_what_it_lacks(
+def test_a_plugin_that_supplies_nothing_is_shown_what_it_lacks(
     supply: Supply, capsys: pytest.CaptureFixture[str]
 ) -> None:
     supply([])
@@ -110,7 +112,7 @@ def test_a_plugin_that_supplies_nothing_is_told_what_it_lacks(
     assert "its module needs a function with @hookimpl that is named after a role" in capsys.readouterr().err
 
 
-def test_a_function_that_lacks_its_decorator_is_told(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_function_that_lacks_its_decorator_is_reported(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
     def targets() -> list[object]:
         return []
 
@@ -119,7 +121,7 @@ def test_a_function_that_lacks_its_decorator_is_told(supply: Supply, capsys: pyt
     assert "aimcore_mine.targets lacks @hookimpl: it is never called" in capsys.readouterr().out
 
 
-def test_a_component_that_no_hook_returns_is_told(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_component_that_no_hook_returns_is_reported(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
     supply([Sound], NamedShort=NamedShort)
     assert run.command(["check", "plugin", "mine"]) == 1
     assert "aimcore_mine.NamedShort (orderings/short) is returned by no hook" in capsys.readouterr().out
@@ -142,7 +144,7 @@ def test_a_component_whose_examples_fail_does_not_end_the_check_of_causality(
     assert said.endswith("1 combination: none causal, none leaking, 1 could not be checked\n")
 
 
-def test_one_fault_of_several_checks_is_told_once(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_fault_of_several_checks_is_reported_once(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
     @component("failing")
     class Failing(Sound):
         """Fails on every grid."""
@@ -152,9 +154,9 @@ def test_one_fault_of_several_checks_is_told_once(supply: Supply, capsys: pytest
 
     supply([Failing])
     assert run.command(["check", "plugin", "mine"]) == 1
-    told = capsys.readouterr().out
-    assert told.count("raised RuntimeError: no curve through here (test_check_plugin.py, line ") == 1
-    assert "orderings/failing check_torchs_generator_is_left_alone" in told
+    output = capsys.readouterr().out
+    assert output.count("raised RuntimeError: no curve through here (test_check_plugin.py, line ") == 1
+    assert "orderings/failing check_torchs_generator_is_left_alone" in output
 
 
 def test_several_components_are_checked_each(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:

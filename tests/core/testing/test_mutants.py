@@ -31,10 +31,10 @@ def test_each_mutant_is_caught_by_its_check_alone(mutant: Mutant) -> None:
     assert not faults[mutant.check.__name__].startswith("raised ")
 
 
-def test_an_evaluation_that_fits_nothing_is_told_to_bring_an_objective() -> None:
+def test_an_evaluation_that_fits_nothing_is_asked_to_bring_an_objective() -> None:
     faults = {outcome.fault for outcome in outcomes_of(Unfitting()) if outcome.fault}
     assert faults == {
-        "it fits no objective that there is to check it on (it masks nothing): give some in its class method "
+        "no objective of the kit can be evaluated (it masks nothing): return some from the class method "
         "objective_examples()"
     }
 
@@ -70,7 +70,7 @@ def test_the_documented_table_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run PYTHONPATH=tests python -m core.testing.mutants.table"
 
 
-def test_abilities_and_skills_of_a_plugins_own_are_no_fault_unless_they_resemble_known_ones() -> None:
+def test_capabilities_and_skills_of_a_plugins_own_are_no_fault_unless_they_resemble_known_ones() -> None:
     check_its_capabilities_are_known(trunks.Sound(abilities=("stereo", "depth_maps")))
     with pytest.raises(
         AssertionError, match=r"capabilities names 'orders', which resembles \['order'\].*a more distinct one"

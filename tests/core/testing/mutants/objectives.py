@@ -46,7 +46,7 @@ class Sound(NextPatch):
 
 @component("mutant")
 class Unknown(Sound):
-    """Needs an ability that does not exist."""
+    """Requires a capability that does not exist."""
 
     @property
     def requires(self) -> frozenset[Capability]:

@@ -278,7 +278,7 @@ class DeafModule(PlainModule):
 
 @component("mutant")
 class Deaf(Sound):
-    """Reads in raster order whatever it is told."""
+    """Reads in raster order in spite of the requested one."""
 
     def build(self) -> TrunkModule:
         return DeafModule()

@@ -43,7 +43,7 @@ def message(*abilities: str, **changes: Any) -> str:
     return text
 
 
-def test_any_collection_of_abilities_will_do() -> None:
+def test_any_collection_of_capabilities_will_do() -> None:
     assert make(Stranger(abilities=("prefix", "order"))).trunk.capabilities == ("prefix", "order")
     assert make(Stranger(abilities=("order",), flips=True)).trunk.capabilities == ["order", "prefix"]
 
@@ -69,7 +69,7 @@ def test_settings_that_do_not_help_are_not_named() -> None:
 
 @component("demanding")
 class DemandingObjective(NextPatch):
-    """Needs what it is told to."""
+    """Requires the given capabilities."""
 
     wanted: tuple[str, ...] = ()
 
@@ -78,7 +78,7 @@ class DemandingObjective(NextPatch):
         return frozenset(self.wanted)
 
 
-def test_abilities_of_a_plugins_own_are_compared_like_others() -> None:
+def test_capabilities_of_a_plugins_own_are_compared_like_others() -> None:
     objective = DemandingObjective(head=LinearHead(), wanted=("stereo",))
     assert make(Stranger(abilities=("stereo",)), objective=objective).objective == objective
     assert message("order", objective=objective).startswith(
