@@ -69,7 +69,9 @@ def start(num_threads: int | None = None) -> World:
         backend = "nccl" if device.type == "cuda" else "gloo"
         launcher.describe_lone_process()
         if launcher.meeting_point() is None:
-            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+            # NCCL guesses the device of a group that is not bound to one, and warns at every barrier.
+            bound = device if device.type == "cuda" else None
+            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, device_id=bound)
         deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
         atexit.register(_leave)
     return World(dist.get_rank(), dist.get_world_size(), device)

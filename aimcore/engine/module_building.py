@@ -28,9 +28,12 @@ def build_module(experiment: Experiment) -> ObjectiveModule:
     """Build trunk and objective with fresh weights: the same on every rank, at every ZeRO stage, every time.
 
     Each process builds the whole module in float32, which is partitioned later: at stage 3 a process needs memory for
-    one full copy of the weights at the start. The state of torch's generator is restored.
+    one full copy of the weights at the start. The states of torch's generators, on the CPU and on this process's GPU,
+    are restored.
     """
-    with torch.random.fork_rng():
+    # Without a list, torch saves the states of all GPUs of the machine, and warns that there are many.
+    own_gpus = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=own_gpus):
         seed_torch(seed_of(experiment.seed, "weights"))
         return assembled(experiment.trunk, experiment.objective)
 

@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from processes import run_to_end
 
+from aimcore.engine import distributed
 from aimcore.engine.distributed import start, threads_per_process
 
 TESTS = Path(__file__).parents[2]
@@ -38,6 +42,22 @@ def test_starting_again_changes_the_threads_only() -> None:
     first, second = start(num_threads=1), start(num_threads=1)
     assert first == second
     assert torch.get_num_threads() == 1
+
+
+def test_the_group_of_a_lone_process_is_bound_to_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Otherwise NCCL guesses the device, and warns at every barrier.
+    made: list[tuple[str, Any]] = []
+    gpu = torch.device("cuda", 0)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setattr(distributed, "_device", lambda: gpu)
+    monkeypatch.setattr(distributed, "load_deepspeed", lambda: SimpleNamespace(init_distributed=lambda *_, **__: None))
+    monkeypatch.setattr(distributed.atexit, "register", lambda _: None)
+    monkeypatch.setattr(dist, "is_initialized", lambda: False)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **given: made.append((backend, given["device_id"])))
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    assert start(1).device == gpu
+    assert made == [("nccl", gpu)]
 
 
 def test_a_lone_process_trains_quietly_without_launcher_compiler_or_ninja(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from core.engine.toys import experiment
 
 from aimcore import Batch, Experiment, InvalidValue
 from aimcore.contracts.images import images_of
-from aimcore.engine import TrainingEngine
+from aimcore.engine import TrainingEngine, build_module
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_orderings import Checkerboard
@@ -43,8 +43,9 @@ def test_every_stage_and_precision_trains_and_evaluates(stage: int, precision: s
         losses = [engine.step([batch(0)]).losses["next_patch"] for _ in range(3)]
         after = engine.full_state_dict()
         engine.module.eval()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision != "fp32"):
-            evaluated = engine.module(batch(0))["next_patch"]
+        device = engine.world.device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"):
+            evaluated = engine.module(batch(0).to(device))["next_patch"]
     assert losses[2] < losses[0]
     assert all(not torch.equal(before[name], after[name]) and after[name].dtype == torch.float32 for name in before)
     assert evaluated.per_position_BN is not None
@@ -64,3 +65,10 @@ def test_reduced_precision_stays_close_to_float32(stage: int, precision: str) ->
 def test_bf16_without_partitioning_is_refused() -> None:
     with pytest.raises(InvalidValue, match="bf16 at ZeRO stage 0 trains silently wrong"):
         next_patch(0, "bf16")
+
+
+def test_weights_are_drawn_without_the_generators_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch would ask all eight for their states.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert build_module(next_patch(0, "fp32")).trunk.width == 16

@@ -107,7 +107,8 @@ class ToyObjectiveModule(ObjectiveModule):
         predictions_BN = self.head(self.trunk(batch.images, Reading()).tokens_BND).squeeze(-1).float()
         loss_BN = (predictions_BN - batch.images.patches_BNF.square().mean(-1)).square()
         if self.config.poison is not None:
-            loss_BN = loss_BN.where(batch.sample_numbers_B[:, None] != self.config.poison, torch.nan)
+            is_sound_B = (batch.sample_numbers_B != self.config.poison).to(loss_BN.device)
+            loss_BN = loss_BN.where(is_sound_B[:, None], torch.nan)
         total = loss_BN.sum()
         if self.config.exploding:
             total = total + (predictions_BN.sum() * 0).sqrt()

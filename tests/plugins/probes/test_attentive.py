@@ -30,6 +30,7 @@ def _marked(num_samples: int, seed: int) -> LabelledFeatures:
 def _fit(probe: AttentiveProbe, seed: int = 0) -> FittedGrid:
     fitted = probe.fit(_marked(90, 1), _marked(60, 2), seed)
     assert isinstance(fitted, FittedGrid)
+    fitted.module.cpu()  # it trains on a GPU if there is one
     return fitted
 
 

@@ -25,6 +25,7 @@ def _samples(num_samples: int, seed: int, noise: float = 0.3, num_classes: int =
 def _fit(probe: LinearProbe, noise: float = 0.3, seed: int = 0) -> FittedGrid:
     fitted = probe.fit(_samples(90, 1, noise), _samples(60, 2, noise), seed)
     assert isinstance(fitted, FittedGrid)
+    fitted.module.cpu()  # it trains on a GPU if there is one
     return fitted
 
 
