@@ -155,8 +155,8 @@ class Experiment(Checked):
         if self.engine.accumulation_steps > 1 and not self.objective.is_separable:
             yield Problem(
                 "engine.accumulation_steps",
-                f"must be 1: {self.objective.name!r} contrasts the samples of a batch, and micro-batches would be "
-                "smaller contrasts; use more processes instead",
+                f"must be 1: {self.objective.name!r} uses the samples of a batch together, and micro-batches would "
+                "change its loss; use more processes instead",
             )
         if self.engine.zero_stage and not self.optimizer.elementwise:
             yield Problem(

@@ -14,6 +14,7 @@ from aimcore import (
     Batch,
     Capability,
     Features,
+    InvalidValue,
     Loss,
     Objective,
     ObjectiveModule,
@@ -30,6 +31,8 @@ from aimcore import (
 from aimcore.contracts import limits
 from aimcore.contracts.labels import label_problems, require_classes
 from aimcore.modeling.layers import init_linears
+from aimcore_objectives.attention_pool import AttentionPool
+from aimcore_objectives.mixup import LEAST_ALPHA, MOST_ALPHA, mixed
 from aimcore_objectives.steps import at_least_float32, orders_of
 
 
@@ -41,19 +44,26 @@ class MissingLabels(AimcoreError):
 class Classification(Objective):
     """Predict the class of an image from its pooled tokens with a linear layer, to fine-tune or train a trunk.
 
-    The tokens are those after the trunk's final norm. The paper does not publish the classifier of its fine-tuning: the
-    mean and one linear layer are this project's choice. In addition to the cross-entropy, the fraction of misclassified
-    images is reported as the loss ``error`` with weight 0.
+    The tokens are those after the trunk's final norm. The paper fine-tunes with the settings of its attentive probe
+    (Tables 8 and 11): ``pooling="attentive"`` and ``mixup=0.8``, with a trunk ``lora`` or, in full, without it. Other
+    poolings are this project's choice. In addition to the cross-entropy, the fraction of misclassified images is
+    reported as the loss ``error`` with weight 0; of a mixed image, the class with the larger share is right.
     """
 
     num_classes: int
-    pooling: Literal["mean", "last"] = "mean"
-    """The mean of all tokens, or the last token in reading order, which sees all others in causal attention."""
+    pooling: Literal["mean", "last", "attentive"] = "mean"
+    """The mean of all tokens; the last token in reading order, which sees all others in causal attention; or the
+    attention of one learned query (arXiv:2401.08541, equation 4), before a linear layer without bias."""
+    num_pool_heads: int = 8
+    """Heads of attentive pooling; they must divide the trunk's width."""
     attention: Literal["bidirectional", "causal"] = "bidirectional"
     ordering: Ordering | None = None
     """The order in which the trunk reads patches, for causal attention; None is raster order."""
     label_smoothing: float = 0.0
     """Fraction of the target that is spread over all classes in training; validation does not smooth."""
+    mixup: float = 0.0
+    """Both parameters of the beta distribution from which the share of each image in its mixture is drawn in training
+    (arXiv:1710.09412); 0 mixes nothing. Images of neighbouring sample numbers are mixed."""
 
     @property
     def requires(self) -> frozenset[Capability]:
@@ -63,6 +73,11 @@ class Classification(Objective):
         return causal | order
 
     @property
+    def is_separable(self) -> bool:
+        """False with mixup, which mixes images of one batch."""
+        return self.mixup == 0
+
+    @property
     def any_grid(self) -> bool:
         """Tokens of any grid can be pooled, unless attention is causal or an order is set."""
         return self.ordering is None and self.attention == "bidirectional"
@@ -70,7 +85,11 @@ class Classification(Objective):
     def problems(self) -> Iterable[Problem]:
         """Yield problems of the number of classes and of label smoothing."""
         yield from at_least("num_classes", self.num_classes, 2, limits.CLASSES)
+        yield from at_least("num_pool_heads", self.num_pool_heads, 1, limits.HEADS)
         yield from within("label_smoothing", self.label_smoothing, 0, 0.99)
+        yield from within("mixup", self.mixup, 0, MOST_ALPHA)
+        if 0 < self.mixup < LEAST_ALPHA:
+            yield Problem("mixup", f"must be 0 or at least {LEAST_ALPHA}, got {self.mixup}")
 
     def problems_with_data(self, source: OpenSource) -> Iterable[str]:
         """Yield why it cannot train on ``source``: no labels, or labels beyond ``num_classes``."""
@@ -97,7 +116,11 @@ class Classification(Objective):
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """Return objectives with both attentions and both poolings."""
-        return cls(num_classes=3), cls(num_classes=3, pooling="last", attention="causal", label_smoothing=0.1)
+        return (
+            cls(num_classes=3),
+            cls(num_classes=3, pooling="last", attention="causal", label_smoothing=0.1),
+            cls(num_classes=3, pooling="attentive", num_pool_heads=2, mixup=0.8),
+        )
 
 
 class ClassificationModule(ObjectiveModule):
@@ -107,7 +130,12 @@ class ClassificationModule(ObjectiveModule):
         super().__init__()
         self.config = config
         self.trunk = trunk
-        self.classifier = nn.Linear(trunk.width, config.num_classes)
+        attentive = config.pooling == "attentive"
+        if attentive and trunk.width % config.num_pool_heads:
+            problem = f"must divide the trunk's width ({trunk.width}), got {config.num_pool_heads}"
+            raise InvalidValue("Classification", [("num_pool_heads", problem)])
+        self.pool = AttentionPool(trunk.width, config.num_pool_heads) if attentive else None
+        self.classifier = nn.Linear(trunk.width, config.num_classes, bias=not attentive)
         init_linears(self.classifier)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
@@ -127,12 +155,21 @@ class ClassificationModule(ObjectiveModule):
             InvalidLabel: a label is not below ``num_classes``.
         """
         labels_B, config = self._labels(batch), self.config
-        logits_BK = at_least_float32(self.classifier(self._pooled(self.trunk(batch.images, self._reading(batch)))))
+        mix = mixed(batch, config.mixup) if config.mixup and self.training else None
+        images = batch.images if mix is None else mix.images
+        logits_BK = at_least_float32(self.classifier(self._pooled(self.trunk(images, self._reading(batch)))))
         smoothing = config.label_smoothing if self.training else 0.0
-        loss = nn.functional.cross_entropy(logits_BK, labels_B, reduction="sum", label_smoothing=smoothing)
+        loss_B = nn.functional.cross_entropy(logits_BK, labels_B, reduction="none", label_smoothing=smoothing)
+        if mix is not None:
+            # The cross-entropy with a mixture of two labels is the mixture of their cross-entropies.
+            others_B = labels_B[mix.partner_B]
+            other_B = nn.functional.cross_entropy(logits_BK, others_B, reduction="none", label_smoothing=smoothing)
+            loss_B = torch.lerp(other_B, loss_B, mix.share_B.to(loss_B.dtype))
+            labels_B = torch.where(mix.share_B >= 0.5, labels_B, others_B)
         num_wrong = (logits_BK.detach().argmax(-1) != labels_B).sum()
-        num_targets = torch.tensor(len(labels_B), device=loss.device)
-        return {"classification": Loss(loss, num_targets), "error": Loss(num_wrong.to(loss.dtype), num_targets, 0.0)}
+        num_targets = torch.tensor(len(labels_B), device=loss_B.device)
+        error = Loss(num_wrong.to(loss_B.dtype), num_targets, 0.0)
+        return {"classification": Loss(loss_B.sum(), num_targets), "error": error}
 
     def _labels(self, batch: Batch) -> Tensor:
         if batch.labels_B is None:
@@ -151,7 +188,10 @@ class ClassificationModule(ObjectiveModule):
         return Reading(attention=attention, order_BN=self.config.orders(batch, training=self.training))
 
     def _pooled(self, features: Features) -> Tensor:
-        """``[B, D]``: the mean or the last of each image's own tokens."""
+        """``[B, D]`` from each image's own tokens."""
+        if self.pool is not None:
+            pooled_BD: Tensor = self.pool(features)
+            return pooled_BD
         tokens_BND, valid_BN = at_least_float32(features.tokens_BND), features.valid_BN
         if self.config.pooling == "last":
             last_B = valid_BN.sum(1) - 1

@@ -1,6 +1,6 @@
 """The two towers of contrastive training: one embedding per image, one per caption.
 
-Shape suffixes: B batch, N patches, T tokens, D width, H heads, E embedding width.
+Shape suffixes: B batch, N patches, T tokens, D width, E embedding width.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from aimcore.contracts.component import Checked
 from aimcore.modeling.attention import mask_of
 from aimcore.modeling.layers import TransformerBlock, init_linears, make_norm, swiglu_width
 from aimcore_decoders.joint import size_problems
+from aimcore_objectives.attention_pool import pooled_by_attention
 from aimcore_objectives.steps import at_least_float32
 
 
@@ -107,12 +108,6 @@ class ImageTowerModule(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """``[B, E]`` of unit length, in float32 or better."""
-        key_BHNE, value_BHNE = (self._heads(part(features.tokens_BND)) for part in (self.key, self.value))
-        query_H1E = self.query.to(key_BHNE.dtype).reshape(self.num_heads, 1, -1)
-        scores_BH1N = query_H1E @ key_BHNE.transpose(-2, -1) / query_H1E.shape[-1] ** 0.5
-        scores_BH1N = scores_BH1N.masked_fill(~features.valid_BN[:, None, None], -torch.inf)
-        pooled_BD = (scores_BH1N.softmax(-1) @ value_BHNE).flatten(1)
+        key_BND, value_BND = self.key(features.tokens_BND), self.value(features.tokens_BND)
+        pooled_BD = pooled_by_attention(self.query, key_BND, value_BND, features.valid_BN, self.num_heads)
         return functional.normalize(at_least_float32(self.project(self.linear(pooled_BD))), dim=-1)
-
-    def _heads(self, tokens_BND: Tensor) -> Tensor:
-        return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from aimcore import (
@@ -18,14 +20,17 @@ from aimcore import (
     Images,
     InvalidValue,
     OpenSource,
+    PatchGrid,
     Reading,
     Sample,
     UnreadableSample,
 )
 from aimcore.contracts.errors import InvalidLabel
 from aimcore.contracts.images import images_of
+from aimcore.testing.fixtures import part_of
 from aimcore_objectives import Classification
 from aimcore_objectives.classification import ClassificationModule, MissingLabels
+from aimcore_objectives.mixup import beta_shares, mixed
 from aimcore_orderings import Spiral
 from aimcore_trunks import ViT
 
@@ -88,7 +93,7 @@ def test_smoothing_is_for_training_alone() -> None:
     assert float(module.train()(batch_of())["classification"].sum.detach()) == pytest.approx(0.7 * hard + 0.3 * soft)
 
 
-@pytest.mark.parametrize("objective", Classification.examples(), ids=["mean", "last"])
+@pytest.mark.parametrize("objective", Classification.examples(), ids=["mean", "last", "attentive"])
 def test_padding_is_not_pooled(objective: Classification) -> None:
     module = module_of(objective).eval()
     large, small = batch_of().images, images_of(torch.rand(1, 3, 4, 4), 2)
@@ -158,3 +163,83 @@ def test_labels_beyond_the_classes_are_named_when_they_are_met() -> None:
 def test_one_class_is_no_choice() -> None:
     with pytest.raises(InvalidValue, match="num_classes: must be at least 2, got 1"):
         Classification(num_classes=1)
+
+
+def test_attentive_pooling_is_equation_4() -> None:
+    module = module_of(Classification(num_classes=3, pooling="attentive", num_pool_heads=4))
+    pool, tokens_BND = module.pool, tokens_of(module, BIDIRECTIONAL)
+    assert pool is not None
+    pooled_BD = torch.empty(4, 16)
+    for image, tokens_ND in enumerate(tokens_BND):
+        for head in range(4):
+            part = slice(4 * head, 4 * head + 4)
+            scores_N = (tokens_ND @ pool.key.weight.T)[:, part] @ pool.query[part] / 2  # the square root of 4
+            pooled_BD[image, part] = scores_N.softmax(0) @ (tokens_ND @ pool.value.weight.T)[:, part]
+    assert module.classifier.bias is None
+    logits_BK = pooled_BD @ module.classifier.weight.T
+    expected = torch.nn.functional.cross_entropy(logits_BK, LABELS, reduction="sum")
+    torch.testing.assert_close(module(batch_of())["classification"].sum, expected)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"num_pool_heads: must divide the trunk's width \(16\), got 3"):
+        module_of(Classification(num_classes=3, pooling="attentive", num_pool_heads=3))
+
+
+MIXING = Classification(num_classes=3, mixup=0.8)
+
+
+def test_mixup_mixes_neighbours_and_their_labels() -> None:
+    module, batch = module_of(MIXING), batch_of()
+    mix = mixed(batch, 0.8)
+    assert mix.partner_B.tolist() == [1, 0, 3, 2]
+    shares = beta_shares(0, np.arange(4), 0.8)
+    patches_BNF = batch.images.patches_BNF
+    for image, partner in enumerate([1, 0, 3, 2]):
+        by_hand = shares[image] * patches_BNF[image] + (1 - shares[image]) * patches_BNF[partner]
+        torch.testing.assert_close(mix.images.patches_BNF[image], by_hand.float())
+    targets_BK = torch.zeros(4, 3)
+    for image, partner in enumerate([1, 0, 3, 2]):
+        targets_BK[image, LABELS[image]] += shares[image]
+        targets_BK[image, LABELS[partner]] += 1 - shares[image]
+    logits_BK = logits_of(module, module.trunk(mix.images, Reading()).tokens_BND.mean(1))
+    expected = torch.nn.functional.cross_entropy(logits_BK, targets_BK, reduction="sum")
+    losses = module(batch)
+    torch.testing.assert_close(losses["classification"].sum, expected)
+    wrong = logits_BK.argmax(-1) != targets_BK.argmax(-1)
+    assert float(losses["error"].sum) == int(wrong.sum())
+
+
+def test_validation_mixes_nothing() -> None:
+    module = module_of(MIXING).eval()
+    plain = module_of(Classification(num_classes=3)).eval()
+    torch.testing.assert_close(module(batch_of())["classification"].sum, plain(batch_of())["classification"].sum)
+
+
+def test_pairs_and_shares_belong_to_sample_numbers() -> None:
+    whole = batch_of()
+    halves = [part_of(whole, 0, 2), part_of(whole, 2, 4)]
+    together = mixed(whole, 0.8).images.patches_BNF
+    assert torch.equal(together, torch.cat([mixed(half, 0.8).images.patches_BNF for half in halves]))
+    odd = mixed(part_of(whole, 1, 4), 0.8)  # the neighbour of sample 1 is missing
+    assert odd.share_B[0] == 1
+    assert torch.equal(odd.images.patches_BNF[1:], together[2:])
+    assert not torch.equal(together, mixed(attrs.evolve(whole, seed=1), 0.8).images.patches_BNF)
+
+
+def test_images_of_different_grids_are_not_mixed() -> None:
+    images = Images(torch.rand(2, 4, 1), (PatchGrid(2, 2), PatchGrid(1, 4)), 1)
+    assert mixed(Batch(images, torch.arange(2)), 0.8).share_B.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.8, 2.0])
+def test_shares_follow_the_beta_distribution(alpha: float) -> None:
+    shares = beta_shares(3, np.arange(4000), alpha)
+    assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_mixup_cannot_be_accumulated() -> None:
+    assert Classification(num_classes=3).is_separable
+    assert not MIXING.is_separable
+    with pytest.raises(InvalidValue, match=r"mixup: must be"):
+        Classification(num_classes=3, mixup=0.01)

@@ -110,7 +110,7 @@ def test_the_scale_starts_at_the_papers_temperature_and_stays_below_a_hundred() 
 
 def test_accumulation_is_refused_because_it_would_be_another_loss() -> None:
     data = Data(train=BundledFashionMNIST(split="train"), validation=BundledFashionMNIST(split="test"), batch_size=4)
-    with pytest.raises(InvalidValue, match="'contrastive' contrasts the samples of a batch"):
+    with pytest.raises(InvalidValue, match="'contrastive' uses the samples of a batch together"):
         Experiment(
             name="clip", data=data, trunk=ViT(width=16, depth=1, num_heads=2), objective=Contrastive.examples()[0],
             num_steps=1, engine=Engine(accumulation_steps=2),
