@@ -13,16 +13,16 @@ import torch
 
 def load_deepspeed() -> ModuleType:
     """Import DeepSpeed without its log lines, and without a C++ build on CPUs."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if "DS_ACCELERATOR" not in os.environ and not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
     # DeepSpeed calls functions that torch has renamed; users of aimcore cannot change that.
     warnings.filterwarnings("ignore", message=r".torch\.distributed\.", category=FutureWarning)
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    _silence(logging.getLogger("DeepSpeed"))
     import deepspeed
     import deepspeed.ops
     from deepspeed.utils import logger
 
-    logger.setLevel(logging.ERROR)
+    _silence(logger)
     # Otherwise it compiles a shared-memory extension at start-up: a minute, and an error without ninja or g++.
     # The dictionary is not documented; where it is gone, so may be the need for it.
     compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
@@ -30,6 +30,11 @@ def load_deepspeed() -> ModuleType:
         compatible["deepspeed_shm_comm"] = False
     module: ModuleType = deepspeed
     return module
+
+
+def _silence(logger: logging.Logger) -> None:
+    if logger.level != logging.ERROR:  # setting a level empties the caches of all loggers
+        logger.setLevel(logging.ERROR)
 
 
 def forget_modules() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import attrs
 import torch
 from torch import Tensor, nn
+from torch._tensor_str import printoptions
 
 from aimcore.contracts.assembly import checked_counts, require_names
 from aimcore.contracts.batches import Batch
@@ -77,7 +78,8 @@ class TrainingEngine:
         num_parameters = sum(parameter.numel() for parameter in trained.parameters())
         config = deepspeed_config(settings, world_size=self.world.size, num_parameters=num_parameters)
         trained.to(self.world.device)
-        with buffers_kept_as_they_are(trained):
+        # At stage 3 DeepSpeed formats every weight for a message that it does not show.
+        with buffers_kept_as_they_are(trained), printoptions(threshold=0, edgeitems=1):
             engine, *_ = load_deepspeed().initialize(
                 model=trained, optimizer=optimizer, config=config, dist_init_required=False
             )

@@ -26,7 +26,7 @@ from aimcore.contracts.images import PatchGrid
 from aimcore.contracts.results import Loss
 from aimcore.experiment import Experiment
 from aimcore.testing.cases import Case, installed_cases
-from aimcore.testing.fixtures import moved_patches, with_changed_patch
+from aimcore.testing.fixtures import moved_patches
 from aimcore.testing.instrumented import InstrumentedObjective
 from aimcore.testing.loss_invariants import mixed_images_of, wrong_counts_of, wrong_sums_of
 from aimcore.testing.requirements import TOLERANCE, differs, shape_of
@@ -157,7 +157,7 @@ def _may_be_read(instrumented: InstrumentedObjective, name: str) -> bool:
         return True
     base = instrumented.losses()[name].sum
     patches = range(instrumented.batch.images.patches_BNF.shape[1])
-    changed = (instrumented.losses(with_changed_patch(instrumented.batch, patch))[name].sum for patch in patches)
+    changed = (instrumented.losses_after_change(patch, of_input=False)[name].sum for patch in patches)
     return any(bool(differs(base, other)) for other in changed)
 
 
@@ -168,9 +168,8 @@ def _dependence(instrumented: InstrumentedObjective, name: str) -> _Dependence:
         loss = instrumented.losses()[name]
         base_BS = loss.per_position_BN
         assert base_BS is not None
-        changed = [with_changed_patch(batch, patch) for patch in patches]
         target_BSP = _seen_by_target(instrumented, name, loss)
-        read = [differs(base_BS, instrumented.per_position(name, read=instrumented.read_of(each))) for each in changed]
+        read = [_moved(instrumented, name, base_BS, patch, of_input=True) for patch in patches]
     patch_BS = loss.scored_patch_BN
     return _Dependence(
         scored_BS=~base_BS.isnan(),
@@ -195,13 +194,27 @@ def _seen_by_target(instrumented: InstrumentedObjective, name: str, loss: Loss) 
         own_BSP = patch_BS.unsqueeze(-1) == patches_P
     target_BSP = torch.zeros_like(own_BSP)
     for attempt in range(_ATTEMPTS):
-        changed = [with_changed_patch(instrumented.batch, patch, attempt=attempt) for patch in patches_P.tolist()]
-        moved = [differs(base_BS, instrumented.per_position(name, each)) for each in changed]
+        moved = [_moved(instrumented, name, base_BS, patch, attempt=attempt) for patch in patches_P.tolist()]
         target_BSP |= torch.stack(moved, dim=-1)
         is_found = ((target_BSP & own_BSP).any(-1) | base_BS.isnan()).all()
         if is_found or not target_BSP.any():
             break
     return target_BSP
+
+
+def _moved(
+    instrumented: InstrumentedObjective,
+    name: str,
+    base_BS: Tensor,
+    patch: int,
+    *,
+    of_input: bool = False,
+    attempt: int = 0,
+) -> Tensor:
+    """[B, S]: whether a loss differs from ``base_BS`` after a change of one patch."""
+    changed = instrumented.losses_after_change(patch, of_input=of_input, attempt=attempt)[name].per_position_BN
+    assert changed is not None
+    return differs(base_BS, changed)
 
 
 def _gradients(instrumented: InstrumentedObjective, name: str) -> Tensor | None:

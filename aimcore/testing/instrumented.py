@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.results import Loss
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.testing.cases import Case
-from aimcore.testing.fixtures import batch_for, draw_nonzero, random_images
+from aimcore.testing.fixtures import batch_for, draw_nonzero, random_images, with_changed_patch
 from aimcore.testing.requirements import seeded
 
 Read = tuple[Tensor, ...]
@@ -102,6 +102,8 @@ class InstrumentedObjective:
     batch: Batch
     _read: dict[bool, tuple[Read, bool]] = attrs.field(factory=dict, init=False)
     """The trunk's inputs for the batch, in training and in eval mode, and whether copies of the trunk predict."""
+    _known: dict[Hashable, dict[str, Loss]] = attrs.field(factory=dict, init=False)
+    """Losses of earlier forwards: all losses of an objective come from one."""
 
     @classmethod
     def of(cls, case: Case, *, seed: int = 0) -> InstrumentedObjective:
@@ -125,9 +127,31 @@ class InstrumentedObjective:
         The seed is always the same, so that dropout does not look like a dependence.
         """
         if batch is None and read is None:
-            return self.losses_of(self.batch)
+            return self._once("unchanged", lambda: self.losses_of(self.batch))
         own, copies_predict = self._read_of_the_batch()
         return self._forward(self.batch if batch is None else batch, own if read is None else read, copies_predict)
+
+    def losses_after_change(self, patch: int, *, of_input: bool, attempt: int = 0) -> dict[str, Loss]:
+        """Return the losses after a change of one patch, see :func:`~aimcore.testing.fixtures.with_changed_patch`.
+
+        Args:
+            patch: the number of the patch.
+            of_input: whether only the trunk's input changes, or only the rest, such as the targets.
+            attempt: each attempt changes the patch differently.
+        """
+
+        def losses() -> dict[str, Loss]:
+            batch = with_changed_patch(self.batch, patch, attempt=attempt)
+            return self.losses(read=self.read_of(batch)) if of_input else self.losses(batch)
+
+        return self._once((patch, of_input, attempt), losses)
+
+    def _once(self, key: Hashable, losses: Callable[[], dict[str, Loss]]) -> dict[str, Loss]:
+        """Return ``losses()``, called once per key and mode."""
+        key = (key, self.module.training)
+        if key not in self._known:
+            self._known[key] = losses()
+        return self._known[key]
 
     def losses_of(self, batch: Batch) -> dict[str, Loss]:
         """Return the losses of ``batch`` while the trunk reads it."""

@@ -201,9 +201,8 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # With GPUs, each process loads the engine itself, after it has hidden the GPUs.
-    context.set_forkserver_preload(
-        ["aimcore.testing.module_state", *([] if torch.cuda.is_available() else ["aimcore.engine"])]
-    )
+    engine = [] if torch.cuda.is_available() else ["aimcore.engine.preloading"]
+    context.set_forkserver_preload(["aimcore.testing.module_state", *engine])
     return context
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from aimcore.contracts.errors import BrokenContract
-from aimcore.contracts.randomness import seed_torch
 
 TOLERANCE = 1e-10
 """Float64 numbers that differ by less count as equal: real dependences in random networks are far larger."""
@@ -74,9 +73,9 @@ def explained(message: str) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Seed torch's generator with ``seed`` in the block, and restore it afterwards."""
+    """Seed torch's generator of the CPU with ``seed`` in the block, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
-        seed_torch(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -172,3 +172,19 @@ def test_a_closed_engine_of_stage_3_leaves_torch_as_it_was() -> None:
     with TrainingEngine(experiment(3)) as engine:
         engine.step([whole_batch(0)])
     assert torch.nn.functional.linear is torch._C._nn.linear
+
+
+def test_weights_are_not_formatted_at_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At stage 3 DeepSpeed formats all of them for a message that it does not show."""
+    formatted: list[str] = []
+    shown = torch.nn.Parameter.__repr__
+
+    def remembered(self: torch.nn.Parameter) -> str:
+        formatted.append(shown(self))
+        return formatted[-1]
+
+    monkeypatch.setattr(torch.nn.Parameter, "__repr__", remembered)
+    with TrainingEngine(experiment(3)):
+        """It is built, and not run."""
+    assert max(map(len, formatted), default=0) < 200
+    assert "..." not in repr(torch.arange(4))

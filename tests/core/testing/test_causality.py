@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from core.testing.mutants import masking
@@ -23,10 +25,12 @@ from aimcore import (
 from aimcore.modeling import attention as attention_room
 from aimcore.modeling.attention import Mask, mask_of
 from aimcore.testing import Case, findings_of, installed_cases
+from aimcore.testing.causality import leaks_of
+from aimcore.testing.instrumented import InstrumentedObjective
 from aimcore.testing.runner import verdict_of
 from aimcore.testing.small_parts import StandInTrunk
 from aimcore_heads import LinearHead
-from aimcore_objectives import Classification, NextPatch
+from aimcore_objectives import Classification, Multimodal, NextPatch
 from aimcore_objectives.next_patch import NextPatchModule
 from aimcore_orderings import Spiral
 from aimcore_trunks import ViT, vit
@@ -278,3 +282,20 @@ def test_a_loss_that_must_be_judged_and_cannot_is_not_called_a_leak() -> None:
 def test_no_two_combinations_have_one_name() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
     assert {case.name.partition("-")[0] for case in CASES} == {"vit.1", "vit.2"}
+
+
+def test_all_losses_of_an_objective_come_from_the_same_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    forwards: list[object] = []
+    forward = InstrumentedObjective._forward
+
+    def counted(self: InstrumentedObjective, *args: Any) -> dict[str, Loss]:
+        forwards.append(args)
+        return forward(self, *args)
+
+    monkeypatch.setattr(InstrumentedObjective, "_forward", counted)
+    instrumented = InstrumentedObjective.of(next(case for case in CASES if isinstance(case.objective, Multimodal)))
+    assert sorted(instrumented.losses()) == ["image", "text"]
+    assert list(leaks_of(instrumented)) == []
+    # The batch, the input that the trunk reads of it, 12 changed inputs and 12 changed targets; then a gradient for
+    # each of the two losses, and the caption's tokens 1 to 5.
+    assert len(forwards) == 1 + 1 + 12 + 12 + 2 + 5
