@@ -44,6 +44,16 @@ def keyed_bits(seed: int, purpose: str, numbers: npt.ArrayLike) -> Numbers:
         return _mix(_mix(np.asarray(numbers, dtype=np.uint64) * _GOLDEN + key) ^ key)
 
 
+def smallest_hashes(numbers: Indices, count: int, seed: int, purpose: str) -> Indices:
+    """Return the ``count`` of ``numbers`` with the smallest hashes: a random subset that contains all smaller ones.
+
+    >>> few, more = (smallest_hashes(np.arange(9), count, 0, "example").tolist() for count in (2, 5))
+    >>> len(few), set(few) < set(more)
+    (2, True)
+    """
+    return numbers[np.argsort(keyed_bits(seed, purpose, numbers), kind="stable")[:count]]
+
+
 def keyed_uniform(seed: int, purpose: str, numbers: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return a float in [0, 1) for each of ``numbers``; arguments as for :func:`keyed_bits`."""
     return (keyed_bits(seed, purpose, numbers) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from aimcore.contracts.errors import InvalidValue
-from aimcore.contracts.randomness import keyed_bits
+from aimcore.contracts.randomness import smallest_hashes
 from aimcore.data import hold_out
 
 FEW_HELD_OUT = 0.2
 """Fraction of the few images on which settings are chosen: of ten images per class, two."""
+
+PURPOSE = "few labels"
+"""Purpose of the hashes. The source ``few_labels`` uses the same, and so selects the same images."""
 
 TopByLabels = Mapping[int, tuple[float, ...]]
 """Accuracies by the number of images per class, one for each draw."""
@@ -38,15 +41,13 @@ def drawn_subset(labels: Tensor, numbers: Tensor, per_class: int, draw: int) -> 
     >>> labels[drawn_subset(labels, numbers, per_class=2, draw=0)].sort().values.tolist()
     [0, 0, 1, 1]
     """
-    hashes = keyed_bits(draw, "few labels", numbers.numpy())
-    ranked = torch.from_numpy(np.argsort(hashes, kind="stable"))
-    chosen = []
-    for label in np.unique(labels.numpy()).tolist():
-        own = ranked[labels[ranked] == label]
+    labels_n, numbers_n, chosen = labels.numpy(), numbers.numpy(), []
+    for label in np.unique(labels_n).tolist():
+        own = numbers_n[labels_n == label]
         if len(own) < per_class:
             raise InvalidValue("probe", [("probe_labels_per_class", lacking(label, len(own), per_class))])
-        chosen.append(own[:per_class])
-    return torch.cat(chosen).sort().values
+        chosen.append(smallest_hashes(own, per_class, draw, PURPOSE))
+    return torch.from_numpy(np.flatnonzero(np.isin(numbers_n, np.concatenate(chosen))))
 
 
 def lacking(label: int, available: int, per_class: int) -> str:

@@ -7,6 +7,7 @@ from aimcore_sources.bundled import BundledFashionMNIST
 from aimcore_sources.captioned_folder import CaptionedFolder
 from aimcore_sources.emoji import BundledEmoji
 from aimcore_sources.fashion_mnist import FashionMNIST
+from aimcore_sources.few_labels import FewLabels
 from aimcore_sources.image_folder import ImageFolder
 from aimcore_sources.mixture import Mixture
 from aimcore_sources.webdataset import WebDataset
@@ -18,6 +19,7 @@ __all__ = [
     "BundledFashionMNIST",
     "CaptionedFolder",
     "FashionMNIST",
+    "FewLabels",
     "ImageFolder",
     "Mixture",
     "WebDataset",
@@ -30,5 +32,6 @@ __all__ = [
 def sources() -> Sequence[type[Source]]:
     """Supply the built-in sources."""
     return [
-        BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, ImageFolder, Mixture, WebDataset, ZarrImages,
+        BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, FewLabels, ImageFolder, Mixture, WebDataset,
+        ZarrImages,
     ]  # fmt: skip
