@@ -11,7 +11,8 @@ from aimcore.evaluation.feature_extraction import extract_all, extract_features
 from aimcore.evaluation.feature_tables import FeatureKind, FeatureTable
 from aimcore.evaluation.intervals import share, wilson_interval
 from aimcore.evaluation.objective_scores import Evaluated, evaluate
-from aimcore.evaluation.probing import Outcome, ProbeScore, check_probes, probe_experiment
+from aimcore.evaluation.outcomes import Outcome
+from aimcore.evaluation.probing import ProbeScore, check_probes, probe_experiment
 from aimcore.evaluation.raw_pixels import raw_pixel_features
 from aimcore.evaluation.shared_batches import TooFewBatches
 from aimcore.evaluation.similarity import chance_of_hits, compared, embedded_texts, hits, similarities

@@ -202,7 +202,7 @@ class _GroupWriter:
             waiting = np.concatenate(self._waiting)
             whole = len(waiting) - len(waiting) % array.chunks[0]
             array.append(waiting[:whole])
-            self._waiting = [waiting[whole:]]
+            self._waiting = [waiting[whole:].copy()]  # a view would keep all that was waiting in memory
 
     def close(self, attributes: dict[str, Any]) -> None:
         """Write the remaining rows, labels and numbers, and at the end the mark of completeness."""
@@ -243,7 +243,7 @@ def stored_table(group: zarr.Group, description: Description) -> StoredTable:
     num_classes = group.attrs["num_classes"]
     if type(num_classes) is not int or num_classes < 1:
         raise ValueError(f"it has {num_classes!r} classes")
-    return StoredTable(features, _tensor(labels), _tensor(numbers), num_classes)
+    return StoredTable((features,), _tensor(labels), _tensor(numbers), num_classes)
 
 
 def _tensor(array: zarr.Array[Any]) -> Tensor:

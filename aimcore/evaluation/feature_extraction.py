@@ -5,7 +5,7 @@ Shape suffixes: B batch, N patches, D width; lower-case n is the number of sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -90,13 +90,16 @@ def read_trunk(
     """Like :func:`extract_all`, but write the features to ``writers``; return the table of each."""
     layers = tuple(sorted({layer for writer in writers for layer in writer.kind.layers}))
 
-    def features_of(batch: Batch) -> list[Tensor]:
+    def features_of(batch: Batch) -> Iterator[Tensor]:
         reading = frozen_reading(objective, batch, attention, layers)
         features = trunk(batch.images, reading)
-        averaged = {
-            chosen: _averaged(features, layers, chosen) for chosen in {writer.kind.layers for writer in writers}
-        }
-        return [_read_as(writer.kind, averaged[writer.kind.layers], reading) for writer in writers]
+        chosen, averaged = None, features
+        for writer in writers:
+            # One average is in memory at a time: with a writer per block, all of them would be as large as all blocks.
+            if writer.kind.layers != chosen:
+                chosen = writer.kind.layers
+                averaged = _averaged(features, layers, chosen)
+            yield _read_as(writer.kind, averaged, reading)
 
     with eval_mode(trunk, precision) as device:
         return fill(writers, batches, device, features_of)

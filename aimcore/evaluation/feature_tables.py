@@ -77,18 +77,17 @@ class Table(ABC):
         """Fit ``probe`` on the samples at positions ``train``, and choose its settings on those at ``held_out``."""
 
     @abstractmethod
-    def pieces(self) -> Iterator[LabelledFeatures]:
-        """Yield every sample once, in an order that never changes, in pieces that fit in memory."""
+    def places(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, LabelledFeatures]]:
+        """Yield the samples at ``positions`` (by default all) in pieces that fit in memory.
 
-    @abstractmethod
-    def positions(self) -> Tensor:
-        """Return the positions ``[n]`` of the samples of :meth:`pieces`, in the order of the pieces."""
+        Each piece comes with the places ``[k]`` of its samples in ``positions``.
+        """
 
-    def correct(self, fitted: FittedProbe) -> Tensor:
-        """Return whether ``fitted`` classifies each sample correctly, ``[n]`` bool, ascending by sample number."""
-        right = [fitted.predict(piece.features).cpu() == piece.labels for piece in self.pieces()]
-        right_n = torch.zeros(len(self.labels), dtype=torch.bool)
-        right_n[self.positions()] = torch.cat(right)
+    def correct(self, fitted: FittedProbe, positions: Tensor | None = None) -> Tensor:
+        """Return whether ``fitted`` classifies each sample at ``positions`` correctly, ``[n]`` bool; by default all."""
+        right_n = torch.zeros(len(self.labels) if positions is None else len(positions), dtype=torch.bool)
+        for place_k, piece in self.places(positions):
+            right_n[place_k] = fitted.predict(piece.features).cpu() == piece.labels
         return right_n
 
 
@@ -112,10 +111,7 @@ class FeatureTable(Table):
         """Fit with the probe's ``fit``."""
         return probe.fit(self.of(train), self.of(held_out), seed)
 
-    def pieces(self) -> Iterator[LabelledFeatures]:
-        """Yield all samples in one piece, sorted by sample number."""
-        yield self.of()
-
-    def positions(self) -> Tensor:
-        """Return ``[0, 1, ..., n - 1]``."""
-        return torch.arange(len(self.labels))
+    def places(self, positions: Tensor | None = None) -> Iterator[tuple[Tensor, LabelledFeatures]]:
+        """Yield the samples at ``positions`` in one piece."""
+        found = self.of(positions)
+        yield torch.arange(len(found.labels)), found

@@ -75,7 +75,7 @@ def fill(
     writers: Sequence[FeatureWriter[T_co]],
     batches: Iterable[Batch],
     device: torch.device,
-    features_of: Callable[[Batch], Sequence[Tensor]],
+    features_of: Callable[[Batch], Iterable[Tensor]],
 ) -> list[T_co]:
     """Read the batches once, and add the features of each batch to every writer.
 

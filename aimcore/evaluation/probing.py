@@ -13,45 +13,19 @@ from torch import Tensor
 from aimcore.contracts.probes import Probe
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.trunks import TrunkModule
-from aimcore.data import hold_out
 from aimcore.engine.distributed import on_every_rank
 from aimcore.evaluation.feature_cache import FeatureCache
-from aimcore.evaluation.feature_keys import key_of
 from aimcore.evaluation.feature_provider import FeatureProvider, FeatureRequest
 from aimcore.evaluation.feature_sources import FeatureSource, FrozenTrunk, RawPixels
 from aimcore.evaluation.feature_tables import FeatureKind, Table
 from aimcore.evaluation.few_labels import TopByLabels, drawn_subset, split_subset
 from aimcore.evaluation.intervals import wilson_interval
+from aimcore.evaluation.layer_sweep import LayerOutcome, batch_size_of, can_be_swept, layer_store, swept
+from aimcore.evaluation.outcomes import Outcome, fitted_outcome
 from aimcore.evaluation.probe_images import ProbeImages, chosen_numbers, open_probe_images, probe_sources
 from aimcore.evaluation.probe_sizes import probe_sizes
-from aimcore.evaluation.protocol_cards import HELD_OUT, protocol_card
+from aimcore.evaluation.protocol_cards import protocol_card
 from aimcore.experiment import Experiment
-from aimcore.recipe.writing import plain
-
-
-@attrs.frozen
-class Outcome:
-    """The score of one fitted probe on the test images, and the settings that it chose."""
-
-    right_n: Tensor = attrs.field(eq=attrs.cmp_using(eq=torch.equal))
-    """Whether each test image was classified correctly, ``[n]`` bool, ascending by number."""
-    choice: Mapping[str, Any]
-    sizes: Mapping[str, int]
-    """Images in each split: ``"train"``, ``"held_out"``, ``"test"``."""
-    test_images: str
-    """Digest of the test source and of the numbers of its readable images."""
-    by_labels: TopByLabels = attrs.field(factory=dict)
-    """Accuracies of the same probe with few labels, by ``probe_labels_per_class``, one for each draw."""
-
-    @property
-    def top1(self) -> float:
-        """Fraction of test images that are classified correctly."""
-        return self.num_correct / self.sizes["test"]
-
-    @property
-    def num_correct(self) -> int:
-        """Number of test images that are classified correctly."""
-        return int(self.right_n.sum())
 
 
 @attrs.frozen
@@ -81,6 +55,8 @@ class ProbeScore:
     """Digest of the test source and of the numbers of its readable images: scores with equal digests can be paired."""
     by_labels: Mapping[str, TopByLabels]
     """Accuracies with few labels, for ``"trained"``, ``"untrained"`` and ``"raw_pixels"``."""
+    candidates: tuple[LayerOutcome, ...] = ()
+    """The blocks or windows of blocks that the layers were chosen from; empty if nothing was chosen."""
 
 
 def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] = methodcaller("open")) -> None:
@@ -130,7 +106,8 @@ def probe_experiment(
 
     Returns:
         A score per probe name, ``"linear"`` at the experiment's image size and ``"linear@448"`` or ``"linear@native"``
-        at additional sizes; empty if the experiment has no probes.
+        at additional sizes; with ``probe_every_layer`` also ``"linear@best_layer"``, ``"linear@last_six"`` and
+        ``"linear@best_window"``; empty if the experiment has no probes.
 
     Raises:
         InvalidValue: as for :func:`check_probes`, or the URL cannot be used.
@@ -152,6 +129,23 @@ def probe_experiment(
         for probe in experiment.probes:
             outcomes = {name: found[probe.name] for name, found in by_source.items() if probe.name in found}
             scores[probe.name + size.suffix] = _score(job.images, probe, kinds[probe.name], outcomes)
+    if experiment.probe_every_layer:
+        scores |= _every_layer(FeatureProvider(images, batch_size, cache), trained)
+    return scores
+
+
+def _every_layer(provider: FeatureProvider, trunk: FrozenTrunk) -> dict[str, ProbeScore]:
+    """Return the scores of the best block, of the last six, and of the best window, for every probe that can choose."""
+    images = provider.images
+    probes = {probe.name: probe for probe in images.experiment.probes if can_be_swept(probe, trunk.trunk.depth)}
+    scores: dict[str, ProbeScore] = {}
+    with layer_store(provider.cache) as store:
+        provider = attrs.evolve(provider, cache=store, batch_size=batch_size_of(provider, trunk))
+        for name, sweep in swept(provider, trunk, list(probes.values())).items():
+            for chosen, (one, candidates) in sweep.chosen().items():
+                kind = FeatureKind(reads=probes[name].reads, layers=one.layers)
+                score = _score(images, probes[name], kind, {"trained": one.outcome}, candidates)
+                scores[f"{name}@{chosen}"] = score
     return scores
 
 
@@ -160,7 +154,13 @@ def is_untrained(experiment: Experiment) -> bool:
     return experiment.num_steps == 0 and not experiment.weights_by_path
 
 
-def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mapping[str, Outcome]) -> ProbeScore:
+def _score(
+    images: ProbeImages,
+    probe: Probe,
+    kind: FeatureKind,
+    outcomes: Mapping[str, Outcome],
+    candidates: tuple[LayerOutcome, ...] = (),
+) -> ProbeScore:
     trained, untrained, pixels = (outcomes.get(name) for name in ("trained", "untrained", "raw_pixels"))
     assert trained is not None
     return ProbeScore(
@@ -177,10 +177,12 @@ def _score(images: ProbeImages, probe: Probe, kind: FeatureKind, outcomes: Mappi
             kind,
             sizes=trained.sizes,
             choices={name: outcome.choice for name, outcome in outcomes.items()},
+            num_layer_candidates=len(candidates),
         ),
         right_n=trained.right_n,
         test_images=trained.test_images,
         by_labels={name: outcome.by_labels for name, outcome in outcomes.items() if outcome.by_labels},
+        candidates=candidates,
     )
 
 
@@ -223,11 +225,9 @@ class _Job:
         return {probe.name: self._fit(probe, train[each], test[each]) for probe, each in wanted.items()}
 
     def _fit(self, probe: Probe, train: Table, test: Table) -> Outcome:
-        kept, held_out = _split(probe, train)
-        fitted = train.fit(probe, kept, held_out, self.images.experiment.seed)
-        sizes = {"train": len(kept), "held_out": len(held_out), "test": len(test.labels)}
+        outcome, _ = fitted_outcome(self.images, probe, train, test)
         by_labels = {number: self._with_few(probe, train, test, number) for number in self._labels_per_class}
-        return Outcome(test.correct(fitted), fitted.choice, sizes, _digest(self.images, test), by_labels)
+        return attrs.evolve(outcome, by_labels=by_labels)
 
     @property
     def _labels_per_class(self) -> tuple[int, ...]:
@@ -249,17 +249,3 @@ class _Job:
         transform = (data.image_size, data.eval_crop, data.mean, data.std, experiment.trunk.patch_size)
         few = (experiment.probe_labels_per_class, experiment.probe_label_draws)
         return repr((type(probe).__module__, probe, probe_sources(experiment), transform, experiment.seed, few))
-
-
-def _digest(images: ProbeImages, test: Table) -> str:
-    """Return a digest of the test source and of the numbers of the images in ``test``: 32 hexadecimal digits."""
-    _, source = probe_sources(images.experiment)
-    return key_of({"source": plain(source), "numbers": test.numbers.tolist()})
-
-
-def _split(probe: Probe, train: Table) -> tuple[Tensor, Tensor]:
-    """Return the positions of the training images and of the held-out ones."""
-    if not probe.holds_out:
-        return torch.arange(len(train.labels)), torch.arange(0)
-    kept, held_out = hold_out(train.labels.tolist(), train.numbers.tolist(), HELD_OUT)
-    return torch.from_numpy(kept), torch.from_numpy(held_out)

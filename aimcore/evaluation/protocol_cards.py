@@ -35,6 +35,7 @@ def protocol_card(
     *,
     sizes: Mapping[str, int],
     choices: Mapping[str, Mapping[str, Any]],
+    num_layer_candidates: int = 0,
 ) -> dict[str, Any]:
     """Describe how ``probe`` was trained and tested, as plain values for a JSON file.
 
@@ -44,6 +45,7 @@ def protocol_card(
         kind: the kind of features that it read.
         sizes: number of readable images in the splits ``"train"``, ``"held_out"`` and ``"test"``.
         choices: settings that the probe chose on the trained trunk, on the untrained trunk, and on raw pixels.
+        num_layer_candidates: number of sets of layers among which the layers were chosen; 0 if they are fixed.
     """
     experiment = images.experiment
     return {
@@ -59,6 +61,7 @@ def protocol_card(
         "reads": kind.reads,
         "pooling": kind.pooling if kind.reads == "pooled" else None,
         "layers": list(kind.layers),
+        **({"layers_chosen": _layers_chosen(num_layer_candidates)} if num_layer_candidates else {}),
         "layer_outputs": "raw, averaged" if kind.layers else "the trunk's own output, after its final norm",
         "raw_pixels": DESCRIPTIONS[kind.reads] if images.size.is_own else _AT_OWN_SIZE,
         "untrained": "the same trunk with fresh weights" if images.size.is_own else _AT_OWN_SIZE,
@@ -94,6 +97,13 @@ def evaluation_card(data: OpenEvaluationData, evaluation: Evaluation, scores: Ma
         "transform": next(probe_sizes(experiment)).transform(experiment.data),
         "precision": experiment.engine.precision,
     }
+
+
+def _layers_chosen(num_candidates: int) -> str:
+    return (
+        f"among {num_candidates}, by accuracy on held-out train; the paper reports the best layers and describes no "
+        "held-out choice"
+    )
 
 
 def _splits(experiment: Experiment, sizes: Mapping[str, int]) -> dict[str, Any]:

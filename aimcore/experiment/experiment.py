@@ -62,6 +62,11 @@ class Experiment(Checked):
     probe_native_area: int | None = None
     """Number of patches for additional probes at native aspect ratios: each image is resized to fit in this many
     patches. The scores are called ``linear@native`` and the like."""
+    probe_every_layer: bool = False
+    """Whether every block is probed by itself, and every window of six consecutive blocks (arXiv:2401.08541, Table 7
+    and Figure 10), on the trained trunk at the experiment's own image size. The scores are called
+    ``linear@best_layer``, ``linear@last_six``, ``linear@best_window`` and the like; blocks are chosen on held-out
+    training images. The outputs of all blocks are stored in the feature cache, or in a temporary folder."""
     probe_labels_per_class: tuple[int, ...] = ()
     """Numbers of labelled images per class with which each probe is fitted again, such as ``(10, 100, 1000)``.
     Held-out images count. The report draws accuracy against the number of labels."""
@@ -141,6 +146,14 @@ class Experiment(Checked):
         names = [probe.name for probe in self.probes]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Problem("probes", f"two probes are called {name!r}: scores are kept by name, so use one of each")
+        if self.probe_every_layer and not any(
+            probe.holds_out and probe.reads != "extra" and probe.pooling == "mean" for probe in self.probes
+        ):
+            yield Problem(
+                "probe_every_layer",
+                "needs a probe that holds images out, to choose blocks on them, and reads tokens of patches; got "
+                f"{[probe.name for probe in self.probes] or 'no probe'}",
+            )
         titles = [evaluation.title for evaluation in self.evaluations]
         for number, title in enumerate(titles):
             if title in titles[:number]:

@@ -22,7 +22,7 @@ from aimcore.report.run_records import Absence, files_of
 from aimcore.report.style import DARK, LIGHT
 from aimcore.running.summary import read_summary
 
-FIGURE_KINDS = ("scores", "training", "chunks", "scaling", "areas", "order", "predictions", "attention")
+FIGURE_KINDS = ("scores", "layers", "training", "chunks", "scaling", "areas", "order", "predictions", "attention")
 """Prefix of the names of figures."""
 
 

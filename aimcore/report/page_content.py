@@ -166,6 +166,9 @@ def _scores(summary: Summary, series: Sequence[Series], images: Path) -> Iterato
         papers = {entry.name: (entry.paper or {}).get(probe) for entry in summary.experiments}
         paper = {name: score for name, score in papers.items() if score is not None}
         yield plots.draw_scores(probe, scores, paper, f"scores-{names[probe]}", images)
+        candidates = {one: score.candidates for one, score in scores.items() if score.candidates}
+        if candidates:
+            yield plots.draw_layers(probe, candidates, f"layers-{names[probe]}", images)
 
 
 def _by_loss(

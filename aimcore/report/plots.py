@@ -13,7 +13,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from aimcore.report.run_records import Floats, LossCurve
 from aimcore.report.style import LIGHT, WIDTH, DrawnFigure, Series, figure, finished, legend_below
-from aimcore.running.summary import ProbeSummary
+from aimcore.running.summary import LayersSummary, ProbeSummary
+
+Candidates = Sequence[LayersSummary]
 
 MAX_POINTS = 500
 """Largest number of points of a curve in a figure: more make a page slow, and no screen shows them."""
@@ -129,6 +131,46 @@ def draw_scores(
         text = ", ".join(f"{series.name} {100 * score.top1:.1f} %" for series, score in scores.items())
         alt = f"Accuracy of the probe {probe} on the trained trunk: {text}."
         return finished(drawn, name, alt=alt, folder=folder, title=f"Probe: {probe}")
+
+
+def draw_layers(probe: str, scores: Mapping[Series, Candidates], name: str, folder: Path) -> DrawnFigure:
+    """Draw the accuracy of one probe by block (arXiv:2401.08541, Figure 10): a line per experiment.
+
+    A window of several blocks is drawn at its last block.
+
+    Args:
+        probe: the name of the score, such as ``"attentive@best_layer"``.
+        scores: the sets of blocks that were probed, by experiment.
+        name: name of the file.
+        folder: folder of the PNGs.
+    """
+    with figure(WIDTH, 3.1) as drawn:
+        axes = drawn.subplots()
+        for series, candidates in scores.items():
+            blocks = [one.layers[-1] for one in candidates]
+            style = {"color": series.colour, "dashes": series.dashes or (None, None)}
+            axes.plot(
+                blocks, [100 * one.top1 for one in candidates], **style, linewidth=1.6, marker="o", markersize=3.5
+            )
+            chosen = max(candidates, key=lambda one: one.held_out_top1)
+            axes.plot(chosen.layers[-1], 100 * chosen.top1, "o", color=series.colour, markersize=8, fillstyle="none")
+        axes.set_xlabel("block" if all(len(one.layers) == 1 for c in scores.values() for one in c) else "last block")
+        axes.set_ylabel("top-1 accuracy, %")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        text = ", ".join(_layers_text(series, candidates) for series, candidates in scores.items())
+        return finished(
+            drawn,
+            name,
+            alt=f"Accuracy of the probe {probe} by block: {text}.",
+            folder=folder,
+            title=f"Probe by block: {probe}",
+            before_png=lambda: legend_below(drawn, tuple(scores)),
+        )
+
+
+def _layers_text(series: Series, candidates: Candidates) -> str:
+    low, high = (100 * pick(one.top1 for one in candidates) for pick in (min, max))
+    return f"{series.name} {low:.1f} to {high:.1f} %"
 
 
 def _draw_score(axes: Axes, row: int, series: Series, score: ProbeSummary, paper: float | None) -> None:

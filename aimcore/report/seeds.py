@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import attrs
 
-from aimcore.report.run_records import files_of
+from aimcore.report.run_records import RunFiles, files_of
 from aimcore.running.summary import ExperimentSummary, Summary
+
+_DEEPEST = 8
+"""Longest chain of runs that begin with each other that is followed; a recipe from a file may have a circle."""
 
 
 @attrs.frozen
@@ -67,14 +71,37 @@ def variants(summary: Summary, out: Path) -> tuple[Variant, ...]:
     The recipes decide, not the names; a run whose recipe cannot be read is in no variant. Of several runs with the same
     seed the first one counts.
     """
+    recipes = {entry.name: _experiment(files_of(entry, out)) for entry in summary.experiments}
     found: dict[str, dict[int, ExperimentSummary]] = {}
     for entry in summary.experiments:
-        recipe = files_of(entry, out).recipe()
-        experiment = recipe.get("experiment") if isinstance(recipe, Mapping) else None
-        if entry.status == "finished" and isinstance(experiment, Mapping):
-            others = {key: value for key, value in experiment.items() if key not in ("name", "seed")}
-            found.setdefault(json.dumps(others, sort_keys=True), {}).setdefault(entry.seed, entry)
+        if entry.status == "finished" and recipes[entry.name]:
+            key = json.dumps(_without_seed(entry.name, recipes), sort_keys=True)
+            found.setdefault(key, {}).setdefault(entry.seed, entry)
     return tuple(Variant(_name([one.name for one in runs.values()]), runs) for runs in found.values())
+
+
+def _experiment(run: RunFiles) -> Mapping[str, Any]:
+    recipe = run.recipe()
+    experiment = recipe.get("experiment") if isinstance(recipe, Mapping) else None
+    return experiment if isinstance(experiment, Mapping) else {}
+
+
+def _without_seed(name: str, recipes: Mapping[str, Mapping[str, Any]], depth: int = 0) -> dict[str, Any]:
+    """Return the recipe without name and seed, and with other runs that it begins with described in the same way.
+
+    Runs that begin with other runs of their own seed differ in the names of these runs too.
+    """
+    experiment = {key: value for key, value in recipes[name].items() if key not in ("name", "seed")}
+    for field in ("initial_weights", "branch"):
+        value = experiment.get(field)
+        many = [dict(one) for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
+        for one in many:
+            parent = one.get("experiment")
+            if isinstance(parent, str) and parent in recipes and depth < _DEEPEST:
+                one["experiment"] = _without_seed(parent, recipes, depth + 1)
+        if many:
+            experiment[field] = many
+    return experiment
 
 
 def seed_groups(variants: Sequence[Variant]) -> tuple[SeedGroup, ...]:

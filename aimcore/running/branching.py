@@ -16,7 +16,7 @@ OF_ITS_OWN = frozenset(
     {
         "name", "num_steps", "schedule", "branch", "initial_weights", "checkpoint_every", "log_every", "trackers",
         "probes", "probe_attention", "probe_image_sizes", "probe_native_area",
-        "probe_labels_per_class", "probe_label_draws", "evaluations",
+        "probe_every_layer", "probe_labels_per_class", "probe_label_draws", "evaluations",
     }
 )  # fmt: skip
 """Fields in which a branch may differ from the run that it continues. (Only that run may have initial weights.)"""

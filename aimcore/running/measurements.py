@@ -21,6 +21,7 @@ from aimcore.running.summary import (
     EvaluationSummary,
     ExperimentSummary,
     FewLabelsSummary,
+    LayersSummary,
     LossSummary,
     ProbeSummary,
     Status,
@@ -106,6 +107,7 @@ def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]
             raw_pixels_top1=score.raw_pixels_top1,
             learning_rate=score.learning_rate,
             layers=score.layers,
+            candidates=_candidates(score),
             few_labels=_few_labels(score) or None,
         )
         for name, score in scores.items()
@@ -119,6 +121,14 @@ def _few_labels(score: ProbeScore) -> tuple[FewLabelsSummary, ...]:
         FewLabelsSummary(per_class=number, trained=values, **{name: by.get(number) for name, by in others.items()})
         for number, values in sorted(trained.items())
     )
+
+
+def _candidates(score: ProbeScore) -> tuple[LayersSummary, ...] | None:
+    found = [
+        LayersSummary(layers=one.layers, held_out_top1=one.held_out_top1, top1=one.outcome.top1)
+        for one in score.candidates
+    ]
+    return tuple(found) or None
 
 
 def evaluation_summaries(evaluated: Evaluated | None) -> dict[str, EvaluationSummary]:

@@ -32,6 +32,7 @@ CHANGEABLE = (
     "probe_attention",
     "probe_image_sizes",
     "probe_native_area",
+    "probe_every_layer",
     "probe_labels_per_class",
     "probe_label_draws",
     "evaluations",

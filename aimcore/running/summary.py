@@ -70,6 +70,22 @@ class FewLabelsSummary(Checked):
 
 
 @attrs.frozen(kw_only=True)
+class LayersSummary(Checked):
+    """The score of a probe on the averaged outputs of some blocks."""
+
+    layers: tuple[int, ...]
+    held_out_top1: float
+    """Accuracy on held-out training images, by which blocks are chosen."""
+    top1: float
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield scores that are not fractions, and negative layers."""
+        yield from _fractions(self, "held_out_top1", "top1")
+        for place, layer in enumerate(self.layers):
+            yield from at_least(f"layers.{place}", layer, 0)
+
+
+@attrs.frozen(kw_only=True)
 class ProbeSummary(Checked):
     """One probe on the trained trunk, with the same probe on the untrained trunk and on raw pixels for comparison."""
 
@@ -86,6 +102,8 @@ class ProbeSummary(Checked):
     """The rate chosen on held-out training images."""
     layers: tuple[int, ...] | None = None
     """Indices of the blocks whose outputs were averaged."""
+    candidates: tuple[LayersSummary, ...] | None = None
+    """The sets of blocks among which ``layers`` were chosen; present in scores of ``probe_every_layer``."""
     few_labels: tuple[FewLabelsSummary, ...] | None = None
     """The same probe with few labels. Absent where ``probe_labels_per_class`` is empty."""
 

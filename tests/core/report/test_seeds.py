@@ -68,3 +68,22 @@ def test_runs_that_failed_or_lost_their_recipe_are_in_no_group(tmp_path: Path) -
 def test_chance_that_cannot_be_missed_is_no_measure() -> None:
     assert SeedScore("recall@10", (1.0, 1.0), chance=1.0).times_chance is None
     assert SeedScore("exact", (1.0, 1.0), chance=0.0).times_chance is None
+
+
+def test_runs_that_begin_with_a_run_of_their_own_seed_differ_in_their_seed_alone(tmp_path: Path) -> None:
+    parents = [run(tmp_path, f"parent-seed-{seed}", seed) for seed in range(2)]
+    other = run(tmp_path, "other", 0, num_steps=7)
+    begun = {"part": "trunk"}
+    children = [
+        run(tmp_path, f"child-seed-{seed}", seed, initial_weights=begun | {"experiment": f"parent-seed-{seed}"})
+        for seed in range(2)
+    ]
+    stranger = run(tmp_path, "child-of-other", 2, initial_weights=begun | {"experiment": "other"})
+    found = variants(summary(*parents, other, *children, stranger), tmp_path)
+    assert [one.name for one in found] == ["parent-seed-*", "other", "child-seed-*", "child-of-other"]
+
+
+def test_a_circle_of_runs_ends(tmp_path: Path) -> None:
+    one = run(tmp_path, "one", 0, branch={"experiment": "two", "step": 1})
+    two = run(tmp_path, "two", 0, branch={"experiment": "one", "step": 1})
+    assert [found.name for found in variants(summary(one, two), tmp_path)] == ["one"]
