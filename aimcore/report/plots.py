@@ -148,10 +148,8 @@ def draw_layers(probe: str, scores: Mapping[Series, Candidates], name: str, fold
         axes = drawn.subplots()
         for series, candidates in scores.items():
             blocks = [one.layers[-1] for one in candidates]
-            style = {"color": series.colour, "dashes": series.dashes or (None, None)}
-            axes.plot(
-                blocks, [100 * one.top1 for one in candidates], **style, linewidth=1.6, marker="o", markersize=3.5
-            )
+            percent, dashes = [100 * one.top1 for one in candidates], series.dashes or (None, None)
+            axes.plot(blocks, percent, color=series.colour, dashes=dashes, linewidth=1.6, marker="o", markersize=3.5)
             chosen = max(candidates, key=lambda one: one.held_out_top1)
             axes.plot(chosen.layers[-1], 100 * chosen.top1, "o", color=series.colour, markersize=8, fillstyle="none")
         axes.set_xlabel("block" if all(len(one.layers) == 1 for c in scores.values() for one in c) else "last block")
