@@ -6,11 +6,12 @@ from aimcore import Probe, hookimpl
 from aimcore_probes.attentive import AttentiveProbe
 from aimcore_probes.knn import KNNProbe
 from aimcore_probes.linear import LinearProbe
+from aimcore_probes.linear_tokens import LinearTokensProbe
 
-__all__ = ["AttentiveProbe", "KNNProbe", "LinearProbe"]
+__all__ = ["AttentiveProbe", "KNNProbe", "LinearProbe", "LinearTokensProbe"]
 
 
 @hookimpl
 def probes() -> Sequence[type[Probe]]:
     """Supply the probes of this package."""
-    return [AttentiveProbe, KNNProbe, LinearProbe]
+    return [AttentiveProbe, KNNProbe, LinearProbe, LinearTokensProbe]

@@ -36,6 +36,8 @@ class GridProbe(Probe):
     betas: tuple[float, float] = (0.9, 0.999)
     epochs: int = 100
     """Passes over the features: 100, or 50 on ImageNet."""
+    min_steps: int = 0
+    """Least number of updates: with few images there are more epochs, and proportionally more of warm-up."""
     warmup_epochs: int = 0
     """Number of these passes with a linearly rising rate: 0, or 5 on ImageNet."""
     batch_size: int = 512
@@ -80,6 +82,7 @@ class GridProbe(Probe):
         if not all(0 <= beta < 1 for beta in self.betas):
             yield Problem("betas", f"must lie in [0, 1), got {self.betas}")
         yield from at_least("epochs", self.epochs, 1, limits.EPOCHS)
+        yield from at_least("min_steps", self.min_steps, 0, limits.STEPS)
         if not 0 <= self.warmup_epochs < self.epochs:
             yield Problem("warmup_epochs", f"must lie in [0, epochs), got {self.warmup_epochs} of {self.epochs}")
         yield from at_least("batch_size", self.batch_size, 2, limits.BATCH)
@@ -112,17 +115,20 @@ class GridProbe(Probe):
         generator = torch.Generator().manual_seed(seed)
         samples = samples_of(train)
         module = self.module(samples.shape, train.num_classes, generator)
-        fitted = fit_grid(self._training(), module, samples, samples_of(held_out), generator)
+        fitted = fit_grid(self.training_for(len(samples.labels)), module, samples, samples_of(held_out), generator)
         fitted.choice.update(self.settled(samples.shape))
         return fitted
 
-    def _training(self) -> GridTraining:
+    def training_for(self, num_images: int) -> GridTraining:
+        """Return how the classifiers are trained on ``num_images``, with at least ``min_steps`` updates."""
+        steps_per_epoch = max(1, num_images // min(self.batch_size, max(1, num_images)))
+        epochs = max(self.epochs, -(-self.min_steps // steps_per_epoch))
         return GridTraining(
             grid=self.grid,
             min_lr=self.min_lr,
             betas=self.betas,
-            epochs=self.epochs,
-            warmup_epochs=self.warmup_epochs,
+            epochs=epochs,
+            warmup_epochs=self.warmup_epochs * epochs // self.epochs,
             batch_size=self.batch_size,
             gradient_clipping=self.gradient_clipping,
         )

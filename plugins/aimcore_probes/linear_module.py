@@ -27,3 +27,11 @@ class LinearGrid(GridModule):
         # The softmax of the loss over few classes is several times faster if samples are the last axis in memory.
         logits = torch.addmm(bias, weight, self.norm(features).T)
         return logits.reshape(*self.bias_GC.shape, -1).permute(2, 0, 1)
+
+
+class FlatLinearGrid(LinearGrid):
+    """The same for tokens, which are flattened."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[b, G, C]`` logits for tokens ``[b, N, D]``."""
+        return super().forward(features.flatten(1))

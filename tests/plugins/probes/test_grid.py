@@ -37,7 +37,11 @@ def _fit(
     module: Stubborn, train: LabelledFeatures, held_out: LabelledFeatures, how: GridProbe = HOW, seed: int = 0
 ) -> FittedGrid:
     return fit_grid(
-        how._training(), module, samples_of(train), samples_of(held_out), torch.Generator().manual_seed(seed)
+        how.training_for(len(train.labels)),
+        module,
+        samples_of(train),
+        samples_of(held_out),
+        torch.Generator().manual_seed(seed),
     )
 
 
