@@ -45,7 +45,7 @@ def attempted(group: str, check: str, measure: Callable[[], Finding]) -> Row:
     """Return the row of a check. An error inside it is a wrong row with the error's text."""
     try:
         return Row(group, check, measure())
-    except (*FAULTS, AssertionError) as error:
+    except (*FAULTS, AssertionError, ImportError) as error:
         traceback.print_exc()
         return Row(group, check, Finding(False, f"{type(error).__name__}: {error}"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ import torch
 from accelerator_rows import Finding, Row, Setting, at_most, attempted, relative_difference, worst
 from torch import Tensor
 
-from aimcore import Data, Engine, Experiment, Study
+from aimcore import Data, Engine, Experiment
 from aimcore.engine import read_metrics, train
 from aimcore.experiment.training import Precision
 from aimcore.io.run_folder import RunFolder
+from aimcore.running.study_files import load_study
 from aimcore.running.study_run import run_study
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
@@ -86,7 +86,7 @@ def study_rows(setting: Setting) -> Iterator[Row]:
 
 
 def _study(name: str) -> Finding:
-    study: Study = runpy.run_path(str(EXAMPLES / f"{name}.py"))["study"]("smoke")
+    study = load_study(EXAMPLES / f"{name}.py", "smoke")
     kinds = {type(experiment.objective): experiment for experiment in study.experiments}
     study = attrs.evolve(study, experiments=list(kinds.values()), paper={})
     with tempfile.TemporaryDirectory() as folder:

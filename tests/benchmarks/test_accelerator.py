@@ -61,7 +61,12 @@ def test_an_error_is_a_wrong_row_and_the_others_are_measured(accelerator, monkey
 
     monkeypatch.setattr(accelerator_numbers, "_stages", failing)
     assert run(accelerator, ["stages"]) == 1
-    assert "15 of 18 are right" in capsys.readouterr().out
+    *_, wrong = capsys.readouterr().out.partition("are right\n")
+    assert wrong.splitlines() == [
+        "WRONG: stages: cappa 1, fp32, stages 0-1",
+        "WRONG: stages: cappa 1, bf16, stages 1-1",
+        "WRONG: stages: cappa 1, autocast, stages 0-1",
+    ]
 
 
 @pytest.mark.usefixtures("accelerator")
