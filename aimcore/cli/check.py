@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from aimcore.contracts.component import Component
@@ -88,7 +90,9 @@ def check_plugin_command(name: str) -> int:
     from aimcore.testing.conformance import labels_of
     from aimcore.testing.runner import outcomes_of
 
-    plugins, console = installed(), Terminal()
+    console = Terminal()
+    with _deprecations() as deprecated_at_import:
+        plugins = installed()
     suppliers = _suppliers_called(name, plugins)
     classes = _components_of(plugins, suppliers)
     forgotten = [text for supplier in suppliers for text in _forgotten(supplier, plugins)]
@@ -98,18 +102,36 @@ def check_plugin_command(name: str) -> int:
             f"plugin {name!r} supplies no component: its module needs a function with @hookimpl that is named after a "
             f"role ({roles}) and returns component classes"
         )
-    components = [example for component in classes for example in component.examples()]
     outcomes = {}
-    with Counting(len(components), "examples") as counting:
-        for label, component in zip(labels_of(components), components, strict=True):
-            counting.begin(label)
-            outcomes[label] = list(outcomes_of(component))
-            counting.end()
+    with _deprecations() as deprecated:
+        components = [example for component in classes for example in component.examples()]
+        with Counting(len(components), "examples") as counting:
+            for label, component in zip(labels_of(components), components, strict=True):
+                counting.begin(label)
+                outcomes[label] = list(outcomes_of(component))
+                counting.end()
     checked = {type(component) for component in components}
     _print_outcomes(outcomes, [component for component in classes if component not in checked], console)
     for text in forgotten:
         console.print(text, highlight=False, soft_wrap=True)
+    for text in dict.fromkeys([*deprecated_at_import, *deprecated]):
+        console.print(f"deprecated: {text}", markup=False, highlight=False, soft_wrap=True)
     return 1 if forgotten or any(outcome.fault for each in outcomes.values() for outcome in each) else 0
+
+
+@contextmanager
+def _deprecations() -> Iterator[list[str]]:
+    """A context that lists the deprecated names of aimcore that are used in it, each once, when it ends."""
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield found
+    for one in caught:
+        text = f"{one.message} ({Path(one.filename).name}, line {one.lineno})"
+        if not issubclass(one.category, DeprecationWarning) or "aimcore" not in str(one.message):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        elif text not in found:
+            found.append(text)
 
 
 def _suppliers_called(name: str, plugins: Plugins) -> list[Supplier]:

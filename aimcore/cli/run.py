@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import cast
 
 from loguru import logger
 
+from aimcore.contracts.errors import RunFolderError
 from aimcore.contracts.scales import Scale
 from aimcore.experiment import Study
 from aimcore.io.launcher import rank, world_size
@@ -36,7 +38,12 @@ def run_command(options: argparse.Namespace) -> int:
         check_study(study, world_size=world_size(), with_data=False, features_cache=options.features_cache)
         return _dry_run(study)
     out = options.out or default_folder(study, scale)
-    summary = run_study(study, out, scale=scale, resume=options.resume, features_cache=options.features_cache)
+    try:
+        summary = run_study(study, out, scale=scale, resume=options.resume, features_cache=options.features_cache)
+    except RunFolderError as error:
+        if not options.resume and out.is_dir():
+            error.add_note(f"if the run there is of the same recipes, this continues it: {resume_command(options)}")
+        raise
     if rank() == 0:
         from aimcore.cli.report import draw_after_run
 
@@ -45,7 +52,23 @@ def run_command(options: argparse.Namespace) -> int:
         logger.info("results are in {}", out)
     wanted = {experiment.name for experiment in study.experiments}
     statuses = {entry.status for entry in summary.experiments if entry.name in wanted}
+    if rank() == 0 and statuses & {"interrupted", "failed"}:
+        logger.info("to continue: {}", resume_command(options))
     return 130 if "interrupted" in statuses else 1 if "failed" in statuses else 0
+
+
+def resume_command(options: argparse.Namespace) -> str:
+    """Return the command that continues a run, with all options that select or change its experiments.
+
+    >>> options = argparse.Namespace(study=Path("a.py"), scale="smoke", only=["x"], out=None, features_cache=None,
+    ...                              changes=["trunk.depth=2"])
+    >>> resume_command(options)
+    'python -m aimcore.run a.py --scale smoke --only x --set trunk.depth=2 --resume'
+    """
+    given = [("--scale", options.scale), *(("--only", name) for name in options.only), ("--out", options.out)]
+    given += [("--features-cache", options.features_cache), *(("--set", change) for change in options.changes)]
+    words = [str(word) for option, value in given if value is not None for word in (option, value)]
+    return shlex.join(["python", "-m", "aimcore.run", str(options.study), *words, "--resume"])
 
 
 def _print(summary: Summary, out: Path) -> None:

@@ -43,6 +43,7 @@ class Optimizer(Component, ABC):
     """
 
     peak_lr: float = 1e-3
+    """The learning rate after warm-up; schedules are relative to it."""
     gradient_clipping: float | None = 1.0
     """Largest global gradient norm; None does not clip."""
     layer_decay: float = 1.0

@@ -57,6 +57,7 @@ class Probe(Component, ABC):
     __slots__ = ()
     role: ClassVar[str] = "probes"
     reads: ClassVar[Reads] = "pooled"
+    """The features of each image that it reads."""
     reads_padding: ClassVar[bool] = False
     """Whether a probe of tokens skips the tokens of padding, whose values are all NaN. Only images at native resolution
     with masked padding have them; other probes of tokens are refused there."""

@@ -41,11 +41,13 @@ class StateMemory(NamedTuple):
     gradients: int
     optimizer: int
     """Adam's two moments, for any optimizer, and the float32 master weights if the engine has them."""
+    buffers: int = 0
+    """Buffers, such as the weights of a teacher: whole on every process, and float32 at every precision."""
 
     @property
     def total(self) -> int:
-        """Total bytes of weights, gradients and optimiser state."""
-        return self.weights + self.gradients + self.optimizer
+        """Total bytes of weights, gradients, optimiser state and buffers."""
+        return self.weights + self.gradients + self.optimizer + self.buffers
 
 
 @attrs.frozen(kw_only=True)
@@ -99,6 +101,7 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
     if experiment.num_steps == 0:
         return _cost_of_reading(experiment, module)
     freeze(module, experiment.frozen)
+    buffers = sum(buffer.nbytes for buffer in module.buffers())
     if experiment.engine.precision == "bf16":
         module.to(torch.bfloat16)
     trunk = _num_parameters(module.trunk)
@@ -115,7 +118,9 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         own_share=_own_share(experiment),
         num_images=seen.num_images,
         patches_per_image=seen.num_patches // seen.num_images,
-        state=state_memory(total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)),
+        state=state_memory(
+            total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)
+        )._replace(buffers=buffers),
         activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1]),
         micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )

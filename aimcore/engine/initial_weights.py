@@ -22,6 +22,7 @@ from aimcore.engine.vocabularies import require_vocabulary
 from aimcore.engine.weights_fit import State, differences, fitting, message, require_apart
 from aimcore.experiment import Experiment, Weights
 from aimcore.io.locations import local_path, open_location
+from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
 from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
 
 T = TypeVar("T")
@@ -129,10 +130,25 @@ def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
             return use(file)
     except LocationError as error:
         raise WeightsNotFound(url, str(error)) from error
+    except IsADirectoryError as error:
+        raise WeightsNotFound(url, _about_folder(url)) from error
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, AimcoreError):
             raise
         raise WeightsNotFound(url, f"{type(error).__name__}: {error}") from error
+
+
+def _about_folder(url: str) -> str:
+    """Return why the folder at ``url`` cannot be read as a file, and which file in it may be meant."""
+    path = local_path(url)
+    if path is None:
+        return "it is a folder"
+    folder = Path(path)
+    final = RunFolder(folder).final_checkpoint()
+    found = [one / WEIGHTS_FILE for one in (folder, final) if one is not None and (one / WEIGHTS_FILE).is_file()]
+    return (
+        f"it is a folder: use its file {found[0]}" if found else f"it is a folder, and no file {WEIGHTS_FILE} is in it"
+    )
 
 
 def _header(url: str) -> TensorHeader:

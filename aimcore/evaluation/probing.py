@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import torch
+from loguru import logger
 from torch import Tensor
 
 from aimcore.contracts.probes import Probe
@@ -121,9 +122,9 @@ def probe_experiment(
     scores: dict[str, ProbeScore] = {}
     for size in probe_sizes(experiment):
         job = _Job(FeatureProvider(images.at(size), batch_size, cache))
-        by_source = {"trained": job.on_trunk(trained, kinds)}
+        by_source = {"trained": job.on_trunk(trained, kinds, "trained")}
         if size.is_own and untrained_trunk is not None:
-            by_source["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds)
+            by_source["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds, "untrained")
         if size.is_own:
             by_source["raw_pixels"] = job.on_raw_pixels({} if raw_pixels is None else raw_pixels)
         for probe in experiment.probes:
@@ -203,9 +204,10 @@ class _Job:
         """The images for probes."""
         return self.provider.images
 
-    def on_trunk(self, trunk: FrozenTrunk, kinds: Mapping[str, FeatureKind]) -> dict[str, Outcome]:
-        """Return the outcome of every probe on features of ``trunk``."""
-        return self._outcomes(trunk, {probe: kinds[probe.name] for probe in self.images.experiment.probes})
+    def on_trunk(self, trunk: FrozenTrunk, kinds: Mapping[str, FeatureKind], which: str) -> dict[str, Outcome]:
+        """Return the outcome of every probe on features of ``trunk``, the ``which`` (trained, untrained) one."""
+        wanted = {probe: kinds[probe.name] for probe in self.images.experiment.probes}
+        return self._outcomes(trunk, wanted, f"the {which} trunk")
 
     def on_raw_pixels(self, known: MutableMapping[str, Outcome]) -> dict[str, Outcome]:
         """Return the outcome of every probe on raw pixels; compute those that ``known`` lacks, and add them to it."""
@@ -213,16 +215,24 @@ class _Job:
         keys = {probe.name: self._key(probe) for probe in experiment.probes if probe.reads != "extra"}
         missing = [probe for probe in experiment.probes if probe.name in keys and keys[probe.name] not in known]
         kinds = {probe: FeatureKind(reads=probe.reads, layers=()) for probe in missing}
-        for name, outcome in self._outcomes(RawPixels(experiment.trunk.patch_size), kinds).items():
+        for name, outcome in self._outcomes(RawPixels(experiment.trunk.patch_size), kinds, "raw pixels").items():
             known[keys[name]] = outcome
         return {name: known[key] for name, key in keys.items()}
 
-    def _outcomes(self, feature_source: FeatureSource, kinds: Mapping[Probe, FeatureKind]) -> dict[str, Outcome]:
+    def _outcomes(
+        self, feature_source: FeatureSource, kinds: Mapping[Probe, FeatureKind], what: str
+    ) -> dict[str, Outcome]:
         wanted = {probe: FeatureRequest(kind, probe.max_train_images) for probe, kind in kinds.items()}
         if not wanted:
             return {}
         train, test = self.provider.train_and_test(feature_source, list(wanted.values()))
-        return {probe.name: self._fit(probe, train[each], test[each]) for probe, each in wanted.items()}
+        outcomes = {}
+        for probe, each in wanted.items():
+            found = outcomes[probe.name] = self._fit(probe, train[each], test[each])
+            name = probe.name + self.images.size.suffix
+            text = "{}: probe {} on {}: top-1 {:.1%} of {} test images"
+            logger.info(text, self.images.experiment.name, name, what, found.top1, found.sizes["test"])
+        return outcomes
 
     def _fit(self, probe: Probe, train: Table, test: Table) -> Outcome:
         outcome, _ = fitted_outcome(self.images, probe, train, test)

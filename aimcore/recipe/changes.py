@@ -9,7 +9,7 @@ import attrs
 from aimcore.contracts.component import Component
 from aimcore.contracts.errors import RecipeError, UnknownComponent
 from aimcore.contracts.field_types import field_types, is_component, is_mapping, is_sequence, item_types, members
-from aimcore.contracts.messages import shortened, unknown_field
+from aimcore.contracts.messages import shortened, shown, unknown_field
 from aimcore.contracts.structuring import join
 from aimcore.experiment import Experiment, statistics_of
 from aimcore.recipe.document import from_recipe, to_recipe, with_optimizer_named
@@ -37,6 +37,9 @@ def apply_changes(recipe: Mapping[str, Any], changes: Sequence[str], plugins: Pl
         if not separator or not path.strip():
             problems.append((change, "a change is written PATH=VALUE"))
             continue
+        if (fault := _json_fault(text)) is not None:
+            problems.append((path.strip(), fault))
+            continue
         try:
             experiment = _Change(_parsed(text), plugins).applied(experiment, Experiment, path.strip().split("."))
         except RecipeError as error:
@@ -61,7 +64,25 @@ def changed(experiment: Experiment, changes: Sequence[str], plugins: Plugins | N
         chosen = [change.split("=")[0].strip() for change in changes]
         for name in {"mean", "std"} - {path.split(".")[1] for path in chosen if path.startswith("data.")}:
             del recipe["experiment"]["data"][name]
-    return from_recipe(recipe, plugins)
+    try:
+        return from_recipe(recipe, plugins)
+    except RecipeError as error:
+        raise RecipeError(error.problems, owner="--set") from None
+
+
+def _json_fault(text: str) -> str | None:
+    """Return why ``text``, which has the brackets of a JSON list or object, is not JSON; None for all other text."""
+    text = text.strip()
+    if not (text[:1] + text[-1:] == "[]" or (text[:1] + text[-1:] == "{}" and ":" in text)):
+        return None
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return (
+            f"{shown(text)} is not JSON ({shown(error)}): write names and texts in double quotes, for example "
+            """--set 'probes=[{"name": "knn"}]'"""
+        )
+    return None
 
 
 def _parsed(text: str) -> Any:

@@ -93,6 +93,8 @@ class Content:
     attention: FigureGroup
     attention_kinds: tuple[str, ...]
     uses_truth: bool
+    own_orders: tuple[str, ...]
+    """Experiments in which every sample has a reading order of its own."""
     cards: tuple[Card, ...]
     recipes: tuple[Recipe, ...]
     differences: tuple[DifferingField, ...]
@@ -146,6 +148,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         attention=pictured("attention", "attention_BQN", pictures.draw_attention),
         attention_kinds=tuple(dict.fromkeys(one.attention_kind for one in drawn if one.attention_kind)),
         uses_truth=any(one.uses_truth for one in drawn),
+        own_orders=tuple(n for n, one in samples.items() if isinstance(one, SampleArrays) and one.order_is_own),
         cards=tuple(card for kind in _PROTOCOLS for card in _cards(kind, summary.experiments)),
         recipes=recipes,
         differences=tuple(

@@ -36,6 +36,8 @@ def draw_order(samples: SampleArrays, experiment: str, name: str, folder: Path) 
         axes.plot(columns[-1], rows[-1], "s", color=_BLACK, markeredgecolor=_WHITE, markersize=size)
         path = f"from row {rows[0] + 1}, column {columns[0] + 1} to row {rows[-1] + 1}, column {columns[-1] + 1}"
         alt = f"Reading order of {experiment} on {samples.rows} x {samples.columns} patches, {path}."
+        if samples.order_is_own:
+            alt += " Every sample has an order of its own; this is that of sample number 0."
         return finished(drawn, name, alt=alt, folder=folder, title=experiment)
 
 

@@ -32,6 +32,8 @@ class SampleArrays:
     columns: int
     order_N: Array | None = None
     """Raster index of the patch read at each step."""
+    order_is_own: bool = False
+    """Whether every sample has an order of its own; ``order_N`` is then that of sample number 0."""
     images_BHWC: Array | None = None
     """uint8."""
     predicted_BHWC: Array | None = None

@@ -40,6 +40,8 @@ FAILURES = (
 )  # fmt: skip
 """Exceptions of a damaged file, or of a mistake in a plugin: they cost one figure, not the whole report."""
 _FORMAT = "1"
+_COMPARED = 4
+"""Number of samples whose reading orders are compared."""
 _FAILED = "computing it failed: "
 
 
@@ -93,9 +95,9 @@ def _error_text(error: BaseException) -> str:
 
 def _order_only(experiment: Experiment, made_from: str, reason: str) -> SampleArrays:
     rows, columns = (grid := _grid(experiment)).rows, grid.columns
-    order_N, absent = _order(experiment, grid)
+    order, absent = _order(experiment, grid)
     absent |= dict.fromkeys(("images", "predictions", "attention"), reason)
-    return SampleArrays(made_from=made_from, rows=rows, columns=columns, order_N=order_N, absent=absent)
+    return SampleArrays(made_from=made_from, rows=rows, columns=columns, **order, absent=absent)
 
 
 def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: str) -> SampleArrays:
@@ -105,8 +107,8 @@ def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: 
         AimcoreError: the validation source cannot be read.
     """
     batch, grid = _batch(experiment), _grid(experiment)
-    order_N, absent = _order(experiment, grid)
-    found: dict[str, Any] = {"images_BHWC": _to_uint8(batch.images, batch.images.patches_BNF, experiment.data)}
+    found, absent = _order(experiment, grid)
+    found["images_BHWC"] = _to_uint8(batch.images, batch.images.patches_BNF, experiment.data)
     with eval_mode(module):
         for part, compute in (("predictions", _predictions), ("attention", _attention)):
             try:
@@ -116,9 +118,7 @@ def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: 
             except FAILURES as error:
                 logger.opt(exception=error).error("{}: no {}", experiment.name, part)
                 absent[part] = f"{_FAILED}{_error_text(error)}"
-    return SampleArrays(
-        made_from=made_from, rows=grid.rows, columns=grid.columns, order_N=order_N, absent=absent, **found
-    )
+    return SampleArrays(made_from=made_from, rows=grid.rows, columns=grid.columns, absent=absent, **found)
 
 
 def _batch(experiment: Experiment) -> Batch:
@@ -141,17 +141,17 @@ def _grid(experiment: Experiment) -> PatchGrid:
     return PatchGrid(side, side)
 
 
-def _order(experiment: Experiment, grid: PatchGrid) -> tuple[Any, dict[str, str]]:
-    """Return the reading order, that of sample number 0 if orders differ between samples, and why it is missing."""
+def _order(experiment: Experiment, grid: PatchGrid) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the reading order of sample number 0, and whether others have another one; and why it is missing."""
     import torch
 
     size = experiment.trunk.patch_size
-    blank = torch.zeros(1, grid.num_patches, size**2 * len(experiment.data.mean))
-    batch = Batch(Images(blank, (grid,), size), sample_numbers_B=torch.zeros(1, dtype=torch.int64))
+    blank = torch.zeros(_COMPARED, grid.num_patches, size**2 * len(experiment.data.mean))
+    batch = Batch(Images(blank, (grid,) * _COMPARED, size), sample_numbers_B=torch.arange(_COMPARED))
     order_BN = experiment.objective.probe_reading(batch).order_BN
     if order_BN is None:
-        return None, {"order": f"objective {experiment.objective.name!r} has no reading order of its own"}
-    return order_BN[0].numpy(), {}
+        return {}, {"order": f"objective {experiment.objective.name!r} has no reading order of its own"}
+    return {"order_N": order_BN[0].numpy(), "order_is_own": not bool((order_BN == order_BN[0]).all())}, {}
 
 
 def _predictions(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:

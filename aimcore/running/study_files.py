@@ -154,6 +154,8 @@ class _UsersCode:
 
 
 def _what(error: BaseException) -> str:
+    if isinstance(error, KeyError) and error.args[:1] and error.args[0] in SCALES:
+        return f"KeyError: {error.args[0]!r}, a scale: if the study does not define it, choose another with --scale"
     if isinstance(error, SystemExit):
         return f"ends the program (SystemExit: {shown(error.code)}); a study file only defines a study"
     if isinstance(error, ModuleNotFoundError) and error.name:

@@ -164,3 +164,23 @@ def test_a_value_of_the_wrong_type_is_found_when_the_recipe_is_read():
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_are_not_json_are_no_numbers(text):
     assert problems_of(f"optimizer.peak_lr={text}") == {"optimizer.peak_lr": f"must be a number, got '{text}'"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "probes=[{name: knn}]",
+            r"^--set: probes: '\[\{name: knn\}\]' is not JSON \(.*write names and texts in",
+        ),
+        ("probes.0={name: knn}", r"^--set: probes\.0: .* is not JSON"),
+        ("num_steps=-1", r"^--set: num_steps: must be"),
+    ],
+)
+def test_a_wrong_value_is_reported_as_one_of_set(change, message):
+    with pytest.raises(RecipeError, match=message):
+        changed(toy_experiment(), [change], TOYS)
+
+
+def test_text_in_braces_that_is_no_object_is_text():
+    assert apply_changes(to_recipe(toy_experiment(), TOYS), ["name={run}"], TOYS)["experiment"]["name"] == "{run}"

@@ -118,6 +118,27 @@ def test_results_that_cannot_be_printed_do_not_change_the_exit_status(
     assert "the table of results cannot be printed: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(("num_steps", "continues"), [(2, False), (3, True), (4, True)])
+def test_a_run_that_did_not_finish_ends_with_the_command_that_continues_it(
+    study_file: str, num_steps: int, continues: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [study_file, "--only", "one", "--out", "my runs", "--set", f"num_steps={num_steps}"]
+    run.main(given)
+    command = f"to continue: python -m aimcore.run {study_file} --only one --out 'my runs' --set num_steps={num_steps}"
+    assert (f"{command} --resume\n" in capsys.readouterr().err) is continues
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_the_command_that_continues_it(
+    study_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "one").mkdir(parents=True)
+    assert run.main([study_file, "--out", "out", "--only", "one", "--set", "seed=3"]) == 2
+    assert capsys.readouterr().err.endswith(
+        f"this continues it: python -m aimcore.run {study_file} --only one --out out --set seed=3 --resume\n"
+    )
+
+
 def test_errors_are_reported_without_a_traceback(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main([study_file, "--only", "three"]) == 2
     output = capsys.readouterr().err
@@ -130,7 +151,8 @@ def test_what_a_study_file_raises_ends_with_status_2_and_a_traceback_on_request(
     Path(study_file).write_text("def study(scale):\n    return {}[scale]\n")
     assert run.main([study_file]) == 2
     assert capsys.readouterr().err == (
-        "error: table.py, line 2: KeyError: 'small' (the whole traceback: set AIMCORE_TRACEBACK=1)\n"
+        "error: table.py, line 2: KeyError: 'small', a scale: if the study does not define it, choose another with "
+        "--scale (the whole traceback: set AIMCORE_TRACEBACK=1)\n"
     )
     monkeypatch.setenv("AIMCORE_TRACEBACK", "1")
     assert run.main([study_file]) == 2

@@ -13,23 +13,35 @@ from collections.abc import Iterator
 from docs.page import DOCS
 
 from aimcore.contracts.batches import Batch, Sample, Text, View
-from aimcore.contracts.decoders import DecoderModule
+from aimcore.contracts.decoders import Decoder, DecoderModule
+from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.features import Attention, Features, Reading
-from aimcore.contracts.heads import HeadModule
+from aimcore.contracts.heads import Head, HeadModule
 from aimcore.contracts.images import Images, PatchGrid
-from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.contracts.optimizers import Optimizer, ParameterGroup
+from aimcore.contracts.orderings import Ordering
+from aimcore.contracts.probes import Probe
 from aimcore.contracts.results import Loss
-from aimcore.contracts.targets import TargetModule
-from aimcore.contracts.trunks import TrunkModule
+from aimcore.contracts.sources import OpenSource, Source
+from aimcore.contracts.targets import Target, TargetModule
+from aimcore.contracts.tokenizers import TextTokenizer
+from aimcore.contracts.trackers import Tracker, TrackerRun
+from aimcore.contracts.trunks import Trunk, TrunkModule
 
 PAGE = DOCS / "contracts.md"
 VALUES = (PatchGrid, Sample, Images, Text, View, Batch, Attention, Reading, Features, Loss)
 MODULES = (TrunkModule, TargetModule, HeadModule, DecoderModule, ObjectiveModule)
+COMPONENTS = (
+    Trunk, Ordering, Target, Head, Decoder, Objective, Probe, Source, OpenSource, TextTokenizer, Evaluation, Optimizer,
+    ParameterGroup, Tracker, TrackerRun,
+)  # fmt: skip
 
 _INTRODUCTION = """\
 # Contracts: the values and modules of plugins
 
-This page lists the values that flow through a run, and the torch modules that components build. [Writing a
+This page lists the values that flow through a run, the torch modules that components build, and the components
+themselves, with the objects that sources and trackers open. [Writing a
 plugin](plugins.md) has examples. The [glossary](glossary.md#shape-suffixes) has the legend of shape suffixes. A *flat
 position* is `b * N + n`.
 
@@ -44,7 +56,7 @@ def page() -> str:
 
 
 def _lines() -> Iterator[str]:
-    for title, classes in (("Values", VALUES), ("Modules", MODULES)):
+    for title, classes in (("Values", VALUES), ("Modules", MODULES), ("Components", COMPONENTS)):
         yield f"## {title}\n"
         for cls in classes:
             yield f"### `{cls.__name__}`\n"
@@ -61,7 +73,7 @@ def _members(cls: type) -> Iterator[tuple[str, str, str]]:
     """Fields, properties and methods of a class, in the order of the source."""
     (body,) = [node.body for node in _tree(cls) if isinstance(node, ast.ClassDef)]
     for node, after in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign):
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) != "role":
             default = "" if node.value is None else f" = {ast.unparse(node.value)}".replace(_EMPTY, "{}")
             said = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
             yield ast.unparse(node.target), f"{ast.unparse(node.annotation)}{default}", _cell(str(said))

@@ -100,7 +100,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "optimizer",
         "The optimizer can be built for the modules' parameters, and their learning rates are valid.",
-        lambda one: part_checks.optimizer_problems(one.module, one.experiment.optimizer),
+        lambda one: part_checks.optimizer_problems(one.module, one.experiment.optimizer, one.experiment.frozen),
         reads="files",
         path="optimizer",
         after=("vocabulary", "modules", "frozen"),

@@ -9,7 +9,7 @@ from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.optimizers import Optimizer
 from aimcore.data.sampling import require_even_batches
-from aimcore.engine.freezing import problems_of
+from aimcore.engine.freezing import freeze, problems_of
 from aimcore.engine.initial_weights import check_weights
 from aimcore.engine.parameter_groups import torch_optimizer
 from aimcore.engine.weights_fit import require_apart
@@ -68,16 +68,23 @@ def frozen_problems(module: ObjectiveModule, frozen: Sequence[str]) -> Iterable[
     return problems_of(module, frozen)
 
 
-def optimizer_problems(module: ObjectiveModule, optimizer: Optimizer) -> Iterator[Problem]:
+def optimizer_problems(module: ObjectiveModule, optimizer: Optimizer, frozen: Sequence[str]) -> Iterator[Problem]:
     """Yield invalid learning rates of parameters, or raise if the optimizer cannot be built.
+
+    Parameters are frozen while it is built, as in training, so that it receives the same groups.
 
     Raises:
         BrokenContract: a module's rate multipliers are wrong, or the optimizer's groups.
     """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
+        freeze(module, frozen)
         torch_optimizer(module, optimizer)
     except InvalidValue as error:
         yield from (Problem(path, message) for path, message in error.problems)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def weight_problems(experiment: Experiment, module: ObjectiveModule) -> Iterator[Problem]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,10 +11,13 @@ from core.engine.test_real_modules import CASES, batch, next_patch
 from core.engine.toys import experiment
 from torch import Tensor, nn
 
-from aimcore import Experiment, InvalidValue
+from aimcore import Experiment, InvalidValue, component
+from aimcore.contracts.optimizers import ParameterGroup
 from aimcore.engine import TrainingEngine, initial_module
 from aimcore.engine.freezing import freeze
 from aimcore.experiment.parameter_names import is_in
+from aimcore.running.preflight.part_checks import optimizer_problems
+from aimcore_optimizers import AdamW
 
 
 def trained(frozen: tuple[str, ...]) -> set[str]:
@@ -118,3 +122,21 @@ def test_a_frozen_trunk_is_restored_when_a_run_is_resumed(tmp_path: Any) -> None
         checkpoints.resume(engine, tmp_path)
         found = engine.full_state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@component("recording")
+class Recording(AdamW):
+    """Records the parameters that it receives."""
+
+    received: ClassVar[list[int]] = []
+
+    def build(self, groups: Sequence[ParameterGroup]) -> torch.optim.AdamW:
+        self.received[:] = [sum(len(group.parameters) for group in groups)]
+        return super().build(groups)
+
+
+def test_the_optimizer_is_checked_with_the_parameters_that_it_will_train() -> None:
+    module = initial_module(experiment())
+    assert list(optimizer_problems(module, Recording(), ("trunk",))) == []
+    assert Recording.received == [2]  # weight and bias of the head
+    assert {name for name, parameter in module.named_parameters() if parameter.requires_grad} == ALL

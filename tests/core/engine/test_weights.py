@@ -25,6 +25,7 @@ from aimcore.engine import (
     initial_module,
 )
 from aimcore.engine.initial_weights import check_weights, hash_of
+from aimcore.engine.manifest import Manifest, describe_files
 from aimcore_trunks import ViT, from_released
 
 
@@ -185,3 +186,17 @@ def test_what_a_run_begins_with_is_a_file_or_an_experiment() -> None:
         Weights(url="model.safetensors", experiment="other")
     with pytest.raises(InvalidValue, match="experiment: must be letters"):
         Weights(experiment="../other")
+
+
+def test_a_folder_is_refused_with_the_file_that_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(WeightsNotFound, match=r"it is a folder, and no file model\.safetensors"):
+        initial_module(beginning(tmp_path))
+    checkpoint = tmp_path / "checkpoints" / "step_00000003"
+    checkpoint.mkdir(parents=True)
+    save_file({}, checkpoint / "model.safetensors")
+    Manifest(3, 0.0, {}, describe_files(checkpoint)).write(checkpoint)
+    with pytest.raises(WeightsNotFound, match=f"it is a folder: use its file {checkpoint}/model.safetensors"):
+        initial_module(beginning(tmp_path))
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsNotFound, match=f"it is a folder: use its file {tmp_path}/model.safetensors"):
+        initial_module(beginning(tmp_path))

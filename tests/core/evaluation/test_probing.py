@@ -16,7 +16,7 @@ from core.evaluation.toys import Nearest, OpenShades, Shades, ToyTrunkModule, ex
 from aimcore import FittedProbe, InvalidValue, LabelledFeatures, OpenSource, Sample, Source, UnreadableSample, component
 from aimcore.contracts.errors import InvalidLabel
 from aimcore.contracts.probes import FeatureStream
-from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experiment, wilson_interval
+from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experiment, probing, wilson_interval
 from aimcore.evaluation import stored_features as stored
 from aimcore.evaluation.probe_images import chosen_numbers
 from aimcore.evaluation.protocol_cards import SELECTION
@@ -110,6 +110,19 @@ def test_a_study_computes_raw_pixels_once_for_experiments_with_the_same_images()
     # Trained, untrained and raw for the first; trained and untrained for the second.
     assert (len(Nearest.fits), len(cache)) == (5, 1)
     assert first["nearest"].raw_pixels_top1 == second["nearest"].raw_pixels_top1
+
+
+def test_every_probe_is_logged_with_its_trunk_and_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(probing.logger, "info", lambda text, *words: logged.append(text.format(*words)))
+    score = probe_experiment(experiment("a"), ToyTrunkModule(), ToyTrunkModule())["nearest"]
+    assert score.untrained_top1 is not None
+    assert score.raw_pixels_top1 is not None
+    assert logged == [
+        f"a: probe nearest on the trained trunk: top-1 {score.top1:.1%} of 10 test images",
+        f"a: probe nearest on the untrained trunk: top-1 {score.untrained_top1:.1%} of 10 test images",
+        f"a: probe nearest on raw pixels: top-1 {score.raw_pixels_top1:.1%} of 10 test images",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ import pytest
 from core.engine.toys import experiment
 from rich.console import Console
 
-from aimcore import Branch, Experiment, NativeResolution, Schedule, Study
+from aimcore import Branch, Engine, Experiment, NativeResolution, Schedule, Study, TrunkModule, component
 from aimcore.engine.cost import cost_of, costs_of
+from aimcore.modeling.layers import frozen_copy
 from aimcore.report.cost_table import cost_table, print_costs
 from aimcore_heads import LinearHead
-from aimcore_objectives import NextPatch
+from aimcore_objectives import Classification, NextPatch
+from aimcore_objectives.classification import ClassificationModule
 from aimcore_optimizers import AdamW
 from aimcore_trunks import ViT
 
@@ -68,3 +70,27 @@ def test_a_branch_costs_only_the_steps_after_it_and_the_study_the_sum() -> None:
 def test_runs_that_differ_in_length_alone_cost_what_they_would_alone() -> None:
     made = [experiment(name="short"), experiment(name="long", num_steps=60), experiment(name="wide", batch_size=16)]
     assert costs_of(made) == {one.name: cost_of(one) for one in made}
+
+
+@component("with_teacher")
+class WithTeacher(Classification):
+    """Holds a copy of the trunk as buffers."""
+
+    def build(self, trunk: TrunkModule) -> ClassificationModule:
+        module = super().build(trunk)
+        module.teacher = frozen_copy(trunk)
+        return module
+
+
+def test_buffers_count_as_float32_on_every_process_and_the_optimizer_says_what_it_assumes() -> None:
+    trunk = ViT(width=8, depth=1, num_heads=2, patch_size=4)
+    plain, own = (
+        experiment(trunk=trunk, objective=one(num_classes=2), engine=Engine(precision="bf16", zero_stage=3))
+        for one in (Classification, WithTeacher)
+    )
+    assert "memory, buffers" not in rows(plain)
+    cost = cost_of(own, world_size=2)
+    assert cost.state.buffers == 4 * cost.trunk_parameters
+    assert cost.state.total - cost_of(plain, world_size=2).state.total == cost.state.buffers
+    assert "memory, buffers" in rows(own)
+    assert rows(own)["memory, optimiser"][1] == "assumes two moments per trained weight, as in Adam"

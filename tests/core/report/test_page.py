@@ -225,6 +225,15 @@ def test_a_leak_of_mean_and_variance_into_the_pictures_is_reported(uses_truth: b
     assert ("own mean and variance" in page_of(out).text) is uses_truth
 
 
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_drawn_order_that_is_one_of_many_is_reported(is_own: bool, tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster"])
+    save_samples(samples(order_is_own=is_own), out / "0" / "samples.npz")
+    page = page_of(out)
+    assert ("every sample has an order of its own. The drawing shows that of sample number 0" in page.text) is is_own
+    assert ("Every sample has an order of its own; this is that of sample number 0." in page.source) is is_own
+
+
 def test_a_report_is_drawn_the_same_again(tmp_path: Path) -> None:
     out = make_study(tmp_path / "out", ["raster", "spiral"])
     assert page_of(out).source == page_of(out).source

@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aimcore import Data, Experiment, recipe
+from aimcore import Data, Experiment, Images, PatchGrid, component, recipe
 from aimcore.contracts.errors import RecipeError
 from aimcore.engine.manifest import Manifest, describe_files
 from aimcore.report.sample_files import read_samples
-from aimcore.report.sample_making import compute_samples, samples_of
+from aimcore.report.sample_making import _order, compute_samples, samples_of
 from aimcore.running.trained_model import load_trained
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
-from aimcore_orderings import Reversed
+from aimcore_orderings import Raster, Reversed
 from aimcore_sources import BundledFashionMNIST, ImageFolder
 from aimcore_targets import NormalizedPixels, Pixels
 from aimcore_trunks import ViT
@@ -189,3 +189,23 @@ def test_the_global_random_numbers_are_left_alone(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     samples_of(folder)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@component("own_orders")
+class OwnOrders(Raster):
+    """Begins with another patch in every second sample."""
+
+    def orders(self, images: Images, sample_numbers_B: torch.Tensor, seed: int) -> torch.Tensor:
+        orders_BN = super().orders(images, sample_numbers_B, seed).clone()
+        orders_BN[sample_numbers_B % 2 == 1] = orders_BN[sample_numbers_B % 2 == 1].flip(1)
+        return orders_BN
+
+
+@pytest.mark.parametrize("ordering", [OwnOrders(), Reversed()])
+def test_an_order_per_sample_is_found_and_that_of_sample_0_is_drawn(ordering: Raster) -> None:
+    made = experiment(objective=NextPatch(ordering=ordering, head=LinearHead(), target=Pixels(), prefix=None))
+    found, absent = _order(made, PatchGrid(4, 4))
+    assert absent == {}
+    assert found["order_is_own"] is isinstance(ordering, OwnOrders)
+    first = range(16) if isinstance(ordering, OwnOrders) else range(15, -1, -1)
+    assert found["order_N"].tolist() == [*first]

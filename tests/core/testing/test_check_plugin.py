@@ -12,7 +12,7 @@ from core.testing.mutants.orderings import Fickle, Short, Sound
 from torch import Tensor
 from toy_plugins import ToyDistribution, points_of
 
-from aimcore import Ordering, PatchGrid, component, hookimpl, run
+from aimcore import Ordering, PatchGrid, Reading, component, hookimpl, run
 from aimcore.registry.plugins import Plugins, load_plugins
 from aimcore.testing import checks_for
 
@@ -172,3 +172,20 @@ def test_several_components_are_checked_each(supply: Supply, capsys: pytest.Capt
 def rows(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     """The rows of the table."""
     return [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" orderings/")]
+
+
+def test_deprecated_names_are_listed_once(supply: Supply, capsys: pytest.CaptureFixture[str]) -> None:
+    @component("old")
+    class Old(Sound):
+        """Reads an old name of a contract in every call."""
+
+        def permutation(self, grid: PatchGrid) -> Tensor:
+            _ = Reading().hidden_BN
+            return super().permutation(grid)
+
+    supply([Old])
+    assert run.command(["check", "plugin", "mine"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("deprecated: ")]
+    assert len(lines) == 1
+    message = "Reading.hidden_BN is now Reading.masked_BN, and aimcore 0.3 removes the old name"
+    assert lines[0].startswith(f"deprecated: {message} (test_check_plugin.py, line ")
