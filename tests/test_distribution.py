@@ -144,4 +144,4 @@ def test_the_installed_command_knows_its_version_and_plugins(site: Path, tmp_pat
     listed = [line.split()[:3] for line in aimcore("plugins").splitlines() if " aimcore " in line]
     names = {row[0]: row[1:] for row in listed}
     assert names["orderings"] == ["aimcore", PROJECT["version"]]
-    assert names.keys() >= PROJECT["entry-points"]["aimcore"].keys() - {"tensorboard", "wandb"}
+    assert names.keys() >= PROJECT["entry-points"]["aimcore"].keys() - {"tensorboard", "timm", "transformers", "wandb"}

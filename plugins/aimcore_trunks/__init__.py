@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aimcore import Trunk, hookimpl
+from aimcore_trunks.random_features import RandomFeatures
 from aimcore_trunks.recipes import (
     AIM_BATCH_SIZE,
     AIM_NUM_STEPS,
@@ -19,13 +20,14 @@ from aimcore_trunks.recipes import (
 )
 from aimcore_trunks.released import from_released
 from aimcore_trunks.sizes import AIMSize, AIMv2Size, aim, aimv2
+from aimcore_trunks.torchvision_models import TorchvisionTrunk
 from aimcore_trunks.vit import ViT
 
 
 @hookimpl
 def trunks() -> Sequence[type[Trunk]]:
-    """The Vision Transformer of both papers."""
-    return [ViT]
+    """The Vision Transformer of both papers, random features, and the encoders of torchvision."""
+    return [ViT, RandomFeatures, TorchvisionTrunk]
 
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
     "AIM_NUM_STEPS",
     "AIMSize",
     "AIMv2Size",
+    "RandomFeatures",
+    "TorchvisionTrunk",
     "ViT",
     "aim",
     "aim_optimizer",

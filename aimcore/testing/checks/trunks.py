@@ -163,8 +163,10 @@ def check_nothing_is_random_in_evaluation(trunk: Trunk) -> None:
 
 
 def check_every_weight_is_trained(trunk: Trunk) -> None:
-    """Every trainable weight gets a gradient."""
+    """Every trainable weight gets a gradient. A trunk without any, such as random features, is a frozen baseline."""
     module = build(trunk).train()
+    if not any(weight.requires_grad for weight in module.parameters()):
+        return
     images = images_for(trunk, module)
     tokens_BND = forward(module, images, _plainest(trunk)).tokens_BND
     modules.every_weight_is_trained(module, tokens_BND.square().sum())

@@ -1,0 +1,179 @@
+"""Vision encoders of transformers as trunks. A plugin of its own, because it requires the extra ``transformers``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from aimcore import InvalidValue, PatchGrid, Problem, Trunk, at_least, component, hookimpl
+from aimcore.contracts import limits
+from aimcore.contracts.errors import DataNotFound
+from aimcore.contracts.messages import shown
+from aimcore_trunks.foreign import FAULTS, ForeignModule, Outputs, below_model, outputs_of, reading_problems, width_of
+
+_USUAL_SIDE = 224
+_HEADS = ("classifier.", "pooler.", "decoder.", "lm_head.", "cls_classifier.", "distillation_classifier.")
+
+
+@hookimpl
+def trunks() -> list[type[Trunk]]:
+    """Supply the trunk of this module."""
+    return [TransformersTrunk]
+
+
+@component("transformers")
+class TransformersTrunk(Trunk):
+    """Any vision encoder of transformers that ``AutoModel`` builds from a configuration.
+
+    Nothing is downloaded: the configuration is part of the recipe (:func:`transformers_trunk` reads it from a folder),
+    and ``initial_weights`` takes a ``model.safetensors``, whose classifiers, poolers and decoders are not read.
+
+    If the model has a list of blocks of one width, they are the trunk's layers. Other models have one layer: the output
+    itself.
+    """
+
+    config: str
+    """The configuration as JSON, with its ``model_type``: the content of a ``config.json``."""
+    patch_size: int = 16
+    """Pixels per side of a token: the total stride of a convolutional network."""
+    num_extra: int = 0
+    """Number of tokens before those of patches: class, distillation and register tokens."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield a configuration that cannot be read, and sizes that are not positive."""
+        yield from at_least("patch_size", self.patch_size, 1, limits.PATCH_SIDE)
+        yield from at_least("num_extra", self.num_extra, 0, limits.WIDTH)
+        try:
+            _config(self.config)
+        except FAULTS as error:
+            problem = f"is not the JSON of a configuration of transformers: {error}; got {shown(self.config)}"
+            yield Problem("config", problem)
+
+    def problems_with(self, grid: PatchGrid) -> Iterable[str]:
+        """Yield why the model cannot read images of ``grid``."""
+        return reading_problems(self, grid)
+
+    def build(self) -> TransformersModule:
+        """Build the module with fresh weights.
+
+        Raises:
+            InvalidValue: transformers cannot build the model.
+        """
+        return TransformersModule(self)
+
+    def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Convert a state dictionary of the model, or of one with a head around it."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = _built(_config(self.config))
+        own = list(model.state_dict())
+        # A model with a head has the encoder below a name such as "vit.".
+        prefix = next((name.removesuffix(own[0]) for name in state if name.endswith(f".{own[0]}")), "")
+        inside = {name.removeprefix(prefix): value for name, value in state.items()}
+        return below_model(inside, [head for head in _HEADS if not any(name.startswith(head) for name in own)])
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Return a tiny Vision Transformer with a class token."""
+        config = {
+            "model_type": "vit", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 32, "image_size": [12, 16], "patch_size": 4,
+        }  # fmt: skip
+        return (cls(config=json.dumps(config), patch_size=4, num_extra=1),)
+
+
+def transformers_trunk(folder: str | Path) -> TransformersTrunk:
+    """Return the trunk of the ``config.json`` in ``folder``, with the patch size and extra tokens that it has.
+
+    Raises:
+        DataNotFound: the file cannot be read.
+        InvalidValue: it is not a configuration of an image encoder.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        text = path.read_text()
+        content = json.dumps(json.loads(text), sort_keys=True)
+    except (OSError, ValueError) as cause:
+        raise DataNotFound(f"cannot read {path}: {cause}") from cause
+    config = _config(content)
+    side, output = _read_on_meta(config)
+    if output.dim() == 4:
+        return TransformersTrunk(config=content, patch_size=side // int(output.shape[-1]))
+    rows = int(output.shape[1] ** 0.5)
+    return TransformersTrunk(config=content, patch_size=side // rows, num_extra=int(output.shape[1]) - rows**2)
+
+
+class TransformersModule(ForeignModule):
+    """The module of :class:`TransformersTrunk`."""
+
+    def __init__(self, config: TransformersTrunk) -> None:
+        settings = _config(config.config)
+        try:
+            model = _built(settings)
+            side, output = _read_on_meta(settings)
+        except FAULTS as error:
+            problem = f"transformers cannot build the model: {error}"
+            raise InvalidValue("TransformersTrunk", [("config", problem)]) from error
+        blocks = _blocks(model, settings)
+        super().__init__(
+            width=width_of(output, side // config.patch_size),
+            depth=len(blocks) or 1,
+            patch_size=config.patch_size,
+            num_channels=int(getattr(settings, "num_channels", 3)),
+            num_extra=config.num_extra,
+        )
+        self.model = model
+        self._blocks = blocks
+
+    def read(self, pixels_BCHW: Tensor, layers: tuple[int, ...]) -> Outputs:
+        """Return the last hidden state, and outputs of blocks."""
+        names = [self._blocks[layer] for layer in layers] if self._blocks else []
+        with outputs_of(self.model, names) as found:
+            final = self.model(pixel_values=pixels_BCHW).last_hidden_state
+        return Outputs(final, tuple(found[name] for name in names) if self._blocks else (final,) * len(layers))
+
+
+def _config(text: str) -> Any:
+    from transformers import AutoConfig
+
+    values = json.loads(text)
+    if not isinstance(values, dict) or "model_type" not in values:
+        raise ValueError("it has no model_type")
+    return AutoConfig.for_model(**values)
+
+
+def _built(config: Any) -> nn.Module:
+    """Build the encoder, without a pooler where the model can do without."""
+    from transformers import AutoModel
+
+    build: Any = AutoModel.from_config
+    try:
+        model: nn.Module = build(config, add_pooling_layer=False)
+    except TypeError:
+        model = build(config)
+    return model
+
+
+def _read_on_meta(config: Any) -> tuple[int, Tensor]:
+    """Return the height of an image that the model reads, and its output without numbers."""
+    size = getattr(config, "image_size", None) or _USUAL_SIDE
+    height, width = (size, size) if isinstance(size, int) else size
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        model = _built(config).eval()
+        pixels_1CHW = torch.empty(1, int(getattr(config, "num_channels", 3)), height, width)
+        return int(height), model(pixel_values=pixels_1CHW).last_hidden_state
+
+
+def _blocks(model: nn.Module, config: Any) -> tuple[str, ...]:
+    """Return the names of the model's blocks, first to last; empty if they are not one list of blocks."""
+    number, sizes = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_sizes", None)
+    lists = [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.ModuleList) and len(part) == number and not sizes
+    ]
+    return tuple(f"{lists[0]}.{index}" for index in range(number or 0)) if len(lists) == 1 else ()
