@@ -1,17 +1,19 @@
-"""The built-in tokenizers of text."""
+"""The built-in tokenizers of text and images."""
 
 from collections.abc import Sequence
 
 from aimcore import Tokenizer, hookimpl
 from aimcore_tokenizers.bpe import BPE
 from aimcore_tokenizers.clip_bpe import ClipBPE
+from aimcore_tokenizers.kmeans import KMeans
+from aimcore_tokenizers.kmeans_fitting import KMeansFit
 from aimcore_tokenizers.sentence_piece import SentencePiece
 from aimcore_tokenizers.utf8_bytes import Bytes
 
-__all__ = ["BPE", "Bytes", "ClipBPE", "SentencePiece"]
+__all__ = ["BPE", "Bytes", "ClipBPE", "KMeans", "KMeansFit", "SentencePiece"]
 
 
 @hookimpl
 def tokenizers() -> Sequence[type[Tokenizer]]:
     """Supply the built-in tokenizers."""
-    return [BPE, Bytes, ClipBPE, SentencePiece]
+    return [BPE, Bytes, ClipBPE, KMeans, SentencePiece]

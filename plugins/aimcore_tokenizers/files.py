@@ -27,17 +27,17 @@ class MissingLibrary(AimcoreError):
     """A tokenizer requires an optional library that is not installed."""
 
 
-def library(package: str, tokenizer: str) -> Any:
-    """Import the optional ``package`` when it is first needed.
+def library(module: str, tokenizer: str, *, package: str | None = None, extra: str = "text") -> Any:
+    """Import the optional ``module`` of ``package`` (by default of the same name) when it is first needed.
 
     Raises:
         MissingLibrary: it is not installed.
     """
     try:
-        return import_module(package)
+        return import_module(module)
     except ImportError as cause:
         raise MissingLibrary(
-            f"tokenizer {tokenizer!r} needs the package {package} ({cause}): pip install 'aimcore[text]'"
+            f"tokenizer {tokenizer!r} needs the package {package or module} ({cause}): pip install 'aimcore[{extra}]'"
         ) from cause
 
 

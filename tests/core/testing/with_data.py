@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from image_tokenizers import write_kmeans
 from PIL import Image
 from shards import captioned_shard, picture
 from vocabularies import write_clip_merges, write_sentencepiece
@@ -15,6 +16,7 @@ from vocabularies import write_clip_merges, write_sentencepiece
 from aimcore import Component
 from aimcore_sources import CaptionedFolder, FashionMNIST, ImageFolder, WebDataset, ZarrImages, write_zarr
 from aimcore_sources.fashion_mnist import CLASS_NAMES
+from aimcore_targets import Codes
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
 
 CORPUS = ("a red shoe", "a red bag", "two red shoes", "a coat and a bag that will not fit") * 20
@@ -73,6 +75,14 @@ def sentence_piece(folder: Path) -> Component:
     return SentencePiece.from_file(write_sentencepiece(folder, CORPUS))
 
 
+def codes(folder: Path) -> Component:
+    return Codes(tokenizer=write_kmeans(folder / "centres.safetensors"))
+
+
+def kmeans(folder: Path) -> Component:
+    return write_kmeans(folder / "centres.safetensors", space="normalized")
+
+
 MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
     {
         "sources/captioned_folder": captioned_folder,
@@ -80,8 +90,10 @@ MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
         "sources/image_folder": image_folder,
         "sources/webdataset": webdataset,
         "sources/zarr": zarr,
+        "targets/codes": codes,
         "tokenizers/bpe": bpe,
         "tokenizers/clip_bpe": clip_bpe,
+        "tokenizers/kmeans": kmeans,
         "tokenizers/sentencepiece": sentence_piece,
     }
 )

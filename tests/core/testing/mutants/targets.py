@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from aimcore import Batch, Target, TargetModule, View, component
 from aimcore.contracts.images import patchify
-from aimcore.contracts.targets import Sees
+from aimcore.contracts.targets import Sees, WeightlessTarget
 from aimcore.testing.checks import targets as checks
 
 
@@ -190,6 +190,19 @@ class Unflattened(Pixels):
         return predictions_BNK.unflatten(-1, (4, 4, 3))
 
 
+class CroppedPictures(WeightlessTarget):
+    def drawn(self, predictions_BNK: Tensor, predicted_BN: Tensor, batch: Batch) -> Tensor:
+        return super().drawn(predictions_BNK, predicted_BN, batch)[:, 1:]
+
+
+@component("mutant")
+class Cropped(Pixels):
+    """Draws pictures without their first patch."""
+
+    def build(self, patch_size: int, num_channels: int) -> TargetModule | None:
+        return CroppedPictures()
+
+
 @component("mutant")
 class Branching(Pixels):
     """Looks at the pixels to decide what to do."""
@@ -334,6 +347,7 @@ MUTANTS = (
     (checks.check_patches_of_one_colour_have_finite_losses, Standardised()),
     (checks.check_any_patch_size_and_number_of_channels_will_do, ColourOnly()),
     (checks.check_pictures_are_patches_or_refused, Unflattened()),
+    (checks.check_pictures_are_patches_or_refused, Cropped()),
     (checks.check_a_dry_run_can_count_it, Branching()),
     (checks.check_its_weights_come_back, Unsaved()),
     (checks.check_its_values_are_always_the_same, Waking()),

@@ -1,0 +1,236 @@
+"""``aimcore tokenizer``: fit an image tokenizer, export a trained one, and inspect the file of one."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aimcore.contracts.scales import SCALES
+from aimcore.io.atomic_files import sha256_of, write_atomically
+from aimcore.io.terminal import Terminal
+
+if TYPE_CHECKING:
+    from aimcore.contracts.tokenizers import ImageTokenizer
+    from aimcore.running.tokenizer_fitting import TokenizerImages
+    from aimcore.running.tokenizer_inspection import Inspection
+
+_SECONDS_BETWEEN_LINES = 10.0
+_SHOWN = 8
+_SMALLEST_PICTURE = 96
+_WHAT = "a study (.py), a recipe (.json, .yaml), the name of a source, or a source as JSON with its fields"
+
+
+def add_tokenizer_arguments(commands: Any) -> None:
+    """Add ``aimcore tokenizer`` with its own subcommands."""
+    tokenizer = commands.add_parser("tokenizer", help="fit, export or inspect an image tokenizer")
+    kinds = tokenizer.add_subparsers(required=True, metavar="ACTION")
+    fit = kinds.add_parser(
+        "fit", help="fit a tokenizer to the training images of a study or a source",
+        description="Fit an image tokenizer to training crops, and write its file. Print the hash for the recipe.",
+    )  # fmt: skip
+    fit.add_argument("images", metavar="STUDY_OR_SOURCE", help=_WHAT)
+    fit.add_argument("--name", required=True, metavar="TOKENIZER", help="tokenizer to fit, such as kmeans")
+    fit.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
+    fit.add_argument(
+        "--set", action="append", default=[], dest="changes", metavar="FIELD=VALUE",
+        help="change a setting of the fit, such as num_codes=1024; repeatable",
+    )  # fmt: skip
+    _add_images_options(fit)
+    fit.set_defaults(function=_fit)
+    export = kinds.add_parser("export", help="write the tokenizer that a finished run trained")
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    export.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
+    export.set_defaults(function=_export)
+    inspect = kinds.add_parser(
+        "inspect", help="show how a tokenizer uses its codes, and what it reconstructs",
+        description="Encode and decode validation images: the share of codes in use, their perplexity, and a picture "
+        "of images above their reconstructions.",
+    )  # fmt: skip
+    inspect.add_argument("file", metavar="FILE", help="the file of a tokenizer")
+    inspect.add_argument("--on", metavar="STUDY_OR_SOURCE", help=f"{_WHAT}; default: what the tokenizer was fitted on")
+    inspect.add_argument("--images", type=int, default=1000, metavar="N", help="images to encode (default: 1000)")
+    inspect.add_argument("--picture", type=Path, metavar="PNG", help="picture to write (default: FILE with .png)")
+    inspect.add_argument("--json", action="store_true", help="print values instead of text")
+    _add_images_options(inspect)
+    inspect.set_defaults(function=_inspect)
+
+
+def _add_images_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", choices=SCALES, default="small", help="scale of a study (default: small)")
+    parser.add_argument("--only", metavar="NAME", help="experiment of a study (default: its first)")
+    parser.add_argument("--image-size", type=int, default=224, metavar="PX", help="crops of a source (default: 224)")
+    parser.add_argument("--patch-size", type=int, default=14, metavar="PX", help="patches of a source (default: 14)")
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from aimcore.running.tokenizer_fitting import fit_settings, fit_tokenizer
+
+    settings = fit_settings(options.name, options.changes)
+    _require_room(options.out)
+    with _Shown() as shown:
+        fit_tokenizer(_named(options.images, options), settings, options.out, shown.progress)
+    _print_recipe(options.name, options.out)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from aimcore.running.tokenizer_fitting import export_tokenizer
+
+    _require_room(options.out)
+    _print_recipe(export_tokenizer(options.run, options.out).name, options.out)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from aimcore.contracts.component import at_least
+    from aimcore.contracts.errors import InvalidValue
+    from aimcore.running.tokenizer_fitting import TokenizerImages
+    from aimcore.running.tokenizer_inspection import inspect_tokenizer
+
+    problems = tuple(at_least("images", options.images, 1))
+    if problems:
+        raise InvalidValue("inspect", problems)
+    tokenizer, fitted_on = _tokenizer(options.file)
+    images = _named(options.on, options) if options.on else TokenizerImages.of_record(fitted_on, options.file)
+    with _Shown() as shown:
+        found = inspect_tokenizer(
+            tokenizer, images, num_images=options.images, num_shown=_SHOWN, progress=shown.progress
+        )
+    picture = options.picture or Path(options.file.rpartition("/")[2]).with_suffix(".png")
+    if found.decoded_BHWC is not None:
+        write_atomically(picture, _picture(found))
+    _print_inspection(options.file, tokenizer, found, picture, as_json=options.json)
+    return 0
+
+
+def _named(what: str, options: argparse.Namespace) -> TokenizerImages:
+    from aimcore.running.tokenizer_fitting import images_named
+
+    sizes = {"image_size": options.image_size, "patch_size": options.patch_size}
+    return images_named(what, scale=options.scale, only=options.only, **sizes)
+
+
+def _require_room(path: Path) -> None:
+    """Refuse a path that cannot be written, before anything is fitted."""
+    from aimcore.io.atomic_files import make_folder, writing
+
+    make_folder(path.absolute().parent)
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(21, "there is a folder of this name", str(path))
+
+
+def _tokenizer(file: str) -> tuple[ImageTokenizer, str]:
+    from aimcore.io.tokenizer_files import NotATokenizerFile, tokenizer_record
+    from aimcore.running.tokenizer_fitting import tokenizer_classes
+
+    record, known = tokenizer_record(file), tokenizer_classes()
+    if record.tokenizer not in known:
+        raise NotATokenizerFile(f"{file} is of tokenizer {record.tokenizer!r}; there are {', '.join(known)}")
+    return known[record.tokenizer].from_file(file), record.fitted_on
+
+
+def _print_recipe(name: str, path: Path) -> None:
+    import json
+
+    recipe = {"name": name, "path": str(path), "sha256": sha256_of(path)}
+    Terminal().print(json.dumps(recipe), soft_wrap=True, highlight=False)
+
+
+def _print_inspection(file: str, tokenizer: ImageTokenizer, found: Inspection, picture: Path, *, as_json: bool) -> None:
+    usage, number = found.usage, tokenizer.num_codes
+    values = {
+        "file": file,
+        "tokenizer": tokenizer.name,
+        "num_codes": number,
+        "num_images": found.num_images,
+        "num_patches": int(usage.counts_K.sum()),
+        "num_used": usage.num_used,
+        "entropy": usage.entropy,
+        "perplexity": usage.perplexity,
+        "most_frequent": float(usage.counts_K.max() / usage.counts_K.sum()),
+        "mean_squared_error": found.error,
+        "picture": None if found.decoded_BHWC is None else str(picture),
+    }
+    if as_json:
+        Terminal().print_data(values)
+        return
+    lines = [
+        f"tokenizer {tokenizer.name} with {number:,} codes, on {found.num_images:,} images "
+        f"({values['num_patches']:,} patches)",
+        f"used        {usage.num_used:,} codes ({usage.num_used / number:.1%})",
+        f"perplexity  {usage.perplexity:,.1f} (entropy of the marginal {usage.entropy:.3f} nats)",
+        f"most common {values['most_frequent']:.1%} of all patches have one code",
+        "decoded     not possible" if found.error is None else f"decoded     mean squared error {found.error:.5f}",
+    ]
+    if found.decoded_BHWC is not None:
+        lines.append(f"picture     {picture}")
+    Terminal().print("\n".join(lines), soft_wrap=True, highlight=False)
+
+
+def _picture(found: Inspection) -> bytes:
+    """A PNG with the images above their reconstructions, enlarged without smoothing."""
+    import numpy as np
+    from PIL import Image
+
+    assert found.decoded_BHWC is not None
+    factor = max(1, -(-_SMALLEST_PICTURE // found.originals_BHWC.shape[1]))
+    rows = []
+    for images_BHWC in (found.originals_BHWC, found.decoded_BHWC):
+        large = images_BHWC.repeat(factor, 1).repeat(factor, 2)
+        framed = np.pad(large, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
+        rows.append(np.concatenate(list(framed), axis=1))
+    pixels_HWC = np.concatenate(rows, axis=0)
+    three = pixels_HWC if pixels_HWC.shape[2] == 3 else pixels_HWC[..., :1].repeat(3, 2)
+    content = io.BytesIO()
+    Image.fromarray(three).save(content, "PNG")
+    return content.getvalue()
+
+
+class _Shown:
+    """Shows progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Terminal(stderr=True)
+        self._told = time.monotonic()
+        self._doing = ""
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=False,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def progress(self, doing: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` units are finished."""
+        if doing != self._doing:
+            self._doing = doing
+            self._bar.reset(self._task, total=total, description=doing)
+        self._bar.update(self._task, completed=done)
+        if self._bar.disable and (done == total or time.monotonic() - self._told > _SECONDS_BETWEEN_LINES):
+            self._told = time.monotonic()
+            self._console.print(f"{doing}: {done:,} of {total:,}", highlight=False)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if isinstance(error, KeyboardInterrupt):
+            self._console.print("interrupted: no file was written")

@@ -1,0 +1,140 @@
+"""Codes of an image tokenizer as targets: cross-entropy, views, pictures, and what the causality check says."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from image_tokenizers import write_kmeans
+from torch import Tensor
+
+from aimcore import Batch, Images, ImageTokenizer, PatchGrid, PixelStatistics, built_target, component
+from aimcore.contracts.images import images_of, patchify, unpatchify
+from aimcore.contracts.targets import Sees
+from aimcore.testing import Case
+from aimcore.testing.causality import findings_of
+from aimcore.testing.fixtures import GRID
+from aimcore.testing.small_parts import StandInTrunk
+from aimcore_heads import LinearHead
+from aimcore_objectives import NextPatch
+from aimcore_targets import Codes
+from aimcore_targets.codes import CannotEncode
+
+CENTRES_KF = torch.tensor([[0.0] * 4, [0.5] * 4, [1.0] * 4])
+
+
+@component("counted_levels")
+class Levels(ImageTokenizer):
+    """Three levels of brightness of a view of 2 px per patch; codes depend on the patch to the left too."""
+
+    side: int | None = 2
+    blur: float = 0.0
+
+    @property
+    def num_codes(self) -> int:
+        return 64
+
+    @property
+    def sees(self) -> Sees:
+        return "image" if self.blur else "patch"
+
+    @property
+    def pixels_per_patch(self) -> int | None:
+        return self.side
+
+    def encode(self, view_BCHW: Tensor, grid: PatchGrid) -> Tensor:
+        brightness_BRC = patchify(view_BCHW, self.side or 4).mean(-1).unflatten(1, (grid.rows, grid.columns))
+        before_BRC = torch.nn.functional.pad(brightness_BRC, (1, 0))[..., :-1]
+        return ((1 - self.blur) * brightness_BRC + self.blur * before_BRC).flatten(1).mul(63).clamp(0, 63).long()
+
+
+def batch_of(patches_BNF: Tensor, grid: PatchGrid, **changes: object) -> Batch:
+    images = Images(patches_BNF=patches_BNF, grids=(grid,) * len(patches_BNF), patch_size=2)
+    return Batch(images=attrs.evolve(images, **changes), sample_numbers_B=torch.arange(len(patches_BNF)))
+
+
+def test_codes_are_those_of_pixels_before_normalisation(tmp_path: Path) -> None:
+    target = Codes(tokenizer=write_kmeans(tmp_path / "k", CENTRES_KF, patch_size=2, num_channels=1))
+    unit_BNF = torch.tensor([0.1, 0.6, 0.9, 0.4]).reshape(1, 4, 1).expand(-1, -1, 4)
+    statistics = PixelStatistics((0.3,), (0.25,))
+    batch = batch_of((unit_BNF - 0.3) / 0.25, PatchGrid(2, 2), statistics=statistics)
+    module = built_target(target, 2, 1)
+    assert module(batch).tolist() == [[0, 1, 2, 1]]
+    assert target.num_outputs(2, 1) == 3
+    assert (target.views, target.sees) == ((), "patch")
+
+
+def test_the_loss_is_cross_entropy_in_nats(tmp_path: Path) -> None:
+    target = Codes(tokenizer=write_kmeans(tmp_path / "k", CENTRES_KF, patch_size=2, num_channels=1))
+    loss_M = target.loss(torch.tensor([[0.0, 0.0, 0.0], [0.0, math.log(2), 0.0]]), torch.tensor([2, 1]))
+    assert loss_M.tolist() == pytest.approx([math.log(3), math.log(2)])
+
+
+def test_predictions_are_drawn_as_centres_beside_the_true_codes_of_other_patches(tmp_path: Path) -> None:
+    target = Codes(tokenizer=write_kmeans(tmp_path / "k", CENTRES_KF, patch_size=2, num_channels=1))
+    statistics = PixelStatistics((0.3,), (0.25,))
+    batch = batch_of(torch.full((1, 3, 4), (0.9 - 0.3) / 0.25), PatchGrid(1, 3), statistics=statistics)
+    predictions_BNK = torch.eye(3)[torch.tensor([[0, 1, 0]])]
+    drawn_BNF = built_target(target, 2, 1).drawn(predictions_BNK, torch.tensor([[True, True, False]]), batch)
+    assert (drawn_BNF * 0.25 + 0.3)[0, :, 0].tolist() == pytest.approx([0.0, 0.5, 1.0], abs=1e-6)
+
+
+def test_a_view_of_another_size_is_asked_for_read_and_drawn_in_patches() -> None:
+    target = Codes(tokenizer=Levels())
+    (view,) = target.views
+    assert view.extent(PatchGrid(16, 16), 3) == (3, 32, 32)
+    assert not view.normalize
+    view_BCHW = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 3, 2, 4)
+    batch = attrs.evolve(batch_of(torch.zeros(1, 2, 12), PatchGrid(1, 2)), views={view.key: view_BCHW})
+    assert built_target(target, 2, 3)(batch).tolist() == [[0, 63]]
+
+
+def test_padded_images_of_different_grids_have_codes_of_patches_only(tmp_path: Path) -> None:
+    kmeans = write_kmeans(tmp_path / "k", CENTRES_KF, patch_size=2, num_channels=1)
+    patches_BNF = torch.tensor([[0.0, 1.0, 0.0], [0.6, 0.6, 1.0]]).unsqueeze(-1).expand(-1, -1, 4)
+    batch = batch_of(patches_BNF, PatchGrid(1, 2), grids=(PatchGrid(1, 2), PatchGrid(3, 1)))
+    assert built_target(Codes(tokenizer=kmeans), 2, 1)(batch)[batch.images.valid_BN].tolist() == [0, 2, 1, 1, 2]
+    with pytest.raises(CannotEncode, match="'counted_levels' reads whole images, and the images of this batch have"):
+        built_target(Codes(tokenizer=Levels(side=None, blur=0.5)), 2, 1)(batch)
+
+
+def test_weights_of_a_file_are_in_no_checkpoint(tmp_path: Path) -> None:
+    assert built_target(Codes(tokenizer=write_kmeans(tmp_path / "k")), 4, 3).state_dict() == {}
+
+
+def case(target: Codes) -> Case:
+    return Case("codes", StandInTrunk(), NextPatch(target=target, head=LinearHead(), prefix=None), GRID)
+
+
+def test_next_patch_on_codes_is_causal_whatever_the_codes_see(tmp_path: Path) -> None:
+    assert findings_of(case(Codes(tokenizer=write_kmeans(tmp_path / "k")))) == []
+    assert findings_of(case(Codes(tokenizer=Levels()))) == []
+    assert findings_of(case(Codes(tokenizer=Levels(blur=0.4)))) == []
+
+
+@component("short_sighted")
+class ShortSighted(Levels):
+    """Sees the patch to the left, and says that it does not."""
+
+    @property
+    def sees(self) -> Sees:
+        return "patch"
+
+
+def test_codes_that_reach_beyond_their_patch_unsaid_look_like_a_leak() -> None:
+    found = findings_of(case(Codes(tokenizer=ShortSighted(blur=0.4))))
+    assert any("reads its own target" in text and "one of the 2 it depends on" in text for text in found)
+
+
+def test_unnormalised_images_are_their_own_pixels() -> None:
+    pixels_BCHW = torch.rand(1, 3, 4, 6)
+    images = images_of(pixels_BCHW, 2)
+    assert images.unit_patches_BNF is images.patches_BNF
+    statistics = PixelStatistics((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))
+    mean, std = (torch.tensor(values)[:, None, None] for values in statistics)
+    normal = attrs.evolve(images_of((pixels_BCHW - mean) / std, 2), statistics=statistics)
+    torch.testing.assert_close(unpatchify(normal.unit_patches_BNF, normal.grid, 2), pixels_BCHW)
+    torch.testing.assert_close(normal.normalized(images.patches_BNF), normal.patches_BNF)
