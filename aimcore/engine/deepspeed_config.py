@@ -39,6 +39,8 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
         "communication_data_type": "fp32",
         "steps_per_print": 2**62,
         "wall_clock_breakdown": False,
+        # Its timer waits for the GPU before and after every micro-batch, and nothing is printed.
+        "timers": {"throughput": {"enabled": False}},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": engine.precision == "bf16"},

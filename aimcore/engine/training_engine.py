@@ -120,9 +120,9 @@ class TrainingEngine:
         rate = self._set_learning_rate()
         batches = [batch.to(self.world.device) for batch in micro_batches]
         counts, sizes = self._count(batches)
-        sums, stop = self._run(batches, counts, interrupted)
+        sums, norm, stop = self._run(batches, counts, interrupted)
         losses = {name: sums[name] / count for name, count in counts.items() if count}
-        norm = self._update(losses)
+        norm = self._update(losses, norm)
         self.step_number += 1
         call_after_step(self.module, self.experiment, self.step_number)
         return StepResult(losses, counts, *sizes, norm, rate, stop)
@@ -150,8 +150,11 @@ class TrainingEngine:
 
     def _run(
         self, batches: Sequence[Batch], counts: Mapping[str, int], interrupted: Callable[[], bool]
-    ) -> tuple[dict[str, float], bool]:
-        """Run forward and backward; return the global sum of each loss, and whether any rank was interrupted."""
+    ) -> tuple[dict[str, float], float | None, bool]:
+        """Run forward and backward, and clip the gradient at stage 0.
+
+        Return the global sum of each loss, the norm at stage 0, and whether any rank was interrupted.
+        """
         sums = torch.zeros(len(counts), dtype=torch.float64, device=self.world.device)
         for index, batch in enumerate(batches):
             losses: dict[str, Loss] = self._engine(batch)
@@ -160,29 +163,33 @@ class TrainingEngine:
             sums += torch.stack([losses[name].sum.detach().double() for name in counts])
             if index < len(batches) - 1:
                 self._engine.step()  # no update yet: DeepSpeed counts micro-batches here
+        norms = self._clip().reshape(1).to(sums) if self.experiment.engine.zero_stage == 0 else sums.new_empty(0)
+        # The process waits for a GPU here only: the kernels of clipping are queued while backward still runs.
+        own, norms = torch.cat([sums, norms]).cpu().tensor_split([len(counts)])
         flag = torch.tensor([float(interrupted())], dtype=torch.float64)
-        *totals, stop = add_over_ranks(torch.cat([sums.cpu(), flag])).tolist()
-        return dict(zip(counts, totals, strict=True)), stop > 0
+        *totals, stop = add_over_ranks(torch.cat([own, flag])).tolist()
+        return dict(zip(counts, totals, strict=True)), float(norms) if len(norms) else None, stop > 0
 
-    def _update(self, losses: Mapping[str, float]) -> float:
-        """Clip and apply the gradient, unless a value is not finite; return its norm before clipping."""
+    def _update(self, losses: Mapping[str, float], norm: float | None) -> float:
+        """Apply the gradient, unless a value is not finite; return its norm before clipping.
+
+        At stage 0 the gradient is clipped already, and ``norm`` is known; at other stages DeepSpeed clips here.
+        """
         if not all(math.isfinite(value) for value in losses.values()):
             raise TrainingDiverged(self.step_number, losses, None)
-        if self.experiment.engine.zero_stage == 0:
-            norm = self._clip()
-            if math.isfinite(norm):
-                self._engine.step()
-        else:
-            self._engine.step()  # clips, or skips the update when the norm is not finite
+        if norm is None or math.isfinite(norm):
+            self._engine.step()  # DeepSpeed skips the update when its norm is not finite
+        if norm is None:
             norm = float(self._engine.get_global_grad_norm())
         if not math.isfinite(norm) or norm < 0:
             raise TrainingDiverged(self.step_number, losses, norm)
         return norm
 
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
+        """Clip the gradient; return its norm before that, which may still be computed by the device."""
         limit = self.experiment.optimizer.gradient_clipping
         parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
-        return float(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+        return nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
 
     def whole_module(self) -> ObjectiveModule:
         """Return the module with all its parameters: itself, or at ZeRO stage 3 a copy that is not partitioned.
