@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from aimcore import Source, hookimpl
+from aimcore_sources.benchmark_table import BENCHMARKS, BenchmarkName
+from aimcore_sources.benchmarks import Benchmark, missing_files
 from aimcore_sources.bundled import BundledFashionMNIST
 from aimcore_sources.captioned_folder import CaptionedFolder
 from aimcore_sources.emoji import BundledEmoji
@@ -15,6 +17,9 @@ from aimcore_sources.zarr_images import ZarrImages
 from aimcore_sources.zarr_writing import write_zarr
 
 __all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "BenchmarkName",
     "BundledEmoji",
     "BundledFashionMNIST",
     "CaptionedFolder",
@@ -24,6 +29,7 @@ __all__ = [
     "Mixture",
     "WebDataset",
     "ZarrImages",
+    "missing_files",
     "write_zarr",
 ]
 
@@ -32,6 +38,6 @@ __all__ = [
 def sources() -> Sequence[type[Source]]:
     """Supply the built-in sources."""
     return [
-        BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, FewLabels, ImageFolder, Mixture, WebDataset,
-        ZarrImages,
+        Benchmark, BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, FewLabels, ImageFolder, Mixture,
+        WebDataset, ZarrImages,
     ]  # fmt: skip
