@@ -83,6 +83,11 @@ def mean_losses(lines: list[dict[str, Any]], num_last: int = 100) -> dict[str, f
 
 
 def flat(line: Line) -> dict[str, float]:
-    """Convert a line for trackers: numbers only, losses as ``loss/<name>``, without the step."""
+    """Convert a line for trackers: numbers only, without the step.
+
+    Losses are called ``loss/<name>``, and validation losses ``validation/<name>``.
+    """
     losses = {f"loss/{name}": value for name, value in line["losses"].items()}
-    return {**losses, **{name: value for name, value in line.items() if name not in ("step", "losses")}}
+    validation = {f"validation/{name}": value for name, value in line.get("validation_losses", {}).items()}
+    rest = {name: value for name, value in line.items() if name not in ("step", "losses", "validation_losses")}
+    return {**losses, **validation, **rest}

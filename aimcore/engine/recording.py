@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -68,14 +69,18 @@ class Recorder:
         """Whether a tracker has a callback for every step, which may stop the run; False on ranks other than 0."""
         return any(type(run).after_step is not TrackerRun.after_step for run in self._trackers)
 
-    def record(self, step: int, result: StepResult, *, data_seconds: float, seconds: float) -> None:
-        """Record ``step`` if it is a multiple of ``log_every``, or the last step."""
+    def record(
+        self, step: int, result: StepResult, validation: Mapping[str, float], *, data_seconds: float, seconds: float
+    ) -> None:
+        """Record ``step`` if it is a multiple of ``log_every``, the last step, or has validation losses."""
         experiment = self.experiment
         self._line = {}
         if self._file is None:
             return
         self._line = self._line_of(step, result, data_seconds, seconds)
-        if step % experiment.log_every and step != experiment.num_steps - 1:
+        if validation:
+            self._line["validation_losses"] = dict(validation)
+        elif step % experiment.log_every and step != experiment.num_steps - 1:
             return
         self._file.write(self._line)
         for tracker in self._trackers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,9 @@ from aimcore.experiment import Experiment
 from aimcore.io.atomic_files import CannotWrite, make_folder
 from aimcore.io.metrics_lines import Line, read_metrics
 from aimcore.io.run_folder import RunFolder
+
+Validator = Callable[[ObjectiveModule], Mapping[str, float]]
+"""Returns the validation losses of a module, by name; all ranks call it, and get the same."""
 
 
 @attrs.frozen(eq=False)
@@ -64,6 +67,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     keep_steps: Collection[int] = (),
+    validate: Validator | None = None,
 ) -> TrainingResult:
     """Train ``experiment`` in ``folder``: ``metrics.jsonl`` and ``checkpoints/`` are written there.
 
@@ -80,6 +84,8 @@ def train(
             is refused.
         progress: show the progress (rank 0 only).
         keep_steps: steps whose checkpoints are kept in addition to the newest, because other runs begin with them.
+        validate: measures the validation losses after every ``validate_every`` steps; None never validates. It must
+            leave the module as it is.
 
     Raises:
         RunFolderError: there are checkpoints, and ``resume`` is not set.
@@ -93,7 +99,7 @@ def train(
     with ExitStack() as on_error:
         engine = on_error.enter_context(TrainingEngine(experiment))
         earlier = _begin(engine, folder, resume=resume)
-        run = _Run(engine, folder, started - earlier, progress=progress, keep_steps=keep_steps)
+        run = _Run(engine, folder, started - earlier, progress=progress, keep_steps=keep_steps, validate=validate)
         with _naming_what_is_safe(folder):
             status = run.steps()
         on_error.pop_all()
@@ -189,9 +195,17 @@ class _Run:
     """The steps of one process, from the engine's step to the last one."""
 
     def __init__(
-        self, engine: TrainingEngine, folder: Path, started: float, *, progress: bool, keep_steps: Collection[int]
+        self,
+        engine: TrainingEngine,
+        folder: Path,
+        started: float,
+        *,
+        progress: bool,
+        keep_steps: Collection[int],
+        validate: Validator | None,
     ) -> None:
         self.engine = engine
+        self.validate = validate
         self.keep_steps = keep_steps
         self.experiment = engine.experiment
         self.folder = folder
@@ -248,9 +262,22 @@ class _Run:
             raise TrainingDiverged(error.step, error.losses, error.gradient_norm, saved) from None
         seconds = time.perf_counter() - begun
         self._rate.add(result.num_patches, seconds)
-        recorder.record(step, result, data_seconds=waited, seconds=seconds)
         shown.update(result, step + 1)
+        recorder.record(step, result, self._validation(step + 1), data_seconds=waited, seconds=seconds)
         return result
+
+    def _validation(self, num_done: int) -> Mapping[str, float]:
+        """Return the validation losses after ``num_done`` steps, if it is time for them; after the last step it is not.
+
+        The next step seeds torch's generators anew, so that training does not depend on it.
+        """
+        every = self.experiment.validate_every
+        if self.validate is None or every is None or num_done % every or num_done == self.experiment.num_steps:
+            return {}
+        losses = self.validate(self.engine.module)
+        values = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        logger.info("{}: validation after step {}: {}", self.experiment.name, num_done, values)
+        return losses
 
     def _is_stopped(self, recorder: Recorder) -> bool:
         """Whether a tracker stops the run after this step; the same on all ranks."""

@@ -76,6 +76,9 @@ class Experiment(Checked):
     trackers: tuple[Tracker, ...] = ()
     checkpoint_every: int | None = None
     """Steps between checkpoints; None saves at the end and on interruption only."""
+    validate_every: int | None = None
+    """Steps between validations while training, for curves such as arXiv:2401.08541, Figures 4 and 5; None validates
+    only after training."""
     log_every: int = 1
     """Steps between lines of ``metrics.jsonl``."""
     seed: int = 0
@@ -98,6 +101,8 @@ class Experiment(Checked):
         yield from at_least("log_every", self.log_every, 1, limits.STEPS)
         if self.checkpoint_every is not None:
             yield from at_least("checkpoint_every", self.checkpoint_every, 1, limits.STEPS)
+        if self.validate_every is not None:
+            yield from at_least("validate_every", self.validate_every, 1, limits.STEPS)
         for path, message in self.schedule.problems_in(self.num_steps, self.optimizer.peak_lr):
             yield Problem(f"schedule.{path}", message)
         if self.data.native is None and self.data.batch_size % self.engine.accumulation_steps:

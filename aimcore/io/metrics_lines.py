@@ -15,10 +15,12 @@ from aimcore.contracts.errors import RunFolderError
 from aimcore.io.run_folder import RunFolder
 
 _END_BYTES = 2**16
+_LOSSES = ("losses", "validation_losses")
 
 Line = Mapping[str, Any]
 """``step`` (0 for the first), ``losses`` by name, ``lr``, ``gradient_norm``, ``patches_per_second``, ``data_seconds``
-(waiting for batches) and ``seconds`` (the whole step). At native resolution also ``num_images``, ``area`` (patches per
+(waiting for batches) and ``seconds`` (the whole step, without validation). Where the run was validated after the step,
+``validation_losses`` by name. At native resolution also ``num_images``, ``area`` (patches per
 image), ``num_patches`` (their product) and ``padding_share``."""
 
 
@@ -98,11 +100,12 @@ def _object_in(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_step(found: Line) -> bool:
-    step, losses = found.get("step"), found.get("losses")
-    if type(step) is not int or step < 0 or not isinstance(losses, dict):
+    step, losses, validation = found.get("step"), found.get("losses"), found.get("validation_losses", {})
+    if type(step) is not int or step < 0 or not isinstance(losses, dict) or not isinstance(validation, dict):
         return False
-    others = [value for name, value in found.items() if name != "losses" and value is not None]
-    return all(type(value) in (int, float) and _is_finite(value) for value in (*losses.values(), *others))
+    others = [value for name, value in found.items() if name not in _LOSSES and value is not None]
+    values = (*losses.values(), *validation.values(), *others)
+    return all(type(value) in (int, float) and _is_finite(value) for value in values)
 
 
 def _is_finite(value: float) -> bool:

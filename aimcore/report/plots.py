@@ -37,7 +37,10 @@ def window_of(num_points: int) -> int:
 
 
 def draw_training(loss: str, curves: Mapping[Series, LossCurve], name: str, folder: Path) -> DrawnFigure:
-    """Draw a loss by step, one line per experiment: smoothed, with the logged values faintly below."""
+    """Draw a loss by step, one line per experiment: smoothed, with the logged values faintly below.
+
+    Validation losses that were measured while training are drawn as points (arXiv:2401.08541, Figures 4 and 5).
+    """
     with figure(WIDTH, 3.1) as drawn:
         axes = drawn.subplots()
         lines = []
@@ -48,16 +51,21 @@ def draw_training(loss: str, curves: Mapping[Series, LossCurve], name: str, fold
             steps = curve.steps[::every]
             axes.plot(steps, curve.values[::every], color=series.colour, alpha=0.22, linewidth=0.7, zorder=1)
             axes.plot(steps, smooth[::every], color=series.colour, dashes=series.dashes or (None, None), linewidth=1.6)
+            if curve.validated is not None:
+                lines.append(curve.validated[1])
+                axes.plot(*curve.validated, color=series.colour, linestyle=":", linewidth=1.0, marker="o", markersize=4)
         scale = " (log)" if _has_log_scale(axes, lines) else ""
         axes.margins(x=0.015)
         axes.set_xlabel("optimiser step")
-        axes.set_ylabel(f"training loss per target{scale}")
+        axes.set_ylabel(f"loss per target{scale}")
+        validated = any(curve.validated is not None for curve in curves.values())
+        both = f"Training loss{' (lines) and validation loss (points)' if validated else ''}"
         return finished(
             drawn,
             name,
-            alt=f"Training loss {loss} by optimiser step; at the end {_ends(curves)}.",
+            alt=f"{both} {loss} by optimiser step; at the end of training {_ends(curves)}.",
             folder=folder,
-            title=f"Training loss: {loss}",
+            title=f"{both}: {loss}",
             before_png=lambda: legend_below(drawn, tuple(curves)),
         )
 

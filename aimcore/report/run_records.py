@@ -35,6 +35,9 @@ class LossCurve(NamedTuple):
 
     steps: Floats
     values: Floats
+    validated: Floats | None = None
+    """Numbers of updates and the validation losses after them, ``[2, n]``, if the run was validated while it trained;
+    the last one is that of the end."""
 
 
 @attrs.frozen(eq=False)
@@ -75,7 +78,20 @@ class RunFiles:
                 found.setdefault(name, []).append((float(entry["step"]), float(value)))
         if not found:
             return Absence(self.sentence(METRICS_FILE, "has no losses"))
-        return {name: LossCurve(*np.array(points, dtype=np.float64).T) for name, points in found.items()}
+        curves = {}
+        for name, points in found.items():
+            steps, values = np.array(points, dtype=np.float64).T
+            curves[name] = LossCurve(steps, values, self._validated(name, entries))
+        return curves
+
+    def _validated(self, name: str, entries: Sequence[Line]) -> Floats | None:
+        """Return the validation losses while training and after it, ``[2, n]``; None without those while training."""
+        losses = [(entry["step"] + 1, entry.get("validation_losses", {}).get(name)) for entry in entries]
+        points = [(num_done, value) for num_done, value in losses if value is not None]
+        final = (self.entry.losses or {}).get(name)
+        if points and final is not None and final.validation is not None and self.entry.num_steps is not None:
+            points.append((self.entry.num_steps, final.validation))
+        return np.array(points, dtype=np.float64).T if points else None
 
     def chunks(self) -> Mapping[str, Floats] | Absence:
         """Return the validation loss per equal part of the reading order, by loss; NaN where nothing is predicted."""

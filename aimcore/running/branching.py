@@ -14,8 +14,8 @@ from aimcore.recipe.difference import differences_between
 
 OF_ITS_OWN = frozenset(
     {
-        "name", "num_steps", "schedule", "branch", "initial_weights", "checkpoint_every", "log_every", "trackers",
-        "probes", "probe_attention", "probe_image_sizes", "probe_native_area",
+        "name", "num_steps", "schedule", "branch", "initial_weights", "checkpoint_every", "log_every", "validate_every",
+        "trackers", "probes", "probe_attention", "probe_image_sizes", "probe_native_area",
         "probe_every_layer", "probe_labels_per_class", "probe_label_draws", "evaluations",
     }
 )  # fmt: skip

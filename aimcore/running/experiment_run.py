@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,10 @@ def run_checked(
             begun = on_every_rank(lambda: begun_module(experiment)).to(world.device)
             _measure(experiment, begun, lambda: begun, found, caches)
         else:
-            training = found.training = train(experiment, run.path, resume=resume, keep_steps=keep_steps)
+            validator = partial(_validation_losses, experiment)
+            training = found.training = train(
+                experiment, run.path, resume=resume, keep_steps=keep_steps, validate=validator
+            )
             with training.engine as engine:
                 if training.status == "finished":
                     found.validation = _validate(experiment, training, found)
@@ -175,11 +179,22 @@ def _prepare(run: RunFolder, experiment: Experiment) -> None:
 
 
 def _validate(experiment: Experiment, training: TrainingResult, found: Measurements) -> Validation:
+    validation, num_failed = _validation_of(training.module, experiment)
+    found.left_out.append(unreadable_of(training.num_unreadable, num_failed))
+    return validation
+
+
+def _validation_losses(experiment: Experiment, module: ObjectiveModule) -> dict[str, float]:
+    """Return the means of the validation losses while training; images that cannot be read are counted at the end."""
+    validation, _ = _validation_of(module, experiment)
+    return {name: loss.mean for name, loss in validation.losses.items() if loss.mean is not None}
+
+
+def _validation_of(module: ObjectiveModule, experiment: Experiment) -> tuple[Validation, int]:
+    """Return the validation losses of ``module``, and the number of images that could not be read."""
     unreadable = Unreadable(experiment.data)
     batches = on_every_rank(lambda: _validation_batches(experiment, unreadable))
-    validation = validate(training.module, batches, precision=experiment.engine.precision)
-    found.left_out.append(unreadable_of(training.num_unreadable, unreadable.num_failed))
-    return validation
+    return validate(module, batches, precision=experiment.engine.precision), unreadable.num_failed
 
 
 def _validation_batches(experiment: Experiment, unreadable: Unreadable) -> Iterator[Batch]:

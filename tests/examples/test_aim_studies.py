@@ -1,0 +1,149 @@
+"""The studies of AIM's tables and figures: what they compare, what they hold fixed, and that they run."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+
+from aimcore import Experiment, Scale, Study
+from aimcore.data import train_steps
+from aimcore.engine.cost import cost_of
+from aimcore.io.metrics_lines import read_metrics
+from aimcore.report import read_summary
+from aimcore.run import main
+from aimcore.running.preflight import check_study
+from aimcore.running.study_files import load_study
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCALES: tuple[Scale, ...] = ("smoke", "small")
+ROWS = {
+    "targets": ["pixels", "normalized-pixels"],
+    "crop_scale": ["crop-scale-0.08", "crop-scale-0.4", "crop-scale-1.0"],
+    "head": ["none", "mlp", "transformer"],
+    "deep_vs_wide": ["deep", "wide"],
+    "head_size": ["default", "quarter-width", "half-width", "half-depth", "two-thirds-depth"],
+    "data": ["curated", "uncurated", "mixed"],
+    "scaling": ["w32-150", "w32-350", "w64-150", "w64-350", "w128-150", "w128-350"],
+}
+FIELDS = {
+    "targets": "objective", "head": "objective", "head_size": "objective", "crop_scale": "data", "data": "data",
+    "deep_vs_wide": "trunk",
+}  # fmt: skip
+"""The only field, besides the name, in which the experiments of a study differ."""
+
+
+def study(name: str, scale: Scale) -> Study:
+    return load_study(EXAMPLES / f"aim_{name}.py", scale)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_of_the_table_is_there(name: str) -> None:
+    assert [one.name for one in study(name, "small").experiments] == ROWS[name]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", ROWS)
+def test_the_scales_that_run_here_pass_every_check(name: str, scale: Scale) -> None:
+    check_study(study(name, scale))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_papers_scale_is_aims_and_can_be_costed_without_data(name: str) -> None:
+    paper = study(name, "paper")
+    check_study(paper, with_data=False)
+    wide = next(one for one in paper.experiments if one.trunk.width == 1536)  # type: ignore[attr-defined]
+    assert cost_of(wide).trunk_parameters == 680_535_552
+    assert (wide.data.batch_size, wide.data.image_size, wide.num_steps) == (
+        4096, 224, 500_000 if name in ("data", "scaling") else 125_000,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
+@pytest.mark.parametrize(("name", "field"), FIELDS.items())
+def test_experiments_of_a_study_differ_in_one_field(name: str, field: str, scale: Scale) -> None:
+    first, *others = study(name, scale).experiments
+    for other in others:
+        assert getattr(other, field) != getattr(first, field)
+        assert attrs.evolve(other, name=first.name, **{field: getattr(first, field)}) == first  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "linear", "attentive"),
+    [
+        ("targets", "pixels", 0.675, 0.762),
+        ("targets", "normalized-pixels", 0.700, 0.782),
+        ("crop_scale", "crop-scale-0.08", 0.684, 0.777),
+        ("crop_scale", "crop-scale-0.4", 0.700, 0.782),
+        ("crop_scale", "crop-scale-1.0", 0.496, 0.635),
+        ("head", "none", 0.640, 0.754),
+        ("head", "mlp", 0.700, 0.782),
+        ("head", "transformer", 0.705, 0.785),
+        ("deep_vs_wide", "deep", 0.688, 0.779),
+        ("deep_vs_wide", "wide", 0.700, 0.782),
+        ("head_size", "default", 0.700, 0.782),
+        ("head_size", "quarter-width", 0.694, 0.777),
+        ("head_size", "half-width", 0.696, 0.781),
+        ("head_size", "half-depth", 0.653, 0.762),
+        ("head_size", "two-thirds-depth", 0.681, 0.771),
+    ],
+)
+def test_the_papers_scores_are_those_of_its_tables(name: str, row: str, linear: float, attentive: float) -> None:
+    assert study(name, "small").paper[row] == {"linear": linear, "attentive": attentive}
+
+
+def test_heads_at_the_papers_scale_have_the_sizes_of_table_4() -> None:
+    heads: Any = [one.objective.head for one in study("head_size", "paper").experiments]  # type: ignore[attr-defined]
+    assert [(one.width, one.depth) for one in heads] == [(2048, 12), (512, 12), (1024, 12), (2048, 6), (2048, 8)]
+
+
+def test_the_deep_encoder_has_as_many_parameters_in_its_matrices_as_the_wide_one() -> None:
+    trunks: Any = {one.name: one.trunk for one in study("deep_vs_wide", "paper").experiments}
+    assert (trunks["deep"].depth, trunks["deep"].width, trunks["deep"].num_heads) == (54, 1024, 8)
+    assert len({one.depth * one.width**2 for one in trunks.values()}) == 1
+
+
+def test_dfn_plus_reads_imagenet_every_fifth_time() -> None:
+    mixed: Any = study("data", "paper").experiments[-1].data.train
+    assert dict(zip((one.name for one in mixed.sources), mixed.weights, strict=True)) == {
+        "webdataset": 0.8, "image_folder": 0.2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["targets", "head", "deep_vs_wide"])
+def test_variants_of_one_study_see_the_same_crops(name: str) -> None:
+    first, second = (_first_crops(one) for one in study(name, "small").experiments[:2])
+    assert torch.equal(first, second)
+
+
+def _first_crops(experiment: Experiment) -> torch.Tensor:
+    steps = train_steps(
+        experiment.data, experiment.data.train.open(), patch_size=experiment.trunk.patch_size, seed=experiment.seed,
+        num_steps=2,
+    )  # fmt: skip
+    return torch.cat([batch.images.patches_BNF for step in islice(steps, 2) for batch in step])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_study_runs_from_the_command_to_its_summary(name: str, tmp_path: Path) -> None:
+    options = [
+        "--scale", "smoke", "--no-report", "--set", "num_steps=4", "--set", "engine.num_threads=1",
+    ]  # fmt: skip
+    assert main([str(EXAMPLES / f"aim_{name}.py"), *options, "--out", str(tmp_path / "out")]) == 0
+    summary = read_summary(tmp_path / "out" / "summary.json")
+    assert [one.name for one in summary.experiments] == [one.name for one in study(name, "smoke").experiments]
+    assert {one.status for one in summary.experiments} == {"finished"}
+
+
+def test_the_curves_of_figure_5_are_validated_on_the_curated_set_while_they_train(tmp_path: Path) -> None:
+    experiments = study("data", "small").experiments
+    assert len({one.data.validation for one in experiments}) == 1
+    assert {one.validate_every for one in experiments} == {100}
+    options = ["--scale", "smoke", "--only", "mixed", "--set", "engine.num_threads=1", "--set", "probes=[]"]
+    assert main([str(EXAMPLES / "aim_data.py"), *options, "--out", str(tmp_path)]) == 0
+    lines = read_metrics(tmp_path / "mixed")
+    assert [line["step"] for line in lines if "validation_losses" in line] == [1, 3, 5]
