@@ -44,10 +44,10 @@ def sources(scale: Scale) -> dict[str, Source]:
 
 def study(scale: Scale) -> Study:
     """The three columns of Table 2, and the three curves of Figure 5."""
-    num_steps = {"smoke": 8, "small": 1_500, "paper": PAPER_STEPS}[scale]
+    num_steps, validations = {"smoke": (4, 2), "small": (1_500, 15), "paper": (PAPER_STEPS, 20)}[scale]
     experiments = []
     for name, train in sources(scale).items():
-        one = experiment(name, scale, num_steps=num_steps, validate_every=num_steps // (4 if scale == "smoke" else 15))
+        one = experiment(name, scale, num_steps=num_steps, validate_every=num_steps // validations)
         probed = attrs.evolve(one.data, train=train, probe_train=one.data.train)
         experiments.append(attrs.evolve(one, data=probed))
     where = "arXiv:2401.08541, Table 2 and Figure 5; the paper's score is a mean over 15 data sets, ours of one"
