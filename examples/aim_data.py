@@ -16,10 +16,10 @@ AIM-0.6B was trained for 500,000 steps (appendix D).
 import os
 
 import attrs
-from aim_settings import IMAGENET, experiment
+from aim_settings import IMAGENET, experiment, fashion
 
 from aimcore import Scale, Source, Study
-from aimcore_sources import BundledEmoji, BundledFashionMNIST, ImageFolder, Mixture, WebDataset
+from aimcore_sources import BundledEmoji, ImageFolder, Mixture, WebDataset
 
 DFN = os.environ.get("DFN", "file:///data/dfn-2b")
 """Where the WebDataset shards of DFN-2B lie; any fsspec URL."""
@@ -34,7 +34,7 @@ def sources(scale: Scale) -> dict[str, Source]:
     curated: Source = ImageFolder(url=f"{IMAGENET}/train")
     uncurated: Source = WebDataset(url=f"{DFN}/*.tar")
     if scale != "paper":
-        curated, uncurated = BundledFashionMNIST(split="train"), BundledEmoji(split="train")
+        curated, uncurated = fashion(scale, "train"), BundledEmoji(split="train")
     return {
         "curated": curated,
         "uncurated": uncurated,

@@ -11,12 +11,25 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from aimcore import Augmentation, Data, Engine, Experiment, Head, Objective, Probe, Scale, Schedule, Target, Trunk
+from aimcore import (
+    Augmentation,
+    Data,
+    Engine,
+    Experiment,
+    Head,
+    Objective,
+    Probe,
+    Scale,
+    Schedule,
+    Source,
+    Target,
+    Trunk,
+)
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_optimizers import AdamW
 from aimcore_probes import AttentiveProbe, LinearProbe
-from aimcore_sources import BundledFashionMNIST, ImageFolder
+from aimcore_sources import BundledFashionMNIST, FewLabels, ImageFolder
 from aimcore_targets import NormalizedPixels
 from aimcore_trunks import AIM_BATCH_SIZE, ViT, aim
 
@@ -82,9 +95,10 @@ def data(scale: Scale, crop_scale: tuple[float, float] = (0.4, 1.0)) -> Data:
     """The bundled slice of Fashion-MNIST, or ImageNet."""
     augmentation = Augmentation(crop_scale=crop_scale)
     if scale != "paper":
+        train, validation = (fashion(scale, split) for split in ("train", "test"))
         return Data(
-            train=BundledFashionMNIST(split="train"),
-            validation=BundledFashionMNIST(split="test"),
+            train=train,
+            validation=validation,
             batch_size=64,
             image_size=28,
             eval_crop=1.0,
@@ -98,6 +112,12 @@ def data(scale: Scale, crop_scale: tuple[float, float] = (0.4, 1.0)) -> Data:
         augmentation=augmentation,
         num_workers=8,
     )
+
+
+def fashion(scale: Scale, split: Literal["train", "test"]) -> Source:
+    """A split of the bundled Fashion-MNIST, or twenty images of each of its classes."""
+    whole = BundledFashionMNIST(split=split)
+    return FewLabels(source=whole, per_class=20) if scale == "smoke" else whole
 
 
 def encoder(scale: Scale, *, width: float = 1.0, depth: float = 1.0) -> ViT:

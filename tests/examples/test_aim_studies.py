@@ -10,20 +10,22 @@ import attrs
 import pytest
 import torch
 
-from aimcore import Experiment, Scale, Study
+from aimcore import Engine, Experiment, Scale, Study
 from aimcore.data import train_steps
 from aimcore.engine.cost import cost_of
 from aimcore.io.metrics_lines import read_metrics
-from aimcore.report import read_summary
-from aimcore.run import main
 from aimcore.running.preflight import check_study
 from aimcore.running.study_files import load_study
+from aimcore.running.study_run import run_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCALES: tuple[Scale, ...] = ("smoke", "small")
 ROWS = {
     "targets": ["pixels", "normalized-pixels"],
     "crop_scale": ["crop-scale-0.08", "crop-scale-0.4", "crop-scale-1.0"],
+    "attention": ["causal-causal", "causal-bidirectional", "prefix-bidirectional", "prefix-causal"],
+    "masking": ["autoregressive", "masked-50", "masked-75"],
+    "layers": ["deep"],
     "head": ["none", "mlp", "transformer"],
     "deep_vs_wide": ["deep", "wide"],
     "head_size": ["default", "quarter-width", "half-width", "half-depth", "two-thirds-depth"],
@@ -59,7 +61,7 @@ def test_the_papers_scale_is_aims_and_can_be_costed_without_data(name: str) -> N
     wide = next(one for one in paper.experiments if one.trunk.width == 1536)  # type: ignore[attr-defined]
     assert cost_of(wide).trunk_parameters == 680_535_552
     assert (wide.data.batch_size, wide.data.image_size, wide.num_steps) == (
-        4096, 224, 500_000 if name in ("data", "scaling") else 125_000,
+        4096, 224, 500_000 if name in ("data", "scaling", "layers") else 125_000,
     )  # fmt: skip
 
 
@@ -80,6 +82,10 @@ def test_experiments_of_a_study_differ_in_one_field(name: str, field: str, scale
         ("crop_scale", "crop-scale-0.08", 0.684, 0.777),
         ("crop_scale", "crop-scale-0.4", 0.700, 0.782),
         ("crop_scale", "crop-scale-1.0", 0.496, 0.635),
+        ("attention", "causal-causal", 0.695, 0.774),
+        ("attention", "causal-bidirectional", 0.309, 0.523),
+        ("attention", "prefix-causal", 0.684, 0.769),
+        ("attention", "prefix-bidirectional", 0.700, 0.782),
         ("head", "none", 0.640, 0.754),
         ("head", "mlp", 0.700, 0.782),
         ("head", "transformer", 0.705, 0.785),
@@ -129,17 +135,25 @@ def _first_crops(experiment: Experiment) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_study_runs_from_the_command_to_its_summary(name: str, tmp_path: Path) -> None:
-    options = [
-        "--scale", "smoke", "--set", "num_steps=4", "--set", "engine.num_threads=1",
-    ]  # fmt: skip
-    assert main([str(EXAMPLES / f"aim_{name}.py"), *options, "--out", str(tmp_path / "out")]) == 0
-    summary = read_summary(tmp_path / "out" / "summary.json")
-    assert [one.name for one in summary.experiments] == [one.name for one in study(name, "smoke").experiments]
-    assert {one.status for one in summary.experiments} == {"finished"}
+def test_a_study_runs_to_its_summary(name: str, tmp_path: Path) -> None:
+    made = study(name, "smoke")
+    engine = Engine(num_threads=1)
+    single = attrs.evolve(made, experiments=[attrs.evolve(one, engine=engine) for one in made.experiments])
+    summary = run_study(single, tmp_path, scale="smoke")
+    assert {one.name: one.status for one in summary.experiments} == dict.fromkeys(
+        (one.name for one in made.experiments), "finished"
+    )
     for one in summary.experiments if name == "data" else ():
-        lines = read_metrics(tmp_path / "out" / one.name)
+        lines = read_metrics(tmp_path / one.name)
         assert [line["step"] for line in lines if "validation_losses" in line] == [1]
+
+
+def test_both_encoders_of_table_3d_are_probed_with_the_weights_they_were_trained_to() -> None:
+    runs = {one.name: one for one in study("attention", "small").experiments}
+    for name, parent in (("causal-bidirectional", "causal-causal"), ("prefix-causal", "prefix-bidirectional")):
+        weights: Any = runs[name].initial_weights
+        assert (runs[name].num_steps, weights.experiment, weights.part) == (0, parent, "trunk")
+        assert {runs[name].probe_attention, runs[parent].probe_attention} == {"causal", "bidirectional"}
 
 
 def test_the_curves_of_figure_5_are_validated_on_the_curated_set() -> None:
