@@ -41,13 +41,11 @@ class StateMemory(NamedTuple):
     gradients: int
     optimizer: int
     """Adam's two moments, for any optimizer, and the float32 master weights if the engine has them."""
-    buffers: int = 0
-    """Buffers, such as the weights of a teacher: whole on every process, and float32 at every precision."""
 
     @property
     def total(self) -> int:
-        """Total bytes of weights, gradients, optimiser state and buffers."""
-        return self.weights + self.gradients + self.optimizer + self.buffers
+        """Total bytes of weights, gradients and optimiser state."""
+        return self.weights + self.gradients + self.optimizer
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +67,8 @@ class Cost:
     patches_per_image: int
     """Patches per image; at native resolution the mean, including padding: steps with large areas have fewer images."""
     state: StateMemory
+    buffer_bytes: int = 0
+    """Buffers, such as the weights of a teacher: whole on every process, and float32 at every precision."""
     activation_bytes_per_image: int
     """Bytes that are held for the backward pass, per image of a micro-batch. At native resolution, this and
     ``micro_batch`` are those of the largest area."""
@@ -88,7 +88,7 @@ class Cost:
     @property
     def memory(self) -> int:
         """Bytes that one process needs at the end of a forward pass."""
-        return self.state.total + self.micro_batch * self.activation_bytes_per_image
+        return self.state.total + self.buffer_bytes + self.micro_batch * self.activation_bytes_per_image
 
 
 def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
@@ -118,9 +118,8 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         own_share=_own_share(experiment),
         num_images=seen.num_images,
         patches_per_image=seen.num_patches // seen.num_images,
-        state=state_memory(
-            total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)
-        )._replace(buffers=buffers),
+        state=state_memory(total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)),
+        buffer_bytes=buffers,
         activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1]),
         micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )

@@ -68,8 +68,8 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "memory, weights", _scaled(cost.state.weights, "B"), zero
     yield "memory, gradients", _scaled(cost.state.gradients, "B"), ""
     yield "memory, optimiser", _scaled(cost.state.optimizer, "B"), "assumes two moments per trained weight, as in Adam"
-    if cost.state.buffers:
-        yield "memory, buffers", _scaled(cost.state.buffers, "B"), "such as the weights of a teacher; never partitioned"
+    if cost.buffer_bytes:
+        yield "memory, buffers", _scaled(cost.buffer_bytes, "B"), "such as the weights of a teacher; never partitioned"
     activations = cost.activation_bytes_per_image
     of_what = "image" if native is None else "image of the largest area"
     yield "memory, activations", _scaled(activations, "B"), f"per {of_what}; micro-batch of {cost.micro_batch:,}"

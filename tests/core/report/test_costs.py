@@ -90,7 +90,7 @@ def test_buffers_count_as_float32_on_every_process_and_the_optimizer_says_what_i
     )
     assert "memory, buffers" not in rows(plain)
     cost = cost_of(own, world_size=2)
-    assert cost.state.buffers == 4 * cost.trunk_parameters
-    assert cost.state.total - cost_of(plain, world_size=2).state.total == cost.state.buffers
+    assert cost.buffer_bytes == 4 * cost.trunk_parameters
+    assert cost.memory - cost_of(plain, world_size=2).memory == cost.buffer_bytes
     assert "memory, buffers" in rows(own)
     assert rows(own)["memory, optimiser"][1] == "assumes two moments per trained weight, as in Adam"
