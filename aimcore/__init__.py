@@ -12,6 +12,7 @@ from loguru import logger as _logger
 
 if TYPE_CHECKING:
     from aimcore.contracts.assembly import built_target, built_tokenizer
+    from aimcore.contracts.augmentations import Augmentation, RandAugment
     from aimcore.contracts.batches import Batch, Extra, Sample, Text, View
     from aimcore.contracts.component import Component, at_least, component, positive, settings, within
     from aimcore.contracts.decoders import Decoder, DecoderModule
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     )
     from aimcore.contracts.trackers import Tracker, TrackerRun
     from aimcore.contracts.trunks import Trunk, TrunkModule
-    from aimcore.experiment.data import Augmentation, Data, NativeResolution, RandAugment
+    from aimcore.experiment.data import Data, NativeResolution
     from aimcore.experiment.default_optimizer import Optimizer
     from aimcore.experiment.experiment import Experiment
     from aimcore.experiment.initialization import Branch, Weights
@@ -57,6 +58,7 @@ _logger.disable("aimcore")
 
 _MODULES = {
     "contracts.assembly": "built_target built_tokenizer",
+    "contracts.augmentations": "Augmentation RandAugment",
     "contracts.batches": "Batch Extra Sample Text View",
     "contracts.component": "Component at_least component positive settings within",
     "contracts.decoders": "Decoder DecoderModule",
@@ -75,7 +77,7 @@ _MODULES = {
     "contracts.tokenizers": "FittingData ImageTokenizer ImageTokenizerModule TextTokenizer Tokenizer TokenizerFit",
     "contracts.trackers": "Tracker TrackerRun",
     "contracts.trunks": "Trunk TrunkModule",
-    "experiment.data": "Augmentation Data NativeResolution RandAugment",
+    "experiment.data": "Data NativeResolution",
     "experiment.default_optimizer": "Optimizer",
     "experiment.experiment": "Experiment",
     "experiment.initialization": "Branch Weights",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
+from aimcore.contracts.augmentations import Augmentation
 from aimcore.contracts.component import Component
 from aimcore.contracts.results import LabelledFeatures
 
@@ -77,6 +78,21 @@ class Probe(Component, ABC):
     def max_train_images(self) -> int | None:
         """Largest number of training images that it reads, including held-out ones, chosen by hash; None reads all."""
         return None
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """How its training images are augmented; None trains on features of the evaluation transform.
+
+        With an augmentation the features are computed anew in every pass over the training images, so the probe is
+        fitted by ``fit_stream``: each call of ``train.pieces(generator)`` gives other crops. Held-out and test images
+        are never augmented.
+        """
+        return None
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol that it follows, for the protocol card of its score."""
+        return "its own"
 
     def departures(self) -> Iterable[str]:
         """Yield the differences from the protocol of its paper, for the protocol card of its score."""

@@ -114,7 +114,7 @@ class TrainingLoader:
 
 @attrs.frozen(eq=False)
 class EvaluationLoader:
-    """Loads the batches of ``indices`` by number."""
+    """Loads the batches of ``indices`` by number: rendered for evaluation, or augmented as in training."""
 
     source: OpenSource
     renderer: Renderer
@@ -123,13 +123,20 @@ class EvaluationLoader:
     batch_size: int
     captions: Captions | None = None
     extras: tuple[Extra, ...] = ()
+    epoch: int | None = None
+    """Number of the pass over the source, which determines the crops; None renders for evaluation."""
 
     def __getitem__(self, number: int) -> Loaded:
         examples, kept, failures = [], [], []
         wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
+        how: Callable[..., Rendering] = self.renderer.for_evaluation
         draws = self.renderer.evaluation_draws(wanted)
+        if self.epoch is not None:
+            # An image has another sample number in every pass, as in training.
+            how = self.renderer.for_training
+            draws = self.renderer.draws(self.seed, wanted + self.epoch * len(self.source))
         for place, index in enumerate(wanted.tolist()):
-            render = partial(self.renderer.for_evaluation, draws=draws, place=place)
+            render = partial(how, draws=draws, place=place)
             try:
                 examples.append(self._example(index, render))
                 kept.append(index)

@@ -100,6 +100,7 @@ def evaluation_batches(
     world_size: int = 1,
     indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
     native_area: int | None = None,
+    epoch: int | None = None,
     unreadable: Unreadable | None = None,
 ) -> Generator[Batch]:
     """Yield samples in the order of their indices, resized and centre-cropped; the last batch may be smaller.
@@ -121,6 +122,8 @@ def evaluation_batches(
         indices: indices of the samples; all by default.
         native_area: keep the images' aspect ratio, and resize each to at most this number of patches. Padding is part
             of the image, unless ``data.native`` masks it.
+        epoch: augment the samples by ``data.augmentation``, with the crops that ``seed`` gives them in this pass over
+            the source; None does not augment.
         unreadable: counts the samples that this process cannot read.
 
     Raises:
@@ -130,7 +133,7 @@ def evaluation_batches(
     _require_samples(source)
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
     own, renderer = wanted[rank::world_size], renderer_of(data, patch_size, native_area, views)
-    loader = EvaluationLoader(source, renderer, seed, own, batch_size, _captions(data, text), tuple(extras))
+    loader = EvaluationLoader(source, renderer, seed, own, batch_size, _captions(data, text), tuple(extras), epoch)
     return _batches(loader, range(-(-len(own) // batch_size)), data, unreadable or Unreadable(data))
 
 

@@ -105,6 +105,23 @@ def read_trunk(
         return fill(writers, batches, device, features_of)
 
 
+def batch_features(
+    trunk: TrunkModule,
+    batch: Batch,
+    kind: FeatureKind,
+    *,
+    objective: Objective,
+    attention: ProbeAttention,
+    precision: Precision = "fp32",
+) -> Tensor:
+    """Return the features of one batch, on the trunk's device, as :func:`extract_all` computes them."""
+    with eval_mode(trunk, precision) as device:
+        batch = batch.to(device)
+        reading = frozen_reading(objective, batch, attention, tuple(sorted(kind.layers)))
+        features = trunk(batch.images, reading)
+        return _read_as(kind, _averaged(features, tuple(sorted(kind.layers)), kind.layers), reading)
+
+
 def frozen_reading(objective: Objective, batch: Batch, attention: ProbeAttention, layers: tuple[int, ...]) -> Reading:
     """Return the objective's reading of a batch, with the probe's attention and layers instead.
 

@@ -37,13 +37,19 @@ class FeatureProvider:
     cache: FeatureCache | None
 
     def train_and_test(
-        self, feature_source: FeatureSource, requests: Sequence[FeatureRequest]
+        self,
+        feature_source: FeatureSource,
+        requests: Sequence[FeatureRequest],
+        only_test: Sequence[FeatureRequest] = (),
     ) -> tuple[Tables, Tables]:
-        """Return tables of the requested training images and of all test images, under the same keys."""
+        """Return tables of the requested training images and of all test images, under the same keys.
+
+        Of the requests in ``only_test``, there are test images only.
+        """
         train_source, test_source = probe_sources(self.images.experiment)
         # The weights are digested once, and only if the cache needs it.
         depends_on = {} if self.cache is None else {"software": software(), "origin": feature_source.description()}
-        whole = {each: FeatureRequest(each.kind) for each in requests}
+        whole = {each: FeatureRequest(each.kind) for each in (*requests, *only_test)}
         train = self._tables(feature_source, depends_on, train_source, self.images.train, requests)
         test = self._tables(feature_source, depends_on, test_source, self.images.test, list(whole.values()))
         return train, {each: test[all_images] for each, all_images in whole.items()}

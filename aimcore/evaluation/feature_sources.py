@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import attrs
+from torch import Tensor
 
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.trunks import TrunkModule
-from aimcore.evaluation.feature_extraction import read_trunk
+from aimcore.evaluation.feature_extraction import batch_features, read_trunk
 from aimcore.evaluation.feature_keys import Description, described, weights_digest
+from aimcore.evaluation.feature_tables import FeatureKind
 from aimcore.evaluation.feature_writers import FeatureWriter, T_co
-from aimcore.evaluation.raw_pixels import DESCRIPTIONS, read_pixels
+from aimcore.evaluation.raw_pixels import DESCRIPTIONS, pixel_features, read_pixels
 from aimcore.experiment import Experiment
 
 
@@ -22,6 +24,10 @@ class FeatureSource(ABC):
     @abstractmethod
     def read(self, batches: Iterable[Batch], writers: Sequence[FeatureWriter[T_co]]) -> list[T_co]:
         """Read the batches once for all writers; return the table of each."""
+
+    @abstractmethod
+    def of(self, batch: Batch, kind: FeatureKind) -> Tensor:
+        """Return the features of one batch."""
 
     @abstractmethod
     def description(self) -> Description:
@@ -41,6 +47,17 @@ class FrozenTrunk(FeatureSource):
             self.trunk,
             batches,
             writers,
+            objective=self.experiment.objective,
+            attention=self.experiment.probe_attention,
+            precision=self.experiment.engine.precision,
+        )
+
+    def of(self, batch: Batch, kind: FeatureKind) -> Tensor:
+        """Return the trunk's features of one batch."""
+        return batch_features(
+            self.trunk,
+            batch,
+            kind,
             objective=self.experiment.objective,
             attention=self.experiment.probe_attention,
             precision=self.experiment.engine.precision,
@@ -66,6 +83,10 @@ class RawPixels(FeatureSource):
     def read(self, batches: Iterable[Batch], writers: Sequence[FeatureWriter[T_co]]) -> list[T_co]:
         """Write flattened pixels, or patches with positions."""
         return read_pixels(batches, writers)
+
+    def of(self, batch: Batch, kind: FeatureKind) -> Tensor:
+        """Return flattened pixels, or patches with positions."""
+        return pixel_features(batch.images, kind.reads)
 
     def description(self) -> Description:
         """Describe the features and the patch size."""

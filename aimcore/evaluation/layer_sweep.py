@@ -15,7 +15,6 @@ from typing import Literal
 
 import attrs
 from loguru import logger
-from torch import Tensor
 
 from aimcore.contracts.probes import Probe
 from aimcore.engine.distributed import on_first_rank, rank_and_world_size
@@ -25,6 +24,7 @@ from aimcore.evaluation.feature_sources import FrozenTrunk
 from aimcore.evaluation.feature_tables import FeatureKind
 from aimcore.evaluation.outcomes import Outcome, fitted_outcome
 from aimcore.evaluation.stored_features import StoredTable
+from aimcore.experiment.probe_fit import can_choose_layers
 
 WINDOW = 6
 """Number of consecutive blocks that are averaged, as in the released probes of arXiv:2401.08541."""
@@ -78,8 +78,8 @@ def windows_of(depth: int) -> Sequence[tuple[int, ...]]:
 
 
 def can_be_swept(probe: Probe, depth: int) -> bool:
-    """Return whether blocks can be chosen for ``probe``: it reads raw outputs of blocks, and holds images out."""
-    return probe.holds_out and probe.reads != "extra" and probe.pooling == "mean" and depth > 1
+    """Return whether blocks can be chosen for ``probe``, see :func:`aimcore.experiment.probe_fit.can_choose_layers`."""
+    return depth > 1 and can_choose_layers(probe)
 
 
 @contextmanager
@@ -117,10 +117,11 @@ def swept(provider: FeatureProvider, trunk: FrozenTrunk, probes: Sequence[Probe]
         outcomes = {}
         for layers in (*((block,) for block in range(depth)), *windows_of(depth)):
             parts = [tables[layer] for layer in layers]
-            averages = (StoredTable.average([part[split] for part in parts]) for split in (0, 1))
-            outcome, held_out = fitted_outcome(provider.images, probe, *averages)
-            outcomes[layers] = LayerOutcome(layers, _share(held_out), outcome)
-            logger.info("{} on blocks {}: held-out {:.4f}", probe.name, list(layers), _share(held_out))
+            averages = [StoredTable.average([part[split] for part in parts]) for split in (0, 1)]
+            outcome, fitted, held_out = fitted_outcome(provider.images, probe, *averages)
+            share = int(averages[0].correct(fitted, held_out).sum()) / len(held_out)
+            outcomes[layers] = LayerOutcome(layers, share, outcome)
+            logger.info("{} on blocks {}: held-out {:.4f}", probe.name, list(layers), share)
         blocks = tuple(outcomes[(block,)] for block in range(depth))
         found[probe.name] = Sweep(blocks, tuple(outcomes[layers] for layers in windows_of(depth)))
     return found
@@ -136,10 +137,6 @@ def batch_size_of(provider: FeatureProvider, trunk: FrozenTrunk) -> int:
 
 def _request(probe: Probe, block: int) -> FeatureRequest:
     return FeatureRequest(FeatureKind(reads=probe.reads, layers=(block,)), probe.max_train_images)
-
-
-def _share(right_n: Tensor) -> float:
-    return int(right_n.sum()) / len(right_n)
 
 
 def _stored(table: object) -> StoredTable:

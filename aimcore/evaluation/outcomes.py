@@ -12,7 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from aimcore.contracts.probes import Probe
+from aimcore.contracts.probes import FittedProbe, Probe
 from aimcore.data import hold_out
 from aimcore.evaluation.feature_keys import key_of
 from aimcore.evaluation.feature_tables import Table
@@ -47,16 +47,16 @@ class Outcome:
         return int(self.right_n.sum())
 
 
-def fitted_outcome(images: ProbeImages, probe: Probe, train: Table, test: Table) -> tuple[Outcome, Tensor]:
+def fitted_outcome(images: ProbeImages, probe: Probe, train: Table, test: Table) -> tuple[Outcome, FittedProbe, Tensor]:
     """Fit ``probe`` on ``train`` without the held-out images, and test it.
 
     Returns:
-        The outcome, and whether each held-out image is classified correctly (``[k]`` bool, empty if none is held out).
+        The outcome, the fitted probe, and the positions of the held-out images in ``train``.
     """
     kept, held_out = split_of(probe, train)
     fitted = train.fit(probe, kept, held_out, images.experiment.seed)
     sizes = {"train": len(kept), "held_out": len(held_out), "test": len(test.labels)}
-    return Outcome(test.correct(fitted), fitted.choice, sizes, _digest(images, test)), train.correct(fitted, held_out)
+    return Outcome(test.correct(fitted), fitted.choice, sizes, _digest(images, test)), fitted, held_out
 
 
 def split_of(probe: Probe, train: Table) -> tuple[Tensor, Tensor]:

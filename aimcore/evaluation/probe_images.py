@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import methodcaller
+from typing import Any
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
+from aimcore.contracts.augmentations import Augmentation
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.errors import InvalidValue, Problem, UnreadableSample
 from aimcore.contracts.labels import label_problems
@@ -37,6 +39,23 @@ class ProbeImages:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.train.class_names)
+
+    def augmented(self, augmentation: Augmentation, indices: Tensor, batch_size: int, epoch: int) -> Iterator[Batch]:
+        """Yield this process's share of the training images ``indices``, in their order, augmented for ``epoch``."""
+        rank, world_size = rank_and_world_size()
+        data: Any = self.size.data(self.experiment.data)
+        return evaluation_batches(
+            attrs.evolve(data, augmentation=augmentation),
+            self.train,
+            patch_size=self.experiment.trunk.patch_size,
+            views=(),
+            batch_size=batch_size,
+            seed=self.experiment.seed,
+            rank=rank,
+            world_size=world_size,
+            indices=indices.numpy(),
+            epoch=epoch,
+        )
 
     def batches(self, source: OpenSource, batch_size: int, only: Tensor | None = None) -> Iterator[Batch]:
         """Yield this process's share of ``source``, or of its images ``only``, with the evaluation transform."""

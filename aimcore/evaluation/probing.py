@@ -15,6 +15,7 @@ from aimcore.contracts.probes import Probe
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.engine.distributed import on_every_rank
+from aimcore.evaluation.augmented_features import LiveFeatures, LiveTable
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.evaluation.feature_provider import FeatureProvider, FeatureRequest
 from aimcore.evaluation.feature_sources import FeatureSource, FrozenTrunk, RawPixels
@@ -225,17 +226,27 @@ class _Job:
         wanted = {probe: FeatureRequest(kind, probe.max_train_images) for probe, kind in kinds.items()}
         if not wanted:
             return {}
-        train, test = self.provider.train_and_test(feature_source, list(wanted.values()))
+        stored = [each for probe, each in wanted.items() if probe.augmentation is None]
+        live = {probe: each for probe, each in wanted.items() if probe.augmentation is not None}
+        train, test = self.provider.train_and_test(feature_source, stored, list(live.values()))
+        tables = {probe: train[each] for probe, each in wanted.items() if probe not in live}
+        tables |= {probe: self._live(feature_source, probe, each.kind) for probe, each in live.items()}
         outcomes = {}
         for probe, each in wanted.items():
-            found = outcomes[probe.name] = self._fit(probe, train[each], test[each])
+            found = outcomes[probe.name] = self._fit(probe, tables[probe], test[each])
             name = probe.name + self.images.size.suffix
             text = "{}: probe {} on {}: top-1 {:.1%} of {} test images"
             logger.info(text, self.images.experiment.name, name, what, found.top1, found.sizes["test"])
         return outcomes
 
+    def _live(self, feature_source: FeatureSource, probe: Probe, kind: FeatureKind) -> Table:
+        """Return the training images of a probe that augments them."""
+        assert probe.augmentation is not None
+        features = LiveFeatures(self.images, feature_source, kind, self.provider.batch_size)
+        return LiveTable(features, probe.augmentation, probe.max_train_images)
+
     def _fit(self, probe: Probe, train: Table, test: Table) -> Outcome:
-        outcome, _ = fitted_outcome(self.images, probe, train, test)
+        outcome, *_ = fitted_outcome(self.images, probe, train, test)
         by_labels = {number: self._with_few(probe, train, test, number) for number in self._labels_per_class}
         return attrs.evolve(outcome, by_labels=by_labels)
 

@@ -25,6 +25,9 @@ HELD_OUT = 0.1
 """Fraction of the training images on which settings are chosen."""
 HELD_OUT_RULE = f"{HELD_OUT:.0%} of each training class, by hash of the image's number"
 _AT_OWN_SIZE = "not measured here: probed at the experiment's own image size only"
+_NO_AUGMENTATION = "none: probes train on features of the evaluation transform (the papers augment)"
+_STORED = "computed once per image, and read in every epoch (quick; not the papers' protocol)"
+_LIVE = "of training images: computed in every epoch, from another crop; of held-out and test images: computed once"
 SELECTION = "chosen on held-out train; the papers report the best of the grid and describe no held-out choice"
 
 
@@ -69,7 +72,9 @@ def protocol_card(
         "attention": experiment.probe_attention,
         "order": _order(experiment.objective),
         "transform": images.size.transform(experiment.data),
-        "augmentation": "none: probes train on features of the evaluation transform (the papers augment)",
+        "protocol": probe.protocol,
+        "augmentation": _NO_AUGMENTATION if probe.augmentation is None else plain(probe.augmentation),
+        "features": _STORED if probe.augmentation is None else _LIVE,
         "precision": experiment.engine.precision,
         "seed": experiment.seed,
         "few_labels": _few_labels(experiment) if images.size.is_own else None,

@@ -50,7 +50,7 @@ def read_pixels(batches: Iterable[Batch], writers: Sequence[FeatureWriter[T_co]]
     """Write the features of :func:`raw_pixel_features` to ``writers``; return the table of each."""
 
     def features_of(batch: Batch) -> list[Tensor]:
-        return [_pixels(batch.images, writer.kind.reads) for writer in writers]
+        return [pixel_features(batch.images, writer.kind.reads) for writer in writers]
 
     return fill(writers, batches, torch.device("cpu"), features_of)
 
@@ -66,7 +66,8 @@ def positioned_patches(images: Images) -> Tensor:
     return patches_BNF + sincos_positions(images.positions_BN2, patches_BNF.shape[2])
 
 
-def _pixels(images: Images, reads: Reads) -> Tensor:
+def pixel_features(images: Images, reads: Reads) -> Tensor:
+    """Return the features of :func:`raw_pixel_features` of one batch."""
     if not images.is_uniform:
         raise InvalidValue("probe", [("data", "raw pixels are features only where all images have one size")])
     return images.pixels_BCHW.flatten(1) if reads == "pooled" else positioned_patches(images)

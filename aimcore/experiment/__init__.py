@@ -1,13 +1,12 @@
 """Experiments and their settings: frozen values that are validated when they are created."""
 
+from aimcore.contracts.augmentations import Augmentation, RandAugment
 from aimcore.contracts.scales import SCALES, Scale
 from aimcore.experiment.data import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Augmentation,
     Data,
     NativeResolution,
-    RandAugment,
     statistics_of,
 )
 from aimcore.experiment.default_optimizer import DEFAULT_OPTIMIZER, Optimizer

@@ -21,6 +21,7 @@ from aimcore.experiment.data import Data
 from aimcore.experiment.default_optimizer import default_optimizer
 from aimcore.experiment.initialization import Branch, Weights, overlap_problems
 from aimcore.experiment.names import name_problems
+from aimcore.experiment.probe_fit import augmentation_problems, every_layer_problems
 from aimcore.experiment.sizes import (
     extra_token_problems,
     native_size_problems,
@@ -151,14 +152,9 @@ class Experiment(Checked):
         names = [probe.name for probe in self.probes]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Problem("probes", f"two probes are called {name!r}: scores are kept by name, so use one of each")
-        if self.probe_every_layer and not any(
-            probe.holds_out and probe.reads != "extra" and probe.pooling == "mean" for probe in self.probes
-        ):
-            yield Problem(
-                "probe_every_layer",
-                "needs a probe that holds images out, to choose blocks on them, and reads tokens of patches; got "
-                f"{[probe.name for probe in self.probes] or 'no probe'}",
-            )
+        if self.probe_every_layer:
+            yield from every_layer_problems(self.probes)
+        yield from augmentation_problems(self.data, self.probes, self.probe_native_area)
         titles = [evaluation.title for evaluation in self.evaluations]
         for number, title in enumerate(titles):
             if title in titles[:number]:

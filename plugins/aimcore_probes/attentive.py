@@ -10,7 +10,7 @@ from torch import Generator
 from aimcore import Problem, at_least, component
 from aimcore.contracts import limits
 from aimcore_probes.grid import GridModule
-from aimcore_probes.grid_probe import GridProbe
+from aimcore_probes.grid_probe import PAPERS_AUGMENTATION, GridProbe
 
 HEAD_WIDTH = 128
 """Width of a head in every released encoder."""
@@ -22,9 +22,10 @@ class AttentiveProbe(GridProbe):
 
     As released: BatchNorm without affine before the keys and values (not in equation 4), scores divided by the square
     root of the head's width, no projection of query or output, and no biases. Every pair of a rate and a decay
-    trains in one pass; the pair with the best held-out accuracy is kept. Departures from the papers: the pair is
-    chosen on held-out images, and the features are fixed, so nothing is augmented. The papers do not say whether the
-    query, a vector, is decayed; here it is not.
+    trains in one pass; the pair with the best held-out accuracy is kept. Departure from the papers: the pair is
+    chosen on held-out images. The defaults have the settings of Table 11 on features that are computed once, which is
+    quick; :meth:`table_11` and :meth:`table_a2` are the papers' protocols with their augmentations. The papers do not
+    say whether the query, a vector, is decayed; here it is not.
     """
 
     reads: ClassVar[Literal["pooled", "tokens"]] = "tokens"
@@ -39,8 +40,41 @@ class AttentiveProbe(GridProbe):
     """Largest number of training images, including held-out ones; None uses all."""
 
     @classmethod
+    def table_11(cls, *, imagenet: bool = False, **changes: Any) -> Self:
+        """Return the protocol of arXiv:2401.08541, Table 11, with its augmentation.
+
+        Args:
+            imagenet: the column for ImageNet; otherwise the one for other data sets.
+            **changes: other values of fields.
+
+        >>> probe = AttentiveProbe.table_11(imagenet=True)
+        >>> probe.protocol, probe.epochs, probe.augmentation.crop_scale
+        ('Table 11 (ImageNet)', 50, (0.08, 1.0))
+        """
+        own = {"epochs": 50, "warmup_epochs": 5, "batch_size": 1024} if imagenet else {}
+        return cls(**{"augmentation": PAPERS_AUGMENTATION, **own, **changes})
+
+    @classmethod
+    def table_a2(cls, *, imagenet: bool = False, **changes: Any) -> Self:
+        """Return the protocol of arXiv:2411.14402, Table A2, with its augmentation.
+
+        Args:
+            imagenet: the column for ImageNet; otherwise the one for other data sets.
+            **changes: other values of fields.
+
+        >>> probe = AttentiveProbe.table_a2()
+        >>> probe.protocol, len(probe.grid), probe.layers
+        ('Table A2', 14, ())
+        """
+        own = {"warmup_epochs": 5, "batch_size": 1024} if imagenet else {}
+        return cls.aimv2(**{"augmentation": PAPERS_AUGMENTATION, **own, **changes})
+
+    @classmethod
     def aimv2(cls, **changes: Any) -> Self:
-        """Return the protocol of arXiv:2411.14402, Table A2: lower rates, two decays, the trunk's own output."""
+        """Return the settings of arXiv:2411.14402, Table A2: lower rates, two decays, the trunk's own output.
+
+        The features are computed once, from images that are not augmented; see :meth:`table_a2`.
+        """
         rates = (0.5e-4, 1e-4, 2e-4, 3e-4, 5e-4, 10e-4, 20e-4)
         return cls(**{"learning_rates": rates, "weight_decays": (0.05, 0.1), "layers": (), **changes})
 

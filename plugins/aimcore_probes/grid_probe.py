@@ -10,19 +10,41 @@ import attrs
 import torch
 from torch import Generator
 
-from aimcore import FeatureStream, FittedProbe, LabelledFeatures, Probe, Problem, at_least, settings
+from aimcore import (
+    Augmentation,
+    FeatureStream,
+    FittedProbe,
+    LabelledFeatures,
+    Probe,
+    Problem,
+    RandAugment,
+    at_least,
+    settings,
+)
 from aimcore.contracts import limits
 from aimcore_probes.grid import GridModule, GridTraining, fit_grid
 from aimcore_probes.layers import chosen_layers, problems_with_layers
 from aimcore_probes.samples import samples_of
 
-COMMON_DEPARTURES = (
+HELD_OUT_CHOICE = (
     "the setting is chosen on held-out training images; the papers report the best of the grid and describe no "
-    "held-out choice",
-    "features are those of images that are not augmented; the papers train on RandomResizedCrop (0.08 to 1), flips, "
-    "colour jitter and a RandAugment policy",
+    "held-out choice"
 )
-_NOT_IN_TABLES = frozenset({"num_heads"})
+"""Departure of every probe with a grid."""
+NOT_AUGMENTED = (
+    "features are those of images that are not augmented; the papers train on RandomResizedCrop (0.08 to 1), flips, "
+    "colour jitter and a RandAugment policy"
+)
+"""Departure of probes on stored features."""
+PAPERS_AUGMENTATION = Augmentation(
+    crop_scale=(0.08, 1.0),
+    color_jitter=(0.3, 0.3, 0.3, 0.0),
+    color_jitter_probability=1.0,
+    rand_augment=RandAugment(),
+)
+"""The augmentation of arXiv:2401.08541, Table 11, and of arXiv:2411.14402, Table A2: RandomResizedCrop, flip, colour
+jitter 0.3 and ``rand-m9-mstd0.5-inc1``."""
+_NOT_IN_TABLES = frozenset({"num_heads", "augmentation"})
 
 
 @settings
@@ -47,6 +69,9 @@ class GridProbe(Probe):
     layers: tuple[int, ...] | None = None
     """Blocks whose raw outputs are averaged, counted from 0; by default the last six, or all of a shallower trunk.
     An empty tuple selects the trunk's own output, after its final norm."""
+    augmentation: Augmentation | None = None
+    """Augmentation of the training images: the features are then computed anew in every epoch. By default they are
+    computed once, from images that are not augmented, which is quick and departs from the papers."""
 
     @property
     @abstractmethod
@@ -135,9 +160,26 @@ class GridProbe(Probe):
 
     def departures(self) -> Iterable[str]:
         """Yield the departures of all such probes, and each field that differs from the closest published protocol."""
-        yield from COMMON_DEPARTURES
+        yield HELD_OUT_CHOICE
+        if self.augmentation is None:
+            yield NOT_AUGMENTED
+        elif self.augmentation != PAPERS_AUGMENTATION:
+            yield f"images are augmented by {self.augmentation}; the papers have {PAPERS_AUGMENTATION}"
+        yield from self._closest()[1]
+
+    @property
+    def protocol(self) -> str:
+        """The closest published protocol, and whether the features are stored."""
+        table, differences = self._closest()
+        name = f"close to {table}" if differences else table
+        if self.augmentation is None:
+            return f"{name}, on stored features of images that are not augmented (quick)"
+        return name if self.augmentation == PAPERS_AUGMENTATION else f"{name}, with another augmentation"
+
+    def _closest(self) -> tuple[str, list[str]]:
+        """Return the table that differs in the fewest fields, and these differences."""
         differences = {table: list(_differences(self, probe, table)) for table, probe in self.published().items()}
-        yield from min(differences.values(), key=len)
+        return min(differences.items(), key=lambda item: len(item[1]))
 
 
 def _differences(probe: GridProbe, published: GridProbe, table: str) -> Iterable[str]:

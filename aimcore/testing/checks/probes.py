@@ -50,6 +50,24 @@ def check_it_learns_from_a_stream(probe: Probe) -> None:
     require(accuracy >= _ENOUGH, f"its accuracy from a stream of pieces is {accuracy:.0%}: does it read all of them?")
 
 
+def check_a_probe_that_augments_reads_every_epoch(probe: Probe) -> None:
+    """With an ``augmentation``, ``fit_stream`` reads its training images by ``pieces(generator)`` alone.
+
+    Every such pass has other crops. Reading all features into memory once, as the default ``fit_stream`` does, would
+    train every epoch on the same crop.
+    """
+    if probe.augmentation is None:
+        return
+    train, held_out = (_Pieces(_data(probe, spread=0.1, seed=seed)) for seed in (0, 1))
+    probe.fit_stream(train, held_out, 0)
+    shuffled = [generator is not None for generator in train.passes]
+    require(
+        len(shuffled) > 0 and all(shuffled),
+        f"training images were read {len(shuffled)} times, {shuffled.count(False)} of them in a fixed order: override "
+        "fit_stream, and read them by pieces(generator) in every epoch",
+    )
+
+
 def check_the_same_seed_gives_the_same_probe(probe: Probe) -> None:
     """``fit`` draws from its ``seed`` alone."""
     data = _data(probe, spread=2.0, seed=2)
@@ -96,6 +114,7 @@ CHECKS: tuple[Check, ...] = (
     check_predictions_are_one_class_per_sample,
     check_it_learns_what_is_easy,
     check_it_learns_from_a_stream,
+    check_a_probe_that_augments_reads_every_epoch,
     check_the_same_seed_gives_the_same_probe,
     check_torchs_generator_is_left_alone,
     check_features_are_left_as_they_were,
@@ -110,8 +129,10 @@ class _Pieces(FeatureStream):
         self._whole = whole
         self.labels, self.num_classes = whole.labels, whole.num_classes
         self.shape = tuple(whole.features.shape[1:])
+        self.passes: list[Generator | None] = []
 
     def pieces(self, generator: Generator | None = None) -> Iterator[LabelledFeatures]:
+        self.passes.append(generator)
         number = len(self.labels)
         order = self.labels.argsort(stable=True) if generator is None else torch.randperm(number, generator=generator)
         for part in order.chunk(3):

@@ -86,4 +86,4 @@ def test_runs_that_begin_with_a_run_of_their_own_seed_differ_in_their_seed_alone
 def test_a_circle_of_runs_ends(tmp_path: Path) -> None:
     one = run(tmp_path, "one", 0, branch={"experiment": "two", "step": 1})
     two = run(tmp_path, "two", 0, branch={"experiment": "one", "step": 1})
-    assert [found.name for found in variants(summary(one, two), tmp_path)] == ["one"]
+    assert [found.name for found in variants(summary(one, two), tmp_path)] == ["one", "two"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from aimcore import InvalidValue
+from aimcore import Augmentation, InvalidValue, RandAugment
 from aimcore_probes import AttentiveProbe, KNNProbe, LinearProbe
-from aimcore_probes.grid_probe import COMMON_DEPARTURES, GridProbe
+from aimcore_probes.grid_probe import HELD_OUT_CHOICE, NOT_AUGMENTED, GridProbe
 from aimcore_probes.linear import UNPUBLISHED
 
 
 def _own(probe: GridProbe) -> list[str]:
-    return list(probe.departures())[len(COMMON_DEPARTURES) :]
+    return list(probe.departures())[2:]
 
 
 @pytest.mark.parametrize("probe", [AttentiveProbe(), KNNProbe(), LinearProbe()])
@@ -41,7 +43,43 @@ def test_what_differs_from_the_published_protocol_is_said_field_by_field() -> No
 )
 def test_a_published_protocol_departs_in_what_all_do_only(probe: GridProbe) -> None:
     assert _own(probe) == []
-    assert list(probe.departures()) == list(COMMON_DEPARTURES)
+    assert list(probe.departures()) == [HELD_OUT_CHOICE, NOT_AUGMENTED]
+
+
+@pytest.mark.parametrize("imagenet", [False, True])
+@pytest.mark.parametrize("preset", [AttentiveProbe.table_11, AttentiveProbe.table_a2])
+def test_a_preset_departs_from_its_table_in_the_held_out_choice_only(
+    preset: Callable[..., AttentiveProbe], imagenet: bool
+) -> None:
+    probe = preset(imagenet=imagenet)
+    assert list(probe.departures()) == [HELD_OUT_CHOICE]
+    table = "Table 11" if preset == AttentiveProbe.table_11 else "Table A2"
+    assert probe.protocol == (f"{table} (ImageNet)" if imagenet else table)
+
+
+def test_presets_have_the_numbers_of_their_tables() -> None:
+    # arXiv:2401.08541, Table 11: columns IN-1k and Others; arXiv:2411.14402, Table A2: the same columns.
+    eleven, others = AttentiveProbe.table_11(imagenet=True), AttentiveProbe.table_11()
+    assert (eleven.epochs, eleven.warmup_epochs, eleven.batch_size) == (50, 5, 1024)
+    assert (others.epochs, others.warmup_epochs, others.batch_size) == (100, 0, 512)
+    a2, a2_others = AttentiveProbe.table_a2(imagenet=True), AttentiveProbe.table_a2()
+    assert (a2.epochs, a2.warmup_epochs, a2.batch_size) == (100, 5, 1024)
+    assert (a2_others.epochs, a2_others.warmup_epochs, a2_others.batch_size) == (100, 0, 512)
+    for probe in (eleven, others, a2, a2_others):
+        augmentation = probe.augmentation
+        assert augmentation is not None
+        assert (augmentation.crop_scale, augmentation.flip_probability) == ((0.08, 1.0), 0.5)
+        assert augmentation.color_jitter is not None
+        assert augmentation.color_jitter[:3] == (0.3, 0.3, 0.3)
+        assert augmentation.rand_augment == RandAugment(magnitude=9.0, magnitude_std=0.5, num_ops=2)
+
+
+def test_stored_features_and_other_augmentations_are_named() -> None:
+    assert AttentiveProbe().protocol == "Table 11, on stored features of images that are not augmented (quick)"
+    assert AttentiveProbe.aimv2(epochs=5).protocol.startswith("close to Table A2, on stored features")
+    flipped = AttentiveProbe.table_11(augmentation=Augmentation())
+    assert flipped.protocol == "Table 11, with another augmentation"
+    assert list(flipped.departures())[1].startswith("images are augmented by Augmentation(crop_scale=(0.4, 1.0)")
 
 
 def test_the_nearest_protocol_is_compared_with() -> None:

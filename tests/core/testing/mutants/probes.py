@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimcore import FittedProbe, LabelledFeatures, Probe, component
+from aimcore import Augmentation, FittedProbe, LabelledFeatures, Probe, component
 from aimcore.contracts.probes import FeatureStream
 from aimcore.testing.checks import probes as checks
 
@@ -113,12 +113,40 @@ class Wordless(Sound):
         return FittedMeans(self.means(train), {"means": self.means(train)})
 
 
-SOUND = (Sound(),)
+class Augmenting(Sound):
+    """Takes the means of the second pass over augmented images."""
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        return Augmentation()
+
+    def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
+        generator = torch.Generator().manual_seed(seed)
+        passes = [list(train.pieces(generator)) for _ in range(2)]
+        features, labels = (torch.cat([getattr(piece, name) for piece in passes[1]]) for name in ("features", "labels"))
+        return self.fit(LabelledFeatures(features, labels, train.num_classes), held_out.read(), seed)
+
+
+@component("augmenting")
+class SoundAugmenting(Augmenting):
+    """Reads augmented images in every epoch."""
+
+
+@component("mutant")
+class Frozen(Augmenting):
+    """Reads augmented images once, into memory."""
+
+    def fit_stream(self, train: FeatureStream, held_out: FeatureStream, seed: int) -> FittedProbe:
+        return Probe.fit_stream(self, train, held_out, seed)
+
+
+SOUND = (Sound(), SoundAugmenting())
 MUTANTS = (
     (checks.check_layers_lie_within_any_depth, Deep()),
     (checks.check_predictions_are_one_class_per_sample, Floats()),
     (checks.check_it_learns_what_is_easy, Dull()),
     (checks.check_it_learns_from_a_stream, Impatient()),
+    (checks.check_a_probe_that_augments_reads_every_epoch, Frozen()),
     (checks.check_the_same_seed_gives_the_same_probe, Fickle()),
     (checks.check_torchs_generator_is_left_alone, Reseeding()),
     (checks.check_features_are_left_as_they_were, InPlace()),
