@@ -7,12 +7,13 @@ from pathlib import Path
 
 import attrs
 
+from aimcore.report.accuracy_loss import accuracies_by_loss, draw_accuracy
 from aimcore.report.scaling import Point, ScalingResults, marks_of, scaled
 from aimcore.report.scaling_fit import Fit, fit
 from aimcore.report.scaling_joint import JointFit, fit_joint
 from aimcore.report.scaling_plots import draw_compute, draw_samples, series_of
 from aimcore.report.scaling_table import law_lines
-from aimcore.report.style import DrawnFigure, Series
+from aimcore.report.style import DrawnFigure, Series, slugs
 from aimcore.running.summary import Summary
 
 
@@ -34,7 +35,7 @@ class ScalingSection:
     figures: tuple[DrawnFigure, ...]
     series: tuple[Series, ...]
     lines: tuple[str, ...]
-    """Sentences on the best sizes and the fitted law."""
+    """Sentences on the best sizes, the fitted law, and the correlation of loss and accuracy."""
     rows: tuple[Row, ...]
     missing: tuple[tuple[str, str], ...]
 
@@ -51,11 +52,14 @@ def scaling_shown(summary: Summary, images: Path) -> ScalingSection | None:
             draw_samples(found.curves, joint if isinstance(joint, JointFit) else None, images),
             draw_compute(found.curves, law if isinstance(law, Fit) else None, images),
         )
+    accuracies = tuple(accuracies_by_loss(summary, found))
+    names = slugs([one.probe for one in accuracies])
+    figures += tuple(draw_accuracy(one, found, f"accuracy-by-loss-{names[one.probe]}", images) for one in accuracies)
     return ScalingSection(
         loss=found.loss,
         figures=figures,
         series=series_of(found.curves),
-        lines=tuple(law_lines(found, law, joint)),
+        lines=(*law_lines(found, law, joint), *(one.line for one in accuracies)),
         rows=tuple(_rows(found)),
         missing=found.missing,
     )

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from aimcore.report.accuracy_loss import accuracies_by_loss
 from aimcore.report.scaling import Curve, ScalingResults, best_sizes, marks_of, scaled
 from aimcore.report.scaling_fit import Fit, fit
 from aimcore.report.scaling_joint import JointFit, fit_joint
@@ -21,7 +22,8 @@ def print_scaling(summary: Summary, console: Console) -> None:
     if found is None:
         return
     console.print(points_table(found))
-    for line in (*law_lines(found, fit(found.curves), fit_joint(found.curves)), *missing_lines(found)):
+    accuracies = [one.line for one in accuracies_by_loss(summary, found)]
+    for line in (*law_lines(found, fit(found.curves), fit_joint(found.curves)), *accuracies, *missing_lines(found)):
         console.print(f"* {line}", highlight=False, markup=False)
 
 
