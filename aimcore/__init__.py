@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         TokenizerFit,
     )
     from aimcore.contracts.trackers import Tracker, TrackerRun
-    from aimcore.contracts.trunks import Trunk, TrunkModule
+    from aimcore.contracts.trunks import ExportedTrunk, Trunk, TrunkModule
     from aimcore.experiment.data import Data, NativeResolution
     from aimcore.experiment.default_optimizer import Optimizer
     from aimcore.experiment.experiment import Experiment
@@ -76,7 +76,7 @@ _MODULES = {
     "contracts.targets": "Target TargetModule",
     "contracts.tokenizers": "FittingData ImageTokenizer ImageTokenizerModule TextTokenizer Tokenizer TokenizerFit",
     "contracts.trackers": "Tracker TrackerRun",
-    "contracts.trunks": "Trunk TrunkModule",
+    "contracts.trunks": "ExportedTrunk Trunk TrunkModule",
     "experiment.data": "Data NativeResolution",
     "experiment.default_optimizer": "Optimizer",
     "experiment.experiment": "Experiment",
@@ -125,6 +125,7 @@ __all__ = [
     "Evaluation",
     "EvaluationData",
     "Experiment",
+    "ExportedTrunk",
     "Extra",
     "FeatureStream",
     "Features",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -77,6 +77,14 @@ class Trunk(Component, ABC):
         """
         raise NotImplementedError(f"trunk {self.name!r} cannot take weights fitted at another image size")
 
+    def export(self, module: TrunkModule) -> ExportedTrunk:
+        """Return the trunk and the weights that ``aimcore export`` writes. Optional.
+
+        By default they are this trunk and the state of ``module``. A trunk that wraps another one, with weights that
+        can be merged into it, returns that one.
+        """
+        return ExportedTrunk(self, module.state_dict())
+
     def weights_advice(
         self, state: Mapping[str, Tensor], pixels: Preprocessing, read_sibling: Callable[[str], bytes | None]
     ) -> Iterable[str]:
@@ -92,6 +100,14 @@ class Trunk(Component, ABC):
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why this trunk cannot read images of ``grid`` (for example, learned positions of another size)."""
         return ()
+
+
+class ExportedTrunk(NamedTuple):
+    """A trunk with its weights, as other runs and programs load them."""
+
+    trunk: Trunk
+    state: Mapping[str, Tensor]
+    """The state dictionary of the trunk's module."""
 
 
 class TrunkModule(nn.Module, ABC):

@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimcore.contracts.batches import Batch, Text
@@ -28,6 +28,7 @@ from aimcore.data.native import NativeSteps
 from aimcore.engine.freezing import freeze
 from aimcore.engine.meta_autocast import MetaAutocast
 from aimcore.engine.module_building import module_on_meta
+from aimcore.engine.parameter_counts import ParameterCounts
 from aimcore.experiment import Engine, Experiment
 
 NUM_IMAGES = 256
@@ -55,6 +56,9 @@ class Cost:
     trunk_parameters: int
     objective_parameters: int
     """Parameters outside of the trunk: heads, decoders, towers."""
+    trained_trunk_parameters: int
+    trained_parameters: int
+    """Parameters that are trained, in the trunk and outside of it."""
     flops_per_image: int
     """FLOPs forward and backward for one image: the mean over prefix lengths, and at native resolution over images."""
     forward_flops_per_image: int
@@ -104,21 +108,22 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
     buffers = sum(buffer.nbytes for buffer in module.buffers())
     if experiment.engine.precision == "bf16":
         module.to(torch.bfloat16)
-    trunk = _num_parameters(module.trunk)
-    total = _num_parameters(module)
+    number = ParameterCounts.of(module)
     seen = _seen(experiment)
     flops = [_flops(experiment, module, grid) for grid in seen.grids]
     forward, step = (_run_total(seen, one) for one in zip(*flops, strict=True))
     return Cost(
-        trunk_parameters=trunk,
-        objective_parameters=total - trunk,
+        trunk_parameters=number.trunk,
+        objective_parameters=number.other,
+        trained_trunk_parameters=number.trunk_trained,
+        trained_parameters=number.trained,
         flops_per_image=step // (NUM_IMAGES * seen.num_images),
         forward_flops_per_image=forward // (NUM_IMAGES * seen.num_images),
         flops_per_run=step // NUM_IMAGES,
         own_share=_own_share(experiment),
         num_images=seen.num_images,
         patches_per_image=seen.num_patches // seen.num_images,
-        state=state_memory(total, experiment.engine, world_size, num_trained=_num_parameters(module, trained=True)),
+        state=state_memory(number.total, experiment.engine, world_size, num_trained=number.trained),
         buffer_bytes=buffers,
         activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1]),
         micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
@@ -127,21 +132,23 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
 
 def _cost_of_reading(experiment: Experiment, module: ObjectiveModule) -> Cost:
     """Return the cost of an experiment that trains nothing: its trunk reads images forward, without gradients."""
-    trunk, total = _num_parameters(module.trunk), _num_parameters(module)
+    number = ParameterCounts.of(module)
     side = experiment.data.image_size // experiment.trunk.patch_size
     images = _meta_batch(experiment, PatchGrid(side, side), NUM_IMAGES, module.trunk.num_channels).images
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module.trunk(images, Reading())
     per_image = counter.get_total_flops() // NUM_IMAGES
     return Cost(
-        trunk_parameters=trunk,
-        objective_parameters=total - trunk,
+        trunk_parameters=number.trunk,
+        objective_parameters=number.other,
+        trained_trunk_parameters=0,
+        trained_parameters=0,
         flops_per_image=per_image,
         forward_flops_per_image=per_image,
         flops_per_run=0,
         num_images=0,
         patches_per_image=side**2,
-        state=StateMemory(weights=4 * total, gradients=0, optimizer=0),
+        state=StateMemory(weights=4 * number.total, gradients=0, optimizer=0),
         activation_bytes_per_image=0,
         micro_batch=1,
     )
@@ -198,10 +205,6 @@ def state_memory(
         gradients=share(trained, bytes_each, from_stage=2),
         optimizer=share(trained, optimizer_bytes_each, from_stage=1),
     )
-
-
-def _num_parameters(module: nn.Module, *, trained: bool = False) -> int:
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trained)
 
 
 class _Seen(NamedTuple):

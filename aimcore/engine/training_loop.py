@@ -20,6 +20,7 @@ from aimcore.engine.distributed import any_rank, barrier, on_every_rank, on_firs
 from aimcore.engine.engine_errors import TrainingDiverged
 from aimcore.engine.interruption import Interruption
 from aimcore.engine.metrics_file import in_ranges, mean_losses, missing_steps
+from aimcore.engine.parameter_counts import ParameterCounts
 from aimcore.engine.progress import Progress, progress_for
 from aimcore.engine.recording import Recorder
 from aimcore.engine.saved_checkpoints import require_new
@@ -49,6 +50,7 @@ class TrainingResult:
     seconds: float
     """Wall time of training in seconds, including start-up and the time before a resumption."""
     engine: TrainingEngine
+    parameters: ParameterCounts
     missing_metrics: str = ""
     """Logged steps whose lines are missing in ``metrics.jsonl``, such as ``"4 to 8"``; empty if none are missing."""
     num_unreadable: int = 0
@@ -114,6 +116,7 @@ def train(
         patches_per_second=run.patches_per_second,
         seconds=run.seconds,
         engine=engine,
+        parameters=ParameterCounts.of(engine.module),
         missing_metrics=missing,
         num_unreadable=run.unreadable.num_failed,
     )

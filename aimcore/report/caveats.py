@@ -28,6 +28,7 @@ def caveats(summary: Summary) -> Iterator[str]:
     if guessed:
         yield f"No better than guessing (score against chance): {'; '.join(guessed)}."
     yield from _left_out(summary)
+    yield from _partly_trained(summary)
     for experiment in summary.experiments:
         if experiment.status == "failed":
             error = experiment.extra.get("error", f"see its {ERROR_FILE}")
@@ -44,6 +45,18 @@ def caveats(summary: Summary) -> Iterator[str]:
             yield f"{experiment.name} was probed again after its run: {', '.join(map(str, later))}."
     if any(experiment.paper for experiment in summary.experiments) and summary.scale != "paper":
         yield "The paper's numbers are for its own models and data: compare the order of the rows, not the scores."
+
+
+def _partly_trained(summary: Summary) -> Iterator[str]:
+    """Yield the share of trained parameters of experiments that freeze some."""
+    for experiment in summary.experiments:
+        count = experiment.parameters
+        if count is not None and count.trained < count.total:
+            yield (
+                f"{experiment.name} trained {count.trained:,} of {count.total:,} parameters "
+                f"({count.trained / count.total:.2%}); of the trunk's, {count.trunk_trained:,} of {count.trunk:,} "
+                f"({count.trunk_trained / max(1, count.trunk):.2%})."
+            )
 
 
 def _left_out(summary: Summary) -> Iterator[str]:

@@ -53,6 +53,13 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
         yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches, forward"
         yield "memory, weights", _scaled(cost.state.weights, "B"), "per process, in float32"
         return
+    if cost.trained_parameters < cost.parameters:
+        share, of_trunk = (
+            cost.trained_parameters / cost.parameters,
+            cost.trained_trunk_parameters / cost.trunk_parameters,
+        )
+        text = f"{share:.2%} of all, {of_trunk:.2%} of the trunk's"
+        yield "  of which trained", f"{cost.trained_parameters:,}", text
     yield "training", f"{experiment.num_steps:,} steps", f"of {step}; {cost.num_images:,} images in all"
     yield "warm-up", f"{schedule.warmup_steps:,} steps", f"peak learning rate {experiment.optimizer.peak_lr:g}"
     yield "then", *_decay(experiment)

@@ -23,6 +23,7 @@ from aimcore.running.summary import (
     FewLabelsSummary,
     LayersSummary,
     LossSummary,
+    ParametersSummary,
     ProbeSummary,
     Status,
 )
@@ -67,6 +68,7 @@ class Measurements:
             paper=paper,
             patches_per_second=None if training is None else training.patches_per_second,
             seconds=None if training is None else training.seconds,
+            parameters=None if training is None else _parameters(training),
             left_out=joined(*self.left_out),
             extra=self._extra(error),
             recipe=f"{experiment.name}/{RECIPE_FILE}",
@@ -93,6 +95,13 @@ class Measurements:
             "begun_with": None if self.parent is None else dict(self.parent),
         }
         return {name: value for name, value in found.items() if value is not None}
+
+
+def _parameters(training: TrainingResult) -> ParametersSummary:
+    count = training.parameters
+    return ParametersSummary(
+        trunk=count.trunk, trunk_trained=count.trunk_trained, total=count.total, trained=count.trained
+    )
 
 
 def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]:

@@ -144,6 +144,21 @@ class EvaluationSummary(Checked):
 
 
 @attrs.frozen(kw_only=True)
+class ParametersSummary(Checked):
+    """Numbers of parameters, and of those that were trained."""
+
+    trunk: int
+    trunk_trained: int
+    total: int
+    """Parameters of the trunk and of everything else in the objective."""
+    trained: int
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield negative numbers."""
+        return _counts(self, "trunk", "trunk_trained", "total", "trained")
+
+
+@attrs.frozen(kw_only=True)
 class BudgetSummary(Checked):
     """Size, training samples and training compute of a model."""
 
@@ -192,6 +207,8 @@ class ExperimentSummary(Checked):
     patches_per_second: float | None = None
     seconds: float | None = None
     """Wall time of training."""
+    parameters: ParametersSummary | None = None
+    """Absent where nothing was trained."""
     budget: BudgetSummary | None = None
     """Size and compute of the model; present in scaling studies."""
     left_out: Mapping[str, Mapping[str, int]] | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aimcore import Trunk, hookimpl
+from aimcore_trunks.lora import LORA_WEIGHTS, LoRA
 from aimcore_trunks.random_features import RandomFeatures
 from aimcore_trunks.recipes import (
     AIM_BATCH_SIZE,
@@ -26,8 +27,8 @@ from aimcore_trunks.vit import ViT
 
 @hookimpl
 def trunks() -> Sequence[type[Trunk]]:
-    """The Vision Transformer of both papers, random features, and the encoders of torchvision."""
-    return [ViT, RandomFeatures, TorchvisionTrunk]
+    """The Vision Transformer of both papers, LoRA of any trunk, random features, and the encoders of torchvision."""
+    return [ViT, LoRA, RandomFeatures, TorchvisionTrunk]
 
 
 __all__ = [
@@ -35,8 +36,10 @@ __all__ = [
     "AIMV2_NUM_STEPS",
     "AIM_BATCH_SIZE",
     "AIM_NUM_STEPS",
+    "LORA_WEIGHTS",
     "AIMSize",
     "AIMv2Size",
+    "LoRA",
     "RandomFeatures",
     "TorchvisionTrunk",
     "ViT",

@@ -4,6 +4,7 @@ import attrs
 
 from aimcore.report import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 from aimcore.report.caveats import caveats
+from aimcore.running.summary import ParametersSummary
 
 
 def probed(name: str, top1: float, untrained: float, raw: float) -> ExperimentSummary:
@@ -97,3 +98,13 @@ def test_of_many_guessed_scores_a_run_tells_the_worst() -> None:
 
 def test_what_guessing_cannot_miss_is_not_held_against_a_run() -> None:
     assert list(caveats(summary(evaluated("a", top10=(1.0, 1.0))))) == []
+
+
+def test_the_share_of_trained_parameters_is_said_where_some_are_frozen() -> None:
+    counts = ParametersSummary(trunk=2000, trunk_trained=50, total=2500, trained=550)
+    tuned = attrs.evolve(probed("tuned", 0.8, 0.7, 0.75), paper=None, parameters=counts)
+    assert list(caveats(summary(tuned))) == [
+        "tuned trained 550 of 2,500 parameters (22.00%); of the trunk's, 50 of 2,000 (2.50%)."
+    ]
+    whole = attrs.evolve(tuned, parameters=ParametersSummary(trunk=2, trunk_trained=2, total=3, trained=3))
+    assert list(caveats(summary(whole))) == []

@@ -7,14 +7,17 @@ import pytest
 from core.engine.toys import experiment
 from rich.console import Console
 
-from aimcore import Branch, Engine, Experiment, NativeResolution, Schedule, Study, TrunkModule, component
+from aimcore import Branch, Data, Engine, Experiment, NativeResolution, Schedule, Study, TrunkModule, component
 from aimcore.engine.cost import cost_of, costs_of
+from aimcore.engine.module_building import module_on_meta
+from aimcore.engine.parameter_counts import ParameterCounts
 from aimcore.modeling.layers import frozen_copy
 from aimcore.report.cost_table import cost_table, print_costs
 from aimcore_heads import LinearHead
 from aimcore_objectives import Classification, NextPatch
 from aimcore_objectives.classification import ClassificationModule
 from aimcore_optimizers import AdamW
+from aimcore_sources import BundledFashionMNIST
 from aimcore_trunks import ViT
 
 
@@ -94,3 +97,24 @@ def test_buffers_count_as_float32_on_every_process_and_the_optimizer_says_what_i
     assert cost.memory - cost_of(plain, world_size=2).memory == cost.buffer_bytes
     assert "memory, buffers" in rows(own)
     assert rows(own)["memory, optimiser"][1] == "assumes two moments per trained weight, as in Adam"
+
+
+def test_the_share_of_trained_parameters_is_reported_where_some_are_frozen() -> None:
+    assert "  of which trained" not in rows(tiny())
+    frozen = tiny(frozen=("trunk.blocks",))
+    counts = ParameterCounts.of(module_on_meta(frozen))
+    in_blocks = 12 * 8 * 8 + 4 * 8  # attention and FFN matrices, two norms
+    trained = counts.total - in_blocks
+    of_trunk = (counts.trunk - in_blocks) / counts.trunk
+    message = f"{trained / counts.total:.2%} of all, {of_trunk:.2%} of the trunk's"
+    assert rows(frozen)["  of which trained"] == (f"{trained:,}", message)
+
+
+def tiny(**changes: object) -> Experiment:
+    """One block of width 8, and a linear head."""
+    trunk = ViT(width=8, depth=1, num_heads=2, patch_size=4)
+    source = BundledFashionMNIST()
+    data = Data(train=source, validation=source, batch_size=4, image_size=8)
+    return Experiment(
+        name="tiny", data=data, trunk=trunk, objective=NextPatch(head=LinearHead()), num_steps=4, **changes
+    )

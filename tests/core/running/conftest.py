@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from aimcore import Data, Experiment, Study
+from aimcore.engine.parameter_counts import ParameterCounts
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_sources import BundledFashionMNIST
@@ -67,6 +68,9 @@ class FakeResult:
     patches_per_second: float | None = 100.0
     seconds: float = 1.0
     engine: FakeEngine = attrs.field(factory=FakeEngine)
+    parameters: ParameterCounts = attrs.field(
+        factory=lambda: ParameterCounts(trunk=30, trunk_trained=30, other=20, other_trained=20)
+    )
     num_unreadable: int = 0
     missing_metrics: str = ""
 
