@@ -31,6 +31,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """End the fork server: only here is it known that no test needs it any more."""
+    if "processes" in sys.modules:
+        sys.modules["processes"].end_server()
+
+
 @pytest.fixture
 def ordinary_signals() -> Iterator[None]:
     """For tests that send signals: pytest itself may have been started with some of them ignored."""

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 from docs.page import DOCS, Block, blocks_of, headings_of
 from import_graph import PUBLIC_TO_PLUGINS
-from processes import run_to_end
+from processes import python_path, run_to_end
 
 from aimcore.contracts.roles import ROLES
 from aimcore.testing import outcomes_of
@@ -147,8 +147,8 @@ def test_the_first_plugin_can_be_left_out(first: Path) -> None:
 
 
 def run(folder: Path, words: list[str], **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PYTHONPATH": str(folder / "site"), "COLUMNS": "200", **settings}
-    return run_to_end(words, cwd=folder, env=os.environ | environment)
+    environment = os.environ | python_path(folder / "site") | {"COLUMNS": "200", **settings}
+    return run_to_end(words, cwd=folder, env=environment, fork="pip" not in words)
 
 
 def test_the_errors_are_those_that_are_raised() -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import run_to_end
+from processes import python_path, run_to_end
 
 SOURCE = Path(__file__).parents[2] / "examples" / "third_party" / "aimcore-hilbert"
 STUDY = """
@@ -47,14 +47,16 @@ class Installed:
         assert done.returncode == 0, done.stderr
 
     def run(self, module: str, *arguments: str, installed: bool = True) -> subprocess.CompletedProcess[str]:
-        paths = {"PYTHONPATH": str(self.site) if installed else "", "COLUMNS": "200"}
-        return run_to_end([sys.executable, "-m", module, *arguments], cwd=self.folder, env=os.environ | paths)
+        paths = python_path(self.site) if installed else {}
+        environment = os.environ | paths | {"COLUMNS": "200"}
+        command = [sys.executable, "-m", module, *arguments]
+        return run_to_end(command, cwd=self.folder, env=environment, fork=module != "pip")
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The console script ``aimcore``."""
         code = f"import sys; from aimcore.run import command; sys.exit(command({list(arguments)!r}))"
-        paths = {"PYTHONPATH": str(self.site)}
-        return run_to_end([sys.executable, "-c", code], cwd=self.folder, env=os.environ | paths)
+        environment = os.environ | python_path(self.site)
+        return run_to_end([sys.executable, "-c", code], cwd=self.folder, env=environment, fork=True)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import run_to_end
+from processes import python_path, run_to_end
 
 FOLDER = Path(__file__).parents[2] / "examples" / "third_party"
 METHODS = ("aimcore-convnet", "aimcore-ijepa", "aimcore-nepa", "aimcore-random-orders")
@@ -29,8 +29,9 @@ class Installed:
         assert done.returncode == 0, done.stderr
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        paths = {"PYTHONPATH": str(self.site), "COLUMNS": "200", "AIMCORE_BLOCK": ""}
-        return run_to_end([sys.executable, *arguments], cwd=self.folder, env=os.environ | paths)
+        environment = os.environ | python_path(self.site) | {"COLUMNS": "200", "AIMCORE_BLOCK": ""}
+        command = [sys.executable, *arguments]
+        return run_to_end(command, cwd=self.folder, env=environment, fork="pip" not in arguments)
 
 
 @pytest.fixture(scope="module")

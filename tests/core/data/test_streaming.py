@@ -109,7 +109,7 @@ def running(folder: ImageFolder, tmp_path: Path) -> Iterator[subprocess.Popen[st
     """A run with two data processes, in a process group of its own, after its third step."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    with started([sys.executable, script, folder.url]) as process:
+    with started([sys.executable, script, folder.url], fork=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
         yield process

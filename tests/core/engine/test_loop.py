@@ -187,7 +187,7 @@ def to_be_killed(step: int | None = 4) -> Experiment:
 
 def test_a_run_killed_between_two_saves_goes_on_bit_for_bit(tmp_path: Path) -> None:
     paths = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-    done = run_to_end([sys.executable, "-c", KILLED, tmp_path / "killed"], env=os.environ | paths)
+    done = run_to_end([sys.executable, "-c", KILLED, tmp_path / "killed"], env=os.environ | paths, fork=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [step for step, _ in losses(tmp_path / "killed")] == [0, 1, 2, 3, 4]
     run(to_be_killed(step=None), tmp_path / "killed", resume=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from core.engine.native_runs import PADDINGS, Padding, lines, native, objectives
-from processes import run_to_end, torchrun
+from processes import run_ranks
 
 from aimcore import Engine
 from aimcore_heads import LinearHead
@@ -22,8 +22,8 @@ TESTS = Path(__file__).parents[2]
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("two")
-    done = run_to_end(**torchrun(2, "core.engine.native_runs", folder))
-    assert done.returncode == 0, done.stderr[-4000:]
+    for done in run_ranks(2, "core.engine.native_runs", folder):
+        assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -38,7 +38,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ranks(alone: Path) -> list[dict[str, Any]]:
     """What each of two processes found."""
-    done = run_to_end(**torchrun(2, "core.engine.two_processes", alone))
+    done = run_to_end(**torchrun(2, "core.engine.two_processes", alone), fork=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((alone / f"rank-{rank}.json").read_text()) for rank in range(2)]
 

@@ -19,7 +19,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two processes finds."""
     meeting = tmp_path_factory.mktemp("ranks") / "meeting"
     with ExitStack() as stack:
-        running = [stack.enter_context(started([sys.executable, SCRIPT, rank, meeting])) for rank in range(2)]
+        running = [
+            stack.enter_context(started([sys.executable, SCRIPT, rank, meeting], fork=True)) for rank in range(2)
+        ]
         return [json.loads(process.communicate(timeout=120)[0]) for process in running]
 
 

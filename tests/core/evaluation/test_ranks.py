@@ -21,7 +21,9 @@ SCRIPT = Path(__file__).parent / "one_rank.py"
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     rendezvous = tmp_path_factory.mktemp("ranks") / "rendezvous"
     with ExitStack() as stack:
-        ranks = [stack.enter_context(started([sys.executable, SCRIPT, rank, rendezvous])) for rank in range(2)]
+        ranks = [
+            stack.enter_context(started([sys.executable, SCRIPT, rank, rendezvous], fork=True)) for rank in range(2)
+        ]
         return [json.loads(rank.communicate(timeout=120)[0]) for rank in ranks]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 from loguru import logger
-from processes import run_to_end, started, torchrun
+from processes import python_path, run_ranks, run_to_end, started
 
 from aimcore.contracts.errors import RunFailed, RunFolderError
 from aimcore.io.atomic_files import CannotWrite
@@ -269,12 +269,10 @@ def test_every_process_of_a_refused_run_ends_with_status_2(tmp_path: Path) -> No
 
     (tmp_path / "study.py").write_text(STUDY)
     (tmp_path / "second.py").write_text(TWO_PROCESSES)
-    launch = torchrun(2, "second")
-    launch["env"]["PYTHONPATH"] += os.pathsep + str(tmp_path)
     with FolderLock(tmp_path / "out"):
-        done = run_to_end(**launch, cwd=tmp_path)
+        ranks = run_ranks(2, "second", env=python_path(tmp_path), cwd=tmp_path)
     assert [(tmp_path / f"status-{rank}").read_text() for rank in range(2)] == ["2", "2"]
-    assert done.stderr.count(f"error: out is in use by process {os.getpid()}") == 2
+    assert [rank.stderr.count(f"error: out is in use by process {os.getpid()}") for rank in ranks] == [1, 1]
     assert list((tmp_path / "out").iterdir()) == []
 
 
