@@ -60,7 +60,7 @@ def native(objective: Objective, padding: Padding, **changes: Any) -> Experiment
     settings: dict[str, Any] = {
         "name": "native",
         "data": Data(train=Shapes(), validation=Shapes(), batch_size=1, image_size=16, native=resolution),
-        "trunk": ViT(width=16, depth=2, num_heads=2, patch_size=4),
+        "trunk": ViT(width=16, depth=2, num_heads=2, patch_size=4, mask_token="mask" in objective.requires),
         "objective": objective,
         "num_steps": 4,
         "engine": Engine(precision="fp32", num_threads=1),
