@@ -19,7 +19,7 @@ from aimcore.contracts.trunks import Trunk
 from aimcore.experiment.capabilities import capability_problems
 from aimcore.experiment.data import Data
 from aimcore.experiment.default_optimizer import default_optimizer
-from aimcore.experiment.initialization import Branch, Weights, overlap_problems
+from aimcore.experiment.initialization import WHOLE, Branch, Weights, overlap_problems
 from aimcore.experiment.names import name_problems
 from aimcore.experiment.probe_fit import augmentation_problems, every_layer_problems
 from aimcore.experiment.sizes import (
@@ -121,6 +121,12 @@ class Experiment(Checked):
         if isinstance(weights, Weights):
             return {"initial_weights": weights}
         return {f"initial_weights.{number}": one for number, one in enumerate(weights)}
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether its losses mean something, so that it is validated: it trains, or all its weights are given."""
+        weights = self.weights_by_path.values()
+        return self.num_steps > 0 or any(one.part == WHOLE and not one.fresh for one in weights)
 
     @property
     def _most_steps(self) -> int:

@@ -16,7 +16,7 @@ from aimcore.contracts.batches import Batch
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data.loading import evaluation_batches
 from aimcore.data.unreadable import Unreadable
-from aimcore.engine import TrainingResult, begun_module, build_module, train
+from aimcore.engine import begun_module, build_module, train
 from aimcore.engine.distributed import on_every_rank, on_first_rank, start
 from aimcore.engine.saved_checkpoints import require_new
 from aimcore.evaluation.objective_scores import evaluate
@@ -126,6 +126,9 @@ def run_checked(
         if experiment.num_steps == 0:
             world = start(experiment.engine.num_threads)
             begun = on_every_rank(lambda: begun_module(experiment)).to(world.device)
+            if experiment.has_losses:
+                found.validation = _validate(experiment, begun, found)
+                _record(found.validation, run)
             _measure(experiment, begun, lambda: begun, found, caches)
         else:
             validator = partial(_validation_losses, experiment)
@@ -134,7 +137,7 @@ def run_checked(
             )
             with training.engine as engine:
                 if training.status == "finished":
-                    found.validation = _validate(experiment, training, found)
+                    found.validation = _validate(experiment, training.module, found, training.num_unreadable)
                     _record(found.validation, run)
                     _measure(experiment, training.module, engine.whole_module, found, caches)
     if supervision.status == "failed" and found.validation is not None and rank() == 0:
@@ -178,9 +181,12 @@ def _prepare(run: RunFolder, experiment: Experiment) -> None:
     on_first_rank(lambda: recipe.save(run.recipe, experiment))
 
 
-def _validate(experiment: Experiment, training: TrainingResult, found: Measurements) -> Validation:
-    validation, num_failed = _validation_of(training.module, experiment)
-    found.left_out.append(unreadable_of(training.num_unreadable, num_failed))
+def _validate(
+    experiment: Experiment, module: ObjectiveModule, found: Measurements, num_unreadable: int = 0
+) -> Validation:
+    """Return the validation losses; ``num_unreadable`` images could not be read in training."""
+    validation, num_failed = _validation_of(module, experiment)
+    found.left_out.append(unreadable_of(num_unreadable, num_failed))
     return validation
 
 

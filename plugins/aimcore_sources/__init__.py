@@ -10,6 +10,7 @@ from aimcore_sources.captioned_folder import CaptionedFolder
 from aimcore_sources.emoji import BundledEmoji
 from aimcore_sources.fashion_mnist import FashionMNIST
 from aimcore_sources.few_labels import FewLabels
+from aimcore_sources.flipped import Flipped
 from aimcore_sources.image_folder import ImageFolder
 from aimcore_sources.mixture import Mixture
 from aimcore_sources.webdataset import WebDataset
@@ -25,6 +26,7 @@ __all__ = [
     "CaptionedFolder",
     "FashionMNIST",
     "FewLabels",
+    "Flipped",
     "ImageFolder",
     "Mixture",
     "WebDataset",
@@ -38,6 +40,6 @@ __all__ = [
 def sources() -> Sequence[type[Source]]:
     """Supply the built-in sources."""
     return [
-        Benchmark, BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, FewLabels, ImageFolder, Mixture,
-        WebDataset, ZarrImages,
+        Benchmark, BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, FewLabels, Flipped, ImageFolder,
+        Mixture, WebDataset, ZarrImages,
     ]  # fmt: skip

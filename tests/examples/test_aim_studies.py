@@ -26,6 +26,7 @@ ROWS = {
     "attention": ["causal-causal", "causal-bidirectional", "prefix-bidirectional", "prefix-causal"],
     "masking": ["autoregressive", "masked-50", "masked-75"],
     "layers": ["deep"],
+    "difficulty": ["upright", "flipped"],
     "head": ["none", "mlp", "transformer"],
     "deep_vs_wide": ["deep", "wide"],
     "head_size": ["default", "quarter-width", "half-width", "half-depth", "two-thirds-depth"],
@@ -143,6 +144,11 @@ def test_a_study_runs_to_its_summary(name: str, tmp_path: Path) -> None:
     assert {one.name: one.status for one in summary.experiments} == dict.fromkeys(
         (one.name for one in made.experiments), "finished"
     )
+    if name == "difficulty":
+        first, second = (one.validation_loss_by_chunk for one in summary.experiments)
+        assert first is not None
+        assert second is not None
+        assert first != second  # other images, the same weights
     for one in summary.experiments if name == "data" else ():
         lines = read_metrics(tmp_path / one.name)
         assert [line["step"] for line in lines if "validation_losses" in line] == [1]

@@ -36,11 +36,15 @@ class Check:
     """Whether the check runs once for the whole study."""
     of_training: bool = False
     """Whether the check is about training: an experiment of 0 steps does without."""
+    of_losses: bool = False
+    """Whether the check is about losses: an experiment without (``Experiment.has_losses``) does without."""
 
     def applies_to(self, subject: Subject) -> bool:
         """Return whether the check must hold for ``subject``; a dry run omits checks of the data."""
-        trains = subject.experiment.num_steps > 0
-        return (trains or not self.of_training) and (subject.sources is not None or self.reads != "data")
+        experiment = subject.experiment
+        if (self.of_training and experiment.num_steps == 0) or (self.of_losses and not experiment.has_losses):
+            return False
+        return subject.sources is not None or self.reads != "data"
 
 
 CHECKS: tuple[Check, ...] = (
@@ -141,7 +145,7 @@ CHECKS: tuple[Check, ...] = (
         lambda one: data_checks.caption_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
-        of_training=True,
+        of_losses=True,
     ),
     Check(
         "extras",
@@ -149,7 +153,7 @@ CHECKS: tuple[Check, ...] = (
         lambda one: data_checks.extra_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
-        of_training=True,
+        of_losses=True,
     ),
     Check(
         "labels",
@@ -157,7 +161,7 @@ CHECKS: tuple[Check, ...] = (
         lambda one: data_checks.objective_problems(one.experiment.objective, one.experiment.data, one.opened),
         reads="data",
         after=("sources",),
-        of_training=True,
+        of_losses=True,
     ),
     Check(
         "evaluation_data",

@@ -83,6 +83,19 @@ def test_a_baseline_is_probed_again_with_the_weights_of_its_recipe(pictures: Ima
         probe_again(out / "frozen")
 
 
+def test_it_is_validated_if_all_its_weights_are_given(pictures: ImageFolder, tmp_path: Path) -> None:
+    trained = baseline(pictures, name="trained", num_steps=2, objective=NextPatch(head=LinearHead()), probes=())
+    whole = {"num_steps": 0, "objective": trained.objective, "probes": ()}
+    again = baseline(pictures, name="again", initial_weights=Weights(experiment="trained", part="all"), **whole)
+    headless = baseline(pictures, name="headless", initial_weights=Weights(experiment="trained"), **whole)
+    study = Study(name="baselines", experiments=[trained, again, headless])
+    first, second, third = run_study(study, tmp_path / "out", scale=None).experiments
+    assert first.losses is not None
+    assert second.losses is not None
+    assert second.losses["next_patch"].validation == first.losses["next_patch"].validation
+    assert third.losses is None  # its head is random
+
+
 def test_its_report_is_drawn_and_runs_are_listed(
     pictures: ImageFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
