@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aimcore.experiment.default_optimizer import Optimizer
     from aimcore.experiment.experiment import Experiment
     from aimcore.experiment.initialization import Branch, Weights
-    from aimcore.experiment.study import Scaling, Study
+    from aimcore.experiment.study import LabelPoint, Scaling, Study
     from aimcore.experiment.training import Engine, Schedule
     from aimcore.registry.hookspecs import hookimpl
     from aimcore.running.experiment_run import run_experiment
@@ -81,7 +81,7 @@ _MODULES = {
     "experiment.default_optimizer": "Optimizer",
     "experiment.experiment": "Experiment",
     "experiment.initialization": "Branch Weights",
-    "experiment.study": "Scaling Study",
+    "experiment.study": "LabelPoint Scaling Study",
     "experiment.training": "Engine Schedule",
     "registry.hookspecs": "hookimpl",
     "running.experiment_run": "run_experiment",
@@ -137,6 +137,7 @@ __all__ = [
     "ImageTokenizerModule",
     "Images",
     "InvalidValue",
+    "LabelPoint",
     "LabelledFeatures",
     "Loss",
     "NativeResolution",

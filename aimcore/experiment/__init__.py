@@ -12,7 +12,7 @@ from aimcore.experiment.data import (
 from aimcore.experiment.default_optimizer import DEFAULT_OPTIMIZER, Optimizer
 from aimcore.experiment.experiment import Experiment
 from aimcore.experiment.initialization import Branch, Weights
-from aimcore.experiment.study import Scaling, Study
+from aimcore.experiment.study import LabelPoint, Scaling, Study
 from aimcore.experiment.training import Engine, Precision, Schedule
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Data",
     "Engine",
     "Experiment",
+    "LabelPoint",
     "NativeResolution",
     "Optimizer",
     "Precision",

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from aimcore.contracts import limits
 from aimcore.contracts.component import Checked, at_least, settings, within
 from aimcore.contracts.errors import InvalidValue, Problem
 from aimcore.experiment.experiment import Experiment
@@ -41,6 +42,26 @@ class Scaling(Checked):
 
 
 @settings
+class LabelPoint(Checked):
+    """A point of a curve of accuracy against the number of labels: experiments that train on so many labels."""
+
+    curve: str
+    """Name of the curve, such as ``"fine-tuned"`` or ``"from scratch"``."""
+    per_class: int
+    """Number of labelled images of each class."""
+    experiments: Sequence[str] = attrs.field(converter=tuple)
+    """Names of the experiments, usually one for each draw of the images. Curves are compared in this order."""
+    error: str = "error"
+    """Name of the validation loss that is the fraction of misclassified images."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield a point without experiments, and a number of labels below 1."""
+        yield from at_least("per_class", self.per_class, 1, limits.IMAGES)
+        if not self.experiments:
+            yield Problem("experiments", "must name at least one experiment")
+
+
+@settings
 class Study(Checked):
     """Experiments that belong together, usually one table or figure of a paper."""
 
@@ -56,6 +77,8 @@ class Study(Checked):
     checkpoints."""
     scaling: Scaling | None = None
     """Curves of a scaling study; None for other studies."""
+    label_points: Sequence[LabelPoint] = attrs.field(factory=tuple, converter=tuple)
+    """Points of curves that show what training with few labels gives, for the report."""
 
     def over_seeds(self, num_seeds: int) -> Study:
         """Return this study with every experiment repeated with the seeds 0, 1, ... instead of its own.
@@ -77,7 +100,13 @@ class Study(Checked):
         repeated = [_seeded(experiment, seed) for seed in seeds for experiment in self.experiments]
         left_out = [_seeded(experiment, seed) for seed in seeds for experiment in self.left_out]
         paper = {_seed_name(name, seed): scores for seed in seeds for name, scores in self.paper.items()}
-        changed: Study = attrs.evolve(self, experiments=repeated, left_out=left_out, paper=paper)  # type: ignore[misc]
+        points = [
+            attrs.evolve(point, experiments=[_seed_name(name, seed) for seed in seeds for name in point.experiments])  # type: ignore[misc]
+            for point in self.label_points
+        ]
+        changed: Study = attrs.evolve(  # type: ignore[misc]
+            self, experiments=repeated, left_out=left_out, paper=paper, label_points=points
+        )
         return changed
 
     def problems(self) -> Iterable[Problem]:
@@ -101,6 +130,15 @@ class Study(Checked):
         points = self.scaling.points if self.scaling is not None else ()
         for name in sorted(set(points) - set(names)):
             yield Problem("scaling.curves", f"no experiment is called {name!r}; there are {names}")
+        yield from self._label_problems(names)
+
+    def _label_problems(self, names: Sequence[str]) -> Iterable[Problem]:
+        for place, point in enumerate(self.label_points):
+            for name in sorted(set(point.experiments) - set(names)):
+                yield Problem(f"label_points.{place}", f"no experiment is called {name!r}; there are {names}")
+        where = [(point.curve, point.per_class) for point in self.label_points]
+        for curve, number in sorted({one for one in where if where.count(one) > 1}):
+            yield Problem("label_points", f"curve {curve!r} has two points for {number} labels per class")
 
 
 def _seed_name(name: str, seed: int) -> str:

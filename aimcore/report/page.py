@@ -22,7 +22,18 @@ from aimcore.report.run_records import Absence, files_of
 from aimcore.report.style import DARK, LIGHT
 from aimcore.running.summary import read_summary
 
-FIGURE_KINDS = ("scores", "layers", "training", "chunks", "scaling", "areas", "order", "predictions", "attention")
+FIGURE_KINDS = (
+    "scores",
+    "layers",
+    "training",
+    "chunks",
+    "scaling",
+    "labels",
+    "areas",
+    "order",
+    "predictions",
+    "attention",
+)
 """Prefix of the names of figures."""
 
 
@@ -93,8 +104,10 @@ def html_of(content: Content) -> str:
 def _figure_names(content: Content) -> list[str]:
     shown = (content.training, content.chunks, content.orders, content.reconstructions, content.attention)
     scaling = content.scaling.figures if content.scaling is not None else ()
+    labels = content.labels.figures if content.labels is not None else ()
     areas = content.native.figures if content.native is not None else ()
-    return [one.name for one in (*content.scores, *scaling, *areas, *(one for part in shown for one in part.figures))]
+    others = (one for part in shown for one in part.figures)
+    return [one.name for one in (*content.scores, *scaling, *labels, *areas, *others)]
 
 
 def _remove_outdated(images: Path, names: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from aimcore.recipe.difference import DifferingField, differing_fields
 from aimcore.report import pictures, plots
 from aimcore.report.caveats import caveats
 from aimcore.report.comparing import shared_and_own
+from aimcore.report.label_section import LabelSection, labels_shown
 from aimcore.report.native_section import NativeSection, native_shown
 from aimcore.report.pairing import PairedDifference, paired_differences
 from aimcore.report.run_records import Absence, RunFiles
@@ -84,6 +85,8 @@ class Content:
     """Paired differences between the variants of the study."""
     training: FigureGroup
     chunks: FigureGroup
+    labels: LabelSection | None
+    """None if nothing was measured with few labels."""
     scaling: ScalingSection | None
     """None if the study is not a scaling study."""
     native: NativeSection | None
@@ -141,6 +144,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         paired=paired_differences(compared),
         training=_by_loss("training", plots.draw_training, {one: run.curves() for one, run in paired}, images),
         chunks=_by_loss("chunks", plots.draw_chunks, {one: run.chunks() for one, run in paired}, images),
+        labels=labels_shown(summary, images),
         scaling=scaling_shown(summary, images),
         native=native_shown(dict(paired), files, images),
         orders=pictured("order", "order_N", pictures.draw_order),

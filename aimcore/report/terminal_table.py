@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aimcore.report.caveats import caveats
+from aimcore.report.label_section import print_labels
 from aimcore.report.pairing import PairedDifference, paired_differences
 from aimcore.report.scaling_table import print_scaling
 from aimcore.report.seeds import SeedGroup, SeedScore, seed_groups, variants
@@ -51,6 +52,7 @@ def print_summary(summary: Summary, console: Console, out: Path | None = None) -
             console.print(table)
     for caveat in caveats(summary):
         console.print(f"* {caveat}", highlight=False, markup=False)
+    print_labels(summary, console)
     if summary.scaling is not None:
         print_scaling(summary, console)
 

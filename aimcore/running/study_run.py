@@ -21,7 +21,14 @@ from aimcore.running.preflight import check_study
 from aimcore.running.recorded_recipes import difference_from_recorded
 from aimcore.running.scaling_budgets import budgets_of
 from aimcore.running.starting_points import pinned_study, steps_to_keep
-from aimcore.running.summary import ExperimentSummary, ScalingSummary, Summary, read_summary, write_summary
+from aimcore.running.summary import (
+    ExperimentSummary,
+    LabelPointSummary,
+    ScalingSummary,
+    Summary,
+    read_summary,
+    write_summary,
+)
 
 
 def run_study(
@@ -167,6 +174,7 @@ def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Sum
         scale=scale,
         machine=machine(),
         scaling=_scaling(study),
+        label_points=_label_points(study) or None,
         experiments=kept,
     )
 
@@ -174,6 +182,15 @@ def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Sum
 def _scaling(study: Study) -> ScalingSummary | None:
     asked = study.scaling
     return None if asked is None else ScalingSummary(curves=asked.curves, others=asked.others, loss=asked.loss)
+
+
+def _label_points(study: Study) -> tuple[LabelPointSummary, ...]:
+    return tuple(
+        LabelPointSummary(
+            curve=point.curve, per_class=point.per_class, experiments=tuple(point.experiments), error=point.error
+        )
+        for point in study.label_points
+    )
 
 
 def _is_finished(summary: Summary, name: str) -> bool:

@@ -185,6 +185,20 @@ class ScalingSummary(Checked):
 
 
 @attrs.frozen(kw_only=True)
+class LabelPointSummary(Checked):
+    """A point of a curve of accuracy against the number of labels: see :class:`aimcore.LabelPoint`."""
+
+    curve: str
+    per_class: int
+    experiments: tuple[str, ...]
+    error: str
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield a number of labels below 1."""
+        yield from at_least("per_class", self.per_class, 1)
+
+
+@attrs.frozen(kw_only=True)
 class ExperimentSummary(Checked):
     """One experiment of a study."""
 
@@ -251,6 +265,8 @@ class Summary(Checked):
     machine: Mapping[str, Any]
     scaling: ScalingSummary | None = None
     """Present in scaling studies."""
+    label_points: tuple[LabelPointSummary, ...] | None = None
+    """Present in studies that train with few labels."""
     experiments: tuple[ExperimentSummary, ...] = ()
 
     def problems(self) -> Iterable[Problem]:

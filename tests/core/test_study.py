@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from aimcore import Data, Experiment, Scaling, Study, Weights, recipe
+from aimcore import Data, Experiment, LabelPoint, Scaling, Study, Weights, recipe
 from aimcore.contracts.errors import InvalidStudy, InvalidValue, RecipeError
 from aimcore.running.study_files import changed, load_study, selected
 from aimcore_heads import LinearHead
@@ -244,3 +244,21 @@ def test_no_seeds_and_a_scaling_study_over_seeds_are_refused() -> None:
         study.over_seeds(0)
     with pytest.raises(InvalidValue, match="scaling: a scaling study cannot be repeated"):
         attrs.evolve(study, scaling=Scaling(curves={"a": ["parent"]})).over_seeds(2)
+
+
+def test_points_of_label_curves_name_experiments_of_the_study_once_for_each_number() -> None:
+    study = Study(name="s", experiments=[experiment("a"), experiment("b")])
+    points = [LabelPoint(curve="tuned", per_class=10, experiments=["a", "b"])]
+    assert attrs.evolve(study, label_points=points).label_points == tuple(points)
+    with pytest.raises(InvalidValue, match=r"label_points.1: no experiment is called 'c'"):
+        attrs.evolve(study, label_points=[*points, LabelPoint(curve="tuned", per_class=100, experiments=["c"])])
+    with pytest.raises(InvalidValue, match=r"label_points: curve 'tuned' has two points for 10 labels per class"):
+        attrs.evolve(study, label_points=points * 2)
+    with pytest.raises(InvalidValue, match=r"per_class: must be at least 1(.|\n)*experiments: must name at least one"):
+        LabelPoint(curve="tuned", per_class=0, experiments=[])
+
+
+def test_points_of_label_curves_are_over_all_seeds_of_a_study() -> None:
+    points = [LabelPoint(curve="tuned", per_class=10, experiments=["a", "b"])]
+    study = Study(name="s", experiments=[experiment("a"), experiment("b")], label_points=points).over_seeds(2)
+    assert study.label_points[0].experiments == ("a-seed-0", "b-seed-0", "a-seed-1", "b-seed-1")
