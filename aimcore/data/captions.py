@@ -42,8 +42,12 @@ def wanted_captions(sample: Sample, weights: Mapping[str, float] | None) -> dict
 
 def has_captions(source: OpenSource, weights: Mapping[str, float] | None) -> bool:
     """Return whether one of the first readable samples has a wanted caption; True if none of them can be read."""
-    found = list(islice(_have_captions(source, weights), _ENOUGH))
-    return any(found) or not found
+    num_read = 0
+    for has_caption in islice(_have_captions(source, weights), _ENOUGH):
+        if has_caption:
+            return True
+        num_read += 1
+    return num_read == 0
 
 
 def _have_captions(source: OpenSource, weights: Mapping[str, float] | None) -> Iterator[bool]:

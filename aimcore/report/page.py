@@ -74,6 +74,13 @@ def _hint(out: Path) -> str:
 
 def html_of(content: Content) -> str:
     """Return the page as text. Everything that comes from files is escaped."""
+    return _TEMPLATES.get_template("page.html").render(
+        content=content, summary=content.summary, half_interval=half_interval, svg=Markup, light=LIGHT, dark=DARK
+    )
+
+
+def _templates() -> Environment:
+    """Return the templates, each of which is compiled once."""
     environment = Environment(
         loader=PackageLoader("aimcore.report"),
         autoescape=True,
@@ -95,10 +102,7 @@ def html_of(content: Content) -> str:
     environment.tests["absent"] = lambda value: isinstance(value, Absence)
     environment.tests["guessed"] = is_guessed
     environment.tests["sentences"] = _are_sentences
-    template = environment.get_template("page.html")
-    return template.render(
-        content=content, summary=content.summary, half_interval=half_interval, svg=Markup, light=LIGHT, dark=DARK
-    )
+    return environment
 
 
 def _figure_names(content: Content) -> list[str]:
@@ -164,3 +168,6 @@ def _number(value: Any) -> str:
     if isinstance(value, list | tuple | Mapping):
         return ", ".join(map(_number, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+_TEMPLATES = _templates()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import attrs
@@ -34,16 +35,17 @@ def installed_cases(grid: PatchGrid | None = None) -> list[Case]:
     of rows and columns shows.
     """
     grid = grid or PatchGrid(3, 4)
+    examples = _examples()
+    objectives = [objective for example in examples["objectives"] for objective in _variants(example, examples)]
     found: list[tuple[Trunk, Objective]] = []
-    for trunk in _examples("trunks"):
-        for example in _examples("objectives"):
-            for objective in _variants(example):
-                if (
-                    isinstance(trunk, Trunk)
-                    and isinstance(objective, Objective)
-                    and objective.requires <= trunk.capabilities
-                ):
-                    found += [(trunk, objective)] if (trunk, objective) not in found else []
+    for trunk in examples["trunks"]:
+        for objective in objectives:
+            if (
+                isinstance(trunk, Trunk)
+                and isinstance(objective, Objective)
+                and objective.requires <= trunk.capabilities
+            ):
+                found += [(trunk, objective)] if (trunk, objective) not in found else []
     return [Case(name, *pair, grid) for name, pair in zip(_names(found), found, strict=True)]
 
 
@@ -59,24 +61,25 @@ def without_examples() -> dict[str, str]:
     return found
 
 
-def _examples(role: str) -> list[Component]:
-    left_out = without_examples()
-    return [
-        example
-        for name, cls in installed().registries[role].items()
-        if f"{role}/{name}" not in left_out
-        for example in cls.examples()
-    ]
+def _examples() -> dict[str, list[Component]]:
+    """Return the examples of all installed components by role; making them may take time."""
+    found: dict[str, list[Component]] = {}
+    for role, registry in installed().registries.items():
+        found[role] = []
+        for _, cls in registry.items():
+            with suppress(*FAULTS):  # without_examples() names these
+                found[role] += cls.examples()
+    return found
 
 
-def _variants(whole: Component) -> Iterator[Component]:
-    """Yield ``whole``, and ``whole`` with one part replaced by any component of the declared type that is accepted."""
+def _variants(whole: Component, examples: Mapping[str, Sequence[Component]]) -> Iterator[Component]:
+    """Yield ``whole``, and ``whole`` with one part replaced by any example of the declared type that is accepted."""
     yield whole
     kinds = field_types(type(whole))
     for field, part in _fields(whole):
         if isinstance(part, Component):
             declared = tuple(kind for kind in members(kinds[field]) if is_component(kind))
-            others = [other for other in _examples(part.role) if isinstance(other, declared)]
+            others = [other for other in examples[part.role] if isinstance(other, declared)]
             made = (changed_or_refused(whole, {field: other}) for other in others)
             yield from (variant for variant in made if variant is not None)
 

@@ -299,3 +299,15 @@ def test_all_losses_of_an_objective_come_from_the_same_forwards(monkeypatch: pyt
     # The batch, the input that the trunk reads of it, 12 changed inputs and 12 changed targets; then a gradient for
     # each of the two losses, and the caption's tokens 1 to 5.
     assert len(forwards) == 1 + 1 + 12 + 12 + 2 + 5
+
+
+def test_the_cases_ask_each_component_for_its_examples_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[type] = []
+
+    def examples(cls: type[LinearHead]) -> list[LinearHead]:
+        asked.append(cls)
+        return [LinearHead()]
+
+    monkeypatch.setattr(LinearHead, "examples", classmethod(examples))
+    assert [case.name for case in installed_cases()] == [case.name for case in CASES]
+    assert asked == [LinearHead]
