@@ -72,6 +72,9 @@ class Study(Checked):
     paper: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
     """The paper's scores (fractions) by the name of the experiment, then by the name of a probe or of an evaluation's
     score (such as ``"retrieval/image_to_text@5"``). Other names are shown as "not run" in a separate table."""
+    paper_only: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
+    """The paper's scores of rows that this study does not have, such as data sets that are missing here; by the name of
+    the row. They are shown as "not run" too."""
     left_out: Sequence[Experiment] = attrs.field(factory=tuple, converter=tuple)
     """Experiments of the study that do not run now (``--only``). Other experiments may start with their weights or
     checkpoints."""
@@ -124,9 +127,12 @@ class Study(Checked):
             )
         for name in sorted(set(self.paper) - set(names)):
             yield Problem("paper", f"no experiment is called {name!r}; there are {names}")
-        for name, scores in self.paper.items():
-            for score, value in scores.items():
-                yield from within(f"paper.{name}.{score}", value, 0, 1)
+        for name in sorted(set(self.paper_only).intersection(names)):
+            yield Problem("paper_only", f"{name!r} is an experiment of this study: its scores belong in paper")
+        for field, rows in (("paper", self.paper), ("paper_only", self.paper_only)):
+            for name, scores in rows.items():
+                for score, value in scores.items():
+                    yield from within(f"{field}.{name}.{score}", value, 0, 1)
         points = self.scaling.points if self.scaling is not None else ()
         for name in sorted(set(points) - set(names)):
             yield Problem("scaling.curves", f"no experiment is called {name!r}; there are {names}")

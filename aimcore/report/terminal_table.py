@@ -110,12 +110,12 @@ def evaluations_table(summary: Summary, width: int = _WIDTH) -> Table:
 
 
 def not_run_tables(summary: Summary, width: int = _WIDTH) -> Iterator[Table]:
-    """Yield tables of the paper's scores that nothing here measures: a row per experiment."""
-    entries = [experiment for experiment in summary.experiments if experiment.not_run]
-    left = list(dict.fromkeys(name for experiment in entries for name in experiment.not_run))
+    """Yield tables of the paper's scores that nothing here measures: a row per experiment, or row of the paper."""
+    entries = summary.not_run
+    left = list(dict.fromkeys(name for scores in entries.values() for name in scores))
     title: str | None = "Not run: the paper's scores, %"
     while left:
-        room = width - max(len(experiment.name) for experiment in entries) - 2
+        room = width - max(map(len, entries)) - 2
         columns = [left.pop(0)]
         while left and sum(_SEPARATOR + max(len(name), 5) for name in (*columns, left[0])) <= room:
             columns.append(left.pop(0))
@@ -123,8 +123,8 @@ def not_run_tables(summary: Summary, width: int = _WIDTH) -> Iterator[Table]:
         table.add_column("experiment", overflow="fold")
         for name in columns:
             table.add_column(name, justify="right", overflow="fold")
-        for experiment in entries:
-            table.add_row(experiment.name, *(_percent((experiment.paper or {}).get(name)) for name in columns))
+        for row, scores in entries.items():
+            table.add_row(row, *(_percent(scores.get(name)) for name in columns))
         yield table
         title = None
 

@@ -176,6 +176,7 @@ def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Sum
         scaling=_scaling(study),
         label_points=_label_points(study) or None,
         experiments=kept,
+        paper_only=study.paper_only or None,
     )
 
 

@@ -268,6 +268,18 @@ class Summary(Checked):
     label_points: tuple[LabelPointSummary, ...] | None = None
     """Present in studies that train with few labels."""
     experiments: tuple[ExperimentSummary, ...] = ()
+    paper_only: Mapping[str, Mapping[str, float]] | None = None
+    """The paper's scores of rows that are no experiments here."""
+
+    @property
+    def not_run(self) -> Mapping[str, Mapping[str, float]]:
+        """The paper's scores that nothing here measures, by experiment or row, then by score."""
+        of_experiments = {
+            one.name: {name: score for name, score in (one.paper or {}).items() if name in one.not_run}
+            for one in self.experiments
+            if one.not_run
+        }
+        return {**of_experiments, **(self.paper_only or {})}
 
     def problems(self) -> Iterable[Problem]:
         """Yield an unknown version of the schema."""

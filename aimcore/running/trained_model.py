@@ -19,6 +19,7 @@ from aimcore.engine.module_building import begun_module
 from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RunFolder, step_of
 from aimcore.running.recorded_recipes import experiment_of
+from aimcore.running.starting_points import with_parent
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +51,8 @@ def load_trained(run: Path, experiment: Experiment | None = None) -> TrainedMode
     """
     experiment = experiment or experiment_of(run)
     if experiment.num_steps == 0:
-        return TrainedModel(experiment, begun_module(experiment).eval(), 0)
+        located, _ = with_parent(experiment, run.parent)
+        return TrainedModel(experiment, begun_module(located).eval(), 0)
     last = RunFolder(run).final_checkpoint()
     if last is None:
         newest = RunFolder(run).newest_checkpoint()

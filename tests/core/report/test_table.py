@@ -89,6 +89,12 @@ def test_what_only_the_paper_has_says_that_it_was_not_run() -> None:
     assert max(map(len, below)) <= 80
 
 
+def test_rows_that_only_the_paper_has_were_not_run_either() -> None:
+    found = attrs.evolve(summary(evaluated(0.5)), paper_only={"food101": {"attentive": 0.901}})
+    below = printed(found).partition("Not run: the paper's scores, %")[2].splitlines()
+    assert [line.split() for line in below if line.split()[:1] == ["food101"]] == [["food101", "-", "90.1"]]
+
+
 def test_names_of_scores_are_broken_where_words_end() -> None:
     name = "retrieval/image_to_text_centred@10"
     scores = {name: EvaluationSummary(value=1.0, num=100, chance=0.05, ci95=(0.8, 1.0))}
