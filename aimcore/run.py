@@ -19,6 +19,7 @@ from typing import Any
 from loguru import logger
 
 from aimcore.cli.export import add_export_arguments
+from aimcore.cli.reproduce import add_reproduce_arguments
 from aimcore.cli.tokenizer import add_tokenizer_arguments
 from aimcore.contracts.errors import TRACEBACK, AimcoreError, RunFailed
 from aimcore.contracts.messages import printable_lines
@@ -150,6 +151,7 @@ def _add_records(commands: Any) -> None:
     _add_caption(commands)
     add_tokenizer_arguments(commands)
     add_export_arguments(commands)
+    add_reproduce_arguments(commands)
 
 
 def _add_probe(commands: Any) -> None:

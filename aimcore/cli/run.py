@@ -61,11 +61,16 @@ def resume_command(options: argparse.Namespace) -> str:
     """Return the command that continues a run, with all options that select or change its experiments.
 
     >>> options = argparse.Namespace(study=Path("a.py"), scale="smoke", only=["x"], out=None, features_cache=None,
-    ...                              changes=["trunk.depth=2"])
+    ...                              changes=["trunk.depth=2"], seeds=3)
     >>> resume_command(options)
-    'python -m aimcore.run a.py --scale smoke --only x --set trunk.depth=2 --resume'
+    'python -m aimcore.run a.py --scale smoke --seeds 3 --only x --set trunk.depth=2 --resume'
     """
-    given = [("--scale", options.scale), *(("--only", name) for name in options.only), ("--out", options.out)]
+    given = [
+        ("--scale", options.scale),
+        ("--seeds", options.seeds),
+        *(("--only", name) for name in options.only),
+        ("--out", options.out),
+    ]
     given += [("--features-cache", options.features_cache), *(("--set", change) for change in options.changes)]
     words = [str(word) for option, value in given if value is not None for word in (option, value)]
     return shlex.join(["python", "-m", "aimcore.run", str(options.study), *words, "--resume"])

@@ -1,0 +1,64 @@
+"""``aimcore reproduce``: several studies over seeds, skipped where they are finished, and one page of tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aimcore.run import command
+
+STUDY = """
+from aimcore import Data, Engine, Experiment, Study
+from aimcore_objectives import NoTraining
+from aimcore_probes import KNNProbe
+from aimcore_sources import BundledFashionMNIST, FewLabels
+from aimcore_trunks import ViT
+
+def study(scale):
+    train, test = (FewLabels(source=BundledFashionMNIST(split=split), per_class=3) for split in ("train", "test"))
+    data = Data(train=train, validation=test, batch_size=4, image_size=28, eval_crop=1.0)
+    runs = [
+        Experiment(
+            name=name, data=data, trunk=ViT(width=width, depth=1, num_heads=2, patch_size=14), objective=NoTraining(),
+            num_steps=0, probes=(KNNProbe(k=1),), engine=Engine(num_threads=1),
+        )
+        for name, width in (("narrow", 8), ("wide", 16))
+    ]
+    return Study(name="{name}", experiments=runs, paper={{"narrow": {{"knn": 0.5}}, "wide": {{"knn": 0.6}}}})
+"""
+
+
+def test_two_studies_are_run_over_seeds_and_compared_on_one_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.py").write_text(STUDY.replace("{name}", name).replace("{{", "{").replace("}}", "}"))
+    out = tmp_path / "out"
+    given = ["reproduce", *(str(tmp_path / f"{name}.py") for name in ("first", "second")), "--seeds", "2"]
+    assert command([*given, "--scale", "smoke", "--out", str(out)]) == 0
+    page = (out / "reproduction.md").read_text()
+    assert "## first" in page
+    assert "## second" in page
+    assert "| wide | narrow | knn | +10.0 |" in page
+    assert "seeds 0 to 1" in page
+    before = (out / "first" / "summary.json").stat().st_mtime_ns
+    runs = {path: path.stat().st_mtime_ns for path in (out / "first").glob("*/recipe.json")}
+    assert len(runs) == 4
+    assert command([*given, "--scale", "smoke", "--out", str(out)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs
+    assert (out / "first" / "summary.json").stat().st_mtime_ns >= before
+    assert "finished" in capsys.readouterr().err
+
+
+def test_a_study_that_cannot_run_is_refused_before_the_first_one_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = STUDY.replace("{name}", "good").replace("{{", "{").replace("}}", "}")
+    (tmp_path / "good.py").write_text(good)
+    (tmp_path / "bad.py").write_text(good.replace("per_class=3", "per_class=5000"))
+    out = tmp_path / "out"
+    paths = [str(tmp_path / "good.py"), str(tmp_path / "bad.py")]
+    assert command(["reproduce", *paths, "--scale", "smoke", "--out", str(out)]) == 2
+    assert "per_class" in capsys.readouterr().err
+    assert not out.exists()
