@@ -97,11 +97,10 @@ def _study(options: argparse.Namespace) -> tuple[Study, str | None]:
     if is_recipe(path) and options.scale and rank() == 0:
         logger.warning("--scale {} has no effect: {} is a recipe, whose size is fixed", options.scale, path)
     study = load_study(path, options.scale or DEFAULT_SCALE)
-    if options.seeds is not None:
-        study = study.over_seeds(options.seeds)
-    return changed(selected(study, options.only), options.changes), None if is_recipe(path) else (
-        options.scale or DEFAULT_SCALE
-    )
+    # --only names experiments of the study file, and selects all of their seeds.
+    study = changed(selected(study, options.only), options.changes)
+    study = study if options.seeds is None else study.over_seeds(options.seeds)
+    return study, None if is_recipe(path) else (options.scale or DEFAULT_SCALE)
 
 
 def _dry_run(study: Study) -> int:

@@ -209,18 +209,21 @@ class _GroupWriter:
         assert self._array is not None  # a writer without rows does not get here
         self._array.append(np.concatenate(self._waiting))
         for name, parts in (("labels", self._labels), ("numbers", self._numbers)):
-            _new_array(self._group, name, parts[0]).append(torch.cat(parts).numpy())
+            values = torch.cat(parts)
+            # A chunk is stored whole: one of the usual size would hold a million numbers.
+            _new_array(self._group, name, values, most_rows=len(values)).append(values.numpy())
         self._group.attrs.update(attributes)
         self._group.attrs[_COMPLETE] = True
 
 
-def _new_array(group: zarr.Group, name: str, like: Tensor) -> zarr.Array[Any]:
+def _new_array(group: zarr.Group, name: str, like: Tensor, most_rows: int | None = None) -> zarr.Array[Any]:
     """Create an empty array for rows like these. Floats hardly compress, so they only get a checksum."""
     import zarr
     from zarr.codecs import Crc32cCodec
 
     shape, dtype = tuple(like.shape[1:]), like.numpy().dtype
     rows = max(1, CHUNK_BYTES // (like[0].numel() * like.element_size()))
+    rows = rows if most_rows is None else min(rows, most_rows)
     # Chunks that contain only zeros are written too: a missing chunk is damage.
     with zarr.config.set({"array.write_empty_chunks": True}):
         return group.create_array(

@@ -89,6 +89,18 @@ def test_options_reach_the_study(study_file: str, runs: list[dict[str, Any]], tm
     assert [call["features_cache"] for call in runs] == [None, "memory://kept"]
 
 
+def test_seeds_repeat_the_experiments_that_only_selects(study_file: str, runs: list[dict[str, Any]]) -> None:
+    assert run.main([study_file, "--seeds", "2", "--only", "two", "--set", "num_steps=5"]) == 0
+    names = [(one.name, one.seed, one.num_steps) for one in runs[0]["study"].experiments]
+    assert names == [("two-seed-0", 0, 5), ("two-seed-1", 1, 5)]
+    assert [one.name for one in runs[0]["study"].left_out] == ["one-seed-0", "one-seed-1"]
+
+
+def test_no_seeds_are_refused(study_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([study_file, "--seeds", "0"]) == 2
+    assert "num_seeds: must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_the_console_script_runs_studies_as_the_module_does(study_file: str, runs: list[dict[str, Any]]) -> None:
     assert run.command(["run", study_file, "--scale", "smoke"]) == 0
     assert runs[0]["scale"] == "smoke"
@@ -123,9 +135,12 @@ def test_results_that_cannot_be_printed_do_not_change_the_exit_status(
 def test_a_run_that_did_not_finish_ends_with_the_command_that_continues_it(
     study_file: str, num_steps: int, continues: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [study_file, "--only", "one", "--out", "my runs", "--set", f"num_steps={num_steps}"]
+    given = [study_file, "--only", "one", "--seeds", "1", "--out", "my runs", "--set", f"num_steps={num_steps}"]
     run.main(given)
-    command = f"to continue: python -m aimcore.run {study_file} --only one --out 'my runs' --set num_steps={num_steps}"
+    command = (
+        f"to continue: python -m aimcore.run {study_file} --only one --seeds 1 --out 'my runs' "
+        f"--set num_steps={num_steps}"
+    )
     assert (f"{command} --resume\n" in capsys.readouterr().err) is continues
 
 

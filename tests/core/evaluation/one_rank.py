@@ -10,12 +10,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import attrs
 import torch
 import torch.distributed as dist
-from core.evaluation.toys import ToyModule, ToyObjective, ToyTrunkModule, sequences
+from core.evaluation.test_augmented_features import Watching
+from core.evaluation.toys import Nearest, ToyModule, ToyObjective, ToyTrunkModule, experiment, sequences
 
 from aimcore import Batch
-from aimcore.evaluation import FeatureCache, FeatureKind, TooFewBatches, extract_features, validate
+from aimcore.evaluation import FeatureCache, FeatureKind, TooFewBatches, extract_features, probe_experiment, validate
 from aimcore.evaluation.feature_extraction import read_trunk
 from aimcore.evaluation.feature_keys import weights_digest
 
@@ -45,6 +47,19 @@ def stored(folder: Path, trunk: ToyTrunkModule, share: list[Batch]) -> dict[str,
     }
 
 
+def probed() -> dict[str, Any]:
+    """What a probe sees of augmented images, and the best block of another one."""
+    Watching.seen.clear()
+    watching = probe_experiment(experiment(probes=(Watching(),)), ToyTrunkModule(), None)["watching"]
+    swept: Any = attrs.evolve(experiment(probes=(Nearest(),)), probe_every_layer=True)
+    scores = probe_experiment(swept, ToyTrunkModule(), None)
+    return {
+        "epochs": [epoch.features[:, 0].sort().values.tolist() for epoch in Watching.seen[:2]],
+        "right": watching.right_n.tolist(),
+        "layers": {name: [*score.layers, score.top1] for name, score in scores.items()},
+    }
+
+
 def main(rank: int, rendezvous: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     share = [labelled(number) for number in range(5)[rank::2]]
@@ -65,6 +80,7 @@ def main(rank: int, rendezvous: str) -> None:
         "num_forwards": len(trunk.readings),
         "refused": refused,
         "stored": stored(Path(rendezvous).parent / "features", trunk, share),
+        "probed": probed(),
     }
     print(json.dumps(found))
     dist.destroy_process_group()

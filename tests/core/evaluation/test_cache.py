@@ -253,3 +253,11 @@ def test_features_that_the_system_refuses_to_write_are_an_error_that_says_where(
         monkeypatch.setattr(zarr, "open_group", Mock(side_effect=full))
     with pytest.raises(CannotWrite, match=rf"cannot write {tmp_path}/.*\.zarr: No space left on device .*free"):
         _write(where, batches)
+
+
+def test_labels_and_numbers_take_no_more_space_than_they_need(tmp_path: Path) -> None:
+    _write(FeatureCache(str(tmp_path)), [list(range(15))])
+    sizes = {
+        name: path.stat().st_size for name in ("labels", "numbers") for path in tmp_path.glob(f"*.zarr/{name}/c/0")
+    }
+    assert sizes == {"labels": 15 * 8 + 4, "numbers": 15 * 8 + 4}  # int64, and a checksum

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core.evaluation.one_rank import probed
 from core.evaluation.toys import ToyTrunkModule
 from processes import started
 
@@ -58,3 +59,11 @@ def test_what_one_process_stores_of_all_samples_every_process_finds(both: list[d
 def test_equal_weights_have_one_digest_whatever_the_number_of_processes(both: list[dict[str, Any]]) -> None:
     alone = weights_digest(ToyTrunkModule(patch_size=1, num_channels=1))
     assert [found["stored"]["digest"] for found in both] == [alone, alone]
+
+
+def test_probes_of_augmented_images_and_of_every_block_do_not_depend_on_the_number_of_processes(
+    both: list[dict[str, Any]],
+) -> None:
+    alone = probed()
+    assert [len(epoch) for epoch in alone["epochs"]] == [36, 36]
+    assert [found["probed"] for found in both] == [alone, alone]

@@ -19,6 +19,7 @@ from aimcore.report.page import draw_report
 from aimcore.report.page_content import MAX_PICTURED
 from aimcore.report.sample_files import save_samples
 from aimcore.running.correctness import Correctness
+from aimcore.running.summary import LayersSummary
 
 
 class Page(html.parser.HTMLParser):
@@ -99,6 +100,18 @@ def test_pngs_of_all_figures_lie_beside_the_page(tmp_path: Path) -> None:
         "attention-a-b.png", "attention-raster.png", "chunks-next_patch.png", "order-a-b.png", "order-raster.png",
         "predictions-a-b.png", "predictions-raster.png", "scores-linear.png", "training-next_patch.png",
     ]  # fmt: skip
+
+
+def test_the_accuracy_by_block_is_drawn_for_runs_that_probed_every_block(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["raster", "spiral"], pictured=False)
+    candidates = tuple(
+        LayersSummary(layers=(block,), held_out_top1=0.5 + block / 10, top1=0.4 + block / 10) for block in range(3)
+    )
+    probe = ProbeSummary(top1=0.6, layers=(2,), candidates=candidates)
+    change(out, probes={"linear@best_layer": probe})
+    page = page_of(out)
+    assert any("probe linear@best_layer by block: raster 40.0 to 60.0 %" in label for label in page.labels)
+    assert (out / "report" / "layers-linear-best_layer.png").is_file()
 
 
 def test_the_page_needs_nothing_but_itself(one_run: Page) -> None:
