@@ -90,8 +90,8 @@ def test_options_reach_the_study(study_file: str, runs: list[dict[str, Any]], tm
 
 
 def test_seeds_repeat_the_experiments_that_only_selects(study_file: str, runs: list[dict[str, Any]]) -> None:
-    assert run.main([study_file, "--seeds", "2", "--only", "two", "--set", "num_steps=5"]) == 0
-    names = [(one.name, one.seed, one.num_steps) for one in runs[0]["study"].experiments]
+    assert run.main([study_file, "--seeds", "2", "--only", "two", "--set", "log_every=5"]) == 0
+    names = [(one.name, one.seed, one.log_every) for one in runs[0]["study"].experiments]
     assert names == [("two-seed-0", 0, 5), ("two-seed-1", 1, 5)]
     assert [one.name for one in runs[0]["study"].left_out] == ["one-seed-0", "one-seed-1"]
 
