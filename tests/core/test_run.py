@@ -138,7 +138,7 @@ def test_a_run_that_did_not_finish_ends_with_the_command_that_continues_it(
     given = [study_file, "--only", "one", "--seeds", "1", "--out", "my runs", "--set", f"num_steps={num_steps}"]
     run.main(given)
     command = (
-        f"to continue: python -m aimcore.run {study_file} --only one --seeds 1 --out 'my runs' "
+        f"to continue: python -m aimcore.run {study_file} --seeds 1 --only one --out 'my runs' "
         f"--set num_steps={num_steps}"
     )
     assert (f"{command} --resume\n" in capsys.readouterr().err) is continues
