@@ -185,8 +185,9 @@ def _jittered(image_CHW: Tensor, jitter: Jitter) -> Tensor:
     tv = _torchvision()
     changes = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
     for which in jitter.order:
-        # Saturation and hue mean nothing in a picture of one channel.
-        if which < 2 or image_CHW.shape[0] == 3:
+        # Saturation and hue mean nothing in a picture of one channel. A hue that stays would cost most of the time, and
+        # changes nothing.
+        if which < 2 or (image_CHW.shape[0] == 3 and not (which == 3 and jitter.factors[3] == 0)):
             image_CHW = changes[which](image_CHW, jitter.factors[which])
     return image_CHW
 

@@ -115,6 +115,17 @@ def test_jitter_changes_colours_and_nothing_when_neutral() -> None:
     assert (render_crop(image, darker, 20).int() - render_crop(image, whole, 20).int() // 2).abs().max() <= 1
 
 
+def test_a_hue_that_stays_changes_no_pixel() -> None:
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    jitter = Jitter((1.2, 0.8, 1.1, 0.0), (3, 2, 0, 1))
+    theirs = v2.functional.adjust_contrast(
+        v2.functional.adjust_brightness(v2.functional.adjust_saturation(image, 1.1), 1.2), 0.8
+    )
+    assert torch.equal(render_crop(image, Crop(0, 0, 20, 20, jitter=jitter), 20), theirs)
+    turned = Crop(0, 0, 20, 20, jitter=Jitter((1.2, 0.8, 1.1, 0.1), (3, 2, 0, 1)))
+    assert not torch.equal(render_crop(image, turned, 20), theirs)
+
+
 def test_jitter_happens_as_often_as_asked_and_within_its_ranges() -> None:
     drawn = [crop.jitter for crop in draw_crops(JITTER, 0, range(4000), [(8, 8)] * 4000)]
     jitters = [jitter for jitter in drawn if jitter]
