@@ -15,6 +15,7 @@ from torch.nn import functional
 from aimcore import Batch, Evaluation, Objective, ObjectiveModule, OpenSource, Score, component
 from aimcore.contracts.errors import InvalidLabel, UnreadableSample
 from aimcore.contracts.evaluations import EvaluationData
+from aimcore.contracts.labels import label_problems
 from aimcore.evaluation import hits, share
 from aimcore_objectives import CLASSIFY, Classification
 
@@ -42,9 +43,12 @@ class Accuracy(Evaluation):
             yield f"accuracy needs the skill {CLASSIFY!r}, which objective {objective.name!r} does not have"
 
     def problems_with_data(self, data: EvaluationData) -> Iterable[str]:
-        """Yield a problem if no image has a label."""
+        """Yield a problem if no image has a label, or labels are beyond the objective's classes."""
         if not _labels(data.labelled):
             yield f"accuracy needs labels, and the images of {_WHERE} have none"
+        elif isinstance(data.objective, Classification):
+            found = label_problems(data.labelled, data.objective.num_classes, all_labelled=False)
+            yield from (f"of the images of {_WHERE}, {text}" for text in found)
 
     def protocol(self, data: EvaluationData) -> Mapping[str, Any]:
         """Describe the images."""
@@ -74,7 +78,7 @@ class Accuracy(Evaluation):
     @classmethod
     def objective_examples(cls) -> Sequence[Objective]:
         """Return an objective that classifies."""
-        return (Classification(num_classes=3),)
+        return (Classification(num_classes=5),)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
