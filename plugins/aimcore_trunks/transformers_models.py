@@ -43,6 +43,9 @@ class TransformersTrunk(Trunk):
     """Pixels per side of a token: the total stride of a convolutional network."""
     num_extra: int = 0
     """Number of tokens before those of patches: class, distillation and register tokens."""
+    interpolate: bool = False
+    """Whether images of another size than the configuration's get interpolated positions, where the model can do that
+    (``interpolate_pos_encoding``). Without it such images are an error."""
 
     def problems(self) -> Iterable[Problem]:
         """Yield a configuration that cannot be read, and sizes that are not positive."""
@@ -81,9 +84,9 @@ class TransformersTrunk(Trunk):
         """Return a tiny Vision Transformer with a class token."""
         config = {
             "model_type": "vit", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 32, "image_size": [12, 16], "patch_size": 4,
+            "intermediate_size": 32, "image_size": 12, "patch_size": 4,
         }  # fmt: skip
-        return (cls(config=json.dumps(config), patch_size=4, num_extra=1),)
+        return (cls(config=json.dumps(config), patch_size=4, num_extra=1, interpolate=True),)
 
 
 def transformers_trunk(folder: str | Path) -> TransformersTrunk:
@@ -128,12 +131,13 @@ class TransformersModule(ForeignModule):
         )
         self.model = model
         self._blocks = blocks
+        self._options = {"interpolate_pos_encoding": True} if config.interpolate else {}
 
     def read(self, pixels_BCHW: Tensor, layers: tuple[int, ...]) -> Outputs:
         """Return the last hidden state, and outputs of blocks."""
         names = [self._blocks[layer] for layer in layers] if self._blocks else []
         with outputs_of(self.model, names) as found:
-            final = self.model(pixel_values=pixels_BCHW).last_hidden_state
+            final = self.model(pixel_values=pixels_BCHW, **self._options).last_hidden_state
         return Outputs(final, tuple(found[name] for name in names) if self._blocks else (final,) * len(layers))
 
 
