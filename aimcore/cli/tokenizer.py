@@ -1,4 +1,4 @@
-"""``aimcore tokenizer``: fit an image tokenizer, export a trained one, and inspect the file of one."""
+"""``aimcore tokenizer``: fit, export, convert and inspect image tokenizers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WHAT = "a study (.py), a recipe (.json, .yaml), the name of a source, or a sour
 
 def add_tokenizer_arguments(commands: Any) -> None:
     """Add ``aimcore tokenizer`` with its own subcommands."""
-    tokenizer = commands.add_parser("tokenizer", help="fit, export or inspect an image tokenizer")
+    tokenizer = commands.add_parser("tokenizer", help="fit, export, convert or inspect an image tokenizer")
     kinds = tokenizer.add_subparsers(required=True, metavar="ACTION")
     fit = kinds.add_parser(
         "fit", help="fit a tokenizer to the training images of a study or a source",
@@ -48,6 +48,15 @@ def add_tokenizer_arguments(commands: Any) -> None:
     export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     export.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
     export.set_defaults(function=_export)
+    convert = kinds.add_parser(
+        "convert", help="write the file of a published tokenizer",
+        description="Convert published files, such as encoder.pkl and decoder.pkl of DALL-E's dVAE. Only tensors are "
+        "read from them: nothing is unpickled.",
+    )  # fmt: skip
+    convert.add_argument("files", nargs="+", metavar="FILE", help="published files, the encoder first")
+    convert.add_argument("--name", required=True, metavar="TOKENIZER", help="kind of tokenizer, such as dvae")
+    convert.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
+    convert.set_defaults(function=_convert)
     inspect = kinds.add_parser(
         "inspect", help="show how a tokenizer uses its codes, and what it reconstructs",
         description="Encode and decode validation images: the share of codes in use, their perplexity, and a picture "
@@ -85,6 +94,15 @@ def _export(options: argparse.Namespace) -> int:
 
     _require_room(options.out)
     _print_recipe(export_tokenizer(options.run, options.out).name, options.out)
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from aimcore.running.tokenizer_fitting import convert_tokenizer
+
+    _require_room(options.out)
+    convert_tokenizer(options.name, options.files, options.out)
+    _print_recipe(options.name, options.out)
     return 0
 
 

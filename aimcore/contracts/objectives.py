@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from aimcore.contracts.old_names import accept_old_property, old_property
 from aimcore.contracts.old_overrides import accept_override, call_replacement
 from aimcore.contracts.results import Loss
 from aimcore.contracts.sources import OpenSource
-from aimcore.contracts.tokenizers import TextTokenizer
+from aimcore.contracts.tokenizers import ImageTokenizer, TextTokenizer
 from aimcore.contracts.trunks import TrunkModule
 
 Skill = Literal["embed", "caption"]
@@ -167,6 +168,17 @@ class ObjectiveModule(nn.Module, ABC):
             NotImplementedError: this objective predicts no patches, or its target cannot be converted to pixels.
         """
         raise NotImplementedError(f"{type(self).__name__} predicts no patches that could be drawn")
+
+    def export_tokenizer(self, path: Path, fitted_on: str) -> type[ImageTokenizer]:
+        """Write the image tokenizer that this module has trained to ``path``, and return its class. Optional.
+
+        ``fitted_on`` says where its images came from, as JSON for the file.
+
+        Raises:
+            NotImplementedError: this objective trains no image tokenizer.
+            AimcoreError: its parts cannot be exported.
+        """
+        raise NotImplementedError(f"{type(self).__name__} trains no image tokenizer")
 
     def embed_images(self, images: Images) -> Tensor:
         """Return ``[B, E]`` embeddings of images, of unit length, in the space of captions.

@@ -69,6 +69,16 @@ class ImageTokenizer(Tokenizer):
         """
         raise NotImplementedError(f"tokenizer {cls.name!r} has no file")
 
+    @classmethod
+    def convert(cls, files: Sequence[str], path: Path) -> None:
+        """Convert published files of this kind of tokenizer to a file that :meth:`from_file` reads. Optional.
+
+        Raises:
+            NotImplementedError: this tokenizer converts nothing.
+            AimcoreError: the files cannot be read, or hold something else.
+        """
+        raise NotImplementedError(f"tokenizer {cls.name!r} converts no published files")
+
     def build(self, patch_size: int, num_channels: int) -> ImageTokenizerModule | None:
         """Build the module of a tokenizer with weights; return None for a tokenizer without.
 

@@ -181,11 +181,27 @@ def export_tokenizer(run: Path, path: Path) -> type[ImageTokenizer]:
         CannotWrite: the system refuses to write the file.
     """
     trained = load_trained(run)
-    export: Callable[[Path, str], type[ImageTokenizer]] | None = getattr(trained.module, "export_tokenizer", None)
-    if export is None:
+    try:
+        return trained.module.export_tokenizer(path, images_of_experiment(trained.experiment).record)
+    except NotImplementedError as cause:
         name = trained.experiment.objective.name
-        raise RunFolderError(f"{run} was trained with objective {name!r}, which trains no image tokenizer")
-    return export(path, images_of_experiment(trained.experiment).record)
+        raise RunFolderError(f"{run} was trained with objective {name!r}, which trains no image tokenizer") from cause
+
+
+def convert_tokenizer(name: str, files: Sequence[str], path: Path) -> None:
+    """Convert published files of the tokenizer ``name`` to its file ``path``.
+
+    Raises:
+        CannotFit: there is no such tokenizer, or it converts no files.
+        AimcoreError: the files cannot be read, or hold something else.
+    """
+    known = tokenizer_classes()
+    if name not in known:
+        raise CannotFit(f"unknown image tokenizer {name!r}{did_you_mean(name, [*known])}; there are {', '.join(known)}")
+    try:
+        known[name].convert(files, path)
+    except NotImplementedError as cause:
+        raise CannotFit(str(cause)) from cause
 
 
 def tokenizer_classes() -> Mapping[str, type[ImageTokenizer]]:

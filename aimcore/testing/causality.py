@@ -254,9 +254,11 @@ def _leaks(found: _Dependence, grid: PatchGrid, *, autoregressive: bool) -> Iter
         if read is not None:
             yield from (f"{text} (by {method})" for text in _leaks_by(read, found, grid, autoregressive=autoregressive))
     if found.target.any():  # labels depend on no patch, and nobody can read them
+        # The code of one image may stay the same whatever a patch shows, but not those of all images.
+        ever_P = (found.own & found.target & found.scored_BS.unsqueeze(-1)).any(1).any(0)
         for image, step in found.scored_BS.nonzero().tolist():
-            absent_P = found.own[image, step] & ~found.target[image, step]
-            if not found.target[image, step].any():
+            absent_P = found.own[image, step] & ~found.target[image, step] & ~ever_P
+            if not found.target[image, step].any() and not (found.own[image, step] & ever_P).any():
                 yield f"image {image}, step {step}: the target depends on no patch"
             elif absent_P.any():
                 yield (

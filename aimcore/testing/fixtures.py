@@ -114,7 +114,10 @@ def with_changed_patch(batch: Batch, patch: int, *, attempt: int = 0) -> Batch:
         pixels = changed if side is None else changed[..., top : top + side, left : left + side]
         generator = torch.Generator().manual_seed(attempt)
         if attempt and pixels.is_floating_point():
-            pixels.copy_(torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype))
+            # Noise and saturated colours in turn: what encodes textures may be blind to one of them.
+            shape = pixels.shape if attempt % 2 else (*pixels.shape[:2], 1, 1)
+            drawn = torch.rand(shape, generator=generator, dtype=pixels.dtype)
+            pixels.copy_(drawn if attempt % 2 else drawn.round())
         else:
             pixels.copy_(1 - pixels)
         views[key] = changed

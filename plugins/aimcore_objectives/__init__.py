@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from aimcore import Objective, hookimpl
 from aimcore_objectives.cappa import CapPa
 from aimcore_objectives.captioning import Captioning
-from aimcore_objectives.classification import CLASSIFY, Classification
+from aimcore_objectives.classification import Classification
 from aimcore_objectives.contrastive import Contrastive
+from aimcore_objectives.dvae import DiscreteVAE
 from aimcore_objectives.masked_patch import MaskedPatch
 from aimcore_objectives.multimodal import Multimodal
 from aimcore_objectives.next_patch import NextPatch
@@ -15,16 +16,26 @@ from aimcore_objectives.no_training import NoTraining
 
 @hookimpl
 def objectives() -> Sequence[type[Objective]]:
-    """AIM's next-patch prediction, masked patches, AIMv2's objective and its baselines, classification, no training."""
-    return [NextPatch, MaskedPatch, Multimodal, Captioning, CapPa, Contrastive, Classification, NoTraining]
+    """The objectives of both papers with their baselines, classification, a discrete VAE, and no training."""
+    return [
+        NextPatch,
+        MaskedPatch,
+        Multimodal,
+        Captioning,
+        CapPa,
+        Contrastive,
+        Classification,
+        DiscreteVAE,
+        NoTraining,
+    ]
 
 
 __all__ = [
-    "CLASSIFY",
     "CapPa",
     "Captioning",
     "Classification",
     "Contrastive",
+    "DiscreteVAE",
     "MaskedPatch",
     "Multimodal",
     "NextPatch",

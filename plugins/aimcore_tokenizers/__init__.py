@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from aimcore import Tokenizer, hookimpl
 from aimcore_tokenizers.bpe import BPE
 from aimcore_tokenizers.clip_bpe import ClipBPE
+from aimcore_tokenizers.dvae import DVAE
 from aimcore_tokenizers.kmeans import KMeans
 from aimcore_tokenizers.kmeans_fitting import KMeansFit
 from aimcore_tokenizers.sentence_piece import SentencePiece
 from aimcore_tokenizers.utf8_bytes import Bytes
 
-__all__ = ["BPE", "Bytes", "ClipBPE", "KMeans", "KMeansFit", "SentencePiece"]
+__all__ = ["BPE", "DVAE", "Bytes", "ClipBPE", "KMeans", "KMeansFit", "SentencePiece"]
 
 
 @hookimpl
 def tokenizers() -> Sequence[type[Tokenizer]]:
     """Supply the built-in tokenizers."""
-    return [BPE, Bytes, ClipBPE, KMeans, SentencePiece]
+    return [BPE, Bytes, ClipBPE, DVAE, KMeans, SentencePiece]

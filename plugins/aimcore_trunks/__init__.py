@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aimcore import Trunk, hookimpl
+from aimcore_trunks.dvae_encoder import DVAEEncoder
 from aimcore_trunks.lora import LORA_WEIGHTS, LoRA
 from aimcore_trunks.random_features import RandomFeatures
 from aimcore_trunks.recipes import (
@@ -27,8 +28,8 @@ from aimcore_trunks.vit import ViT
 
 @hookimpl
 def trunks() -> Sequence[type[Trunk]]:
-    """The Vision Transformer of both papers, LoRA of any trunk, random features, and the encoders of torchvision."""
-    return [ViT, LoRA, RandomFeatures, TorchvisionTrunk]
+    """The ViT of both papers, LoRA of any trunk, a discrete VAE's encoder, and random and pretrained baselines."""
+    return [ViT, LoRA, DVAEEncoder, RandomFeatures, TorchvisionTrunk]
 
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "LORA_WEIGHTS",
     "AIMSize",
     "AIMv2Size",
+    "DVAEEncoder",
     "LoRA",
     "RandomFeatures",
     "TorchvisionTrunk",

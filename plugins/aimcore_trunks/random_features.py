@@ -48,8 +48,8 @@ class RandomFeatures(Trunk):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Return a narrow one."""
-        return (cls(width=16, patch_size=4),)
+        """Return one for each nonlinearity."""
+        return cls(width=16, patch_size=4), cls(width=16, patch_size=4, nonlinearity="cos")
 
 
 class RandomFeaturesModule(TrunkModule):

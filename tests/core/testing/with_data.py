@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from image_tokenizers import write_kmeans
+from image_tokenizers import write_dvae, write_kmeans
 from PIL import Image
 from shards import captioned_shard, picture
 from vocabularies import write_clip_merges, write_sentencepiece
@@ -79,6 +79,10 @@ def codes(folder: Path) -> Component:
     return Codes(tokenizer=write_kmeans(folder / "centres.safetensors"))
 
 
+def dvae(folder: Path) -> Component:
+    return write_dvae(folder / "dvae.safetensors")
+
+
 def kmeans(folder: Path) -> Component:
     return write_kmeans(folder / "centres.safetensors", space="normalized")
 
@@ -93,6 +97,7 @@ MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
         "targets/codes": codes,
         "tokenizers/bpe": bpe,
         "tokenizers/clip_bpe": clip_bpe,
+        "tokenizers/dvae": dvae,
         "tokenizers/kmeans": kmeans,
         "tokenizers/sentencepiece": sentence_piece,
     }
