@@ -57,6 +57,8 @@ class ProbeScore:
     """Digest of the test source and of the numbers of its readable images: scores with equal digests can be paired."""
     by_labels: Mapping[str, TopByLabels]
     """Accuracies with few labels, for ``"trained"``, ``"untrained"`` and ``"raw_pixels"``."""
+    baselines: Mapping[str, Tensor] = attrs.field(factory=dict, eq=False)
+    """Whether ``"untrained"`` and ``"raw_pixels"`` classify each test image correctly, as ``right_n``."""
     candidates: tuple[LayerOutcome, ...] = ()
     """The blocks or windows of blocks that the layers were chosen from; empty if nothing was chosen."""
 
@@ -184,6 +186,7 @@ def _score(
         right_n=trained.right_n,
         test_images=trained.test_images,
         by_labels={name: outcome.by_labels for name, outcome in outcomes.items() if outcome.by_labels},
+        baselines={name: outcome.right_n for name, outcome in outcomes.items() if name != "trained"},
         candidates=candidates,
     )
 

@@ -24,6 +24,10 @@ def caveats(summary: Summary) -> Iterator[str]:
         "raw pixels",
         [(one, name, probe.top1, probe.raw_pixels_top1) for one, name, probe in probed if not _is_tie(probe)],
     )
+    yield from _within_noise(
+        "the untrained trunk", [(one, name, probe.over_untrained95) for one, name, probe in probed]
+    )
+    yield from _within_noise("raw pixels", [(one, name, probe.over_raw_pixels95) for one, name, probe in probed])
     guessed = [said for experiment in summary.experiments if (said := _guessed(experiment)) is not None]
     if guessed:
         yield f"No better than guessing (score against chance): {'; '.join(guessed)}."
@@ -109,6 +113,22 @@ def _caveat(
     ]
     if beaten:
         yield f"{said}: {'; '.join(beaten)}."
+
+
+def _within_noise(
+    baseline: str, intervals: Sequence[tuple[ExperimentSummary, str, tuple[float, float] | None]]
+) -> Iterator[str]:
+    """Yield one line for all probes whose paired difference from a baseline has an interval that includes zero."""
+    unclear = [
+        f"{experiment.name}, {name} ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
+        for experiment, name, interval in intervals
+        if interval is not None and interval[0] <= 0 <= interval[1]
+    ]
+    if unclear:
+        yield (
+            f"The trained trunk does not clearly differ from {baseline} on these test images (95 % interval of the "
+            f"paired difference, points): {'; '.join(unclear)}."
+        )
 
 
 def _is_tie(probe: ProbeSummary) -> bool:

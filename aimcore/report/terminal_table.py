@@ -23,6 +23,8 @@ _SEPARATOR = 3
 """Columns between two cells."""
 _NUMBERS = 37
 """Width of the columns of evaluations apart from names; the rest is for the names of runs and scores."""
+_PROBES_NUMBERS = 51
+"""The same width for the table of probes."""
 _SEEDS_NUMBERS = 48
 """The same width for tables of runs that differ in their seed."""
 _PAIRED_NUMBERS = 49
@@ -41,7 +43,7 @@ def print_summary(summary: Summary, console: Console, out: Path | None = None) -
     compared = () if out is None else variants(summary, out)
     width = console.width
     tables = (
-        probes_table(summary),
+        probes_table(summary, width),
         evaluations_table(summary, width),
         *not_run_tables(summary, width),
         seeds_table(seed_groups(compared), width),
@@ -75,17 +77,18 @@ def losses_table(summary: Summary) -> Table:
     return table
 
 
-def probes_table(summary: Summary) -> Table:
+def probes_table(summary: Summary, width: int = _WIDTH) -> Table:
     """Return a table with a row per probe: its score, those of the untrained trunk and raw pixels, the paper's."""
     table = _table("Top-1 accuracy on the frozen trunk, % (± half the 95 % interval)")
     table.add_column("experiment", overflow="fold")
     table.add_column("probe", overflow="fold")
     for heading in ("trained", "untrained", "raw pixels", "paper"):
         table.add_column(heading, justify="right")
-    for experiment, name, probe in _probes(summary):
+    entries = list(_probes(summary))
+    fitted = _fitting([(experiment.name, name) for experiment, name, _ in entries], width - _PROBES_NUMBERS)
+    for names, (experiment, name, probe) in zip(fitted, entries, strict=True):
         table.add_row(
-            experiment.name,
-            name,
+            *names,
             _percent(probe.top1) + _half_interval(probe),
             _percent(probe.untrained_top1),
             _percent(probe.raw_pixels_top1),

@@ -15,7 +15,7 @@ from aimcore.experiment import Experiment
 from aimcore.io.run_folder import RECIPE_FILE
 from aimcore.running.correctness import Correctness
 from aimcore.running.omitted_samples import LeftOut, joined
-from aimcore.running.resampling import bootstrap_interval
+from aimcore.running.resampling import Interval, bootstrap_interval
 from aimcore.running.summary import (
     NUM_CHUNKS,
     EvaluationSummary,
@@ -114,6 +114,8 @@ def probe_summaries(scores: Mapping[str, ProbeScore]) -> dict[str, ProbeSummary]
             correct=Correctness.of(score.right_n.numpy(), score.test_images),
             untrained_top1=score.untrained_top1,
             raw_pixels_top1=score.raw_pixels_top1,
+            over_untrained95=_over(score, "untrained"),
+            over_raw_pixels95=_over(score, "raw_pixels"),
             learning_rate=score.learning_rate,
             layers=score.layers,
             candidates=_candidates(score),
@@ -130,6 +132,14 @@ def _few_labels(score: ProbeScore) -> tuple[FewLabelsSummary, ...]:
         FewLabelsSummary(per_class=number, trained=values, **{name: by.get(number) for name, by in others.items()})
         for number, values in sorted(trained.items())
     )
+
+
+def _over(score: ProbeScore, baseline: str) -> Interval | None:
+    """Return the interval of the paired difference between the trained trunk and a baseline, image by image."""
+    right_n = score.baselines.get(baseline)
+    if right_n is None or len(right_n) != len(score.right_n):
+        return None
+    return bootstrap_interval(score.right_n.double().numpy() - right_n.double().numpy())
 
 
 def _candidates(score: ProbeScore) -> tuple[LayersSummary, ...] | None:

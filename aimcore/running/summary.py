@@ -98,6 +98,10 @@ class ProbeSummary(Checked):
     """The test images that were classified correctly; for paired differences. Absent in summaries before 0.2."""
     untrained_top1: float | None = None
     raw_pixels_top1: float | None = None
+    over_untrained95: tuple[float, float] | None = None
+    """Ends of the 95 % percentile bootstrap interval, over test images, of ``top1`` minus ``untrained_top1``."""
+    over_raw_pixels95: tuple[float, float] | None = None
+    """The same interval of ``top1`` minus ``raw_pixels_top1``."""
     learning_rate: float | None = None
     """The rate chosen on held-out training images."""
     layers: tuple[int, ...] | None = None

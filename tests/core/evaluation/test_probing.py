@@ -20,6 +20,7 @@ from aimcore.evaluation import Outcome, ProbeScore, check_probes, probe_experime
 from aimcore.evaluation import stored_features as stored
 from aimcore.evaluation.probe_images import chosen_numbers
 from aimcore.evaluation.protocol_cards import SELECTION
+from aimcore.running.measurements import probe_summaries
 
 
 @component("few")
@@ -61,6 +62,15 @@ def test_the_trained_trunk_the_untrained_one_and_raw_pixels_are_scored_by_the_sa
     # The untrained toy puts out zeros, so its nearest centre is class 0: half of the test images.
     assert (score.top1, score.untrained_top1, score.raw_pixels_top1) == (1.0, 0.5, 1.0)
     assert score.ci95 == wilson_interval(10, 10)
+
+
+def test_the_difference_from_a_baseline_is_resampled_image_by_image() -> None:
+    found = probe_experiment(experiment(), ToyTrunkModule(), ToyTrunkModule(scale=0.0))
+    summary = probe_summaries(found)["nearest"]
+    # All ten images are right, and so are raw pixels; the untrained trunk is right on five. Binomial(10, 1/2) / 10.
+    assert (summary.over_raw_pixels95, summary.over_untrained95) == ((0.0, 0.0), (0.2, 0.8))
+    assert summary.correct is not None
+    assert summary.correct.right_n().tolist() == [True] * 10
 
 
 def test_a_tenth_of_each_training_class_is_held_out_and_the_test_set_is_whole() -> None:

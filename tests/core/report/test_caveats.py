@@ -108,3 +108,15 @@ def test_the_share_of_trained_parameters_is_said_where_some_are_frozen() -> None
     ]
     whole = attrs.evolve(tuned, parameters=ParametersSummary(trunk=2, trunk_trained=2, total=3, trained=3))
     assert list(caveats(summary(whole))) == []
+
+
+def test_a_trunk_that_does_not_clearly_differ_from_a_baseline_is_named_with_the_interval() -> None:
+    unclear = ProbeSummary(top1=0.8, raw_pixels_top1=0.79, over_raw_pixels95=(-0.012, 0.03), untrained_top1=0.5)
+    clear = ProbeSummary(top1=0.8, raw_pixels_top1=0.7, over_raw_pixels95=(0.08, 0.12))
+    found = ExperimentSummary(
+        name="raster", status="finished", seed=0, probes={"linear": unclear, "knn": clear}, recipe="raster/recipe.json"
+    )
+    assert list(caveats(Summary(study="s", machine={}, experiments=(found,)))) == [
+        "The trained trunk does not clearly differ from raw pixels on these test images (95 % interval of the paired "
+        "difference, points): raster, linear (-1.2 to +3.0)."
+    ]
