@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aimcore import Objective, hookimpl
 from aimcore_objectives.cappa import CapPa
 from aimcore_objectives.captioning import Captioning
-from aimcore_objectives.classification import Classification
+from aimcore_objectives.classification import CLASSIFY, Classification
 from aimcore_objectives.contrastive import Contrastive
 from aimcore_objectives.dvae import DiscreteVAE
 from aimcore_objectives.masked_patch import MaskedPatch
@@ -31,6 +31,7 @@ def objectives() -> Sequence[type[Objective]]:
 
 
 __all__ = [
+    "CLASSIFY",
     "CapPa",
     "Captioning",
     "Classification",

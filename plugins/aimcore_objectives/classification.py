@@ -14,6 +14,7 @@ from aimcore import (
     Batch,
     Capability,
     Features,
+    Images,
     InvalidValue,
     Loss,
     Objective,
@@ -34,6 +35,9 @@ from aimcore.modeling.layers import init_linears
 from aimcore_objectives.attention_pool import AttentionPool
 from aimcore_objectives.mixup import LEAST_ALPHA, MOST_ALPHA, mixed
 from aimcore_objectives.steps import at_least_float32, orders_of
+
+CLASSIFY = "classify"
+"""The skill of objectives whose modules have a method ``class_scores(batch)``: ``[B, K]``, the likeliest highest."""
 
 
 class MissingLabels(AimcoreError):
@@ -64,6 +68,11 @@ class Classification(Objective):
     mixup: float = 0.0
     """Both parameters of the beta distribution from which the share of each image in its mixture is drawn in training
     (arXiv:1710.09412); 0 mixes nothing. Images of neighbouring sample numbers are mixed."""
+
+    @property
+    def skills(self) -> frozenset[str]:
+        """Its module has ``class_scores``."""
+        return frozenset({CLASSIFY})
 
     @property
     def requires(self) -> frozenset[Capability]:
@@ -156,8 +165,7 @@ class ClassificationModule(ObjectiveModule):
         """
         labels_B, config = self._labels(batch), self.config
         mix = mixed(batch, config.mixup) if config.mixup and self.training else None
-        images = batch.images if mix is None else mix.images
-        logits_BK = at_least_float32(self.classifier(self._pooled(self.trunk(images, self._reading(batch)))))
+        logits_BK = self._logits(batch, batch.images if mix is None else mix.images)
         smoothing = config.label_smoothing if self.training else 0.0
         loss_B = nn.functional.cross_entropy(logits_BK, labels_B, reduction="none", label_smoothing=smoothing)
         if mix is not None:
@@ -170,6 +178,13 @@ class ClassificationModule(ObjectiveModule):
         num_targets = torch.tensor(len(labels_B), device=loss_B.device)
         error = Loss(num_wrong.to(loss_B.dtype), num_targets, 0.0)
         return {"classification": Loss(loss_B.sum(), num_targets), "error": error}
+
+    def class_scores(self, batch: Batch) -> Tensor:
+        """Return the logits ``[B, K]``; the batch needs no labels."""
+        return self._logits(batch, batch.images)
+
+    def _logits(self, batch: Batch, images: Images) -> Tensor:
+        return at_least_float32(self.classifier(self._pooled(self.trunk(images, self._reading(batch)))))
 
     def _labels(self, batch: Batch) -> Tensor:
         if batch.labels_B is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,23 @@ class Outputs(NamedTuple):
 
 
 class ForeignModule(TrunkModule):
-    """The module of an encoder of another library. It reads in raster order, bidirectionally."""
+    """The module of an encoder of another library. It reads in raster order, bidirectionally.
+
+    Batch norms keep their statistics while the trunk is trained: no image depends on the other images of its batch.
+    """
 
     def __init__(self, *, width: int, depth: int, patch_size: int, num_channels: int, num_extra: int) -> None:
         super().__init__()
         self.width, self.depth, self.patch_size, self.num_channels = width, depth, patch_size, num_channels
         self._num_extra = num_extra
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all parts but batch norms, which stay in evaluation mode."""
+        super().train(mode)
+        for part in self.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+        return self
 
     @abstractmethod
     def read(self, pixels_BCHW: Tensor, layers: tuple[int, ...]) -> Outputs:

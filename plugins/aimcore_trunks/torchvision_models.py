@@ -67,8 +67,8 @@ class TorchvisionTrunk(Trunk):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """Return the smallest model."""
-        return (cls(model="shufflenet_v2_x0_5", output="conv5"),)
+        """No examples: torchvision has no model that is small enough to be checked with every objective."""
+        return ()
 
 
 class TorchvisionModule(ForeignModule):

@@ -27,6 +27,7 @@ ROWS = {
     "masking": ["autoregressive", "masked-50", "masked-75"],
     "layers": ["deep"],
     "difficulty": ["upright", "flipped"],
+    "lora": ["frozen", "lora", "full", "scratch"],
     "head": ["none", "mlp", "transformer"],
     "deep_vs_wide": ["deep", "wide"],
     "head_size": ["default", "quarter-width", "half-width", "half-depth", "two-thirds-depth"],
@@ -59,10 +60,10 @@ def test_the_scales_that_run_here_pass_every_check(name: str, scale: Scale) -> N
 def test_the_papers_scale_is_aims_and_can_be_costed_without_data(name: str) -> None:
     paper = study(name, "paper")
     check_study(paper, with_data=False)
-    wide = next(one for one in paper.experiments if one.trunk.width == 1536)  # type: ignore[attr-defined]
+    wide = next(one for one in paper.experiments if getattr(one.trunk, "width", 0) == 1536)
     assert cost_of(wide).trunk_parameters == 680_535_552
     assert (wide.data.batch_size, wide.data.image_size, wide.num_steps) == (
-        4096, 224, 500_000 if name in ("data", "scaling", "layers") else 125_000,
+        4096, 224, 500_000 if name in ("data", "scaling", "layers", "lora") else 125_000,
     )  # fmt: skip
 
 
@@ -152,6 +153,20 @@ def test_a_study_runs_to_its_summary(name: str, tmp_path: Path) -> None:
     for one in summary.experiments if name == "data" else ():
         lines = read_metrics(tmp_path / one.name)
         assert [line["step"] for line in lines if "validation_losses" in line] == [1]
+
+
+def test_the_encoder_of_table_8_is_adapted_by_lora_and_in_full_from_the_same_weights() -> None:
+    runs = {one.name: one for one in study("lora", "paper").experiments}
+    lora, full, scratch = (runs[f"{name}-7B"] for name in ("lora", "full", "scratch"))
+    assert (lora.trunk.rank, lora.trunk.trunk) == (8, full.trunk)  # type: ignore[attr-defined]
+    assert {lora.initial_weights.experiment, full.initial_weights.experiment} == {"frozen-7B"}  # type: ignore[union-attr]
+    assert scratch.initial_weights is None
+    # Table 11: 50 epochs of 1.28 million images in batches of 1024, five of them warm-up.
+    assert (lora.num_steps, lora.schedule.warmup_steps, lora.objective.mixup) == (62_550, 6_255, 0.8)  # type: ignore[attr-defined]
+    paper = study("lora", "paper").paper
+    assert [paper[f"lora-{size}"]["accuracy/top1"] for size in ("0.6B", "1B", "3B", "7B")] == [
+        0.810, 0.836, 0.855, 0.863,
+    ]  # fmt: skip
 
 
 def test_both_encoders_of_table_3d_are_probed_with_the_weights_they_were_trained_to() -> None:

@@ -20,7 +20,8 @@ def _cases() -> dict[str, Case]:
     seen: set[object] = set()
     for case in installed_cases():
         parts = [getattr(case.objective, field.name) for field in attrs.fields(type(case.objective))]
-        weighted = {case.trunk, type(case.objective), *(part for part in parts if hasattr(part, "build"))}
+        # By their texts: a component with a mapping, such as options of another library, has no hash.
+        weighted = {repr(case.trunk), type(case.objective), *(repr(part) for part in parts if hasattr(part, "build"))}
         if not weighted <= seen:
             seen |= weighted
             chosen[f"{len(chosen)}-{case.name}"] = case

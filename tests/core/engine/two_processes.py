@@ -107,7 +107,7 @@ def installed_objectives() -> dict[str, Objective]:
 
 def objective_losses(objective: Objective, rank: int, world_size: int) -> list[tuple[dict[str, float], float]]:
     """Losses and gradient norms of 20 steps of any objective, from images, captions and labels."""
-    trunk = ViT(width=16, depth=2, num_heads=2, patch_size=4)
+    trunk = ViT(width=16, depth=2, num_heads=2, patch_size=4, mask_token="mask" in objective.requires)
     settings = experiment(trunk=trunk, objective=objective, num_steps=NUM_STEPS)
     share, found = BATCH // world_size, []
     with TrainingEngine(settings) as engine:

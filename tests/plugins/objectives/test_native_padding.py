@@ -16,7 +16,7 @@ from aimcore_orderings import Spiral
 from aimcore_trunks import ViT
 
 GRIDS = (PatchGrid(2, 4), PatchGrid(3, 3), PatchGrid(1, 9), PatchGrid(2, 2))
-TRUNK = ViT(width=16, depth=2, num_heads=2, patch_size=2)
+TRUNK = ViT(width=16, depth=2, num_heads=2, patch_size=2, mask_token=True)
 
 
 def images_of(length: int, *, padding_is_image: bool = False) -> Images:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel
 from aimcore import Data, Experiment, Images, InvalidValue, PatchGrid, Reading, Trunk, Weights
 from aimcore.contracts.errors import AimcoreError
 from aimcore.engine import begun_module
+from aimcore.testing.checks import trunks
 from aimcore_objectives import NoTraining
 from aimcore_sources import BundledEmoji
 from aimcore_trunks import RandomFeatures, TorchvisionTrunk
@@ -236,6 +237,23 @@ def test_a_network_of_torchvision_gives_the_map_of_its_part() -> None:
     assert module.width == 512
     torch.testing.assert_close(found.tokens_BND[:, 1], map_BDHW[:, :, 0, 1])
     torch.testing.assert_close(found.layers[1][:, 0], first[:, :, 0, 0])
+
+
+@pytest.mark.parametrize("check", [trunks.check_features_have_the_declared_shapes, trunks.check_a_dry_run_can_count_it])
+def test_a_network_of_torchvision_passes_checks_of_trunks(check: Any) -> None:
+    check(TorchvisionTrunk(model="shufflenet_v2_x0_5", output="conv5"))
+
+
+def test_batch_norms_keep_their_statistics_so_that_images_do_not_mix() -> None:
+    module = TorchvisionTrunk(model="shufflenet_v2_x0_5", output="conv5").build().train()
+    read = images(1, 1, 32)
+    other = Images(
+        patches_BNF=read.patches_BNF * torch.tensor([1.0, 3.0])[:, None, None], grids=read.grids, patch_size=32
+    )
+    before, after = (module(one, Reading()).tokens_BND for one in (read, other))
+    torch.testing.assert_close(before[0], after[0])
+    assert module.training
+    assert int(module.state_dict()["model.conv1.1.num_batches_tracked"]) == 0
 
 
 def test_the_width_of_a_part_is_that_of_its_output() -> None:
