@@ -134,6 +134,16 @@ class TargetModule(nn.Module, ABC):
         """
         return self.to_patches(predictions_BNK, batch.images.patches_BNF)
 
+    def decoded(self, batch: Batch) -> Tensor:
+        """Convert the true values of ``batch`` to pixels ``[B, N, F]``, for pictures: the best that predictions can be.
+
+        Optional, for targets that hold less information than pixels.
+
+        Raises:
+            NotImplementedError: values of this target cannot be converted to pixels.
+        """
+        raise NotImplementedError(f"values of target {self.target.name!r} cannot be converted to pixels")
+
     def train(self, mode: bool = True) -> TargetModule:
         """Stay in eval mode for every ``mode``."""
         return super().train(False)

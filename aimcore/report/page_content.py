@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+import numpy as np
 from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError
@@ -70,6 +72,20 @@ class Recipe:
     values: Mapping[str, Any] | Absence
 
 
+@attrs.frozen
+class CodeUse:
+    """How the codes that an experiment predicts are used in validation images."""
+
+    name: str
+    num_codes: int
+    num_used: int
+    num_patches: int
+    entropy: float
+    """Of the marginal distribution of codes, in nats: the loss of a model that knows their frequencies only."""
+    perplexity: float
+    """exp(entropy)."""
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class Content:
     """The contents of the page."""
@@ -95,6 +111,7 @@ class Content:
     reconstructions: FigureGroup
     attention: FigureGroup
     attention_kinds: tuple[str, ...]
+    codes: tuple[CodeUse, ...]
     uses_truth: bool
     own_orders: tuple[str, ...]
     """Experiments in which every sample has a reading order of its own."""
@@ -132,6 +149,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
     pictured = partial(_pictures, samples=samples, left_out=left_out, files=files, images=images)
     recipes = tuple(Recipe(run.name, run.recipe()) for run in runs)
     known = [one.values for one in recipes if isinstance(one.values, Mapping)]
+    pictured_samples = [(name, one) for name, one in samples.items() if isinstance(one, SampleArrays)]
     drawn = [one for one in samples.values() if isinstance(one, SampleArrays)]
     compared = variants(summary, out)
     return Content(
@@ -151,6 +169,7 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         reconstructions=pictured("predictions", "predicted_BHWC", pictures.draw_predictions),
         attention=pictured("attention", "attention_BQN", pictures.draw_attention),
         attention_kinds=tuple(dict.fromkeys(one.attention_kind for one in drawn if one.attention_kind)),
+        codes=tuple(_code_use(name, one) for name, one in pictured_samples if one.code_counts_K is not None),
         uses_truth=any(one.uses_truth for one in drawn),
         own_orders=tuple(n for n, one in samples.items() if isinstance(one, SampleArrays) and one.order_is_own),
         cards=tuple(card for kind in _PROTOCOLS for card in _cards(kind, summary.experiments)),
@@ -161,6 +180,14 @@ def content_of(summary: Summary, runs: Sequence[RunFiles], out: Path, images: Pa
         errors={run.name: error for run in runs if (error := run.error()) is not None},
         versions=_versions(known),
     )
+
+
+def _code_use(name: str, samples: SampleArrays) -> CodeUse:
+    counts_K = samples.code_counts_K
+    assert counts_K is not None
+    share_K = counts_K[counts_K > 0] / counts_K.sum()
+    entropy = -float((share_K * np.log(share_K)).sum())
+    return CodeUse(name, len(counts_K), int((counts_K > 0).sum()), int(counts_K.sum()), entropy, math.exp(entropy))
 
 
 def _scores(summary: Summary, series: Sequence[Series], images: Path) -> Iterator[DrawnFigure]:

@@ -42,21 +42,27 @@ def draw_order(samples: SampleArrays, experiment: str, name: str, folder: Path) 
 
 
 def draw_predictions(samples: SampleArrays, experiment: str, name: str, folder: Path) -> DrawnFigure:
-    """Draw images above their predictions; given patches are framed."""
+    """Draw images above their predictions; given patches are framed. True codes are decoded in between."""
     images, predicted, scored = samples.images_BHWC, samples.predicted_BHWC, samples.predicted_BN
+    decoded = samples.decoded_BHWC
     assert images is not None
     assert predicted is not None
     assert scored is not None
     number = len(images)
-    with figure(WIDTH, 0.2 + 2 * (WIDTH - 0.3) / max(number, 3)) as drawn:
-        grid = drawn.subplots(2, number, squeeze=False)
+    labels = ("original", *(() if decoded is None else ("true codes",)), "predicted")
+    last = len(labels) - 1
+    given = images if decoded is None else decoded  # a dVAE decodes predicted codes together with true ones
+    with figure(WIDTH, 0.2 + len(labels) * (WIDTH - 0.3) / max(number, 3)) as drawn:
+        grid = drawn.subplots(len(labels), number, squeeze=False)
         for column in range(number):
             _show(grid[0, column], images[column])
+            if decoded is not None:
+                _show(grid[1, column], decoded[column])
             given_N = ~scored[column]
-            _show(grid[1, column], _with_given(predicted[column], images[column], given_N, samples))
+            _show(grid[last, column], _with_given(predicted[column], given[column], given_N, samples))
             for place in np.flatnonzero(given_N):
-                _frame(grid[1, column], int(place), samples, images.shape[1:3])
-        for row, label in enumerate(("original", "predicted")):
+                _frame(grid[last, column], int(place), samples, images.shape[1:3])
+        for row, label in enumerate(labels):
             grid[row, 0].set_ylabel(label)
         error = np.abs(images.astype(float) - predicted)[_pixels(scored, samples, images.shape)].mean()
         alt = (

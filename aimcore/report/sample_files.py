@@ -42,6 +42,10 @@ class SampleArrays:
     """False where a patch was given, not predicted."""
     uses_truth: bool = False
     """Whether the predictions were un-normalised with statistics of the true patches, which the picture thus leaks."""
+    decoded_BHWC: Array | None = None
+    """uint8: the true codes, decoded, if the target is a code: the best that predictions can be."""
+    code_counts_K: Array | None = None
+    """How often each code occurs in validation images, if the target is a code."""
     attention_BQN: Array | None = None
     """Attention of each query to each patch, in the last block, averaged over its heads; NaN where it is masked."""
     queries_Q: Array | None = None
@@ -107,7 +111,20 @@ def _problem(samples: SampleArrays) -> str | None:
         return None if samples.predicted_BHWC is samples.attention_BQN is None else "there are no images_BHWC"
     if images.ndim != 4 or images.shape[1] % samples.rows or images.shape[2] % samples.columns:
         return f"images_BHWC has shape {images.shape}, for {samples.rows} x {samples.columns} patches"
-    return _problem_of_predictions(samples, images.shape) or _problem_of_attention(samples, len(images))
+    return (
+        _problem_of_codes(samples, images.shape)
+        or _problem_of_predictions(samples, images.shape)
+        or _problem_of_attention(samples, len(images))
+    )
+
+
+def _problem_of_codes(samples: SampleArrays, shape: tuple[int, ...]) -> str | None:
+    decoded, counts = samples.decoded_BHWC, samples.code_counts_K
+    if decoded is not None and decoded.shape != shape:
+        return f"decoded_BHWC has shape {decoded.shape}, images_BHWC {shape}"
+    if counts is not None and (counts.ndim != 1 or counts.dtype != np.int64 or counts.min(initial=0) < 0):
+        return f"code_counts_K has shape {counts.shape} and type {counts.dtype}"
+    return None
 
 
 def _problem_of_predictions(samples: SampleArrays, shape: tuple[int, ...]) -> str | None:

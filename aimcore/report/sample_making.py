@@ -10,6 +10,8 @@ Shape suffixes: B batch, H heads, N patches in raster order, S steps of the read
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,11 +37,14 @@ from aimcore.running.trained_model import load_trained
 
 NUM_IMAGES = 4
 NUM_ATTENTION_IMAGES = 2
+NUM_COUNTED_IMAGES = 512
+"""Validation images whose codes are counted."""
+_COUNTED_AT_ONCE = 32
 FAILURES = (
     ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
 )  # fmt: skip
 """Exceptions of a damaged file, or of a mistake in a plugin: they cost one figure, not the whole report."""
-_FORMAT = "1"
+_FORMAT = "2"
 _COMPARED = 4
 """Number of samples whose reading orders are compared."""
 _FAILED = "computing it failed: "
@@ -110,7 +115,7 @@ def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: 
     found, absent = _order(experiment, grid)
     found["images_BHWC"] = _to_uint8(batch.images, batch.images.patches_BNF, experiment.data)
     with eval_mode(module):
-        for part, compute in (("predictions", _predictions), ("attention", _attention)):
+        for part, compute in (("predictions", _predictions), ("codes", _codes), ("attention", _attention)):
             try:
                 found |= compute(experiment, module, batch)
             except NotImplementedError as error:
@@ -122,18 +127,23 @@ def compute_samples(experiment: Experiment, module: ObjectiveModule, made_from: 
 
 
 def _batch(experiment: Experiment) -> Batch:
+    batch = next(_batches(experiment, NUM_IMAGES), None)
+    if batch is None:
+        raise AimcoreError(f"none of {NUM_IMAGES} images of data.validation can be read")
+    return batch
+
+
+def _batches(experiment: Experiment, num_images: int) -> Iterator[Batch]:
+    """Return batches of evenly spaced validation images."""
     source = experiment.data.validation.open()
-    indices = np.unique(np.linspace(0, len(source) - 1, NUM_IMAGES).round().astype(np.int64))
+    indices = np.unique(np.linspace(0, len(source) - 1, num_images).round().astype(np.int64))
     data = attrs.evolve(cast(Any, experiment.data), num_workers=0)
     size, views = experiment.trunk.patch_size, experiment.objective.views
     text, extras = experiment.objective.text, experiment.objective.extras
-    batches = evaluation_batches(
-        data, source, patch_size=size, views=views, extras=extras, text=text, batch_size=NUM_IMAGES, indices=indices
-    )
-    batch = next(batches, None)
-    if batch is None:
-        raise AimcoreError(f"none of the images {indices.tolist()} of data.validation can be read")
-    return batch
+    return evaluation_batches(
+        data, source, patch_size=size, views=views, extras=extras, text=text, indices=indices,
+        batch_size=min(num_images, _COUNTED_AT_ONCE),
+    )  # fmt: skip
 
 
 def _grid(experiment: Experiment) -> PatchGrid:
@@ -162,6 +172,24 @@ def _predictions(experiment: Experiment, module: ObjectiveModule, batch: Batch) 
         "predicted_BN": predicted.predicted_BN.numpy(),
         "uses_truth": any(_uses_truth(target, batch) for target in targets),
     }
+
+
+def _codes(experiment: Experiment, module: ObjectiveModule, batch: Batch) -> dict[str, Any]:
+    """Return the true codes of the pictured images as pixels, and how often each code occurs; nothing without codes."""
+    import torch
+
+    for target in (part for part in module.modules() if isinstance(part, TargetModule)):
+        if target(batch).is_floating_point():
+            continue
+        number = target.target.num_outputs(batch.images.patch_size, batch.images.num_channels)
+        counts_K = torch.zeros(number, dtype=torch.int64)
+        for each in _batches(experiment, NUM_COUNTED_IMAGES):
+            counts_K += target(each)[each.images.valid_BN].bincount(minlength=number)
+        found: dict[str, Any] = {"code_counts_K": counts_K.numpy()}
+        with suppress(NotImplementedError):
+            found["decoded_BHWC"] = _to_uint8(batch.images, target.decoded(batch), experiment.data)
+        return found
+    return {}
 
 
 def _uses_truth(target: TargetModule, batch: Batch) -> bool:

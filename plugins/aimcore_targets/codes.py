@@ -83,12 +83,20 @@ class CodesModule(TargetModule):
         return codes_BN
 
     @torch.no_grad()
+    def decoded(self, batch: Batch) -> Tensor:
+        """``[B, N, F]``: the true codes, decoded."""
+        return self._pixels(self(batch), batch)
+
+    @torch.no_grad()
     def drawn(self, predictions_BNK: Tensor, predicted_BN: Tensor, batch: Batch) -> Tensor:
         """``[B, N, F]``: the most likely codes, decoded together with the true codes of all other patches.
 
         Codes of normalised patches take mean and variance of the true patches.
         """
-        codes_BN = torch.where(predicted_BN, predictions_BNK.argmax(-1), self(batch))
+        return self._pixels(torch.where(predicted_BN, predictions_BNK.argmax(-1), self(batch)), batch)
+
+    def _pixels(self, codes_BN: Tensor, batch: Batch) -> Tensor:
+        """``[B, N, F]``: decoded codes as patches of the trunk, normalised as its images are."""
         view_BCHW, grid = self._view(batch)
         decoded_BCHW = self.tokenizer.decode(codes_BN, grid, view_BCHW)
         images = batch.images

@@ -231,6 +231,16 @@ def test_evaluations_have_cards_too(one_run: Page) -> None:
     assert "Evaluation: retrieval" in text
 
 
+def test_use_of_codes_is_a_table_with_the_entropy_of_their_marginal(tmp_path: Path) -> None:
+    out = make_study(tmp_path / "out", ["codes", "pixels"])
+    counts_K = np.array([2, 2, 0, 4])  # shares 1/4, 1/4, 0, 1/2: entropy 1.5 ln 2 = 1.0397
+    images = samples().images_BHWC
+    save_samples(samples(code_counts_K=counts_K, decoded_BHWC=images), out / "0" / "samples.npz")
+    text = page_of(out).text
+    assert all(cell in text for cell in ("3 of 4", "1.0397", "2.8"))
+    assert text.count("codes in use") == 1
+
+
 @pytest.mark.parametrize("uses_truth", [True, False])
 def test_a_leak_of_mean_and_variance_into_the_pictures_is_reported(uses_truth: bool, tmp_path: Path) -> None:
     out = make_study(tmp_path / "out", ["raster"])

@@ -8,12 +8,15 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from core.engine.toys import experiment
 from image_tokenizers import write_kmeans
 from torch import Tensor
 
 from aimcore import Batch, Images, ImageTokenizer, PatchGrid, PixelStatistics, built_target, component
 from aimcore.contracts.images import images_of, patchify, unpatchify
 from aimcore.contracts.targets import Sees
+from aimcore.engine import build_module
+from aimcore.report.sample_making import compute_samples
 from aimcore.testing import Case
 from aimcore.testing.causality import findings_of
 from aimcore.testing.fixtures import GRID
@@ -138,3 +141,28 @@ def test_unnormalised_images_are_their_own_pixels() -> None:
     normal = attrs.evolve(images_of((pixels_BCHW - mean) / std, 2), statistics=statistics)
     torch.testing.assert_close(unpatchify(normal.unit_patches_BNF, normal.grid, 2), pixels_BCHW)
     torch.testing.assert_close(normal.normalized(images.patches_BNF), normal.patches_BNF)
+
+
+def test_the_report_has_decoded_codes_and_counts_them(tmp_path: Path) -> None:
+    objective = NextPatch(target=Codes(tokenizer=write_kmeans(tmp_path / "k")), head=LinearHead(), prefix=None)
+    chosen = experiment(0, "fp32", trunk=StandInTrunk(), objective=objective)
+    module = build_module(chosen)
+    samples = compute_samples(chosen, module, "now")
+    assert samples.absent.keys() <= {"attention"}
+    assert samples.images_BHWC is not None
+    assert samples.decoded_BHWC is not None
+    assert samples.predicted_BHWC is not None
+    assert samples.code_counts_K is not None
+    centres = (write_kmeans(tmp_path / "k").tensors()["centres_KF"] * 255).round()
+    for picture in (samples.decoded_BHWC, samples.predicted_BHWC):
+        patches_PF = patchify(torch.from_numpy(picture).permute(0, 3, 1, 2), 4).flatten(0, 1)
+        assert torch.cdist(patches_PF.double(), centres.double()).amin(1).max() < 7
+    assert samples.code_counts_K.shape == (16,)
+    assert samples.code_counts_K.sum() == len(chosen.data.validation.open()) * samples.num_patches
+    assert not samples.uses_truth
+
+
+def test_pictures_of_normalised_centres_say_that_they_use_the_truth(tmp_path: Path) -> None:
+    target = Codes(tokenizer=write_kmeans(tmp_path / "k", space="normalized"))
+    chosen = experiment(0, "fp32", trunk=StandInTrunk(), objective=NextPatch(target=target, head=LinearHead()))
+    assert compute_samples(chosen, build_module(chosen), "now").uses_truth
