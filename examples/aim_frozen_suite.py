@@ -4,14 +4,14 @@
     BENCHMARKS=/data AIM_WEIGHTS=aim.safetensors python -m aimcore.run examples/aim_frozen_suite.py --scale paper
     python examples/aim_frozen_suite.py runs/aim-frozen-suite-paper     # Table 6 with a row of what was measured
 
-A row of this study is a data set, on which one frozen encoder is probed: Table 11's protocol on fixed features, without
-its augmentations (see the protocol cards). Data sets that are not below ``BENCHMARKS`` are shown as "not run" beside
-the paper's numbers, and ``aimcore_sources.BENCHMARKS`` has the folders that are looked for. Nothing is downloaded.
+A row of this study is a data set, on which one frozen encoder is probed. Data sets that are not below ``BENCHMARKS``
+are shown as "not run" beside the paper's numbers, and ``aimcore_sources.BENCHMARKS`` has the folders that are looked
+for. Nothing is downloaded.
 
-``paper`` probes the encoder ``AIM_ENCODER``, whose weights are in the file ``AIM_WEIGHTS``: one of AIM's, or one of the
-paper's baselines by timm. ``small`` pre-trains a small encoder on Fashion-MNIST, and probes it beside random features
-of the same width, on the bundled images and on whatever is below ``BENCHMARKS``, at 32 px and with at most 4,000
-training images: nothing of the paper's numbers need show.
+``paper`` probes the encoder ``AIM_ENCODER``, whose weights are in the file ``AIM_WEIGHTS``, with Table 11's protocol:
+one of AIM's, or one of the paper's baselines by timm. ``small`` pre-trains a small encoder on Fashion-MNIST, and probes
+it beside random features of the same width, on the bundled images and on whatever is below ``BENCHMARKS``, at 32 px and
+with at most 4,000 training images: nothing of the paper's numbers need show.
 """
 
 import os
@@ -108,14 +108,12 @@ def paper_experiments() -> list[Experiment]:
     trunk, weights = encoder(), Weights(url=WEIGHTS)
     # BEiT's authors normalise pixels by 0.5; the others by ImageNet's mean and standard deviation, the default.
     pixels: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3} if ENCODER.startswith("BEiT") else {}
-    # Table 11: ImageNet has 50 epochs of 1,024 images with 5 of warm-up, the others 100 of 512 without.
-    probes = AttentiveProbe.published()
     return [
         frozen(
             name,
             benchmark_data(name, 224, num_workers=8, **pixels),
             trunk,
-            probes["Table 11 (ImageNet)" if name == "imagenet" else "Table 11"],
+            AttentiveProbe.table_11(imagenet=name == "imagenet"),
             weights,
             Engine(precision="autocast"),
         )
