@@ -17,7 +17,7 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -156,7 +156,10 @@ def store(shape: tuple[int, int, int], num_heads: int, num_layers: int) -> None:
         writing, after_writing = time.perf_counter() - start, resident()
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         start = time.perf_counter()
-        scores = [float(table.correct(fitted, held_out).double().mean()) for table, fitted in fits(tables, probe, kept)]
+        scores, after = [], []
+        for table in tables:
+            scores.append(float(table.correct(table.fit(probe, kept, held_out, 0), held_out).double().mean()))
+            after.append(resident())
     probing = time.perf_counter() - start
     print(
         f"{num_layers} layers of {shape[0]:,} images, {shape[1]} tokens of {shape[2]} values: {size / 2**20:,.0f} MiB "
@@ -164,15 +167,9 @@ def store(shape: tuple[int, int, int], num_heads: int, num_layers: int) -> None:
         f"(held-out accuracy {min(scores):.2f} to {max(scores):.2f})"
     )
     print(
-        f"  largest resident memory: {before:,.0f} MiB before, {after_writing:,.0f} MiB after writing, "
-        f"{resident():,.0f} MiB after probing"
+        f"  largest resident memory so far: {before:,.0f} MiB at the start, {after_writing:,.0f} MiB after writing, "
+        f"{after[0]:,.0f} MiB after probing one layer, {after[-1]:,.0f} MiB after probing all"
     )
-
-
-def fits(tables: list[StoredTable], probe: AttentiveProbe, kept: Tensor) -> Iterator[tuple[StoredTable, object]]:
-    """Yield each table with the probe that was fitted on it, one at a time."""
-    for table in tables:
-        yield table, table.fit(probe, kept, torch.arange(len(table.labels) // 10), 0)
 
 
 def resident() -> float:
