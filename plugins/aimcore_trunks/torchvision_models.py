@@ -7,7 +7,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model, list_models
 
 from aimcore import InvalidValue, PatchGrid, Problem, Trunk, at_least, component
 from aimcore.contracts import limits
@@ -42,6 +41,9 @@ class TorchvisionTrunk(Trunk):
 
     def problems(self) -> Iterable[Problem]:
         """Yield an unknown model, and sizes that are not positive."""
+        # Its import takes seconds, and most experiments use another trunk.
+        from torchvision.models import list_models
+
         known = list_models()
         if self.model not in known:
             hint = did_you_mean(self.model, known) or "; torchvision.models.list_models() names all"
@@ -101,6 +103,8 @@ class TorchvisionModule(ForeignModule):
 
 
 def _without_head(name: str) -> nn.Module:
+    from torchvision.models import get_model
+
     model: nn.Module = get_model(name, weights=None)
     for head in _HEADS:
         if hasattr(model, head):

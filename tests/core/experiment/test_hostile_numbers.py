@@ -101,7 +101,9 @@ def experiments() -> Iterator[Experiment]:
     augmentation = Augmentation(color_jitter=(0.4, 0.4, 0.2, 0.1))
     data = Data(train=source, validation=source, batch_size=8, image_size=16, augmentation=augmentation)
     for case in installed_cases():
-        yield Experiment(name="plain", data=data, trunk=case.trunk, objective=case.objective, num_steps=4)
+        side = math.lcm(data.image_size, case.trunk.patch_size)
+        fitting = attrs.evolve(data, image_size=side)
+        yield Experiment(name="plain", data=fitting, trunk=case.trunk, objective=case.objective, num_steps=4)
     base = Experiment(
         name="rich",
         data=data,

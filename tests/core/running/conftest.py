@@ -59,6 +59,10 @@ class FakeEngine:
     ) -> None:
         """Nothing to close."""
 
+    def whole_module(self) -> Any:
+        """Return the module of the result, which is not partitioned."""
+        return FakeResult().module
+
 
 @attrs.frozen
 class FakeResult:
