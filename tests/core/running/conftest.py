@@ -106,6 +106,7 @@ class FakeTraining:
         resume: bool = False,
         progress: bool = True,
         keep_steps: Collection[int] = (),
+        validate: Callable[[Any], dict[str, float]] | None = None,
     ) -> FakeResult:
         self.calls.append((given.name, resume))
         self.kept[given.name] = set(keep_steps)
