@@ -1,4 +1,4 @@
-"""``aimcore tokenizer``: fit, export, convert and inspect image tokenizers."""
+"""``aimcore tokenizer``: fit, export, convert, inspect and apply image tokenizers."""
 
 from __future__ import annotations
 
@@ -57,6 +57,16 @@ def add_tokenizer_arguments(commands: Any) -> None:
     convert.add_argument("--name", required=True, metavar="TOKENIZER", help="kind of tokenizer, such as dvae")
     convert.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
     convert.set_defaults(function=_convert)
+    encode = kinds.add_parser(
+        "encode", help="store the codes of all images of a study or a source",
+        description="Compute the codes of all training and validation images once, and store them in a zarr group, for "
+        "the field 'stored' of the target 'codes'. Training images must be rendered without random changes.",
+    )  # fmt: skip
+    encode.add_argument("images", metavar="STUDY_OR_SOURCE", help=_WHAT)
+    encode.add_argument("file", metavar="FILE", help="the file of a tokenizer")
+    encode.add_argument("--out", required=True, metavar="URL", help="zarr group to write: a path or URL")
+    _add_images_options(encode)
+    encode.set_defaults(function=_encode)
     inspect = kinds.add_parser(
         "inspect", help="show how a tokenizer uses its codes, and what it reconstructs",
         description="Encode and decode validation images: the share of codes in use, their perplexity, and a picture "
@@ -103,6 +113,16 @@ def _convert(options: argparse.Namespace) -> int:
     _require_room(options.out)
     convert_tokenizer(options.name, options.files, options.out)
     _print_recipe(options.name, options.out)
+    return 0
+
+
+def _encode(options: argparse.Namespace) -> int:
+    from aimcore.running.tokenizer_inspection import encode_images
+
+    tokenizer, _ = _tokenizer(options.file)
+    with _Shown() as shown:
+        number = encode_images(tokenizer, _named(options.images, options), options.out, shown.progress)
+    Terminal().print(f"stored the codes of {number:,} different images in {options.out}", soft_wrap=True)
     return 0
 
 

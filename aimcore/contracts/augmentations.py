@@ -75,6 +75,16 @@ class Augmentation(Checked):
         yield from within("color_jitter_probability", self.color_jitter_probability, 0, 1)
 
     @property
+    def is_random(self) -> bool:
+        """Whether two renderings of an image may differ.
+
+        A crop of the whole area with one ratio is the whole image or its middle.
+        """
+        whole = self.crop_scale == (1.0, 1.0) and self.crop_ratio[0] == self.crop_ratio[1]
+        jitters = self.color_jitter is not None and self.color_jitter_probability > 0
+        return not whole or 0 < self.flip_probability < 1 or jitters or self.rand_augment is not None
+
+    @property
     def changes_colors(self) -> bool:
         """Whether colours change, which is defined for images of 1 or 3 channels."""
         return self.color_jitter is not None or self.rand_augment is not None

@@ -6,6 +6,7 @@ Shape suffixes: B batch, C channels, H W pixels, N patches, K codes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import attrs
@@ -18,11 +19,16 @@ from aimcore.contracts.batches import Batch, View
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.images import PatchGrid, unpatchify
 from aimcore.contracts.tokenizers import ImageTokenizer
-from aimcore.data.loading import evaluation_batches
+from aimcore.data.loading import evaluation_batches, train_steps
+from aimcore.io.stored_codes import keys_of, write_codes
 from aimcore.running.tokenizer_fitting import Progress, TokenizerImages
 
 _BATCH = 32
 _VIEW = "tokenizer"
+
+
+class RandomTransform(AimcoreError):
+    """Codes are to be stored, and images are rendered differently in every epoch."""
 
 
 @attrs.frozen(eq=False)
@@ -107,6 +113,50 @@ def inspect_tokenizer(
         originals_BHWC=_uint8(torch.cat(originals)[:num_shown]),
         decoded_BHWC=None if decoded[0] is None else _uint8(torch.cat(decoded)[:num_shown]),
     )
+
+
+def encode_images(tokenizer: ImageTokenizer, images: TokenizerImages, url: str, progress: Progress) -> int:
+    """Store the codes of all training and validation images in a zarr group; return the number of different images.
+
+    Training images are rendered as in training, validation images as in validation.
+
+    Raises:
+        RandomTransform: training crops are random, so that their codes differ in every epoch.
+        AimcoreError: the images cannot be read, or the tokenizer is not made for them.
+    """
+    data = images.data
+    if data.augmentation.is_random:
+        raise RandomTransform(
+            "codes can be stored only if training images are rendered without random changes, and data.augmentation "
+            "draws some: set data.augmentation to crop_scale (1, 1), crop_ratio (1, 1), flip_probability 0, without "
+            "colour jitter and RandAugment, or compute codes in every step"
+        )
+    module = built_tokenizer(tokenizer, images.patch_size, len(data.mean))
+    side = tokenizer.pixels_per_patch
+
+    def entries() -> Iterator[tuple[list[bytes], np.ndarray[Any, Any]]]:
+        for doing, total, batches in _all_batches(images, side):
+            done = 0
+            for batch in batches:
+                codes_BN = module(*_view(batch, side))
+                yield keys_of(batch.images.patches_BNF.numpy()), codes_BN.numpy()
+                done += len(codes_BN)
+                progress(doing, min(done, total), total)
+
+    with torch.no_grad():
+        return write_codes(url, str(getattr(tokenizer, "sha256", "")), entries())
+
+
+def _all_batches(images: TokenizerImages, side: int | None) -> Iterator[tuple[str, int, Iterator[Batch]]]:
+    """Yield the training and the validation images: what is encoded, their number, and their batches."""
+    train, validation = images.data.train.open(), images.data.validation.open()
+    views = () if side is None else (View(key=_VIEW, pixels_per_patch=side),)
+    data: Any = attrs.evolve(cast(Any, images.data), batch_size=_BATCH)
+    size = images.patch_size
+    steps = train_steps(data, train, patch_size=size, views=views, seed=0, num_steps=-(-len(train) // _BATCH))
+    yield "encoding training images", len(train), (batch for step in steps for batch in step)
+    held_out = evaluation_batches(data, validation, patch_size=size, views=views, batch_size=_BATCH)
+    yield "encoding validation images", len(validation), held_out
 
 
 def _view(batch: Batch, side: int | None) -> tuple[Tensor, PatchGrid]:

@@ -5,17 +5,30 @@ Shape suffixes: B batch, N patches, F values per patch, M scored positions, K co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aimcore import Batch, Images, ImageTokenizer, PatchGrid, Target, TargetModule, View, built_tokenizer, component
+from aimcore import (
+    Batch,
+    Images,
+    ImageTokenizer,
+    PatchGrid,
+    Problem,
+    Target,
+    TargetModule,
+    View,
+    built_tokenizer,
+    component,
+)
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.images import patchify, unpatchify
 from aimcore.contracts.targets import Sees
+from aimcore.io.locations import location_problems
+from aimcore.io.stored_codes import StoredCodes
 
 
 class CannotEncode(AimcoreError):
@@ -32,6 +45,17 @@ class Codes(Target):
     """
 
     tokenizer: ImageTokenizer
+    stored: str | None = None
+    """Codes that ``aimcore tokenizer encode`` computed once: a zarr group, by path or URL. They are kept in memory, and
+    found by the pixels of an image. So this works only if the images are rendered without random changes; the first
+    other image is an error. None computes codes in every step."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield a refused protocol, and stored codes of a tokenizer without a file."""
+        if self.stored is not None:
+            yield from location_problems("stored", self.stored)
+            if not isinstance(getattr(self.tokenizer, "sha256", None), str):
+                yield Problem("stored", f"needs a tokenizer with a file, and {self.tokenizer.name!r} has none")
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -71,6 +95,8 @@ class CodesModule(TargetModule):
         super().__init__()
         self.config = config
         self.tokenizer = built_tokenizer(config.tokenizer, patch_size, num_channels)
+        sha256 = getattr(config.tokenizer, "sha256", "")
+        self.stored = None if config.stored is None else StoredCodes(config.stored, sha256)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Tensor:
@@ -78,9 +104,14 @@ class CodesModule(TargetModule):
 
         Raises:
             CannotEncode: images of different grids need a tokenizer that sees single patches.
+            WrongCodes: codes are stored, but not those of an image of the batch.
         """
-        codes_BN: Tensor = self.tokenizer(*self._view(batch))
-        return codes_BN
+        patches_BNF = batch.images.patches_BNF
+        if self.stored is None or patches_BNF.device.type == "meta":
+            codes_BN: Tensor = self.tokenizer(*self._view(batch))
+            return codes_BN
+        names = batch.extras.get("identifiers") or map(str, batch.sample_numbers_B.tolist())
+        return torch.from_numpy(self.stored.of(patches_BNF.cpu().numpy(), names)).to(patches_BNF.device)
 
     @torch.no_grad()
     def decoded(self, batch: Batch) -> Tensor:

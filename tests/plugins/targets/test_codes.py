@@ -6,23 +6,44 @@ import math
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 import torch
+import zarr
 from core.engine.toys import experiment
-from image_tokenizers import write_kmeans
+from image_tokenizers import write_dvae, write_kmeans
+from PIL import Image
 from torch import Tensor
 
-from aimcore import Batch, Images, ImageTokenizer, PatchGrid, PixelStatistics, built_target, component
+from aimcore import (
+    Augmentation,
+    Batch,
+    Data,
+    DataNotFound,
+    Images,
+    ImageTokenizer,
+    InvalidValue,
+    PatchGrid,
+    PixelStatistics,
+    built_target,
+    component,
+)
+from aimcore.contracts.augmentations import RandAugment
 from aimcore.contracts.images import images_of, patchify, unpatchify
 from aimcore.contracts.targets import Sees
+from aimcore.data.loading import evaluation_batches, train_steps
 from aimcore.engine import build_module
+from aimcore.io.stored_codes import WrongCodes
 from aimcore.report.sample_making import compute_samples
+from aimcore.running.tokenizer_fitting import TokenizerImages
+from aimcore.running.tokenizer_inspection import RandomTransform, encode_images
 from aimcore.testing import Case
 from aimcore.testing.causality import findings_of
 from aimcore.testing.fixtures import GRID
 from aimcore.testing.small_parts import StandInTrunk
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
+from aimcore_sources import ImageFolder
 from aimcore_targets import Codes
 from aimcore_targets.codes import CannotEncode
 
@@ -166,3 +187,74 @@ def test_pictures_of_normalised_centres_say_that_they_use_the_truth(tmp_path: Pa
     target = Codes(tokenizer=write_kmeans(tmp_path / "k", space="normalized"))
     chosen = experiment(0, "fp32", trunk=StandInTrunk(), objective=NextPatch(target=target, head=LinearHead()))
     assert compute_samples(chosen, build_module(chosen), "now").uses_truth
+
+
+WHOLE = Augmentation(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip_probability=0.0)
+
+
+def with_stored_codes(tmp_path: Path, augmentation: Augmentation = WHOLE) -> tuple[TokenizerImages, Codes]:
+    generator = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(5):
+        pixels = generator.integers(0, 256, (12, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    source = ImageFolder(url=str(tmp_path / "photos"))
+    data = Data(train=source, validation=source, batch_size=4, image_size=8, augmentation=augmentation)
+    images, url = TokenizerImages(data, 4), str(tmp_path / "codes.zarr")
+    target = Codes(tokenizer=write_dvae(tmp_path / "dvae"))
+    encode_images(target.tokenizer, images, url, lambda *_: None)
+    return images, attrs.evolve(target, stored=url)
+
+
+def batches_of(images: TokenizerImages, target: Codes) -> list[Batch]:
+    source = images.data.train.open()
+    train = train_steps(images.data, source, patch_size=4, views=target.views, seed=3, num_steps=3)
+    held_out = evaluation_batches(images.data, source, patch_size=4, views=target.views, batch_size=3)
+    return [*(batch for step in train for batch in step), *held_out]
+
+
+def test_stored_codes_are_those_computed_on_the_fly(tmp_path: Path) -> None:
+    images, target = with_stored_codes(tmp_path)
+    stored, computed = built_target(target, 4, 3), built_target(attrs.evolve(target, stored=None), 4, 3)
+    for batch in batches_of(images, target):
+        assert stored(batch).tolist() == computed(batch).tolist()
+    stored.tokenizer.encode = None  # not called
+    assert stored(batches_of(images, target)[0]).dtype == torch.int64
+
+
+def test_codes_of_other_renderings_are_not_found(tmp_path: Path) -> None:
+    images, target = with_stored_codes(tmp_path)
+    batch = batches_of(images, target)[0]
+    other = attrs.evolve(batch, images=attrs.evolve(batch.images, patches_BNF=batch.images.patches_BNF + 1e-3))
+    with pytest.raises(WrongCodes, match=r"has no codes of image .*png as it was rendered here"):
+        built_target(target, 4, 3)(other)
+
+
+def test_stored_codes_of_another_tokenizer_damaged_or_missing_are_refused(tmp_path: Path) -> None:
+    images, target = with_stored_codes(tmp_path)
+    with pytest.raises(WrongCodes, match="has codes of the tokenizer with SHA-256"):
+        built_target(attrs.evolve(target, tokenizer=write_kmeans(tmp_path / "k")), 4, 3)
+    with pytest.raises(DataNotFound, match="cannot read the stored codes"):
+        built_target(attrs.evolve(target, stored=str(tmp_path / "nothing")), 4, 3)
+    with pytest.raises(InvalidValue, match="needs a tokenizer with a file, and 'counted_levels' has none"):
+        Codes(tokenizer=Levels(), stored="codes.zarr")
+    codes = zarr.open_group(tmp_path / "codes.zarr", mode="r+")["codes"]
+    codes[0, 0] = codes[0, 0] + 1
+    with pytest.raises(WrongCodes, match="is damaged: its codes do not have the recorded digest"):
+        built_target(target, 4, 3)(batches_of(images, target)[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop_scale": (0.9, 1.0)},
+        {"crop_ratio": (0.9, 1.0)},
+        {"flip_probability": 0.5},
+        {"color_jitter": (0.4, 0.4, 0.2, 0.1)},
+        {"rand_augment": RandAugment()},
+    ],
+)
+def test_codes_of_random_transforms_are_never_stored(change: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(RandomTransform, match="only if training images are rendered without random changes"):
+        with_stored_codes(tmp_path, attrs.evolve(WHOLE, **change))
+    assert not (tmp_path / "codes.zarr").exists()
