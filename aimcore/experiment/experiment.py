@@ -49,7 +49,7 @@ class Experiment(Checked):
     objective: Objective
     num_steps: int
     """Number of updates. With 0 nothing is trained: the trunk is measured with its initial weights, as a frozen
-    baseline, and there are neither checkpoints nor losses."""
+    baseline. There are no checkpoints, and validation losses only if files give the weights of the whole objective."""
     optimizer: Optimizer = attrs.field(factory=default_optimizer)
     """Optimizer; by default the installed ``adamw``."""
     schedule: Schedule = Schedule()
