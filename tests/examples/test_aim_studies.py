@@ -9,19 +9,22 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from image_tokenizers import write_dvae, write_kmeans
 
-from aimcore import Engine, Experiment, Scale, Study
+from aimcore import DataNotFound, Engine, Experiment, Scale, Study
 from aimcore.data import train_steps
 from aimcore.engine.cost import cost_of
 from aimcore.io.metrics_lines import read_metrics
+from aimcore.run import command
 from aimcore.running.preflight import check_study
 from aimcore.running.study_files import load_study
 from aimcore.running.study_run import run_study
+from aimcore_tokenizers import DVAE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCALES: tuple[Scale, ...] = ("smoke", "small")
 ROWS = {
-    "targets": ["pixels", "normalized-pixels"],
+    "targets": ["pixels", "normalized-pixels", "kmeans", "dvae"],
     "crop_scale": ["crop-scale-0.08", "crop-scale-0.4", "crop-scale-1.0"],
     "attention": ["causal-causal", "causal-bidirectional", "prefix-bidirectional", "prefix-causal"],
     "masking": ["autoregressive", "masked-50", "masked-75"],
@@ -39,6 +42,18 @@ FIELDS = {
     "deep_vs_wide": "trunk",
 }  # fmt: skip
 """The only field, besides the name, in which the experiments of a study differ."""
+
+
+@pytest.fixture(autouse=True)
+def tokenizers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tokenizers where the paper's scale looks for those of the user."""
+    folder = tmp_path_factory.getbasetemp() / "aim_tokenizers"
+    if not folder.exists():
+        folder.mkdir()
+        write_kmeans(folder / "kmeans.safetensors", patch_size=14)
+        write_dvae(folder / "dvae.safetensors")
+    for name in ("kmeans", "dvae"):
+        monkeypatch.setenv(f"{name.upper()}_TOKENIZER", str(folder / f"{name}.safetensors"))
 
 
 def study(name: str, scale: Scale) -> Study:
@@ -81,6 +96,8 @@ def test_experiments_of_a_study_differ_in_one_field(name: str, field: str, scale
     [
         ("targets", "pixels", 0.675, 0.762),
         ("targets", "normalized-pixels", 0.700, 0.782),
+        ("targets", "kmeans", 0.666, 0.759),
+        ("targets", "dvae", 0.640, 0.745),
         ("crop_scale", "crop-scale-0.08", 0.684, 0.777),
         ("crop_scale", "crop-scale-0.4", 0.700, 0.782),
         ("crop_scale", "crop-scale-1.0", 0.496, 0.635),
@@ -102,6 +119,20 @@ def test_experiments_of_a_study_differ_in_one_field(name: str, field: str, scale
 )
 def test_the_papers_scores_are_those_of_its_tables(name: str, row: str, linear: float, attentive: float) -> None:
     assert study(name, "small").paper[row] == {"linear": linear, "attentive": attentive}
+
+
+def test_codes_are_those_of_the_files_beside_the_study() -> None:
+    targets: Any = [one.objective.target for one in study("targets", "small").experiments[2:]]  # type: ignore[attr-defined]
+    assert [(one.tokenizer.name, one.tokenizer.num_codes, one.sees) for one in targets] == [
+        ("kmeans", 512, "patch"), ("dvae", 512, "image"),
+    ]  # fmt: skip
+    assert targets[1].views[0].pixels_per_patch == 4
+
+
+def test_a_missing_tokenizer_of_the_papers_scale_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVAE_TOKENIZER", "/data/dall_e.safetensors")
+    with pytest.raises(DataNotFound, match=r"/data/dall_e\.safetensors"):
+        study("targets", "paper")
 
 
 def test_heads_at_the_papers_scale_have_the_sizes_of_table_4() -> None:
@@ -181,3 +212,21 @@ def test_the_curves_of_figure_5_are_validated_on_the_curated_set() -> None:
     experiments = study("data", "small").experiments
     assert len({one.data.validation for one in experiments}) == 1
     assert {one.validate_every for one in experiments} == {100}
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
+def test_the_study_of_the_dvae_gives_a_code_per_patch(scale: Scale) -> None:
+    made = study("dvae", scale)
+    check_study(made, with_data=scale != "paper")
+    (run,) = made.experiments
+    assert run.trunk.patch_size == (8 if scale == "paper" else 4)
+    assert (run.objective.num_codes, run.data.image_size) == ((8192, 256) if scale == "paper" else (512, 28))  # type: ignore[attr-defined]
+
+
+def test_the_dvae_is_trained_and_exported_to_a_file_that_the_targets_read(tmp_path: Path) -> None:
+    made = study("dvae", "smoke")
+    single = attrs.evolve(made, experiments=[attrs.evolve(made.experiments[0], engine=Engine(num_threads=1))])
+    run_study(single, tmp_path / "out", scale="smoke")
+    file = tmp_path / "dvae.safetensors"
+    assert command(["tokenizer", "export", str(tmp_path / "out" / "dvae"), "--out", str(file)]) == 0
+    assert DVAE.from_file(str(file)).pixels_per_patch == 4
