@@ -6,11 +6,14 @@ import html.parser
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from report_material import HOSTILE, make_study, samples
 
 from aimcore.contracts.errors import InvalidSummary, ReportError
@@ -20,6 +23,16 @@ from aimcore.report.page_content import MAX_PICTURED
 from aimcore.report.sample_files import save_samples
 from aimcore.running.correctness import Correctness
 from aimcore.running.summary import LayersSummary
+
+save_figure = Figure.savefig
+
+
+def save_svg_only(drawn: Figure, file: Any, *, format: str, **settings: Any) -> None:
+    """Draw an SVG, and write an empty file where a PNG is asked for."""
+    if format == "png":
+        Path(file).touch()
+    else:
+        save_figure(drawn, file, format=format, **settings)
 
 
 class Page(html.parser.HTMLParser):
@@ -58,6 +71,14 @@ def page_of(out: Path) -> Page:
     return Page(draw_report(out))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def empty_pngs() -> Iterator[None]:
+    """PNGs without content: they are half of the work, and tests of the page do not read them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_svg_only)
+        yield
+
+
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The page of a study of one experiment, drawn once; tests only read it."""
@@ -94,9 +115,12 @@ def test_every_figure_is_there_with_a_text_for_those_who_cannot_see_it(two_runs:
     assert "absent" not in re.sub(r"<style>.*</style>", "", page.source, flags=re.DOTALL)
 
 
-def test_pngs_of_all_figures_lie_beside_the_page(tmp_path: Path) -> None:
+def test_pngs_of_all_figures_lie_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Figure, "savefig", save_figure)
     draw_report(make_study(tmp_path / "out", ["raster", "a b"]))
-    assert sorted(path.name for path in (tmp_path / "out" / "report").iterdir()) == [
+    drawn = sorted((tmp_path / "out" / "report").iterdir())
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+    assert [path.name for path in drawn] == [
         "attention-a-b.png", "attention-raster.png", "chunks-next_patch.png", "order-a-b.png", "order-raster.png",
         "predictions-a-b.png", "predictions-raster.png", "scores-linear.png", "training-next_patch.png",
     ]  # fmt: skip
