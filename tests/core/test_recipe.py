@@ -108,7 +108,8 @@ def with_component(experiment: Experiment, part: Component) -> Experiment:
             size = 8 * part.patch_size
             return evolve(experiment, trunk=part, data=evolve(experiment.data, image_size=size))
         case "objectives":
-            trunk = next(example for _, cls in installed().registries["trunks"].items() for example in cls.examples())
+            trunks = (example for _, cls in installed().registries["trunks"].items() for example in cls.examples())
+            trunk = next(trunk for trunk in trunks if part.requires <= trunk.capabilities)
             size = 8 * trunk.patch_size
             return evolve(experiment, objective=part, trunk=trunk, data=evolve(experiment.data, image_size=size))
         case "probes" | "trackers" | "evaluations":
