@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from aimcore.contracts.scales import SCALES, Scale
-from aimcore.experiment import Study
 from aimcore.io.launcher import rank
+
+if TYPE_CHECKING:  # it loads torch, and help must be quick
+    from aimcore.experiment import Study
 
 PAGE = "reproduction.md"
 """File in the output folder with the tables of all studies."""
