@@ -56,7 +56,7 @@ def test_every_member_of_a_contract_says_what_it_means() -> None:
 def test_files_that_pages_name_exist() -> None:
     files = [
         path.as_posix()
-        for folder in ("aimcore", "plugins", "tests", "benchmarks")
+        for folder in ("aimcore", "plugins", "tests", "benchmarks", "examples")
         for path in (ROOT / folder).rglob("*.py")
     ]
     text = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)

@@ -31,7 +31,7 @@ def names_of(heading: str) -> dict[str, object]:
 
 
 def test_the_two_commands_are_there_to_be_copied() -> None:
-    assert "pip install -e . && python -m aimcore.run examples/ablation_pattern.py" in TEXT
+    assert "pip install -e . && python -m aimcore.run examples/few_labels.py" in TEXT
     assert "pip install -e '.[test]' && pytest -n 2 " in TEXT
 
 
