@@ -32,7 +32,7 @@ LABELS: dict[Scale, tuple[int, ...]] = {"smoke": (4,), "small": (10, 100, 1000),
 """Labels per class."""
 NUM_DRAWS: dict[Scale, int] = {"smoke": 1, "small": 2, "paper": 3}
 """Draws of the labelled images for training; probes have three."""
-STEPS = {4: 4, 10: 150, 100: 300, 1000: 800}
+STEPS = {4: 4, 10: 100, 100: 200, 1000: 400}
 """Steps of training with so many labels per class, below the paper's scale."""
 PAPER_STEPS = {10: 2_000, 100: 10_000}
 """An ASSUMPTION: the paper does not train with few labels."""
@@ -70,11 +70,11 @@ def probes(scale: Scale) -> tuple[Probe, ...]:
 
 def pretrained(scale: Scale) -> Experiment:
     """Next-patch prediction without labels, and all probes."""
-    num_steps = {"smoke": 8, "small": 3000, "paper": ABLATION_STEPS}[scale]
+    num_steps = {"smoke": 8, "small": 1200, "paper": ABLATION_STEPS}[scale]
     changes: dict[str, Any] = {}
     if scale != "paper":
         changes = {
-            "data": data(scale, unlabelled(scale), batch_size=16 if scale == "smoke" else 128),
+            "data": data(scale, unlabelled(scale), batch_size=16 if scale == "smoke" else 64),
             "optimizer": AdamW(peak_lr=2e-3, weight_decay=0.05),
         }
     return experiment(
