@@ -27,13 +27,17 @@ class LabelCurve:
     kind: Kind
     draws: Mapping[float, tuple[float, ...]]
     """Accuracies as fractions by the number of images per class, ascending: one for each draw."""
+    is_alone: bool = False
+    """Whether there is no other experiment, so that baselines need no name of one."""
 
     @property
     def name(self) -> str:
-        """The experiment or curve, and the kind of a baseline."""
+        """The experiment or curve, or the kind of a baseline."""
         if self.kind == "raw pixels":
             return self.kind
-        return self.series.name if self.kind == "trained" else f"{self.series.name}, {self.kind}"
+        if self.kind == "untrained":
+            return "untrained trunk" if self.is_alone else f"{self.series.name}, untrained"
+        return self.series.name
 
 
 @attrs.frozen(eq=False)
@@ -130,7 +134,8 @@ def _probe_group(name: str, scores: Mapping[Series, tuple[ExperimentSummary, Pro
     comparisons: list[Comparison] = []
     known: list[tuple[Kind, Mapping[float, tuple[float, ...]]]] = []
     for series, (entry, score) in scores.items():
-        trained, *baselines = _curves(series, score, _all_labels(entry, name))
+        found = _curves(series, score, _all_labels(entry, name))
+        trained, *baselines = (attrs.evolve(curve, is_alone=len(scores) == 1) for curve in found)
         curves.append(trained)
         for baseline in baselines:
             comparisons.append(_compared(trained, baseline))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf, log
 from pathlib import Path
 from statistics import fmean
 
 import attrs
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,9 @@ from aimcore.report.style import LIGHT, WIDTH, DrawnFigure, figure, finished, sl
 from aimcore.running.summary import Summary
 
 _MARKERS = {"trained": "o", "untrained": "^", "raw pixels": "s"}
+
+_LEAST_DISTANCE = 0.12
+"""Least distance of two labels of the axis, as a share of its length."""
 
 
 @attrs.frozen(eq=False)
@@ -44,9 +48,7 @@ def draw_labels(group: LabelGroup, name: str, folder: Path) -> DrawnFigure:
         for curve in group.curves:
             _draw_curve(axes, curve)
         axes.set_xscale("log")
-        axes.set_xticks(group.numbers)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks(group.numbers, labels=_tick_labels(group.numbers))
         axes.minorticks_off()
         axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         axes.set_xlabel("labelled images per class (log)")
@@ -58,6 +60,16 @@ def draw_labels(group: LabelGroup, name: str, folder: Path) -> DrawnFigure:
         ends = "; ".join(f"{curve.name} {_ends(curve)}" for curve in group.curves)
         alt = f"Accuracy by the number of labelled images per class. {ends}."
         return finished(drawn, name, alt=alt, folder=folder, title=group.title)
+
+
+def _tick_labels(numbers: list[float]) -> list[str]:
+    """Return the numbers as text, without those that would touch the number before them on a logarithmic axis."""
+    least, kept, labels = _LEAST_DISTANCE * log(numbers[-1] / numbers[0]), -inf, []
+    for number in numbers:
+        is_clear = log(number) - kept >= least
+        labels.append(f"{number:,.0f}" if is_clear else "")
+        kept = log(number) if is_clear else kept
+    return labels
 
 
 def _draw_curve(axes: Axes, curve: LabelCurve) -> None:

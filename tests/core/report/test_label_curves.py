@@ -12,7 +12,7 @@ from rich.console import Console
 
 from aimcore.report import LossSummary, Summary, write_summary
 from aimcore.report.label_curves import label_groups
-from aimcore.report.label_section import draw_labels, labels_table, print_labels
+from aimcore.report.label_section import _tick_labels, draw_labels, labels_table, print_labels
 from aimcore.report.page import draw_report
 from aimcore.running.summary import (
     ExperimentSummary,
@@ -70,7 +70,7 @@ def test_a_probe_has_a_curve_of_the_trained_trunk_and_of_each_baseline_up_to_all
     assert {curve.name: dict(curve.draws) for curve in group.curves} == {
         "ours": {10: (0.7, 0.66), 100: (0.8, 0.82), 1200: (0.85,)},
         "raw pixels": {10: (0.6, 0.65), 100: (0.81, 0.8), 1200: (0.86,)},
-        "ours, untrained": {10: (0.5, 0.55), 100: (0.7, 0.75), 1200: (0.8,)},
+        "untrained trunk": {10: (0.5, 0.55), 100: (0.7, 0.75), 1200: (0.8,)},
     }
 
 
@@ -158,3 +158,9 @@ def test_the_summary_keeps_points_and_draws(tmp_path: Path) -> None:
         write_summary(made, tmp_path / "summary.json")
         assert read_summary(tmp_path / "summary.json") == made
     assert "label_points" not in summary_to_json(study(probed("ours")))
+
+
+def test_a_label_of_the_axis_that_would_touch_another_is_left_out() -> None:
+    assert _tick_labels([10, 100, 1000, 1200]) == ["10", "100", "1,000", ""]
+    assert _tick_labels([10, 100, 1000]) == ["10", "100", "1,000"]
+    assert _tick_labels([10]) == ["10"]
