@@ -84,6 +84,11 @@ class Objective(Component, ABC):
         """Whether it can train a trunk whose tokens and patches have different grids (``Trunk.output_grid``)."""
         return False
 
+    @property
+    def mixed_grids(self) -> bool:
+        """Whether it can train on batches of images with different grids, as at native resolution."""
+        return True
+
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why this objective cannot train on images of ``grid`` (for example, a prefix as long as the image)."""
         return ()

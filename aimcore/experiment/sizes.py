@@ -72,6 +72,9 @@ def native_size_problems(data: Data, trunk: Trunk, objective: Objective) -> Iter
     yield from _requires_native("data.native", trunk)
     own_grids = " at native resolution every token must stand for a patch: use a trunk that keeps the grid"
     yield from (Problem("data.native", f"{text};{own_grids}") for text in _other_grid(trunk, _SOME_GRID))
+    if not objective.mixed_grids:
+        text = f"gives every image a grid of its own, and objective {objective.name!r} needs one grid for all images"
+        yield Problem("data.native", f"{text}: set data.native to null, or use another objective")
     keys = sorted(view.key for view in objective.views if view.crop is None or view.side is None)
     if keys:
         yield Problem(

@@ -81,6 +81,11 @@ class DiscreteVAE(Objective):
     temperature_steps: int = 150_000
     """Updates in which the temperature falls."""
 
+    @property
+    def mixed_grids(self) -> bool:
+        """False: the decoder's convolutions draw all images of a batch on one grid."""
+        return False
+
     def problems(self) -> Iterable[Problem]:
         """Yield sizes that no network has, and schedules that are none."""
         yield from at_least("num_codes", self.num_codes, 2, limits.CLASSES)

@@ -9,7 +9,7 @@ from core.engine.toys import experiment
 
 from aimcore import Data, Experiment, InvalidValue, NativeResolution, Target, View, component
 from aimcore_heads import LinearHead
-from aimcore_objectives import NextPatch
+from aimcore_objectives import DiscreteVAE, NextPatch
 from aimcore_sources import BundledFashionMNIST
 from aimcore_targets import NormalizedPixels
 from aimcore_trunks import ViT
@@ -49,6 +49,10 @@ NATIVE = NativeResolution(patches_per_step=256, log2_area=(3, 5))
         (
             {"native": NATIVE, "target": TargetWithViews()},
             r"data.native: gives every image a grid of its own.*\['small'\]",
+        ),
+        (
+            {"native": NATIVE, "objective": DiscreteVAE()},
+            "data.native: .*objective 'dvae' needs one grid for all images",
         ),
         (
             {"native": NATIVE, "objective": NextPatch(head=LinearHead(), prefix=8)},
