@@ -5,8 +5,11 @@
 
 The paper takes the published encoder of DALL-E, which ``aimcore tokenizer convert`` reads. At ``small`` a narrow one
 with 512 codes is trained on the bundled slice of Fashion-MNIST, with a code per 4 x 4 pixels; ``aim_targets.py`` reads
-what this study gave (``assets/fashion_dvae.safetensors``). ``paper`` is the published size on ImageNet, at the batch
-and rate of arXiv:2102.12092, appendix A.2, without its average of weights.
+what this study gave (``assets/fashion_dvae.safetensors``). It uses few of its codes: 15, with a perplexity of 8, where
+the k-means of ``aim_targets.py`` has 105. A larger weight of the KL divergence gave more codes, and worse pixels.
+
+``paper`` is the published size on ImageNet, at the batch and rate of arXiv:2102.12092, appendix A.2, without its
+average of weights.
 """
 
 import attrs
