@@ -1,4 +1,4 @@
-"""Components without examples, because they need data from outside: each with what makes one, data and all."""
+"""Components without examples, because they need data or a library, or are large: each with what makes one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from benchmark_files import write_cifar10
 from image_tokenizers import write_dvae, write_kmeans
 from PIL import Image
 from shards import captioned_shard, picture
 from vocabularies import write_clip_merges, write_sentencepiece
 
 from aimcore import Component
-from aimcore_sources import CaptionedFolder, FashionMNIST, ImageFolder, WebDataset, ZarrImages, write_zarr
+from aimcore_sources import Benchmark, CaptionedFolder, FashionMNIST, ImageFolder, WebDataset, ZarrImages, write_zarr
 from aimcore_sources.fashion_mnist import CLASS_NAMES
 from aimcore_targets import Codes
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
+from aimcore_trunks import LoRA, TorchvisionTrunk, ViT
 
 CORPUS = ("a red shoe", "a red bag", "two red shoes", "a coat and a bag that will not fit") * 20
 
@@ -87,8 +89,22 @@ def kmeans(folder: Path) -> Component:
     return write_kmeans(folder / "centres.safetensors", space="normalized")
 
 
+def benchmark(folder: Path) -> Component:
+    write_cifar10(folder)
+    return Benchmark(dataset="cifar10", root=str(folder), split="test", sizes="any")
+
+
+def lora(_: Path) -> Component:
+    return LoRA(trunk=ViT(width=16, depth=2, num_heads=2, patch_size=4), rank=2)
+
+
+def torchvision(_: Path) -> Component:
+    return TorchvisionTrunk(model="shufflenet_v2_x0_5", output="conv5")
+
+
 MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
     {
+        "sources/benchmark": benchmark,
         "sources/captioned_folder": captioned_folder,
         "sources/fashion_mnist": fashion_mnist,
         "sources/image_folder": image_folder,
@@ -100,5 +116,7 @@ MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
         "tokenizers/dvae": dvae,
         "tokenizers/kmeans": kmeans,
         "tokenizers/sentencepiece": sentence_piece,
+        "trunks/lora": lora,
+        "trunks/torchvision": torchvision,
     }
 )
