@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_tokenizers import write_dvae, write_kmeans
 from toy_plugins import (
     SecondToyProbe,
     Shape,
@@ -149,9 +150,20 @@ def test_every_component_comes_back_equal_with_every_field_written(part):
     assert any(set(node) == {"name", *fields} for node in mappings(json.loads(text)) if node.get("name") == part.name)
 
 
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory):
+    """Files where examples look for those of the user, by environment variable."""
+    folder = tmp_path_factory.mktemp("tokenizers")
+    write_kmeans(folder / "kmeans.safetensors", patch_size=14)
+    write_dvae(folder / "dvae.safetensors")
+    return {f"{name.upper()}_TOKENIZER": str(folder / f"{name}.safetensors") for name in ("kmeans", "dvae")}
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_comes_back_equal_at_every_scale(path, scale):
+def test_every_example_comes_back_equal_at_every_scale(path, scale, tokenizers, monkeypatch):
+    for variable, file in tokenizers.items():
+        monkeypatch.setenv(variable, file)
     experiments = load_study(path, scale).experiments
     assert tuple(loads(dumps(experiment)) for experiment in experiments) == experiments
     assert tuple(checked(experiment) for experiment in experiments) == experiments
