@@ -12,8 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aimcore.contracts.messages import printable
 from aimcore.io.terminal import Terminal
 
-_SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 10.0
 _NAME_WIDTH = 40
+
+
+def progress_bar(console: Terminal) -> Progress:
+    """Return a bar for a terminal; it is disabled elsewhere.
+
+    Lines that are printed in the meantime appear above it, if they go to the same terminal.
+    """
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=False,
+        disable=not console.is_terminal,
+    )
 
 
 class Counting:
@@ -32,18 +50,7 @@ class Counting:
         self.done = 0
         self._console = console or Terminal(stderr=True)
         self._told = time.monotonic()
-        # Lines that are printed in the meantime appear above the bar, if they go to the same terminal.
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=False,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = progress_bar(self._console)
         self._task = self._bar.add_task("checking", total=total)
 
     def __enter__(self) -> Self:
@@ -60,7 +67,7 @@ class Counting:
         """Count the current item as finished."""
         self.done += 1
         self._bar.update(self._task, completed=self.done)
-        if self._bar.disable and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+        if self._bar.disable and time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             self._console.print(f"{self.done} of {self.total} {self.things} checked")
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from aimcore.cli.progress_counter import SECONDS_BETWEEN_LINES, progress_bar
 from aimcore.contracts.scales import SCALES
 from aimcore.io.atomic_files import sha256_of, write_atomically
 from aimcore.io.terminal import Terminal
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from aimcore.running.tokenizer_fitting import TokenizerImages
     from aimcore.running.tokenizer_inspection import Inspection
 
-_SECONDS_BETWEEN_LINES = 10.0
 _SHOWN = 8
 _SMALLEST_PICTURE = 96
 _WHAT = "a study (.py), a recipe (.json, .yaml), the name of a source, or a source as JSON with its fields"
@@ -239,17 +236,7 @@ class _Shown:
         self._console = Terminal(stderr=True)
         self._told = time.monotonic()
         self._doing = ""
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=False,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = progress_bar(self._console)
         self._task = self._bar.add_task("")
 
     def __enter__(self) -> Self:
@@ -262,7 +249,7 @@ class _Shown:
             self._doing = doing
             self._bar.reset(self._task, total=total, description=doing)
         self._bar.update(self._task, completed=done)
-        if self._bar.disable and (done == total or time.monotonic() - self._told > _SECONDS_BETWEEN_LINES):
+        if self._bar.disable and (done == total or time.monotonic() - self._told > SECONDS_BETWEEN_LINES):
             self._told = time.monotonic()
             self._console.print(f"{doing}: {done:,} of {total:,}", highlight=False)
 

@@ -28,7 +28,7 @@ def count(file: io.StringIO, *, until: int = 3) -> str:
 
 def test_elsewhere_than_on_a_terminal_a_line_says_how_much_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count(io.StringIO()) == "checking 3 cases\n"
-    monkeypatch.setattr(counting, "_SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(counting, "SECONDS_BETWEEN_LINES", -1.0)
     assert count(io.StringIO()).splitlines() == ["checking 3 cases", *(f"{n} of 3 cases checked" for n in (1, 2, 3))]
 
 
