@@ -121,6 +121,6 @@ class Recorder:
 
 
 def _recipe(folder: Path) -> dict[str, object]:
-    """Return the recipe of a run as plain values; empty if there is none, as for a call of ``train`` from Python."""
+    """Return the recipe of a run as plain values. A run that ``train`` started from Python has none: it is empty."""
     path = RunFolder(folder).recipe
     return read(path) if path.exists() else {}

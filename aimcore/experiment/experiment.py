@@ -123,10 +123,10 @@ class Experiment(Checked):
         return {f"initial_weights.{number}": one for number, one in enumerate(weights)}
 
     @property
-    def has_losses(self) -> bool:
-        """Whether its losses mean something, so that it is validated: it trains, or all its weights are given."""
-        weights = self.weights_by_path.values()
-        return self.num_steps > 0 or any(one.part == WHOLE and not one.fresh for one in weights)
+    def is_validated(self) -> bool:
+        """Whether its losses are measured at the end: it trains, or all weights of its objective are given."""
+        are_given = any(one.part == WHOLE and not one.fresh for one in self.weights_by_path.values())
+        return self.objective.has_losses and (self.num_steps > 0 or are_given)
 
     @property
     def _most_steps(self) -> int:

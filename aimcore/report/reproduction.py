@@ -12,10 +12,10 @@ import attrs
 
 from aimcore.report.pairing import PairedDifference, paired_differences, scores_of
 from aimcore.report.seeds import Variant, variants
-from aimcore.running.summary import ExperimentSummary, Summary
+from aimcore.running.summary import Summary
 
 Verdict = Literal["reproduced", "reversed", "open"]
-"""``open``: an interval of the difference contains zero, or there is none."""
+"""``open``: the difference has no interval, or an interval that contains zero."""
 
 
 @attrs.frozen
@@ -78,13 +78,13 @@ def reproduction_of(summary: Summary, out: Path) -> Reproduction:
 
 
 def _rows(variant: Variant) -> Iterator[Row]:
-    runs = tuple(variant.by_seed.values())
+    runs, papers = tuple(variant.by_seed.values()), _papers(variant)
     for score in dict.fromkeys(name for run in runs for name in scores_of(run)):
         probes = [probe for run in runs if (probe := (run.probes or {}).get(score)) is not None]
         yield Row(
             variant=_plain(variant.name),
             score=score,
-            paper=_paper(runs, score),
+            paper=papers.get(score),
             ours=tuple(scores_of(run)[score] for run in runs if score in scores_of(run)),
             untrained=_mean([probe.untrained_top1 for probe in probes]),
             raw_pixels=_mean([probe.raw_pixels_top1 for probe in probes]),
@@ -93,26 +93,25 @@ def _rows(variant: Variant) -> Iterator[Row]:
 
 def _pairs(found: Sequence[Variant]) -> Iterator[Pair]:
     """Yield all pairs of variants, for each score in which the paper's differ."""
-    for pair in combinations(found, 2):
-        for score in _common_scores(pair):
-            papers = {variant.name: _paper(tuple(variant.by_seed.values()), score) for variant in pair}
-            known = [value for value in papers.values() if value is not None]
-            if len(known) < 2 or known[0] == known[1]:
-                continue
-            worse, better = sorted(pair, key=lambda variant: papers[variant.name] or 0.0)
-            differences = {one.score: one for one in paired_differences((worse, better))}
-            if score in differences:
-                names = (_plain(better.name), _plain(worse.name))
-                yield Pair(score, *names, max(known) - min(known), differences[score])
+    for one, other in combinations(found, 2):
+        for better, worse in ((one, other), (other, one)):
+            gains = _gains(better, worse)
+            if gains:  # the intervals of a difference take a while
+                for difference in paired_differences((worse, better)):
+                    if difference.score in gains:
+                        names = (_plain(better.name), _plain(worse.name))
+                        yield Pair(difference.score, *names, gains[difference.score], difference)
 
 
-def _common_scores(pair: Sequence[Variant]) -> list[str]:
-    own = [dict.fromkeys(name for run in one.by_seed.values() for name in scores_of(run)) for one in pair]
-    return [name for name in own[0] if name in own[1]]
+def _gains(better: Variant, worse: Variant) -> dict[str, float]:
+    """Return by how much ``better`` is better in the paper, for each score in which it is."""
+    ours, others = (_papers(variant) for variant in (better, worse))
+    return {score: ours[score] - others[score] for score in ours if score in others and ours[score] > others[score]}
 
 
-def _paper(runs: Sequence[ExperimentSummary], score: str) -> float | None:
-    return next((run.paper[score] for run in runs if run.paper and score in run.paper), None)
+def _papers(variant: Variant) -> dict[str, float]:
+    """Return the paper's scores of a variant."""
+    return {score: value for run in variant.by_seed.values() for score, value in (run.paper or {}).items()}
 
 
 def _plain(name: str) -> str:

@@ -126,7 +126,7 @@ def run_checked(
         if experiment.num_steps == 0:
             world = start(experiment.engine.num_threads)
             begun = on_every_rank(lambda: begun_module(experiment)).to(world.device)
-            if experiment.has_losses:
+            if experiment.is_validated:
                 found.validation = _validate(experiment, begun, found)
                 _record(found.validation, run)
             _measure(experiment, begun, lambda: begun, found, caches)

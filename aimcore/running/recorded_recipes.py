@@ -29,7 +29,7 @@ def experiment_of(run: Path) -> Experiment:
 
 
 def recorded_experiment(run: RunFolder) -> Experiment | str:
-    """Return the experiment whose recipe is in the folder; or a message why there is none."""
+    """Return the experiment whose recipe is in the folder, or a message that says why none can be read."""
     if not run.recipe.is_file():
         return f"there is no run of {run.path.name!r} in {run.path.parent}: run it first, as part of the study"
     try:

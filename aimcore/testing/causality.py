@@ -135,7 +135,7 @@ def leaks_of(instrumented: InstrumentedObjective) -> Iterator[str]:
 
 
 def _misplaced(loss: Loss, grid: PatchGrid) -> str:
-    """The problem of ``scored_patch_BN``; empty if there is none, or if it is not given."""
+    """The problem of ``scored_patch_BN``; empty if it is right or not given."""
     patch_BS, per_position_BS = loss.scored_patch_BN, loss.per_position_BN
     assert per_position_BS is not None
     if patch_BS is None:

@@ -37,12 +37,12 @@ class Check:
     of_training: bool = False
     """Whether the check is about training: an experiment of 0 steps does without."""
     of_losses: bool = False
-    """Whether the check is about losses: an experiment without (``Experiment.has_losses``) does without."""
+    """Whether the check is about losses: an experiment without (``Experiment.is_validated``) does without."""
 
     def applies_to(self, subject: Subject) -> bool:
         """Return whether the check must hold for ``subject``; a dry run omits checks of the data."""
         experiment = subject.experiment
-        if (self.of_training and experiment.num_steps == 0) or (self.of_losses and not experiment.has_losses):
+        if (self.of_training and experiment.num_steps == 0) or (self.of_losses and not experiment.is_validated):
             return False
         return subject.sources is not None or self.reads != "data"
 

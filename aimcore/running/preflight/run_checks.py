@@ -91,7 +91,7 @@ def earlier_weight_problems(
 
 
 def _earlier(name: str, experiment: Experiment, study: Study, out: Path | None) -> Experiment | str:
-    """Return the experiment ``name``, earlier in the study or recorded in ``out``; or a message why there is none."""
+    """Return the experiment ``name``, from earlier in the study or from ``out``, or say why it is missing."""
     names = [one.name for one in study.experiments]
     if name in names[: names.index(experiment.name)]:
         return study.experiments[names.index(name)]

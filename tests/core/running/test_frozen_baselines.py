@@ -96,6 +96,14 @@ def test_it_is_validated_if_all_its_weights_are_given(pictures: ImageFolder, tmp
     assert third.losses is None  # its head is random
 
 
+def test_only_an_objective_with_losses_is_validated(pictures: ImageFolder) -> None:
+    whole = Weights(url="model.safetensors", part="all")
+    objective = NextPatch(head=LinearHead())
+    assert baseline(pictures, objective=objective, initial_weights=whole).is_validated
+    assert not baseline(pictures, objective=objective, initial_weights=Weights(url="trunk.safetensors")).is_validated
+    assert not baseline(pictures, initial_weights=whole).is_validated
+
+
 def test_its_report_is_drawn_and_runs_are_listed(
     pictures: ImageFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
