@@ -77,3 +77,35 @@ class Counting:
         self._bar.stop()
         if isinstance(error, KeyboardInterrupt):
             self._console.print(f"interrupted: {self.done} of {self.total} {self.things} checked")
+
+
+class Stages:
+    """A context that shows the progress of work in stages, each with a number of units of its own."""
+
+    def __init__(self) -> None:
+        self._console = Terminal(stderr=True)
+        self._told = time.monotonic()
+        self._doing = ""
+        self._bar = progress_bar(self._console)
+        self._task = self._bar.add_task("")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def progress(self, doing: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` units are finished."""
+        if doing != self._doing:
+            self._doing = doing
+            self._bar.reset(self._task, total=total, description=doing)
+        self._bar.update(self._task, completed=done)
+        if self._bar.disable and (done == total or time.monotonic() - self._told > SECONDS_BETWEEN_LINES):
+            self._told = time.monotonic()
+            self._console.print(f"{doing}: {done:,} of {total:,}", highlight=False)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if isinstance(error, KeyboardInterrupt):
+            self._console.print("interrupted: no file was written")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from aimcore.cli.progress_counter import SECONDS_BETWEEN_LINES, progress_bar
 from aimcore.contracts.scales import SCALES
 from aimcore.io.atomic_files import sha256_of, write_atomically
 from aimcore.io.terminal import Terminal
@@ -86,11 +83,12 @@ def _add_images_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    from aimcore.cli.progress_counter import Stages
     from aimcore.running.tokenizer_fitting import fit_settings, fit_tokenizer
 
     settings = fit_settings(options.name, options.changes)
     _require_room(options.out)
-    with _Shown() as shown:
+    with Stages() as shown:
         fit_tokenizer(_named(options.images, options), settings, options.out, shown.progress)
     _print_recipe(options.name, options.out)
     return 0
@@ -114,16 +112,18 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _encode(options: argparse.Namespace) -> int:
+    from aimcore.cli.progress_counter import Stages
     from aimcore.running.tokenizer_inspection import encode_images
 
     tokenizer, _ = _tokenizer(options.file)
-    with _Shown() as shown:
+    with Stages() as shown:
         number = encode_images(tokenizer, _named(options.images, options), options.out, shown.progress)
     Terminal().print(f"stored the codes of {number:,} different images in {options.out}", soft_wrap=True)
     return 0
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from aimcore.cli.progress_counter import Stages
     from aimcore.contracts.component import at_least
     from aimcore.contracts.errors import InvalidValue
     from aimcore.running.tokenizer_fitting import TokenizerImages
@@ -134,7 +134,7 @@ def _inspect(options: argparse.Namespace) -> int:
         raise InvalidValue("inspect", problems)
     tokenizer, fitted_on = _tokenizer(options.file)
     images = _named(options.on, options) if options.on else TokenizerImages.of_record(fitted_on, options.file)
-    with _Shown() as shown:
+    with Stages() as shown:
         found = inspect_tokenizer(
             tokenizer, images, num_images=options.images, num_shown=_SHOWN, progress=shown.progress
         )
@@ -227,35 +227,3 @@ def _picture(found: Inspection) -> bytes:
     content = io.BytesIO()
     Image.fromarray(three).save(content, "PNG")
     return content.getvalue()
-
-
-class _Shown:
-    """Shows progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self._console = Terminal(stderr=True)
-        self._told = time.monotonic()
-        self._doing = ""
-        self._bar = progress_bar(self._console)
-        self._task = self._bar.add_task("")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def progress(self, doing: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` units are finished."""
-        if doing != self._doing:
-            self._doing = doing
-            self._bar.reset(self._task, total=total, description=doing)
-        self._bar.update(self._task, completed=done)
-        if self._bar.disable and (done == total or time.monotonic() - self._told > SECONDS_BETWEEN_LINES):
-            self._told = time.monotonic()
-            self._console.print(f"{doing}: {done:,} of {total:,}", highlight=False)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-        if isinstance(error, KeyboardInterrupt):
-            self._console.print("interrupted: no file was written")
