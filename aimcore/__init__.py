@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aimcore.contracts.features import BIDIRECTIONAL, CAUSAL, Attention, Capability, Features, Reading
     from aimcore.contracts.heads import Head, HeadModule
     from aimcore.contracts.images import Images, PatchGrid, PixelStatistics, Preprocessing
+    from aimcore.contracts.layouts import FileLayout, StoredModel
     from aimcore.contracts.objectives import Objective, ObjectiveModule, PredictedPatches
     from aimcore.contracts.orderings import Ordering
     from aimcore.contracts.probes import FeatureStream, FittedProbe, Probe
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     )
     from aimcore.contracts.trackers import Tracker, TrackerRun
     from aimcore.contracts.trunks import ExportedTrunk, Trunk, TrunkModule
+    from aimcore.encoders.encoder import Encoder
+    from aimcore.encoders.loading import load_encoder
     from aimcore.experiment.data import Data, NativeResolution
     from aimcore.experiment.default_optimizer import Optimizer
     from aimcore.experiment.experiment import Experiment
@@ -67,6 +70,7 @@ _MODULES = {
     "contracts.features": "Capability Attention BIDIRECTIONAL CAUSAL Features Reading",
     "contracts.heads": "Head HeadModule",
     "contracts.images": "Images PatchGrid PixelStatistics Preprocessing",
+    "contracts.layouts": "FileLayout StoredModel",
     "contracts.objectives": "Objective ObjectiveModule PredictedPatches",
     "contracts.orderings": "Ordering",
     "contracts.probes": "FeatureStream FittedProbe Probe",
@@ -77,6 +81,8 @@ _MODULES = {
     "contracts.tokenizers": "FittingData ImageTokenizer ImageTokenizerModule TextTokenizer Tokenizer TokenizerFit",
     "contracts.trackers": "Tracker TrackerRun",
     "contracts.trunks": "ExportedTrunk Trunk TrunkModule",
+    "encoders.encoder": "Encoder",
+    "encoders.loading": "load_encoder",
     "experiment.data": "Data NativeResolution",
     "experiment.default_optimizer": "Optimizer",
     "experiment.experiment": "Experiment",
@@ -121,6 +127,7 @@ __all__ = [
     "DataNotFound",
     "Decoder",
     "DecoderModule",
+    "Encoder",
     "Engine",
     "Evaluation",
     "EvaluationData",
@@ -129,6 +136,7 @@ __all__ = [
     "Extra",
     "FeatureStream",
     "Features",
+    "FileLayout",
     "FittedProbe",
     "FittingData",
     "Head",
@@ -160,6 +168,7 @@ __all__ = [
     "Schedule",
     "Score",
     "Source",
+    "StoredModel",
     "Study",
     "Target",
     "TargetModule",
@@ -179,6 +188,7 @@ __all__ = [
     "built_tokenizer",
     "component",
     "hookimpl",
+    "load_encoder",
     "positive",
     "run_experiment",
     "run_study",

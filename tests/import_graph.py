@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PUBLIC_TO_PLUGINS = frozenset({"contracts", "modeling", "io", "evaluation", "testing"})
+PUBLIC_TO_PLUGINS = frozenset({"contracts", "modeling", "io", "evaluation", "encoders", "testing"})
 """Folders of the core that plugins may import from, besides ``aimcore`` itself."""
 
 

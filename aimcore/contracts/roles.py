@@ -6,6 +6,7 @@ from aimcore.contracts.component import Component
 from aimcore.contracts.decoders import Decoder
 from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.heads import Head
+from aimcore.contracts.layouts import FileLayout
 from aimcore.contracts.objectives import Objective
 from aimcore.contracts.optimizers import Optimizer
 from aimcore.contracts.orderings import Ordering
@@ -18,4 +19,5 @@ from aimcore.contracts.trunks import Trunk
 
 ROLES: tuple[type[Component], ...] = (
     Tokenizer, Ordering, Target, Head, Decoder, Probe, Evaluation, Objective, Trunk, Source, Optimizer, Tracker,
+    FileLayout,
 )  # fmt: skip

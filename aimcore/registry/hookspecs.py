@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aimcore.contracts.decoders import Decoder  # fmt: skip
     from aimcore.contracts.evaluations import Evaluation  # fmt: skip
     from aimcore.contracts.heads import Head  # fmt: skip
+    from aimcore.contracts.layouts import FileLayout  # fmt: skip
     from aimcore.contracts.objectives import Objective  # fmt: skip
     from aimcore.contracts.optimizers import Optimizer  # fmt: skip
     from aimcore.contracts.orderings import Ordering  # fmt: skip
@@ -97,8 +98,13 @@ def trackers() -> Sequence[type[Tracker]]:  # type: ignore[empty-body]
     """Supply trackers: receivers of metrics."""
 
 
+@hookspec
+def layouts() -> Sequence[type[FileLayout]]:  # type: ignore[empty-body]
+    """Supply layouts of files of weights: how their tensors map to trunks."""
+
+
 HOOKS: tuple[str, ...] = (
     "tokenizers", "orderings", "targets", "heads", "decoders", "probes", "evaluations", "objectives", "trunks",
-    "sources", "optimizers", "trackers",
+    "sources", "optimizers", "trackers", "layouts",
 )  # fmt: skip
 """Names of all hooks, which are those of the roles; listed here so that torch is not loaded."""

@@ -18,6 +18,7 @@ from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.features import Attention, Features, Reading
 from aimcore.contracts.heads import Head, HeadModule
 from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.layouts import FileLayout, StoredModel
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.optimizers import Optimizer, ParameterGroup
 from aimcore.contracts.orderings import Ordering
@@ -34,7 +35,7 @@ VALUES = (PatchGrid, Sample, Images, Text, View, Batch, Attention, Reading, Feat
 MODULES = (TrunkModule, TargetModule, HeadModule, DecoderModule, ObjectiveModule)
 COMPONENTS = (
     Trunk, Ordering, Target, Head, Decoder, Objective, Probe, Source, OpenSource, TextTokenizer, Evaluation, Optimizer,
-    ParameterGroup, Tracker, TrackerRun,
+    ParameterGroup, Tracker, TrackerRun, FileLayout, StoredModel,
 )  # fmt: skip
 
 _INTRODUCTION = """\

@@ -15,6 +15,7 @@ from core.testing.mutants import (
     decoders,
     evaluations,
     heads,
+    layouts,
     masking,
     objectives,
     optimizers,
@@ -47,6 +48,7 @@ MODULES = {
     "trackers": trackers,
     "tokenizers": tokenizers,
     "decoders": decoders,
+    "layouts": layouts,
 }
 MORE = (("objectives", captions), ("objectives", masking), ("objectives", teachers))
 """Further modules of mutants, with their roles."""

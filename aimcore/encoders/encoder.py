@@ -1,0 +1,343 @@
+"""An encoder with its weights: features of images, and all that is needed to use them elsewhere.
+
+Shape suffixes: B images, C channels, H W pixels, N patches, D width, K classes, E embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import torch
+from loguru import logger
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from aimcore.contracts.batches import Text
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.features import Features, Reading
+from aimcore.contracts.images import Images, PatchGrid, images_of
+from aimcore.contracts.layouts import StoredModel
+from aimcore.contracts.objectives import Objective, ObjectiveModule
+from aimcore.contracts.trunks import Trunk, TrunkModule
+from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
+from aimcore.io.atomic_files import make_folder, write_atomically
+from aimcore.io.weight_files import StoredFile
+from aimcore.recipe.writing import plain
+
+SAVED_WEIGHTS = "model.safetensors"
+SAVED_ENCODER = "encoder.json"
+SCHEMA_VERSION = 1
+
+
+class EncoderError(AimcoreError):
+    """An encoder is asked for something that it cannot do."""
+
+
+@attrs.frozen
+class EncoderSource:
+    """Where an encoder's weights are from."""
+
+    url: str
+    layout: str
+    """Name of the layout of its files."""
+    title: str
+    """What the layout calls it."""
+    files: tuple[StoredFile, ...]
+    """The files of weights, with sizes and hashes."""
+    sha256: str
+    """The hash of the file; of several files, that of the list of their hashes."""
+    licence: str | None
+    """As a file next to the weights or the layout states it; None if unknown."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.num_bytes for file in self.files)
+
+
+class Encoder:
+    """A trunk with its weights, from a file of any known layout. See :func:`~aimcore.encoders.loading.load_encoder`.
+
+    >>> from aimcore import load_encoder                            # doctest: +SKIP
+    >>> encoder = load_encoder("hf://apple/aimv2-large-patch14-224")  # doctest: +SKIP
+    >>> pixels = torch.stack([encoder.transform(image) for image in images])  # doctest: +SKIP
+    >>> encoder.features(pixels).shape                              # doctest: +SKIP
+    torch.Size([2, 256, 1024])
+    """
+
+    def __init__(
+        self,
+        model: StoredModel,
+        module: TrunkModule,
+        source: EncoderSource,
+        preprocessing: KnownPreprocessing,
+        *,
+        objective_module: ObjectiveModule | None = None,
+        probe: nn.Module | None = None,
+    ) -> None:
+        self.model = model
+        self.module = module
+        """The trunk's module, in evaluation mode."""
+        self.source = source
+        self.known_preprocessing = preprocessing
+        self.objective_module = objective_module
+        """The module of :attr:`objective`, whose ``trunk`` is :attr:`module`; None if the file has the trunk only."""
+        self.probe = probe
+        """The probe in the file: raw tokens ``[B, N, D]`` to logits ``[B, K]``; None if there is none."""
+        self._interpolated: set[PatchGrid] = set()
+
+    @property
+    def trunk(self) -> Trunk:
+        """The component that builds the module."""
+        return self.model.trunk
+
+    @property
+    def objective(self) -> Objective | None:
+        """The component of the other parts of the file: two towers or a decoder; None if it has none."""
+        return self.model.objective
+
+    @property
+    def probe_layers(self) -> tuple[int, ...]:
+        """Blocks whose raw outputs the probe reads, averaged; empty for the tokens after the final norm."""
+        return self.model.probe_layers
+
+    @property
+    def width(self) -> int:
+        """D, the width of its tokens."""
+        return self.module.width
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.module.depth
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch, in pixels."""
+        return self.module.patch_size
+
+    @property
+    def image_size(self) -> int | None:
+        """Side of the images that :attr:`transform` gives, in pixels; None for native resolution."""
+        return self.known_preprocessing.image_size
+
+    @property
+    def transform(self) -> EncoderTransform:
+        """The preprocessing of images: a Pillow image to pixels ``float32 [C, H, W]``."""
+        return EncoderTransform(self.known_preprocessing.preprocessing, self.image_size, self.patch_size)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of the trunk's parameters."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def to(self, *args: Any, **options: Any) -> Self:
+        """Move all modules, or change their types, as ``torch.nn.Module.to`` does; return the encoder."""
+        for module in (self.module, self.objective_module, self.probe):
+            if module is not None:
+                module.to(*args, **options)
+        return self
+
+    @torch.no_grad()
+    def features(
+        self, images_BCHW: Tensor | Images, layers: Sequence[int] | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Return tokens ``[B, N, D]`` after the final norm, in raster order.
+
+        Images of another size than :attr:`image_size` are read with interpolated positions, bicubic and antialiased,
+        if positions are learned (a log message says so once per grid); they are never sliced. Sine-cosine positions
+        are computed for any grid. Attention is bidirectional, without gradients.
+
+        Args:
+            images_BCHW: pixels as :attr:`transform` gives them, or a batch of patches of any grids.
+            layers: numbers of blocks, from 0 (negative ones count from the last): then a tuple of their raw outputs,
+                ``[B, N, D]`` each, without the final norm.
+
+        Raises:
+            EncoderError: the images do not divide into patches, or there is no such block.
+        """
+        if layers is None:
+            return self.read(images_BCHW).tokens_BND
+        return self.read(images_BCHW, self._blocks(layers)).layers
+
+    def read(self, images_BCHW: Tensor | Images, layers: tuple[int, ...] = ()) -> Features:
+        """Return all features, with positions, validity and extra tokens. Gradients pass.
+
+        Raises:
+            EncoderError: the images do not divide into patches, or the trunk cannot read their grid.
+        """
+        images = self._images(images_BCHW)
+        for grid in sorted(set(images.grids)):
+            for problem in self.trunk.problems_with(grid):
+                raise EncoderError(f"{self.source.url}: {problem}")
+            self._say_interpolated(grid)
+        features: Features = self.module(images, Reading(layers=layers))
+        return features
+
+    @torch.no_grad()
+    def pool(self, images_BCHW: Tensor | Images, layers: Sequence[int] | None = None) -> Tensor:
+        """Return ``[B, D]``: the mean of each image's tokens, of the outputs that a probe of this model reads.
+
+        Args:
+            images_BCHW: as for :meth:`features`.
+            layers: blocks whose raw outputs are averaged; by default :attr:`probe_layers`. Without layers, the tokens
+                after the final norm.
+
+        Raises:
+            EncoderError: see :meth:`features`.
+        """
+        chosen = self.probe_layers if layers is None else self._blocks(layers)
+        features = self.read(images_BCHW, chosen)
+        tokens_BND, valid_BN1 = _averaged(features, chosen), features.valid_BN.unsqueeze(-1)
+        total_BD = (tokens_BND * valid_BN1).sum(1)
+        return total_BD / valid_BN1.sum(1)
+
+    @torch.no_grad()
+    def classify(self, images_BCHW: Tensor | Images) -> Tensor:
+        """Return the logits ``[B, K]`` of the probe in the file.
+
+        Raises:
+            EncoderError: the file has no probe.
+        """
+        if self.probe is None:
+            raise EncoderError(
+                f"{self.source.url} has no probe. AIM's probes are files of their own: load_encoder(BACKBONE, "
+                "head=HEAD). Those of AIMv2 were never released; train one: aimcore probe"
+            )
+        logits_BK: Tensor = self.probe(_averaged(self.read(images_BCHW, self.probe_layers), self.probe_layers))
+        return logits_BK
+
+    @torch.no_grad()
+    def embed_images(self, images_BCHW: Tensor | Images) -> Tensor:
+        """Return ``[B, E]`` of unit length, in the space that the two towers share.
+
+        Raises:
+            EncoderError: the file has no two towers.
+        """
+        return self._towers().embed_images(self._images(images_BCHW))
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str] | Text | Tensor) -> Tensor:
+        """Return ``[B, E]`` of unit length for texts, or for their ids ``[B, T]``, padded at the end.
+
+        Raises:
+            EncoderError: the file has no two towers.
+            AimcoreError: texts are given, and the tokenizer is unknown: give it to ``load_encoder``.
+        """
+        towers = self._towers()
+        return towers.embed_texts(self._text(texts))
+
+    @torch.no_grad()
+    def zero_shot(self, images_BCHW: Tensor | Images, texts: Sequence[str] | Text | Tensor) -> Tensor:
+        """Return the scaled similarities ``[images, texts]``; a softmax over texts gives probabilities.
+
+        Raises:
+            EncoderError: the file has no two towers.
+            AimcoreError: texts are given, and the tokenizer is unknown: give it to ``load_encoder``.
+        """
+        towers: Any = self._towers()
+        similarity: Tensor = self.embed_images(images_BCHW) @ self.embed_texts(texts).T
+        logits: Tensor = towers.scale(similarity)
+        return logits
+
+    def to_recipe(self) -> dict[str, Any]:
+        """Return the fields of a recipe that start an experiment from this encoder.
+
+        They are ``trunk``, ``initial_weights`` (the file with its hash) and the fields of ``data`` that the weights
+        depend on. Objective, decoder and head are the experiment's own, and begin with fresh weights.
+        """
+        mean, std, eval_crop = self.known_preprocessing.preprocessing
+        data: dict[str, Any] = {"mean": list(mean), "std": list(std), "eval_crop": eval_crop}
+        if self.image_size is not None:
+            data["image_size"] = self.image_size
+        weights = {"url": self.source.url, "sha256": self.source.sha256}
+        return {"trunk": plain(self.trunk), "initial_weights": weights, "data": data}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors by the names of :class:`~aimcore.contracts.layouts.StoredModel`."""
+        if self.objective_module is not None:
+            tensors = dict(self.objective_module.state_dict())
+        else:
+            tensors = {f"trunk.{name}": value for name, value in self.module.state_dict().items()}
+        if self.probe is not None:
+            tensors |= {f"probe.{name}": value for name, value in self.probe.state_dict().items()}
+        return tensors
+
+    def save(self, folder: str | Path) -> None:
+        """Write the encoder to a new folder, which ``load_encoder`` opens with equal weights and preprocessing.
+
+        Raises:
+            EncoderError: the folder holds an encoder already.
+            CannotWrite: the system refused.
+        """
+        path = Path(folder)
+        if (path / SAVED_ENCODER).exists() or (path / SAVED_WEIGHTS).exists():
+            raise EncoderError(f"{path} holds an encoder already: give another folder")
+        make_folder(path)
+        write_atomically(path / SAVED_WEIGHTS, save({name: value.contiguous() for name, value in self.state().items()}))
+        write_atomically(path / SAVED_ENCODER, json.dumps(self._described(), indent=2) + "\n")
+
+    def _described(self) -> Mapping[str, Any]:
+        mean, std, eval_crop = self.known_preprocessing.preprocessing
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "trunk": plain(self.trunk),
+            "objective": None if self.objective is None else plain(self.objective),
+            "probe_layers": list(self.probe_layers),
+            "image_size": self.image_size,
+            "preprocessing": {"mean": list(mean), "std": list(std), "eval_crop": eval_crop},
+            "source": {"url": self.source.url, "sha256": self.source.sha256, "licence": self.source.licence},
+        }
+
+    def _images(self, images: Tensor | Images) -> Images:
+        if isinstance(images, Images):
+            return images
+        expected = f"[B, {self.module.num_channels}, H, W], multiples of {self.patch_size} px"
+        if (
+            images.dim() != 4
+            or images.shape[1] != self.module.num_channels
+            or any(side < self.patch_size or side % self.patch_size for side in images.shape[2:])
+        ):
+            raise EncoderError(
+                f"{self.source.url} reads images {expected}, got {list(images.shape)}. encoder.transform gives them"
+            )
+        return images_of(images, self.patch_size)
+
+    def _blocks(self, layers: Sequence[int]) -> tuple[int, ...]:
+        wrong = [layer for layer in layers if not -self.depth <= layer < self.depth]
+        if wrong:
+            raise EncoderError(f"{self.source.url} has the blocks 0 to {self.depth - 1}, got {list(layers)}")
+        return tuple(layer % self.depth for layer in layers)
+
+    def _say_interpolated(self, grid: PatchGrid) -> None:
+        own = getattr(self.trunk, "grid", None)
+        if own is not None and own != (grid.rows, grid.columns) and grid not in self._interpolated:
+            self._interpolated.add(grid)
+            logger.info(
+                "{}: positions of {} x {} patches are interpolated for {} x {} (bicubic, antialiased)",
+                self.source.url, *own, grid.rows, grid.columns,
+            )  # fmt: skip
+
+    def _towers(self) -> ObjectiveModule:
+        if self.objective_module is None or self.objective is None or "embed" not in self.objective.skills:
+            raise EncoderError(f"{self.source.url} has no text tower: it holds {self.source.title}")
+        return self.objective_module
+
+    def _text(self, texts: Sequence[str] | Text | Tensor) -> Text:
+        if isinstance(texts, Text):
+            return texts
+        if isinstance(texts, Tensor):
+            return Text(ids_BT=texts, valid_BT=torch.ones_like(texts, dtype=torch.bool))
+        reads = None if self.objective is None else self.objective.text
+        assert reads is not None, "two towers read text"
+        tokenizer, context_length = reads
+        return tokenizer.encode(list(texts), context_length)
+
+
+def _averaged(features: Features, layers: tuple[int, ...]) -> Tensor:
+    """``[B, N, D]``: the mean of raw block outputs, or the tokens after the final norm if there are no layers."""
+    return torch.stack(features.layers).mean(0) if layers else features.tokens_BND

@@ -1,0 +1,209 @@
+"""Opening of encoders: a file's layout, model, weights and preprocessing, each checked before time is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+from loguru import logger
+from torch import Tensor, nn
+
+from aimcore.contracts.assembly import assembled, built_trunk
+from aimcore.contracts.images import Preprocessing
+from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel
+from aimcore.contracts.messages import shown
+from aimcore.contracts.tokenizers import TextTokenizer
+from aimcore.encoders.encoder import Encoder, EncoderSource
+from aimcore.encoders.preprocessing import PreprocessingName, preprocessing_of
+from aimcore.encoders.recognition import UnknownWeights, layout_of
+from aimcore.engine.initial_weights import require_finite
+from aimcore.engine.weights_fit import differences, message
+from aimcore.io.preprocessor_files import CONFIG_FILE, PREPROCESSOR_FILE
+from aimcore.io.weight_files import StoredWeights, beside, json_object, open_weights
+
+TRUNK, PROBE = "trunk.", "probe."
+
+
+def load_encoder(
+    url: str,
+    *,
+    num_heads: int | None = None,
+    text_heads: int | None = None,
+    head: str | None = None,
+    probe_layers: tuple[int, ...] | None = None,
+    image_size: int | None = None,
+    preprocessing: Preprocessing | PreprocessingName | None = None,
+    tokenizer: TextTokenizer | None = None,
+    layout: str | None = None,
+    sha256: str | None = None,
+) -> Encoder:
+    """Open an encoder from a file of any known layout, a folder, shards with an index, or a run's folder.
+
+    The layout is recognised by names and shapes of the tensors. Every tensor must be used, and every shape must fit.
+    Settings are inferred from the shapes, and compared with a ``config.json`` next to the weights if there is one.
+
+    Args:
+        url: a path or fsspec URL; ``hf://OWNER/NAME`` where huggingface_hub is installed.
+        num_heads: heads of the trunk, which weights do not say. By default those of the config, else heads of 128
+            values, as in every released model.
+        text_heads: heads of the text tower or decoder, with the same default.
+        head: a file with an attention probe of AIM, which was released apart from its trunk.
+        probe_layers: blocks that the probe reads; by default those of the config.
+        image_size: side of the images in pixels, for models whose positions do not say it; by default 224.
+        preprocessing: normalisation and crop; by default those of the file next to the weights, else as published.
+        tokenizer: tokenizer of the text tower; by default that next to the weights.
+        layout: name of the layout, for the rare file that fits several.
+        sha256: the hash that the file must have.
+
+    Raises:
+        UnreadableWeights: a file is missing, damaged, or would run code.
+        UnknownWeights: the tensors fit no known layout, or contradict the config, or have another hash.
+        WeightsNotFinite: the weights contain NaN or infinity.
+    """
+    weights = open_weights(url)
+    probe = None if head is None else open_weights(head)
+    given = GivenSettings(
+        num_heads=num_heads, text_heads=text_heads, tokenizer=tokenizer, image_size=image_size,
+        probe_layers=probe_layers,
+    )  # fmt: skip
+    opened = open_model(weights, probe, given, layout)
+    _require_hash(weights, sha256)
+    require_finite(weights.url, opened.state)
+    return _built(opened, preprocessing)
+
+
+@attrs.frozen(eq=False)
+class OpenedModel:
+    """A file whose layout and model are known, and whose tensors all fit."""
+
+    weights: StoredWeights
+    layout: FileLayout
+    model: StoredModel
+    state: Mapping[str, Tensor]
+    """Values by the names of the model."""
+    config: Mapping[str, Any] | None
+
+
+def open_model(
+    weights: StoredWeights, probe: StoredWeights | None, given: GivenSettings, name: str | None = None
+) -> OpenedModel:
+    """Find the layout and the model of opened weights, and check that every tensor fits.
+
+    Raises:
+        UnknownWeights: they do not.
+    """
+    layout = layout_of(_joined(weights, probe), weights.url, name=name)
+    config = json_object(weights.sibling(CONFIG_FILE), beside(weights.url, CONFIG_FILE))
+    tensors = weights.load() if probe is None else {**weights.load(), **probe.load()}
+    model = layout.model(tensors, config, given)
+    problems = [] if config is None else list(_contradictions(model, layout.stated(config)))
+    if problems:
+        raise UnknownWeights(f"{weights.url} contradicts the {CONFIG_FILE} next to it: {'; '.join(problems)}")
+    state = layout.read(tensors)
+    misfits = [message(*problem) for problem in differences(_wanted(model), state)]
+    if misfits:
+        raise UnknownWeights(
+            f"{weights.url} has the names of {layout.title} ({layout.name!r}), and does not fit the model that its "
+            f"shapes describe, by the names of that model: {'; '.join(misfits)}"
+        )
+    return OpenedModel(weights, layout, model, state, config)
+
+
+def _joined(weights: StoredWeights, probe: StoredWeights | None) -> Mapping[str, Tensor]:
+    if probe is None:
+        return weights.shapes
+    twice = sorted(weights.shapes.keys() & probe.shapes.keys())
+    if twice:
+        raise UnknownWeights(
+            f"{weights.url} and {probe.url} both have {shown(twice[0])}: the head is in the file already"
+        )
+    return {**weights.shapes, **probe.shapes}
+
+
+def _contradictions(model: StoredModel, stated: Mapping[str, Any]) -> Iterator[str]:
+    for path, value in stated.items():
+        own: Any = model
+        for name in path.split("."):
+            own = getattr(own, name, None)
+        if own != value:
+            yield f"{path} is {shown(own)} by the weights, {shown(value)} by the config"
+
+
+def _wanted(model: StoredModel) -> dict[str, Tensor]:
+    """Return the names and shapes of the model's tensors, without memory for them."""
+    with torch.device("meta"):
+        modules = _modules(model)
+    return {prefix + name: value for prefix, module in modules.items() for name, value in module.state_dict().items()}
+
+
+def _modules(model: StoredModel) -> dict[str, nn.Module]:
+    """Build the modules, by the prefix of their names."""
+    built: dict[str, nn.Module] = {}
+    if model.objective is None:
+        built[TRUNK] = built_trunk(model.trunk)
+    else:
+        built[""] = assembled(model.trunk, model.objective)
+    if model.probe is not None:
+        built[PROBE] = model.probe()
+    return built
+
+
+def _filled(model: StoredModel, state: Mapping[str, Tensor]) -> dict[str, nn.Module]:
+    """Build the modules with the weights ``state``, in float32 on the CPU."""
+    with torch.device("meta"):
+        modules = _modules(model)
+    if any(_computed_buffers(module) for module in modules.values()):
+        with torch.random.fork_rng(devices=[]):  # random weights are replaced, and must not change later draws
+            modules = _modules(model)
+    for prefix, module in modules.items():
+        own = {name: _copied(state[prefix + name]) for name in module.state_dict()}
+        module.load_state_dict(own, assign=True)
+        module.eval()
+    return modules
+
+
+def _computed_buffers(module: nn.Module) -> bool:
+    """Whether the module has buffers that no file holds, so that it cannot be filled from the meta device."""
+    return not {name for name, _ in module.named_buffers()} <= module.state_dict().keys()
+
+
+def _copied(value: Tensor) -> Tensor:
+    """Return a copy in float32: it shares no memory with the file or with other tensors. Integers keep their type."""
+    kind = torch.float32 if value.is_floating_point() else value.dtype
+    return value.to(kind, copy=True).contiguous()
+
+
+def _built(opened: OpenedModel, given: Preprocessing | PreprocessingName | None) -> Encoder:
+    weights, layout, model = opened.weights, opened.layout, opened.model
+    known = preprocessing_of(
+        layout, opened.config, weights.sibling(PREPROCESSOR_FILE), given, model.image_size, weights.url
+    )
+    modules = _filled(model, opened.state)
+    objective: Any = modules.get("")
+    source = EncoderSource(
+        weights.url, layout.name, layout.title, weights.files, weights.sha256, _licence(opened.config) or layout.licence
+    )
+    for text in model.advice:
+        logger.warning("{}: {}", weights.url, text)
+    logger.info(
+        "{}: {}, {:,} bytes, sha256 {}, licence {}", source.url, source.title, source.num_bytes, source.sha256,
+        source.licence or "unknown",
+    )  # fmt: skip
+    trunk: Any = modules[TRUNK] if objective is None else objective.trunk
+    return Encoder(model, trunk, source, known, objective_module=objective, probe=modules.get(PROBE))
+
+
+def _licence(config: Mapping[str, Any] | None) -> str | None:
+    """Return the licence in a config of timm or transformers."""
+    stated = (config or {}).get("pretrained_cfg", config or {})
+    found = stated.get("license") if isinstance(stated, Mapping) else None
+    return found if isinstance(found, str) and found.isprintable() and len(found) <= 100 else None
+
+
+def _require_hash(weights: StoredWeights, sha256: str | None) -> None:
+    if sha256 is not None and weights.sha256 != sha256:
+        raise UnknownWeights(
+            f"{weights.url} has sha256 {weights.sha256}, not {sha256}: it was changed, or is another file"
+        )

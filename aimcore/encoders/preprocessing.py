@@ -1,0 +1,136 @@
+"""The preprocessing of images that an encoder expects: from the files next to its weights, else as published.
+
+Shape suffixes: C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import torch
+from loguru import logger
+from PIL import Image
+from torch import Tensor
+
+from aimcore.contracts.images import Preprocessing
+from aimcore.contracts.layouts import FileLayout
+from aimcore.data.transforms import Crop, normalize, render_crop, render_evaluation, to_channels, to_unit
+from aimcore.io.preprocessor_files import CLIP, IMAGENET, PREPROCESSOR_FILE, read_preprocessor, read_timm_config
+
+PreprocessingName = Literal["clip", "imagenet"]
+NAMED: Mapping[str, Preprocessing] = {"clip": CLIP, "imagenet": IMAGENET}
+_FEWEST_PATCHES, _MOST_PATCHES = 112, 2**12
+"""Areas at native resolution: the readme of the released models, and arXiv:2411.14402, section 2.4."""
+
+
+@attrs.frozen
+class KnownPreprocessing:
+    """How images become pixels of an encoder, and how this is known."""
+
+    preprocessing: Preprocessing
+    image_size: int | None
+    """Side of the square images, in pixels; None if images keep their size."""
+    source: str
+    """Where it is stated, such as the name of the file."""
+
+
+def preprocessing_of(
+    layout: FileLayout,
+    config: Mapping[str, Any] | None,
+    beside: bytes | None,
+    given: Preprocessing | PreprocessingName | None,
+    image_size: int | None,
+    url: str,
+) -> KnownPreprocessing:
+    """Return the preprocessing: as given, as the file next to the weights states, or as published, with a warning.
+
+    Args:
+        layout: layout of the weights.
+        config: the ``config.json`` next to them.
+        beside: the ``preprocessor_config.json`` next to them.
+        given: what the user gave.
+        image_size: side of the images that the model was trained on, in pixels; None for any.
+        url: the weights, for messages.
+    """
+    if given is not None:
+        return KnownPreprocessing(NAMED[given] if isinstance(given, str) else given, image_size, "given")
+    stated = None if beside is None else read_preprocessor(beside)
+    if stated is not None:
+        return KnownPreprocessing(
+            stated.preprocessing, image_size and (stated.image_size or image_size), PREPROCESSOR_FILE
+        )
+    in_config = None if config is None else read_timm_config(config)
+    if in_config is not None:
+        return KnownPreprocessing(
+            in_config.preprocessing, image_size and (in_config.image_size or image_size), "config.json"
+        )
+    return _published(layout, config, image_size, url)
+
+
+def _published(
+    layout: FileLayout, config: Mapping[str, Any] | None, image_size: int | None, url: str
+) -> KnownPreprocessing:
+    candidates = layout.preprocessings(config) or (("unknown", IMAGENET),)
+    source, first = candidates[0]
+    if len(candidates) > 1:
+        listed = "; ".join(
+            f"{name}: mean {list(one.mean)}, std {list(one.std)}, crop {one.eval_crop:g}" for name, one in candidates
+        )
+        logger.warning(
+            "{}: no {} is next to the weights, and {} normalisations are published for such files, so it is unknown "
+            "which one they expect. {}. Using the first; give another one as preprocessing=",
+            url, PREPROCESSOR_FILE, len(candidates), listed,
+        )  # fmt: skip
+    return KnownPreprocessing(first, image_size, f"published ({source})")
+
+
+@attrs.frozen
+class EncoderTransform:
+    """Converts images to the pixels ``[C, H, W]`` that an encoder expects, as evaluation does.
+
+    The short side is resized to ``ceil(image_size / eval_crop)``, bicubic with antialiasing, and the centre is cut
+    out; then pixels are normalised. At native resolution an image keeps its aspect ratio: it is resized to the nearest
+    multiple of the patch size on both sides, and to an area between 112 and 4096 patches if it has fewer or more.
+    """
+
+    preprocessing: Preprocessing
+    image_size: int | None
+    patch_size: int
+
+    def __call__(self, image: Image.Image | Tensor) -> Tensor:
+        """Convert a Pillow image (any mode) or a tensor ``uint8 [C, H, W]``; return ``float32 [C, H, W]``."""
+        channels = len(self.preprocessing.mean)
+        image_CHW = to_channels(_pixels(image), channels)
+        if self.image_size is None:
+            size = native_size(image_CHW.shape[1], image_CHW.shape[2], self.patch_size)
+            rendered = render_crop(image_CHW, Crop(0, 0, image_CHW.shape[1], image_CHW.shape[2]), size)
+        else:
+            rendered = render_evaluation(image_CHW, self.image_size, self.preprocessing.eval_crop)
+        return normalize(to_unit([rendered]), self.preprocessing.mean, self.preprocessing.std)[0]
+
+
+def native_size(height: int, width: int, patch_size: int) -> tuple[int, int]:
+    """Return the height and width, in pixels, at which an image is read at native resolution.
+
+    >>> native_size(300, 400, 14)
+    (294, 406)
+    """
+    area = height * width / patch_size**2
+    scale = math.sqrt(min(max(area, _FEWEST_PATCHES), _MOST_PATCHES) / area)
+    sides = [max(1, round(side * scale / patch_size)) for side in (height, width)]
+    # Rounding may exceed the largest area by a row or a column; a very long image is cut to one.
+    longest = sides.index(max(sides))
+    sides[longest] = min(sides[longest], _MOST_PATCHES // sides[1 - longest])
+    return sides[0] * patch_size, sides[1] * patch_size
+
+
+def _pixels(image: Image.Image | Tensor) -> Tensor:
+    """``uint8 [C, H, W]``."""
+    if isinstance(image, Tensor):
+        return image
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return torch.from_numpy(np.asarray(rgb).transpose(2, 0, 1).copy())

@@ -1,0 +1,73 @@
+"""Recognition of a file's layout by the names and shapes of its tensors, among the installed layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+from torch import Tensor
+
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.layouts import FileLayout
+from aimcore.contracts.messages import shown
+from aimcore.contracts.tensor_maps import TableFit
+from aimcore.registry.plugins import installed
+
+
+class UnknownWeights(AimcoreError):
+    """A file's tensors fit no layout, or several, or not the model that their shapes describe."""
+
+
+@attrs.frozen
+class _Candidate:
+    layout: FileLayout
+    fit: TableFit
+
+    @property
+    def distance(self) -> tuple[int, int]:
+        """How far the file is from the layout: the number of problems, then the number of known tensors."""
+        fit = self.fit
+        return len(fit.unknown) + len(fit.missing) + len(fit.misshapen), -fit.known
+
+
+def installed_layouts() -> tuple[FileLayout, ...]:
+    """Return all installed layouts, by name."""
+    registry = installed().registry(FileLayout.role)
+    return tuple(cls() for _, cls in registry.items())
+
+
+def layout_of(tensors: Mapping[str, Tensor], source: str, *, name: str | None = None) -> FileLayout:
+    """Return the layout that all tensors fit. They may be on the meta device.
+
+    Args:
+        tensors: the tensors of the file.
+        source: what the file is called in messages.
+        name: the layout that the file must have; None finds it.
+
+    Raises:
+        UnknownWeights: no layout fits, and the message says why the nearest does not; or several do.
+        UnknownComponent: no layout is called ``name``.
+    """
+    layouts = installed_layouts() if name is None else (installed().registry(FileLayout.role).get(name)(),)
+    candidates = [_Candidate(layout, layout.fit(tensors)) for layout in layouts]
+    fitting = [one.layout for one in candidates if not one.fit.problems]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(f"{layout.name!r} ({layout.title})" for layout in fitting)
+        raise UnknownWeights(f"{source} fits several layouts: {names}. Say which one it has: layout=NAME")
+    raise UnknownWeights(_no_layout(tensors, source, candidates))
+
+
+def _no_layout(tensors: Mapping[str, Tensor], source: str, candidates: Iterable[_Candidate]) -> str:
+    """Say which layout is nearest, and why the file does not fit it."""
+    known = [one for one in candidates if one.fit.known]
+    listed = f"{len(tensors)} tensors: {', '.join(shown(name) for name in list(tensors)[:3])}, ..."
+    if not known:
+        return f"{source} is in no known layout. It has {listed} 'aimcore describe layouts' lists the layouts"
+    nearest = min(known, key=lambda one: one.distance)
+    problems = "; ".join(nearest.fit.problems)
+    return (
+        f"{source} is in no known layout. It is nearest to {nearest.layout.title} ({nearest.layout.name!r}), which "
+        f"describes {nearest.fit.known} of its {len(tensors)} tensors: {problems}"
+    )

@@ -1,0 +1,96 @@
+"""Weights that ``torch.save`` wrote. Only tensors and plain values are read.
+
+A pickle that names anything else is refused. Torch's restricted unpickler calls nothing but the functions that rebuild tensors.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.messages import shown
+
+WRAPPERS = ("model", "state_dict", "module")
+"""Entries of a checkpoint that hold the model, beside those of the optimizer and others."""
+_MOST_LISTED = 5
+_FAULTS = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
+    AssertionError, OverflowError, RecursionError, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch raises for a damaged file."""
+
+
+class NotTensors(AimcoreError):
+    """A pickle is damaged, or holds more than tensors and plain values."""
+
+
+def pickled_tensors(content: Path | IO[bytes]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors by name, and the entries beside the model that were left out.
+
+    A model below one of :data:`WRAPPERS` is unwrapped. Tensors in nested dictionaries get joined names. Those of a
+    local file in torch's zip format are mapped into memory.
+
+    Raises:
+        NotTensors: the file is damaged, would run code, or holds no tensors.
+    """
+    _require_harmless(content)
+    loaded = _loaded(content)
+    if not isinstance(loaded, Mapping):
+        raise NotTensors(f"it holds a value of type {type(loaded).__name__} instead of a dictionary of tensors")
+    wrapper = next((name for name in WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
+    model = loaded if wrapper is None else loaded[wrapper]
+    left_out = tuple(str(name) for name in loaded if name != wrapper) if wrapper is not None else ()
+    tensors = dict(_named(model, ""))
+    if not tensors:
+        raise NotTensors("it holds no tensors")
+    return tensors, left_out
+
+
+def _require_harmless(content: Path | IO[bytes]) -> None:
+    """Refuse a pickle that names functions or classes other than those of tensors, without unpickling it."""
+    try:
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(content)
+    except _FAULTS:
+        return  # another format of torch, or damaged: loading says so, with the same restrictions
+    finally:
+        _rewind(content)
+    if unsafe:
+        raise NotTensors(
+            f"it would run {', '.join(sorted(unsafe)[:_MOST_LISTED])} when it is unpickled, and nothing was run. Only "
+            "tensors and plain values are read: save the state dict alone"
+        )
+
+
+def _loaded(content: Path | IO[bytes]) -> Any:
+    try:
+        mapped = isinstance(content, Path) and zipfile.is_zipfile(content)
+        return torch.load(content, map_location="cpu", weights_only=True, mmap=True if mapped else None)
+    except _FAULTS as cause:
+        first = next(iter(str(cause).strip().splitlines()), "")
+        # Torch recommends to load such a file with its restrictions turned off, which would run the code in it.
+        said = f" ({type(cause).__name__}: {shown(first)})" if "weights_only" not in first.lower() else ""
+        raise NotTensors(
+            "it is damaged or cut short, or holds more than tensors and plain values; nothing in it was run" + said
+        ) from cause
+    finally:
+        _rewind(content)
+
+
+def _rewind(content: Path | IO[bytes]) -> None:
+    if not isinstance(content, Path):
+        content.seek(0)
+
+
+def _named(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value.detach()
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _named(inner, f"{name}.{key}" if name else str(key))

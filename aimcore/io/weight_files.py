@@ -1,0 +1,326 @@
+"""Files of weights in all formats, by path or URL: safetensors, torch's pickles, flax's msgpack, shards with an index.
+
+The format is recognised by the content. A file is opened in two steps: names and shapes first, then values, so that a
+file that does not fit is refused before its values are read. Nothing that a file names is ever called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import attrs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file
+from torch import Tensor
+
+from aimcore.contracts.errors import AimcoreError, LocationError
+from aimcore.contracts.messages import shown
+from aimcore.io.flax_files import NotFlax, flax_tensors
+from aimcore.io.locations import file_system, local_path
+from aimcore.io.pickled_weights import NotTensors, pickled_tensors
+from aimcore.io.tensor_files import NotSafetensors, read_header
+
+T = TypeVar("T")
+INDEX_SUFFIX = ".index.json"
+NAMES = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "flax_model.msgpack", "mlx_model.safetensors",
+)  # fmt: skip
+"""Files of weights in a folder, in order of preference; all hold the same model."""
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".msgpack")
+_LARGEST_JSON = 2**24
+_BLOCK = 2**22
+_ON_WEB = frozenset({"http", "https"})
+Format = str
+
+
+class UnreadableWeights(AimcoreError):
+    """A file of weights cannot be read: it is missing, damaged, of an unknown format, or would run code."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        self.url = url
+        self.problem = problem
+        super().__init__(f"{url} cannot be read as weights: {problem}")
+
+    def __reduce__(self) -> tuple[type[UnreadableWeights], tuple[str, str]]:
+        """Make the error picklable, so that it can be sent to another process."""
+        return type(self), (self.url, self.problem)
+
+
+@attrs.frozen
+class StoredFile:
+    """One of the files that hold the weights."""
+
+    url: str
+    num_bytes: int
+    sha256: str
+
+
+@attrs.frozen(eq=False)
+class StoredWeights:
+    """Weights that were opened: their names and shapes are known, and their values are read by :meth:`load`."""
+
+    url: str
+    """The file, or the index of the shards."""
+    format: Format
+    """``"safetensors"``, ``"torch"`` or ``"flax"``."""
+    shapes: Mapping[str, Tensor]
+    """All tensors, on the meta device."""
+    parts: tuple[str, ...]
+    """The files that hold the tensors: one, or several shards."""
+    _load: Callable[[], Mapping[str, Tensor]]
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+    """Texts in the header of a safetensors file."""
+    left_out: tuple[str, ...] = ()
+    """Entries beside the model that hold no weights of it, such as the state of an optimizer."""
+
+    def load(self) -> Mapping[str, Tensor]:
+        """Read the values. Those of a local file are mapped into memory where the format allows it.
+
+        Raises:
+            UnreadableWeights: the file has changed, or is damaged.
+        """
+        return self._load()
+
+    @cached_property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Size and hash of every file; computing them reads all files once.
+
+        Raises:
+            UnreadableWeights: a file cannot be read.
+        """
+        return tuple(StoredFile(part, *_with_file(part, _size_and_hash)) for part in self.parts)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.num_bytes for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file. For shards, the hash of the text with a line of hash and name for each, as sha256sum."""
+        if len(self.files) == 1:
+            return self.files[0].sha256
+        lines = [f"{file.sha256}  {posixpath.basename(file.url)}\n" for file in self.files]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def sibling(self, name: str) -> bytes | None:
+        """Return the content of another file in the folder of the weights, or None if there is none.
+
+        Raises:
+            UnreadableWeights: there is one, but it is too large or cannot be read.
+        """
+        return read_sibling(self.url, name)
+
+
+def open_weights(url: str) -> StoredWeights:
+    """Open a file of weights, the index of shards, or a folder with one of the two.
+
+    Raises:
+        UnreadableWeights: there is nothing to read, the file is damaged or cut short, a shard is missing, the format
+            is unknown, or a pickle holds more than tensors and plain values.
+    """
+    url = _file_in(url)
+    if url.endswith(INDEX_SUFFIX):
+        return _open_shards(url)
+    start = _with_file(url, lambda file: file.read(16))
+    if start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+        return _open_pickle(url)
+    if start[8:9] == b"{":
+        return _open_safetensors(url)
+    if start and (start[0] & 0xF0 == 0x80 or start[0] in (0xDE, 0xDF)):
+        return _open_flax(url)
+    known = "a safetensors file, a file of torch.save, or flax's msgpack"
+    hint = ". It is a JSON file: give the folder, or the file of weights" if start[:1] == b"{" else ""
+    hint = ". It is a pointer of Git LFS, not the file itself: fetch the file" if start == b"version https://" else hint
+    raise UnreadableWeights(url, f"it is {'empty' if not start else f'not {known}'}{hint}")
+
+
+def read_sibling(url: str, name: str) -> bytes | None:
+    """Return the content of the small file ``name`` in the folder of ``url``, or None if there is none.
+
+    Raises:
+        UnreadableWeights: there is one, but it is too large or cannot be read.
+    """
+    place = beside(url, name)
+    try:
+        files, path = file_system(place)
+        if not files.isfile(path):
+            return None
+        if files.size(path) is not None and files.size(path) > _LARGEST_JSON:
+            raise UnreadableWeights(place, f"it has more than {_LARGEST_JSON:,} bytes")
+        content: bytes = files.cat_file(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ImportError) as error:
+        raise UnreadableWeights(place, f"{type(error).__name__}: {error}") from error
+    return content
+
+
+def beside(url: str, name: str) -> str:
+    """Return the URL of the file ``name`` in the folder of ``url``.
+
+    >>> beside("hf://apple/model/model.safetensors", "config.json"), beside("model.safetensors", "config.json")
+    ('hf://apple/model/config.json', 'config.json')
+    """
+    folder, slash, _ = url.rpartition("/")
+    return f"{folder}{slash}{name}"
+
+
+def json_object(content: bytes | None, url: str) -> dict[str, Any] | None:
+    """Return the JSON object in a file next to weights; None if there is no file.
+
+    Raises:
+        UnreadableWeights: the content is something else.
+    """
+    if content is None:
+        return None
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableWeights(url, f"it is not JSON ({shown(error)})") from error
+    if not isinstance(value, dict):
+        raise UnreadableWeights(url, "it is not a JSON object")
+    return value
+
+
+def _file_in(url: str) -> str:
+    """Return ``url``, or the preferred file of weights in it if it is a folder."""
+    try:
+        files, path = file_system(url)
+        # On the web, asking whether something is a folder would download it.
+        if url.partition("://")[0] in _ON_WEB or not files.isdir(path):
+            return url
+        names = sorted(posixpath.basename(one.rstrip("/")) for one in files.ls(path, detail=False))
+    except (LocationError, OSError, ImportError, ValueError) as error:
+        raise UnreadableWeights(url, str(error)) from error
+    folder = url.rstrip("/")
+    known = [name for name in NAMES if name in names]
+    others = [name for name in names if name.endswith((*SUFFIXES, INDEX_SUFFIX))]
+    chosen = known[:1] or (others if len(others) == 1 else [])
+    if not chosen:
+        found = f"it has {', '.join(others)}: give one of them" if others else f"it has none of {', '.join(NAMES)}"
+        raise UnreadableWeights(url, f"it is a folder, and {found}")
+    return f"{folder}/{chosen[0]}"
+
+
+def _open_safetensors(url: str) -> StoredWeights:
+    try:
+        header = _with_file(url, read_header)
+    except NotSafetensors as error:
+        raise UnreadableWeights(url, f"it is not a safetensors file, or is damaged: {error}") from error
+
+    def read() -> Mapping[str, Tensor]:
+        try:
+            path = local_path(url)
+            # A local file is mapped into memory, and only what is used of it is read.
+            return load_file(path) if path is not None else _with_file(url, lambda file: load(file.read()))
+        except (SafetensorError, OSError) as error:
+            raise UnreadableWeights(url, f"it is not a safetensors file, or is damaged: {error}") from error
+
+    return StoredWeights(url, "safetensors", header.tensors, (url,), read, header.metadata)
+
+
+def _open_pickle(url: str) -> StoredWeights:
+    path = local_path(url)
+    try:
+        content: Path | IO[bytes] = path if path is not None else io.BytesIO(_with_file(url, lambda file: file.read()))
+        tensors, left_out = pickled_tensors(content)
+    except NotTensors as error:
+        raise UnreadableWeights(url, str(error)) from error
+    return StoredWeights(url, "torch", _shapes(tensors), (url,), lambda: tensors, left_out=left_out)
+
+
+def _open_flax(url: str) -> StoredWeights:
+    try:
+        tensors = flax_tensors(_with_file(url, lambda file: file.read()))
+    except NotFlax as error:
+        raise UnreadableWeights(url, str(error)) from error
+    return StoredWeights(url, "flax", _shapes(tensors), (url,), lambda: tensors)
+
+
+def _open_shards(url: str) -> StoredWeights:
+    """Open all shards of an index. Each must exist, and hold the tensors that the index names, and no others."""
+    shards = _shards_in(url)
+    missing = [name for name in shards if not _exists(beside(url, name))]
+    if missing:
+        raise UnreadableWeights(
+            url, f"{len(missing)} of its {len(shards)} shards are missing: {', '.join(missing[:5])}. Fetch them"
+        )
+    opened = {name: open_weights(beside(url, name)) for name in shards}
+    for name, one in opened.items():
+        lacking, extra = shards[name] - one.shapes.keys(), one.shapes.keys() - shards[name]
+        if lacking or extra:
+            what = f"lacks {sorted(lacking)[0]}" if lacking else f"also has {sorted(extra)[0]}"
+            raise UnreadableWeights(url, f"its shard {name} {what}: the index belongs to other files")
+    formats = sorted({one.format for one in opened.values()})
+    return StoredWeights(
+        url,
+        ", ".join(formats),
+        {name: value for one in opened.values() for name, value in one.shapes.items()},
+        tuple(beside(url, name) for name in shards),
+        lambda: {name: value for one in opened.values() for name, value in one.load().items()},
+        {name: text for one in opened.values() for name, text in one.metadata.items()},
+    )
+
+
+def _shards_in(url: str) -> dict[str, set[str]]:
+    """Return the tensors of each shard that an index names."""
+    content = read_sibling(url, posixpath.basename(url))
+    if content is None:
+        raise UnreadableWeights(url, "there is no such file")
+    places = (json_object(content, url) or {}).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise UnreadableWeights(url, "it is not the index of shards: it has no weight_map")
+    shards: dict[str, set[str]] = {}
+    for tensor, name in places.items():
+        if not isinstance(name, str) or name != posixpath.basename(name) or not name or not name.isprintable():
+            raise UnreadableWeights(url, f"it names the shard {shown(name)}, which is not the name of a file beside it")
+        shards.setdefault(name, set()).add(tensor)
+    return dict(sorted(shards.items()))
+
+
+def _exists(url: str) -> bool:
+    files, path = file_system(url)
+    return bool(files.isfile(path))
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
+
+
+def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
+    """Open a file for reading, and translate what file systems raise."""
+    try:
+        files, path = file_system(url)
+        with files.open(path, "rb") as file:
+            return use(file)
+    except LocationError as error:
+        raise UnreadableWeights(url, str(error)) from error
+    except FileNotFoundError as error:
+        raise UnreadableWeights(url, "there is no such file") from error
+    except AimcoreError:
+        raise
+    except (OSError, ImportError, ValueError) as error:
+        raise UnreadableWeights(url, f"{type(error).__name__}: {error}") from error
+
+
+def _size_and_hash(file: IO[bytes]) -> tuple[int, str]:
+    found, size = hashlib.sha256(), 0
+    while block := file.read(_BLOCK):
+        found.update(block)
+        size += len(block)
+    return size, found.hexdigest()
+
+
+def kinds_of(values: Sequence[Tensor]) -> Iterator[str]:
+    """Yield the kinds of numbers in ``values``, each once: ``"float32"``."""
+    yield from dict.fromkeys(str(value.dtype).removeprefix("torch.") for value in values)
