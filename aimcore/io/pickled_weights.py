@@ -1,6 +1,7 @@
 """Weights that ``torch.save`` wrote. Only tensors and plain values are read.
 
-A pickle that names anything else is refused. Torch's restricted unpickler calls nothing but the functions that rebuild tensors.
+A pickle that names anything else is refused. Torch's restricted unpickler calls nothing but the functions that rebuild
+tensors.
 """
 
 from __future__ import annotations
