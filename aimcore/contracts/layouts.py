@@ -36,6 +36,8 @@ class GivenSettings:
     """Side of the images in pixels, where positions are not learned."""
     probe_layers: tuple[int, ...] | None = None
     """Blocks whose outputs the probe in the file reads."""
+    url: str | None = None
+    """The file of weights, next to which a tokenizer may be; None if there is no file."""
 
 
 @attrs.frozen(eq=False)
@@ -114,10 +116,12 @@ class FileLayout(Component, ABC):
         """Licence of the released files of this layout, if all have the same one."""
         return None
 
-    @property
-    def second_part(self) -> str:
-        """What the other transformer of the model is called in messages, such as ``"text tower"``; empty for none."""
-        return ""
+    def explain(self, tensors: Tensors) -> str | None:
+        """Explain a file that this layout knows and that cannot be opened alone, such as a head without its trunk.
+
+        Return a complete sentence; None for every other file. Tensors may be on the meta device.
+        """
+        return None
 
     def fit(self, tensors: Tensors) -> TableFit:
         """Compare a file with this layout, by names and shapes. Tensors may be on the meta device."""

@@ -193,6 +193,35 @@ class Convolution(TensorForm):
         return value_DPPC.permute(back)
 
 
+@attrs.frozen
+class Constant(TensorForm):
+    """A number that is the same in every file, and that no module needs; another one is refused."""
+
+    value: float
+
+    def problem_with(self, shape: Sequence[int]) -> str | None:
+        """Require no axes."""
+        return None if len(shape) == 0 else "it must be a single number"
+
+    def example(self) -> Tensor:
+        """The number."""
+        return torch.tensor(self.value)
+
+    def read(self, value: Tensor) -> tuple[Tensor, ...]:
+        """Return nothing.
+
+        Raises:
+            NotInLayout: it is another number.
+        """
+        if float(value) != self.value:
+            raise NotInLayout(f"a file has {float(value)} where every file of this layout has {self.value}")
+        return ()
+
+    def write(self, values: Sequence[Tensor]) -> Tensor:
+        """The number."""
+        return torch.tensor(self.value)
+
+
 def patch_shape(num_values: int) -> tuple[int, int]:
     """Return the side and the number of channels (3 or 1) of a square patch of ``num_values`` values.
 

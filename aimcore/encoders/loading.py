@@ -66,7 +66,7 @@ def load_encoder(
     probe = None if head is None else open_weights(head)
     given = GivenSettings(
         num_heads=num_heads, text_heads=text_heads, tokenizer=tokenizer, image_size=image_size,
-        probe_layers=probe_layers,
+        probe_layers=probe_layers, url=weights.url,
     )  # fmt: skip
     opened = open_model(weights, probe, given, layout)
     _require_hash(weights, sha256)

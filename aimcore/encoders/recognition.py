@@ -56,6 +56,9 @@ def layout_of(tensors: Mapping[str, Tensor], source: str, *, name: str | None = 
     if fitting:
         names = ", ".join(f"{layout.name!r} ({layout.title})" for layout in fitting)
         raise UnknownWeights(f"{source} fits several layouts: {names}. Say which one it has: layout=NAME")
+    for layout in layouts:
+        if explanation := layout.explain(tensors):
+            raise UnknownWeights(f"{source}: {explanation}")
     raise UnknownWeights(_no_layout(tensors, source, candidates))
 
 

@@ -2,15 +2,35 @@
 
 from collections.abc import Sequence
 
-from aimcore import hookimpl
-from aimcore.contracts.layouts import FileLayout
+from aimcore import FileLayout, hookimpl
 from aimcore_layouts.authors import AIMAuthors, AIMv2Authors
+from aimcore_layouts.libraries import AIMv2Flax, AIMv2MLX, AIMv2Timm, AIMv2Transformers
+from aimcore_layouts.lit import LiTAuthors, LiTFlax, LiTMLX, LiTTransformers
+from aimcore_layouts.own import OwnViT
+from aimcore_layouts.training import AIMTraining, AIMv2Training
 
 
 @hookimpl
 def layouts() -> Sequence[type[FileLayout]]:
-    """The layouts of AIM's and AIMv2's authors."""
-    return [AIMAuthors, AIMv2Authors]
+    """The layouts of released files, of the authors' training code, and of this project's trunks."""
+    return [
+        AIMAuthors, AIMTraining, AIMv2Authors, AIMv2Flax, AIMv2MLX, AIMv2Timm, AIMv2Training, AIMv2Transformers,
+        LiTAuthors, LiTFlax, LiTMLX, LiTTransformers, OwnViT,
+    ]  # fmt: skip
 
 
-__all__ = ["AIMAuthors", "AIMv2Authors"]
+__all__ = [
+    "AIMAuthors",
+    "AIMTraining",
+    "AIMv2Authors",
+    "AIMv2Flax",
+    "AIMv2MLX",
+    "AIMv2Timm",
+    "AIMv2Training",
+    "AIMv2Transformers",
+    "LiTAuthors",
+    "LiTFlax",
+    "LiTMLX",
+    "LiTTransformers",
+    "OwnViT",
+]

@@ -57,6 +57,15 @@ class AIMAuthors(FileLayout):
         size = given.image_size or config.get("img_size") or IMAGE_SIZE
         return StoredModel(trunk=trunk, probe=probe, probe_layers=layers, image_size=_side(size), advice=advice)
 
+    def explain(self, tensors: Tensors) -> str | None:
+        """Explain a released attention probe without its trunk."""
+        if tensors.keys() and all(name.startswith("head.") for name in tensors) and "head.cls_token" in tensors:
+            return (
+                "it is an attention probe of AIM without its trunk. Open both: load_encoder(BACKBONE, head=THIS_FILE), "
+                "with probe_layers= if it is a probe of the 'best' blocks"
+            )
+        return None
+
     def stated(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the sizes in the config of the authors' later repositories."""
         return authors_config(config)
@@ -87,11 +96,15 @@ class AIMv2Authors(FileLayout):
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT."""
-        return aimv2_model(self.read(tensors), (config or {}).get("num_heads"), given)
+        config = config or {}
+        return aimv2_model(self.read(tensors), config.get("num_heads", config.get("num_attention_heads")), given)
 
     def stated(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the sizes in the authors' config."""
-        return authors_config(config)
+        """Return the settings in a config, in the names of the authors' code or of transformers.
+
+        The authors' files were first published with a config in the names of transformers.
+        """
+        return authors_config(config) | transformers_config(config)
 
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """Both that are published."""
@@ -135,6 +148,21 @@ def authors_config(config: Mapping[str, Any]) -> dict[str, Any]:
         stated["trunk.patch_size"] = _side(config["patch_size"])
     if "img_size" in config:
         stated["image_size"] = _side(config["img_size"])
+    return stated
+
+
+def transformers_config(config: Mapping[str, Any], path: str = "trunk") -> dict[str, Any]:
+    """Return the settings that a config of transformers' AIMv2 states, for the model part at ``path``."""
+    names = {
+        "hidden_size": "width", "num_hidden_layers": "depth", "num_attention_heads": "num_heads",
+        "intermediate_size": "hidden_width", "patch_size": "patch_size", "num_channels": "num_channels",
+        "rms_norm_eps": "norm_eps", "qkv_bias": "attention_bias", "mlp_bias": "ffn_bias",
+    }  # fmt: skip
+    stated = {f"{path}.{ours}": config[theirs] for theirs, ours in names.items() if theirs in config}
+    if f"{path}.patch_size" in stated:
+        stated[f"{path}.patch_size"] = _side(config["patch_size"])
+    if "image_size" in config and not config.get("is_native", False):
+        stated["image_size"] = _side(config["image_size"])
     return stated
 
 

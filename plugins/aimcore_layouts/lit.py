@@ -1,0 +1,167 @@
+"""AIMv2's LiT model, with both towers, in all layouts in which it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from aimcore import TextTokenizer, component
+from aimcore.contracts.images import Preprocessing
+from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Tensors
+from aimcore.contracts.tensor_maps import LeadingOnes, Scalar, TensorMap, TensorTable
+from aimcore.io.weight_files import beside, read_sibling
+from aimcore_layouts.authors import AIMV2_PREPROCESSINGS, aimv2_model, transformers_config
+from aimcore_layouts.inference import depth_of, heads_of
+from aimcore_layouts.tables import in_flax, in_mlx, lit_towers, transformers_blocks, transformers_encoder
+from aimcore_objectives import Contrastive
+from aimcore_objectives.towers import TextTower
+from aimcore_tokenizers import BPE, GivenIds
+
+TOKENIZER_FILE = "tokenizer.json"
+_BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
+"""Special tokens of CLIP's vocabulary in a ``tokenizer.json``."""
+
+
+@component("lit_authors", paper="arXiv:2411.14402, Table 5")
+class LiTAuthors(FileLayout):
+    """AIMv2's LiT model in the names of its authors' code: an image tower, a text tower, and the temperature."""
+
+    @property
+    def title(self) -> str:
+        """What it is."""
+        return "AIMv2 LiT (image and text tower), as its authors released it"
+
+    @property
+    def table(self) -> TensorTable:
+        """Both towers."""
+        return _AUTHORS
+
+    @property
+    def licence(self) -> str:
+        """Apple's sample code licence."""
+        return "apple-ascl"
+
+    def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
+        """Return the ViT, and the contrastive objective that has both towers."""
+        return self.towers(self.read(tensors), None, None, given)
+
+    def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
+        """Both that are published."""
+        return AIMV2_PREPROCESSINGS
+
+    def towers(self, state: Tensors, image_heads: object, text_heads: object, given: GivenSettings) -> StoredModel:
+        """Return the model of a state by our names; the numbers of heads are those that a config states."""
+        image = aimv2_model(state, image_heads, given)
+        vocabulary, width = state["text_tower.embedding.weight"].shape
+        tower = TextTower(
+            width=width,
+            depth=depth_of(state, "text_tower.blocks."),
+            num_heads=heads_of(width, given.text_heads, text_heads, "text_heads"),
+            ffn_width=state["text_tower.blocks.0.ffn.fc1.weight"].shape[0],
+        )
+        objective = Contrastive(
+            text_tower=tower,
+            tokenizer=given.tokenizer or tokenizer_beside(given.url, vocabulary),
+            context_length=state["text_tower.positions"].shape[0],
+            embedding_width=state["image_tower.project.weight"].shape[0],
+            num_pool_heads=getattr(image.trunk, "num_heads", 1),
+        )
+        return StoredModel(trunk=image.trunk, objective=objective, image_size=image.image_size)
+
+
+@component("lit_flax", paper="arXiv:2411.14402, Table 5")
+class LiTFlax(LiTAuthors):
+    """AIMv2's LiT model in flax. Requires the extra ``flax``."""
+
+    @property
+    def title(self) -> str:
+        """What it is."""
+        return "AIMv2 LiT (image and text tower), as in flax"
+
+    @property
+    def table(self) -> TensorTable:
+        """Both towers."""
+        return _FLAX
+
+
+@component("lit_mlx", paper="arXiv:2411.14402, Table 5")
+class LiTMLX(LiTAuthors):
+    """AIMv2's LiT model in MLX."""
+
+    @property
+    def title(self) -> str:
+        """What it is."""
+        return "AIMv2 LiT (image and text tower), as in MLX"
+
+    @property
+    def table(self) -> TensorTable:
+        """Both towers."""
+        return _MLX
+
+
+@component("lit_transformers", paper="arXiv:2411.14402, Table 5")
+class LiTTransformers(LiTAuthors):
+    """AIMv2's LiT model in the library transformers."""
+
+    @property
+    def title(self) -> str:
+        """What it is."""
+        return "AIMv2 LiT (image and text tower), as in transformers"
+
+    @property
+    def table(self) -> TensorTable:
+        """Both towers."""
+        return _TRANSFORMERS
+
+    def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
+        """Return the ViT, and the contrastive objective that has both towers."""
+        vision, text = _part(config, "vision_config"), _part(config, "text_config")
+        heads = vision.get("num_attention_heads"), text.get("num_attention_heads")
+        return self.towers(self.read(tensors), *heads, given)
+
+    def stated(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the settings in a config of transformers with a part for each tower."""
+        image = transformers_config(_part(config, "vision_config"))
+        kept = ("width", "depth", "num_heads", "norm_eps")
+        text = transformers_config(_part(config, "text_config"), "objective.text_tower")
+        stated = image | {path: value for path, value in text.items() if path.rpartition(".")[2] in kept}
+        if "projection_dim" in config:
+            stated["objective.embedding_width"] = config["projection_dim"]
+        return stated
+
+
+def tokenizer_beside(url: str | None, vocabulary: int) -> TextTokenizer:
+    """Return CLIP's vocabulary from the ``tokenizer.json`` next to the weights, else a stand-in that knows ids only.
+
+    The end token is the last id, as in CLIP's vocabulary.
+    """
+    if url is not None and read_sibling(url, TOKENIZER_FILE) is not None:
+        return BPE.from_file(beside(url, TOKENIZER_FILE), begin=_BEGIN, end=_END, padding=_END)
+    return GivenIds(size=vocabulary, end=vocabulary - 1)
+
+
+def _part(config: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    part = (config or {}).get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _transformers_towers() -> Iterator[TensorMap]:
+    image, text = "vision_model.", "text_model."
+    yield from transformers_encoder(image)
+    yield TensorMap(f"{image}head.cls_token", ("image_tower.query",), LeadingOnes(2))
+    for theirs, own in {"k_proj.weight": "key.weight", "v_proj.weight": "value.weight"}.items():
+        yield TensorMap(f"{image}head.{theirs}", (f"image_tower.{own}",))
+    for kind in ("weight", "bias"):
+        yield TensorMap(f"{image}head.output_proj.{kind}", (f"image_tower.linear.{kind}",))
+    yield TensorMap(f"{text}embeddings.token_embedding.weight", ("text_tower.embedding.weight",))
+    yield TensorMap(f"{text}embeddings.position_embedding.weight", ("text_tower.positions",))
+    yield from transformers_blocks(text, "text_tower.")
+    yield TensorMap("visual_projection.weight", ("image_tower.project.weight",))
+    yield TensorMap("text_projection.weight", ("text_tower.project.weight",))
+    yield TensorMap("logit_scale", ("scale.log_scale",), Scalar())
+
+
+_AUTHORS = TensorTable(tuple(lit_towers()))
+_FLAX = TensorTable(tuple(in_flax(lit_towers())))
+_MLX = TensorTable(tuple(in_mlx(lit_towers())))
+_TRANSFORMERS = TensorTable(tuple(_transformers_towers()))
