@@ -18,6 +18,7 @@ from typing import Any
 
 from loguru import logger
 
+from aimcore.cli.embed import add_embed_arguments
 from aimcore.cli.export import add_export_arguments
 from aimcore.cli.reproduce import add_reproduce_arguments
 from aimcore.cli.tokenizer import add_tokenizer_arguments
@@ -151,6 +152,7 @@ def _add_records(commands: Any) -> None:
     _add_caption(commands)
     add_tokenizer_arguments(commands)
     add_export_arguments(commands)
+    add_embed_arguments(commands)
     add_reproduce_arguments(commands)
 
 

@@ -82,7 +82,9 @@ class Counting:
 class Stages:
     """A context that shows the progress of work in stages, each with a number of units of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, interrupted: str = "no file was written") -> None:
+        """Start without a stage. On Ctrl-C, ``interrupted`` is printed."""
+        self._interrupted = interrupted
         self._console = Terminal(stderr=True)
         self._told = time.monotonic()
         self._doing = ""
@@ -108,4 +110,4 @@ class Stages:
     ) -> None:
         self._bar.stop()
         if isinstance(error, KeyboardInterrupt):
-            self._console.print("interrupted: no file was written")
+            self._console.print(f"interrupted: {self._interrupted}")

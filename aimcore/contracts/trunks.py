@@ -50,6 +50,21 @@ class Trunk(Component, ABC):
         """
         return grid
 
+    @classmethod
+    def of_model(cls, model: str) -> NamedModel:
+        """Return the trunk of a model that a library knows by name, with what its weights expect. Optional.
+
+        Nothing is downloaded.
+
+        Args:
+            model: an architecture of the library, or a folder with its configuration.
+
+        Raises:
+            NotImplementedError: this trunk knows no models by name.
+            AimcoreError: there is no such model.
+        """
+        raise NotImplementedError(f"trunk {cls.name!r} knows no models by name")
+
     @abstractmethod
     def build(self) -> TrunkModule:
         """Build the module, with fresh weights drawn from torch's global generator."""
@@ -100,6 +115,18 @@ class Trunk(Component, ABC):
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why this trunk cannot read images of ``grid`` (for example, learned positions of another size)."""
         return ()
+
+
+class NamedModel(NamedTuple):
+    """A model that a library knows by name, as a trunk."""
+
+    trunk: Trunk
+    image_size: int
+    """Side of the square images that its weights expect, in pixels."""
+    pixels: Preprocessing | None
+    """Preprocessing that its weights expect; None if the library does not say."""
+    weights: str | None
+    """Path or URL of its weights; None if the name does not imply any."""
 
 
 class ExportedTrunk(NamedTuple):

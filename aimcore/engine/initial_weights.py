@@ -10,17 +10,21 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, TypeVar
 
+import torch
 from loguru import logger
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
+from aimcore.contracts.assembly import built_trunk
 from aimcore.contracts.errors import AimcoreError, LocationError
 from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.engine.engine_errors import WeightsChanged, WeightsNotFinite, WeightsNotFound
 from aimcore.engine.vocabularies import require_vocabulary
 from aimcore.engine.weights_fit import State, differences, fitting, message, require_apart
 from aimcore.experiment import Experiment, Weights
+from aimcore.experiment.initialization import TRUNK
 from aimcore.io.locations import local_path, open_location
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
 from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
@@ -60,11 +64,27 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     for weights in files.values():
         _require_hash(weights)
         require_vocabulary(experiment, module, weights, _header(_url(weights)).metadata)
-        entries = fitting(_state(_url(weights)), experiment, module, weights)
+        entries = fitting(_state(_url(weights)), experiment.trunk, module, weights)
         require_finite(_url(weights), entries)
         module.load_state_dict(entries, strict=False)  # it lacks other parts, and what is fresh
         given.update(entries)
     _log_origins(experiment, module, given)
+
+
+def load_trunk(trunk: Trunk, weights: Weights) -> TrunkModule:
+    """Return the module of ``trunk`` with the weights of a file, in evaluation mode.
+
+    Raises:
+        WeightsNotFound, WeightsChanged, WeightsMismatch, WeightsNotFinite: as for :func:`load_weights`.
+    """
+    with torch.random.fork_rng(devices=[]):  # the random weights are replaced, and must not change later draws
+        built = built_trunk(trunk)
+    module = nn.ModuleDict({TRUNK: built})
+    _require_hash(weights)
+    entries = fitting(_state(_url(weights)), trunk, module, weights)
+    require_finite(_url(weights), entries)
+    module.load_state_dict(entries)
+    return built.eval()
 
 
 def _log_origins(experiment: Experiment, module: nn.Module, given: Collection[str]) -> None:
@@ -86,7 +106,7 @@ def check_weights(experiment: Experiment, module: ObjectiveModule, weights: Weig
         WeightsNotFound, WeightsChanged, WeightsMismatch: the file cannot be loaded.
     """
     header = _header(_url(weights))
-    fitting(header.tensors, experiment, module, weights)
+    fitting(header.tensors, experiment.trunk, module, weights)
     require_vocabulary(experiment, module, weights, header.metadata)
     _require_hash(weights)
 

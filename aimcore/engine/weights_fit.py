@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.trunks import Trunk
 from aimcore.engine.engine_errors import WeightsMismatch
 from aimcore.engine.freezing import names_none
-from aimcore.experiment import Experiment, Weights
+from aimcore.experiment import Weights
 from aimcore.experiment.initialization import TRUNK, WHOLE
 
 State = Mapping[str, Tensor]
 
 
-def fitting(state: State, experiment: Experiment, module: nn.Module, weights: Weights) -> dict[str, Tensor]:
+def fitting(state: State, trunk: Trunk, module: nn.Module, weights: Weights) -> dict[str, Tensor]:
     """Return the entries of ``state`` that ``weights`` load into ``module``, by the module's names.
 
     All may be on the meta device.
@@ -28,11 +29,11 @@ def fitting(state: State, experiment: Experiment, module: nn.Module, weights: We
     wanted = {name.removeprefix(prefix): value for name, value in own.items() if weights.gives(name)}
     caveats: list[str] = []
     attempts = []
-    for layout in _layouts(state, experiment, weights, prefix, caveats):
+    for layout in _layouts(state, trunk, weights, prefix, caveats):
         entries: State = {name: value for name, value in layout.items() if weights.gives(prefix + name)}
         why_not = ""
         if weights.resize:
-            entries, why_not = _resized(entries, experiment, weights)
+            entries, why_not = _resized(entries, trunk, weights)
         problems = list(differences(wanted, entries))
         if not problems:
             return {prefix + name: value for name, value in entries.items()}
@@ -41,7 +42,7 @@ def fitting(state: State, experiment: Experiment, module: nn.Module, weights: We
     lines = [message(*problem) for problem in problems] + ([why_not] if why_not else [])
     # A file with some of the names is meant to have this layout: messages about other layouts would only confuse.
     lines += [] if wanted.keys() & entries.keys() else caveats
-    if not weights.resize and not list(differences(wanted, _resized(entries, experiment, weights)[0])):
+    if not weights.resize and not list(differences(wanted, _resized(entries, trunk, weights)[0])):
         lines.append("once resized they would fit: set initial_weights.resize, if they were fitted at another size")
     raise WeightsMismatch(source_of(weights), lines)
 
@@ -88,23 +89,21 @@ def _prefix(own: State, weights: Weights) -> str:
     return f"{part}."
 
 
-def _resized(entries: State, experiment: Experiment, weights: Weights) -> tuple[State, str]:
+def _resized(entries: State, trunk: Trunk, weights: Weights) -> tuple[State, str]:
     """Return the entries, with positions resized for this trunk; if that fails, the same entries and the reason."""
     if weights.part not in (WHOLE, TRUNK):
         return entries, ""
     prefix = f"{TRUNK}." if weights.part == WHOLE else ""
     of_trunk = {name.removeprefix(prefix): value for name, value in entries.items() if name.startswith(prefix)}
     try:
-        resized = experiment.trunk.resized(of_trunk)
+        resized = trunk.resized(of_trunk)
     except (NotImplementedError, AimcoreError) as error:
         return entries, f"and they cannot be resized: {error}"
     others = {name: value for name, value in entries.items() if not name.startswith(prefix)}
     return others | {prefix + name: value for name, value in resized.items()}, ""
 
 
-def _layouts(
-    state: State, experiment: Experiment, weights: Weights, prefix: str, caveats: list[str]
-) -> Iterator[State]:
+def _layouts(state: State, trunk: Trunk, weights: Weights, prefix: str, caveats: list[str]) -> Iterator[State]:
     """Yield the possible layouts of a file: a whole objective, the part itself, or a layout that the trunk converts."""
     in_objective = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     if in_objective and prefix:
@@ -113,11 +112,11 @@ def _layouts(
     if weights.part != TRUNK:
         return
     try:
-        yield experiment.trunk.convert(state)
+        yield trunk.convert(state)
     except NotImplementedError:
         return
     except AimcoreError as error:
-        caveats.append(f"nor is it in another layout that trunk {experiment.trunk.name!r} reads: {error}")
+        caveats.append(f"nor is it in another layout that trunk {trunk.name!r} reads: {error}")
 
 
 def differences(wanted: State, entries: State) -> Iterator[tuple[str, list[str]]]:

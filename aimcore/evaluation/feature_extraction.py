@@ -110,7 +110,7 @@ def batch_features(
     batch: Batch,
     kind: FeatureKind,
     *,
-    objective: Objective,
+    objective: Objective | None,
     attention: ProbeAttention,
     precision: Precision = "fp32",
 ) -> Tensor:
@@ -122,14 +122,17 @@ def batch_features(
         return _read_as(kind, _averaged(features, tuple(sorted(kind.layers)), kind.layers), reading)
 
 
-def frozen_reading(objective: Objective, batch: Batch, attention: ProbeAttention, layers: tuple[int, ...]) -> Reading:
-    """Return the objective's reading of a batch, with the probe's attention and layers instead.
+def frozen_reading(
+    objective: Objective | None, batch: Batch, attention: ProbeAttention, layers: tuple[int, ...]
+) -> Reading:
+    """Return the objective's reading of a batch (None: raster order), with the probe's attention and layers instead.
 
     Padding comes last in every order, so its positions are the same in raster order and in reading order.
     """
     valid_BN = batch.images.valid_BN if batch.images.is_padded else None
     seen = Attention(causal=attention == "causal", valid_BN=valid_BN)
-    return attrs.evolve(objective.probe_reading(batch), attention=seen, layers=layers)
+    reading = Reading() if objective is None else objective.probe_reading(batch)
+    return attrs.evolve(reading, attention=seen, layers=layers)
 
 
 def _averaged(features: Features, layers: tuple[int, ...], chosen: tuple[int, ...]) -> Features:

@@ -43,7 +43,7 @@ def normalization_advice(
     if not _is_released_aimv2(names):
         return
     used, content = Normalization(*pixels), read_sibling(CONFIG)
-    expected = None if content is None else _read_config(content)
+    expected = None if content is None else read_config(content)
     if expected is None:
         why = f"has no {CONFIG}" if content is None else f"has a {CONFIG} without a normalisation"
         yield (
@@ -63,7 +63,7 @@ def _is_released_aimv2(names: Mapping[str, Any]) -> bool:
     return any(name.endswith(".mlp.fc3.weight") for name in names)
 
 
-def _read_config(content: bytes) -> Normalization | None:
+def read_config(content: bytes) -> Normalization | None:
     """Return the normalisation in a ``preprocessor_config.json``, or None if it has none."""
     try:
         config = json.loads(content)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from math import isqrt
+from typing import Any, Self, cast
 
 import attrs
 import torch
 from torch import Tensor
 
-from aimcore import InvalidValue, PatchGrid, Problem, Trunk, at_least, component, hookimpl
+from aimcore import InvalidValue, PatchGrid, Preprocessing, Problem, Trunk, at_least, component, hookimpl
 from aimcore.contracts import limits
 from aimcore.contracts.messages import did_you_mean
+from aimcore.contracts.trunks import NamedModel
 from aimcore_trunks.efficientnet_lite import from_efficientnet_lite, is_efficientnet_lite
 from aimcore_trunks.foreign import FAULTS, ForeignModule, Outputs, below_model, outputs_of, reading_problems
 from aimcore_trunks.vit_layouts import from_vit_file, is_vit_file
@@ -47,6 +49,17 @@ class TimmTrunk(Trunk):
     options: Mapping[str, bool | int | float | str] = attrs.field(factory=dict)
     """Further arguments of the model, such as ``{"img_size": 224}`` or ``{"dynamic_img_size": True}``. By default
     there is neither a classifier nor pooling: ``num_classes=0`` and ``global_pool=""``."""
+
+    @classmethod
+    def of_model(cls, model: str) -> NamedModel:
+        """Return the trunk of an architecture of timm, with the sizes and the preprocessing of its configuration.
+
+        Where the model can, it reads images of any size.
+
+        Raises:
+            InvalidValue: timm has no such architecture.
+        """
+        return _named(cls(model=model))
 
     def problems(self) -> Iterable[Problem]:
         """Yield an unknown model, arguments that it refuses, and sizes that are not positive."""
@@ -96,6 +109,24 @@ class TimmTrunk(Trunk):
             "embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 4, "img_size": 16, "dynamic_img_size": True,
         }  # fmt: skip
         return (cls(model="vit_tiny_patch16_224", patch_size=4, num_extra=1, options=options),)
+
+
+def _named(plain: TimmTrunk) -> NamedModel:
+    """Read an image without numbers, to find the pixels per token and the number of other tokens."""
+    any_size = attrs.evolve(cast(Any, plain), options={"dynamic_img_size": True})
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        try:
+            config, model = any_size, _created(any_size).eval()
+        except InvalidValue:
+            config, model = plain, _created(plain).eval()
+        known = model.default_cfg
+        side = int(known["input_size"][-1])
+        output = model.forward_features(torch.empty(1, config.num_channels, side, side))
+    num_extra = int(getattr(model, "num_prefix_tokens", 0)) if output.dim() == 3 else 0
+    rows = isqrt(output.shape[1] - num_extra) if output.dim() == 3 else int(output.shape[2])
+    trunk = attrs.evolve(cast(Any, config), patch_size=side // rows, num_extra=num_extra)
+    pixels = Preprocessing(tuple(known["mean"]), tuple(known["std"]), float(known.get("crop_pct") or 1))
+    return NamedModel(trunk, side, pixels, None)
 
 
 class TimmModule(ForeignModule):

@@ -10,11 +10,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from aimcore import InvalidValue, PatchGrid, Problem, Trunk, at_least, component, hookimpl
+from aimcore import InvalidValue, PatchGrid, Preprocessing, Problem, Trunk, at_least, component, hookimpl
 from aimcore.contracts import limits
 from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import shown
+from aimcore.contracts.trunks import NamedModel
 from aimcore_trunks.foreign import FAULTS, ForeignModule, Outputs, below_model, outputs_of, reading_problems, width_of
+from aimcore_trunks.normalization import CONFIG, read_config
 
 _USUAL_SIDE = 224
 _HEADS = ("classifier.", "pooler.", "decoder.", "lm_head.", "cls_classifier.", "distillation_classifier.")
@@ -46,6 +48,22 @@ class TransformersTrunk(Trunk):
     interpolate: bool = False
     """Whether images of another size than the configuration's get interpolated positions, where the model can do that
     (``interpolate_pos_encoding``). Without it such images are an error."""
+
+    @classmethod
+    def of_model(cls, model: str) -> NamedModel:
+        """Return the trunk of the folder ``model``: its ``config.json``, ``preprocessor_config.json`` and weights.
+
+        Raises:
+            DataNotFound: the folder has no ``config.json``.
+            InvalidValue: it is not a configuration of an image encoder.
+        """
+        trunk = transformers_trunk(model)
+        size = getattr(_config(trunk.config), "image_size", None) or _USUAL_SIDE
+        content = _read(Path(model) / CONFIG)
+        found = None if content is None else read_config(content)
+        pixels = None if found is None else Preprocessing(*found)
+        side = size if isinstance(size, int) else size[0]
+        return NamedModel(trunk, side, pixels, str(Path(model) / "model.safetensors"))
 
     def problems(self) -> Iterable[Problem]:
         """Yield a configuration that cannot be read, and sizes that are not positive."""
@@ -108,6 +126,13 @@ def transformers_trunk(folder: str | Path) -> TransformersTrunk:
         return TransformersTrunk(config=content, patch_size=side // int(output.shape[-1]))
     rows = int(output.shape[1] ** 0.5)
     return TransformersTrunk(config=content, patch_size=side // rows, num_extra=int(output.shape[1]) - rows**2)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 class TransformersModule(ForeignModule):

@@ -130,7 +130,7 @@ def _missing_checkpoint(branch: Branch, study: Study, out: Path | None) -> Itera
 def _misfits(experiment: Experiment, module: ObjectiveModule, weights: Weights, other: Experiment) -> Iterator[str]:
     """Yield why this run cannot take weights that the other one will have; found without weights in memory."""
     try:
-        fitting(module_on_meta(other).state_dict(), experiment, module, weights)
+        fitting(module_on_meta(other).state_dict(), experiment.trunk, module, weights)
         require_vocabulary(experiment, module, weights, vocabulary(other))
     except AimcoreError as error:
         yield str(error)

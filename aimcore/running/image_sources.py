@@ -1,0 +1,37 @@
+"""Sources of images that a user names on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+from aimcore.contracts.errors import InvalidValue
+from aimcore.contracts.messages import shown
+from aimcore.contracts.sources import Source
+from aimcore.recipe.reading import structured
+from aimcore.registry.plugins import installed
+
+_OF_SUFFIX = {".zarr": "zarr", ".tar": "webdataset"}
+
+
+def source_named(text: str) -> Source:
+    """Return the source that ``text`` names.
+
+    It is one of: a source as in a recipe (JSON); the name of an installed source, for its default settings; a zarr
+    group (``*.zarr``); WebDataset's shards (``*.tar``); or a folder of images. The last three are paths or URLs.
+
+    Raises:
+        InvalidValue: it names nothing of these, or the settings are invalid.
+    """
+    plugins = installed()
+    known = [name for name, _ in plugins.registry("sources").items()]
+    try:
+        given = json.loads(text) if text.startswith("{") else {"name": text}
+    except ValueError as error:
+        raise InvalidValue("data", [("", f"{shown(text)} begins like JSON, and is none: {error}")]) from error
+    if not text.startswith("{") and text not in known:
+        path = text.rstrip("/")
+        kind = _OF_SUFFIX.get(PurePosixPath(path).suffix.lower().rstrip("}"), "image_folder")
+        given = {"name": kind, "url": path}
+    source: Source = structured(given, Source, plugins, {})
+    return source
