@@ -39,6 +39,7 @@ def trained(tmp_path: Path) -> ObjectiveModule:
 
 @pytest.fixture
 def run(tmp_path: Path, trained: ObjectiveModule) -> str:
+    assert trained is not None  # it is written there
     return str(tmp_path / "run")
 
 
