@@ -62,7 +62,7 @@ def embed_command(options: argparse.Namespace) -> int:
         AimcoreError: the encoder or the data cannot be used, or the output holds something else.
     """
     from aimcore.cli.progress_counter import Stages
-    from aimcore.evaluation.embedding import Embedding
+    from aimcore.encoders.embedding import Embedding
     from aimcore.io.terminal import Terminal
     from aimcore.running.embedding_run import embed_source
 

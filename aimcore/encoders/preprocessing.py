@@ -6,7 +6,7 @@ Shape suffixes: C channels, H W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -23,7 +23,7 @@ from aimcore.io.preprocessor_files import CLIP, IMAGENET, PREPROCESSOR_FILE, rea
 
 PreprocessingName = Literal["clip", "imagenet"]
 NAMED: Mapping[str, Preprocessing] = {"clip": CLIP, "imagenet": IMAGENET}
-_FEWEST_PATCHES, _MOST_PATCHES = 112, 2**12
+FEWEST_PATCHES, MOST_PATCHES = 112, 2**12
 """Areas at native resolution: the readme of the released models, and arXiv:2411.14402, section 2.4."""
 
 
@@ -100,31 +100,49 @@ class EncoderTransform:
     preprocessing: Preprocessing
     image_size: int | None
     patch_size: int
+    area: int | None = None
+    """Number of patches that images of native resolution are resized to; None only bounds it."""
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """Convert a Pillow image (any mode) or a tensor ``uint8 [C, H, W]``; return ``float32 [C, H, W]``."""
-        channels = len(self.preprocessing.mean)
-        image_CHW = to_channels(_pixels(image), channels)
+        return self.normalized([self.rendered(image)])[0]
+
+    def rendered(self, image: Image.Image | Tensor) -> Tensor:
+        """Return the image resized and cropped, ``uint8 [C, H, W]``."""
+        image_CHW = to_channels(_pixels(image), len(self.preprocessing.mean))
         if self.image_size is None:
-            size = native_size(image_CHW.shape[1], image_CHW.shape[2], self.patch_size)
-            rendered = render_crop(image_CHW, Crop(0, 0, image_CHW.shape[1], image_CHW.shape[2]), size)
-        else:
-            rendered = render_evaluation(image_CHW, self.image_size, self.preprocessing.eval_crop)
-        return normalize(to_unit([rendered]), self.preprocessing.mean, self.preprocessing.std)[0]
+            height, width = image_CHW.shape[1:]
+            bounds = (FEWEST_PATCHES, MOST_PATCHES) if self.area is None else (self.area, self.area)
+            size = native_size(height, width, self.patch_size, bounds)
+            return render_crop(image_CHW, Crop(0, 0, height, width), size)
+        return render_evaluation(image_CHW, self.image_size, self.preprocessing.eval_crop)
+
+    def normalized(self, rendered: Sequence[Tensor]) -> Tensor:
+        """Return rendered images of one size as pixels, ``float32 [B, C, H, W]``."""
+        return normalize(to_unit(rendered), self.preprocessing.mean, self.preprocessing.std)
 
 
-def native_size(height: int, width: int, patch_size: int) -> tuple[int, int]:
+def native_size(
+    height: int, width: int, patch_size: int, bounds: tuple[int, int] = (FEWEST_PATCHES, MOST_PATCHES)
+) -> tuple[int, int]:
     """Return the height and width, in pixels, at which an image is read at native resolution.
+
+    Args:
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
+        patch_size: side of a patch, in pixels.
+        bounds: fewest and most patches. Rounding may leave fewer, and never gives more.
 
     >>> native_size(300, 400, 14)
     (294, 406)
     """
     area = height * width / patch_size**2
-    scale = math.sqrt(min(max(area, _FEWEST_PATCHES), _MOST_PATCHES) / area)
+    fewest, most = bounds
+    scale = math.sqrt(min(max(area, fewest), most) / area)
     sides = [max(1, round(side * scale / patch_size)) for side in (height, width)]
     # Rounding may exceed the largest area by a row or a column; a very long image is cut to one.
     longest = sides.index(max(sides))
-    sides[longest] = min(sides[longest], _MOST_PATCHES // sides[1 - longest])
+    sides[longest] = min(sides[longest], most // sides[1 - longest])
     return sides[0] * patch_size, sides[1] * patch_size
 
 

@@ -10,21 +10,17 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, TypeVar
 
-import torch
 from loguru import logger
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
-from aimcore.contracts.assembly import built_trunk
 from aimcore.contracts.errors import AimcoreError, LocationError
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.engine.engine_errors import WeightsChanged, WeightsNotFinite, WeightsNotFound
 from aimcore.engine.vocabularies import require_vocabulary
 from aimcore.engine.weights_fit import State, differences, fitting, message, require_apart
 from aimcore.experiment import Experiment, Weights
-from aimcore.experiment.initialization import TRUNK
 from aimcore.io.locations import local_path, open_location
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
 from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
@@ -69,22 +65,6 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
         module.load_state_dict(entries, strict=False)  # it lacks other parts, and what is fresh
         given.update(entries)
     _log_origins(experiment, module, given)
-
-
-def load_trunk(trunk: Trunk, weights: Weights) -> TrunkModule:
-    """Return the module of ``trunk`` with the weights of a file, in evaluation mode.
-
-    Raises:
-        WeightsNotFound, WeightsChanged, WeightsMismatch, WeightsNotFinite: as for :func:`load_weights`.
-    """
-    with torch.random.fork_rng(devices=[]):  # the random weights are replaced, and must not change later draws
-        built = built_trunk(trunk)
-    module = nn.ModuleDict({TRUNK: built})
-    _require_hash(weights)
-    entries = fitting(_state(_url(weights)), trunk, module, weights)
-    require_finite(_url(weights), entries)
-    module.load_state_dict(entries)
-    return built.eval()
 
 
 def _log_origins(experiment: Experiment, module: nn.Module, given: Collection[str]) -> None:

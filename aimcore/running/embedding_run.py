@@ -14,15 +14,15 @@ from loguru import logger
 from aimcore.contracts.errors import DataNotFound, InvalidValue, TooManyUnreadable
 from aimcore.contracts.messages import shown
 from aimcore.contracts.sources import OpenSource, Source
-from aimcore.data.rendering import Renderer
-from aimcore.evaluation.embedding import Embedding, described_embedding, embed, rows_per_part, shape_of
-from aimcore.evaluation.embedding_store import EmbeddingStore
+from aimcore.encoders.embedding import Embedding, described_embedding, embed, rows_per_part, shape_of
+from aimcore.encoders.embedding_store import EmbeddingStore
+from aimcore.encoders.embedding_table import is_table, require_pyarrow, stored_table, write_table
+from aimcore.encoders.encoder import Encoder
+from aimcore.encoders.preprocessing import EncoderTransform
 from aimcore.evaluation.feature_keys import described, software, weights_digest
-from aimcore.evaluation.frozen_encoder import FrozenEncoder
 from aimcore.io.atomic_files import CannotWrite
 from aimcore.io.launcher import local_rank, rank, world_size
-from aimcore.running.embedding_table import is_table, require_pyarrow, stored_table, write_table
-from aimcore.running.frozen_encoders import open_encoder, renderer_for
+from aimcore.running.frozen_encoders import open_encoder, transform_for
 from aimcore.running.image_sources import source_named
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -77,21 +77,21 @@ def embed_source(
     place = _place_of(out)
     source = source_named(data_text)
     encoder = open_encoder(encoder_text)
-    renderer = renderer_for(encoder, source, image_size=image_size, area=area)
+    transform = transform_for(encoder, image_size=image_size, area=area)
     embedding = embedding.for_encoder(encoder)
     opened = source.open()
     if not len(opened):
         raise DataNotFound(f"{shown(data_text)} has no images")
-    description = _description(encoder, source, opened, renderer, embedding)
+    description = _description(encoder, source, opened, transform, embedding)
     if is_table(out) and (found := stored_table(out, description)) is not None:
         return Embedded(out, *found, is_new=False, is_complete=True)
-    store = _begun(place, description, _about(encoder, opened), encoder, embedding, renderer)
+    store = _begun(place, description, _about(encoder, opened), encoder, embedding, transform)
     is_new = not store.is_complete
     if is_new:
         num_missing = sum(len(store.rows_of(part)) for part in store.missing())
         num_stored = store.num_rows - num_missing
         logger.info("{}: {} images, {} stored already", out, f"{store.num_rows:,}", f"{num_stored:,}")
-        _compute(encoder.to(_device()), opened, renderer, embedding, store, num_workers, progress)
+        _compute(encoder.to(_device()), opened, transform, embedding, store, num_workers, progress)
         if rank() != 0:
             return Embedded(out, store.num_rows, 0, is_new=True, is_complete=False)
         _wait(store, progress)
@@ -110,38 +110,34 @@ def _place_of(out: str) -> str:
 
 
 def _description(
-    encoder: FrozenEncoder, source: Source, opened: OpenSource, renderer: Renderer, embedding: Embedding
+    encoder: Encoder, source: Source, opened: OpenSource, transform: EncoderTransform, embedding: Embedding
 ) -> Mapping[str, Any]:
     """Return everything that the stored bytes depend on."""
-    towers = encoder.towers if embedding.reads == "joint" else None
+    module = encoder.objective_module if embedding.reads == "joint" else encoder.module
+    assert module is not None
     return {
-        "encoder": {
-            "trunk": described(encoder.trunk),
-            "weights": weights_digest(encoder.module if towers is None else towers.module),
-            "objective": described(encoder.objective),
-            "attention": encoder.attention,
-        },
+        "encoder": {"trunk": described(encoder.trunk), "weights": weights_digest(module)},
         "source": described(source),
         "num_images": len(opened),
-        **described_embedding(embedding, renderer),
+        **described_embedding(embedding, transform),
         **software(),
         "torch": str(torch.__version__),
     }
 
 
-def _about(encoder: FrozenEncoder, opened: OpenSource) -> Mapping[str, Any]:
-    return {"encoder": encoder.name, "class_names": list(opened.class_names)}
+def _about(encoder: Encoder, opened: OpenSource) -> Mapping[str, Any]:
+    return {"encoder": encoder.source.url, "class_names": list(opened.class_names)}
 
 
 def _begun(
     place: str,
     description: Mapping[str, Any],
     about: Mapping[str, Any],
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     embedding: Embedding,
-    renderer: Renderer,
+    transform: EncoderTransform,
 ) -> EmbeddingStore:
-    shape = shape_of(encoder, embedding, renderer)
+    shape = shape_of(encoder, embedding, transform)
     return EmbeddingStore.begin(
         place,
         description,
@@ -154,9 +150,9 @@ def _begun(
 
 
 def _compute(
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     source: OpenSource,
-    renderer: Renderer,
+    transform: EncoderTransform,
     embedding: Embedding,
     store: EmbeddingStore,
     num_workers: int,
@@ -164,7 +160,7 @@ def _compute(
 ) -> None:
     wanted = [part for part in store.missing() if part % world_size() == rank()]
     total, done, num_failed = sum(len(store.rows_of(part)) for part in wanted), 0, 0
-    for part in embed(encoder, source, renderer, embedding, store, wanted, num_workers=num_workers):
+    for part in embed(encoder, source, transform, embedding, store, wanted, num_workers=num_workers):
         for failure in part.failures[: max(0, MOST_NAMED - num_failed)]:
             logger.warning("{}: it gets no features", failure)
         num_failed += len(part.failures)

@@ -92,6 +92,7 @@ class TransformersTrunk(Trunk):
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model = _built(_config(self.config))
         own = list(model.state_dict())
+        state = _with_present_names(model, state)
         # A model with a head has the encoder below a name such as "vit.".
         prefix = next((name.removesuffix(own[0]) for name in state if name.endswith(f".{own[0]}")), "")
         inside = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -185,6 +186,20 @@ def _built(config: Any) -> nn.Module:
     except TypeError:
         model = build(config)
     return model
+
+
+def _with_present_names(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return ``state`` with the names that transformers gives the parameters since its version 5.
+
+    Files keep the older names, in that version too.
+    """
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming, apply_renamings
+    except ImportError:  # an earlier version, whose models have the names of the files
+        return state
+    rules = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
+    return {apply_renamings(name, rules): value for name, value in state.items()}
 
 
 def _read_on_meta(config: Any) -> tuple[int, Tensor]:

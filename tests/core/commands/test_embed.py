@@ -17,9 +17,9 @@ from trained_runs import captioning_experiment, write_run
 from aimcore import Images, PatchGrid, Reading
 from aimcore.contracts.images import images_of, patchify
 from aimcore.contracts.objectives import ObjectiveModule
-from aimcore.data.native import fitted_size
 from aimcore.data.transforms import normalize, render_evaluation, to_unit
-from aimcore.evaluation import embedding, embedding_store
+from aimcore.encoders import embedding, embedding_store
+from aimcore.encoders.preprocessing import native_size
 from aimcore.io.image_files import decode
 from aimcore.run import command
 from aimcore.running import embedding_run
@@ -104,9 +104,9 @@ def test_tokens_of_chosen_blocks_at_native_resolution_are_those_of_each_image_al
     assert group["features"].shape == (NUM_IMAGES, 20, 16)
     for number, path in ((0, "cats/00.png"), (7, "dogs/07.png")):
         image = pixels(folder / path)
-        height, width = fitted_size(*image.shape[1:], 8, 20)
-        resized = torch.nn.functional.pad(_resized(image, height, width), (0, -width % 8, 0, -height % 8))
-        grid = PatchGrid(-(-height // 8), -(-width // 8))
+        height, width = native_size(*image.shape[1:], 8, (20, 20))
+        grid = PatchGrid(height // 8, width // 8)
+        resized = _resized(image, height, width)
         with torch.no_grad():
             images = Images(patchify(resized, 8), (grid,), 8)
             layers = trained.trunk(images, Reading(layers=(0, 1))).layers
@@ -235,7 +235,7 @@ def test_an_encoder_of_transformers_is_a_folder(folder: Path, tmp_path: Path) ->
         (["RUN", "PICTURES", "OUT", "--pool", "class"], "has no class token"),
         (["RUN", "PICTURES", "OUT", "--pool", "joint"], "has no text tower"),
         (["RUN", "PICTURES", "OUT", "--size", "30"], "24 or 32 are the nearest"),
-        (["nowhere", "PICTURES", "OUT"], "'nowhere'"),
+        (["nowhere", "PICTURES", "OUT"], "nowhere"),
         (["timm:test_vit", "PICTURES", "OUT"], "timm:test_vit@FILE"),
         (["vit:x@y", "PICTURES", "OUT"], "knows no models by name"),
         (["RUN", "{broken", "OUT"], "begins like JSON"),

@@ -9,7 +9,8 @@ Shape suffixes: B images, N patches, D width; lower-case n is the number of imag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from typing import Any, Literal, cast
@@ -23,17 +24,17 @@ from aimcore.contracts import limits
 from aimcore.contracts.batches import Batch
 from aimcore.contracts.component import Checked, at_least, settings
 from aimcore.contracts.errors import InvalidValue, Problem, UnreadableSample
-from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.images import PatchGrid, images_of
 from aimcore.contracts.labels import label_of
 from aimcore.contracts.probes import Pooling
 from aimcore.contracts.sources import OpenSource
-from aimcore.data.rendering import Native, Renderer, Rendering
 from aimcore.data.streaming import stream
-from aimcore.evaluation.embedding_store import NO_LABEL, EmbeddedRows, EmbeddingStore
+from aimcore.encoders.embedding_store import NO_LABEL, EmbeddedRows, EmbeddingStore
+from aimcore.encoders.encoder import Encoder
+from aimcore.encoders.preprocessing import MOST_PATCHES, EncoderTransform
 from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.evaluation.feature_extraction import batch_features
 from aimcore.evaluation.feature_tables import FeatureKind
-from aimcore.evaluation.frozen_encoder import FrozenEncoder
 from aimcore.experiment import Precision
 
 PART_ROWS = 256
@@ -66,7 +67,7 @@ class Embedding(Checked):
         if self.layers and (self.reads == "joint" or self.pooling != "mean"):
             yield Problem("layers", "can be chosen for tokens and their mean only: other tokens exist after all blocks")
 
-    def for_encoder(self, encoder: FrozenEncoder) -> Embedding:
+    def for_encoder(self, encoder: Encoder) -> Embedding:
         """Return these settings with ``"auto"`` resolved.
 
         Raises:
@@ -74,15 +75,15 @@ class Embedding(Checked):
         """
         chosen: Embedding = self
         if self.reads == "auto":
-            is_joint = encoder.towers is not None and not self.layers
+            is_joint = has_towers(encoder) and not self.layers
             chosen = attrs.evolve(cast(Any, self), reads="joint" if is_joint else "pooled")
         if problems := list(chosen._problems_with(encoder)):
             raise InvalidValue("embed", problems)
         return chosen
 
-    def _problems_with(self, encoder: FrozenEncoder) -> Iterator[Problem]:
+    def _problems_with(self, encoder: Encoder) -> Iterator[Problem]:
         """Yield what ``encoder`` does not have. ``reads`` is not ``"auto"``."""
-        depth, name = encoder.module.depth, encoder.name
+        depth, name = encoder.depth, encoder.source.url
         yield from (
             Problem("layers", f"{name} has blocks 0 to {depth - 1}, and no block {layer}")
             for layer in self.layers
@@ -90,7 +91,7 @@ class Embedding(Checked):
         )
         if self.reads == "pooled" and self.pooling != "mean" and not encoder.trunk.num_extra:
             yield Problem("pooling", f"{name} has no class token: use 'mean', the mean over patches")
-        if self.reads == "joint" and encoder.towers is None:
+        if self.reads == "joint" and not has_towers(encoder):
             yield Problem("reads", f"{name} has no text tower, so there is no space that images share with texts")
 
     @property
@@ -100,13 +101,18 @@ class Embedding(Checked):
         return FeatureKind(reads, self.layers, self.pooling if reads == "pooled" else "mean")
 
 
+def has_towers(encoder: Encoder) -> bool:
+    """Whether the encoder embeds images and texts in one space."""
+    return encoder.objective is not None and "embed" in encoder.objective.skills
+
+
 @attrs.frozen(eq=False)
 class Row:
-    """An image that was read and rendered; ``rendering`` is None if it could not be read."""
+    """An image that was read and rendered; ``rendered_CHW`` is None if it could not be read."""
 
     identifier: str
     label: int | None
-    rendering: Rendering | None
+    rendered_CHW: Tensor | None
 
 
 @attrs.frozen(eq=False)
@@ -123,7 +129,7 @@ class PartLoader:
     """Reads and renders the images of a part by its number, in any thread or process."""
 
     source: OpenSource
-    renderer: Renderer
+    transform: EncoderTransform
     rows_per_part: int
 
     def __getitem__(self, number: int) -> Part:
@@ -133,37 +139,39 @@ class PartLoader:
         for index in range(first, min(first + self.rows_per_part, len(self.source))):
             try:
                 sample = self.source.read(index)
-                rows.append(Row(sample.identifier, label_of(sample), self.renderer.for_evaluation(sample)))
+                # A copy, because a view of the decoded image would keep the whole image in memory.
+                rows.append(Row(sample.identifier, label_of(sample), self.transform.rendered(sample.image).clone()))
             except UnreadableSample as failure:
-                failures.append(copy(failure))  # without its traceback, which would keep the decoded image in memory
+                failures.append(copy(failure))  # without its traceback, for the same reason
                 rows.append(Row(failure.identifier, None, None))
         return Part(number, tuple(rows), tuple(failures))
 
 
+def shape_of(encoder: Encoder, embedding: Embedding, transform: EncoderTransform) -> tuple[int, ...]:
+    """Return the shape of the features of one image. Tokens of native images are filled up to the largest number."""
+    if embedding.reads == "joint":
+        side = encoder.patch_size * 2 if transform.image_size is None else transform.image_size
+        pixels_1CHW = torch.zeros(1, encoder.module.num_channels, side, side)
+        return (int(encoder.embed_images(pixels_1CHW).shape[1]),)
+    if embedding.reads == "tokens":
+        if transform.image_size is None:
+            return (transform.area or MOST_PATCHES, encoder.width)
+        side = transform.image_size // transform.patch_size
+        return (encoder.trunk.output_grid(PatchGrid(side, side)).num_patches, encoder.width)
+    return (2 * encoder.width,) if embedding.pooling == "class_and_mean" else (encoder.width,)
+
+
 def rows_per_part(embedding: Embedding, shape: tuple[int, ...]) -> int:
     """Return the number of rows of a part, whose features have ``shape``: at least one batch, or several whole ones."""
-    row_bytes = int(np.prod(shape)) * np.dtype(embedding.dtype).itemsize
+    row_bytes = math.prod(shape) * np.dtype(embedding.dtype).itemsize
     most = min(PART_ROWS, PART_BYTES // max(1, row_bytes))
     return max(1, most // embedding.batch_size) * embedding.batch_size
 
 
-def shape_of(encoder: FrozenEncoder, embedding: Embedding, renderer: Renderer) -> tuple[int, ...]:
-    """Return the shape of the features of one image. Tokens of native images are filled up to the largest number."""
-    if embedding.reads == "joint":
-        assert encoder.towers is not None
-        return (encoder.towers.width,)
-    width = encoder.module.width
-    if embedding.reads == "tokens":
-        side = renderer.data.image_size // renderer.patch_size
-        square = encoder.trunk.output_grid(PatchGrid(side, side))
-        return (renderer.area if isinstance(renderer, Native) else square.num_patches, width)
-    return (2 * width,) if embedding.pooling == "class_and_mean" else (width,)
-
-
 def embed(
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     source: OpenSource,
-    renderer: Renderer,
+    transform: EncoderTransform,
     embedding: Embedding,
     store: EmbeddingStore,
     wanted: Sequence[int],
@@ -175,23 +183,25 @@ def embed(
     Raises:
         CannotWrite: the system refused to write.
     """
-    loader = PartLoader(source, renderer, store.rows_per_part)
+    loader = PartLoader(source, transform, store.rows_per_part)
     with closing(stream(loader, wanted, num_workers, ahead=2)) as parts:
         for part in parts:
-            store.write(part.number, embedded_part(encoder, part, renderer, embedding, store.shape))
+            store.write(part.number, embedded_part(encoder, part, transform, embedding, store.shape))
             yield part
 
 
 def embedded_part(
-    encoder: FrozenEncoder, part: Part, renderer: Renderer, embedding: Embedding, shape: tuple[int, ...]
+    encoder: Encoder, part: Part, transform: EncoderTransform, embedding: Embedding, shape: tuple[int, ...]
 ) -> EmbeddedRows:
     """Return the features of a part; NaN for images that could not be read, and after the tokens of smaller images."""
     number = len(part.rows)
     features = np.full((number, *shape), np.nan, dtype=embedding.dtype)
     grids = np.zeros((number, 2), dtype=np.int32)
-    for places, images in _batches(part, renderer, embedding.batch_size):
-        found = features_of(encoder, images, embedding).float().cpu().numpy().astype(embedding.dtype)
-        grid = encoder.trunk.output_grid(images.grid)
+    for places, rendered in _batches(part, embedding.batch_size):
+        pixels_BCHW = transform.normalized(rendered)
+        found = features_of(encoder, pixels_BCHW, embedding).float().cpu().numpy().astype(embedding.dtype)
+        rows, columns = (side // transform.patch_size for side in pixels_BCHW.shape[2:])
+        grid = encoder.trunk.output_grid(PatchGrid(rows, columns))
         grids[places] = grid.rows, grid.columns
         if embedding.reads == "tokens":
             features[places, : found.shape[1]] = found
@@ -202,57 +212,43 @@ def embedded_part(
         features=features,
         labels=np.array(labels, dtype=np.int64),
         grids=grids,
-        readable=np.array([row.rendering is not None for row in part.rows]),
+        readable=np.array([row.rendered_CHW is not None for row in part.rows]),
         identifiers=[row.identifier for row in part.rows],
     )
 
 
-def _batches(part: Part, renderer: Renderer, batch_size: int) -> Iterator[tuple[list[int], Images]]:
-    """Yield images of one grid, at most ``batch_size`` at a time, with their places in the part."""
-    for grid, places in _by_grid(part, renderer).items():
-        # Patches up to the area are not part of an image: a batch of one grid needs none.
-        one = attrs.evolve(renderer, area=grid.num_patches) if isinstance(renderer, Native) else renderer
-        for first in range(0, len(places), batch_size):
-            some = places[first : first + batch_size]
-            renderings = [row.rendering for row in (part.rows[place] for place in some) if row.rendering is not None]
-            yield some, one.together(renderings).images
-
-
-def _by_grid(part: Part, renderer: Renderer) -> Mapping[PatchGrid, list[int]]:
-    found: dict[PatchGrid, list[int]] = {}
+def _batches(part: Part, batch_size: int) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """Yield rendered images of one size, at most ``batch_size`` at a time, with their places in the part."""
+    places: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
     for place, row in enumerate(part.rows):
-        if row.rendering is not None:
-            height, width = row.rendering[0].shape[1:]
-            grid = PatchGrid(-(-height // renderer.patch_size), -(-width // renderer.patch_size))
-            found.setdefault(grid, []).append(place)
-    return found
+        if row.rendered_CHW is not None:
+            places.setdefault(tuple(row.rendered_CHW.shape), []).append((place, row.rendered_CHW))
+    for alike in places.values():
+        for first in range(0, len(alike), batch_size):
+            some = alike[first : first + batch_size]
+            yield [place for place, _ in some], [rendered_CHW for _, rendered_CHW in some]
 
 
-def features_of(encoder: FrozenEncoder, images: Images, embedding: Embedding) -> Tensor:
-    """Return the features of images of one grid: ``[B, D]``, ``[B, N, D]`` or ``[B, E]``, on the encoder's device."""
+def features_of(encoder: Encoder, pixels_BCHW: Tensor, embedding: Embedding) -> Tensor:
+    """Return the features of pixels of one size: ``[B, D]``, ``[B, N, D]`` or ``[B, E]``, on the encoder's device."""
     if embedding.reads == "joint":
-        assert encoder.towers is not None
-        with eval_mode(encoder.towers.module, embedding.precision) as device:
-            return encoder.towers.embed_images(images.to(device))
-    batch = Batch(images=images, sample_numbers_B=torch.zeros(len(images.grids), dtype=torch.int64))
+        with eval_mode(encoder.module, embedding.precision) as device:
+            return encoder.embed_images(pixels_BCHW.to(device))
+    images = images_of(pixels_BCHW, encoder.patch_size)
+    batch = Batch(images=images, sample_numbers_B=torch.zeros(len(pixels_BCHW), dtype=torch.int64))
     return batch_features(
         encoder.module,
         batch,
         embedding.kind,
-        objective=encoder.objective,
-        attention=encoder.attention,
+        objective=None,
+        attention="bidirectional",
         precision=embedding.precision,
     )
 
 
-def described_embedding(embedding: Embedding, renderer: Renderer) -> dict[str, Any]:
+def described_embedding(embedding: Embedding, transform: EncoderTransform) -> dict[str, Any]:
     """Return the settings that features depend on besides encoder and source, as plain values."""
-    data = renderer.data
-    pixels: dict[str, Any] = {"mean": list(data.mean), "std": list(data.std)}
-    if isinstance(renderer, Native):
-        pixels["area"] = renderer.area
-    else:
-        pixels |= {"image_size": data.image_size, "eval_crop": data.eval_crop}
+    mean, std, eval_crop = transform.preprocessing
     return {
         "reads": embedding.reads,
         "pooling": embedding.pooling,
@@ -260,5 +256,8 @@ def described_embedding(embedding: Embedding, renderer: Renderer) -> dict[str, A
         "dtype": embedding.dtype,
         "precision": embedding.precision,
         "batch_size": embedding.batch_size,
-        "pixels": pixels,
-    }
+        "pixels": {
+            "mean": list(mean), "std": list(std), "eval_crop": eval_crop, "image_size": transform.image_size,
+            "area": transform.area,
+        },
+    }  # fmt: skip

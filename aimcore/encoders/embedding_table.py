@@ -23,7 +23,7 @@ import numpy as np
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.messages import shown
-from aimcore.evaluation.embedding_store import NO_LABEL, EmbeddedRows, EmbeddingStore, OtherEmbeddings, other_embeddings
+from aimcore.encoders.embedding_store import NO_LABEL, EmbeddedRows, EmbeddingStore, OtherEmbeddings, other_embeddings
 from aimcore.io.atomic_files import replacing, writing
 from aimcore.io.locations import file_system, local_path, open_location
 
