@@ -239,7 +239,7 @@ def test_an_encoder_of_transformers_is_a_folder(folder: Path, tmp_path: Path) ->
         (["timm:test_vit", "PICTURES", "OUT"], "timm:test_vit@FILE"),
         (["vit:x@y", "PICTURES", "OUT"], "knows no models by name"),
         (["RUN", "{broken", "OUT"], "begins like JSON"),
-        (["RUN", '{"name": "nothing"}', "OUT"], "no sources component 'nothing'"),
+        (["RUN", '{"name": "nothing"}', "OUT"], "no source is called 'nothing'"),
         (["RUN", "nowhere", "OUT"], "nowhere"),
         (["RUN", "PICTURES", "TAKEN"], "other content than embeddings"),
     ],
@@ -265,9 +265,9 @@ def test_a_source_without_a_readable_image_is_an_error(
     assert "none of the 1 images could be read" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["emoji", '{"name": "emoji", "split": "test"}'])
+@pytest.mark.parametrize("text", ["bundled_emoji", '{"name": "bundled_emoji", "split": "test"}'])
 def test_sources_are_named_as_in_recipes(text: str) -> None:
-    assert embedding_run.source_named(text).name == "emoji"
+    assert embedding_run.source_named(text).name == "bundled_emoji"
 
 
 def test_places_are_sources_by_their_suffix() -> None:
