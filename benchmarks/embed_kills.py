@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,23 +66,27 @@ def main() -> int:
     began = time.monotonic()
     if start(encoder, options.folder, whole).wait():
         return 1
-    lasted, generator, killed, at_work = time.monotonic() - began, random.Random(0), 0, 0
+    lasted, generator, killed = time.monotonic() - began, random.Random(0), 0
     while True:
         running = [start(encoder, options.folder, out, rank, options.processes) for rank in range(options.processes)]
         if killed < options.kills:
-            time.sleep(generator.uniform(0.3, 1.0) * lasted)
-            before = {one.poll() for one in running}
+            time.sleep(generator.uniform(0.4, 1.0) * lasted)
+        if killed < options.kills and running[0].poll() is None:
             for one in running:
                 one.send_signal(signal.SIGKILL)
-                one.wait()
             killed += 1
-            at_work += None in before
-            print(f"kill {killed}: {len(list(out.rglob('c/*/*')) if out.is_dir() else [])} chunks", flush=True)
-        elif not any([one.wait() for one in running]):
-            break
-    equal = content(whole) == content(out)
-    print(f"{killed} kills, {at_work} of a working process: {'equal' if equal else 'DIFFERENT'} bytes")
-    return 0 if equal else 1
+        statuses = [one.wait() for one in running]
+        if statuses[0] == -signal.SIGKILL:
+            parts = len(list(out.glob("features/c/*")))
+            print(f"kill {killed}: {parts} parts are stored", flush=True)
+            continue
+        if any(statuses) or content(whole) != content(out):
+            print(f"after {killed} kills: status {statuses}, or DIFFERENT bytes")
+            return 1
+        print(f"after {killed} kills: complete, equal bytes", flush=True)
+        if killed == options.kills:
+            return 0
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
 
 
 if __name__ == "__main__":
