@@ -213,7 +213,7 @@ class Constant(TensorForm):
         Raises:
             NotInLayout: it is another number.
         """
-        if float(value) != self.value:
+        if not value.is_meta and float(value) != self.value:
             raise NotInLayout(f"a file has {float(value)} where every file of this layout has {self.value}")
         return ()
 

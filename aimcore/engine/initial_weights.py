@@ -1,6 +1,7 @@
-"""Initial weights from safetensors files: verified by hash, names and shapes, and loaded.
+"""Initial weights from files: verified by hash, names and shapes, and loaded.
 
-Nothing is unpickled: other formats are refused.
+Files are those of this project (safetensors), and released ones in their formats and layouts. Of a pickle only tensors
+are read, and one that names anything else is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aimcore.experiment import Experiment, Weights
 from aimcore.io.locations import local_path, open_location
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
 from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
+from aimcore.io.weight_files import INDEX_SUFFIX, StoredWeights, UnreadableWeights, open_weights
 
 T = TypeVar("T")
 _BLOCK = 2**22
@@ -35,7 +37,15 @@ def hash_of(url: str) -> str:
     Raises:
         WeightsNotFound: it cannot be read.
     """
-    return _with_file(url, _hash)
+    # An index names the shards; its own hash would not change with them.
+    return _of_index(url) if url.endswith(INDEX_SUFFIX) else _with_file(url, _hash)
+
+
+def _of_index(url: str) -> str:
+    try:
+        return open_weights(url).sha256
+    except UnreadableWeights as error:
+        raise WeightsNotFound(url, error.problem) from error
 
 
 def _hash(file: IO[bytes]) -> str:
@@ -110,8 +120,10 @@ def load_own_weights(path: Path, module: nn.Module) -> list[str]:
 
 
 def _state(url: str) -> State:
-    """Return the entries of a safetensors file, after its header is validated."""
-    _header(url)
+    """Return the entries of a file, after its names and shapes are validated."""
+    header = _header(url)
+    if isinstance(header, StoredWeights):
+        return header.load()
     try:
         return _with_file(url, lambda file: _entries(url, file))
     except SafetensorError as error:
@@ -151,12 +163,16 @@ def _about_folder(url: str) -> str:
     )
 
 
-def _header(url: str) -> TensorHeader:
-    """Return the header of the safetensors file at ``url``."""
+def _header(url: str) -> TensorHeader | StoredWeights:
+    """Return the header of the safetensors file at ``url``, or the opened file if it has another format."""
     try:
         return _with_file(url, read_header)
     except NotSafetensors as error:
-        raise WeightsNotFound(url, f"it is no safetensors file, or a damaged one: {error}") from error
+        try:
+            return open_weights(url)
+        except UnreadableWeights as other:
+            why = "" if str(error) in other.problem else f"; nor can it be read in another format: {other.problem}"
+            raise WeightsNotFound(url, f"it is no safetensors file, or a damaged one: {error}{why}") from error
 
 
 def require_finite(url: str, state: State) -> None:

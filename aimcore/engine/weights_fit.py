@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.layouts import FileLayout
 from aimcore.contracts.trunks import Trunk
 from aimcore.engine.engine_errors import WeightsMismatch
 from aimcore.engine.freezing import names_none
 from aimcore.experiment import Weights
 from aimcore.experiment.initialization import TRUNK, WHOLE
+from aimcore.registry.plugins import installed
 
 State = Mapping[str, Tensor]
 
@@ -109,6 +111,7 @@ def _layouts(state: State, trunk: Trunk, weights: Weights, prefix: str, caveats:
     if in_objective and prefix:
         yield in_objective
     yield state
+    yield from _in_known_layouts(state, prefix)
     if weights.part != TRUNK:
         return
     try:
@@ -117,6 +120,15 @@ def _layouts(state: State, trunk: Trunk, weights: Weights, prefix: str, caveats:
         return
     except AimcoreError as error:
         caveats.append(f"nor is it in another layout that trunk {trunk.name!r} reads: {error}")
+
+
+def _in_known_layouts(state: State, prefix: str) -> Iterator[State]:
+    """Yield the entries of a part in every installed layout that the whole file fits, by the objective's names."""
+    for _, kind in installed().registry(FileLayout.role).items():
+        layout = kind()
+        if not layout.fit(state).problems:
+            read = layout.read(state)
+            yield {name.removeprefix(prefix): value for name, value in read.items() if name.startswith(prefix)}
 
 
 def differences(wanted: State, entries: State) -> Iterator[tuple[str, list[str]]]:

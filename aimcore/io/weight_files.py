@@ -82,6 +82,11 @@ class StoredWeights:
     left_out: tuple[str, ...] = ()
     """Entries beside the model that hold no weights of it, such as the state of an optimizer."""
 
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All tensors, on the meta device, as the header of a safetensors file names them."""
+        return self.shapes
+
     def load(self) -> Mapping[str, Tensor]:
         """Read the values. Those of a local file are mapped into memory where the format allows it.
 

@@ -59,8 +59,11 @@ def normalization_advice(
 
 
 def _is_released_aimv2(names: Mapping[str, Any]) -> bool:
-    """Return whether the entries are in the authors' layout and have the third matrix of SwiGLU, which AIM lacks."""
-    return any(name.endswith(".mlp.fc3.weight") for name in names)
+    """Return whether the entries are of AIMv2 in the layout of its authors, transformers or timm.
+
+    They have the third matrix of SwiGLU, which AIM lacks.
+    """
+    return any(name.endswith((".mlp.fc3.weight", ".ffn.up_proj.weight", ".mlp.fc1_x.weight")) for name in names)
 
 
 def read_config(content: bytes) -> Normalization | None:
