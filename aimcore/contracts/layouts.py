@@ -58,6 +58,9 @@ class StoredModel:
     """Blocks whose raw outputs are averaged for the probe; empty for the tokens after the final norm."""
     image_size: int | None = None
     """Side of the square images that the model was trained on, in pixels; None for any size (native resolution)."""
+    settings: Mapping[str, Any] = attrs.field(factory=dict)
+    """What the weights do not say, as fields of :class:`GivenSettings`: with them the same file opens again, without
+    its config."""
     advice: tuple[str, ...] = ()
     """What the user should know before using it, as complete sentences."""
 

@@ -24,13 +24,17 @@ from aimcore.contracts.layouts import StoredModel
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
+from aimcore.encoders.recognition import layout_called
 from aimcore.io.atomic_files import make_folder, write_atomically
 from aimcore.io.weight_files import StoredFile
 from aimcore.recipe.writing import plain
 
 SAVED_WEIGHTS = "model.safetensors"
 SAVED_ENCODER = "encoder.json"
+"""The file next to the weights of a saved encoder, with all that the weights do not say."""
 SCHEMA_VERSION = 1
+RUN_LAYOUT = "run"
+"""What the layout of a run's weights is called; it is no component, because the run's recipe says what they are."""
 
 
 class EncoderError(AimcoreError):
@@ -78,6 +82,7 @@ class Encoder:
         *,
         objective_module: ObjectiveModule | None = None,
         probe: nn.Module | None = None,
+        is_changed: bool = False,
     ) -> None:
         self.model = model
         self.module = module
@@ -88,6 +93,8 @@ class Encoder:
         """The module of :attr:`objective`, whose ``trunk`` is :attr:`module`; None if the file has the trunk only."""
         self.probe = probe
         """The probe in the file: raw tokens ``[B, N, D]`` to logits ``[B, K]``; None if there is none."""
+        self.is_changed = is_changed
+        """Whether the weights differ from those in the file: an update was merged."""
         self._interpolated: set[PatchGrid] = set()
 
     @property
@@ -249,7 +256,15 @@ class Encoder:
 
         They are ``trunk``, ``initial_weights`` (the file with its hash) and the fields of ``data`` that the weights
         depend on. Objective, decoder and head are the experiment's own, and begin with fresh weights.
+
+        Raises:
+            EncoderError: the weights are not those of the file.
         """
+        if self.is_changed:
+            raise EncoderError(
+                f"{self.source.url} does not hold these weights, into which an update was merged: write them with "
+                "'aimcore export', or save the encoder and open it again"
+            )
         mean, std, eval_crop = self.known_preprocessing.preprocessing
         data: dict[str, Any] = {"mean": list(mean), "std": list(std), "eval_crop": eval_crop}
         if self.image_size is not None:
@@ -270,24 +285,31 @@ class Encoder:
     def save(self, folder: str | Path) -> None:
         """Write the encoder to a new folder, which ``load_encoder`` opens with equal weights and preprocessing.
 
+        The weights are in the layout that they were read in, and a file next to them has what they do not say. Of a
+        run, the trunk is saved.
+
         Raises:
             EncoderError: the folder holds an encoder already.
+            NotInLayout: the layout has no place for the tensors.
             CannotWrite: the system refused.
         """
         path = Path(folder)
         if (path / SAVED_ENCODER).exists() or (path / SAVED_WEIGHTS).exists():
             raise EncoderError(f"{path} holds an encoder already: give another folder")
+        written: Mapping[str, Tensor] = {f"trunk.{name}": value for name, value in self.module.state_dict().items()}
+        if self.source.layout != RUN_LAYOUT:
+            written = layout_called(self.source.layout).write(self.state())
         make_folder(path)
-        write_atomically(path / SAVED_WEIGHTS, save({name: value.contiguous() for name, value in self.state().items()}))
+        write_atomically(path / SAVED_WEIGHTS, save({name: value.contiguous() for name, value in written.items()}))
         write_atomically(path / SAVED_ENCODER, json.dumps(self._described(), indent=2) + "\n")
 
     def _described(self) -> Mapping[str, Any]:
         mean, std, eval_crop = self.known_preprocessing.preprocessing
         return {
             "schema_version": SCHEMA_VERSION,
-            "trunk": plain(self.trunk),
-            "objective": None if self.objective is None else plain(self.objective),
-            "probe_layers": list(self.probe_layers),
+            "layout": self.source.layout,
+            "trunk": plain(self.trunk) if self.source.layout == RUN_LAYOUT else None,
+            "settings": {name: plain(value) for name, value in self.model.settings.items()},
             "image_size": self.image_size,
             "preprocessing": {"mean": list(mean), "std": list(std), "eval_crop": eval_crop},
             "source": {"url": self.source.url, "sha256": self.source.sha256, "licence": self.source.licence},

@@ -16,6 +16,7 @@ from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel
 from aimcore.contracts.messages import shown
 from aimcore.contracts.tokenizers import TextTokenizer
 from aimcore.encoders.encoder import Encoder, EncoderSource
+from aimcore.encoders.own_files import RunTrunk, SavedSettings, encoder_of_run, run_folder, saved_settings
 from aimcore.encoders.preprocessing import PreprocessingName, preprocessing_of
 from aimcore.encoders.recognition import UnknownWeights, layout_of
 from aimcore.engine.initial_weights import require_finite
@@ -62,6 +63,11 @@ def load_encoder(
         UnknownWeights: the tensors fit no known layout, or contradict the config, or have another hash.
         WeightsNotFinite: the weights contain NaN or infinity.
     """
+    run = run_folder(url)
+    if run is not None:
+        encoder = encoder_of_run(run)
+        _require_hash(encoder.source, sha256)
+        return encoder
     weights = open_weights(url)
     probe = None if head is None else open_weights(head)
     given = GivenSettings(
@@ -84,6 +90,8 @@ class OpenedModel:
     state: Mapping[str, Tensor]
     """Values by the names of the model."""
     config: Mapping[str, Any] | None
+    saved: SavedSettings | None
+    """What :meth:`Encoder.save` wrote next to the weights; None for other files."""
 
 
 def open_model(
@@ -94,7 +102,13 @@ def open_model(
     Raises:
         UnknownWeights: they do not.
     """
-    layout = layout_of(_joined(weights, probe), weights.url, name=name)
+    saved = saved_settings(weights)
+    if saved is not None and saved.trunk is not None:
+        layout: FileLayout = RunTrunk(trunk=saved.trunk)
+    elif saved is not None:
+        layout, given = layout_of(weights.shapes, weights.url, name=saved.layout), _merged(given, saved.given)
+    else:
+        layout = layout_of(_joined(weights, probe), weights.url, name=name)
     config = json_object(weights.sibling(CONFIG_FILE), beside(weights.url, CONFIG_FILE))
     tensors = weights.load() if probe is None else {**weights.load(), **probe.load()}
     model = layout.model(tensors, config, given)
@@ -108,7 +122,14 @@ def open_model(
             f"{weights.url} has the names of {layout.title} ({layout.name!r}), and does not fit the model that its "
             f"shapes describe, by the names of that model: {'; '.join(misfits)}"
         )
-    return OpenedModel(weights, layout, model, state, config)
+    return OpenedModel(weights, layout, model, state, config, saved)
+
+
+def _merged(given: GivenSettings, saved: GivenSettings) -> GivenSettings:
+    """Return what the user gave, and for the rest what was saved."""
+    fields = [field.name for field in attrs.fields(GivenSettings)]
+    own = {name: getattr(given, name) for name in fields}
+    return GivenSettings(**{name: getattr(saved, name) if own[name] is None else own[name] for name in fields})
 
 
 def _joined(weights: StoredWeights, probe: StoredWeights | None) -> Mapping[str, Tensor]:
@@ -177,13 +198,15 @@ def _copied(value: Tensor) -> Tensor:
 
 def _built(opened: OpenedModel, given: Preprocessing | PreprocessingName | None) -> Encoder:
     weights, layout, model = opened.weights, opened.layout, opened.model
-    known = preprocessing_of(
-        layout, opened.config, weights.sibling(PREPROCESSOR_FILE), given, model.image_size, weights.url
-    )
+    known = None if opened.saved is None or given is not None else opened.saved.preprocessing
+    if known is None:
+        beside_it = weights.sibling(PREPROCESSOR_FILE)
+        known = preprocessing_of(layout, opened.config, beside_it, given, model.image_size, weights.url)
+    licence = _licence(opened.config) if opened.saved is None else opened.saved.licence
     modules = _filled(model, opened.state)
     objective: Any = modules.get("")
     source = EncoderSource(
-        weights.url, layout.name, layout.title, weights.files, weights.sha256, _licence(opened.config) or layout.licence
+        weights.url, layout.name, layout.title, weights.files, weights.sha256, licence or layout.licence
     )
     for text in model.advice:
         logger.warning("{}: {}", weights.url, text)
@@ -202,7 +225,7 @@ def _licence(config: Mapping[str, Any] | None) -> str | None:
     return found if isinstance(found, str) and found.isprintable() and len(found) <= 100 else None
 
 
-def _require_hash(weights: StoredWeights, sha256: str | None) -> None:
+def _require_hash(weights: StoredWeights | EncoderSource, sha256: str | None) -> None:
     if sha256 is not None and weights.sha256 != sha256:
         raise UnknownWeights(
             f"{weights.url} has sha256 {weights.sha256}, not {sha256}: it was changed, or is another file"

@@ -36,6 +36,16 @@ def installed_layouts() -> tuple[FileLayout, ...]:
     return tuple(cls() for _, cls in registry.items())
 
 
+def layout_called(name: str) -> FileLayout:
+    """Return the installed layout of this name.
+
+    Raises:
+        UnknownComponent: there is none.
+    """
+    layout: FileLayout = installed().registry(FileLayout.role).get(name)()
+    return layout
+
+
 def layout_of(tensors: Mapping[str, Tensor], source: str, *, name: str | None = None) -> FileLayout:
     """Return the layout that all tensors fit. They may be on the meta device.
 
@@ -48,7 +58,7 @@ def layout_of(tensors: Mapping[str, Tensor], source: str, *, name: str | None = 
         UnknownWeights: no layout fits, and the message says why the nearest does not; or several do.
         UnknownComponent: no layout is called ``name``.
     """
-    layouts = installed_layouts() if name is None else (installed().registry(FileLayout.role).get(name)(),)
+    layouts = installed_layouts() if name is None else (layout_called(name),)
     candidates = [_Candidate(layout, layout.fit(tensors)) for layout in layouts]
     fitting = [one.layout for one in candidates if not one.fit.problems]
     if len(fitting) == 1:

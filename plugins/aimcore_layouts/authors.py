@@ -55,7 +55,10 @@ class AIMAuthors(FileLayout):
         trunk = vit_of(state, heads_of(width, given.num_heads, config.get("num_heads")), norm_eps=AIM_EPS)
         probe, layers, advice = probe_of(state, trunk.num_heads, trunk.depth, config, given)
         size = given.image_size or config.get("img_size") or IMAGE_SIZE
-        return StoredModel(trunk=trunk, probe=probe, probe_layers=layers, image_size=_side(size), advice=advice)
+        settings = {"num_heads": trunk.num_heads, "probe_layers": layers, "image_size": _side(size)}
+        return StoredModel(
+            trunk=trunk, probe=probe, probe_layers=layers, image_size=_side(size), settings=settings, advice=advice
+        )
 
     def explain(self, tensors: Tensors) -> str | None:
         """Explain a released attention probe without its trunk."""
@@ -116,7 +119,8 @@ def aimv2_model(state: Tensors, stated_heads: object, given: GivenSettings) -> S
     width = state["trunk.norm.weight"].shape[0]
     trunk = vit_of(state, heads_of(width, given.num_heads, stated_heads), norm_eps=AIMV2_EPS)
     size = None if trunk.grid is None else trunk.grid[0] * trunk.patch_size
-    return StoredModel(trunk=trunk, image_size=size or given.image_size)
+    size = size or given.image_size
+    return StoredModel(trunk=trunk, image_size=size, settings={"num_heads": trunk.num_heads, "image_size": size})
 
 
 def probe_of(

@@ -66,7 +66,10 @@ class LiTAuthors(FileLayout):
             embedding_width=state["image_tower.project.weight"].shape[0],
             num_pool_heads=getattr(image.trunk, "num_heads", 1),
         )
-        return StoredModel(trunk=image.trunk, objective=objective, image_size=image.image_size)
+        # A stand-in is not recorded: a tokenizer may be put next to the file later.
+        known = None if isinstance(objective.tokenizer, GivenIds) else objective.tokenizer
+        settings = {**image.settings, "text_heads": tower.num_heads, "tokenizer": known}
+        return StoredModel(trunk=image.trunk, objective=objective, image_size=image.image_size, settings=settings)
 
 
 @component("lit_flax", paper="arXiv:2411.14402, Table 5")

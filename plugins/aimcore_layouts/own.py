@@ -36,7 +36,9 @@ class OwnViT(FileLayout):
         trunk = vit_of(state, heads, norm_eps=AIM_EPS if layer_norm else AIMV2_EPS)
         size = None if trunk.grid is None else trunk.grid[0] * trunk.patch_size
         advice = "the file has no recipe, so the epsilon of its norms is taken for that of the released models"
-        return StoredModel(trunk=trunk, image_size=size or given.image_size, advice=(advice,))
+        size = size or given.image_size
+        settings = {"num_heads": heads, "image_size": size}
+        return StoredModel(trunk=trunk, image_size=size, settings=settings, advice=(advice,))
 
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """ImageNet's, the default of experiments."""

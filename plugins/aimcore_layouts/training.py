@@ -26,7 +26,7 @@ from aimcore.io.preprocessor_files import IMAGENET
 from aimcore.modeling.positions import sincos_positions
 from aimcore_decoders import JointDecoder
 from aimcore_heads import MLPHead
-from aimcore_layouts.authors import aimv2_model
+from aimcore_layouts.authors import IMAGE_SIZE, aimv2_model
 from aimcore_layouts.inference import depth_of, heads_of, square_of, vit_of
 from aimcore_layouts.tables import norm_rules
 from aimcore_objectives import Multimodal, NextPatch
@@ -34,6 +34,7 @@ from aimcore_tokenizers import GivenIds
 
 EPS = 1e-5
 """Epsilon of all norms in the training code; the released AIM encoders have 1e-6."""
+_STORED = "fixed positions"
 _PADDING = 1
 """SigLIP's padding, which is its end token too."""
 
@@ -84,10 +85,14 @@ class AIMTraining(FileLayout):
         state = self.read(tensors)
         width = state["trunk.norm.weight"].shape[0]
         trunk = vit_of(state, heads_of(width, given.num_heads, None), norm_eps=EPS)
-        rows, _ = square_of(tensors["preprocessor.blocks.0.pos_embed"].shape[1])
+        positions = tensors.get("preprocessor.blocks.0.pos_embed")
+        size = given.image_size or IMAGE_SIZE
+        if positions is not None:
+            size = square_of(positions.shape[1])[0] * trunk.patch_size
         head_width = state["head.project.weight"].shape[0]
         head = MLPHead.as_in_training_code(width=head_width, depth=depth_of(state, "head.blocks."))
-        return StoredModel(trunk=trunk, objective=NextPatch(head=head), image_size=rows * trunk.patch_size)
+        settings = {"num_heads": trunk.num_heads, "image_size": size}
+        return StoredModel(trunk=trunk, objective=NextPatch(head=head), image_size=size, settings=settings)
 
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """ImageNet's, as in the training code."""
@@ -131,7 +136,8 @@ class AIMv2Training(FileLayout):
             tokenizer=given.tokenizer or GivenIds(size=vocabulary, end=_PADDING, padding=_PADDING),
             context_length=state["decoder.text_inputs.positions"].shape[0] - 1,
         )
-        return StoredModel(trunk=image.trunk, objective=objective, image_size=image.image_size)
+        settings = {**image.settings, "text_heads": heads, "tokenizer": given.tokenizer}
+        return StoredModel(trunk=image.trunk, objective=objective, image_size=image.image_size, settings=settings)
 
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """ImageNet's, as in the training code."""
@@ -161,7 +167,7 @@ def _blocks(theirs: str, ours: str, *, swiglu: bool, bias: bool, group: str = ""
 
 def _head() -> Iterator[TensorMap]:
     """Yield the rules of AIM's MLP head; its positions are fixed, and stored."""
-    yield TensorMap("head.decoder_pos_embed", (), FixedPositions())
+    yield TensorMap("head.decoder_pos_embed", (), FixedPositions(), group=_STORED)
     for theirs, own in {"decoder_projection": "project", "decoder_pred": "out"}.items():
         for kind in ("weight", "bias"):
             yield TensorMap(f"head.{theirs}.{kind}", (f"head.{own}.{kind}",))
@@ -197,7 +203,7 @@ _IMAGE = "models.image_encoder."
 _AIM = TensorTable(
     (
         *_encoder("", swiglu=False, bias=True),
-        TensorMap("preprocessor.blocks.0.pos_embed", (), FixedPositions()),
+        TensorMap("preprocessor.blocks.0.pos_embed", (), FixedPositions(), group=_STORED),
         *_head(),
     )
 )

@@ -1,0 +1,63 @@
+"""What an encoder is, in rows for a table."""
+
+from __future__ import annotations
+
+import attrs
+
+from aimcore.encoders.encoder import Encoder
+from aimcore.recipe.writing import plain
+
+_SHOWN = ("width", "depth", "num_heads", "patch_size", "norm", "norm_eps", "ffn", "ffn_width", "positions", "grid")
+
+
+def described(encoder: Encoder) -> dict[str, str | int]:
+    """Return what ``encoder`` is: texts and whole numbers by name, in the order of a table."""
+    source, known = encoder.source, encoder.known_preprocessing
+    mean, std, eval_crop = known.preprocessing
+    size = "native resolution" if encoder.image_size is None else f"{encoder.image_size} px"
+    rows: dict[str, str | int] = {
+        "holds": source.title,
+        "layout": source.layout,
+        "files": ", ".join(file.url for file in source.files),
+        "bytes": source.num_bytes,
+        "sha256": source.sha256,
+        "licence": source.licence or "unknown",
+        "trunk": _trunk(encoder),
+        "parameters of the trunk": encoder.num_parameters,
+        "images": f"{size}, mean {_numbers(mean)}, std {_numbers(std)}, crop {eval_crop:g} ({known.source})",
+        "other resolutions": _resolutions(encoder),
+    }
+    if encoder.objective is not None:
+        rows["other parts"] = f"{encoder.objective.name}: {_parts(encoder)}"
+    if encoder.probe is not None:
+        rows["probe"] = f"reads blocks {', '.join(map(str, encoder.probe_layers))}, averaged"
+    if encoder.objective is None:
+        rows["not in the file"] = "a decoder or prediction head: pre-training continues with fresh ones"
+    return rows
+
+
+def _trunk(encoder: Encoder) -> str:
+    fields = {field.name for field in attrs.fields(type(encoder.trunk))}
+    shown = [f"{name} {plain(getattr(encoder.trunk, name))}" for name in _SHOWN if name in fields]
+    return f"{encoder.trunk.name}: {', '.join(shown)}"
+
+
+def _resolutions(encoder: Encoder) -> str:
+    if "native" in encoder.trunk.capabilities:
+        return "positions are computed for any grid"
+    if getattr(encoder.trunk, "interpolate", False):
+        return "learned positions are interpolated, bicubic and antialiased; never sliced"
+    return "as the trunk says"
+
+
+def _parts(encoder: Encoder) -> str:
+    assert encoder.objective_module is not None
+    found = {
+        name: sum(value.numel() for value in part.parameters())
+        for name, part in encoder.objective_module.named_children()
+    }
+    return ", ".join(f"{name} ({number:,} parameters)" for name, number in found.items() if name != "trunk" and number)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
