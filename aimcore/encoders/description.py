@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
-
 from aimcore.encoders.encoder import Encoder
 from aimcore.recipe.writing import plain
 
@@ -37,9 +35,8 @@ def described(encoder: Encoder) -> dict[str, str | int]:
 
 
 def _trunk(encoder: Encoder) -> str:
-    fields = {field.name for field in attrs.fields(type(encoder.trunk))}
-    shown = [f"{name} {plain(getattr(encoder.trunk, name))}" for name in _SHOWN if name in fields]
-    return f"{encoder.trunk.name}: {', '.join(shown)}"
+    fields = plain(encoder.trunk)
+    return f"{encoder.trunk.name}: {', '.join(f'{name} {fields[name]}' for name in _SHOWN if name in fields)}"
 
 
 def _resolutions(encoder: Encoder) -> str:
