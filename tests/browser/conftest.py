@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import html
 import json
-import re
+import os
+import select
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import run_to_end
+from processes import started
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=5000",
+    "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,900", "--remote-debugging-pipe",
 )  # fmt: skip
-SCHEME = "--blink-settings=preferredColorScheme="
-"""What prefers-color-scheme answers: 0 is dark, 1 light."""
+MESSAGES = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+"""Events of the DevTools protocol for what a console shows."""
 
 PROBE = """
 <!doctype html><meta charset="utf-8"><title>probe</title>
@@ -40,18 +43,58 @@ addEventListener("load", () => {{
 Measure = Callable[..., Any]
 
 
+class Browser:
+    """A browser that is driven by the DevTools protocol: messages in JSON, each of which ends with a zero byte."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._to, self._from = process.stdin.fileno(), process.stdout.fileno()
+        self._received = b""
+        self._numbers = count(1)
+        self.events: list[dict[str, Any]] = []
+
+    def call(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
+        """What the browser answers; events that come before the answer are kept."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while (answer := self._next()).get("id") != number:
+            self.events.append(answer)
+        assert "error" not in answer, (method, answer["error"])
+        return answer["result"]  # type: ignore[no-any-return]
+
+    def wait_for(self, method: str) -> None:
+        """Read until an event has come."""
+        while all(event["method"] != method for event in self.events):
+            self.events.append(self._next())
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._received:
+            assert select.select([self._from], [], [], 90)[0], "the browser does not answer"
+            part = os.read(self._from, 2**16)
+            assert part, "the browser has ended"
+            self._received += part
+        message, _, self._received = self._received.partition(b"\0")
+        return json.loads(message)  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    """Path of the browser."""
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all pages; each is shown in a tab of its own."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         pytest.skip(f"no browser to open the report in: none of {', '.join(names)} is installed")
-    return found
+    # The protocol's pipes are descriptors 3 and 4.
+    on_pipes = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1', "sh"]
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+    with started([*on_pipes, found, *FLAGS, profile], stdin=subprocess.PIPE) as process:
+        yield Browser(process)
 
 
 @pytest.fixture
-def measure(chromium: str, tmp_path: Path) -> Measure:
+def measure(browser: Browser, tmp_path: Path) -> Measure:
     """``measure(page, script, width=375, dark=False)`` gives what ``script`` returns, and fails on console messages.
 
     The script finds the page's document as ``page`` and its window as ``view``.
@@ -61,18 +104,26 @@ def measure(chromium: str, tmp_path: Path) -> Measure:
         probe = tmp_path / "probe.html"
         content = html.escape(page.read_text(encoding="utf-8"))
         probe.write_text(PROBE.format(width=width, page=content, script=script), encoding="utf-8")
-        out, messages = _browse(chromium, probe, tmp_path / "profile", f"{SCHEME}{0 if dark else 1}")
-        assert [line for line in messages.splitlines() if "CONSOLE" in line] == []
-        message = re.search(r'<pre id="result">(.*?)</pre>', out, re.DOTALL)
-        assert message is not None, messages
-        return json.loads(html.unescape(message[1]))
+        result, messages = _browse(browser, probe, "dark" if dark else "light")
+        assert messages == []
+        assert result is not None, "the script has no result"
+        return json.loads(result)
 
     return run
 
 
-def _browse(chromium: str, page: Path, profile: Path, scheme: str) -> tuple[str, str]:
-    """The page's document after it has loaded, and what the browser logged."""
-    shutil.rmtree(profile, ignore_errors=True)
-    command = [chromium, *FLAGS, scheme, f"--user-data-dir={profile}", "--window-size=1400,900", "--dump-dom"]
-    done = run_to_end([*command, page.as_uri()], timeout=90)
-    return done.stdout, done.stderr
+def _browse(browser: Browser, page: Path, scheme: str) -> tuple[str | None, list[Any]]:
+    """The text of the result on the page after it has loaded, and the messages on its console."""
+    target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+    session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    for domain in ("Runtime", "Log", "Page"):
+        browser.call(f"{domain}.enable", session)
+    preferred = {"name": "prefers-color-scheme", "value": scheme}
+    browser.call("Emulation.setEmulatedMedia", session, features=[preferred])
+    browser.events.clear()
+    browser.call("Page.navigate", session, url=page.as_uri())
+    browser.wait_for("Page.loadEventFired")
+    result = "document.getElementById('result')?.textContent"
+    found = browser.call("Runtime.evaluate", session, expression=result)["result"].get("value")
+    browser.call("Target.closeTarget", targetId=target)
+    return found, [event for event in browser.events if event["method"] in MESSAGES]
