@@ -89,6 +89,16 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[Place]:
             yield from places(given, here)
 
 
+def kinds_in(value: Any) -> set[type]:
+    """The classes of a component or settings, and of all that its fields hold."""
+    found = {type(value)}
+    for field in attrs.fields(type(value)):
+        given = getattr(value, field.name)
+        for part in given if isinstance(given, tuple) else (given,):
+            found |= kinds_in(part) if attrs.has(type(part)) else set()
+    return found
+
+
 def examples(role: str) -> tuple[Component, ...]:
     """One instance of each registered component that has any."""
     found = (tuple(cls.examples()) for _, cls in installed().registries[role].items())
@@ -100,7 +110,12 @@ def experiments() -> Iterator[Experiment]:
     source = BundledEmoji()
     augmentation = Augmentation(color_jitter=(0.4, 0.4, 0.2, 0.1))
     data = Data(train=source, validation=source, batch_size=8, image_size=16, augmentation=augmentation)
+    seen: set[type] = set()
     for case in installed_cases():
+        kinds = kinds_in(case.trunk) | kinds_in(case.objective)
+        if kinds <= seen:
+            continue  # an experiment checks its parts, which takes time for encoders of other libraries
+        seen |= kinds
         side = math.lcm(data.image_size, case.trunk.patch_size)
         fitting = attrs.evolve(data, image_size=side)
         yield Experiment(name="plain", data=fitting, trunk=case.trunk, objective=case.objective, num_steps=4)
