@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
@@ -64,8 +65,8 @@ class BundledEmoji(Source):
         return PixelStatistics(mean=(0.8019, 0.7445, 0.7019), std=(0.2824, 0.2927, 0.3325))
 
     def open(self) -> OpenSource:
-        """Find the drawings. They are read into memory with the first sample."""
-        every = list(_tiles())
+        """Find the drawings. They are read into memory with the first sample, once per process."""
+        every = _tiles()
         names = tuple(sorted({tile.row[self.labels] for tile in every}))
         return OpenEmoji(self, [tile for tile in every if self._takes(tile)], names)
 
@@ -92,21 +93,24 @@ def is_test(concept: str) -> bool:
     return int.from_bytes(digest, "big") < _TEST_SHARE * 2**64
 
 
-def _tiles() -> Iterator[Tile]:
-    place = 0
-    for row in json.loads((_ASSETS / "emoji.json").read_text(encoding="utf-8")):
-        for code, tone in zip(row["codes"], row["tones"], strict=True):
-            yield Tile(place, row, code, tone)
-            place += 1
+@cache
+def _tiles() -> tuple[Tile, ...]:
+    """Return the drawings in the order of the sheets."""
+    rows = json.loads((_ASSETS / "emoji.json").read_text(encoding="utf-8"))
+    drawings = [(row, *drawing) for row in rows for drawing in zip(row["codes"], row["tones"], strict=True)]
+    return tuple(Tile(place, *drawing) for place, drawing in enumerate(drawings))
 
 
+@cache
 def _pictures(style: Style) -> npt.NDArray[np.uint8]:
-    """Return every tile of a sheet, ``[n, 3, SIZE, SIZE]``."""
+    """Return every tile of a sheet, ``[n, 3, SIZE, SIZE]``, read-only because every open source shares them."""
     with (_ASSETS / f"emoji_{style}.webp").open("rb") as file, Image.open(file) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
     height, width = pixels.shape[0] // SIZE, pixels.shape[1] // SIZE
     tiles = pixels.reshape(height, SIZE, width, SIZE, 3).transpose(0, 2, 4, 1, 3)
-    return tiles.reshape(-1, 3, SIZE, SIZE)
+    pictures = tiles.reshape(-1, 3, SIZE, SIZE)
+    pictures.setflags(write=False)
+    return pictures
 
 
 def trimmed(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -124,7 +128,6 @@ class OpenEmoji(OpenSource):
     def __init__(self, source: BundledEmoji, tiles: list[Tile], class_names: tuple[str, ...]) -> None:
         self._source = source
         self._tiles = tiles
-        self._sheets: dict[Style, npt.NDArray[np.uint8]] = {}
         self.class_names = class_names
 
     def __len__(self) -> int:
@@ -147,9 +150,7 @@ class OpenEmoji(OpenSource):
         )
 
     def _picture(self, style: Style, number: int) -> npt.NDArray[np.uint8]:
-        if style not in self._sheets:
-            self._sheets[style] = _pictures(style)[[tile.place for tile in self._tiles]]
-        picture = self._sheets[style][number]
+        picture = _pictures(style)[self._tiles[number].place]
         return trimmed(picture) if self._source.trim else picture
 
     def label(self, index: int) -> int:

@@ -48,6 +48,12 @@ def test_writing_to_an_image_changes_neither_the_source_nor_another_channel() ->
     assert torch.equal(source.read(5).image, before)
 
 
+def test_the_file_is_read_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = BundledFashionMNIST(split="test").open().read(5)
+    monkeypatch.setattr(np, "load", None)
+    assert torch.equal(BundledFashionMNIST(split="test").open().read(5).image, first.image)
+
+
 def test_it_travels_to_workers_as_a_recipe_not_as_data() -> None:
     source = BundledFashionMNIST(split="test").open()
     sent = pickle.dumps(source)

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import pickle
 from importlib import resources
 
@@ -135,6 +136,19 @@ def test_one_style_and_no_skin_tones_may_be_asked_for() -> None:
 
 def test_the_split_depends_on_the_concept_alone() -> None:
     assert [is_test(concept) for concept in ("1f9ce", "holding hands", "family", "1f600")] == [True, True, True, False]
+
+
+def test_the_sheets_are_read_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = BundledEmoji(split="test").open().read(1)
+    monkeypatch.setattr(Image, "open", None)
+    monkeypatch.setattr(json, "loads", None)
+    assert torch.equal(BundledEmoji(split="test").open().read(1).image, first.image)
+
+
+def test_writing_to_a_picture_changes_no_other_source() -> None:
+    before = BundledEmoji(split="test").open().read(0).image.clone()
+    BundledEmoji(split="test").open().read(0).image.fill_(7)
+    assert torch.equal(BundledEmoji(split="test").open().read(0).image, before)
 
 
 def test_it_travels_to_workers_as_a_recipe_not_as_data(test: OpenSource) -> None:
