@@ -9,13 +9,13 @@ nothing of the paper's ranking need show. ``paper`` is AIM-0.6B on ImageNet. The
 ablations is published nowhere: ours is that of the authors' released ImageNet configuration, an ASSUMPTION.
 """
 
-from aimcore import Data, Engine, Experiment, Ordering, Probe, Scale, Schedule, Study
+from aimcore import Data, Engine, Experiment, Ordering, Probe, Scale, Schedule, Source, Study
 from aimcore_heads import MLPHead
 from aimcore_objectives import NextPatch
 from aimcore_optimizers import AdamW
 from aimcore_orderings import Checkerboard, FixedRandom, Raster, Spiral
 from aimcore_probes import AttentiveProbe, KNNProbe, LinearProbe
-from aimcore_sources import BundledFashionMNIST, ImageFolder
+from aimcore_sources import BundledFashionMNIST, FewLabels, ImageFolder
 from aimcore_targets import NormalizedPixels
 from aimcore_trunks import ViT, aim
 
@@ -42,17 +42,26 @@ def small(ordering: Ordering) -> Experiment:
 
 
 def smoke(ordering: Ordering) -> Experiment:
-    """Seconds: the same way through everything, too short to learn or to compare."""
-    return fashion(ordering, width=32, depth=1, num_steps=8, probes=(LinearProbe(epochs=1),))
+    """Seconds: the same way through everything, on twenty images per class, too short to learn or to compare."""
+    return fashion(ordering, width=32, depth=1, num_steps=8, probes=(LinearProbe(epochs=1),), per_class=20)
 
 
-def fashion(ordering: Ordering, *, width: int, depth: int, num_steps: int, probes: tuple[Probe, ...]) -> Experiment:
-    """One run on the bundled images; everything but the ordering is shared."""
+def fashion(
+    ordering: Ordering,
+    *,
+    width: int,
+    depth: int,
+    num_steps: int,
+    probes: tuple[Probe, ...],
+    per_class: int | None = None,
+) -> Experiment:
+    """One run on the bundled images, or ``per_class`` of each class; everything but the ordering is shared."""
+    train, validation = BundledFashionMNIST(split="train"), BundledFashionMNIST(split="test")
     return Experiment(
         name=ordering.name,
         data=Data(
-            train=BundledFashionMNIST(split="train"),
-            validation=BundledFashionMNIST(split="test"),
+            train=few(train, per_class),
+            validation=few(validation, per_class),
             batch_size=64,
             image_size=28,
             eval_crop=1.0,
@@ -65,6 +74,11 @@ def fashion(ordering: Ordering, *, width: int, depth: int, num_steps: int, probe
         probes=probes,
         probe_attention="causal",
     )
+
+
+def few(source: Source, per_class: int | None) -> Source:
+    """``per_class`` images of each class, or all of them."""
+    return source if per_class is None else FewLabels(source=source, per_class=per_class)
 
 
 def paper(ordering: Ordering) -> Experiment:

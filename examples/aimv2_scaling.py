@@ -25,7 +25,7 @@ logarithm), and so is that a cooldown's fifth is one of the steps before it.
 from math import gcd
 from typing import NamedTuple
 
-from aimv2_settings import PAIRS, pairs, tokenizer
+from aimv2_settings import PAIRS, emoji, pairs, tokenizer
 
 from aimcore import (
     Augmentation,
@@ -83,13 +83,14 @@ def small() -> Plan:
     """Minutes on two cores."""
     shapes = {"w16": (16, 1, 4e-3), "w32": (32, 2, 4e-3), "w64": (64, 3, 3e-3), "w128": (128, 4, 2e-3)}
     sizes = tuple(emoji_size(name, width, depth, rate) for name, (width, depth, rate) in shapes.items())
-    return emoji_plan(sizes, decoder=(64, 1), batch_size=64, branch_steps=(40, 80, 140, 240, 400), warmup_steps=20)
+    steps = (40, 80, 140, 240, 400)
+    return emoji_plan("small", sizes, decoder=(64, 1), batch_size=64, branch_steps=steps, warmup_steps=20)
 
 
 def smoke() -> Plan:
     """Seconds: the same way through everything, too short to learn."""
     sizes = tuple(emoji_size(name, width, 1, 1e-3) for name, width in (("w16", 16), ("w32", 32)))
-    return emoji_plan(sizes, decoder=(16, 1), batch_size=16, branch_steps=(4, 8), warmup_steps=2)
+    return emoji_plan("smoke", sizes, decoder=(16, 1), batch_size=16, branch_steps=(4, 8), warmup_steps=2)
 
 
 def emoji_size(name: str, width: int, depth: int, peak_lr: float) -> Size:
@@ -102,6 +103,7 @@ def emoji_size(name: str, width: int, depth: int, peak_lr: float) -> Size:
 
 
 def emoji_plan(
+    scale: Scale,
     sizes: tuple[Size, ...],
     *,
     decoder: tuple[int, int],
@@ -113,8 +115,8 @@ def emoji_plan(
     width, depth = decoder
     objective = Multimodal(decoder=JointDecoder(width=width, depth=depth, num_heads=2), context_length=32)
     data = Data(
-        train=BundledEmoji(split="train"),
-        validation=BundledEmoji(split="test"),
+        train=emoji(scale, BundledEmoji(split="train")),
+        validation=emoji(scale, BundledEmoji(split="test")),
         batch_size=batch_size,
         image_size=32,
         eval_crop=1.0,

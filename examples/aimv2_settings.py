@@ -31,7 +31,7 @@ from aimcore_objectives import CapPa, Captioning, Contrastive, Multimodal, NextP
 from aimcore_objectives.towers import TextTower
 from aimcore_optimizers import AdamW
 from aimcore_probes import AttentiveProbe
-from aimcore_sources import BundledEmoji, ImageFolder, Mixture, WebDataset
+from aimcore_sources import BundledEmoji, FewLabels, ImageFolder, Mixture, WebDataset
 from aimcore_tokenizers import Bytes, ClipBPE, SentencePiece
 from aimcore_trunks import AIMV2_BATCH_SIZE, AIMv2Size, ViT, aimv2, aimv2_optimizer, aimv2_schedule
 
@@ -129,8 +129,8 @@ def data(scale: Scale, batch_size: int, *, named: bool = False) -> Data:
     """
     if scale != "paper":
         return Data(
-            train=BundledEmoji(split="train", skin_tones=False),
-            validation=BundledEmoji(split="test", skin_tones=False),
+            train=emoji(scale, BundledEmoji(split="train", skin_tones=False)),
+            validation=emoji(scale, BundledEmoji(split="test", skin_tones=False)),
             batch_size=batch_size,
             image_size=32,
             eval_crop=1.0,
@@ -148,6 +148,11 @@ def data(scale: Scale, batch_size: int, *, named: bool = False) -> Data:
         image_size=224,
         num_workers=8,
     )
+
+
+def emoji(scale: Scale, source: BundledEmoji) -> Source:
+    """All emoji of ``source``, or twenty of each category."""
+    return FewLabels(source=source, per_class=20) if scale == "smoke" else source
 
 
 def pairs() -> Mixture:

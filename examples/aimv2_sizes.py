@@ -10,7 +10,7 @@ Its batch, rates and schedule are published nowhere: ours are those of pre-train
 from typing import Any
 
 import attrs
-from aimv2_settings import IMAGENET, PAIRS, multimodal, optimizer, pairs, probe
+from aimv2_settings import IMAGENET, PAIRS, emoji, multimodal, optimizer, pairs, probe
 
 from aimcore import Augmentation, Data, Engine, Experiment, NativeResolution, Scale, Schedule, Weights
 from aimcore_optimizers import AdamW
@@ -99,8 +99,8 @@ def data(scale: Scale, pixels: int, *, native: NativeResolution | None = None, s
     """Emoji of many aspect ratios, with their names; or the pairs of Table 2, probed on ImageNet."""
     if scale != "paper":
         return Data(
-            train=BundledEmoji(split="train", skin_tones=False, trim=True),
-            validation=BundledEmoji(split="test", skin_tones=False, trim=True),
+            train=emoji(scale, BundledEmoji(split="train", skin_tones=False, trim=True)),
+            validation=emoji(scale, BundledEmoji(split="test", skin_tones=False, trim=True)),
             batch_size=16 if scale == "smoke" else 64,
             image_size=pixels,
             eval_crop=1.0,
