@@ -106,6 +106,10 @@ def _print_description(described: Description, console: Terminal) -> None:
     console.print(Text("fields" if described.fields else "no fields", "bold"))
     for field in described.fields:
         _print_field(field, console, depth=1)
+    if described.fit:
+        console.print(Text("\nsettings of aimcore tokenizer fit", "bold"))
+        for field in described.fit:
+            _print_field(field, console, depth=1)
     console.print()
     origins = Table.grid(padding=(0, 2))
     for heading, text in _origins(described):

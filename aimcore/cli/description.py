@@ -68,6 +68,8 @@ class Description:
     fields: tuple[Field, ...]
     abilities: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     """Its capabilities or skills (``can``) and requirements (``needs``), if its role has them; settings change them."""
+    fit: tuple[Field, ...] = ()
+    """The settings of ``aimcore tokenizer fit``, for an image tokenizer that it fits."""
     instance: str = ""
     """The instance that has these capabilities: one with defaults, or one of its examples."""
 
@@ -102,6 +104,7 @@ def _description(
         python=f"{cls.__module__}.{cls.__qualname__}",
         source=location_of(cls),
         fields=tuple(_fields(cls, plugins)),
+        fit=tuple(_fields(cls.fitting, plugins)) if getattr(cls, "fitting", None) else (),
         **_abilities(cls),
     )
 

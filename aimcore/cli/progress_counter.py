@@ -55,7 +55,7 @@ class Counting:
 
     def __enter__(self) -> Self:
         if self._bar.disable:
-            self._console.print(f"checking {self.total} {self.things}")
+            self._console.print(f"checking {self.total} {self._things}")
         self._bar.start()
         return self
 
@@ -69,14 +69,18 @@ class Counting:
         self._bar.update(self._task, completed=self.done)
         if self._bar.disable and time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
-            self._console.print(f"{self.done} of {self.total} {self.things} checked")
+            self._console.print(f"{self.done} of {self.total} {self._things} checked")
+
+    @property
+    def _things(self) -> str:
+        return self.things.removesuffix("s") if self.total == 1 else self.things
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
         if isinstance(error, KeyboardInterrupt):
-            self._console.print(f"interrupted: {self.done} of {self.total} {self.things} checked")
+            self._console.print(f"interrupted: {self.done} of {self.total} {self._things} checked")
 
 
 class Stages:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from aimcore.contracts.errors import InvalidStudy
 from aimcore.contracts.scales import SCALES, Scale
 from aimcore.io.launcher import rank
 
@@ -47,7 +48,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 def reproduce_command(paths: Sequence[Path], scale: Scale, num_seeds: int, out: Path) -> int:
     """Run the studies in ``paths``, and write the page after each of them.
 
-    All studies are checked before the first one runs.
+    All studies and their folders are checked before the first one runs.
 
     Returns:
         0 if everything is finished, 1 if an experiment failed, 130 after Ctrl-C.
@@ -55,17 +56,19 @@ def reproduce_command(paths: Sequence[Path], scale: Scale, num_seeds: int, out: 
     Raises:
         AimcoreError: a study cannot run.
     """
-    from aimcore.io.launcher import world_size
-    from aimcore.running.preflight import check_study
-    from aimcore.running.study_run import run_study
+    from aimcore.running.study_run import ready_study, run_ready
 
     studies = [_seeded(path, scale, num_seeds) for path in paths]
-    for study in studies:
-        check_study(study, world_size=world_size())
+    _require_different_names(paths, studies)
+    folders = [out / study.name for study in studies]
+    checked = [
+        ready_study(study, folder, scale=scale, resume=folder.is_dir())
+        for study, folder in zip(studies, folders, strict=True)
+    ]
     statuses: set[str] = set()
-    for number, study in enumerate(studies, 1):
-        logger.info("study {} of {}: {}, {} runs", number, len(studies), study.name, len(study.experiments))
-        summary = run_study(study, out / study.name, scale=scale, resume=(out / study.name).is_dir())
+    for number, ready in enumerate(checked, 1):
+        logger.info("study {} of {}: {}, {} runs", number, len(checked), ready.study.name, len(ready.study.experiments))
+        summary = run_ready(ready)
         statuses |= {entry.status for entry in summary.experiments}
         if rank() == 0:
             _write(studies[:number], scale, num_seeds, out)
@@ -80,6 +83,18 @@ def _seeded(path: Path, scale: Scale, num_seeds: int) -> Study:
 
     study = load_study(path, scale)
     return study if study.scaling is not None else study.over_seeds(num_seeds)
+
+
+def _require_different_names(paths: Sequence[Path], studies: Sequence[Study]) -> None:
+    """Refuse studies that would run in one folder."""
+    named: dict[str, Path] = {}
+    for path, study in zip(paths, studies, strict=True):
+        if study.name in named:
+            raise InvalidStudy(
+                f"{named[study.name]} and {path} both have a study called {study.name!r}, and a study's folder has "
+                "its name: leave one of them out, or rename it"
+            )
+        named[study.name] = path
 
 
 def _write(studies: Sequence[Study], scale: Scale, num_seeds: int, out: Path) -> None:

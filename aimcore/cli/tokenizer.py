@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 8
 _SMALLEST_PICTURE = 96
+_AS_FITTED = ("as fitted, or 224", "as fitted, or 14")
 _WHAT = "a study (.py), a recipe (.json, .yaml), the name of a source, or a source as JSON with its fields"
 
 
@@ -31,16 +33,16 @@ def add_tokenizer_arguments(commands: Any) -> None:
     )  # fmt: skip
     fit.add_argument("images", metavar="STUDY_OR_SOURCE", help=_WHAT)
     fit.add_argument("--name", required=True, metavar="TOKENIZER", help="tokenizer to fit, such as kmeans")
-    fit.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
+    _add_out(fit)
     fit.add_argument(
         "--set", action="append", default=[], dest="changes", metavar="FIELD=VALUE",
         help="change a setting of the fit, such as num_codes=1024; repeatable",
     )  # fmt: skip
-    _add_images_options(fit)
+    _add_images_options(fit, "224", "14")
     fit.set_defaults(function=_fit)
     export = kinds.add_parser("export", help="write the tokenizer that a finished run trained")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    export.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
+    _add_out(export)
     export.set_defaults(function=_export)
     convert = kinds.add_parser(
         "convert", help="write the file of a published tokenizer",
@@ -49,17 +51,18 @@ def add_tokenizer_arguments(commands: Any) -> None:
     )  # fmt: skip
     convert.add_argument("files", nargs="+", metavar="FILE", help="published files, the encoder first")
     convert.add_argument("--name", required=True, metavar="TOKENIZER", help="kind of tokenizer, such as dvae")
-    convert.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors)")
+    _add_out(convert)
     convert.set_defaults(function=_convert)
     encode = kinds.add_parser(
         "encode", help="store the codes of all images of a study or a source",
         description="Compute the codes of all training and validation images once, and store them in a zarr group, for "
-        "the field 'stored' of the target 'codes'. Training images must be rendered without random changes.",
+        "the field 'stored' of the target 'codes'. Training images of a study must be rendered without random changes; "
+        "those of a source are.",
     )  # fmt: skip
     encode.add_argument("images", metavar="STUDY_OR_SOURCE", help=_WHAT)
     encode.add_argument("file", metavar="FILE", help="the file of a tokenizer")
     encode.add_argument("--out", required=True, metavar="URL", help="zarr group to write: a path or URL")
-    _add_images_options(encode)
+    _add_images_options(encode, *_AS_FITTED)
     encode.set_defaults(function=_encode)
     inspect = kinds.add_parser(
         "inspect", help="show how a tokenizer uses its codes, and what it reconstructs",
@@ -71,15 +74,21 @@ def add_tokenizer_arguments(commands: Any) -> None:
     inspect.add_argument("--images", type=int, default=1000, metavar="N", help="images to encode (default: 1000)")
     inspect.add_argument("--picture", type=Path, metavar="PNG", help="picture to write (default: FILE with .png)")
     inspect.add_argument("--json", action="store_true", help="print values instead of text")
-    _add_images_options(inspect)
+    _add_images_options(inspect, *_AS_FITTED)
     inspect.set_defaults(function=_inspect)
 
 
-def _add_images_options(parser: argparse.ArgumentParser) -> None:
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="file to write (.safetensors); it must not exist"
+    )
+
+
+def _add_images_options(parser: argparse.ArgumentParser, image_size: str, patch_size: str) -> None:
     parser.add_argument("--scale", choices=SCALES, default="small", help="scale of a study (default: small)")
     parser.add_argument("--only", metavar="NAME", help="experiment of a study (default: its first)")
-    parser.add_argument("--image-size", type=int, default=224, metavar="PX", help="crops of a source (default: 224)")
-    parser.add_argument("--patch-size", type=int, default=14, metavar="PX", help="patches of a source (default: 14)")
+    parser.add_argument("--image-size", type=int, metavar="PX", help=f"crops of a source (default: {image_size})")
+    parser.add_argument("--patch-size", type=int, metavar="PX", help=f"patches of a source (default: {patch_size})")
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -87,7 +96,7 @@ def _fit(options: argparse.Namespace) -> int:
     from aimcore.running.tokenizer_fitting import fit_settings, fit_tokenizer
 
     settings = fit_settings(options.name, options.changes)
-    _require_room(options.out)
+    _require_new(options.out)
     with Stages() as shown:
         fit_tokenizer(_named(options.images, options), settings, options.out, shown.progress)
     _print_recipe(options.name, options.out)
@@ -97,7 +106,7 @@ def _fit(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from aimcore.running.tokenizer_fitting import export_tokenizer
 
-    _require_room(options.out)
+    _require_new(options.out)
     _print_recipe(export_tokenizer(options.run, options.out).name, options.out)
     return 0
 
@@ -105,7 +114,7 @@ def _export(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from aimcore.running.tokenizer_fitting import convert_tokenizer
 
-    _require_room(options.out)
+    _require_new(options.out)
     convert_tokenizer(options.name, options.files, options.out)
     _print_recipe(options.name, options.out)
     return 0
@@ -113,11 +122,14 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _encode(options: argparse.Namespace) -> int:
     from aimcore.cli.progress_counter import Stages
+    from aimcore.experiment import Augmentation
     from aimcore.running.tokenizer_inspection import encode_images
 
-    tokenizer, _ = _tokenizer(options.file)
+    tokenizer, fitted_on = _tokenizer(options.file)
+    still = Augmentation(crop_scale=(1, 1), crop_ratio=(1, 1), flip_probability=0)
+    images = _named(options.images, options, fitted_on, augmentation=still)
     with Stages() as shown:
-        number = encode_images(tokenizer, _named(options.images, options), options.out, shown.progress)
+        number = encode_images(tokenizer, images, options.out, shown.progress)
     Terminal().print(f"stored the codes of {number:,} different images in {options.out}", soft_wrap=True)
     return 0
 
@@ -125,15 +137,19 @@ def _encode(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from aimcore.cli.progress_counter import Stages
     from aimcore.contracts.component import at_least
-    from aimcore.contracts.errors import InvalidValue
+    from aimcore.contracts.errors import InvalidValue, Problem
     from aimcore.running.tokenizer_fitting import TokenizerImages
     from aimcore.running.tokenizer_inspection import inspect_tokenizer
 
-    problems = tuple(at_least("images", options.images, 1))
+    problems = [*at_least("images", options.images, 1)]
+    if options.picture is not None and options.picture.suffix.lower() != ".png":
+        problems.append(Problem("picture", f"must be the name of a PNG file, got {options.picture}"))
     if problems:
         raise InvalidValue("inspect", problems)
     tokenizer, fitted_on = _tokenizer(options.file)
-    images = _named(options.on, options) if options.on else TokenizerImages.of_record(fitted_on, options.file)
+    images = (
+        _named(options.on, options, fitted_on) if options.on else TokenizerImages.of_record(fitted_on, options.file)
+    )
     with Stages() as shown:
         found = inspect_tokenizer(
             tokenizer, images, num_images=options.images, num_shown=_SHOWN, progress=shown.progress
@@ -145,21 +161,25 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def _named(what: str, options: argparse.Namespace) -> TokenizerImages:
-    from aimcore.running.tokenizer_fitting import images_named
+def _named(what: str, options: argparse.Namespace, fitted_on: str = "", **how: Any) -> TokenizerImages:
+    """Return the images that a command names. Sizes that are not given are those of ``fitted_on``, if it names any."""
+    from aimcore.running.tokenizer_fitting import CannotFit, TokenizerImages, images_named
 
     sizes = {"image_size": options.image_size, "patch_size": options.patch_size}
-    return images_named(what, scale=options.scale, only=options.only, **sizes)
+    with suppress(CannotFit):  # a converted file names no images
+        like = TokenizerImages.of_record(fitted_on, options.file) if fitted_on else None
+        known = {} if like is None else {"image_size": like.data.image_size, "patch_size": like.patch_size}
+        sizes = {name: known.get(name) if size is None else size for name, size in sizes.items()}
+    given = {name: size for name, size in sizes.items() if size is not None}
+    return images_named(what, scale=options.scale, only=options.only, **given, **how)
 
 
-def _require_room(path: Path) -> None:
-    """Refuse a path that cannot be written, before anything is fitted."""
-    from aimcore.io.atomic_files import make_folder, writing
+def _require_new(path: Path) -> None:
+    """Refuse a file that exists or cannot be written, before anything is fitted: recipes name files by their hash."""
+    from aimcore.io.atomic_files import make_folder, require_new
 
+    require_new(path)
     make_folder(path.absolute().parent)
-    with writing(path):
-        if path.is_dir():
-            raise IsADirectoryError(21, "there is a folder of this name", str(path))
 
 
 def _tokenizer(file: str) -> tuple[ImageTokenizer, str]:

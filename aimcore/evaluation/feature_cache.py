@@ -6,7 +6,9 @@ layers, precision, and the versions that computed them. The hash does not includ
 delete the cache when images change under the same name.
 
 A group is written in chunks while images are read, and marked as complete at the end. A group that is incomplete,
-damaged (every chunk has a checksum) or describes other features is written again.
+damaged (every chunk has a checksum) or describes other features is written again. An incomplete group is not continued:
+its labels and the numbers of its images are written last, and another number of processes or another batch size would
+give the remaining rows another order.
 
 Lower-case n is the number of samples.
 """

@@ -76,6 +76,23 @@ class CannotWrite(AimcoreError):
         return type(self)(self.path, self.problem, safe)
 
 
+class FileExists(AimcoreError):
+    """A file that would be written exists already, and is not replaced."""
+
+
+def require_new(path: Path) -> None:
+    """Refuse to write a file or folder that exists.
+
+    Raises:
+        FileExists: there is one.
+        CannotWrite: the system does not say.
+    """
+    with writing(path):
+        exists = path.exists()
+    if exists:
+        raise FileExists(f"{path} exists already: remove it, or name another file")
+
+
 @contextmanager
 def writing(path: str | Path, safe: str = SAFE) -> Iterator[None]:
     """Run a block that writes ``path``: an ``OSError`` in it becomes :class:`CannotWrite`.

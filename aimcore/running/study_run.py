@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -9,14 +10,14 @@ from loguru import logger
 
 from aimcore.contracts.errors import RunFolderError
 from aimcore.engine.distributed import all_failed_together, on_first_rank
-from aimcore.experiment import Study
+from aimcore.experiment import Experiment, Study
 from aimcore.io.atomic_files import CannotWrite, writing
 from aimcore.io.launcher import rank, world_size
 from aimcore.io.run_folder import HOLDER_FILE, LOCK_FILE, StudyFolder
 from aimcore.running.experiment_run import ProbeCaches, run_checked
 from aimcore.running.folder_lock import locked, require_free
 from aimcore.running.machine import machine
-from aimcore.running.omitted_samples import joined, log_left_out
+from aimcore.running.omitted_samples import LeftOut, joined, log_left_out
 from aimcore.running.preflight import check_study
 from aimcore.running.recorded_recipes import difference_from_recorded
 from aimcore.running.scaling_budgets import budgets_of
@@ -29,6 +30,36 @@ from aimcore.running.summary import (
     read_summary,
     write_summary,
 )
+
+
+@attrs.frozen(kw_only=True)
+class ReadyStudy:
+    """A study that was checked, and may run in its folder."""
+
+    study: Study
+    """With the hashes of the files that its experiments begin with."""
+    out: Path
+    scale: str | None
+    resume: bool
+    features_cache: str | None
+    left_out: Mapping[str, LeftOut]
+    """What the sources of each experiment leave out."""
+
+
+def ready_study(
+    study: Study, out: Path, *, scale: str | None, resume: bool = False, features_cache: str | None = None
+) -> ReadyStudy:
+    """Check that ``study`` can run in ``out``, and write nothing. The arguments are those of :func:`run_study`.
+
+    Raises:
+        AimcoreError: it cannot, as for :func:`run_study`.
+    """
+    study = pinned_study(study)
+    check_folder(study, out, resume=resume)
+    left_out = check_study(study, world_size=world_size(), out=out, features_cache=features_cache)
+    return ReadyStudy(
+        study=study, out=out, scale=scale, resume=resume, features_cache=features_cache, left_out=left_out
+    )
 
 
 def run_study(
@@ -60,38 +91,49 @@ def run_study(
     Warns:
         RunFailed: an error ended an experiment.
     """
-    study = pinned_study(study)
-    check_folder(study, out, resume=resume)
-    left_out = check_study(study, world_size=world_size(), out=out, features_cache=features_cache)
-    log_left_out(left_out.values())
+    return run_ready(ready_study(study, out, scale=scale, resume=resume, features_cache=features_cache))
+
+
+def run_ready(ready: ReadyStudy) -> Summary:
+    """Run a checked study as :func:`run_study` does."""
+    study, out = ready.study, ready.out
+    log_left_out(ready.left_out.values())
     with locked(out, also_free=_folders(study, out)):
-        check_content(study, out, resume=resume)  # another run may have begun and ended during the checks
-        summary = _summary_of(study, out, scale, resume)
-        caches, budgets = ProbeCaches(features=features_cache), budgets_of(study)
+        check_content(study, out, resume=ready.resume)  # another run may have begun and ended since the checks
+        summary = _summary_of(study, out, ready.scale, ready.resume)
+        caches, budgets = ProbeCaches(features=ready.features_cache), budgets_of(study)
         for experiment in study.experiments:
             if _is_finished(summary, experiment.name):
                 logger.info("{}: finished already", experiment.name)
                 continue
-            steps = f"{experiment.num_steps} steps" if experiment.num_steps else "nothing is trained"
-            logger.info("{}: {} in {}", experiment.name, steps, out / experiment.name)
-            entry = run_checked(
-                experiment,
-                out,
-                resume=resume,
-                paper=study.paper.get(experiment.name),
-                caches=caches,
-                keep_steps=steps_to_keep(study, experiment),
-            )
-            entry = attrs.evolve(
-                entry, budget=budgets.get(experiment.name), left_out=joined(left_out[experiment.name], entry.left_out)
-            )
+            entry = _entry(experiment, ready, caches)
+            entry = attrs.evolve(entry, budget=budgets.get(experiment.name))
             summary = _recorded(_with_entry(summary, entry, study), entry, study, out)
-            if entry.status == "interrupted":
-                break
-            if entry.status == "failed" and not all_failed_together(experiment.name):
-                logger.error("{}: failed on this process alone; the study ends here", experiment.name)
+            if _ends_the_study(entry):
                 break
         return summary
+
+
+def _entry(experiment: Experiment, ready: ReadyStudy, caches: ProbeCaches) -> ExperimentSummary:
+    """Run one experiment of the study."""
+    steps = f"{experiment.num_steps} steps" if experiment.num_steps else "nothing is trained"
+    logger.info("{}: {} in {}", experiment.name, steps, ready.out / experiment.name)
+    entry = run_checked(
+        experiment,
+        ready.out,
+        resume=ready.resume,
+        paper=ready.study.paper.get(experiment.name),
+        caches=caches,
+        keep_steps=steps_to_keep(ready.study, experiment),
+    )
+    return attrs.evolve(entry, left_out=joined(ready.left_out[experiment.name], entry.left_out))
+
+
+def _ends_the_study(entry: ExperimentSummary) -> bool:
+    if entry.status == "failed" and not all_failed_together(entry.name):
+        logger.error("{}: failed on this process alone; the study ends here", entry.name)
+        return True
+    return entry.status == "interrupted"
 
 
 def _recorded(summary: Summary, entry: ExperimentSummary, study: Study, out: Path) -> Summary:

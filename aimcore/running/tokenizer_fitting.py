@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import attrs
+from loguru import logger
 from torch import Tensor
 
 from aimcore.contracts.batches import View
 from aimcore.contracts.errors import AimcoreError, RecipeError, RunFolderError
 from aimcore.contracts.images import unpatchify
-from aimcore.contracts.messages import did_you_mean
+from aimcore.contracts.messages import did_you_mean, shown
 from aimcore.contracts.scales import Scale
 from aimcore.contracts.sources import Source
 from aimcore.contracts.tokenizers import FittingData, ImageTokenizer, TokenizerFit
 from aimcore.data.loading import train_steps
-from aimcore.experiment import Data, Experiment
+from aimcore.experiment import Augmentation, Data, Experiment
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import installed
@@ -27,6 +28,8 @@ from aimcore.running.study_files import load_study
 from aimcore.running.trained_model import load_trained
 
 _LARGEST_BATCH = 64
+_MANY_CROPS = 20
+"""Crops per image in one pass of a fit, from which on the log says so."""
 _VIEW = "tokenizer"
 Progress = Callable[[str, int, int], None]
 """Receives what is done, the number of finished units, and the number of all."""
@@ -71,7 +74,13 @@ def images_of_experiment(experiment: Experiment) -> TokenizerImages:
 
 
 def images_named(
-    what: str, *, scale: Scale = "small", only: str | None = None, image_size: int = 224, patch_size: int = 14
+    what: str,
+    *,
+    scale: Scale = "small",
+    only: str | None = None,
+    image_size: int = 224,
+    patch_size: int = 14,
+    augmentation: Augmentation | None = None,
 ) -> TokenizerImages:
     """Return the images that a command names.
 
@@ -82,21 +91,46 @@ def images_named(
         only: the experiment of the study; by default its first.
         image_size: side of the crops in pixels, for a source.
         patch_size: side of a patch in pixels, for a source.
+        augmentation: how training images of a source are cropped; None crops as in an experiment by default.
 
     Raises:
         InvalidStudy: the study cannot be read.
-        CannotFit: it has no such experiment.
+        CannotFit: it has no such experiment, or the sizes do not fit each other.
         RecipeError: there is no such source, or its fields are invalid.
         InvalidValue: the sizes are invalid.
     """
     if Path(what).suffix in (".py", ".json", ".yaml", ".yml") and not what.lstrip().startswith("{"):
         return images_of_experiment(_experiment(load_study(Path(what), scale).experiments, only, what))
-    given: Any = json.loads(what) if what.lstrip().startswith("{") else {"name": what}
-    source = structured(given, Source, installed(), {})
+    source = _source(what)
     if image_size % patch_size:
         raise CannotFit(f"images of {image_size} px do not divide into patches of {patch_size} px")
-    data = Data(train=source, validation=source, batch_size=_LARGEST_BATCH, image_size=image_size)
+    data = Data(
+        train=source, validation=source, batch_size=_LARGEST_BATCH, image_size=image_size,
+        augmentation=augmentation or Augmentation(),
+    )  # fmt: skip
     return TokenizerImages(data, patch_size)
+
+
+def _source(what: str) -> Source:
+    if what.lstrip().startswith("{"):
+        try:
+            given: Any = json.loads(what)
+        except (ValueError, RecursionError) as cause:
+            raise RecipeError([("", f"is not valid JSON ({cause}): {shown(what)}")], owner="source") from cause
+    elif Path(what).is_dir():
+        written = json.dumps({"name": "image_folder", "url": what})
+        raise CannotFit(f"{shown(what)} is a folder, not a source: for its images, write '{written}'")
+    else:
+        given = {"name": what}
+    return cast(Source, _structured(given, Source, "source"))
+
+
+def _structured(given: Any, kind: type[Any], owner: str) -> Any:
+    """Convert plain values to a ``kind``; messages begin with ``owner``, because there is no recipe."""
+    try:
+        return structured(given, kind, installed(), {})
+    except RecipeError as error:
+        raise RecipeError(error.problems, owner=owner) from error
 
 
 def _experiment(experiments: Sequence[Experiment], only: str | None, what: str) -> Experiment:
@@ -121,8 +155,11 @@ def fit_settings(name: str, changes: Sequence[str]) -> TokenizerFit:
     fitted = [name for name, cls in registry.items() if getattr(cls, "fitting", None) is not None]
     kind = getattr(registry.get(name), "fitting", None) if name in registry else None
     if kind is None:
-        raise CannotFit(f"{name!r} is not a tokenizer that is fitted{did_you_mean(name, fitted)}; there are {fitted}")
-    return cast(TokenizerFit, structured(dict(_change(change) for change in changes), kind, installed(), {}))
+        raise CannotFit(
+            f"{name!r} is not a tokenizer that this command fits{did_you_mean(name, fitted)}; it fits "
+            f"{', '.join(fitted)}. 'aimcore tokenizer export' writes one that an objective has trained"
+        )
+    return cast(TokenizerFit, _structured(dict(map(_change, changes)), kind, "--set"))
 
 
 def _change(change: str) -> tuple[str, Any]:
@@ -152,15 +189,18 @@ class _StreamedImages(FittingData):
         self.num_channels = len(images.data.mean)
         self.record = images.record
         self._data = images.data
+        self._source = images.data.train.open()
         self._progress = progress
+        self._said = False
 
     def views(self, num_images: int, pixels_per_patch: int | None = None) -> Iterator[Tensor]:
         """Yield views of the first crops, in batches of bounded size."""
+        self._say_repeats(num_images)
         size = min(_LARGEST_BATCH, self._data.batch_size, num_images)
         data = attrs.evolve(cast(Any, self._data), batch_size=size)
         views = () if pixels_per_patch is None else (View(key=_VIEW, pixels_per_patch=pixels_per_patch),)
         steps = train_steps(
-            data, data.train.open(), patch_size=self.patch_size, views=views, seed=0, num_steps=-(-num_images // size)
+            data, self._source, patch_size=self.patch_size, views=views, seed=0, num_steps=-(-num_images // size)
         )
         with closing(steps):
             for number, (batch,) in enumerate(steps):
@@ -168,6 +208,16 @@ class _StreamedImages(FittingData):
                 pixels_BCHW = unpatchify(images.unit_patches_BNF, images.grid, images.patch_size)
                 view_BCHW = pixels_BCHW if pixels_per_patch is None else batch.views[_VIEW]
                 yield view_BCHW[: num_images - number * size]
+
+    def _say_repeats(self, num_images: int) -> None:
+        """Say once that few images are read very often, which takes longer than their number suggests."""
+        each = num_images / max(1, len(self._source))
+        if each >= _MANY_CROPS and not self._said:
+            logger.info(
+                "each pass reads {:,} crops of {:,} images, {:,.0f} of each; the settings of the fit say how many",
+                num_images, len(self._source), each,
+            )  # fmt: skip
+            self._said = True
 
     def progress(self, doing: str, done: int, total: int) -> None:
         self._progress(doing, done, total)

@@ -8,14 +8,9 @@ from loguru import logger
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.trunks import Trunk
-from aimcore.io.atomic_files import CannotWrite, replacing, sha256_of
+from aimcore.io.atomic_files import CannotWrite, replacing, require_new, sha256_of
 from aimcore.running.trained_model import load_trained
-
-
-class FileExists(AimcoreError):
-    """The file that would be written exists already."""
 
 
 def export_trunk(run: Path, file: Path) -> Trunk:
@@ -32,8 +27,7 @@ def export_trunk(run: Path, file: Path) -> Trunk:
         CannotWrite: the file cannot be written.
         AimcoreError: the run has no trained weights, see :func:`~aimcore.running.trained_model.load_trained`.
     """
-    if file.exists():
-        raise FileExists(f"{file} exists already: remove it, or export to another file")
+    require_new(file)
     trained = load_trained(run)
     trunk, state = trained.experiment.trunk.export(trained.module.trunk)
     with replacing(file) as partial:

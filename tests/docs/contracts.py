@@ -26,16 +26,16 @@ from aimcore.contracts.probes import Probe
 from aimcore.contracts.results import Loss
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.targets import Target, TargetModule
-from aimcore.contracts.tokenizers import TextTokenizer
+from aimcore.contracts.tokenizers import FittingData, ImageTokenizer, ImageTokenizerModule, TextTokenizer, TokenizerFit
 from aimcore.contracts.trackers import Tracker, TrackerRun
 from aimcore.contracts.trunks import Trunk, TrunkModule
 
 PAGE = DOCS / "contracts.md"
 VALUES = (PatchGrid, Sample, Images, Text, View, Batch, Attention, Reading, Features, Loss)
-MODULES = (TrunkModule, TargetModule, HeadModule, DecoderModule, ObjectiveModule)
+MODULES = (TrunkModule, TargetModule, HeadModule, DecoderModule, ObjectiveModule, ImageTokenizerModule)
 COMPONENTS = (
-    Trunk, Ordering, Target, Head, Decoder, Objective, Probe, Source, OpenSource, TextTokenizer, Evaluation, Optimizer,
-    ParameterGroup, Tracker, TrackerRun, FileLayout, StoredModel,
+    Trunk, Ordering, Target, Head, Decoder, Objective, Probe, Source, OpenSource, ImageTokenizer, TokenizerFit,
+    FittingData, TextTokenizer, Evaluation, Optimizer, ParameterGroup, Tracker, TrackerRun, FileLayout, StoredModel,
 )  # fmt: skip
 
 _INTRODUCTION = """\

@@ -214,12 +214,68 @@ def test_the_command_names_what_it_was_not_given(
         assert fitting(photos, out, *words) == 2
         assert message in capsys.readouterr().err
     assert command(["tokenizer", "fit", photos, "--name", "bytes", "--out", str(out)]) == 2
-    assert "'bytes' is not a tokenizer that is fitted; there are ['kmeans'" in capsys.readouterr().err
-    assert command(["tokenizer", "fit", "photo_folder", "--name", "kmeans", "--out", str(out)]) == 2
-    assert "photo_folder" in capsys.readouterr().err
+    assert "'bytes' is not a tokenizer that this command fits; it fits kmeans. 'aimcore" in capsys.readouterr().err
+    for images, message in (
+        ("photo_folder", "source: no source is called 'photo_folder'"),
+        ('{"name": "image_folder", ', "source: is not valid JSON (Expecting property name"),
+        (str(tmp_path / "photos"), f"""write '{{"name": "image_folder", "url": "{tmp_path / "photos"}"}}'"""),
+    ):
+        assert command(["tokenizer", "fit", images, "--name", "kmeans", "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
     write_kmeans(out)
     assert command(["tokenizer", "inspect", str(out)]) == 2
     assert "does not say which images it was fitted on" in capsys.readouterr().err
+
+
+def test_an_existing_file_is_refused_before_anything_is_fitted(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "k"
+    out.write_text("the file that a recipe names")
+    for words in (["fit", photos, "--name", "kmeans"], ["convert", "x.pkl", "--name", "dvae"], ["export", "run"]):
+        assert command(["tokenizer", *words, "--out", str(out)]) == 2
+        assert f"{out} exists already" in capsys.readouterr().err
+    assert out.read_text() == "the file that a recipe names"
+
+
+def test_few_images_that_are_read_often_are_named_in_the_log(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fitting(photos, tmp_path / "few") == 0
+    assert "crops of" not in capsys.readouterr().err
+    assert fitting(photos, tmp_path / "many", "--set", "num_images=80") == 0
+    assert "each pass reads 80 crops of 4 images, 20 of each" in capsys.readouterr().err
+
+
+def test_other_images_are_inspected_in_the_sizes_of_the_fit(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "k.safetensors", str(tmp_path / "k.png")
+    assert fitting(photos, out) == 0
+    capsys.readouterr()
+    inspect = ["tokenizer", "inspect", str(out), "--on", photos, "--json", "--picture"]
+    assert command([*inspect, picture]) == 0
+    assert json.loads(capsys.readouterr().out)["num_patches"] == 16  # 4 images of 2 x 2 patches
+    assert command([*inspect, picture, "--image-size", "16"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_patches"] == 64
+    assert command([*inspect, str(tmp_path / "k.jpg")]) == 2
+    assert "picture: must be the name of a PNG file" in capsys.readouterr().err
+
+
+def test_codes_of_a_source_are_stored_without_random_crops(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "k.safetensors"
+    assert fitting(photos, out) == 0
+    assert command(["tokenizer", "encode", photos, str(out), "--out", str(tmp_path / "codes.zarr")]) == 0
+    # Square crops of the 4 square images at scale 1, and the same images cropped for validation.
+    assert "stored the codes of 8 different images" in capsys.readouterr().out
+
+
+def test_the_settings_of_a_fit_are_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["describe", "tokenizers/kmeans"]) == 0
+    _, settings = capsys.readouterr().out.split("settings of aimcore tokenizer fit")
+    assert "num_images: int = 100000" in settings
 
 
 def test_an_interrupted_fit_writes_nothing(photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
