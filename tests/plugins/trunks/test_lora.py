@@ -13,7 +13,18 @@ from loguru import logger
 from safetensors.torch import load_file, save_file
 from trained_runs import write_run
 
-from aimcore import Batch, Data, Engine, Experiment, InvalidValue, PatchGrid, Reading, TrunkModule, Weights
+from aimcore import (
+    Batch,
+    Data,
+    Engine,
+    Experiment,
+    InvalidValue,
+    PatchGrid,
+    Reading,
+    TrunkModule,
+    Weights,
+    load_encoder,
+)
 from aimcore.contracts.images import images_of
 from aimcore.engine import TrainingEngine, WeightsMismatch, build_module, initial_module
 from aimcore.engine.cost import cost_of
@@ -148,6 +159,16 @@ def test_an_exported_run_is_a_plain_trunk_that_others_begin_with(tmp_path: Path,
     finally:
         logger.remove()
         logger.disable("aimcore")
+
+
+def test_the_encoder_of_a_run_is_merged(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    module = write_run(tmp_path / "tuned", experiment(), step=2)
+    encoder = load_encoder(str(tmp_path / "tuned"))
+    assert encoder.trunk == VIT
+    torch.testing.assert_close(tokens(encoder.module), tokens(module.trunk.eval()), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="does not hold these weights, into which an update was merged"):
+        encoder.to_recipe()
 
 
 def test_a_plain_run_exports_its_trunk_as_it_is(tmp_path: Path) -> None:
