@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor, dtype, nn
 
 from aimcore.contracts.component import Component
 from aimcore.contracts.features import Capability, Features, Reading
@@ -164,6 +164,17 @@ class TrunkModule(nn.Module, ABC):
             NotImplementedError: this trunk does not return patch embeddings.
         """
         raise NotImplementedError(f"{type(self).__name__} does not return its patch embeddings")
+
+    def for_inference(self, products: dtype | None = None) -> TrunkModule:
+        """Return a module whose forward gives the same features faster, without gradients. Optional.
+
+        A module other than this one holds a copy of the weights as they are now, and later changes of this module do
+        not reach it. The features are equal up to rounding. By default, it is this module.
+
+        Args:
+            products: the type of matrix products, as under autocast; by default that of the weights.
+        """
+        return self
 
     def layer_of(self, name: str) -> int:
         """Return the layer of the parameter ``name``, for layer-wise decay (``Optimizer.layer_decay``). Optional.

@@ -237,7 +237,7 @@ def features_of(encoder: Encoder, pixels_BCHW: Tensor, embedding: Embedding) -> 
     images = images_of(pixels_BCHW, encoder.patch_size)
     batch = Batch(images=images, sample_numbers_B=torch.zeros(len(pixels_BCHW), dtype=torch.int64))
     return batch_features(
-        encoder.module,
+        encoder.frozen_module(None if embedding.precision == "fp32" else torch.bfloat16),
         batch,
         embedding.kind,
         objective=None,

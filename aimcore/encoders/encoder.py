@@ -25,6 +25,7 @@ from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
 from aimcore.encoders.recognition import layout_called
+from aimcore.evaluation.inference_copy import InferenceCopy
 from aimcore.io.atomic_files import make_folder, write_atomically
 from aimcore.io.weight_files import StoredFile
 from aimcore.recipe.writing import plain
@@ -95,6 +96,7 @@ class Encoder:
         """The probe in the file: raw tokens ``[B, N, D]`` to logits ``[B, K]``; None if there is none."""
         self.is_changed = is_changed
         """Whether the weights differ from those in the file: an update was merged."""
+        self._inference = InferenceCopy(module)
         self._interpolated: set[PatchGrid] = set()
 
     @property
@@ -159,6 +161,9 @@ class Encoder:
         if positions are learned (a log message says so once per grid); they are never sliced. Sine-cosine positions
         are computed for any grid. Attention is bidirectional, without gradients.
 
+        On a CPU, the first call copies the weights into the form that is read fastest
+        (:meth:`~aimcore.TrunkModule.for_inference`), and so does the first call after the weights have changed.
+
         Args:
             images_BCHW: pixels as :attr:`transform` gives them, or a batch of patches of any grids.
             layers: numbers of blocks, from 0 (negative ones count from the last): then a tuple of their raw outputs,
@@ -168,8 +173,8 @@ class Encoder:
             EncoderError: the images do not divide into patches, or there is no such block.
         """
         if layers is None:
-            return self.read(images_BCHW).tokens_BND
-        return self.read(images_BCHW, self._blocks(layers)).layers
+            return self._read_frozen(images_BCHW, ()).tokens_BND
+        return self._read_frozen(images_BCHW, self._blocks(layers)).layers
 
     def read(self, images_BCHW: Tensor | Images, layers: tuple[int, ...] = ()) -> Features:
         """Return all features, with positions, validity and extra tokens. Gradients pass.
@@ -177,12 +182,26 @@ class Encoder:
         Raises:
             EncoderError: the images do not divide into patches, or the trunk cannot read their grid.
         """
+        return self._read_with(self.module, images_BCHW, layers)
+
+    def frozen_module(self, products: torch.dtype | None = None) -> TrunkModule:
+        """Return the module that reads fastest without gradients: :attr:`module`, or a copy of its present weights.
+
+        Args:
+            products: the type of matrix products; by default that of autocast if it is enabled, else of the weights.
+        """
+        return self._inference.current(products)
+
+    def _read_frozen(self, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
+        return self._read_with(self.frozen_module(), images_BCHW, layers)
+
+    def _read_with(self, module: TrunkModule, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
         images = self._images(images_BCHW)
         for grid in sorted(set(images.grids)):
             for problem in self.trunk.problems_with(grid):
                 raise EncoderError(f"{self.source.url}: {problem}")
             self._say_interpolated(grid)
-        features: Features = self.module(images, Reading(layers=layers))
+        features: Features = module(images, Reading(layers=layers))
         return features
 
     @torch.no_grad()
@@ -198,7 +217,7 @@ class Encoder:
             EncoderError: see :meth:`features`.
         """
         chosen = self.probe_layers if layers is None else self._blocks(layers)
-        features = self.read(images_BCHW, chosen)
+        features = self._read_frozen(images_BCHW, chosen)
         tokens_BND, valid_BN1 = _averaged(features, chosen), features.valid_BN.unsqueeze(-1)
         total_BD = (tokens_BND * valid_BN1).sum(1)
         return total_BD / valid_BN1.sum(1)
@@ -215,7 +234,8 @@ class Encoder:
                 f"{self.source.url} has no probe. AIM's probes are files of their own: load_encoder(BACKBONE, "
                 "head=HEAD). Those of AIMv2 were never released; train one: aimcore probe"
             )
-        logits_BK: Tensor = self.probe(_averaged(self.read(images_BCHW, self.probe_layers), self.probe_layers))
+        features = self._read_frozen(images_BCHW, self.probe_layers)
+        logits_BK: Tensor = self.probe(_averaged(features, self.probe_layers))
         return logits_BK
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import attrs
+import torch
 from torch import Tensor
 
 from aimcore.contracts.batches import Batch
@@ -14,6 +15,7 @@ from aimcore.evaluation.feature_extraction import batch_features, read_trunk
 from aimcore.evaluation.feature_keys import Description, described, weights_digest
 from aimcore.evaluation.feature_tables import FeatureKind
 from aimcore.evaluation.feature_writers import FeatureWriter, T_co
+from aimcore.evaluation.inference_copy import InferenceCopy
 from aimcore.evaluation.raw_pixels import DESCRIPTIONS, pixel_features, read_pixels
 from aimcore.experiment import Experiment
 
@@ -40,11 +42,19 @@ class FrozenTrunk(FeatureSource):
 
     trunk: TrunkModule
     experiment: Experiment
+    _copy: InferenceCopy = attrs.field(init=False)
+
+    @_copy.default
+    def _new_copy(self) -> InferenceCopy:
+        return InferenceCopy(self.trunk)
+
+    def _module(self) -> TrunkModule:
+        return self._copy.current(None if self.experiment.engine.precision == "fp32" else torch.bfloat16)
 
     def read(self, batches: Iterable[Batch], writers: Sequence[FeatureWriter[T_co]]) -> list[T_co]:
         """Write the trunk's features of the images."""
         return read_trunk(
-            self.trunk,
+            self._module(),
             batches,
             writers,
             objective=self.experiment.objective,
@@ -55,7 +65,7 @@ class FrozenTrunk(FeatureSource):
     def of(self, batch: Batch, kind: FeatureKind) -> Tensor:
         """Return the trunk's features of one batch."""
         return batch_features(
-            self.trunk,
+            self._module(),
             batch,
             kind,
             objective=self.experiment.objective,

@@ -55,6 +55,7 @@ from aimcore.modeling.layers import (
     swiglu_width,
 )
 from aimcore.modeling.positions import sincos_positions
+from aimcore_trunks.inference import InferenceViT, can_pack
 from aimcore_trunks.interpolation import interpolate_positions, resize_positions
 from aimcore_trunks.normalization import normalization_advice
 from aimcore_trunks.released import from_released
@@ -258,6 +259,11 @@ class ViTModule(TrunkModule):
             handle.remove()
         maps_BHNN = block.attention.probabilities(*inputs[0])[..., self.num_extra :, self.num_extra :]
         return maps_BHNN / maps_BHNN.sum(-1, keepdim=True) if self.num_extra else maps_BHNN
+
+    def for_inference(self, products: torch.dtype | None = None) -> TrunkModule:
+        """Return a module with packed weights, where CPUs have them (:mod:`aimcore_trunks.inference`); else itself."""
+        products = products or self.patch_embedding.linear.weight.dtype
+        return InferenceViT(self, products) if can_pack(self, products) else self
 
     def layer_of(self, name: str) -> int:
         """Block i is layer i + 1, the final norm is the last; embeddings, positions and other tokens are layer 0."""
