@@ -55,7 +55,7 @@ from aimcore.modeling.layers import (
     swiglu_width,
 )
 from aimcore.modeling.positions import sincos_positions
-from aimcore_trunks.inference import InferenceViT, can_pack
+from aimcore_trunks.packed_vit import InferenceViT, can_pack
 from aimcore_trunks.interpolation import interpolate_positions, resize_positions
 from aimcore_trunks.normalization import normalization_advice
 from aimcore_trunks.released import from_released
@@ -261,7 +261,7 @@ class ViTModule(TrunkModule):
         return maps_BHNN / maps_BHNN.sum(-1, keepdim=True) if self.num_extra else maps_BHNN
 
     def for_inference(self, products: torch.dtype | None = None) -> TrunkModule:
-        """Return a module with packed weights, where CPUs have them (:mod:`aimcore_trunks.inference`); else itself."""
+        """Return a module with packed weights, where CPUs have them (:mod:`aimcore_trunks.packed_vit`); else itself."""
         products = products or self.patch_embedding.linear.weight.dtype
         return InferenceViT(self, products) if can_pack(self, products) else self
 
