@@ -55,9 +55,9 @@ from aimcore.modeling.layers import (
     swiglu_width,
 )
 from aimcore.modeling.positions import sincos_positions
-from aimcore_trunks.packed_vit import InferenceViT, can_pack
 from aimcore_trunks.interpolation import interpolate_positions, resize_positions
 from aimcore_trunks.normalization import normalization_advice
+from aimcore_trunks.packed_vit import InferenceViT, can_pack
 from aimcore_trunks.released import from_released
 
 _MAX_CACHED_TABLES = 64
