@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
 
 import attrs
 import torch
@@ -26,9 +27,6 @@ from torch.nn import functional
 from aimcore import Features, Images, Reading, TrunkModule
 from aimcore.modeling.attention import Mask, attend
 from aimcore.modeling.layers import FeedForward, RMSNorm, SelfAttention
-
-if TYPE_CHECKING:
-    from aimcore_trunks.vit import ViTModule
 
 _ROWS_PER_THREAD = 256
 """Tokens per thread and product: their hidden values in bfloat16, 1.4 MB at AIMv2-L, fit in the cache of a core. With
@@ -53,15 +51,15 @@ class InferenceViT(TrunkModule):
     Its weights are a copy of those that the module had when it was made: later changes of the module do not reach it.
 
     Args:
-        vit: a module that :func:`can_pack` accepts.
+        vit: a :class:`~aimcore_trunks.vit.ViTModule` that :func:`can_pack` accepts.
         products: the type of matrix products; with float32 weights, bfloat16 gives the results of autocast.
     """
 
-    def __init__(self, vit: ViTModule, products: torch.dtype) -> None:
+    def __init__(self, vit: TrunkModule, products: torch.dtype) -> None:
         super().__init__()
         self.width, self.depth = vit.width, vit.depth
         self.patch_size, self.num_channels = vit.patch_size, vit.num_channels
-        blocks = nn.ModuleList(InferenceBlock(cast(_Block, block), products) for block in vit.blocks)
+        blocks = nn.ModuleList(InferenceBlock(block, products) for block in _blocks(vit))
         others = {name: copy.deepcopy(part) for name, part in vit.named_children() if name != "blocks"}
         self._vit = copy.copy(vit)
         self._vit.__dict__["_modules"] = {**others, "blocks": blocks}  # the copy must not share the module's table
@@ -222,7 +220,7 @@ class _MKL(_Product):
         return functional.silu(result_MF, inplace=True) if activation == "swish" else result_MF
 
 
-def can_pack(vit: ViTModule, products: torch.dtype) -> bool:
+def can_pack(vit: TrunkModule, products: torch.dtype) -> bool:
     """Return whether :class:`InferenceViT` can read in place of ``vit``.
 
     Its weights must be whole and on a CPU, its layers torch's own, and the libraries of packed products installed.
@@ -235,7 +233,11 @@ def can_pack(vit: ViTModule, products: torch.dtype) -> bool:
         is_installed = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
     else:
         is_installed = products == torch.float32 and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    return bool(is_installed) and all(_is_plain(cast(_Block, block)) for block in vit.blocks)
+    return bool(is_installed) and all(_is_plain(block) for block in _blocks(vit))
+
+
+def _blocks(vit: TrunkModule) -> Iterator[Any]:
+    return vit.get_submodule("blocks").children()
 
 
 def _is_plain(block: _Block) -> bool:
