@@ -100,6 +100,17 @@ class Trunk(Component, ABC):
         """
         return ExportedTrunk(self, module.state_dict())
 
+    def pretrained(self) -> PretrainedTrunk | None:
+        """Return the plain trunk and the file of its weights, for a trunk that names a file. Optional.
+
+        An experiment replaces its trunk by the plain one, and begins with the weights of the file. A trunk that wraps
+        another one returns itself around the plain one.
+
+        Raises:
+            AimcoreError: the file cannot be read, or holds no trunk.
+        """
+        return None
+
     def weights_advice(
         self, state: Mapping[str, Tensor], pixels: Preprocessing, read_sibling: Callable[[str], bytes | None]
     ) -> Iterable[str]:
@@ -127,6 +138,18 @@ class NamedModel(NamedTuple):
     """Preprocessing that its weights expect; None if the library does not say."""
     weights: str | None
     """Path or URL of its weights; None if the name does not imply any."""
+
+
+class PretrainedTrunk(NamedTuple):
+    """A trunk, and the file with whose weights it begins: the fields of ``Weights``."""
+
+    trunk: Trunk
+    url: str
+    sha256: str | None = None
+    resize: bool = False
+    """Whether the file is for another image size."""
+    fresh: tuple[str, ...] = ()
+    """Names of parameters that the file does not have."""
 
 
 class ExportedTrunk(NamedTuple):

@@ -48,8 +48,17 @@ def load_named(text: str) -> Encoder:
         UnreadableWeights: the file is missing, damaged, or would run code.
         WeightsMismatch, WeightsNotFinite: its tensors do not fit the model.
     """
+    return _loaded(text, *named_weights(text))
+
+
+def named_weights(text: str) -> tuple[NamedModel, str]:
+    """Return the model that ``text`` names, and the path or URL of its weights. Weights are not read.
+
+    Raises:
+        UnknownModel: the library has no such model, or its weights are not named.
+    """
     named = _NAMED.fullmatch(text)
-    assert named is not None
+    assert named is not None, "names_model() must be true"
     kind = cast("type[Trunk]", installed().registry("trunks").get(named["trunk"]))
     try:
         model = kind.of_model(named["model"])
@@ -58,7 +67,7 @@ def load_named(text: str) -> Encoder:
     url = named["file"] or model.weights
     if url is None:
         raise UnknownModel(f"{shown(text)} has no weights, and nothing is downloaded: name their file, {text}@FILE")
-    return _loaded(text, model, url)
+    return model, url
 
 
 def _loaded(text: str, model: NamedModel, url: str) -> Encoder:

@@ -93,6 +93,18 @@ class Experiment(Checked):
     """Parameters that are not trained: names of modules or parameters of the objective, such as ``"trunk"`` or
     ``"trunk.blocks.0"``, in which ``*`` matches any text. A module includes everything below it."""
 
+    def __attrs_post_init__(self) -> None:
+        """Replace a trunk that names a file by the plain trunk and initial weights, then check all fields."""
+        found = self.trunk.pretrained() if isinstance(self.trunk, Trunk) else None
+        if found is not None:
+            others = self.initial_weights if isinstance(self.initial_weights, tuple) else (self.initial_weights,)
+            weights = Weights(url=found.url, sha256=found.sha256, resize=found.resize, fresh=found.fresh)
+            joined = (weights, *(one for one in others if one is not None))
+            # Frozen attrs classes set fields like this while they are initialized.
+            object.__setattr__(self, "trunk", found.trunk)
+            object.__setattr__(self, "initial_weights", _without_needless_tuple(joined))
+        super().__attrs_post_init__()
+
     def problems(self) -> Iterable[Problem]:
         """Yield parts that are not compatible: capabilities, grids, batch sizes."""
         yield from name_problems("name", self.name)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aimcore import Trunk, hookimpl
 from aimcore_trunks.dvae_encoder import DVAEEncoder
 from aimcore_trunks.lora import LORA_WEIGHTS, LoRA
+from aimcore_trunks.pretrained import Pretrained
 from aimcore_trunks.random_features import RandomFeatures
 from aimcore_trunks.recipes import (
     AIM_BATCH_SIZE,
@@ -28,8 +29,8 @@ from aimcore_trunks.vit import ViT
 
 @hookimpl
 def trunks() -> Sequence[type[Trunk]]:
-    """The ViT of both papers, LoRA of any trunk, a discrete VAE's encoder, and random and pretrained baselines."""
-    return [ViT, LoRA, DVAEEncoder, RandomFeatures, TorchvisionTrunk]
+    """The ViT of both papers, encoders from files, LoRA of any trunk, a discrete VAE's encoder, and baselines."""
+    return [ViT, LoRA, DVAEEncoder, Pretrained, RandomFeatures, TorchvisionTrunk]
 
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "AIMv2Size",
     "DVAEEncoder",
     "LoRA",
+    "Pretrained",
     "RandomFeatures",
     "TorchvisionTrunk",
     "ViT",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Self, cast
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from aimcore import (
     positive,
 )
 from aimcore.contracts import limits
+from aimcore.contracts.trunks import PretrainedTrunk
 
 LORA_WEIGHTS = ("*.lora_A", "*.lora_B")
 """Names for ``Weights.fresh``: the weights of LoRA, which a file of a plain trunk does not have."""
@@ -116,6 +118,14 @@ class LoRA(Trunk):
         if not name_of.keys() & plain.keys():
             plain = self.trunk.convert(state)
         return {name_of.get(name, name): value for name, value in plain.items()}
+
+    def pretrained(self) -> PretrainedTrunk | None:
+        """Return LoRA of the plain trunk, if the adapted trunk names a file. The file has no weights of LoRA."""
+        found = self.trunk.pretrained()
+        if found is None:
+            return None
+        adapted = attrs.evolve(cast(Any, self), trunk=found.trunk)
+        return found._replace(trunk=adapted, fresh=(*found.fresh, *LORA_WEIGHTS))
 
     def resized(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Resize as the adapted trunk does."""

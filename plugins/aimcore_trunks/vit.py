@@ -41,6 +41,7 @@ from aimcore import (
 from aimcore.contracts import limits
 from aimcore.contracts.component import component
 from aimcore.contracts.images import Preprocessing, reorder
+from aimcore.encoders.recognition import UnknownWeights, layout_of
 from aimcore.modeling.attention import Mask, mask_of, with_leading_tokens
 from aimcore.modeling.layers import (
     ExtraTokens,
@@ -150,8 +151,16 @@ class ViT(Trunk):
         return ViTModule(self)
 
     def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Convert the weights of a released encoder; see :func:`aimcore_trunks.from_released`."""
-        return from_released(state)
+        """Convert the weights of an encoder in any installed layout of files; parts other than the trunk are dropped.
+
+        Raises:
+            UnknownLayout: the state is in no known layout; see :func:`aimcore_trunks.from_released`.
+        """
+        try:
+            read = layout_of(state, "the file").read(state)
+        except UnknownWeights:
+            return from_released(state)
+        return {name.removeprefix("trunk."): value for name, value in read.items() if name.startswith("trunk.")}
 
     def weights_advice(
         self, state: Mapping[str, Tensor], pixels: Preprocessing, read_sibling: Callable[[str], bytes | None]
