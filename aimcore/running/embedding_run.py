@@ -22,6 +22,7 @@ from aimcore.encoders.preprocessing import EncoderTransform
 from aimcore.evaluation.feature_keys import described, software, weights_digest
 from aimcore.io.atomic_files import CannotWrite
 from aimcore.io.launcher import local_rank, rank, world_size
+from aimcore.recipe.writing import plain
 from aimcore.running.frozen_encoders import open_encoder, transform_for
 from aimcore.running.image_sources import source_named
 
@@ -85,7 +86,7 @@ def embed_source(
     description = _description(encoder, source, opened, transform, embedding)
     if is_table(out) and (found := stored_table(out, description)) is not None:
         return Embedded(out, *found, is_new=False, is_complete=True)
-    store = _begun(place, description, _about(encoder, opened), encoder, embedding, transform)
+    store = _begun(place, description, _about(encoder_text, source, opened), encoder, embedding, transform)
     is_new = not store.is_complete
     if is_new:
         num_missing = sum(len(store.rows_of(part)) for part in store.missing())
@@ -125,8 +126,8 @@ def _description(
     }
 
 
-def _about(encoder: Encoder, opened: OpenSource) -> Mapping[str, Any]:
-    return {"encoder": encoder.source.url, "class_names": list(opened.class_names)}
+def _about(text: str, source: Source, opened: OpenSource) -> Mapping[str, Any]:
+    return {"encoder": text, "source": plain(source), "class_names": list(opened.class_names)}
 
 
 def _begun(

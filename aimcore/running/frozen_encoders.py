@@ -14,9 +14,10 @@ from aimcore.contracts.trunks import Trunk
 from aimcore.encoders import Encoder, load_encoder
 from aimcore.encoders.encoder import EncoderSource
 from aimcore.encoders.named_models import load_named, names_model
+from aimcore.encoders.own_files import run_folder
 from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
 from aimcore.evaluation.feature_keys import weights_digest
-from aimcore.io.run_folder import RECIPE_FILE, RunFolder
+from aimcore.io.run_folder import RECIPE_FILE
 from aimcore.running.trained_model import load_trained
 
 
@@ -32,10 +33,12 @@ def open_encoder(text: str) -> Encoder:
     """
     if names_model(text):
         return load_named(text)
-    return _of_run(text) if "://" not in text and RunFolder(Path(text)).recipe.is_file() else load_encoder(text)
+    run = run_folder(text)
+    return load_encoder(text) if run is None or run.final_checkpoint() is not None else _of_baseline(text)
 
 
-def _of_run(text: str) -> Encoder:
+def _of_baseline(text: str) -> Encoder:
+    """Return the encoder of a run that trains nothing: it has the initial weights of its recipe, and stores no copy."""
     trained = load_trained(Path(text))
     experiment, data = trained.experiment, trained.experiment.data
     with_objective = StoredModel(experiment.trunk, experiment.objective, image_size=data.image_size)

@@ -115,9 +115,21 @@ class LoRA(Trunk):
         name_of = {_plain_name(name): name for name in adapted if not _is_lora(name)}
         of_run = {name.removeprefix("trunk."): value for name, value in state.items() if name.startswith("trunk.")}
         plain = max((state, of_run), key=lambda layout: len(name_of.keys() & layout.keys()))
-        if not name_of.keys() & plain.keys():
-            plain = self.trunk.convert(state)
+        # The layout of released encoders has some of the names of a run's file, such as those of norms.
+        if not name_of.keys() <= plain.keys():
+            plain = self._converted(state, plain, name_of)
         return {name_of.get(name, name): value for name, value in plain.items()}
+
+    def _converted(
+        self, state: Mapping[str, Tensor], otherwise: Mapping[str, Tensor], known: Mapping[str, str]
+    ) -> Mapping[str, Tensor]:
+        """Convert as the adapted trunk does; return ``otherwise`` if it cannot, and some of its names are ``known``."""
+        try:
+            return self.trunk.convert(state)
+        except (AimcoreError, NotImplementedError):
+            if known.keys() & otherwise.keys():
+                return otherwise
+            raise
 
     def pretrained(self) -> PretrainedTrunk | None:
         """Return LoRA of the plain trunk, if the adapted trunk names a file. The file has no weights of LoRA."""
