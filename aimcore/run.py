@@ -21,6 +21,7 @@ from loguru import logger
 from aimcore.cli.embed import add_embed_arguments
 from aimcore.cli.export import add_export_arguments
 from aimcore.cli.inspect import add_inspect_arguments
+from aimcore.cli.look import add_look_arguments
 from aimcore.cli.reproduce import add_reproduce_arguments
 from aimcore.cli.search import add_search_arguments
 from aimcore.cli.tokenizer import add_tokenizer_arguments
@@ -156,6 +157,7 @@ def _add_records(commands: Any) -> None:
     add_export_arguments(commands)
     add_embed_arguments(commands)
     add_search_arguments(commands)
+    add_look_arguments(commands)
     add_inspect_arguments(commands)
     add_reproduce_arguments(commands)
 

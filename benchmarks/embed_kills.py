@@ -22,7 +22,14 @@ import timm
 from PIL import Image
 from safetensors.torch import save_file
 
-COMMAND = "import sys; from aimcore.run import command; sys.exit(command(sys.argv[1:]))"
+COMMAND = """
+import sys
+from aimcore.encoders import embedding
+from aimcore.run import command
+embedding.PART_ROWS = 8
+sys.exit(command(sys.argv[1:]))
+"""
+"""The command, with small parts: of each, a few processes are killed."""
 
 
 def prepare(folder: Path, number: int) -> str:
@@ -52,6 +59,12 @@ def content(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out.parent).as_posix().partition("/")[2]: path.read_bytes() for path in files}
 
 
+def stored(out: Path) -> int:
+    """Return the number of parts that are stored; of a Parquet file, those of the group that is written first."""
+    group = out if out.suffix == ".zarr" else out.with_name(f"{out.name}.partial.zarr")
+    return len(list(group.glob("features/c/*/0/[0-9]")))
+
+
 def main() -> int:
     """Run the check; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -63,22 +76,24 @@ def main() -> int:
     options = parser.parse_args()
     encoder = prepare(options.folder, options.images)
     whole, out = (options.folder / f"{name}.{options.format}" for name in ("whole", "killed"))
-    began = time.monotonic()
     if start(encoder, options.folder, whole).wait():
         return 1
-    lasted, generator, killed = time.monotonic() - began, random.Random(0), 0
+    generator, killed = random.Random(0), 0
     while True:
         running = [start(encoder, options.folder, out, rank, options.processes) for rank in range(options.processes)]
         if killed < options.kills:
-            time.sleep(generator.uniform(0.4, 1.0) * lasted)
+            before = stored(out)
+            # Most are killed at work, some while they start.
+            while generator.random() > 0.02 and stored(out) == before and running[0].poll() is None:
+                time.sleep(0.05)
+            time.sleep(generator.uniform(0, 0.5))
         if killed < options.kills and running[0].poll() is None:
             for one in running:
                 one.send_signal(signal.SIGKILL)
             killed += 1
         statuses = [one.wait() for one in running]
         if statuses[0] == -signal.SIGKILL:
-            parts = len(list(out.glob("features/c/*")))
-            print(f"kill {killed}: {parts} parts are stored", flush=True)
+            print(f"kill {killed}: {stored(out)} parts are stored", flush=True)
             continue
         if any(statuses) or content(whole) != content(out):
             print(f"after {killed} kills: status {statuses}, or DIFFERENT bytes")

@@ -1,0 +1,71 @@
+"""``aimcore look ENCODER IMAGE...``: one page with what an encoder does with images."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def add_look_arguments(commands: Any) -> None:
+    """Add the command ``look``."""
+    look = commands.add_parser(
+        "look", help="write a page with what an encoder does with images",
+        description="Write one page with the principal components of the tokens, the similarity of patches to a chosen "
+        "one, and attention maps by block and head.",
+        epilog="exit status: 0; 1 if an image could not be read; 2 nothing could be started",
+    )  # fmt: skip
+    look.add_argument(
+        "encoder", metavar="ENCODER",
+        help="a file or folder of released weights, the folder of a run, timm:MODEL@FILE, or transformers:FOLDER",
+    )  # fmt: skip
+    look.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of files, or a URL")
+    look.add_argument("--page", type=Path, default=Path("look.html"), metavar="FILE", help="default: look.html")
+    look.add_argument("--size", type=int, metavar="PX", help="side of the images (default: that of the encoder)")
+    look.add_argument("--area", type=int, metavar="N", help="keep aspect ratios, with at most N patches per image")
+    look.set_defaults(function=_look)
+
+
+def _look(options: argparse.Namespace) -> int:
+    return look_command(options.encoder, options.images, options.page, options.size, options.area)
+
+
+def look_command(
+    text: str, places: Sequence[str], page: Path, image_size: int | None = None, area: int | None = None
+) -> int:
+    """Write the page.
+
+    Returns:
+        0, or 1 if an image could not be read.
+
+    Raises:
+        DataNotFound: no image can be read.
+        AimcoreError: the encoder cannot be opened, or cannot read images of this size.
+    """
+    from aimcore.contracts.errors import DataNotFound, UnreadableSample
+    from aimcore.data.pictures import find_pictures, read_picture
+    from aimcore.encoders.looking import look
+    from aimcore.io.terminal import Terminal
+    from aimcore.report.look_page import MOST_ATTENTION, LookedImage, write_look_page
+    from aimcore.running.frozen_encoders import open_encoder, transform_for
+
+    files, num_failed, shown = list(find_pictures(places)), 0, []
+    encoder = open_encoder(text)
+    transform = transform_for(encoder, image_size=image_size, area=area)
+    for file in files:
+        try:
+            rendered_CHW = transform.rendered(read_picture(file)[1])
+        except UnreadableSample as failure:
+            num_failed += 1
+            Terminal(stderr=True).print(f"skipped {failure}", highlight=False, soft_wrap=True)
+            continue
+        pixels_CHW = transform.normalized([rendered_CHW])[0]
+        looked = look(encoder, pixels_CHW, most_attention=MOST_ATTENTION // len(files))
+        shown.append(LookedImage(file, rendered_CHW, looked))
+    if not shown:
+        raise DataNotFound(f"no readable image in {', '.join(places)}")
+    description = f"{encoder.source.title}, {encoder.num_parameters:,} parameters, {encoder.depth} blocks"
+    write_look_page(text, description, shown, page)
+    Terminal().print(f"page: {page}", soft_wrap=True, highlight=False)
+    return int(bool(num_failed))
