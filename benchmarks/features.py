@@ -1,6 +1,7 @@
 """Features of images on a CPU: AIMv2-L at 224 px, beside other implementations and the machine's peak.
 
     python benchmarks/features.py [--types float32 bfloat16] [--batches 1 4 16] [--rounds 7] [--json FILE]
+    python benchmarks/features.py --profile --types bfloat16 --batches 4   # where the time goes
 
 The others are the form of the authors' code, and the classes of transformers and timm (extras ``transformers``,
 ``timm``). All have the same random weights, and their outputs are compared with those in float32. Everything is timed
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import resource
 import time
@@ -35,6 +37,8 @@ from aimcore_trunks import aimv2
 
 Form = Callable[[Tensor], Tensor]
 SIDE, PATCHES = 224, 256
+PROFILED = 3
+"""Calls per profile."""
 BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 """Largest relative difference from the outputs in float32."""
 
@@ -227,6 +231,22 @@ def random_trunk() -> TrunkModule:
     return trunk
 
 
+def profile(batch: int, dtype: torch.dtype) -> None:
+    """Print where the time of the plain module and of the packed one goes: milliseconds of each operation per call."""
+    trunk = random_trunk().to(dtype)
+    pixels_BCHW = torch.randn(batch, 3, SIDE, SIDE).to(dtype)
+    for name, module in (("plain", trunk), ("packed", trunk.for_inference())):
+        form = tokens_of(module)
+        form(pixels_BCHW)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            for _ in range(PROFILED):
+                form(pixels_BCHW)
+        print(f"\n{name}, {dtype}, batch {batch}")
+        for entry in sorted(found.key_averages(), key=lambda entry: -entry.self_cpu_time_total)[:12]:
+            taken = entry.self_cpu_time_total / 1e3 / PROFILED
+            print(f"  {entry.key:40} {taken:8.2f} ms  {entry.count // PROFILED:5} calls")
+
+
 def _difference(found_BND: Tensor, expected_BND: Tensor) -> float:
     return float((found_BND.float() - expected_BND).norm() / expected_BND.norm())
 
@@ -238,9 +258,15 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--profile", action="store_true", help="print operations of both modules instead")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {gflop_per_image():.1f} GFLOP per image")
     torch.manual_seed(0)
+    if arguments.profile:
+        with torch.inference_mode():
+            for name, batch in itertools.product(arguments.types, arguments.batches):
+                profile(batch, getattr(torch, name))
+        return
     with torch.inference_mode():
         rows = measure_all(arguments.types, arguments.batches, arguments.rounds)
     print(f"largest resident memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")

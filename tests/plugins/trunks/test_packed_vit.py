@@ -16,6 +16,7 @@ from aimcore.contracts.images import images_of
 from aimcore.evaluation.inference_copy import InferenceCopy
 from aimcore_trunks import ViT
 from aimcore_trunks.packed_vit import InferenceViT
+from aimcore_trunks.packed_vit import _packed as packed_weights
 from aimcore_trunks.vit import ViTModule
 
 AIM = ViT(width=32, depth=3, num_heads=2, patch_size=2, attention_bias=True, ffn_bias=True)
@@ -121,6 +122,15 @@ def test_bfloat16_is_as_close_to_float32_as_the_plain_module(trunk: ViT):
     found_BND = packed(rounded)(images(), reading).tokens_BND
     assert found_BND.dtype == torch.bfloat16
     assert difference(found_BND, exact_BND) < 1.1 * difference(rounded(images(), reading).tokens_BND, exact_BND)
+
+
+@bfloat16
+def test_gelu_in_bfloat16_is_the_exact_one():
+    identity = nn.Linear(32, 32, bias=False)
+    nn.init.eye_(identity.weight)
+    found = packed_weights([identity], None, torch.bfloat16)(torch.full((4, 32), -3.0, dtype=torch.bfloat16), "gelu")
+    # -3 times the normal distribution function at -3; the approximation with tanh gives -0.00364
+    assert found.flatten().tolist() == pytest.approx([-0.00405] * 128, rel=0.01)
 
 
 @torch.no_grad()
