@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import warnings
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -28,8 +29,27 @@ def load_deepspeed() -> ModuleType:
     compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
     if isinstance(compatible, dict):
         compatible["deepspeed_shm_comm"] = False
+    _load_muon()
     module: ModuleType = deepspeed
     return module
+
+
+def _load_muon() -> None:
+    """Import DeepSpeed's Muon without compiling it.
+
+    Every engine with ZeRO imports it to compare it with the optimizer, and compiling loads torch's compiler: seconds.
+    """
+    from deepspeed.runtime import compiler
+
+    # Neither name is documented; where one is gone, so may be the need for it.
+    compile_function = getattr(compiler, "compile", None)
+    compiler.compile = lambda *_, **__: lambda function: function
+    try:
+        import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+    except ImportError:
+        pass
+    finally:
+        compiler.compile = compile_function
 
 
 def _silence(logger: logging.Logger) -> None:

@@ -24,6 +24,8 @@ from core.engine.toys import experiment, whole_batch
 from aimcore.engine import TrainingEngine
 with TrainingEngine(experiment(3)) as engine:
     engine.step([whole_batch(0)])
+import sys
+assert "torch._inductor.compile_fx" not in sys.modules, "torch's compiler takes seconds to load"
 """
 
 
