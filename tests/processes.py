@@ -198,18 +198,12 @@ def of_session(number: int) -> list[psutil.Process]:
     return found
 
 
-def torchrun(num_processes: int, *command: object) -> dict[str, Any]:
-    """Arguments for :func:`started` and :func:`run_to_end`: ``python -m <command>`` on several processes."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", num_processes, "-m", *command]
-    return {"command": [sys.executable, *launch], "env": _launched_env()}
-
-
 def run_ranks(num_processes: int, *command: object, **options: Any) -> list[subprocess.CompletedProcess[str]]:
     """``python -m <command>`` on several processes, forked with the variables that torchrun would set."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(num_processes))
-    environment = {**_launched_env(), **meeting, **sizes, **options.pop("env", {})}
+    environment = {**launched_env(), **meeting, **sizes, **options.pop("env", {})}
     with ExitStack() as stack:
         ranks = []
         for rank in map(str, range(num_processes)):
@@ -223,7 +217,8 @@ def run_ranks(num_processes: int, *command: object, **options: Any) -> list[subp
     ]
 
 
-def _launched_env() -> dict[str, str]:
+def launched_env() -> dict[str, str]:
+    """This process's environment for a launcher: with the tests on the import path, without the variables of ranks."""
     return {name: value for name, value in os.environ.items() if name not in LAUNCHED_BY} | python_path(TESTS)
 
 

@@ -1,9 +1,10 @@
-"""Two processes do what one does. One launch of torchrun serves all tests of this file."""
+"""Two processes do what one does. One launch, as by torchrun, serves all tests of this file."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from core.engine.two_processes import (
     pull_on_a_temperature_at_its_bound,
     toy_losses,
 )
-from processes import run_to_end, torchrun
+from processes import launched_env, run_to_end
 
 from aimcore.engine import TrainingEngine, checkpoints
 
@@ -38,7 +39,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ranks(alone: Path) -> list[dict[str, Any]]:
     """What each of two processes found."""
-    done = run_to_end(**torchrun(2, "core.engine.two_processes", alone), fork=True)
+    done = run_to_end([sys.executable, "-m", "core.engine.two_processes", alone], env=launched_env(), fork=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((alone / f"rank-{rank}.json").read_text()) for rank in range(2)]
 

@@ -1,4 +1,4 @@
-"""What two processes do, written to a file for test_two_processes.py. Run by torchrun."""
+"""What two processes do, written to a file for test_two_processes.py. Run as by torchrun."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from core.engine.toys import SignallingTracker, StoppingTracker, ToySource, experiment, parts, whole_batch
 from core.testing.mutants.targets import RandomCodes, Teacher
 from safetensors.torch import save_file
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from aimcore import (
     Batch,
@@ -362,6 +363,13 @@ def everything(folder: Path) -> dict[str, Any]:
     }
 
 
+def write(folder: Path) -> None:
+    """Write what this rank finds."""
+    found = everything(folder)
+    (folder / f"rank-{torch.distributed.get_rank()}.json").write_text(json.dumps(found))
+
+
 if __name__ == "__main__":
-    found = everything(Path(sys.argv[1]))
-    (Path(sys.argv[1]) / f"rank-{torch.distributed.get_rank()}.json").write_text(json.dumps(found))
+    # As torchrun --standalone --nproc_per_node 2, which starts new interpreters instead of forks.
+    launch = LaunchConfig(1, 1, 2, run_id="two", rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+    elastic_launch(launch, write)(Path(sys.argv[1]))
