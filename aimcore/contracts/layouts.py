@@ -6,7 +6,7 @@ A layout is recognised by the names and shapes of a file's tensors, never by the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -142,6 +142,27 @@ class FileLayout(Component, ABC):
         """
         return self.table.write(state)
 
+    @property
+    def target(self) -> str | None:
+        """Who reads files of this layout, as ``aimcore export --to`` names them; None if they are not exported."""
+        return None
+
+    @property
+    def shards(self) -> bool:
+        """Whether its readers open large models that are split over several files."""
+        return True
+
+    def inexpressible(self, model: StoredModel) -> Iterable[str]:
+        """Yield what the readers of this layout cannot express of ``model``, in addition to tensors without a place.
+
+        Each text completes the sentence "it cannot be exported, because ...".
+        """
+        return ()
+
     def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
         """Return the JSON files that are stored next to the weights, by name, such as ``config.json``. Optional."""
         return {}
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens a folder with such files, for the model card. ``FOLDER`` stands for the folder."""
+        return ""

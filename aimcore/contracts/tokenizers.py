@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -234,3 +234,11 @@ class TextTokenizer(Tokenizer):
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids`` up to the first end token, without special tokens."""
+
+    def export(self, context_length: int) -> Mapping[str, bytes]:
+        """Return files, by name, with which ``transformers.AutoTokenizer`` gives the ids of :meth:`encode`. Optional.
+
+        Raises:
+            NotImplementedError: it cannot be written as such files.
+        """
+        raise NotImplementedError(f"tokenizer {self.name!r} cannot be written as the files of another library")

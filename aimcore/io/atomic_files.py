@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -149,6 +150,32 @@ def publish_folder(partial: Path, path: Path) -> None:
         to_disk(partial)
         os.replace(partial, path)
         to_disk(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to ``path``, which does not exist; what the block writes there appears as ``path``.
+
+    If the block fails, the temporary folder is removed. A killed process leaves it behind, under a hidden name that
+    ends with ``.partial``: a folder called ``path`` is always whole.
+
+    Raises:
+        CannotWrite: the system refused a write, in the block too, or ``path`` exists.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}{PARTIAL}")
+    with writing(path):
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            for file in partial.iterdir():
+                to_disk(file)
+            publish_folder(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 class AppendedFile:

@@ -23,6 +23,8 @@ CLIP = Preprocessing((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.2613025
 """CLIP's, without a crop: in the released model files of AIMv2, and in timm's mirrors of them."""
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875)
 """ImageNet's, with a crop: in the readme of AIMv2's authors, in their training code, and in AIM's code."""
+_BICUBIC = 3
+"""Number of the interpolation in Pillow."""
 _FAULTS = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, AttributeError)
 
 
@@ -46,6 +48,30 @@ def read_preprocessor(content: bytes) -> StatedPreprocessing | None:
         return _checked(StatedPreprocessing(stated, crop or resized))
     except _FAULTS:
         return None
+
+
+def preprocessor_config(preprocessing: Preprocessing, image_size: int | None) -> dict[str, Any]:
+    """Return the content of a ``preprocessor_config.json``: the inverse of :func:`read_preprocessor`.
+
+    transformers resizes the short side to ``ceil(image_size / eval_crop)``, bicubic, and cuts out the centre. Without
+    an image size it leaves the size of an image alone.
+    """
+    mean, std, eval_crop = preprocessing
+    sides = None if image_size is None else {"height": image_size, "width": image_size}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": len(mean) == 3,
+        "do_resize": image_size is not None,
+        "size": {"shortest_edge": 224 if image_size is None else math.ceil(image_size / eval_crop)},
+        "resample": _BICUBIC,
+        "do_center_crop": image_size is not None,
+        "crop_size": sides or {"height": 224, "width": 224},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(mean),
+        "image_std": list(std),
+    }
 
 
 def read_timm_config(config: Mapping[str, Any]) -> StatedPreprocessing | None:

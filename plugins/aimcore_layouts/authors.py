@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+import attrs
+from torch import Tensor, nn
 
 from aimcore import component
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Tensors
 from aimcore.contracts.tensor_maps import TensorTable
 from aimcore.io.preprocessor_files import CLIP, IMAGENET
+from aimcore_layouts.expressible import (
+    aim_problems,
+    aimv2_problems,
+    authors_settings,
+    with_preprocessor,
+    without_mask_token,
+)
 from aimcore_layouts.inference import UnknownSetting, heads_of, vit_of
 from aimcore_layouts.probe import AttentionProbe
 from aimcore_layouts.tables import authors_encoder, released_probe
@@ -24,6 +32,20 @@ AIM_PREPROCESSINGS = (("the authors' code", IMAGENET),)
 AIMV2_PREPROCESSINGS = (
     ("the released model files and timm", CLIP), ("the authors' readme and training code", IMAGENET),
 )  # fmt: skip
+OPENED_HERE = """\
+from aimcore import load_encoder
+
+encoder = load_encoder("FOLDER")
+tokens_BND = encoder.features(encoder.transform(image).unsqueeze(0))
+"""
+OPENED_BY_AUTHORS = """\
+import json
+from aim.v2.torch.models import AIMv2VisionEncoder
+from safetensors.torch import load_file
+
+model = AIMv2VisionEncoder(**json.load(open("FOLDER/config.json")))
+model.load_state_dict(load_file("FOLDER/model.safetensors"))
+"""
 NUM_PROBED = 6
 """Blocks that AIM's probes read by default: the last six."""
 
@@ -77,6 +99,30 @@ class AIMAuthors(FileLayout):
         """ImageNet's: nothing contradicts it."""
         return AIM_PREPROCESSINGS
 
+    @property
+    def target(self) -> str | None:
+        """The authors' code."""
+        return "apple"
+
+    def write(self, state: Tensors) -> dict[str, Tensor]:
+        """Write the file, without a mask token."""
+        return super().write(without_mask_token(state))
+
+    def inexpressible(self, model: StoredModel) -> Iterable[str]:
+        """Yield departures from AIM's form."""
+        return aim_problems(model.trunk, AIM_EPS)
+
+    def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the arguments of the authors' constructor, with the blocks that a probe reads."""
+        settings = authors_settings(model, aimv2=False)
+        if model.probe is not None:
+            settings |= {"probe_layers": list(model.probe_layers)}
+        return with_preprocessor(settings, model, preprocessing)
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens it here."""
+        return OPENED_HERE
+
 
 @component("aimv2_authors", paper="arXiv:2411.14402")
 class AIMv2Authors(FileLayout):
@@ -100,6 +146,9 @@ class AIMv2Authors(FileLayout):
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT."""
         config = config or {}
+        side = _side(config.get("img_size"))
+        if given.image_size is None and type(side) is int and side > 0:
+            given = attrs.evolve(given, image_size=side)
         return aimv2_model(self.read(tensors), config.get("num_heads", config.get("num_attention_heads")), given)
 
     def stated(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -113,11 +162,32 @@ class AIMv2Authors(FileLayout):
         """Both that are published."""
         return AIMV2_PREPROCESSINGS
 
+    @property
+    def target(self) -> str | None:
+        """The authors' code."""
+        return "apple"
 
-def aimv2_model(state: Tensors, stated_heads: object, given: GivenSettings) -> StoredModel:
+    def write(self, state: Tensors) -> dict[str, Tensor]:
+        """Write the file, without a mask token."""
+        return super().write(without_mask_token(state))
+
+    def inexpressible(self, model: StoredModel) -> Iterable[str]:
+        """Yield departures from AIMv2's form."""
+        return aimv2_problems(model.trunk, AIMV2_EPS)
+
+    def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the arguments of the authors' constructor."""
+        return with_preprocessor(authors_settings(model, aimv2=True), model, preprocessing)
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens it in the authors' code."""
+        return OPENED_BY_AUTHORS
+
+
+def aimv2_model(state: Tensors, stated_heads: object, given: GivenSettings, norm_eps: float = AIMV2_EPS) -> StoredModel:
     """Return an AIMv2 encoder by our names. Without learned positions it reads native resolutions."""
     width = state["trunk.norm.weight"].shape[0]
-    trunk = vit_of(state, heads_of(width, given.num_heads, stated_heads), norm_eps=AIMV2_EPS)
+    trunk = vit_of(state, heads_of(width, given.num_heads, stated_heads), norm_eps=norm_eps)
     size = None if trunk.grid is None else trunk.grid[0] * trunk.patch_size
     size = size or given.image_size
     return StoredModel(trunk=trunk, image_size=size, settings={"num_heads": trunk.num_heads, "image_size": size})

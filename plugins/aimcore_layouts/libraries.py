@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aimcore import component
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import GivenSettings, StoredModel, Tensors
+from aimcore.contracts.messages import shown
 from aimcore.contracts.tensor_maps import TensorTable
 from aimcore.io.preprocessor_files import CLIP
-from aimcore_layouts.authors import AIMv2Authors, aimv2_model
+from aimcore_layouts.authors import AIMV2_EPS, AIMv2Authors, aimv2_model
+from aimcore_layouts.expressible import aimv2_problems, transformers_vision_settings, vit_in, with_preprocessor
+from aimcore_layouts.inference import UnknownSetting
 from aimcore_layouts.tables import authors_encoder, in_flax, in_mlx, timm_encoder, transformers_encoder
+from aimcore_layouts.timm_names import architecture, timm_config
 
 
 @component("aimv2_transformers", paper="arXiv:2411.14402")
@@ -30,7 +34,27 @@ class AIMv2Transformers(AIMv2Authors):
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT."""
-        return aimv2_model(self.read(tensors), (config or {}).get("num_attention_heads"), given)
+        config = config or {}
+        eps = config.get("rms_norm_eps", AIMV2_EPS)
+        return aimv2_model(self.read(tensors), config.get("num_attention_heads"), given, _epsilon(eps))
+
+    @property
+    def target(self) -> str | None:
+        """The library transformers."""
+        return "transformers"
+
+    def inexpressible(self, model: StoredModel) -> Iterable[str]:
+        """Yield departures from AIMv2's form; the epsilon of norms is in the config."""
+        return aimv2_problems(model.trunk)
+
+    def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the config of transformers' ``Aimv2VisionModel``, without its attention pool."""
+        settings = {"architectures": ["Aimv2VisionModel"], "dtype": "float32"}
+        return with_preprocessor(settings | transformers_vision_settings(model, head=False), model, preprocessing)
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens it in transformers."""
+        return _BY_TRANSFORMERS
 
 
 @component("aimv2_timm", paper="arXiv:2411.14402")
@@ -61,6 +85,34 @@ class AIMv2Timm(AIMv2Authors):
         """CLIP's, which timm uses for all of them."""
         return (("timm", CLIP),)
 
+    @property
+    def target(self) -> str | None:
+        """The library timm."""
+        return "timm"
+
+    @property
+    def shards(self) -> bool:
+        """False: timm opens one file."""
+        return False
+
+    def inexpressible(self, model: StoredModel) -> Iterable[str]:
+        """Yield departures from AIMv2's form with learned positions."""
+        return aimv2_problems(model.trunk, AIMV2_EPS, native=False)
+
+    def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the config of timm, which states the preprocessing too."""
+        return {"config.json": timm_config(model, preprocessing)}
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens it in timm."""
+        name, arguments = architecture(vit_in(model))
+        options = "".join(f", {name}={value!r}" for name, value in arguments.items())
+        return (
+            'import timm\n\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True)\n'
+            f'# or: timm.create_model("{name}", checkpoint_path="FOLDER/model.safetensors"{options})\n'
+            "tokens_BND = model.forward_features(images_BCHW)\n"
+        )
+
 
 @component("aimv2_flax", paper="arXiv:2411.14402")
 class AIMv2Flax(AIMv2Authors):
@@ -75,6 +127,11 @@ class AIMv2Flax(AIMv2Authors):
     def table(self) -> TensorTable:
         """The encoder; learned positions are a group."""
         return _FLAX
+
+    @property
+    def target(self) -> str | None:
+        """None: such files are read, and not exported."""
+        return None
 
 
 @component("aimv2_mlx", paper="arXiv:2411.14402")
@@ -91,7 +148,29 @@ class AIMv2MLX(AIMv2Authors):
         """The encoder; learned positions are a group."""
         return _MLX
 
+    @property
+    def target(self) -> str | None:
+        """None: such files are read, and not exported."""
+        return None
 
+
+def _epsilon(stated: object) -> float:
+    """Return the epsilon of norms that a config states.
+
+    Raises:
+        UnknownSetting: it is no positive number.
+    """
+    if not isinstance(stated, int | float) or not 0 < stated < 1:
+        raise UnknownSetting(f"rms_norm_eps must be between 0 and 1, got {shown(stated)}")
+    return float(stated)
+
+
+_BY_TRANSFORMERS = """\
+from transformers import AutoImageProcessor, AutoModel
+
+model, processor = AutoModel.from_pretrained("FOLDER"), AutoImageProcessor.from_pretrained("FOLDER")
+tokens_BND = model(**processor(images=image, return_tensors="pt")).last_hidden_state
+"""
 _TRANSFORMERS = TensorTable(tuple(transformers_encoder()))
 _TIMM = TensorTable(tuple(timm_encoder()))
 _ENCODER = tuple(authors_encoder(swiglu=True, norm_bias=False, learned=True))

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from aimcore import TextTokenizer, component
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Tensors
 from aimcore.contracts.tensor_maps import LeadingOnes, Scalar, TensorMap, TensorTable
-from aimcore.io.weight_files import beside, read_sibling
-from aimcore_layouts.authors import AIMV2_PREPROCESSINGS, aimv2_model, transformers_config
+from aimcore.io.weight_files import beside, json_object, read_sibling
+from aimcore_layouts.authors import AIMV2_EPS, AIMV2_PREPROCESSINGS, aimv2_model, transformers_config
+from aimcore_layouts.expressible import (
+    aimv2_problems,
+    authors_towers,
+    tower_problems,
+    transformers_towers,
+    with_preprocessor,
+    without_mask_token,
+)
 from aimcore_layouts.inference import depth_of, heads_of
 from aimcore_layouts.tables import in_flax, in_mlx, lit_towers, transformers_blocks, transformers_encoder
 from aimcore_objectives import Contrastive
 from aimcore_objectives.towers import TextTower
 from aimcore_tokenizers import BPE, GivenIds
 
-TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FILE, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 """Special tokens of CLIP's vocabulary in a ``tokenizer.json``."""
 
@@ -43,7 +53,31 @@ class LiTAuthors(FileLayout):
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT, and the contrastive objective that has both towers."""
-        return self.towers(self.read(tensors), None, None, given)
+        config = config or {}
+        heads = config.get("vision_num_heads"), config.get("text_num_heads")
+        return self.towers(self.read(tensors), *heads, given)
+
+    @property
+    def target(self) -> str | None:
+        """The authors' code."""
+        return "apple"
+
+    def write(self, state: Tensors) -> dict[str, Tensor]:
+        """Write the file, without a mask token."""
+        return super().write(without_mask_token(state))
+
+    def inexpressible(self, model: StoredModel) -> Iterable[str]:
+        """Yield departures from the released LiT model."""
+        yield from aimv2_problems(model.trunk, AIMV2_EPS)
+        yield from tower_problems(model, AIMV2_EPS)
+
+    def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the arguments of the authors' constructor."""
+        return with_preprocessor(authors_towers(model), model, preprocessing)
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens it in the authors' code."""
+        return _BY_AUTHORS
 
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """Both that are published."""
@@ -86,6 +120,11 @@ class LiTFlax(LiTAuthors):
         """Both towers."""
         return _FLAX
 
+    @property
+    def target(self) -> str | None:
+        """None: such files are read, and not exported."""
+        return None
+
 
 @component("lit_mlx", paper="arXiv:2411.14402, Table 5")
 class LiTMLX(LiTAuthors):
@@ -100,6 +139,11 @@ class LiTMLX(LiTAuthors):
     def table(self) -> TensorTable:
         """Both towers."""
         return _MLX
+
+    @property
+    def target(self) -> str | None:
+        """None: such files are read, and not exported."""
+        return None
 
 
 @component("lit_transformers", paper="arXiv:2411.14402, Table 5")
@@ -132,15 +176,41 @@ class LiTTransformers(LiTAuthors):
             stated["objective.embedding_width"] = config["projection_dim"]
         return stated
 
+    @property
+    def target(self) -> str | None:
+        """The library transformers."""
+        return "transformers"
+
+    def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the config of transformers' ``Aimv2Model``."""
+        return with_preprocessor(transformers_towers(model), model, preprocessing)
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens it in transformers."""
+        return _BY_TRANSFORMERS
+
 
 def tokenizer_beside(url: str | None, vocabulary: int) -> TextTokenizer:
-    """Return CLIP's vocabulary from the ``tokenizer.json`` next to the weights, else a stand-in that knows ids only.
+    """Return the ``tokenizer.json`` next to the weights, else a stand-in that knows ids only.
 
-    The end token is the last id, as in CLIP's vocabulary.
+    The special tokens are those in the ``tokenizer_config.json`` of transformers, else those of CLIP. The end token of
+    the stand-in is the last id, as in CLIP's vocabulary.
     """
-    if url is not None and read_sibling(url, TOKENIZER_FILE) is not None:
-        return BPE.from_file(beside(url, TOKENIZER_FILE), begin=_BEGIN, end=_END, padding=_END)
-    return GivenIds(size=vocabulary, end=vocabulary - 1)
+    if url is None or read_sibling(url, TOKENIZER_FILE) is None:
+        return GivenIds(size=vocabulary, end=vocabulary - 1)
+    place = beside(url, TOKENIZER_CONFIG)
+    stated = json_object(read_sibling(url, TOKENIZER_CONFIG), place) or {}
+    end = _token(stated.get("eos_token")) or _END
+    begin = _token(stated.get("bos_token")) if "eos_token" in stated else _BEGIN
+    return BPE.from_file(
+        beside(url, TOKENIZER_FILE), begin=begin, end=end, padding=_token(stated.get("pad_token")) or end
+    )
+
+
+def _token(stated: object) -> str | None:
+    """Return a special token, which transformers writes as a text or as an object."""
+    content = stated.get("content") if isinstance(stated, Mapping) else stated
+    return content if isinstance(content, str) else None
 
 
 def _part(config: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
@@ -164,6 +234,23 @@ def _transformers_towers() -> Iterator[TensorMap]:
     yield TensorMap("logit_scale", ("scale.log_scale",), Scalar())
 
 
+_BY_AUTHORS = """\
+import json
+from aim.v2.torch.models import AIMv2LiT
+from safetensors.torch import load_file
+
+model = AIMv2LiT(**json.load(open("FOLDER/config.json")))
+model.load_state_dict(load_file("FOLDER/model.safetensors"))
+"""
+_BY_TRANSFORMERS = """\
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+model, processor = AutoModel.from_pretrained("FOLDER"), AutoImageProcessor.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+texts = tokenizer(["a cat", "a dog"], padding="max_length", truncation=True, return_tensors="pt")
+# The attention mask makes the text tower causal: pass it on.
+logits = model(**texts, **processor(images=image, return_tensors="pt")).logits_per_image
+"""
 _AUTHORS = TensorTable(tuple(lit_towers()))
 _FLAX = TensorTable(tuple(in_flax(lit_towers())))
 _MLX = TensorTable(tuple(in_mlx(lit_towers())))

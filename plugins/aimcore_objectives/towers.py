@@ -36,6 +36,11 @@ class TextTower(Checked):
     """Hidden width of the SwiGLU; by default 8/3 x width rounded up to a multiple of 256 (2048 for 768)."""
     norm_eps: float = 1e-5
 
+    @property
+    def hidden_width(self) -> int:
+        """Width inside the SwiGLU."""
+        return self.ffn_width or swiglu_width(self.width)
+
     def problems(self) -> Iterable[Problem]:
         """Yield problems of sizes, and of heads that do not divide the width."""
         yield from size_problems(self.width, self.depth, self.num_heads, self.norm_eps)
@@ -57,7 +62,7 @@ class TextTowerModule(nn.Module):
             TransformerBlock(
                 config.width,
                 config.num_heads,
-                config.ffn_width or swiglu_width(config.width),
+                config.hidden_width,
                 norm="rms_norm",
                 ffn="swiglu",
                 eps=config.norm_eps,
@@ -77,7 +82,7 @@ class TextTowerModule(nn.Module):
         mask = mask_of(CAUSAL, tokens_BTD.shape[1], device)
         for block in self.blocks:
             tokens_BTD = block(tokens_BTD, mask)
-        last_BD = self.norm(tokens_BTD[torch.arange(len(tokens_BTD)), self._last(text).to(device)])
+        last_BD = self.norm(tokens_BTD[torch.arange(tokens_BTD.shape[0], device=device), self._last(text).to(device)])
         return functional.normalize(at_least_float32(self.project(last_BD)), dim=-1)
 
     def _last(self, text: Text) -> Tensor:

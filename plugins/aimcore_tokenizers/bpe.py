@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -20,6 +20,7 @@ from aimcore_tokenizers.files import (
     library,
     read_file,
 )
+from aimcore_tokenizers.huggingface import exported
 from aimcore_tokenizers.sequences import SequenceTokenizer, cleaned
 
 if TYPE_CHECKING:
@@ -126,6 +127,13 @@ class BPE(SequenceTokenizer):
         with FileFaults(self.path, "sound tokenizer.json"):
             return self._model.decode(list(ids), skip_special_tokens=True)
 
+    def export(self, context_length: int) -> Mapping[str, bytes]:
+        """Return the file with the begin and end tokens of this component, and the config of transformers."""
+        specials = {"eos_token": self.end, "pad_token": self.padding}
+        if self.begin is not None:
+            specials["bos_token"] = self.begin
+        return exported(self, self._read_model(), specials, context_length)
+
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """No examples, because the file is the user's."""
@@ -133,6 +141,9 @@ class BPE(SequenceTokenizer):
 
     @cached_property
     def _model(self) -> Tokenizer:
+        return self._read_model()
+
+    def _read_model(self) -> Tokenizer:
         text = _checked(read_file(self.path, self.sha256), self.path)
         tokenizers = library("tokenizers", self.name)
         with FileFaults(self.path, "tokenizer.json"):

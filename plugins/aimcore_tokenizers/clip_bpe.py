@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Self
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from aimcore import Problem, component
 from aimcore.io.text_files import DamagedText, decode_text, split_lines
 from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
+from aimcore_tokenizers.huggingface import exported
 from aimcore_tokenizers.sequences import SequenceTokenizer
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ VOCABULARY_SIZE = 2 * 256 + NUM_MERGES + 2
 _LARGEST_FILE = 2**26
 """Largest number of unpacked bytes; the released file has 3 million."""
 _END_OF_WORD = "</w>"
+_BEGIN, _END = "<start_of_text>", "<end_of_text>"
 _PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
@@ -89,6 +91,16 @@ class ClipBPE(SequenceTokenizer):
         """Words and punctuation with single spaces between them: the encoding keeps no other white space."""
         return self._model.decode(list(ids)).strip()
 
+    def export(self, context_length: int) -> Mapping[str, bytes]:
+        """Return CLIP's vocabulary as files of transformers.
+
+        The end token pads there, as in other files of CLIP for transformers: the id 0 is an exclamation mark too.
+        """
+        specials = {"eos_token": _END, "pad_token": _END}
+        if self.begin:
+            specials["bos_token"] = _BEGIN
+        return exported(self, self._read_model(), specials, context_length)
+
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """No examples, because the file is the user's."""
@@ -96,13 +108,16 @@ class ClipBPE(SequenceTokenizer):
 
     @cached_property
     def _model(self) -> Tokenizer:
+        return self._read_model()
+
+    def _read_model(self) -> Tokenizer:
         merges = _merges_in(read_file(self.path, self.sha256), self.path)
         tokenizers = library("tokenizers", self.name)
         parts = _bytes_in_order()
         tokens = [*parts, *(part + _END_OF_WORD for part in parts), *("".join(merge) for merge in merges)]
         vocabulary = {token: number for number, token in enumerate(tokens)} | {
-            "<start_of_text>": VOCABULARY_SIZE - 2,
-            "<end_of_text>": VOCABULARY_SIZE - 1,
+            _BEGIN: VOCABULARY_SIZE - 2,
+            _END: VOCABULARY_SIZE - 1,
         }
         unknown = next((part for merge in merges for part in merge if part not in vocabulary), None)
         if unknown is not None:

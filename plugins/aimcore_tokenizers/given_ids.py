@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from aimcore import AimcoreError, Problem, Text, TextTokenizer, at_least, component
@@ -75,6 +75,10 @@ class GivenIds(TextTokenizer):
         raise TextNeedsTokenizer(
             f"the tokenizer of this model with {self.size:,} ids is unknown: give one (tokenizer=)"
         )
+
+    def export(self, context_length: int) -> Mapping[str, bytes]:
+        """Return no files: there is no tokenizer."""
+        return {}
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

@@ -1,0 +1,315 @@
+"""Encoders as ONNX graphs, by torch's exporter. Requires the extra ``onnx``.
+
+Shape suffixes: B batch, C channels, H W pixels, N patches, D width, T text tokens, E embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from loguru import logger
+from torch import Tensor, nn
+from torch.export import Dim
+
+from aimcore.contracts import limits
+from aimcore.contracts.batches import Text
+from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.features import Features, Reading
+from aimcore.contracts.images import Images, PatchGrid, patchify
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.encoders.encoder import Encoder
+from aimcore.io.atomic_files import CannotWrite
+
+ONNX = "onnx"
+IMAGE_GRAPH, TEXT_GRAPH = "model.onnx", "text.onnx"
+_EXAMPLE_GRID = PatchGrid(3, 5)
+"""Images of any grid are traced with one whose sides differ."""
+_BATCH = 2
+"""Number of images that a graph is traced with; 0 and 1 would become constants."""
+_LARGEST_FAULT = 1e-3
+"""Largest difference, relative to the largest value, of a graph from the encoder in float32."""
+
+
+class NotInONNX(AimcoreError):
+    """An encoder cannot be written as an ONNX graph."""
+
+
+class MissingONNX(AimcoreError):
+    """An optional library that writes ONNX is needed, and cannot be imported."""
+
+
+def write_graphs(encoder: Encoder, folder: Path, *, towers: bool) -> None:
+    """Write ``model.onnx``, and ``text.onnx`` with the other tower; compare them with the encoder.
+
+    ``model.onnx`` maps ``images`` ``[B, C, H, W]`` to ``tokens`` ``[B, N, D]`` after the final norm, to ``pooled``
+    ``[B, D]`` as :meth:`Encoder.pool` gives it, and with two towers to ``embedding`` ``[B, E]`` of unit length. B is
+    free. H and W are free multiples of the patch size where positions are sine-cosine (``native``), and fixed where
+    they are learned. ``text.onnx`` maps ``ids`` ``[B, T]`` int64 to ``embedding``; T is at most the context length.
+    The preprocessing is in the metadata of the graph. Weights above 1.5 GB are in files of their own next to it.
+
+    Args:
+        encoder: the encoder, on the CPU and in float32.
+        folder: a temporary folder.
+        towers: whether both towers are written.
+
+    Raises:
+        MissingONNX: a library is not installed.
+        NotInONNX: torch cannot translate the encoder, or a graph gives other values.
+        CannotWrite: the system refused.
+    """
+    require_libraries()
+    grid, is_free = _grid_of(encoder)
+    side = encoder.patch_size
+    pixels_BCHW = _noise(_BATCH, encoder.module.num_channels, grid.rows * side, grid.columns * side)
+    free: dict[int, Any] = {0: Dim("batch", max=limits.PATCHES)}
+    if is_free:
+        free |= {2: side * Dim("rows", min=1, max=2**12), 3: side * Dim("columns", min=1, max=2**12)}
+    graph = _ImageGraph(encoder, grid, is_free, towers).eval()
+    names = ["tokens", "pooled", *(["embedding"] if towers else [])]
+    _write(graph, pixels_BCHW, free, "images", names, folder / IMAGE_GRAPH, _metadata(encoder))
+    if towers:
+        ids_BT, context = _example_ids(encoder)
+        free = {0: Dim("batch", max=limits.PATCHES)}
+        if context > 2:
+            free[1] = Dim("tokens", min=2, max=context)
+        text = _TextGraph(encoder).eval()
+        _write(text, ids_BT, free, "ids", ["embedding"], folder / TEXT_GRAPH, _metadata(encoder))
+
+
+def onnx_usage(*, towers: bool) -> str:
+    """Return code that runs the graphs, for the model card."""
+    lines = [
+        "import onnxruntime", "",
+        'image = onnxruntime.InferenceSession("FOLDER/model.onnx")',
+    ]  # fmt: skip
+    if towers:
+        lines += [
+            'text = onnxruntime.InferenceSession("FOLDER/text.onnx")',
+            'tokens, pooled, image_embedding = image.run(None, {"images": images_BCHW})',
+            '(text_embedding,) = text.run(None, {"ids": ids_BT})',
+        ]
+    else:
+        lines.append('tokens, pooled = image.run(None, {"images": images_BCHW})')
+    return "\n".join(lines)
+
+
+def require_libraries() -> None:
+    """Import the libraries that torch's exporter needs.
+
+    Raises:
+        MissingONNX: one is not installed.
+    """
+    for name in ("onnx", "onnxscript"):
+        try:
+            import_module(name)
+        except ImportError as cause:
+            raise MissingONNX(f"--to onnx needs the package {name} ({cause}): pip install 'aimcore[onnx]'") from cause
+
+
+@attrs.frozen(eq=False)
+class _TracedImages(Images):
+    """A batch whose number of images, and whose grid if it is free, are symbols of a graph and not numbers."""
+
+    rows: int = attrs.field(kw_only=True)
+    columns: int = attrs.field(kw_only=True)
+    is_free: bool = attrs.field(kw_only=True)
+    """Whether the grid is free; then :attr:`grids` is only an example."""
+
+    @property
+    def is_uniform(self) -> bool:
+        """False if the grid is free: positions are computed, and no table of one grid is used."""
+        return not self.is_free
+
+    @property
+    def is_padded(self) -> bool:
+        """False: all images have one size."""
+        return False
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The fixed grid."""
+        return self.grids[0]
+
+    @property
+    def valid_BN(self) -> Tensor:
+        """True everywhere."""
+        return torch.ones_like(self.patches_BNF[..., 0], dtype=torch.bool)
+
+    @property
+    def positions_BN2(self) -> Tensor:
+        """(row, column) of every patch."""
+        rows_RC = torch.arange(self.rows)[:, None].expand(-1, self.columns)
+        columns_RC = torch.arange(self.columns).expand(self.rows, -1)
+        positions_N2 = torch.stack([rows_RC, columns_RC], dim=-1).flatten(0, 1)
+        return positions_N2.expand(self.patches_BNF.shape[0], -1, -1)
+
+
+class _ImageGraph(nn.Module):
+    """Pixels to tokens, their mean, and the embedding of an image tower."""
+
+    def __init__(self, encoder: Encoder, grid: PatchGrid, is_free: bool, towers: bool) -> None:
+        super().__init__()
+        self.trunk = encoder.module
+        self.objective: ObjectiveModule | None = encoder.objective_module if towers else None
+        self.grid, self.is_free, self.layers = grid, is_free, encoder.probe_layers
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """``[B, C, H, W]`` in."""
+        side = self.trunk.patch_size
+        traced = _TracedImages(
+            patches_BNF=patchify(images, side), grids=(self.grid,), patch_size=side,
+            rows=images.shape[2] // side, columns=images.shape[3] // side, is_free=self.is_free,
+        )  # fmt: skip
+        # forward, because the checks of a plugin's outputs would turn symbols into numbers.
+        features = self.trunk.forward(traced, Reading(layers=self.layers))
+        outputs = features.tokens_BND, _pooled(features)
+        return outputs if self.objective is None else (*outputs, self._embedding(self.objective, traced, features))
+
+    def _embedding(self, objective: Any, traced: Images, features: Features) -> Tensor:
+        """``[B, E]``: the image tower on features that were read already."""
+        objective.trunk = _ReadAlready(features)
+        try:
+            embedding_BE: Tensor = objective.embed_images(traced)
+        finally:
+            objective.trunk = self.trunk
+        return embedding_BE
+
+
+class _ReadAlready(nn.Module):
+    """Stands for a trunk: returns features whatever it is given."""
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, images: Images, reading: Reading) -> Features:
+        """Return the features."""
+        return self.features
+
+
+class _TextGraph(nn.Module):
+    """Ids of texts to embeddings."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        assert encoder.objective_module is not None, "two towers have an objective"
+        self.objective = encoder.objective_module
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``[B, T]`` in. Every text has an end token, at which it is read; without one, its last token counts."""
+        embed: Any = self.objective
+        embedding_BE: Tensor = embed.embed_texts(Text(ids_BT=ids, valid_BT=torch.ones_like(ids, dtype=torch.bool)))
+        return embedding_BE
+
+
+def _pooled(features: Features) -> Tensor:
+    tokens_BND = torch.stack(features.layers).mean(0) if features.layers else features.tokens_BND
+    return tokens_BND.mean(1)
+
+
+def _grid_of(encoder: Encoder) -> tuple[PatchGrid, bool]:
+    """Return the grid that a graph is traced with, and whether any other one may be given to it."""
+    own = getattr(encoder.trunk, "grid", None)
+    if own is None and "native" in encoder.trunk.capabilities:
+        return _EXAMPLE_GRID, True
+    if own is not None:
+        return PatchGrid(*own), False
+    side = (encoder.image_size or limits.IMAGE_SIDE) // encoder.patch_size
+    return PatchGrid(side, side), False
+
+
+def _example_ids(encoder: Encoder) -> tuple[Tensor, int]:
+    reads = None if encoder.objective is None else encoder.objective.text
+    assert reads is not None, "two towers read text"
+    tokenizer, context = reads
+    ids_BT = torch.randint(tokenizer.vocabulary_size, (_BATCH, context), generator=torch.Generator().manual_seed(0))
+    if tokenizer.end_id is not None:
+        ids_BT[0, context // 2] = tokenizer.end_id
+        ids_BT[1, -1] = tokenizer.end_id
+    return ids_BT, context
+
+
+def _noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _write(
+    graph: nn.Module,
+    example: Tensor,
+    free: Mapping[int, Any],
+    input_name: str,
+    output_names: list[str],
+    path: Path,
+    metadata: Mapping[str, str],
+) -> None:
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph, (example,), dynamo=True, dynamic_shapes=(dict(free),), input_names=[input_name],
+                output_names=output_names, verbose=False,
+            )  # fmt: skip
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise NotInONNX(f"torch cannot write this encoder as an ONNX graph: {error!s:.500}") from error
+    assert program is not None, "torch.onnx.export returns a program with dynamo=True"
+    program.model.metadata_props.update(metadata)
+    try:
+        program.save(str(path))
+    except OSError as error:
+        raise CannotWrite.because(path, error) from error
+    _compare(graph, example, input_name, path)
+
+
+def _compare(graph: nn.Module, example: Tensor, input_name: str, path: Path) -> None:
+    """Compare the graph in a file with the module, where onnxruntime is installed.
+
+    Raises:
+        NotInONNX: the values differ.
+    """
+    try:
+        runtime = import_module("onnxruntime")
+    except ImportError:
+        logger.info("{}: not compared with the encoder, because onnxruntime is not installed", path.name)
+        return
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    three = torch.cat([example, example[:1]])  # another batch than the graph was traced with
+    outputs = [torch.from_numpy(value) for value in session.run(None, {input_name: three.numpy()})]
+    with torch.no_grad():
+        wanted = graph(three)
+    for mine, theirs in zip(wanted if isinstance(wanted, tuple) else (wanted,), outputs, strict=True):
+        fault = float((mine - theirs).abs().max() / mine.abs().max().clamp(min=1e-12))
+        if not fault < _LARGEST_FAULT:
+            raise NotInONNX(
+                f"{path.name} gives other values than the encoder: they differ by {fault:.2g} of the largest"
+            )
+        logger.info("{}: differs from the encoder by at most {:.1e} of the largest value", path.name, fault)
+
+
+def _metadata(encoder: Encoder) -> dict[str, str]:
+    """Return the entries of a graph's metadata."""
+    (mean, std, crop), side = encoder.known_preprocessing.preprocessing, encoder.image_size
+    preprocessing = {
+        "values": "RGB" if len(mean) == 3 else "grey",
+        "scale": "0 to 1",
+        "mean": list(mean),
+        "std": list(std),
+        "interpolation": "bicubic, antialiased",
+        "resize_short_side": None if side is None else math.ceil(side / crop),
+        "center_crop": side,
+        "multiple_of": encoder.patch_size,
+    }
+    return {
+        "aimcore": version("aimcore"),
+        "preprocessing": json.dumps(preprocessing),
+        "source_sha256": encoder.source.sha256,
+        "licence": encoder.source.licence or "unknown",
+    }
