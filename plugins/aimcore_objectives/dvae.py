@@ -34,7 +34,7 @@ from aimcore.contracts.randomness import keyed_bits
 from aimcore_objectives.steps import at_least_float32
 from aimcore_tokenizers import DVAE
 from aimcore_tokenizers.dvae import write_dvae
-from aimcore_tokenizers.dvae_networks import Decoder, DVAEShape, logit_laplace, with_margin
+from aimcore_tokenizers.dvae_networks import Decoder, DVAEShape, Resampling, logit_laplace, with_margin
 from aimcore_trunks.dvae_encoder import DVAEEncoderModule
 
 _MOST_WEIGHT = 1e6
@@ -72,6 +72,9 @@ class DiscreteVAE(Objective):
     """Blocks per group of the decoder."""
     decoder_input: int = 128
     """Channels between the codes and the first block of the decoder."""
+    decoder_resampling: Resampling = "pool"
+    """Between two groups of the decoder: ``pool`` repeats each place four times, as DALL-E does; ``shuffle``, an extra
+    of ours, moves channels to pixels. Narrow networks of few updates draw no details within a patch by repetition."""
     kl_weight: float = 6.6
     """Final weight of the KL divergence, beta."""
     kl_steps: int = 5000
@@ -173,11 +176,13 @@ class DiscreteVAEModule(ObjectiveModule):
                 "the tokenizer dvae has the encoder of the trunk 'dvae_encoder', and this run trained another trunk"
             )
         sizes, own = trunk.config, self.shape
-        if (sizes.width, sizes.groups, sizes.blocks_per_group) != (own.width, own.groups, own.blocks_per_group):
+        same = ("width", "groups", "blocks_per_group", "resampling")
+        if any(getattr(sizes, name) != getattr(own, name) for name in same):
             raise NotExportable(
-                "the tokenizer dvae has an encoder and a decoder of the same sizes; here trunk.width is "
-                f"{sizes.width} and blocks_per_group {sizes.blocks_per_group}, and objective.decoder_width "
-                f"{own.width} and decoder_blocks {own.blocks_per_group}"
+                "the tokenizer dvae has an encoder and a decoder of the same sizes and resampling; here trunk.width is "
+                f"{sizes.width}, blocks_per_group {sizes.blocks_per_group} and resampling {sizes.resampling!r}, and "
+                f"objective.decoder_width {own.width}, decoder_blocks {own.blocks_per_group} and decoder_resampling "
+                f"{own.resampling!r}"
             )
         parts: dict[str, nn.Module] = {"encoder": trunk.encoder, "logits": self.logits, "decoder": self.decoder}
         state = {
@@ -234,6 +239,7 @@ def _shape(config: DiscreteVAE, trunk: TrunkModule) -> DVAEShape:
         blocks_per_group=config.decoder_blocks,
         decoder_input=config.decoder_input,
         num_channels=trunk.num_channels,
+        resampling=config.decoder_resampling,
     )
 
 

@@ -97,7 +97,7 @@ class DVAEModule(ImageTokenizerModule):
 
     def __init__(self, shape: DVAEShape) -> None:
         super().__init__()
-        self.encoder = Encoder(shape.width, shape.groups, shape.blocks_per_group, shape.num_channels)
+        self.encoder = Encoder(shape.width, shape.groups, shape.blocks_per_group, shape.num_channels, shape.resampling)
         self.logits = nn.Linear(self.encoder.width, shape.num_codes)
         self.decoder = Decoder(shape)
 

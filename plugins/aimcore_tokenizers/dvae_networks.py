@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import sqrt
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ PIXEL_MARGIN = 0.1
 _HIDDEN_SHARE = 4
 _MOST_GROUPS = 8
 _MOST_WIDTH = 2**12
+Resampling = Literal["pool", "shuffle"]
+"""Between two groups: max-pooling and nearest neighbours (DALL-E), or pixels moved into channels and back."""
 
 
 @settings
@@ -37,6 +39,7 @@ class DVAEShape(Checked):
     decoder_input: int = 128
     """Channels between the codes and the first block of the decoder."""
     num_channels: int = 3
+    resampling: Resampling = "pool"
 
     @property
     def stride(self) -> int:
@@ -75,14 +78,18 @@ def without_margin(pixels_BCHW: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """From pixels in [0.1, 0.9] to maps ``[B, D, R, C]``: a convolution of 7 x 7, and groups of residual blocks."""
 
-    def __init__(self, width: int, groups: int, blocks_per_group: int, num_channels: int) -> None:
+    def __init__(
+        self, width: int, groups: int, blocks_per_group: int, num_channels: int, resampling: Resampling = "pool"
+    ) -> None:
         super().__init__()
+        self.resampling = resampling
+        more = 4 if resampling == "shuffle" else 1  # channels of 2 x 2 pixels, or of their maximum
         widths = [width * 2**group for group in range(groups)]
         num_blocks = groups * blocks_per_group
         self.input = convolution(num_channels, width, 7)
         self.groups = nn.ModuleList(
             _group(before, after, blocks_per_group, num_blocks, kernels=(3, 3, 3, 1))
-            for before, after in zip([width, *widths], widths, strict=False)
+            for before, after in zip([width, *(more * one for one in widths)], widths, strict=False)
         )
         self.width = widths[-1]
 
@@ -92,7 +99,8 @@ class Encoder(nn.Module):
         outputs: list[Tensor] = []
         for number, group in enumerate(self.groups):
             if number:
-                maps_BDHW = functional.max_pool2d(outputs[-1], 2)
+                shuffled = self.resampling == "shuffle"
+                maps_BDHW = (functional.pixel_unshuffle if shuffled else functional.max_pool2d)(outputs[-1], 2)
             outputs = []
             for block in cast(nn.ModuleList, group):
                 maps_BDHW = block(maps_BDHW)
@@ -105,13 +113,15 @@ class Decoder(nn.Module):
 
     def __init__(self, shape: DVAEShape) -> None:
         super().__init__()
-        self.num_channels = shape.num_channels
+        self.num_channels, self.resampling = shape.num_channels, shape.resampling
+        fewer = 4 if shape.resampling == "shuffle" else 1
         widths = [shape.width * 2**group for group in reversed(range(shape.groups))]
         num_blocks = shape.groups * shape.blocks_per_group
+        inputs = [shape.decoder_input, *(one // fewer for one in widths)]
         self.input = nn.Linear(shape.num_codes, shape.decoder_input)
         self.groups = nn.ModuleList(
             _group(before, after, shape.blocks_per_group, num_blocks, kernels=(1, 3, 3, 3))
-            for before, after in zip([shape.decoder_input, *widths], widths, strict=False)
+            for before, after in zip(inputs, widths, strict=False)
         )
         self.output = convolution(shape.width, 2 * shape.num_channels, 1)
         nn.init.normal_(self.input.weight, std=1 / sqrt(shape.num_codes))
@@ -130,11 +140,16 @@ class Decoder(nn.Module):
         maps_BDHW = places_BRCD.movedim(-1, 1)
         for number, group in enumerate(self.groups):
             if number:
-                maps_BDHW = functional.interpolate(maps_BDHW, scale_factor=2.0, mode="nearest")
+                maps_BDHW = self._doubled(maps_BDHW)
             for block in cast(nn.ModuleList, group):
                 maps_BDHW = block(maps_BDHW)
         found: Tensor = self.output(maps_BDHW.relu())
         return found
+
+    def _doubled(self, maps_BDHW: Tensor) -> Tensor:
+        if self.resampling == "shuffle":
+            return functional.pixel_shuffle(maps_BDHW, 2)
+        return functional.interpolate(maps_BDHW, scale_factor=2.0, mode="nearest")
 
     def pixels(self, statistics_B2HW: Tensor) -> Tensor:
         """``[B, C, H, W]`` in [0, 1]: the sigmoid of the means, without the margin (appendix A.3)."""

@@ -10,7 +10,7 @@ from typing import Self
 
 from aimcore import Features, Images, Problem, Reading, Trunk, TrunkModule, component
 from aimcore.contracts.images import unpatchify
-from aimcore_tokenizers.dvae_networks import Encoder, encoder_problems, with_margin
+from aimcore_tokenizers.dvae_networks import Encoder, Resampling, encoder_problems, with_margin
 
 
 @component("dvae_encoder", paper="arXiv:2102.12092, appendix A")
@@ -26,6 +26,9 @@ class DVAEEncoder(Trunk):
     groups: int = 4
     blocks_per_group: int = 2
     num_channels: int = 3
+    resampling: Resampling = "pool"
+    """Between two groups: ``pool`` takes the maximum of 2 x 2 pixels, as DALL-E does; ``shuffle``, an extra of ours,
+    moves them into channels, so that narrow encoders keep positions within a patch."""
 
     @property
     def patch_size(self) -> int:
@@ -52,7 +55,9 @@ class DVAEEncoderModule(TrunkModule):
     def __init__(self, config: DVAEEncoder) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.width, config.groups, config.blocks_per_group, config.num_channels)
+        self.encoder = Encoder(
+            config.width, config.groups, config.blocks_per_group, config.num_channels, config.resampling
+        )
         self.width, self.depth = self.encoder.width, config.blocks_per_group
         self.patch_size, self.num_channels = config.patch_size, config.num_channels
 

@@ -9,7 +9,7 @@ import pickle
 import types
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -34,7 +34,7 @@ from aimcore_objectives.dvae import NoPowerOfTwo, NotExportable
 from aimcore_targets import Codes
 from aimcore_tokenizers import DVAE
 from aimcore_tokenizers.dvae import DVAEModule
-from aimcore_tokenizers.dvae_networks import Decoder, DVAEShape, Encoder, with_margin, without_margin
+from aimcore_tokenizers.dvae_networks import Decoder, DVAEShape, Encoder, Resampling, with_margin, without_margin
 from aimcore_tokenizers.files import TokenizerFileError
 from aimcore_tokenizers.fitted import WrongPatches
 from aimcore_trunks import DVAEEncoder
@@ -401,9 +401,11 @@ def test_training_lowers_the_loss_and_counts_its_updates() -> None:
     assert losses[-1] < losses[0]
 
 
-def test_a_trained_module_exports_its_codes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resampling", ["pool", "shuffle"])
+def test_a_trained_module_exports_its_codes(resampling: Resampling, tmp_path: Path) -> None:
     torch.manual_seed(3)
-    module = assembled(TRUNK, OBJECTIVE).eval()
+    trunk = attrs.evolve(TRUNK, resampling=resampling)
+    module = assembled(trunk, attrs.evolve(OBJECTIVE, decoder_resampling=resampling)).eval()
     assert module.export_tokenizer(tmp_path / "dvae", '{"a": 1}') is DVAE
     dvae, batch = DVAE.from_file(str(tmp_path / "dvae")), unit_batch()
     assert dvae.record.fitted_on == '{"a": 1}'
@@ -421,8 +423,10 @@ def test_a_trained_module_exports_its_codes(tmp_path: Path) -> None:
 def test_what_cannot_be_exported_or_decoded_says_why(tmp_path: Path) -> None:
     with pytest.raises(NotExportable, match="this run trained another trunk"):
         assembled(StandInTrunk(), OBJECTIVE).export_tokenizer(tmp_path / "x", "")
-    with pytest.raises(NotExportable, match=r"trunk.width is 8 and blocks_per_group 1, and objective.decoder_width 4"):
+    with pytest.raises(NotExportable, match=r"trunk.width is 8, blocks_per_group 1 .*, and objective.decoder_width 4"):
         assembled(attrs.evolve(TRUNK, width=8), OBJECTIVE).export_tokenizer(tmp_path / "x", "")
+    with pytest.raises(NotExportable, match=r"resampling 'shuffle', and .* decoder_resampling 'pool'"):
+        assembled(attrs.evolve(TRUNK, resampling="shuffle"), OBJECTIVE).export_tokenizer(tmp_path / "x", "")
     with pytest.raises(NoPowerOfTwo, match="patches of 6 px have no power of two"):
         assembled(StandInTrunk(patch_size=6), OBJECTIVE)
 
@@ -432,3 +436,26 @@ def test_the_parts_of_a_small_network_have_the_described_strides() -> None:
     outputs = encoder(torch.rand(1, 3, 8, 16))
     assert [tuple(maps.shape) for maps in outputs] == [(1, 16, 2, 4)] * 2
     assert decoder(torch.rand(1, 2, 4, 12)).shape == (1, 6, 8, 16)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("resampling", ["pool", "shuffle"])
+def test_only_shuffled_channels_draw_details_within_a_patch_of_equal_neighbours(resampling: Resampling) -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(attrs.evolve(FULL, resampling=resampling))
+    statistics_B2HW = decoder.of_codes(torch.full((1, 11, 11), 5))
+    inner_HW = statistics_B2HW[0, 0, 20:24, 20:24]  # the middle patch, which no zero at the border reaches
+    assert (float(inner_HW.std()) < 1e-6) == (resampling == "pool")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("resampling", ["pool", "shuffle"])
+def test_an_encoder_of_pixels_in_channels_is_linear_in_each_pixel_of_a_patch(resampling: Resampling) -> None:
+    encoder = Encoder(4, 2, 1, 1, resampling)
+    for group in encoder.groups:
+        for block in cast(Any, group):
+            block.gain = 0.0  # what remains are the convolutions beside the residual branches
+    first, second, both = (torch.zeros(1, 1, 4, 4) for _ in range(3))
+    first[0, 0, 0, 0] = second[0, 0, 1, 1] = both[0, 0, 0, 0] = both[0, 0, 1, 1] = 1.0
+    summed = encoder(first)[-1] + encoder(second)[-1]
+    assert torch.allclose(encoder(both)[-1], summed, atol=1e-6) == (resampling == "shuffle")
