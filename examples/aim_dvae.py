@@ -25,7 +25,7 @@ PAPER_STEPS = 3_000_000
 
 def study(scale: Scale) -> Study:
     """One run."""
-    num_steps = {"smoke": 4, "small": 1_200, "paper": PAPER_STEPS}[scale]
+    num_steps = {"smoke": 4, "small": 1_000, "paper": PAPER_STEPS}[scale]
     if scale == "paper":
         trunk, objective = DVAEEncoder(), DiscreteVAE()
         settings = attrs.evolve(data(scale), image_size=256, batch_size=512)
@@ -33,13 +33,14 @@ def study(scale: Scale) -> Study:
         optimizer = AdamW(peak_lr=1e-4, weight_decay=1e-4, betas=(0.9, 0.999))
     else:
         width = 16 if scale == "small" else 8
-        trunk = DVAEEncoder(width=width, groups=3, blocks_per_group=1)
-        steps = {"kl_steps": num_steps // 4, "temperature_steps": 3 * num_steps // 4}
+        trunk = DVAEEncoder(width=width, groups=3, blocks_per_group=1, resampling="shuffle")
+        steps = {"kl_steps": num_steps // 10, "temperature_steps": 9 * num_steps // 10}
         objective = DiscreteVAE(
-            num_codes=512, decoder_width=width, decoder_blocks=1, decoder_input=32, kl_weight=1.0, **steps
-        )
+            num_codes=512, decoder_width=width, decoder_blocks=1, decoder_input=64, decoder_resampling="shuffle",
+            kl_weight=1.0, **steps,
+        )  # fmt: skip
         settings = attrs.evolve(data(scale), batch_size=32, augmentation=Augmentation(crop_scale=(0.6, 1.0)))
-        engine, optimizer = Engine(), AdamW(peak_lr=2e-3, weight_decay=1e-4)
+        engine, optimizer = Engine(), AdamW(peak_lr=6e-3, weight_decay=1e-4, betas=(0.9, 0.999))
     run = experiment(
         "dvae", scale, trunk=trunk, objective=objective, data=settings, num_steps=num_steps, engine=engine,
         optimizer=optimizer, schedule=Schedule(warmup_steps=num_steps // 40), probes=(),
