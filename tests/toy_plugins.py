@@ -29,6 +29,8 @@ from aimcore import (
     hookimpl,
     settings,
 )
+from aimcore.contracts.layouts import FileLayout, StoredModel
+from aimcore.contracts.tensor_maps import TensorMap, TensorTable
 from aimcore.registry.plugins import Plugins, load_plugins
 from aimcore_optimizers import AdamW
 
@@ -235,6 +237,27 @@ def optimizers():
 @hookimpl
 def trackers():
     return [ToyTracker]
+
+
+@component("toy")
+class ToyLayout(FileLayout):
+    """One tensor."""
+
+    @property
+    def title(self) -> str:
+        return "a toy"
+
+    @property
+    def table(self) -> TensorTable:
+        return TensorTable((TensorMap("weight", ("trunk.weight",)),))
+
+    def model(self, tensors, config, given) -> StoredModel:
+        return StoredModel(trunk=ToyTrunk())
+
+
+@hookimpl
+def layouts():
+    return [ToyLayout]
 
 
 class ToyDistribution(Distribution):

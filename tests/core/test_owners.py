@@ -28,6 +28,7 @@ WRITES = {
     ("aimcore/report/sample_files.py", "savez_compressed"): "into memory",
     ("aimcore/cli/run.py", "open"): "/dev/null",
     ("aimcore/recipe/recipe_files.py", "open_location"): "URLs, which have no temporary names",
+    ("aimcore/encoders/embedding_table.py", "open_location"): "URLs, which have no temporary names",
     ("aimcore/testing/module_state.py", "write_text"): "scratch files between the kit's processes",
     ("aimcore/testing/checks/optimizers.py", "save"): "into memory",
     ("aimcore/testing/module_state.py", "save"): "scratch files between the kit's processes",
