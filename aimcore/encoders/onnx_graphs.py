@@ -51,9 +51,10 @@ def write_graphs(encoder: Encoder, folder: Path, *, towers: bool) -> None:
     """Write ``model.onnx``, and ``text.onnx`` with the other tower; compare them with the encoder.
 
     ``model.onnx`` maps ``images`` ``[B, C, H, W]`` to ``tokens`` ``[B, N, D]`` after the final norm, to ``pooled``
-    ``[B, D]`` as :meth:`Encoder.pool` gives it, and with two towers to ``embedding`` ``[B, E]`` of unit length. B is
-    free. H and W are free multiples of the patch size where positions are sine-cosine (``native``), and fixed where
-    they are learned. ``text.onnx`` maps ``ids`` ``[B, T]`` int64 to ``embedding``; T is at most the context length.
+    ``[B, D]`` as :meth:`Encoder.pool` gives it, and with two towers to ``image_embedding`` ``[B, E]`` of unit length. B
+    is free. H and W are free multiples of the patch size where positions are sine-cosine (``native``), and fixed where
+    they are learned. ``text.onnx`` maps ``ids`` ``[B, T]`` int64 to ``text_embedding``; T is at most the context
+    length.
     The preprocessing is in the metadata of the graph. Weights above 1.5 GB are in files of their own next to it.
 
     Args:
@@ -74,7 +75,7 @@ def write_graphs(encoder: Encoder, folder: Path, *, towers: bool) -> None:
     if is_free:
         free |= {2: side * Dim("rows", min=1, max=2**12), 3: side * Dim("columns", min=1, max=2**12)}
     graph = _ImageGraph(encoder, grid, is_free, towers).eval()
-    names = ["tokens", "pooled", *(["embedding"] if towers else [])]
+    names = ["tokens", "pooled", *(["image_embedding"] if towers else [])]
     _write(graph, pixels_BCHW, free, "images", names, folder / IMAGE_GRAPH, _metadata(encoder))
     if towers:
         ids_BT, context = _example_ids(encoder)
@@ -82,7 +83,7 @@ def write_graphs(encoder: Encoder, folder: Path, *, towers: bool) -> None:
         if context > 2:
             free[1] = Dim("tokens", min=2, max=context)
         text = _TextGraph(encoder).eval()
-        _write(text, ids_BT, free, "ids", ["embedding"], folder / TEXT_GRAPH, _metadata(encoder))
+        _write(text, ids_BT, free, "ids", ["text_embedding"], folder / TEXT_GRAPH, _metadata(encoder))
 
 
 def onnx_usage(*, towers: bool) -> str:
