@@ -84,7 +84,8 @@ def main() -> int:
         if killed < options.kills:
             before = stored(out)
             # Most are killed at work, some while they start.
-            while generator.random() > 0.02 and stored(out) == before and running[0].poll() is None:
+            is_at_work = generator.random() < 0.9
+            while is_at_work and stored(out) == before and running[0].poll() is None:
                 time.sleep(0.05)
             time.sleep(generator.uniform(0, 0.5))
         if killed < options.kills and running[0].poll() is None:
