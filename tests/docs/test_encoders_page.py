@@ -16,18 +16,17 @@ from aimcore import Weights, load_encoder
 from aimcore.run import command
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(FOLDER / "aim_v2.weights.safetensors", "aimv2.safetensors")
     for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         Path("pictures", name).mkdir(parents=True)
         for number in (1, 2):
             Image.new("RGB", (60, 50 + number), colour).save(f"pictures/{name}/{number}.png")
-    return tmp_path
 
 
-def test_the_study_has_plain_trunks_and_the_file(folder: Path) -> None:
+def test_the_study_has_plain_trunks_and_the_file() -> None:
     (block,) = [block for block in blocks_of("encoders.md") if block.title == "study.py"]
     names: dict = {}
     exec(compile(block.code, "study.py", "exec"), names)
@@ -37,7 +36,7 @@ def test_the_study_has_plain_trunks_and_the_file(folder: Path) -> None:
     assert (larger.trunk.grid, larger.initial_weights.resize) == ((8, 8), True)
 
 
-def test_the_commands_do_what_the_page_says(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_do_what_the_page_says(capfd: pytest.CaptureFixture[str]) -> None:
     load_encoder("aimv2.safetensors", num_heads=4).save("aimv2.enc")
     lines = [
         line for block in blocks_of("encoders.md") if block.language == "console" for line in block.code.split("\n")
