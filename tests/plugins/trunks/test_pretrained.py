@@ -6,16 +6,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_files import assert_golden, tensors
+from golden_files import FOLDER, assert_golden, tensors
 from loguru import logger
 from safetensors.torch import save_file
 
-from aimcore import AimcoreError, Data, Experiment, InvalidValue, Reading, Trunk, Weights, recipe
+from aimcore import (
+    AimcoreError,
+    Data,
+    Experiment,
+    InvalidValue,
+    PatchGrid,
+    Reading,
+    Trunk,
+    Weights,
+    load_encoder,
+    recipe,
+)
 from aimcore.contracts.images import images_of
 from aimcore.encoders.recognition import installed_layouts
 from aimcore.engine import initial_module
 from aimcore.testing import parametrize_with_checks
 from aimcore.testing.checks import Check
+from aimcore_evaluations import ZeroShot
 from aimcore_heads import LinearHead
 from aimcore_objectives import Contrastive, NextPatch, NoTraining
 from aimcore_objectives.towers import TextTower
@@ -24,7 +36,7 @@ from aimcore_targets import NormalizedPixels
 from aimcore_trunks import LoRA, Pretrained, ViT
 from aimcore_trunks.interpolation import interpolate_positions
 
-GOLDEN = Path(__file__).parents[2] / "golden/aim_v2.weights.safetensors"
+GOLDEN = FOLDER / "aim_v2.weights.safetensors"
 PRETRAINED = Pretrained(url=str(GOLDEN), num_heads=4)
 PLAIN = ViT(
     width=64, depth=4, num_heads=4, norm="rms_norm", norm_eps=1e-5, ffn="swiglu", ffn_width=160, positions="learned",
@@ -90,14 +102,8 @@ def test_another_resolution_gets_positions_that_are_interpolated_once() -> None:
     one = experiment(Pretrained(url=str(GOLDEN), num_heads=4, image_size=84), data=data)
     assert one.trunk.grid == (6, 6)
     table = tensors("aim_v2.weights")["preprocessor.pos_embed"][0]
-    expected = interpolate_positions(table, _grid(4), _grid(6))
+    expected = interpolate_positions(table, PatchGrid(4, 4), PatchGrid(6, 6))
     assert torch.equal(initial_module(one).trunk.positions.table, expected)
-
-
-def _grid(side: int):
-    from aimcore import PatchGrid
-
-    return PatchGrid(side, side)
 
 
 def test_pre_training_continues_with_a_fresh_head_which_the_log_says() -> None:
@@ -142,3 +148,12 @@ def test_what_cannot_be_a_trunk_is_refused(tmp_path: Path) -> None:
         experiment(Pretrained(url=str(GOLDEN), num_heads=4, sha256="x"))
     with pytest.raises(InvalidValue, match="refused"):
         Pretrained(url="reference://x")
+
+
+def test_a_file_of_two_towers_is_an_objective_that_zero_shot_can_evaluate() -> None:
+    encoder = load_encoder(str(FOLDER / "aim_v2_lit.weights.safetensors"), num_heads=4, text_heads=4)
+    whole = Weights(url=encoder.source.url, part="all")
+    one = experiment(encoder.trunk, objective=encoder.objective, initial_weights=whole, evaluations=(ZeroShot(),))
+    golden, module = tensors("aim_v2_lit.io"), initial_module(one).eval()
+    with torch.no_grad():
+        assert_golden(module.embed_images(images_of(golden["pixels"], 14)), golden["image_embeds"])
