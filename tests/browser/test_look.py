@@ -15,7 +15,14 @@ from aimcore.report.look_page import LookedImage, write_look_page
 
 Measure = Callable[..., Any]
 COLOURS = """
-const colours = canvas => [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+const colours = canvas => {
+  // A copy that is read once: a browser warns of a canvas that is read again and again.
+  const copy = page.createElement("canvas");
+  [copy.width, copy.height] = [canvas.width, canvas.height];
+  const context = copy.getContext("2d");
+  context.drawImage(canvas, 0, 0);
+  return [...context.getImageData(0, 0, copy.width, copy.height).data];
+};
 const similar = page.querySelector(".similarity"), pick = page.querySelector(".pick");
 """
 
