@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import attrs
 
 from aimcore.encoders.encoder import Encoder
-from aimcore.io.locations import local_path
 
 CARD_FILE = "README.md"
 
@@ -52,7 +51,7 @@ def public_name(url: str) -> str:
     >>> public_name("/home/me/secret/model.safetensors"), public_name("https://me:key@host/model.pth?token=1")
     ('model.safetensors', 'https://host/model.pth')
     """
-    if local_path(url) is not None:
+    if "://" not in url or url.startswith("file://"):
         return posixpath.basename(url.rstrip("/"))
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
