@@ -5,8 +5,10 @@
 
 The paper takes the published encoder of DALL-E, which ``aimcore tokenizer convert`` reads. At ``small`` a narrow one
 with 512 codes is trained on the bundled slice of Fashion-MNIST, with a code per 4 x 4 pixels; ``aim_targets.py`` reads
-what this study gave (``assets/fashion_dvae.safetensors``). It uses few of its codes: 15, with a perplexity of 8, where
-the k-means of ``aim_targets.py`` has 105. A larger weight of the KL divergence gave more codes, and worse pixels.
+what this study gave (``assets/fashion_dvae.safetensors``). It moves pixels into channels between its groups instead of
+pooling them: a narrow network with DALL-E's pooling learned the mean brightness of each patch, and no more.
+It still uses few of its codes: 38, with a perplexity of 13, where the k-means of ``aim_targets.py`` has 112. The mean
+squared error of its pixels is 0.017 (the mean of each patch: 0.034; k-means: 0.0045).
 
 ``paper`` is the published size on ImageNet, at the batch and rate of arXiv:2102.12092, appendix A.2, without its
 average of weights.
