@@ -75,7 +75,8 @@ def run_study(
         study: the experiments to run.
         out: the folder of results.
         scale: the study's scale, for the summary; None for a recipe.
-        resume: skip the experiments that are finished in ``out``, and continue with the others.
+        resume: skip the experiments that are finished in ``out``, and continue with the others. A finished experiment
+            whose folder was deleted runs again.
         features_cache: fsspec URL where features of frozen trunks are stored and read again; None stores none.
 
     Returns:
@@ -208,8 +209,10 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
 
 def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Summary:
     """Return the summary before the first experiment: entries that are in the folder already."""
-    path = StudyFolder(out).summary
-    kept = read_summary(path).experiments if resume and path.exists() else ()
+    folder = StudyFolder(out)
+    kept = read_summary(folder.summary).experiments if resume and folder.summary.exists() else ()
+    # What a deleted run was cannot be compared with the study: another recipe may have given its results.
+    deleted = on_first_rank(lambda: [one.name for one in study.experiments if not folder.run(one.name).recipe.exists()])
     return Summary(
         study=study.name,
         source=study.source or None,
@@ -217,7 +220,7 @@ def _summary_of(study: Study, out: Path, scale: str | None, resume: bool) -> Sum
         machine=machine(),
         scaling=_scaling(study),
         label_points=_label_points(study) or None,
-        experiments=kept,
+        experiments=tuple(entry for entry in kept if entry.name not in deleted),
         paper_only=study.paper_only or None,
     )
 

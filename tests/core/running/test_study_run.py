@@ -1,5 +1,6 @@
 """A study runs its experiments one after another and records each."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,14 @@ def test_resuming_skips_what_is_finished_and_goes_on_with_the_rest(
     run_study(make_study("one", "two", "three"), tmp_path, scale="smoke", resume=True)
     assert training.calls == [("one", False), ("two", False), ("two", True), ("three", True)]
     assert statuses(tmp_path) == dict.fromkeys(("one", "two", "three"), "finished")
+
+
+def test_a_finished_run_whose_folder_was_deleted_runs_again(make_study: Any, training: Any, tmp_path: Path) -> None:
+    run_study(make_study("one", "two"), tmp_path, scale="smoke")
+    shutil.rmtree(tmp_path / "one")
+    run_study(make_study("one", "two"), tmp_path, scale="smoke", resume=True)
+    assert [name for name, _ in training.calls] == ["one", "two", "one"]
+    assert statuses(tmp_path) == {"one": "finished", "two": "finished"}
 
 
 def test_resuming_a_failure_removes_its_error(make_study: Any, training: Any, tmp_path: Path) -> None:
