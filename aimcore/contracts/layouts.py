@@ -49,6 +49,7 @@ class StoredModel:
     """
 
     trunk: Trunk
+    """The encoder."""
     objective: Objective | None = None
     """The objective whose module holds the other parts: two towers, or a decoder. None if the file has the trunk only,
     or a trunk with a probe."""

@@ -162,7 +162,9 @@ class FittingData(ABC):
     """Images that a tokenizer is fitted on. The core implements it for ``aimcore tokenizer fit``."""
 
     patch_size: int
+    """Side of a square patch, in pixels."""
     num_channels: int
+    """Number of channels of the images."""
     record: str
     """Where the images come from, as JSON: a fit writes it into the tokenizer's file."""
 

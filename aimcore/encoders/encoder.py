@@ -27,10 +27,10 @@ from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
 from aimcore.encoders.recognition import layout_called
 from aimcore.evaluation.inference_copy import InferenceCopy
 from aimcore.io.atomic_files import make_folder, write_atomically
+from aimcore.io.run_folder import WEIGHTS_FILE
 from aimcore.io.weight_files import StoredFile
 from aimcore.recipe.writing import plain
 
-SAVED_WEIGHTS = "model.safetensors"
 SAVED_ENCODER = "encoder.json"
 """The file next to the weights of a saved encoder, with all that the weights do not say."""
 SCHEMA_VERSION = 1
@@ -67,11 +67,11 @@ class EncoderSource:
 class Encoder:
     """A trunk with its weights, from a file of any known layout. See :func:`~aimcore.encoders.loading.load_encoder`.
 
-    >>> from aimcore import load_encoder                            # doctest: +SKIP
-    >>> encoder = load_encoder("hf://apple/aimv2-large-patch14-224")  # doctest: +SKIP
-    >>> pixels = torch.stack([encoder.transform(image) for image in images])  # doctest: +SKIP
-    >>> encoder.features(pixels).shape                              # doctest: +SKIP
-    torch.Size([2, 256, 1024])
+    Example::
+
+        encoder = load_encoder("hf://apple/aimv2-large-patch14-224")
+        pixels_BCHW = torch.stack([encoder.transform(image) for image in images])
+        tokens_BND = encoder.features(pixels_BCHW)  # [B, 256, 1024]
     """
 
     def __init__(
@@ -314,13 +314,13 @@ class Encoder:
             CannotWrite: the system refused.
         """
         path = Path(folder)
-        if (path / SAVED_ENCODER).exists() or (path / SAVED_WEIGHTS).exists():
+        if (path / SAVED_ENCODER).exists() or (path / WEIGHTS_FILE).exists():
             raise EncoderError(f"{path} holds an encoder already: give another folder")
         written: Mapping[str, Tensor] = {f"trunk.{name}": value for name, value in self.module.state_dict().items()}
         if self.source.layout != RUN_LAYOUT:
             written = layout_called(self.source.layout).write(self.state())
         make_folder(path)
-        write_atomically(path / SAVED_WEIGHTS, save({name: value.contiguous() for name, value in written.items()}))
+        write_atomically(path / WEIGHTS_FILE, save({name: value.contiguous() for name, value in written.items()}))
         write_atomically(path / SAVED_ENCODER, json.dumps(self._described(), indent=2) + "\n")
 
     def _described(self) -> Mapping[str, Any]:

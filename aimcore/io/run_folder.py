@@ -48,6 +48,7 @@ CHECKPOINTS_FOLDER = "checkpoints"
 LATEST_FILE = "latest"
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "model.safetensors"
+"""In a checkpoint; folders of encoders have this name from Hugging Face."""
 
 _STEP = "step_"
 _CHECKPOINT = re.compile(rf"{_STEP}([0-9]{{8,}})")

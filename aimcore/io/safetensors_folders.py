@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aimcore.io.atomic_files import CannotWrite, write_atomically
+from aimcore.io.run_folder import WEIGHTS_FILE
 
-WEIGHTS_FILE = "model.safetensors"
 _METADATA = {"format": "pt"}
 """transformers requires it."""
 

@@ -26,12 +26,13 @@ from aimcore.contracts.messages import shown
 from aimcore.io.flax_files import NotFlax, flax_tensors
 from aimcore.io.locations import file_system, local_path
 from aimcore.io.pickled_weights import NotTensors, pickled_tensors
+from aimcore.io.run_folder import WEIGHTS_FILE
 from aimcore.io.tensor_files import NotSafetensors, read_header
 
 T = TypeVar("T")
 INDEX_SUFFIX = ".index.json"
 NAMES = (
-    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    WEIGHTS_FILE, WEIGHTS_FILE + INDEX_SUFFIX, "pytorch_model.bin", "pytorch_model.bin.index.json",
     "flax_model.msgpack", "mlx_model.safetensors",
 )  # fmt: skip
 """Files of weights in a folder, in order of preference; all hold the same model."""

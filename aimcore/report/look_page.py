@@ -61,8 +61,8 @@ def _shown(one: LookedImage, final_N3: Tensor, blocks: Sequence[Tensor]) -> dict
         "rows": looked.grid.rows,
         "columns": looked.grid.columns,
         "similarityQueries": list(queries),
-        # From -1 to 1 as 0 to 254.
-        "similarity": _encoded(((similar_QN.clamp(-1, 1) + 1) * 127).round()),
+        # From -1 to 1 as 0 to 255.
+        "similarity": _encoded(((similar_QN.clamp(-1, 1) + 1) * 127.5).round()),
         "attentionQueries": list(looked.queries),
         "layers": 0 if attention is None else attention.shape[0],
         "heads": 0 if attention is None else attention.shape[1],

@@ -80,6 +80,8 @@ class Pretrained(Trunk):
         """
         found = self.pretrained()
         module = found.trunk.build()
+        if all(parameter.is_meta for parameter in module.parameters()):
+            return module  # only its shapes are asked for
         state = found.trunk.convert(open_weights(found.url).load())
         module.load_state_dict(found.trunk.resized(state) if found.resize else state)
         return module

@@ -30,7 +30,7 @@ from toy_plugins import (
     toy_plugins,
 )
 
-from aimcore import SCALES, Component, Experiment, Ordering, component
+from aimcore import SCALES, Component, Experiment, FileLayout, Ordering, component
 from aimcore.contracts.errors import NewerVersion, RecipeError
 from aimcore.contracts.roles import ROLES
 from aimcore.recipe import apply_changes, checked, dumps, from_recipe, loads, to_recipe
@@ -136,6 +136,7 @@ EVERYTHING = load_plugins(
 INSTALLED = [
     pytest.param(part, id=f"{role.role}/{name}-{number}")
     for role in ROLES
+    if role is not FileLayout  # a layout reads files, and is no part of an experiment
     for name, cls in EVERYTHING.registry(role).items()
     for number, part in enumerate(instances(cls))
 ]

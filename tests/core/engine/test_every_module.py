@@ -29,8 +29,9 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
-WITHOUT_EXAMPLES = {"lora", "no_training", "torchvision"}
-"""Components that give no examples: one needs another library, one trains nothing, one has large models only."""
+WITHOUT_EXAMPLES = {"lora", "no_training", "pretrained", "torchvision"}
+"""Components that give no examples: one needs another library, one a file,
+one trains nothing, one has large models only."""
 
 
 def _losses(trunk: Trunk, objective: Objective, stage: int) -> list[float]:

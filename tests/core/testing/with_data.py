@@ -11,6 +11,7 @@ import numpy as np
 from benchmark_files import write_cifar10
 from image_tokenizers import write_dvae, write_kmeans
 from PIL import Image
+from safetensors.torch import save_file
 from shards import captioned_shard, picture
 from vocabularies import write_clip_merges, write_sentencepiece
 
@@ -19,7 +20,7 @@ from aimcore_sources import Benchmark, CaptionedFolder, FashionMNIST, ImageFolde
 from aimcore_sources.fashion_mnist import CLASS_NAMES
 from aimcore_targets import Codes
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
-from aimcore_trunks import LoRA, TorchvisionTrunk, ViT
+from aimcore_trunks import LoRA, Pretrained, TorchvisionTrunk, ViT
 
 CORPUS = ("a red shoe", "a red bag", "two red shoes", "a coat and a bag that will not fit") * 20
 
@@ -109,6 +110,12 @@ def torchvision(_: Path) -> Component:
     return TorchvisionTrunk(model=name, output="conv5")
 
 
+def pretrained(folder: Path) -> Component:
+    file = folder / "trunk.safetensors"
+    save_file(ViT(width=16, depth=2, num_heads=2, patch_size=4).build().state_dict(), file)
+    return Pretrained(url=str(file), num_heads=2)
+
+
 MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
     {
         "sources/benchmark": benchmark,
@@ -124,6 +131,7 @@ MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
         "tokenizers/kmeans": kmeans,
         "tokenizers/sentencepiece": sentence_piece,
         "trunks/lora": lora,
+        "trunks/pretrained": pretrained,
         "trunks/torchvision": torchvision,
     }
 )

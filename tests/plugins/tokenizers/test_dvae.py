@@ -240,7 +240,10 @@ def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = tmp_path / "dvae.safetensors"
     assert command(["tokenizer", "convert", *write_published(tmp_path), "--name", "dvae", "--out", str(out)]) == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == DVAE.from_file(str(out)).sha256
-    assert command(["tokenizer", "convert", str(out), "--name", "kmeans", "--out", str(out)]) == 2
+    assert (
+        command(["tokenizer", "convert", str(out), "--name", "kmeans", "--out", str(tmp_path / "kmeans.safetensors")])
+        == 2
+    )
     assert "tokenizer 'kmeans' converts no published files" in capsys.readouterr().err
 
 

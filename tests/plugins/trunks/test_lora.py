@@ -155,7 +155,7 @@ def test_an_exported_run_is_a_plain_trunk_that_others_begin_with(tmp_path: Path,
         other = initial_module(experiment(VIT, initial_weights=Weights(url=str(file)))).eval()
         torch.testing.assert_close(tokens(other.trunk), tokens(module.trunk.eval()), rtol=0, atol=1e-6)
         assert command(["export", str(run), "--out", str(file)]) == 2
-        assert "exists already: remove it, or export to another file" in capsys.readouterr().err
+        assert "exists already: remove it, or name another file" in capsys.readouterr().err
     finally:
         logger.remove()
         logger.disable("aimcore")
