@@ -98,7 +98,7 @@ def encoder_of_run(run: RunFolder) -> Encoder:
     return Encoder(StoredModel(trunk=trunk, image_size=size), merged.eval(), source, known, is_changed=True)
 
 
-@component(RUN_LAYOUT)
+@component("run")  # RUN_LAYOUT: the documentation reads literals
 class RunTrunk(FileLayout):
     """The trunk of a run, saved with its component; it is not listed, because its names depend on the trunk."""
 

@@ -12,7 +12,7 @@ from aimcore.contracts.images import PatchGrid, Preprocessing
 from aimcore.contracts.layouts import StoredModel
 from aimcore.contracts.trunks import Trunk
 from aimcore.encoders import Encoder, load_encoder
-from aimcore.encoders.encoder import EncoderSource
+from aimcore.encoders.encoder import RUN_LAYOUT, EncoderSource
 from aimcore.encoders.named_models import load_named, names_model
 from aimcore.encoders.own_files import run_folder
 from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
@@ -42,7 +42,7 @@ def _of_baseline(text: str) -> Encoder:
     trained = load_trained(Path(text))
     experiment, data = trained.experiment, trained.experiment.data
     with_objective = StoredModel(experiment.trunk, experiment.objective, image_size=data.image_size)
-    source = EncoderSource(text, "run", f"a run of {experiment.name}", (), weights_digest(trained.module), None)
+    source = EncoderSource(text, RUN_LAYOUT, f"a run of {experiment.name}", (), weights_digest(trained.module), None)
     pixels = Preprocessing(data.mean, data.std, data.eval_crop)
     known = KnownPreprocessing(pixels, data.image_size, RECIPE_FILE)
     return Encoder(with_objective, trained.module.trunk, source, known, objective_module=trained.module)
