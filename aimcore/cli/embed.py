@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import Any
 
+from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.messages import shown
 
@@ -20,10 +21,7 @@ def add_embed_arguments(commands: Any) -> None:
         "an interruption, the same command continues. The processes of torchrun share the work.",
         epilog="exit status: 0 all images are stored; 2 nothing could be started; 130 interrupted",
     )  # fmt: skip
-    embed.add_argument(
-        "encoder", metavar="ENCODER",
-        help="a file or folder of released weights, the folder of a run, timm:MODEL@FILE, or transformers:FOLDER",
-    )  # fmt: skip
+    add_encoder(embed)
     embed.add_argument(
         "data", metavar="DATA",
         help="a folder of images, a zarr group, WebDataset's shards, or a source by name or as JSON as in a recipe",
@@ -39,8 +37,7 @@ def add_embed_arguments(commands: Any) -> None:
     embed.add_argument(
         "--layers", metavar="N,N-N", default="", help="average the raw outputs of these blocks, counted from 0"
     )
-    embed.add_argument("--size", type=int, metavar="PX", help="side of the images (default: that of the encoder)")
-    embed.add_argument("--area", type=int, metavar="N", help="keep aspect ratios, with at most N patches per image")
+    add_image_sizes(embed)
     embed.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="default: float32")
     embed.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the computation")
     embed.add_argument("--batch-size", type=int, default=64, metavar="N", help="images per forward pass (default: 64)")

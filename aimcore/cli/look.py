@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes
+
 
 def add_look_arguments(commands: Any) -> None:
     """Add the command ``look``."""
@@ -16,14 +18,10 @@ def add_look_arguments(commands: Any) -> None:
         "one, and attention maps by block and head.",
         epilog="exit status: 0; 1 if an image could not be read; 2 nothing could be started",
     )  # fmt: skip
-    look.add_argument(
-        "encoder", metavar="ENCODER",
-        help="a file or folder of released weights, the folder of a run, timm:MODEL@FILE, or transformers:FOLDER",
-    )  # fmt: skip
+    add_encoder(look)
     look.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of files, or a URL")
     look.add_argument("--page", type=Path, default=Path("look.html"), metavar="FILE", help="default: look.html")
-    look.add_argument("--size", type=int, metavar="PX", help="side of the images (default: that of the encoder)")
-    look.add_argument("--area", type=int, metavar="N", help="keep aspect ratios, with at most N patches per image")
+    add_image_sizes(look)
     look.set_defaults(function=_look)
 
 

@@ -92,8 +92,8 @@ class FileLayout(Component, ABC):
 
         Args:
             tensors: the file's tensors, which fit the table. Only layouts that cannot do without read values.
-            config: the content of the ``config.json`` next to the file; None if there is none. It only supplies what
-                the shapes do not say (see also :meth:`stated`).
+            config: the content of the ``config.json`` next to the file, or None without such a file. Use it only
+                for what the shapes do not say (see also :meth:`stated`).
             given: what the user gave; it is preferred to ``config``.
 
         Raises:

@@ -335,7 +335,7 @@ class TensorTable:
         return written
 
     def names_of(self, ours: str, tensors: Iterable[str]) -> str:
-        """Return the name in a file with ``tensors`` of the module's tensor ``ours``, or ``ours`` if there is none."""
+        """Return what the file calls the module's tensor ``ours``; if it has no such tensor, ``ours``."""
         for name in tensors:
             found = self._rule_of(name)
             if found is not None and any(one.replace(INDEX, found[1]) == ours for one in found[0].ours):

@@ -110,7 +110,7 @@ class EmbeddingStore:
         """Open a complete group to read it.
 
         Raises:
-            DataNotFound: there is none, it is not complete, or it is damaged.
+            DataNotFound: the group is missing, incomplete or damaged.
         """
         group = _opened(url)
         if group is None:

@@ -93,7 +93,7 @@ class Encoder:
         self.objective_module = objective_module
         """The module of :attr:`objective`, whose ``trunk`` is :attr:`module`; None if the file has the trunk only."""
         self.probe = probe
-        """The probe in the file: raw tokens ``[B, N, D]`` to logits ``[B, K]``; None if there is none."""
+        """Maps raw tokens ``[B, N, D]`` to logits ``[B, K]``; None if the file has no probe."""
         self.is_changed = is_changed
         """Whether the weights differ from those in the file: an update was merged."""
         self._inference = InferenceCopy(module)

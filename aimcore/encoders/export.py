@@ -150,7 +150,7 @@ def _expressed(encoder: Encoder, target: str, trunk_only: bool) -> _Weights:
     """Return the encoder in the first layout of ``target`` that has a place for it.
 
     Raises:
-        CannotExport: there is none; the message says why for each.
+        CannotExport: no layout has a place for it; the message says why for each layout.
     """
     problems = []
     for model, state in _parts(encoder, trunk_only):

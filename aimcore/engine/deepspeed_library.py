@@ -43,6 +43,8 @@ def _load_muon() -> None:
 
     # Neither name is documented; where one is gone, so may be the need for it.
     compile_function = getattr(compiler, "compile", None)
+    if compile_function is None:
+        return
     compiler.compile = lambda *_, **__: lambda function: function
     try:
         import_module("deepspeed.runtime.zero.muon.muon_optimizer")
