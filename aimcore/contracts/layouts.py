@@ -36,6 +36,8 @@ class GivenSettings:
     """Side of the images in pixels, where positions are not learned."""
     probe_layers: tuple[int, ...] | None = None
     """Blocks whose outputs the probe in the file reads."""
+    config: str | None = None
+    """The content of a ``config.json``, for layouts whose weights say too little without it."""
     url: str | None = None
     """The file of weights, next to which a tokenizer may be; None if there is no file."""
 

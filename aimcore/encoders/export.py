@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.layouts import FileLayout, StoredModel
-from aimcore.contracts.tensor_maps import NotInLayout
+from aimcore.contracts.tensor_forms import NotInLayout
 from aimcore.contracts.tokenizers import TextTokenizer
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.model_card import CARD_FILE, CardSection, model_card

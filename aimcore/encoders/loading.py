@@ -17,7 +17,7 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.tokenizers import TextTokenizer
 from aimcore.encoders.encoder import Encoder, EncoderSource
 from aimcore.encoders.own_files import RunTrunk, SavedSettings, encoder_of_run, run_folder, saved_settings
-from aimcore.encoders.preprocessing import PreprocessingName, preprocessing_of
+from aimcore.encoders.preprocessing import PreprocessingName, in_whole_patches, preprocessing_of
 from aimcore.encoders.recognition import UnknownWeights, layout_of
 from aimcore.engine.initial_weights import require_finite
 from aimcore.engine.weights_fit import differences, message
@@ -202,6 +202,7 @@ def _built(opened: OpenedModel, given: Preprocessing | PreprocessingName | None)
     if known is None:
         beside_it = weights.sibling(PREPROCESSOR_FILE)
         known = preprocessing_of(layout, opened.config, beside_it, given, model.image_size, weights.url)
+    known = in_whole_patches(known, model.trunk.patch_size, weights.url)
     licence = _licence(opened.config) if opened.saved is None else opened.saved.licence
     modules = _filled(model, opened.state)
     objective: Any = modules.get("")

@@ -71,6 +71,20 @@ def preprocessing_of(
     return _published(layout, config, image_size, url)
 
 
+def in_whole_patches(known: KnownPreprocessing, patch_size: int, url: str) -> KnownPreprocessing:
+    """Return a preprocessing whose square images divide into patches.
+
+    SigLIP's images of 384 px have patches of 14 px, and its convolution reads 27 x 27 of them. Here images are resized
+    as before, and the centre of whole patches, 378 px, is cut out.
+    """
+    size, (mean, std, eval_crop) = known.image_size, known.preprocessing
+    if size is None or size % patch_size == 0 or size < patch_size:
+        return known
+    side = size - size % patch_size
+    logger.info("{}: of images of {} px, the centre of {} px is read: patches have {} px", url, size, side, patch_size)
+    return KnownPreprocessing(Preprocessing(mean, std, eval_crop * side / size), side, known.source)
+
+
 def _published(
     layout: FileLayout, config: Mapping[str, Any] | None, image_size: int | None, url: str
 ) -> KnownPreprocessing:

@@ -171,6 +171,19 @@ def read_sibling(url: str, name: str) -> bytes | None:
     return content
 
 
+def has_sibling(url: str, name: str) -> bool:
+    """Whether there is a file ``name`` of any size in the folder of ``url``.
+
+    Raises:
+        UnreadableWeights: the file system cannot be asked.
+    """
+    place = beside(url, name)
+    try:
+        return _exists(place)
+    except (OSError, ImportError, LocationError) as error:
+        raise UnreadableWeights(place, f"{type(error).__name__}: {error}") from error
+
+
 def beside(url: str, name: str) -> str:
     """Return the URL of the file ``name`` in the folder of ``url``.
 

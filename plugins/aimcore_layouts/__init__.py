@@ -8,14 +8,15 @@ from aimcore_layouts.libraries import AIMv2Flax, AIMv2MLX, AIMv2Timm, AIMv2Trans
 from aimcore_layouts.lit import LiTAuthors, LiTFlax, LiTMLX, LiTTransformers
 from aimcore_layouts.own import OwnViT
 from aimcore_layouts.training import AIMTraining, AIMv2Training
+from aimcore_layouts.transformers_towers import CLIPTransformers, SigLIPTransformers
 
 
 @hookimpl
 def layouts() -> Sequence[type[FileLayout]]:
-    """The layouts of released files, of the authors' training code, and of this project's trunks."""
+    """Layouts of released files, of the authors' training code, of other libraries, and of this project's trunks."""
     return [
         AIMAuthors, AIMTraining, AIMv2Authors, AIMv2Flax, AIMv2MLX, AIMv2Timm, AIMv2Training, AIMv2Transformers,
-        LiTAuthors, LiTFlax, LiTMLX, LiTTransformers, OwnViT,
+        CLIPTransformers, LiTAuthors, LiTFlax, LiTMLX, LiTTransformers, OwnViT, SigLIPTransformers,
     ]  # fmt: skip
 
 
@@ -28,9 +29,11 @@ __all__ = [
     "AIMv2Timm",
     "AIMv2Training",
     "AIMv2Transformers",
+    "CLIPTransformers",
     "LiTAuthors",
     "LiTFlax",
     "LiTMLX",
     "LiTTransformers",
     "OwnViT",
+    "SigLIPTransformers",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aimcore import AimcoreError
 from aimcore.contracts.messages import shown
-from aimcore.contracts.tensor_maps import patch_shape
+from aimcore.contracts.tensor_forms import patch_shape
 from aimcore_trunks import ViT
 
 HEAD_WIDTH = 128

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from aimcore import TextTokenizer, component
+from aimcore import component
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Tensors
-from aimcore.contracts.tensor_maps import LeadingOnes, Scalar, TensorMap, TensorTable
-from aimcore.io.weight_files import beside, json_object, read_sibling
+from aimcore.contracts.tensor_forms import LeadingOnes, Scalar
+from aimcore.contracts.tensor_maps import TensorMap, TensorTable
 from aimcore_layouts.authors import AIMV2_EPS, AIMV2_PREPROCESSINGS, aimv2_model, transformers_config
 from aimcore_layouts.expressible import (
     aimv2_problems,
@@ -23,13 +23,10 @@ from aimcore_layouts.expressible import (
 )
 from aimcore_layouts.inference import depth_of, heads_of
 from aimcore_layouts.tables import in_flax, in_mlx, lit_towers, transformers_blocks, transformers_encoder
+from aimcore_layouts.tokenizers_beside import tokenizer_beside
 from aimcore_objectives import Contrastive
 from aimcore_objectives.towers import TextTower
-from aimcore_tokenizers import BPE, GivenIds
-
-TOKENIZER_FILE, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
-_BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
-"""Special tokens of CLIP's vocabulary in a ``tokenizer.json``."""
+from aimcore_tokenizers import GivenIds
 
 
 @component("lit_authors", paper="arXiv:2411.14402, Table 5")
@@ -95,7 +92,7 @@ class LiTAuthors(FileLayout):
         )
         objective = Contrastive(
             text_tower=tower,
-            tokenizer=given.tokenizer or tokenizer_beside(given.url, vocabulary),
+            tokenizer=given.tokenizer or tokenizer_beside(given.url, vocabulary, vocabulary - 1),
             context_length=state["text_tower.positions"].shape[0],
             embedding_width=state["image_tower.project.weight"].shape[0],
             num_pool_heads=getattr(image.trunk, "num_heads", 1),
@@ -188,29 +185,6 @@ class LiTTransformers(LiTAuthors):
     def usage(self, model: StoredModel) -> str:
         """Return code that opens it in transformers."""
         return _BY_TRANSFORMERS
-
-
-def tokenizer_beside(url: str | None, vocabulary: int) -> TextTokenizer:
-    """Return the ``tokenizer.json`` next to the weights, else a stand-in that knows ids only.
-
-    The special tokens are those in the ``tokenizer_config.json`` of transformers, else those of CLIP. The end token of
-    the stand-in is the last id, as in CLIP's vocabulary.
-    """
-    if url is None or read_sibling(url, TOKENIZER_FILE) is None:
-        return GivenIds(size=vocabulary, end=vocabulary - 1)
-    place = beside(url, TOKENIZER_CONFIG)
-    stated = json_object(read_sibling(url, TOKENIZER_CONFIG), place) or {}
-    end = _token(stated.get("eos_token")) or _END
-    begin = _token(stated.get("bos_token")) if "eos_token" in stated else _BEGIN
-    return BPE.from_file(
-        beside(url, TOKENIZER_FILE), begin=begin, end=end, padding=_token(stated.get("pad_token")) or end
-    )
-
-
-def _token(stated: object) -> str | None:
-    """Return a special token, which transformers writes as a text or as an object."""
-    content = stated.get("content") if isinstance(stated, Mapping) else stated
-    return content if isinstance(content, str) else None
 
 
 def _part(config: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:

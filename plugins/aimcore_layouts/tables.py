@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from aimcore.contracts.tensor_maps import (
+from aimcore.contracts.tensor_forms import (
     Constant,
     Convolution,
     LeadingOnes,
     Scalar,
     Stacked,
     TensorForm,
-    TensorMap,
     Transposed,
 )
+from aimcore.contracts.tensor_maps import TensorMap
 
 _ATTENTION = ("query", "key", "value")
 

@@ -14,14 +14,8 @@ from torch import Tensor
 from aimcore import PatchGrid, component
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Tensors
-from aimcore.contracts.tensor_maps import (
-    Convolution,
-    LeadingOnes,
-    NotInLayout,
-    TensorForm,
-    TensorMap,
-    TensorTable,
-)
+from aimcore.contracts.tensor_forms import Convolution, LeadingOnes, NotInLayout, TensorForm
+from aimcore.contracts.tensor_maps import TensorMap, TensorTable
 from aimcore.io.preprocessor_files import IMAGENET
 from aimcore.modeling.positions import sincos_positions
 from aimcore_decoders import JointDecoder

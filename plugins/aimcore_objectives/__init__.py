@@ -12,11 +12,12 @@ from aimcore_objectives.masked_patch import MaskedPatch
 from aimcore_objectives.multimodal import Multimodal
 from aimcore_objectives.next_patch import NextPatch
 from aimcore_objectives.no_training import NoTraining
+from aimcore_objectives.transformers_towers import TransformersTowers
 
 
 @hookimpl
 def objectives() -> Sequence[type[Objective]]:
-    """The objectives of both papers with their baselines, classification, a discrete VAE, and no training."""
+    """Objectives of both papers with their baselines, classification, a discrete VAE, and two that train nothing."""
     return [
         NextPatch,
         MaskedPatch,
@@ -27,6 +28,7 @@ def objectives() -> Sequence[type[Objective]]:
         Classification,
         DiscreteVAE,
         NoTraining,
+        TransformersTowers,
     ]
 
 
@@ -41,4 +43,5 @@ __all__ = [
     "Multimodal",
     "NextPatch",
     "NoTraining",
+    "TransformersTowers",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,13 @@ from aimcore_trunks.foreign import FAULTS, ForeignModule, Outputs, below_model, 
 from aimcore_trunks.normalization import CONFIG, read_config
 
 _USUAL_SIDE = 224
-_HEADS = ("classifier.", "pooler.", "decoder.", "lm_head.", "cls_classifier.", "distillation_classifier.")
+_HEADS = (
+    "classifier.", "pooler.", "decoder.", "lm_head.", "cls_classifier.", "distillation_classifier.",
+    "head.", "text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias",
+)  # fmt: skip
+"""What surrounds an encoder in files: classifiers, poolers, decoders, and the other tower with what embeds images."""
+_INCIDENTAL = ("transformers_version", "dtype", "torch_dtype")
+"""Entries of a configuration that do not describe the model."""
 
 
 @hookimpl
@@ -33,7 +40,8 @@ class TransformersTrunk(Trunk):
     """Any vision encoder of transformers that ``AutoModel`` builds from a configuration.
 
     Nothing is downloaded: the configuration is part of the recipe (:func:`transformers_trunk` reads it from a folder),
-    and ``initial_weights`` takes a ``model.safetensors``, whose classifiers, poolers and decoders are not read.
+    and ``initial_weights`` takes a ``model.safetensors``. Its classifiers, poolers, decoders and text towers are not
+    read.
 
     If the model has a list of blocks of one width, they are the trunk's layers. Other models have one layer: the output
     itself.
@@ -58,7 +66,7 @@ class TransformersTrunk(Trunk):
             InvalidValue: it is not a configuration of an image encoder.
         """
         trunk = transformers_trunk(model)
-        size = getattr(_config(trunk.config), "image_size", None) or _USUAL_SIDE
+        size = getattr(config_of(trunk.config), "image_size", None) or _USUAL_SIDE
         content = _read(Path(model) / CONFIG)
         found = None if content is None else read_config(content)
         pixels = None if found is None else Preprocessing(*found)
@@ -70,7 +78,7 @@ class TransformersTrunk(Trunk):
         yield from at_least("patch_size", self.patch_size, 1, limits.PATCH_SIDE)
         yield from at_least("num_extra", self.num_extra, 0, limits.WIDTH)
         try:
-            _config(self.config)
+            config_of(self.config)
         except FAULTS as error:
             problem = f"is not the JSON of a configuration of transformers: {error}; got {shown(self.config)}"
             yield Problem("config", problem)
@@ -90,7 +98,7 @@ class TransformersTrunk(Trunk):
     def convert(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert a state dictionary of the model, or of one with a head around it."""
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = _built(_config(self.config))
+            model = built_model(config_of(self.config))
         own = list(model.state_dict())
         state = _with_present_names(model, state)
         # A model with a head has the encoder below a name such as "vit.".
@@ -113,7 +121,7 @@ def transformers_trunk(folder: str | Path) -> TransformersTrunk:
 
     Raises:
         DataNotFound: the file cannot be read.
-        InvalidValue: it is not a configuration of an image encoder.
+        InvalidValue: it is not a configuration of an image encoder, or has two towers.
     """
     path = Path(folder) / "config.json"
     try:
@@ -121,12 +129,46 @@ def transformers_trunk(folder: str | Path) -> TransformersTrunk:
         content = json.dumps(json.loads(text), sort_keys=True)
     except (OSError, ValueError) as cause:
         raise DataNotFound(f"cannot read {path}: {cause}") from cause
-    config = _config(content)
-    side, output = _read_on_meta(config)
+    try:
+        config = config_of(content)
+    except FAULTS as cause:
+        raise InvalidValue(str(path), [("config", f"is not a configuration of transformers: {cause}")]) from cause
+    if getattr(config, "vision_config", None) is not None:
+        problem = f"describes two towers: give the folder itself, {folder}, without 'transformers:'"
+        raise InvalidValue(str(path), [("config", problem)])
+    return _with_sizes(content, config)
+
+
+def image_tower_trunk(config: Any, *, head: bool = True) -> TransformersTrunk:
+    """Return the trunk of the image tower in a configuration of two towers; its positions are interpolated.
+
+    Args:
+        config: a configuration of transformers with a ``vision_config``.
+        head: whether the tower keeps its pooling head, where the configuration can leave it out.
+
+    Raises:
+        InvalidValue: transformers cannot build the tower.
+    """
+    part = config.vision_config
+    values = {name: value for name, value in part.to_diff_dict().items() if name not in _INCIDENTAL}
+    values |= {"model_type": part.model_type} | ({} if head else {"vision_use_head": False})
+    content = json.dumps(values, sort_keys=True)
+    return cast(TransformersTrunk, attrs.evolve(cast(Any, _with_sizes(content, config_of(content))), interpolate=True))
+
+
+def _with_sizes(content: str, config: Any) -> TransformersTrunk:
+    """Read an image without numbers, to find the pixels per token and the number of other tokens."""
+    try:
+        side, output = _read_on_meta(config)
+    except FAULTS as cause:
+        problem = f"transformers cannot read images with this model ({type(cause).__name__}: {cause})"
+        raise InvalidValue("TransformersTrunk", [("config", problem)]) from cause
     if output.dim() == 4:
         return TransformersTrunk(config=content, patch_size=side // int(output.shape[-1]))
-    rows = int(output.shape[1] ** 0.5)
-    return TransformersTrunk(config=content, patch_size=side // rows, num_extra=int(output.shape[1]) - rows**2)
+    rows, stated = int(output.shape[1] ** 0.5), getattr(config, "patch_size", None)
+    # Of 384 px, patches of 14 px leave out the last six.
+    patch_size = stated if isinstance(stated, int) and stated > 0 and side // stated == rows else side // rows
+    return TransformersTrunk(config=content, patch_size=patch_size, num_extra=int(output.shape[1]) - rows**2)
 
 
 def _read(path: Path) -> bytes | None:
@@ -140,9 +182,9 @@ class TransformersModule(ForeignModule):
     """The module of :class:`TransformersTrunk`."""
 
     def __init__(self, config: TransformersTrunk) -> None:
-        settings = _config(config.config)
+        settings = config_of(config.config)
         try:
-            model = _built(settings)
+            model = built_model(settings)
             side, output = _read_on_meta(settings)
         except FAULTS as error:
             problem = f"transformers cannot build the model: {error}"
@@ -167,7 +209,12 @@ class TransformersModule(ForeignModule):
         return Outputs(final, tuple(found[name] for name in names) if self._blocks else (final,) * len(layers))
 
 
-def _config(text: str) -> Any:
+def config_of(text: str) -> Any:
+    """Return the configuration of transformers in a JSON text.
+
+    Raises:
+        ValueError: the text is no such configuration; other configurations raise others of ``FAULTS``.
+    """
     from transformers import AutoConfig
 
     values = json.loads(text)
@@ -176,7 +223,7 @@ def _config(text: str) -> Any:
     return AutoConfig.for_model(**values)
 
 
-def _built(config: Any) -> nn.Module:
+def built_model(config: Any) -> nn.Module:
     """Build the encoder, without a pooler where the model can do without."""
     from transformers import AutoModel
 
@@ -207,7 +254,7 @@ def _read_on_meta(config: Any) -> tuple[int, Tensor]:
     size = getattr(config, "image_size", None) or _USUAL_SIDE
     height, width = (size, size) if isinstance(size, int) else size
     with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-        model = _built(config).eval()
+        model = built_model(config).eval()
         pixels_1CHW = torch.empty(1, int(getattr(config, "num_channels", 3)), height, width)
         return int(height), model(pixel_values=pixels_1CHW).last_hidden_state
 

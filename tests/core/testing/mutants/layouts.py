@@ -10,7 +10,8 @@ from torch import Tensor
 
 from aimcore import FileLayout, StoredModel, component
 from aimcore.contracts.layouts import GivenSettings, Tensors
-from aimcore.contracts.tensor_maps import LeadingOnes, Stacked, TensorForm, TensorMap, TensorTable
+from aimcore.contracts.tensor_forms import LeadingOnes, Stacked, TensorForm
+from aimcore.contracts.tensor_maps import TensorMap, TensorTable
 from aimcore.testing.checks import layouts as checks
 from aimcore_trunks import ViT
 
