@@ -1,4 +1,4 @@
-"""``aimcore search OUT.zarr QUERY``: the nearest images of stored embeddings."""
+"""``aimcore search OUT QUERY``: the nearest images of stored embeddings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_search_arguments(commands: Any) -> None:
         description="Print the nearest images, and write a page with their pictures. Texts can be searched for if the "
         "embeddings are in a space that images share with texts.",
     )  # fmt: skip
-    search.add_argument("embeddings", metavar="OUT.zarr", help="what aimcore embed has written")
+    search.add_argument("embeddings", metavar="OUT", help="what aimcore embed has written (*.zarr or *.parquet)")
     search.add_argument("query", metavar="IMAGE_OR_TEXT", help="a path or URL of an image, or a text")
     search.add_argument("--num", type=int, default=12, metavar="N", help="number of images to find (default: 12)")
     search.add_argument("--page", type=Path, default=Path("search.html"), metavar="FILE", help="default: search.html")

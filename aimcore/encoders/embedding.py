@@ -29,9 +29,10 @@ from aimcore.contracts.labels import label_of
 from aimcore.contracts.probes import Pooling
 from aimcore.contracts.sources import OpenSource
 from aimcore.data.streaming import stream
-from aimcore.encoders.embedding_store import NO_LABEL, EmbeddedRows, EmbeddingStore
+from aimcore.encoders.embedding_store import EmbeddingStore
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.preprocessing import MOST_PATCHES, EncoderTransform
+from aimcore.encoders.stored_embeddings import NO_LABEL, EmbeddedRows
 from aimcore.evaluation.eval_mode import eval_mode
 from aimcore.evaluation.feature_extraction import batch_features
 from aimcore.evaluation.feature_tables import FeatureKind

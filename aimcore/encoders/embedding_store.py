@@ -16,46 +16,28 @@ Lower-case n is the number of images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import numpy as np
-import numpy.typing as npt
 
-from aimcore.contracts.errors import AimcoreError, DataNotFound, LocationError
-from aimcore.contracts.messages import shortened, shown
+from aimcore.contracts.errors import DataNotFound, LocationError
+from aimcore.contracts.messages import shown
+from aimcore.encoders.stored_embeddings import NO_LABEL, EmbeddedRows, OtherEmbeddings, other_embeddings
 from aimcore.io.atomic_files import PARTIAL, writing
 from aimcore.io.locations import file_system, local_path, zarr_location
-from aimcore.recipe.difference import differing_fields, in_words
 
 if TYPE_CHECKING:
     import zarr
 
-NO_LABEL = -1
 FORMAT = "aimcore embeddings 1"
 _FORMAT, _DESCRIPTION, _ABOUT, _COMPLETE = "format", "description", "about", "complete"
 _CHECKSUM_BYTES = 4
 _DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 _SAFE = "The parts that were stored before are unchanged, and the same command continues"
-
-
-class OtherEmbeddings(AimcoreError):
-    """The destination holds something else: other features, or no features at all."""
-
-
-@attrs.frozen(eq=False)
-class EmbeddedRows:
-    """The rows of a part, of one length."""
-
-    features: npt.NDArray[Any]
-    labels: npt.NDArray[np.int64]
-    grids: npt.NDArray[np.int32]
-    readable: npt.NDArray[np.bool_]
-    identifiers: Sequence[str]
 
 
 class EmbeddingStore:
@@ -121,6 +103,11 @@ class EmbeddingStore:
             return cls(url, group)
         except _DAMAGE as cause:
             raise DataNotFound(f"{shown(url)} is damaged: {type(cause).__name__}: {cause}") from cause
+
+    @property
+    def width(self) -> int | None:
+        """D, if an image has one vector; None if its tokens are stored."""
+        return self.shape[0] if len(self.shape) == 1 else None
 
     @property
     def is_complete(self) -> bool:
@@ -254,22 +241,6 @@ def _require_same(url: str, group: zarr.Group, description: Mapping[str, Any]) -
     there: Any = group.attrs.get(_DESCRIPTION)
     if there != description:
         raise other_embeddings(url, there or {}, description)
-
-
-def other_embeddings(url: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> OtherEmbeddings:
-    """Return the error of a place that holds embeddings of another description."""
-    named = [
-        f"{place.path} ({_words(place.values[0])} there, {_words(place.values[1])} here)"
-        for place in differing_fields([there, here])
-    ]
-    return OtherEmbeddings(
-        f"{shown(url)} holds other embeddings, which cannot be continued: {', '.join(named)}. Give the same settings, "
-        "or another place"
-    )
-
-
-def _words(value: Any) -> str:
-    return shortened(in_words(value))
 
 
 def _create_arrays(group: zarr.Group, num_rows: int, shape: tuple[int, ...], dtype: str, rows: int) -> None:

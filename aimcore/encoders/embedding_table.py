@@ -1,4 +1,4 @@
-"""Embeddings as a Parquet file, converted from a complete zarr group; requires the extra ``parquet``.
+"""Embeddings as a Parquet file, written from a complete zarr group; requires the extra ``parquet``.
 
 | column | type | content |
 |---|---|---|
@@ -14,20 +14,33 @@ description of the features as JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any
 
+import attrs
 import numpy as np
 
-from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.errors import AimcoreError, DataNotFound
 from aimcore.contracts.messages import shown
-from aimcore.encoders.embedding_store import NO_LABEL, EmbeddedRows, EmbeddingStore, OtherEmbeddings, other_embeddings
+from aimcore.encoders.embedding_store import EmbeddingStore
+from aimcore.encoders.stored_embeddings import (
+    NO_LABEL,
+    EmbeddedRows,
+    OtherEmbeddings,
+    StoredEmbeddings,
+    other_embeddings,
+)
 from aimcore.io.atomic_files import replacing, writing
 from aimcore.io.locations import file_system, local_path, open_location
 
 _KEY = b"aimcore"
+PARTIAL_GROUP = ".partial.zarr"
+"""What follows the name of a Parquet file in that of the group which is written first."""
+_DAMAGE = (OSError, ValueError, LookupError, RuntimeError, TypeError)
+"""Errors of pyarrow are among them: ``ArrowInvalid`` is a ``ValueError``, ``ArrowKeyError`` a ``KeyError``."""
 
 
 class MissingPyarrow(AimcoreError):
@@ -54,24 +67,113 @@ def require_pyarrow() -> Any:
         ) from cause
 
 
-def stored_table(out: str, description: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the numbers of images and of unreadable ones in the Parquet file ``out``; None if there is no file.
+def open_embeddings(url: str) -> StoredEmbeddings:
+    """Open what ``aimcore embed`` has written, a zarr group or a Parquet file, to read it.
+
+    Raises:
+        DataNotFound: nothing is there, or it is incomplete or damaged.
+        OtherEmbeddings: something else is there.
+        MissingPyarrow: it is a Parquet file, and pyarrow is not installed.
+    """
+    if not is_table(url):
+        return EmbeddingStore.open(url)
+    table = opened_table(url)
+    if table is None:
+        files, group = file_system(f"{url}{PARTIAL_GROUP}")
+        hint = "is not complete: run the command that began it again" if files.exists(group) else (
+            "has no embeddings: give the output of `aimcore embed`"
+        )  # fmt: skip
+        raise DataNotFound(f"{shown(url)} {hint}")
+    return table
+
+
+def opened_table(url: str) -> EmbeddingTable | None:
+    """Return the embeddings in the Parquet file ``url``; None if there is no file.
 
     Raises:
         OtherEmbeddings: the file holds something else.
     """
-    pyarrow, (files, path) = require_pyarrow(), file_system(out)
+    pyarrow, (files, path) = require_pyarrow(), file_system(url)
     if not files.exists(path):
         return None
     try:
-        with open_location(out) as file:
+        with open_location(url) as file:
             schema = pyarrow.parquet.read_schema(file)
-        there = json.loads((schema.metadata or {})[_KEY])
-    except (OSError, ValueError, LookupError, pyarrow.ArrowException) as cause:
-        raise OtherEmbeddings(f"{shown(out)} exists and holds no embeddings: choose another place") from cause
-    if there["description"] != description:
-        raise other_embeddings(out, there["description"], description)
-    return int(there["num_images"]), int(there["num_unreadable"])
+        return EmbeddingTable(url, json.loads((schema.metadata or {})[_KEY]))
+    except _DAMAGE as cause:
+        raise OtherEmbeddings(f"{shown(url)} exists and holds no embeddings: choose another place") from cause
+
+
+@attrs.define(eq=False, slots=False)
+class EmbeddingTable:
+    """The embeddings in a Parquet file, a :class:`StoredEmbeddings`."""
+
+    url: str
+    _stated: Mapping[str, Any]
+    """The JSON in the metadata of the schema."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of images."""
+        return int(self._stated["num_images"])
+
+    @property
+    def num_unreadable(self) -> int:
+        """Number of images that could not be read."""
+        return int(self._stated["num_unreadable"])
+
+    @property
+    def width(self) -> int | None:
+        """D, if an image has one vector; None if its tokens are stored."""
+        return None if self.description["reads"] == "tokens" else int(self._stated["width"])
+
+    @cached_property
+    def description(self) -> Mapping[str, Any]:
+        """What the features depend on."""
+        return dict(self._stated["description"])
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Further plain values."""
+        return dict(self._stated["about"])
+
+    def require_same(self, description: Mapping[str, Any]) -> None:
+        """Refuse features of another description.
+
+        Raises:
+            OtherEmbeddings: they differ.
+        """
+        if self.description != description:
+            raise other_embeddings(self.url, self.description, description)
+
+    def parts(self) -> Iterator[EmbeddedRows]:
+        """Yield the rows of every row group in order; memory holds one.
+
+        Raises:
+            DataNotFound: a row group is damaged.
+        """
+        assert self.width is not None, "tokens of images have different numbers"
+        pyarrow = require_pyarrow()
+        try:
+            with open_location(self.url) as file, pyarrow.parquet.ParquetFile(file) as table:
+                for number in range(table.num_row_groups):
+                    yield _rows_of(table.read_row_group(number), self.width)
+        except _DAMAGE as cause:
+            raise DataNotFound(f"{shown(self.url)} is damaged: {type(cause).__name__}: {cause}") from cause
+
+
+def _rows_of(group: Any, width: int) -> EmbeddedRows:
+    """Return a row group; features that are null become NaN."""
+    lists = group["features"].combine_chunks()
+    numbers = lists.flatten().to_numpy(zero_copy_only=False)
+    readable = np.asarray(lists.is_valid())
+    features = np.full((len(readable), width), np.nan, dtype=numbers.dtype)
+    features[readable] = numbers.reshape(-1, width)
+    grids = [group[name].to_numpy() for name in ("rows", "columns")]
+    labels = group["label"].fill_null(NO_LABEL).to_numpy()
+    return EmbeddedRows(
+        features, labels, np.stack(grids, axis=1).astype(np.int32), readable, group["identifier"].to_pylist()
+    )
 
 
 def write_table(store: EmbeddingStore, out: str) -> None:

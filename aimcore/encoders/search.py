@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimcore.contracts.errors import AimcoreError
-from aimcore.encoders.embedding_store import NO_LABEL, EmbeddedRows, EmbeddingStore
+from aimcore.encoders.stored_embeddings import NO_LABEL, EmbeddedRows, StoredEmbeddings
 
 
 class CannotSearch(AimcoreError):
@@ -30,7 +30,7 @@ class Neighbour:
     label: int | None
 
 
-def nearest(store: EmbeddingStore, query_D: npt.NDArray[np.float32], number: int) -> list[Neighbour]:
+def nearest(store: StoredEmbeddings, query_D: npt.NDArray[np.float32], number: int) -> list[Neighbour]:
     """Return the ``number`` rows with the largest cosine similarity to ``query_D``, most similar first.
 
     Rows are read part by part. Images that could not be read are never found.
@@ -39,9 +39,9 @@ def nearest(store: EmbeddingStore, query_D: npt.NDArray[np.float32], number: int
         CannotSearch: the embeddings are tokens, or of another width.
         DataNotFound: a part is damaged.
     """
-    if store.shape != query_D.shape:
-        what = "tokens, and a search compares one vector per image" if len(store.shape) > 1 else f"of {store.shape[0]}"
-        raise CannotSearch(f"{store.url} holds embeddings {what}: the query has {query_D.shape[0]} numbers")
+    if store.width != len(query_D):
+        what = "tokens, and a search compares one vector per image" if store.width is None else f"of {store.width}"
+        raise CannotSearch(f"{store.url} holds embeddings {what}: the query has {len(query_D)} numbers")
     unit_D = query_D / max(float(np.linalg.norm(query_D)), 1e-12)
     best: list[tuple[float, int, Neighbour]] = []
     first = 0

@@ -16,7 +16,7 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.encoders.embedding import Embedding, described_embedding, embed, rows_per_part, shape_of
 from aimcore.encoders.embedding_store import EmbeddingStore
-from aimcore.encoders.embedding_table import is_table, require_pyarrow, stored_table, write_table
+from aimcore.encoders.embedding_table import PARTIAL_GROUP, is_table, opened_table, require_pyarrow, write_table
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.preprocessing import EncoderTransform
 from aimcore.evaluation.feature_keys import described, software, weights_digest
@@ -84,8 +84,9 @@ def embed_source(
     if not len(opened):
         raise DataNotFound(f"{shown(data_text)} has no images")
     description = _description(encoder, source, opened, transform, embedding)
-    if is_table(out) and (found := stored_table(out, description)) is not None:
-        return Embedded(out, *found, is_new=False, is_complete=True)
+    if is_table(out) and (found := opened_table(out)) is not None:
+        found.require_same(description)
+        return Embedded(out, found.num_rows, found.num_unreadable, is_new=False, is_complete=True)
     store = _begun(place, description, _about(encoder_text, source, opened), encoder, embedding, transform)
     is_new = not store.is_complete
     if is_new:
@@ -104,7 +105,7 @@ def _place_of(out: str) -> str:
     suffix = PurePosixPath(out).suffix
     if is_table(out):
         require_pyarrow()
-        return f"{out}.partial.zarr"
+        return f"{out}{PARTIAL_GROUP}"
     if suffix != ".zarr":
         raise InvalidValue("embed", [("out", f"must end in .zarr or .parquet, got {shown(out)}")])
     return out

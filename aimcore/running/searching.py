@@ -19,10 +19,11 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.sources import Source
 from aimcore.data.pictures import SUFFIXES, read_picture
 from aimcore.encoders.embedding import Embedding, features_of, has_towers
-from aimcore.encoders.embedding_store import EmbeddingStore
+from aimcore.encoders.embedding_table import open_embeddings
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.preprocessing import EncoderTransform
 from aimcore.encoders.search import CannotSearch, Neighbour, nearest
+from aimcore.encoders.stored_embeddings import StoredEmbeddings
 from aimcore.evaluation.feature_keys import weights_digest
 from aimcore.io.locations import file_system
 from aimcore.recipe.reading import structured
@@ -47,7 +48,7 @@ def search(url: str, query: str, number: int, *, encoder_text: str | None = None
     """Find the images whose embeddings at ``url`` are nearest to a query.
 
     Args:
-        url: a zarr group that ``aimcore embed`` wrote.
+        url: a zarr group or a Parquet file that ``aimcore embed`` wrote.
         query: an image by path or URL, or a text.
         number: number of images to find.
         encoder_text: the encoder that made the embeddings; by default as it was named then.
@@ -58,8 +59,8 @@ def search(url: str, query: str, number: int, *, encoder_text: str | None = None
         UnreadableSample: the image cannot be read.
         AimcoreError: the embeddings or the encoder cannot be opened.
     """
-    store = EmbeddingStore.open(url)
-    if len(store.shape) > 1:
+    store = open_embeddings(url)
+    if store.width is None:
         raise CannotSearch(f"{url} holds tokens, and a search compares one vector per image: embed without --tokens")
     is_picture = not is_text and _is_picture(query)
     if not is_picture and store.description["reads"] != "joint":
@@ -90,7 +91,7 @@ def _no_texts(url: str, query: str) -> str:
     )
 
 
-def _require_same(store: EmbeddingStore, encoder: Encoder) -> None:
+def _require_same(store: StoredEmbeddings, encoder: Encoder) -> None:
     is_joint = store.description["reads"] == "joint"
     if is_joint and not has_towers(encoder):
         raise CannotSearch(f"{encoder.source.url} has no text tower, and the encoder of {store.url} has one")
@@ -107,7 +108,7 @@ def _text_vector(encoder: Encoder, text: str) -> npt.NDArray[np.float32]:
     return np.asarray(encoder.embed_texts([text])[0].float().cpu().numpy(), dtype=np.float32)
 
 
-def _image_vector(store: EmbeddingStore, encoder: Encoder, picture_CHW: Tensor) -> npt.NDArray[np.float32]:
+def _image_vector(store: StoredEmbeddings, encoder: Encoder, picture_CHW: Tensor) -> npt.NDArray[np.float32]:
     described: Any = store.description
     pixels = described["pixels"]
     preprocessing = Preprocessing(tuple(pixels["mean"]), tuple(pixels["std"]), pixels["eval_crop"])
@@ -118,7 +119,7 @@ def _image_vector(store: EmbeddingStore, encoder: Encoder, picture_CHW: Tensor) 
     return np.asarray(vector.to(torch.float32).cpu().numpy(), dtype=np.float32)
 
 
-def _pictures(store: EmbeddingStore, neighbours: Sequence[Neighbour]) -> Mapping[int, Tensor]:
+def _pictures(store: StoredEmbeddings, neighbours: Sequence[Neighbour]) -> Mapping[int, Tensor]:
     """Read the pictures of the neighbours from the source that was embedded, if it is still there."""
     found: dict[int, Tensor] = {}
     try:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -13,8 +14,10 @@ from torch.nn.functional import cosine_similarity
 from trained_runs import captioning_experiment, write_run
 
 from aimcore import load_encoder
-from aimcore.encoders.embedding_store import EmbeddedRows, EmbeddingStore
+from aimcore.encoders import embedding
+from aimcore.encoders.embedding_store import EmbeddingStore
 from aimcore.encoders.search import CannotSearch, nearest
+from aimcore.encoders.stored_embeddings import EmbeddedRows
 from aimcore.run import command
 from aimcore_objectives import Contrastive
 from aimcore_objectives.towers import TextTower
@@ -95,6 +98,34 @@ def test_images_and_texts_are_searched_for_in_the_space_of_two_towers(
     lines = [line.split() for line in capfd.readouterr().out.splitlines() if ".png" in line]
     assert [line[1].rpartition("/")[2] for line in lines] == [f"{number}.png" for number in order]
     assert float(lines[0][0]) == pytest.approx(float(expected.max()), abs=2e-3)
+
+
+def test_a_parquet_file_is_searched_by_row_groups_like_a_group(
+    towers: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(embedding, "PART_ROWS", 2)
+    (folder / "cats/1.png").write_bytes(b"not an image")  # its features are null
+    said, pages = [], []
+    for out in (tmp_path / "out.zarr", tmp_path / "out.parquet"):
+        assert command(["embed", towers, str(folder), str(out), "--batch-size", "2"]) == 0
+        capfd.readouterr()
+        for query in (str(folder / "dogs/4.png"), "a cat"):
+            assert command(["search", str(out), query, "--page", str(tmp_path / "found.html")]) == 0
+            said.append([line for line in capfd.readouterr().out.splitlines() if ".png" in line])
+        pages.append((tmp_path / "found.html").read_text().replace(str(out), "OUT"))
+    assert said[:2] == said[2:]
+    assert [len(lines) for lines in said] == [4] * 4
+    assert pages[0] == pages[1]
+    file = pyarrow.parquet.ParquetFile(tmp_path / "out.parquet")
+    assert file.num_row_groups == 3
+    place = file.metadata.row_group(1).column(4).data_page_offset
+    content = bytearray((tmp_path / "out.parquet").read_bytes())
+    content[place : place + 40] = bytes(40)
+    (tmp_path / "damaged.parquet").write_bytes(content)
+    assert command(["search", str(tmp_path / "damaged.parquet"), "a cat"]) == 2
+    assert "damaged.parquet' is damaged" in capfd.readouterr().err
+    assert command(["search", str(tmp_path / "other.parquet"), "a cat"]) == 2
+    assert "other.parquet' has no embeddings" in capfd.readouterr().err
 
 
 def test_what_cannot_be_searched_for_is_refused(
