@@ -110,8 +110,8 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         module.to(torch.bfloat16)
     number = ParameterCounts.of(module)
     seen = _seen(experiment)
-    flops = [_flops(experiment, module, grid) for grid in seen.grids]
-    forward, step = (_run_total(seen, one) for one in zip(*flops, strict=True))
+    steps = [_counted_step(experiment, module, grid) for grid in seen.grids]
+    forward, step = (_run_total(seen, one) for one in zip(*((one.forward, one.step) for one in steps), strict=True))
     return Cost(
         trunk_parameters=number.trunk,
         objective_parameters=number.other,
@@ -125,7 +125,7 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         patches_per_image=seen.num_patches // seen.num_images,
         state=state_memory(number.total, experiment.engine, world_size, num_trained=number.trained),
         buffer_bytes=buffers,
-        activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1]),
+        activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1], steps[-1].saved_bytes),
         micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )
 
@@ -296,31 +296,53 @@ def _loss(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_
     return torch.stack([loss.sum.float() for loss in losses.values()]).sum()
 
 
-def _flops(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> tuple[int, int]:
-    """Return FLOPs of the forward pass, and of forward and backward, for ``NUM_IMAGES`` images."""
+class _CountedStep(NamedTuple):
+    """The counts of one step on ``NUM_IMAGES`` images."""
+
+    forward: int
+    """FLOPs of the forward pass."""
+    step: int
+    """FLOPs of the forward and backward pass."""
+    saved_bytes: int
+    """Bytes that are held for the backward pass."""
+
+
+def _counted_step(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> _CountedStep:
+    saved = _SavedBytes()
     with FlopCounterMode(display=False) as counter:
-        loss = _loss(experiment, module, grid, NUM_IMAGES)
+        with saved:
+            loss = _loss(experiment, module, grid, NUM_IMAGES)
         forward = counter.get_total_flops()
         loss.backward()  # type: ignore[no-untyped-call]
     module.zero_grad(set_to_none=True)
-    return forward, counter.get_total_flops()
+    return _CountedStep(forward, counter.get_total_flops(), saved.number)
 
 
-def _activation_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> int:
-    """Return bytes held for backward, per image: the difference of two batches, so that casts of weights cancel."""
-    few, many = (_saved_bytes(experiment, module, grid, size) for size in (NUM_IMAGES // 2, NUM_IMAGES))
-    return (many - few) // (NUM_IMAGES - NUM_IMAGES // 2)
+def _activation_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, many: int) -> int:
+    """Return bytes held for backward, per image: the difference of two batches, so that casts of weights cancel.
+
+    ``many`` are the bytes of ``NUM_IMAGES`` images; those of half as many are counted here.
+    """
+    few = _SavedBytes()
+    with few:
+        _loss(experiment, module, grid, NUM_IMAGES // 2)
+    return (many - few.number) // (NUM_IMAGES - NUM_IMAGES // 2)
 
 
-def _saved_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int) -> int:
-    storages: dict[int, torch.UntypedStorage] = {}
+class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes of the tensors on the meta device that a forward pass holds for the backward pass."""
 
-    def keep(tensor: Tensor) -> Tensor:
+    def __init__(self) -> None:
+        super().__init__(self._keep, lambda tensor: tensor)
+        self._storages: dict[int, torch.UntypedStorage] = {}
+
+    def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         # While the storage is held, its address is not reused.
-        storages[storage._cdata] = storage
+        self._storages[storage._cdata] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _loss(experiment, module, grid, num_images)
-    return sum(storage.nbytes() for storage in storages.values() if storage.device.type == "meta")
+    @property
+    def number(self) -> int:
+        """Number of bytes; each storage counts once."""
+        return sum(storage.nbytes() for storage in self._storages.values() if storage.device.type == "meta")
