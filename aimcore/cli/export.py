@@ -36,6 +36,10 @@ def add_export_arguments(commands: Any) -> None:
     export.add_argument(
         "--shard-size", type=_bytes, metavar="SIZE", help="largest file of weights, such as 500MB (default: 5GB)"
     )
+    export.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"),
+        help="type of the numbers in the files (default: as in the source; ONNX: float32)",
+    )  # fmt: skip
     export.add_argument("--num-heads", type=int, metavar="N", help="heads of the trunk (default: heads of 128 values)")
     export.add_argument("--text-heads", type=int, metavar="N", help="heads of the text tower")
     export.add_argument("--head", metavar="FILE", help="a file with an attention probe of AIM")
@@ -96,7 +100,7 @@ def export_to_library(options: argparse.Namespace) -> int:
     )  # fmt: skip
     export_encoder(
         encoder, options.folder, options.to, trunk_only=options.trunk, shard_bytes=options.shard_size,
-        sections=() if run is None else run_sections(run),
+        dtype=options.dtype, sections=() if run is None else run_sections(run),
     )  # fmt: skip
     print(f"{options.folder}: README.md says how it is opened")
     return 0

@@ -18,6 +18,7 @@ def described(encoder: Encoder) -> dict[str, str | int]:
         "layout": source.layout,
         "files": ", ".join(file.url for file in source.files),
         "bytes": source.num_bytes,
+        "numbers": source.dtype,
         "sha256": source.sha256,
         "licence": source.licence or "unknown",
         "trunk": _trunk(encoder),

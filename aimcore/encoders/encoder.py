@@ -57,6 +57,8 @@ class EncoderSource:
     """The hash of the file; of several files, that of the list of their hashes."""
     licence: str | None
     """As a file next to the weights or the layout states it; None if unknown."""
+    dtype: str = "float32"
+    """Type of the numbers in the files; ``"mixed"`` if they have several. An encoder itself is in float32."""
 
     @property
     def num_bytes(self) -> int:

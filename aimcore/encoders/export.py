@@ -7,9 +7,10 @@ import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
+import torch
 from loguru import logger
 from torch import Tensor
 
@@ -28,6 +29,11 @@ from aimcore.io.safetensors_folders import write_weights
 SHARD_BYTES = 5 * 10**9
 """Default size of the largest file of weights."""
 _TRUNK, _PROBE = "trunk.", "probe."
+ExportedType = Literal["float32", "bfloat16", "float16"]
+"""Types of the numbers in exported files."""
+_TYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16
+}  # fmt: skip
 
 
 class CannotExport(AimcoreError):
@@ -57,6 +63,7 @@ def export_encoder(
     *,
     trunk_only: bool = False,
     shard_bytes: int | None = None,
+    dtype: ExportedType | None = None,
     sections: Sequence[CardSection] = (),
 ) -> None:
     """Write ``encoder`` to the new ``folder`` in the format of another library, with a model card.
@@ -71,6 +78,8 @@ def export_encoder(
         target: one of :func:`targets`.
         trunk_only: export the trunk without the towers around it.
         shard_bytes: largest size of a file of weights; by default 5 GB. Libraries that open one file get one file.
+        dtype: type of the numbers in the files; by default as in the encoder's own files, and float32 where these have
+            several types. ONNX graphs are in float32.
         sections: further sections of the model card, such as recipe and scores of a run.
 
     Raises:
@@ -81,9 +90,15 @@ def export_encoder(
     if target == ONNX:
         if shard_bytes is not None:
             raise CannotExport("an ONNX graph cannot be divided (--shard-size): large weights are a file next to it")
+        if dtype not in (None, "float32"):
+            raise CannotExport(
+                f"ONNX graphs are written in float32, in which they are compared with the encoder, and not in {dtype} "
+                "(--dtype): convert the graph afterwards, with onnxruntime's or onnxconverter-common's float16 tools"
+            )
         _write_onnx(encoder, folder, trunk_only, sections)
     else:
-        _write_layout(encoder, folder, target, trunk_only, shard_bytes, sections)
+        chosen = _TYPES.get(dtype or encoder.source.dtype, torch.float32)
+        _write_layout(encoder, folder, target, trunk_only, shard_bytes, chosen, sections)
 
 
 def require_possible(folder: Path, target: str) -> None:
@@ -107,6 +122,7 @@ def _write_layout(
     target: str,
     trunk_only: bool,
     shard_bytes: int | None,
+    dtype: torch.dtype,
     sections: Sequence[CardSection],
 ) -> None:
     weights = _expressed(encoder, target, trunk_only)
@@ -117,15 +133,17 @@ def _write_layout(
     for name in left_out:
         logger.warning("{}: {} is not exported: {} has no place for it", encoder.source.url, name, layout.title)
     model = attrs.evolve(model, image_size=encoder.image_size)
+    tensors = _converted(weights.tensors, dtype)
     others = {
-        **_json(layout.config(model, encoder.known_preprocessing.preprocessing)),
+        **_json(_with_type(layout.config(model, encoder.known_preprocessing.preprocessing), dtype)),
         **_tokenizer_files(encoder, model),
     }
     card = model_card(
-        encoder, title=layout.title, usage=layout.usage(model), library=target, left_out=left_out, sections=sections
+        encoder, title=layout.title, usage=layout.usage(model), library=target, dtype=type_name(dtype),
+        left_out=left_out, sections=sections,
     )  # fmt: skip
     with new_folder(folder) as partial:
-        write_weights(partial, weights.tensors, (shard_bytes or SHARD_BYTES) if layout.shards else None)
+        write_weights(partial, tensors, (shard_bytes or SHARD_BYTES) if layout.shards else None)
         _write_others(partial, {**others, CARD_FILE: card.encode()})
 
 
@@ -139,11 +157,41 @@ def _write_onnx(encoder: Encoder, folder: Path, trunk_only: bool, sections: Sequ
         **(_tokenizer_files(encoder, encoder.model) if towers else {}),
     }
     card = model_card(
-        encoder, title="ONNX", usage=onnx_usage(towers=towers), library=ONNX, left_out=left_out, sections=sections
-    )
+        encoder, title="ONNX", usage=onnx_usage(towers=towers), library=ONNX, dtype="float32", left_out=left_out,
+        sections=sections,
+    )  # fmt: skip
     with new_folder(folder) as partial:
         write_graphs(encoder, partial, towers=towers)
         _write_others(partial, {**others, CARD_FILE: card.encode()})
+
+
+def _converted(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the tensors with floating numbers of another type.
+
+    Raises:
+        CannotExport: numbers are too large for it.
+    """
+    found = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+    wrong = [name for name, value in found.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if wrong:
+        raise CannotExport(
+            f"{type_name(dtype)} has no numbers as large as those in {', '.join(wrong[:3])} ({len(wrong)} tensors): "
+            "choose another type (--dtype)"
+        )
+    return found
+
+
+def _with_type(files: Mapping[str, Mapping[str, Any]], dtype: torch.dtype) -> dict[str, Mapping[str, Any]]:
+    """Return the JSON files; a config that states a type of numbers (transformers') states this one."""
+    return {
+        name: {**content, "dtype": type_name(dtype)} if "dtype" in content else content
+        for name, content in files.items()
+    }
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """Return the name of a type of numbers: ``"float16"``."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _expressed(encoder: Encoder, target: str, trunk_only: bool) -> _Weights:

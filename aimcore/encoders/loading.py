@@ -207,7 +207,13 @@ def _built(opened: OpenedModel, given: Preprocessing | PreprocessingName | None)
     modules = _filled(model, opened.state)
     objective: Any = modules.get("")
     source = EncoderSource(
-        weights.url, layout.name, layout.title, weights.files, weights.sha256, licence or layout.licence
+        weights.url,
+        layout.name,
+        layout.title,
+        weights.files,
+        weights.sha256,
+        licence or layout.licence,
+        weights.dtype,
     )
     for text in model.advice:
         logger.warning("{}: {}", weights.url, text)

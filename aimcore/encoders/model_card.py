@@ -23,7 +23,14 @@ class CardSection:
 
 
 def model_card(
-    encoder: Encoder, *, title: str, usage: str, library: str, left_out: Sequence[str], sections: Sequence[CardSection]
+    encoder: Encoder,
+    *,
+    title: str,
+    usage: str,
+    library: str,
+    dtype: str,
+    left_out: Sequence[str],
+    sections: Sequence[CardSection],
 ) -> str:
     """Return the card of an exported encoder, in Markdown. It has no path of the machine on which it was written.
 
@@ -32,6 +39,7 @@ def model_card(
         title: what the files are.
         usage: code that opens them.
         library: who reads them.
+        dtype: type of the numbers in the files.
         left_out: parts of the encoder that are not in the files.
         sections: further sections.
     """
@@ -40,7 +48,7 @@ def model_card(
         CardSection("Images", "\n".join(_images(encoder))),
         CardSection("Origin", "\n".join(_origin(encoder, left_out))),
     ]
-    parts = [_head(encoder, library), f"# {_name(encoder)}", "\n".join(_summary(encoder, title))]
+    parts = [_head(encoder, library), f"# {_name(encoder)}", "\n".join(_summary(encoder, title, dtype))]
     parts += [f"## {section.title}\n\n{section.text}" for section in (*own, *sections)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -68,10 +76,12 @@ def _head(encoder: Encoder, library: str) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _summary(encoder: Encoder, title: str) -> Iterator[str]:
+def _summary(encoder: Encoder, title: str, dtype: str) -> Iterator[str]:
     size = "any size" if encoder.image_size is None else f"{encoder.image_size} x {encoder.image_size} px"
     yield f"Exported by aimcore {version('aimcore')}: {title}.\n"
     yield f"- Width {encoder.width}, {encoder.depth} blocks, patches of {encoder.patch_size} px, images of {size}."
+    own = encoder.source.dtype
+    yield f"- Weights are in {dtype}{', as in the source' if dtype == own else f'; those of the source are in {own}'}."
     if encoder.objective is not None:
         yield f"- It was trained with the objective `{encoder.objective.name}`."
 

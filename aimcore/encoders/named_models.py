@@ -77,7 +77,9 @@ def _loaded(text: str, model: NamedModel, url: str) -> Encoder:
     entries = fitting(weights.load(), model.trunk, module, Weights(url=url))
     require_finite(url, entries)
     module.load_state_dict(entries)
-    source = EncoderSource(text, model.trunk.name, text.partition("@")[0], weights.files, weights.sha256, None)
+    source = EncoderSource(
+        text, model.trunk.name, text.partition("@")[0], weights.files, weights.sha256, None, weights.dtype
+    )
     stored = StoredModel(model.trunk, image_size=model.image_size)
     return Encoder(stored, cast(TrunkModule, module[TRUNK].eval()), source, _preprocessing(text, model))
 

@@ -88,6 +88,12 @@ class StoredWeights:
         """All tensors, on the meta device, as the header of a safetensors file names them."""
         return self.shapes
 
+    @property
+    def dtype(self) -> str:
+        """The type of all floating numbers, such as ``"bfloat16"``; ``"mixed"`` if there are several."""
+        kinds = list(kinds_of([value for value in self.shapes.values() if value.is_floating_point()]))
+        return kinds[0] if len(kinds) == 1 else "mixed"
+
     def load(self) -> Mapping[str, Tensor]:
         """Read the values. Those of a local file are mapped into memory where the format allows it.
 

@@ -13,7 +13,7 @@ import timm
 import torch
 from golden_files import FOLDER, tensors
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_encoders import FORM, SINCOS, SMALL, TEXTS, TOWERS, TRUNK, run_of
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
@@ -172,6 +172,40 @@ def test_a_folder_that_exists_is_refused_and_a_failed_one_leaves_nothing(
     monkeypatch.setattr(export, "_write_others", fail)
     with pytest.raises(AimcoreError, match=r"cannot write .*out: No space left on device"):
         export_encoder(encoder, tmp_path / "out", "apple")
+    assert list(tmp_path.iterdir()) == []
+
+
+def stored_in(dtype: torch.dtype, path: Path) -> Encoder:
+    """The golden encoder in a file of ``dtype``."""
+    save_file({name: value.to(dtype) for name, value in tensors("aim_v2.weights").items()}, path)
+    return load_encoder(str(path), num_heads=4)
+
+
+def test_numbers_keep_the_type_of_the_source_unless_another_one_is_chosen(tmp_path: Path) -> None:
+    source = tmp_path / "bf16.safetensors"
+    encoder = stored_in(torch.bfloat16, source)
+    assert encoder.source.dtype == "bfloat16"
+    export_encoder(encoder, tmp_path / "same", "apple")
+    assert same(load_file(tmp_path / "same/model.safetensors"), load_file(source))
+    assert "- Weights are in bfloat16, as in the source." in (tmp_path / "same/README.md").read_text()
+    words = ["export", str(source), str(tmp_path / "half"), "--to", "transformers", "--num-heads", "4"]
+    assert command([*words, "--dtype", "float16"]) == 0
+    assert "- Weights are in float16; those of the source are in bfloat16." in (tmp_path / "half/README.md").read_text()
+    model = AutoModel.from_pretrained(tmp_path / "half")
+    assert model.dtype == torch.float16
+    back = load_encoder(str(tmp_path / "half"))
+    assert back.source.dtype == "float16"
+    assert same(back.state(), {name: value.half().float() for name, value in encoder.state().items()})
+    assert torch.equal(model.rms_norm.weight, encoder.module.state_dict()["norm.weight"].half())
+
+
+def test_a_type_that_cannot_hold_the_numbers_is_refused(tmp_path: Path) -> None:
+    encoder = golden("aim_v2")
+    encoder.module.norm.weight.data[0] = 1e5
+    with pytest.raises(CannotExport, match=r"float16 has no numbers as large as those in trunk.post_trunk_norm.weight"):
+        export_encoder(encoder, tmp_path / "out", "apple", dtype="float16")
+    with pytest.raises(CannotExport, match="ONNX graphs are written in float32"):
+        export_encoder(encoder, tmp_path / "out", "onnx", dtype="bfloat16")
     assert list(tmp_path.iterdir()) == []
 
 
