@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -24,6 +24,22 @@ def peak_gflops(dtype: torch.dtype, *, size: int = 2048) -> float:
     """Matrix-product rate of this machine, in GFLOP/s."""
     one, other = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     return 2 * size**3 / milliseconds(lambda: one @ other) / 1e6
+
+
+def peak_of(dtype: torch.dtype, shapes: Iterable[tuple[int, int, int]]) -> float:
+    """Return the best rate, in GFLOP/s, of products of 1024, 2048 and 4096 squared and of the given shapes.
+
+    Args:
+        dtype: of the matrices.
+        shapes: rows, inputs and outputs.
+    """
+    squares = ((size,) * 3 for size in (1024, 2048, 4096))
+    return max(_rate(dtype, *shape) for shape in {*shapes, *squares})
+
+
+def _rate(dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> float:
+    one, other = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype).T
+    return 2 * rows * inputs * outputs / milliseconds(lambda: one @ other, repeats=3, warm_up=1) / 1e6
 
 
 def describe() -> str:

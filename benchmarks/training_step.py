@@ -1,95 +1,188 @@
-"""One training step: aimcore's engine beside a plain PyTorch loop, and both beside the machine's own peak.
+"""Training steps: aimcore's engine beside a plain loop over a plain model, and both beside the machine's own peak.
 
-    python benchmarks/training_step.py [--zero-stage 0]
+    python benchmarks/training_step.py                                    # all sizes
+    python benchmarks/training_step.py --sizes medium --json step.json --profile
 
-The experiment is ``small`` of examples/ablation_pattern.py. Steps alternate between the two, so that a machine whose
-speed drifts does not favour either.
+Each size is measured in four forms: ``aimcore`` is the engine; ``module`` its module in a loop without an engine;
+``plain`` a straightforward PyTorch loop over a straightforward implementation (``plain_models.py``: autocast, fused
+AdamW, head on every patch, a dense mask through fused attention), checked to give the same loss; ``lightly`` are
+lightly's AIM modules, where lightly is installed. The forms take their steps in turn, so that a machine whose speed
+drifts favours none, and the peak is measured in the same rounds: the best rate of bfloat16 products of 1024, 2048 and
+4096 rows and columns and of the products of the step itself. The share of the peak counts only arithmetic that the loss
+needs, see ``needed_flops.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import runpy
-import time
-from collections.abc import Callable, Iterator
+import json
+import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 import attrs
 import torch
-from machine import describe, peak_gflops
+from lightly_aim import lightly_form
+from machine import describe, peak_of
+from needed_flops import needed_flops, step_shapes
+from plain_models import plain_of
+from step_sizes import SIZES, Size
+from torch import Tensor, nn
 
-from aimcore import Batch, Engine, Experiment, ObjectiveModule
-from aimcore.data import train_steps
+from aimcore import Batch, Engine, Experiment, Objective, ObjectiveModule
 from aimcore.engine import TrainingEngine, build_module
-from aimcore.engine.cost import cost_of
+from aimcore_objectives import Multimodal
 
-STUDY = Path(__file__).parent.parent / "examples" / "ablation_pattern.py"
+LOSS_BOUND = 2e-2
+"""Largest relative difference of the first losses: both forms round to bfloat16, at other places."""
+
+Step = Callable[[Batch], float]
 
 
-def batches(experiment: Experiment, num_steps: int) -> list[list[Batch]]:
-    """The first steps' data, loaded before the clock starts."""
-    steps = train_steps(
-        experiment.data,
-        experiment.data.train.open(),
-        patch_size=experiment.trunk.patch_size,
-        seed=0,
-        num_steps=num_steps,
+@attrs.frozen
+class Row:
+    """The numbers of one size."""
+
+    size: str
+    milliseconds: dict[str, float]
+    """Median per form."""
+    ratio: float
+    """Time of ``plain`` / time of ``aimcore``."""
+    share_of_peak: float
+    """Needed arithmetic of the engine's step per second, relative to the peak."""
+    engine_overhead: float
+    """Time of ``aimcore`` / time of ``module`` - 1."""
+    patches_per_second: float
+    needed_gflop: float
+    """Arithmetic of a step that the loss needs, the mean over the batches."""
+    peak_gflops: float
+
+
+def main() -> None:
+    """Print a table; write it with ``--json``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0)
+    parser.add_argument("--rounds", type=int, default=15, help="steps of each form after two that warm up")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="also write all numbers to this file")
+    parser.add_argument("--profile", action="store_true", help="print the operators of one step of each form")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(describe(), flush=True)
+    rows = []
+    for name in options.sizes:
+        engine = Engine(zero_stage=options.zero_stage, num_threads=options.threads)
+        rows.append(measured(SIZES[name], engine, options.rounds, is_profiled=options.profile))
+        print(text_of(rows[-1]), flush=True)
+    if options.json is not None:
+        machine = {"torch": torch.__version__, "threads": options.threads, "processor": platform.processor()}
+        options.json.write_text(json.dumps({"machine": machine, "rows": [attrs.asdict(row) for row in rows]}, indent=1))
+
+
+def measured(size: Size, engine_settings: Engine, rounds: int, *, is_profiled: bool) -> Row:
+    """Measure one size; forms and peak alternate.
+
+    Raises:
+        RuntimeError: the plain form has another loss.
+    """
+    experiment = attrs.evolve(size.experiment(), engine=engine_settings)
+    batches = [size.batch(experiment, number) for number in range(rounds + 2)]
+    with TrainingEngine(experiment) as engine:
+        module = build_module(experiment)
+        plain = plain_of(module)
+        forms: dict[str, Step] = {
+            "plain": loop(plain, plain, experiment),
+            "module": loop(module, lambda batch: total(module, batch), experiment),
+            "aimcore": lambda batch: total_of(engine.step([batch]).losses, experiment.objective),
+        }
+        if (form := lightly_form(experiment)) is not None:
+            forms["lightly"] = loop(form, form, experiment)
+        require_equal({name: form_step(batches[0]) for name, form_step in forms.items()})
+        peaks, times = [], {name: list[float]() for name in forms}
+        for number, batch in enumerate(batches[1:]):
+            for name, form_step in forms.items():
+                start = perf_counter()
+                form_step(batch)
+                if number:
+                    times[name].append(1e3 * (perf_counter() - start))
+            peaks.append(peak_of(torch.bfloat16, step_shapes(experiment)))
+        if is_profiled:
+            print_profiles(forms, batches[0])
+    taken = {name: median(values) for name, values in times.items()}
+    needed = sum(needed_flops(experiment, batch) for batch in batches[2:]) / rounds / 1e9
+    peak = max(peaks)
+    return Row(
+        size.name,
+        taken,
+        taken["plain"] / taken["aimcore"],
+        needed / taken["aimcore"] * 1e3 / peak,
+        taken["aimcore"] / taken["module"] - 1,
+        batches[0].images.patches_BNF[..., 0].numel() / taken["aimcore"] * 1e3,
+        needed,
+        peak,
     )
-    return list(steps)
 
 
-def plain_step(module: ObjectiveModule, experiment: Experiment) -> Callable[[list[Batch]], float]:
-    """The loop that anyone would write: autocast, backward, clip, AdamW."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=experiment.optimizer.peak_lr, fused=True)
+def loop(module: nn.Module, loss_of: Callable[[Batch], Tensor], experiment: Experiment) -> Step:
+    """Return the step that anyone would write: autocast, backward, clip, fused AdamW."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+    module.train()
 
-    def step(micro_batches: list[Batch]) -> float:
+    def step(batch: Batch) -> float:
         with torch.autocast("cpu", torch.bfloat16):
-            (loss,) = module(micro_batches[0]).values()
-        mean = loss.sum / loss.num_targets
-        mean.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            loss = loss_of(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), experiment.optimizer.gradient_clipping or 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return float(mean.detach())
+        return float(loss.detach())
 
     return step
 
 
-def medians(
-    forms: dict[str, Callable[[list[Batch]], object]], data: Iterator[list[Batch]], num: int
-) -> dict[str, float]:
-    """Median milliseconds of each form, steps taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(num):
-        micro_batches = next(data)
-        for name, form in forms.items():
-            start = time.perf_counter()
-            form(micro_batches)
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: sorted(taken)[len(taken) // 2] for name, taken in times.items()}
+def total(module: ObjectiveModule, batch: Batch) -> Tensor:
+    """Return the weighted sum of the mean losses."""
+    losses = module(batch).values()
+    return torch.stack([loss.sum * loss.weight / loss.num_targets for loss in losses]).sum()
 
 
-def main() -> None:
-    """Print milliseconds, the ratio, and the share of the peak."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0)
-    parser.add_argument("--steps", type=int, default=30)
-    arguments = parser.parse_args()
-    experiment: Experiment = runpy.run_path(str(STUDY))["study"]("small").experiments[0]
-    experiment = attrs.evolve(experiment, engine=Engine(zero_stage=arguments.zero_stage))
-    print(describe())
-    data = itertools.cycle(batches(experiment, 8))
-    with TrainingEngine(experiment) as engine:
-        forms = {"plain": plain_step(build_module(experiment), experiment), "aimcore": engine.step}
-        medians(forms, data, 5)
-        taken = medians(forms, data, arguments.steps)
-    gflop = cost_of(experiment).flops_per_image * experiment.data.batch_size / 1e9
-    peak = peak_gflops(torch.bfloat16)
-    for name, milliseconds in taken.items():
-        rate = gflop / milliseconds * 1e3
-        print(f"{name:8} {milliseconds:7.1f} ms/step  {rate:6.0f} GFLOP/s  {rate / peak:.1%} of the bfloat16 peak")
-    print(f"aimcore / plain: {taken['aimcore'] / taken['plain']:.3f}")
+def total_of(losses: Mapping[str, float], objective: Objective) -> float:
+    """Return the weighted sum of the mean losses of a step."""
+    weights = {"image": objective.image_weight} if isinstance(objective, Multimodal) else {}
+    return sum(weights.get(name, 1.0) * value for name, value in losses.items())
+
+
+def require_equal(losses: Mapping[str, float]) -> None:
+    """Refuse forms that do not compute the same; lightly draws weights of its own.
+
+    Raises:
+        RuntimeError: a loss differs.
+    """
+    for name in {*losses} - {"aimcore", "lightly"}:
+        if abs(losses[name] / losses["aimcore"] - 1) > LOSS_BOUND:
+            raise RuntimeError(f"the forms do not compute the same loss: {dict(losses)}")
+
+
+def print_profiles(forms: Mapping[str, Step], batch: Batch) -> None:
+    """Print the operators that take most time in one step of each form."""
+    for name, step in forms.items():
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            step(batch)
+        print(f"\n{name}\n{profile.key_averages().table(sort_by='self_cpu_time_total', row_limit=25)}")
+
+
+def text_of(row: Row) -> str:
+    """Return a row as text."""
+    times = ", ".join(f"{name} {milliseconds:.1f} ms" for name, milliseconds in row.milliseconds.items())
+    return (
+        f"{row.size}: {times}\n"
+        f"    plain / aimcore {row.ratio:.2f}, {row.share_of_peak:.1%} of the peak of {row.peak_gflops:.0f} GFLOP/s "
+        f"({row.needed_gflop:.0f} GFLOP needed), engine {row.engine_overhead:+.1%}, "
+        f"{row.patches_per_second:.0f} patches/s"
+    )
 
 
 if __name__ == "__main__":
