@@ -31,12 +31,14 @@ def captioning_experiment(objective: Objective | None = None, **changes) -> Expe
     return Experiment(**fields | changes)
 
 
-def write_run(folder: Path, experiment: Experiment, *, step: int) -> ObjectiveModule:
+def write_run(
+    folder: Path, experiment: Experiment, *, step: int, module: ObjectiveModule | None = None
+) -> ObjectiveModule:
     """What training would have left in ``folder``, but for the engine's own files."""
     checkpoint = folder / "checkpoints" / f"step_{step:08d}"
     checkpoint.mkdir(parents=True)
     recipe.save(folder / "recipe.json", experiment)
-    module = build_module(experiment)
+    module = module or build_module(experiment)
     save_file(module.state_dict(), checkpoint / "model.safetensors")
     Manifest(step, 0.0, {}, describe_files(checkpoint)).write(checkpoint)
     return module

@@ -43,14 +43,15 @@ def look_command(
     """
     from aimcore.contracts.errors import DataNotFound, UnreadableSample
     from aimcore.data.pictures import find_pictures, read_picture
+    from aimcore.encoders.loading import load_encoder
     from aimcore.encoders.looking import look
+    from aimcore.encoders.preprocessing import transform_for
     from aimcore.io.terminal import Terminal
     from aimcore.report.look_page import MOST_ATTENTION, LookedImage, write_look_page
-    from aimcore.running.frozen_encoders import open_encoder, transform_for
 
     files, num_failed, shown = list(find_pictures(places)), 0, []
-    encoder = open_encoder(text)
-    transform = transform_for(encoder, image_size=image_size, area=area)
+    encoder = load_encoder(text)
+    transform = transform_for(encoder.trunk, encoder.transform, image_size=image_size, area=area)
     for file in files:
         try:
             rendered_CHW = transform.rendered(read_picture(file)[1])

@@ -5,65 +5,27 @@ Shape suffixes: B images, C channels, H W pixels, N patches, D width, K classes,
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import attrs
 import torch
 from loguru import logger
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from aimcore.contracts.batches import Text
-from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.features import Features, Reading
-from aimcore.contracts.images import Images, PatchGrid, images_of
-from aimcore.contracts.layouts import StoredModel
+from aimcore.contracts.images import Images, PatchGrid, Preprocessing, images_of
+from aimcore.contracts.layouts import FileLayout, StoredModel
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
+from aimcore.encoders.encoder_source import EncoderError, EncoderSource
 from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
 from aimcore.encoders.recognition import layout_called
+from aimcore.encoders.saved_encoders import require_no_encoder, write_encoder
 from aimcore.evaluation.inference_copy import InferenceCopy
-from aimcore.io.atomic_files import make_folder, write_atomically
-from aimcore.io.run_folder import WEIGHTS_FILE
-from aimcore.io.weight_files import StoredFile
 from aimcore.recipe.writing import plain
-
-SAVED_ENCODER = "encoder.json"
-"""The file next to the weights of a saved encoder, with all that the weights do not say."""
-SCHEMA_VERSION = 1
-RUN_LAYOUT = "run"
-"""What the layout of a run's weights is called; it is no component, because the run's recipe says what they are."""
-
-
-class EncoderError(AimcoreError):
-    """An encoder is asked for something that it cannot do."""
-
-
-@attrs.frozen
-class EncoderSource:
-    """Where an encoder's weights are from."""
-
-    url: str
-    layout: str
-    """Name of the layout of its files."""
-    title: str
-    """What the layout calls it."""
-    files: tuple[StoredFile, ...]
-    """The files of weights, with sizes and hashes."""
-    sha256: str
-    """The hash of the file; of several files, that of the list of their hashes."""
-    licence: str | None
-    """As a file next to the weights or the layout states it; None if unknown."""
-    dtype: str = "float32"
-    """Type of the numbers in the files; ``"mixed"`` if they have several. An encoder itself is in float32."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.num_bytes for file in self.files)
+from aimcore.registry.plugins import installed
 
 
 class Encoder:
@@ -99,7 +61,7 @@ class Encoder:
         self.is_changed = is_changed
         """Whether the weights differ from those in the file: an update was merged."""
         self._inference = InferenceCopy(module)
-        self._interpolated: set[PatchGrid] = set()
+        self._readable: set[PatchGrid] = set()
 
     @property
     def trunk(self) -> Trunk:
@@ -145,6 +107,11 @@ class Encoder:
     def num_parameters(self) -> int:
         """Number of the trunk's parameters."""
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Self:
+        """Change the normalisation and crop that :attr:`transform` applies; return the encoder."""
+        self.known_preprocessing = KnownPreprocessing(preprocessing, self.image_size, "given")
+        return self
 
     def to(self, *args: Any, **options: Any) -> Self:
         """Move all modules, or change their types, as ``torch.nn.Module.to`` does; return the encoder."""
@@ -199,10 +166,7 @@ class Encoder:
 
     def _read_with(self, module: TrunkModule, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
         images = self._images(images_BCHW)
-        for grid in sorted(set(images.grids)):
-            for problem in self.trunk.problems_with(grid):
-                raise EncoderError(f"{self.source.url}: {problem}")
-            self._say_interpolated(grid)
+        self._require_readable(images)
         features: Features = module(images, Reading(layers=layers))
         return features
 
@@ -245,9 +209,11 @@ class Encoder:
         """Return ``[B, E]`` of unit length, in the space that the two towers share.
 
         Raises:
-            EncoderError: the file has no two towers.
+            EncoderError: the file has no two towers, or the trunk cannot read these images.
         """
-        return self._towers().embed_images(self._images(images_BCHW))
+        towers, images = self._towers(), self._images(images_BCHW)
+        self._require_readable(images)
+        return towers.embed_images(images)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str] | Text | Tensor) -> Tensor:
@@ -280,8 +246,12 @@ class Encoder:
         depend on. Objective, decoder and head are the experiment's own, and begin with fresh weights.
 
         Raises:
-            EncoderError: the weights are not those of the file.
+            EncoderError: the weights are not those of a file.
         """
+        if not self.source.files:
+            raise EncoderError(
+                f"{self.source.url} stores no weights: begin as it did, with trunk and initial_weights of its recipe"
+            )
         if self.is_changed:
             raise EncoderError(
                 f"{self.source.url} does not hold these weights, into which an update was merged: write them with "
@@ -308,34 +278,19 @@ class Encoder:
         """Write the encoder to a new folder, which ``load_encoder`` opens with equal weights and preprocessing.
 
         The weights are in the layout that they were read in, and a file next to them has what they do not say. Of a
-        run, the trunk is saved.
+        run, or a model of another library, the trunk is saved.
 
         Raises:
             EncoderError: the folder holds an encoder already.
             NotInLayout: the layout has no place for the tensors.
             CannotWrite: the system refused.
         """
-        path = Path(folder)
-        if (path / SAVED_ENCODER).exists() or (path / WEIGHTS_FILE).exists():
-            raise EncoderError(f"{path} holds an encoder already: give another folder")
-        written: Mapping[str, Tensor] = {f"trunk.{name}": value for name, value in self.module.state_dict().items()}
-        if self.source.layout != RUN_LAYOUT:
-            written = layout_called(self.source.layout).write(self.state())
-        make_folder(path)
-        write_atomically(path / WEIGHTS_FILE, save({name: value.contiguous() for name, value in written.items()}))
-        write_atomically(path / SAVED_ENCODER, json.dumps(self._described(), indent=2) + "\n")
-
-    def _described(self) -> Mapping[str, Any]:
-        mean, std, eval_crop = self.known_preprocessing.preprocessing
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "layout": self.source.layout,
-            "trunk": plain(self.trunk) if self.source.layout == RUN_LAYOUT else None,
-            "settings": {name: plain(value) for name, value in self.model.settings.items()},
-            "image_size": self.image_size,
-            "preprocessing": {"mean": list(mean), "std": list(std), "eval_crop": eval_crop},
-            "source": {"url": self.source.url, "sha256": self.source.sha256, "licence": self.source.licence},
-        }
+        path, layout = Path(folder), self.source.layout
+        require_no_encoder(path)
+        is_listed = layout in installed().registry(FileLayout.role)
+        trunk = {f"trunk.{name}": value for name, value in self.module.state_dict().items()}
+        tensors = layout_called(layout).write(self.state()) if is_listed else trunk
+        write_encoder(path, tensors, self.model, self.known_preprocessing, self.source, is_listed=is_listed)
 
     def _images(self, images: Tensor | Images) -> Images:
         if isinstance(images, Images):
@@ -357,14 +312,18 @@ class Encoder:
             raise EncoderError(f"{self.source.url} has the blocks 0 to {self.depth - 1}, got {list(layers)}")
         return tuple(layer % self.depth for layer in layers)
 
-    def _say_interpolated(self, grid: PatchGrid) -> None:
+    def _require_readable(self, images: Images) -> None:
+        """Refuse grids that the trunk cannot read; say once for each grid that positions are interpolated."""
         own = getattr(self.trunk, "grid", None)
-        if own is not None and own != (grid.rows, grid.columns) and grid not in self._interpolated:
-            self._interpolated.add(grid)
-            logger.info(
-                "{}: positions of {} x {} patches are interpolated for {} x {} (bicubic, antialiased)",
-                self.source.url, *own, grid.rows, grid.columns,
-            )  # fmt: skip
+        for grid in sorted(set(images.grids) - self._readable):
+            for problem in self.trunk.problems_with(grid):
+                raise EncoderError(f"{self.source.url}: {problem}")
+            self._readable.add(grid)
+            if own is not None and own != (grid.rows, grid.columns):
+                logger.info(
+                    "{}: positions of {} x {} patches are interpolated for {} x {} (bicubic, antialiased)",
+                    self.source.url, *own, grid.rows, grid.columns,
+                )  # fmt: skip
 
     def _towers(self) -> ObjectiveModule:
         if self.objective_module is None or self.objective is None or "embed" not in self.objective.skills:

@@ -11,14 +11,18 @@ from loguru import logger
 from torch import Tensor, nn
 
 from aimcore.contracts.assembly import assembled, built_trunk
+from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel
 from aimcore.contracts.messages import shown
 from aimcore.contracts.tokenizers import TextTokenizer
-from aimcore.encoders.encoder import Encoder, EncoderSource
-from aimcore.encoders.own_files import RunTrunk, SavedSettings, encoder_of_run, run_folder, saved_settings
-from aimcore.encoders.preprocessing import PreprocessingName, in_whole_patches, preprocessing_of
+from aimcore.encoders.encoder import Encoder
+from aimcore.encoders.encoder_source import EncoderSource
+from aimcore.encoders.named_models import load_named, names_model
+from aimcore.encoders.own_files import encoder_of_run, run_folder
+from aimcore.encoders.preprocessing import PreprocessingName, as_given, in_whole_patches, preprocessing_of
 from aimcore.encoders.recognition import UnknownWeights, layout_of
+from aimcore.encoders.saved_encoders import RunTrunk, SavedSettings, saved_settings
 from aimcore.engine.initial_weights import require_finite
 from aimcore.engine.weights_fit import differences, message
 from aimcore.io.preprocessor_files import CONFIG_FILE, PREPROCESSOR_FILE
@@ -40,13 +44,18 @@ def load_encoder(
     layout: str | None = None,
     sha256: str | None = None,
 ) -> Encoder:
-    """Open an encoder from a file of any known layout, a folder, shards with an index, or a run's folder.
+    """Open the encoder that ``url`` names, on the CPU.
 
-    The layout is recognised by names and shapes of the tensors. Every tensor must be used, and every shape must fit.
-    Settings are inferred from the shapes, and compared with a ``config.json`` next to the weights if there is one.
+    It is one of: a file of any known layout, a folder with one, shards with an index; the folder of a run, also of one
+    that trains nothing; ``TRUNK:MODEL@FILE``, a model that a library knows by name with the file of its weights, such
+    as ``timm:vit_base_patch16_224@mae.pth``; ``transformers:FOLDER``. Nothing is downloaded but what a URL names.
+
+    Of a file, the layout is recognised by names and shapes of the tensors. Every tensor must be used, and every shape
+    must fit. Settings are inferred from the shapes, and compared with a ``config.json`` next to the weights if there is
+    one.
 
     Args:
-        url: a path or fsspec URL; ``hf://OWNER/NAME`` where huggingface_hub is installed.
+        url: a path or fsspec URL (``hf://OWNER/NAME`` where huggingface_hub is installed), or a name as above.
         num_heads: heads of the trunk, which weights do not say. By default those of the config, else heads of 128
             values, as in every released model.
         text_heads: heads of the text tower or decoder, with the same default.
@@ -61,23 +70,46 @@ def load_encoder(
     Raises:
         UnreadableWeights: a file is missing, damaged, or would run code.
         UnknownWeights: the tensors fit no known layout, or contradict the config, or have another hash.
+        UnknownModel: a library has no model of this name, or nothing names its weights.
+        InvalidValue: a run, or a model by its name, says itself what is given for a file.
         WeightsNotFinite: the weights contain NaN or infinity.
     """
-    run = run_folder(url)
-    if run is not None:
-        encoder = encoder_of_run(run)
-        _require_hash(encoder.source, sha256)
-        return encoder
-    weights = open_weights(url)
-    probe = None if head is None else open_weights(head)
     given = GivenSettings(
         num_heads=num_heads, text_heads=text_heads, tokenizer=tokenizer, image_size=image_size,
-        probe_layers=probe_layers, url=weights.url,
+        probe_layers=probe_layers,
     )  # fmt: skip
+    described = _of_described(url)
+    if described is not None:
+        _require_nothing_given(url, given, head=head, layout=layout)
+        _require_hash(described.source, sha256)
+        return described if preprocessing is None else described.with_preprocessing(as_given(preprocessing))
+    weights = open_weights(url)
+    given = attrs.evolve(given, url=weights.url)
+    probe = None if head is None else open_weights(head)
     opened = open_model(weights, probe, given, layout)
     _require_hash(weights, sha256)
     require_finite(weights.url, opened.state)
     return _built(opened, preprocessing)
+
+
+def _of_described(url: str) -> Encoder | None:
+    """Return the encoder of a run, or of a model of a library by its name; None for files, which must be recognised."""
+    if names_model(url):
+        return load_named(url)
+    run = run_folder(url)
+    return None if run is None else encoder_of_run(run)
+
+
+def _require_nothing_given(url: str, given: GivenSettings, **others: str | None) -> None:
+    """Refuse settings that would have no effect."""
+    settings = attrs.asdict(given, recurse=False) | others
+    problems = [
+        (name, f"cannot be given for {url}, which says itself how it is built")
+        for name, value in settings.items()
+        if value is not None
+    ]
+    if problems:
+        raise InvalidValue("load_encoder", problems)
 
 
 @attrs.frozen(eq=False)

@@ -14,7 +14,8 @@ from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.layouts import StoredModel
 from aimcore.contracts.messages import shown
 from aimcore.contracts.trunks import NamedModel, Trunk, TrunkModule
-from aimcore.encoders.encoder import Encoder, EncoderSource
+from aimcore.encoders.encoder import Encoder
+from aimcore.encoders.encoder_source import EncoderSource
 from aimcore.encoders.preprocessing import KnownPreprocessing
 from aimcore.engine.initial_weights import require_finite
 from aimcore.engine.weights_fit import fitting

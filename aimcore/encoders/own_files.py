@@ -1,46 +1,33 @@
-"""Encoders that this project wrote: the folder of a run, and the folders of :meth:`Encoder.save`."""
+"""Encoders of runs: their trained weights, or the weights that a run which trains nothing begins with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import attrs
 import torch
 
 from aimcore import recipe
 from aimcore.contracts.assembly import assembled
-from aimcore.contracts.component import component
 from aimcore.contracts.errors import LocationError
 from aimcore.contracts.images import Preprocessing
-from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Tensors
-from aimcore.contracts.messages import shown
-from aimcore.contracts.tensor_maps import TensorMap, TensorTable
-from aimcore.contracts.tokenizers import TextTokenizer
-from aimcore.contracts.trunks import Trunk
-from aimcore.encoders.encoder import RUN_LAYOUT, SAVED_ENCODER, SCHEMA_VERSION, Encoder, EncoderSource
+from aimcore.contracts.layouts import StoredModel
+from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.contracts.trunks import ExportedTrunk, Trunk
+from aimcore.encoders.encoder import Encoder
+from aimcore.encoders.encoder_source import EncoderSource
 from aimcore.encoders.preprocessing import KnownPreprocessing
 from aimcore.encoders.recognition import UnknownWeights
+from aimcore.encoders.saved_encoders import RUN_LAYOUT
 from aimcore.engine.checkpoint_checks import verify_weights
 from aimcore.engine.initial_weights import load_own_weights
+from aimcore.engine.located_weights import located
+from aimcore.engine.module_building import begun_module
+from aimcore.evaluation.feature_keys import weights_digest
+from aimcore.experiment import Experiment
+from aimcore.experiment.initialization import TRUNK
 from aimcore.io.locations import local_path
 from aimcore.io.run_folder import RunFolder
-from aimcore.io.weight_files import StoredFile, StoredWeights, beside, json_object
-from aimcore.recipe.reading import structured
-from aimcore.registry.plugins import installed
-
-
-@attrs.frozen(eq=False)
-class SavedSettings:
-    """The content of ``encoder.json``: how the weights next to it are opened."""
-
-    layout: str
-    given: GivenSettings
-    trunk: Trunk | None
-    """The trunk of a run's encoder; that of other layouts follows from the weights."""
-    preprocessing: KnownPreprocessing
-    licence: str | None
+from aimcore.io.weight_files import StoredFile
 
 
 def run_folder(url: str) -> RunFolder | None:
@@ -55,105 +42,87 @@ def run_folder(url: str) -> RunFolder | None:
 def encoder_of_run(run: RunFolder) -> Encoder:
     """Return the trained trunk of a run, with its objective. The hash of the weights is verified.
 
-    Weights that can be merged into a plain trunk are merged (``Trunk.export``), such as those of LoRA; then the
-    encoder has the trunk alone.
+    Weights that can be merged into a plain trunk are merged (``Trunk.export``), such as those of LoRA. A run that
+    trains nothing has the initial weights of its recipe, and stores no copy of them.
 
     Raises:
         UnknownWeights: the run has no weights, or they do not fit its recipe.
         CheckpointDamaged: the weights have changed since they were saved.
+        WeightsNotFound, WeightsChanged: the initial weights of a run that trains nothing cannot be read.
         RecipeError: the recipe cannot be read.
     """
     experiment = recipe.load(run.recipe)
-    last = run.final_checkpoint()
-    if last is None:
-        files = [weights.url for weights in experiment.weights_by_path.values() if weights.url is not None]
-        why = (
-            f"trains nothing and stores no weights: open {', '.join(files) or 'another run'}"
-            if experiment.num_steps == 0
-            else "has no final weights: they are written when training ends"
-        )
-        raise UnknownWeights(f"{run.path} {why}")
-    weights = verify_weights(last)
+    if experiment.num_steps == 0:
+        return _of_baseline(run, experiment)
+    weights = trained_weights(run)
     with torch.random.fork_rng(devices=[]):  # random weights are replaced, and must not change later draws
         module = assembled(experiment.trunk, experiment.objective)
-    differences = load_own_weights(weights.path, module)
+    differences = load_own_weights(Path(weights.url), module)
     if differences:
-        raise UnknownWeights(f"{weights.path} does not fit {run.recipe}: {'; '.join(differences)}")
-    module.eval()
-    trunk, state = experiment.trunk.export(module.trunk)
-    data = experiment.data
+        raise UnknownWeights(f"{weights.url} does not fit {run.recipe}: {'; '.join(differences)}")
     source = EncoderSource(
-        url=str(weights.path), layout=RUN_LAYOUT, title=f"the run {experiment.name!r} of this project",
-        files=(StoredFile(str(weights.path), weights.path.stat().st_size, weights.sha256),), sha256=weights.sha256,
-        licence=None,
+        url=weights.url, layout=RUN_LAYOUT, title=f"the run {experiment.name!r} of this project", files=(weights,),
+        sha256=weights.sha256, licence=None,
     )  # fmt: skip
+    return _encoder(run, experiment, module.eval(), source)
+
+
+def trunk_of_run(run: RunFolder) -> tuple[Trunk, str]:
+    """Return the trunk in the recipe of a run, and the file with its weights. The weights are not read.
+
+    Raises:
+        UnknownWeights: no file holds the weights of the trunk.
+        CheckpointDamaged: the weights have changed since they were saved.
+        RecipeError: the recipe cannot be read.
+    """
+    experiment = recipe.load(run.recipe)
+    if experiment.num_steps:
+        return experiment.trunk, trained_weights(run).url
+    files, _ = located(experiment, run.path.parent)
+    urls = [weights.url for weights in files.weights_by_path.values() if weights.gives(TRUNK) and not weights.resize]
+    if len(urls) != 1 or urls[0] is None:
+        raise UnknownWeights(f"{run.path} trains nothing, and no file has the weights of its whole trunk as it is")
+    return experiment.trunk, urls[0]
+
+
+def trained_weights(run: RunFolder) -> StoredFile:
+    """Return the file with the final weights of a run, whose hash is verified.
+
+    Raises:
+        UnknownWeights: training has not ended.
+        CheckpointDamaged: the weights have changed since they were saved.
+    """
+    last = run.final_checkpoint()
+    if last is None:
+        raise UnknownWeights(f"{run.path} has no final weights: they are written when training ends")
+    weights = verify_weights(last)
+    return StoredFile(str(weights.path), weights.path.stat().st_size, weights.sha256)
+
+
+def _of_baseline(run: RunFolder, experiment: Experiment) -> Encoder:
+    module = begun_module(located(experiment, run.path.parent)[0]).eval()
+    title = f"the run {experiment.name!r} of this project, which trains nothing"
+    return _encoder(run, experiment, module, EncoderSource(
+        str(run.path), RUN_LAYOUT, title, (), weights_digest(module), None
+    ))  # fmt: skip
+
+
+def _encoder(run: RunFolder, experiment: Experiment, module: ObjectiveModule, source: EncoderSource) -> Encoder:
+    data = experiment.data
     size = None if data.native is not None else data.image_size
     known = KnownPreprocessing(Preprocessing(data.mean, data.std, data.eval_crop), size, run.recipe.name)
-    if trunk == experiment.trunk:
-        model = StoredModel(trunk=trunk, objective=experiment.objective, image_size=size)
+    exported = experiment.trunk.export(module.trunk)
+    model = StoredModel(trunk=exported.trunk, objective=experiment.objective, image_size=size)
+    if exported.trunk == experiment.trunk:
         return Encoder(model, module.trunk, source, known, objective_module=module)
+    merged = _around(exported, experiment, module)
+    return Encoder(model, merged.trunk, source, known, objective_module=merged, is_changed=True)
+
+
+def _around(exported: ExportedTrunk, experiment: Experiment, module: ObjectiveModule) -> ObjectiveModule:
+    """Return the objective's module around the exported trunk, with the weights of both."""
     with torch.random.fork_rng(devices=[]):
-        merged = trunk.build()
-    merged.load_state_dict(state)
-    return Encoder(StoredModel(trunk=trunk, image_size=size), merged.eval(), source, known, is_changed=True)
-
-
-@component("run")  # RUN_LAYOUT: the documentation reads literals
-class RunTrunk(FileLayout):
-    """The trunk of a run, saved with its component; it is not listed, because its names depend on the trunk."""
-
-    trunk: Trunk
-
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return f"the trunk {self.trunk.name!r} of a run of this project"
-
-    @property
-    def table(self) -> TensorTable:
-        """The module's own names."""
-        with torch.device("meta"):
-            names = [f"trunk.{name}" for name in self.trunk.build().state_dict()]
-        return TensorTable(tuple(TensorMap(name, (name,)) for name in names))
-
-    def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
-        """Return the trunk."""
-        return StoredModel(trunk=self.trunk)
-
-
-def saved_settings(weights: StoredWeights) -> SavedSettings | None:
-    """Return what :meth:`Encoder.save` wrote next to the weights, or None if there is nothing.
-
-    Raises:
-        UnknownWeights: there is an ``encoder.json`` of another kind.
-    """
-    url = beside(weights.url, SAVED_ENCODER)
-    content = json_object(weights.sibling(SAVED_ENCODER), url)
-    return None if content is None else _settings_in(content, url)
-
-
-def _settings_in(content: Mapping[str, Any], url: str) -> SavedSettings:
-    """Read an ``encoder.json``.
-
-    Raises:
-        UnknownWeights: it is not one, or was written by a newer version.
-        RecipeError: its tokenizer is unknown.
-    """
-    try:
-        if content["schema_version"] != SCHEMA_VERSION:
-            version = shown(content["schema_version"])
-            raise UnknownWeights(f"{url} has the version {version}, and {SCHEMA_VERSION} is read: update aimcore")
-        settings, trunk = dict(content["settings"]), content["trunk"]
-        if settings.get("tokenizer") is not None:
-            settings["tokenizer"] = structured(settings["tokenizer"], TextTokenizer, installed(), {})
-        if settings.get("probe_layers") is not None:
-            settings["probe_layers"] = tuple(settings["probe_layers"])
-        if trunk is not None:
-            trunk = structured(trunk, Trunk, installed(), {})
-        stated = content["preprocessing"]
-        pixels = Preprocessing(tuple(stated["mean"]), tuple(stated["std"]), float(stated["eval_crop"]))
-        known = KnownPreprocessing(pixels, content["image_size"], Path(url).name)
-        licence = content["source"]["licence"]
-        return SavedSettings(content["layout"], GivenSettings(**settings), trunk, known, licence)
-    except (KeyError, TypeError) as error:
-        raise UnknownWeights(f"{url} does not describe an encoder: {type(error).__name__}: {shown(error)}") from error
+        merged = assembled(exported.trunk, experiment.objective)
+    others = {name: value for name, value in module.state_dict().items() if not name.startswith("trunk.")}
+    merged.load_state_dict(others | {f"trunk.{name}": value for name, value in exported.state.items()})
+    return merged.eval()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import attrs
 import numpy as np
@@ -16,8 +16,10 @@ from loguru import logger
 from PIL import Image
 from torch import Tensor
 
-from aimcore.contracts.images import Preprocessing
+from aimcore.contracts.errors import InvalidValue
+from aimcore.contracts.images import PatchGrid, Preprocessing
 from aimcore.contracts.layouts import FileLayout
+from aimcore.contracts.trunks import Trunk
 from aimcore.data.transforms import Crop, normalize, render_crop, render_evaluation, to_channels, to_unit
 from aimcore.io.preprocessor_files import CLIP, IMAGENET, PREPROCESSOR_FILE, read_preprocessor, read_timm_config
 
@@ -57,7 +59,7 @@ def preprocessing_of(
         url: the weights, for messages.
     """
     if given is not None:
-        return KnownPreprocessing(NAMED[given] if isinstance(given, str) else given, image_size, "given")
+        return KnownPreprocessing(as_given(given), image_size, "given")
     stated = None if beside is None else read_preprocessor(beside)
     if stated is not None:
         return KnownPreprocessing(
@@ -69,6 +71,11 @@ def preprocessing_of(
             in_config.preprocessing, image_size and (in_config.image_size or image_size), "config.json"
         )
     return _published(layout, config, image_size, url)
+
+
+def as_given(given: Preprocessing | PreprocessingName) -> Preprocessing:
+    """Return the preprocessing that a user named or gave."""
+    return NAMED[given] if isinstance(given, str) else given
 
 
 def in_whole_patches(known: KnownPreprocessing, patch_size: int, url: str) -> KnownPreprocessing:
@@ -134,6 +141,39 @@ class EncoderTransform:
     def normalized(self, rendered: Sequence[Tensor]) -> Tensor:
         """Return rendered images of one size as pixels, ``float32 [B, C, H, W]``."""
         return normalize(to_unit(rendered), self.preprocessing.mean, self.preprocessing.std)
+
+
+def transform_for(
+    trunk: Trunk, own: EncoderTransform, *, image_size: int | None = None, area: int | None = None
+) -> EncoderTransform:
+    """Return the transform ``own`` with another size: squares, or whole images of at most ``area`` patches.
+
+    Raises:
+        InvalidValue: the trunk cannot read images of this size.
+    """
+    if area is not None and image_size is not None:
+        raise InvalidValue("embed", [("area", "cannot be combined with a size: it keeps the images' aspect ratios")])
+    changes: dict[str, Any] = {"area": area, "image_size": None} if area is not None else {}
+    if image_size is not None:
+        changes["image_size"] = image_size
+    transform: EncoderTransform = attrs.evolve(cast(Any, own), **changes)
+    if transform.image_size is None and "native" not in trunk.capabilities:
+        problem = f"trunk {trunk.name!r} reads squares of one size only: its positions are for that size"
+        raise InvalidValue("embed", [("area", problem)])
+    if transform.image_size is not None:
+        _require_size(trunk, transform.image_size)
+    return transform
+
+
+def _require_size(trunk: Trunk, size: int) -> None:
+    side = trunk.patch_size
+    if size < side or size % side:
+        below, above = max(1, size // side) * side, (size // side + 1) * side
+        problem = f"must be a multiple of the patch size ({side}), got {size}: {below} or {above} are the nearest"
+        raise InvalidValue("embed", [("size", problem)])
+    problems = list(trunk.problems_with(PatchGrid(size // side, size // side)))
+    if problems:
+        raise InvalidValue("embed", [("size", f"{size} px: {problem}") for problem in problems])
 
 
 def native_size(

@@ -18,12 +18,12 @@ from aimcore.encoders.embedding import Embedding, described_embedding, embed, ro
 from aimcore.encoders.embedding_store import EmbeddingStore
 from aimcore.encoders.embedding_table import PARTIAL_GROUP, is_table, opened_table, require_pyarrow, write_table
 from aimcore.encoders.encoder import Encoder
-from aimcore.encoders.preprocessing import EncoderTransform
+from aimcore.encoders.loading import load_encoder
+from aimcore.encoders.preprocessing import EncoderTransform, transform_for
 from aimcore.evaluation.feature_keys import described, software, weights_digest
 from aimcore.io.atomic_files import CannotWrite
 from aimcore.io.launcher import local_rank, rank, world_size
 from aimcore.recipe.writing import plain
-from aimcore.running.frozen_encoders import open_encoder, transform_for
 from aimcore.running.image_sources import source_named
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -63,7 +63,7 @@ def embed_source(
     and finishes.
 
     Args:
-        encoder_text: see :func:`aimcore.running.frozen_encoders.open_encoder`.
+        encoder_text: see :func:`aimcore.load_encoder`.
         data_text: see :func:`aimcore.running.image_sources.source_named`.
         out: a zarr group (``*.zarr``) or a Parquet file (``*.parquet``), by path or URL.
         embedding: what is stored of each image.
@@ -77,8 +77,8 @@ def embed_source(
     """
     place = _place_of(out)
     source = source_named(data_text)
-    encoder = open_encoder(encoder_text)
-    transform = transform_for(encoder, image_size=image_size, area=area)
+    encoder = load_encoder(encoder_text)
+    transform = transform_for(encoder.trunk, encoder.transform, image_size=image_size, area=area)
     embedding = embedding.for_encoder(encoder)
     opened = source.open()
     if not len(opened):

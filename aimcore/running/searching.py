@@ -21,6 +21,7 @@ from aimcore.data.pictures import SUFFIXES, read_picture
 from aimcore.encoders.embedding import Embedding, features_of, has_towers
 from aimcore.encoders.embedding_table import open_embeddings
 from aimcore.encoders.encoder import Encoder
+from aimcore.encoders.loading import load_encoder
 from aimcore.encoders.preprocessing import EncoderTransform
 from aimcore.encoders.search import CannotSearch, Neighbour, nearest
 from aimcore.encoders.stored_embeddings import StoredEmbeddings
@@ -28,7 +29,6 @@ from aimcore.evaluation.feature_keys import weights_digest
 from aimcore.io.locations import file_system
 from aimcore.recipe.reading import structured
 from aimcore.registry.plugins import installed
-from aimcore.running.frozen_encoders import open_encoder
 
 
 @attrs.frozen(eq=False)
@@ -66,7 +66,7 @@ def search(url: str, query: str, number: int, *, encoder_text: str | None = None
     if not is_picture and store.description["reads"] != "joint":
         raise CannotSearch(_no_texts(url, query))
     picture_CHW = read_picture(query)[1] if is_picture else None
-    encoder = open_encoder(encoder_text or str(store.about["encoder"]))
+    encoder = load_encoder(encoder_text or str(store.about["encoder"]))
     _require_same(store, encoder)
     vector_D = _text_vector(encoder, query) if picture_CHW is None else _image_vector(store, encoder, picture_CHW)
     neighbours = nearest(store, vector_D, number)

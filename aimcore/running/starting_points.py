@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
 from aimcore.contracts.errors import InvalidValue, Problem
-from aimcore.engine.checkpoint_checks import WeightsFile
 from aimcore.engine.distributed import on_first_rank
 from aimcore.engine.initial_weights import hash_of
-from aimcore.engine.saved_checkpoints import end_weights
+from aimcore.engine.located_weights import located, with_weights
 from aimcore.experiment import Branch, Experiment, Study, Weights
 from aimcore.io.run_folder import StudyFolder
 from aimcore.running.branching import continuation_problems
@@ -31,17 +30,13 @@ def pinned(experiment: Experiment) -> Experiment:
     if not urls:
         return experiment
     hashes = on_first_rank(lambda: {url: hash_of(url) for url in dict.fromkeys(urls)})
-    return _with_weights(experiment, [_pinned(weights, hashes) for weights in files])
+    return with_weights(experiment, [_pinned(weights, hashes) for weights in files])
 
 
 def _pinned(weights: Weights, hashes: Mapping[str, str]) -> Weights:
     if weights.url is None or weights.sha256 is not None:
         return weights
     return cast(Weights, attrs.evolve(cast(Any, weights), sha256=hashes[weights.url]))
-
-
-def _with_weights(experiment: Experiment, weights: Sequence[Weights]) -> Experiment:
-    return cast(Experiment, attrs.evolve(cast(Any, experiment), initial_weights=weights))
 
 
 def pinned_study(study: Study) -> Study:
@@ -69,25 +64,15 @@ def with_parent(experiment: Experiment, out: Path) -> tuple[Experiment, Mapping[
     if branch is not None:
         on_first_rank(lambda: _require_branch(experiment, branch, out))
         return experiment, {"experiment": branch.experiment, "step": branch.step}
-    names = dict.fromkeys(weights.experiment for weights in files.values() if weights.experiment is not None)
-    if not names:
+    evolved, found = located(experiment, out)
+    if not found:
         return experiment, None
-    found = on_first_rank(lambda: {name: end_weights(out, name) for name in names})
-    evolved = _with_weights(experiment, [_located(weights, found) for weights in files.values()])
     parents = {
         weights.part: {"experiment": weights.experiment, "sha256": found[weights.experiment].sha256}
         for weights in files.values()
         if weights.experiment is not None
     }
     return evolved, {"parts": parents} if len(files) > 1 else next(iter(parents.values()))
-
-
-def _located(weights: Weights, ended: Mapping[str, WeightsFile]) -> Weights:
-    if weights.experiment is None:
-        return weights
-    file = ended[weights.experiment]
-    located = attrs.evolve(cast(Any, weights), experiment=None, url=str(file.path), sha256=file.sha256)
-    return cast(Weights, located)
 
 
 def _require_branch(experiment: Experiment, branch: Branch, out: Path) -> None:

@@ -12,8 +12,9 @@ from aimcore import Capability, PatchGrid, Problem, Trunk, TrunkModule, at_least
 from aimcore.contracts import limits
 from aimcore.contracts.layouts import GivenSettings
 from aimcore.contracts.trunks import PretrainedTrunk
-from aimcore.encoders.loading import open_model
+from aimcore.encoders.loading import load_encoder, open_model
 from aimcore.encoders.named_models import named_weights, names_model
+from aimcore.encoders.own_files import run_folder, trunk_of_run
 from aimcore.io.locations import location_problems
 from aimcore.io.weight_files import open_weights
 from aimcore_trunks.vit import ViT
@@ -30,8 +31,8 @@ class Pretrained(Trunk):
     """
 
     url: str
-    """A file, an index of shards or a folder, by its path or fsspec URL; or a model of another library with the file of
-    its weights: ``timm:vit_base_patch16_224@mae.pth``, ``transformers:FOLDER``."""
+    """A file, an index of shards or a folder, by its path or fsspec URL; the folder of a run; or a model of another
+    library with the file of its weights: ``timm:vit_base_patch16_224@mae.pth``, ``transformers:FOLDER``."""
     sha256: str | None = None
     """Hash of the file; a file with another hash is refused. A run without it records the file's hash in its recipe."""
     num_heads: int | None = None
@@ -82,7 +83,7 @@ class Pretrained(Trunk):
         module = found.trunk.build()
         if all(parameter.is_meta for parameter in module.parameters()):
             return module  # only its shapes are asked for
-        state = found.trunk.convert(open_weights(found.url).load())
+        state = load_encoder(self.url, num_heads=self.num_heads, sha256=self.sha256).module.state_dict()
         module.load_state_dict(found.trunk.resized(state) if found.resize else state)
         return module
 
@@ -117,5 +118,8 @@ class Pretrained(Trunk):
         if names_model(self.url):
             model, url = named_weights(self.url)
             return model.trunk, url
+        run = run_folder(self.url)
+        if run is not None:
+            return trunk_of_run(run)
         weights = open_weights(self.url)
         return open_model(weights, None, GivenSettings(num_heads=self.num_heads)).model.trunk, weights.url

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from aimcore import Data, Experiment, Reading, load_encoder, recipe
 from aimcore.contracts.images import images_of
-from aimcore.encoders.encoder import EncoderError
+from aimcore.encoders.encoder_source import EncoderError
 from aimcore.engine import begun_module
 from aimcore.experiment import IMAGENET_MEAN, IMAGENET_STD
 from aimcore.io.preprocessor_files import CLIP, IMAGENET
