@@ -17,22 +17,17 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimcore.contracts.batches import Batch, Text
 from aimcore.contracts.features import Reading
-from aimcore.contracts.images import Images, PatchGrid
+from aimcore.contracts.images import PatchGrid
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data.native import NativeSteps
+from aimcore.engine.counted_step import NUM_IMAGES, counted_step, held_bytes, meta_batch
 from aimcore.engine.freezing import freeze
-from aimcore.engine.meta_autocast import MetaAutocast
 from aimcore.engine.module_building import module_on_meta
 from aimcore.engine.parameter_counts import ParameterCounts
 from aimcore.experiment import Engine, Experiment
-
-NUM_IMAGES = 256
-"""Number of images in the counted step: large enough that random prefix lengths are near their mean."""
 
 
 class StateMemory(NamedTuple):
@@ -76,6 +71,8 @@ class Cost:
     activation_bytes_per_image: int
     """Bytes that are held for the backward pass, per image of a micro-batch. At native resolution, this and
     ``micro_batch`` are those of the largest area."""
+    fixed_activation_bytes: int = 0
+    """Bytes held for the backward pass whatever the number of images: under autocast, weights cast to bfloat16."""
     micro_batch: int
     """Images per process and backward pass."""
 
@@ -92,11 +89,17 @@ class Cost:
     @property
     def memory(self) -> int:
         """Bytes that one process needs at the end of a forward pass."""
-        return self.state.total + self.buffer_bytes + self.micro_batch * self.activation_bytes_per_image
+        fixed = self.state.total + self.buffer_bytes + self.fixed_activation_bytes
+        return fixed + self.micro_batch * self.activation_bytes_per_image
 
 
-def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
+def cost_of(experiment: Experiment, world_size: int = 1, *, fused_attention: bool = False) -> Cost:
     """Count the cost of training ``experiment`` on ``world_size`` processes, without data and weights.
+
+    Args:
+        experiment: the experiment.
+        world_size: number of processes.
+        fused_attention: whether activations are those of attention kernels that hold no probabilities, as on GPUs.
 
     Raises:
         InvalidValue: it has more parameters than any machine holds.
@@ -110,7 +113,9 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         module.to(torch.bfloat16)
     number = ParameterCounts.of(module)
     seen = _seen(experiment)
-    steps = [_counted_step(experiment, module, grid) for grid in seen.grids]
+    steps = [counted_step(experiment, module, grid) for grid in seen.grids]
+    many = None if fused_attention else steps[-1].saved_bytes
+    held = held_bytes(experiment, module, seen.grids[-1], many, fused=fused_attention)
     forward, step = (_run_total(seen, one) for one in zip(*((one.forward, one.step) for one in steps), strict=True))
     return Cost(
         trunk_parameters=number.trunk,
@@ -125,7 +130,8 @@ def cost_of(experiment: Experiment, world_size: int = 1) -> Cost:
         patches_per_image=seen.num_patches // seen.num_images,
         state=state_memory(number.total, experiment.engine, world_size, num_trained=number.trained),
         buffer_bytes=buffers,
-        activation_bytes_per_image=_activation_bytes(experiment, module, seen.grids[-1], steps[-1].saved_bytes),
+        activation_bytes_per_image=held.per_image,
+        fixed_activation_bytes=held.fixed,
         micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )
 
@@ -134,7 +140,7 @@ def _cost_of_reading(experiment: Experiment, module: ObjectiveModule) -> Cost:
     """Return the cost of an experiment that trains nothing: its trunk reads images forward, without gradients."""
     number = ParameterCounts.of(module)
     side = experiment.data.image_size // experiment.trunk.patch_size
-    images = _meta_batch(experiment, PatchGrid(side, side), NUM_IMAGES, module.trunk.num_channels).images
+    images = meta_batch(experiment, PatchGrid(side, side), NUM_IMAGES, module.trunk.num_channels).images
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module.trunk(images, Reading())
     per_image = counter.get_total_flops() // NUM_IMAGES
@@ -154,12 +160,17 @@ def _cost_of_reading(experiment: Experiment, module: ObjectiveModule) -> Cost:
     )
 
 
-def costs_of(experiments: Sequence[Experiment], world_size: int = 1) -> dict[str, Cost]:
+def costs_of(
+    experiments: Sequence[Experiment], world_size: int = 1, *, fused_attention: bool = False
+) -> dict[str, Cost]:
     """Return :func:`cost_of` for each experiment, by name; experiments that differ only in length are counted once."""
     known: list[tuple[Experiment, Cost]] = []
     for experiment in experiments:
         alike = next((pair for pair in known if _differ_in_length_alone(experiment, pair[0])), None)
-        cost = cost_of(experiment, world_size) if alike is None else _of_length(experiment, *alike)
+        if alike is None:
+            cost = cost_of(experiment, world_size, fused_attention=fused_attention)
+        else:
+            cost = _of_length(experiment, *alike)
         known.append((experiment, cost))
     return {experiment.name: cost for experiment, cost in known}
 
@@ -248,101 +259,3 @@ def _run_total(seen: _Seen, flops: Sequence[int]) -> int:
     areas = [grid.num_patches for grid in seen.grids]
     per_image_S = np.polyval(np.polyfit(areas, flops, len(areas) - 1), seen.patches_S)
     return round(float((per_image_S * seen.num_images_S).sum()))
-
-
-def _meta_batch(experiment: Experiment, grid: PatchGrid, num_images: int, num_channels: int) -> Batch:
-    """Build a batch of images without pixels; sample numbers are real, because prefixes and masks depend on them."""
-    patch_size = experiment.trunk.patch_size
-    patches_BNF = torch.empty(num_images, grid.num_patches, patch_size**2 * num_channels, device="meta")
-    views = {
-        view.key: torch.empty(
-            num_images,
-            *view.extent(grid, num_channels),
-            device="meta",
-            dtype=torch.float32 if view.of is None else torch.int64,
-        )
-        for view in experiment.objective.views
-    }
-    return Batch(
-        images=Images(patches_BNF=patches_BNF, grids=(grid,) * num_images, patch_size=patch_size),
-        sample_numbers_B=torch.arange(num_images),
-        seed=experiment.seed,
-        labels_B=torch.zeros(num_images, dtype=torch.int64, device="meta"),
-        views=views,
-        extras={extra.key: _repeated(extra.example, num_images) for extra in experiment.objective.extras},
-        text=_full_text(experiment, num_images),
-    )
-
-
-def _repeated(example: object, number: int) -> object:
-    """Return an extra for a whole batch, on the meta device."""
-    if isinstance(example, Tensor):
-        return torch.empty(number, *example.shape, dtype=example.dtype, device="meta")
-    return (example,) * number
-
-
-def _full_text(experiment: Experiment, num_images: int) -> Text | None:
-    """Return captions of the full context length; the length of real captions depends on the data."""
-    if experiment.objective.text is None:
-        return None
-    ids_BT = torch.zeros(num_images, experiment.objective.text[1], dtype=torch.int64)
-    return Text(ids_BT=ids_BT, valid_BT=torch.ones_like(ids_BT, dtype=torch.bool))
-
-
-def _loss(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int) -> Tensor:
-    batch = _meta_batch(experiment, grid, num_images, module.trunk.num_channels)
-    with MetaAutocast(enabled=experiment.engine.precision != "fp32"):
-        losses = module(batch)
-    return torch.stack([loss.sum.float() for loss in losses.values()]).sum()
-
-
-class _CountedStep(NamedTuple):
-    """The counts of one step on ``NUM_IMAGES`` images."""
-
-    forward: int
-    """FLOPs of the forward pass."""
-    step: int
-    """FLOPs of the forward and backward pass."""
-    saved_bytes: int
-    """Bytes that are held for the backward pass."""
-
-
-def _counted_step(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> _CountedStep:
-    saved = _SavedBytes()
-    with FlopCounterMode(display=False) as counter:
-        with saved:
-            loss = _loss(experiment, module, grid, NUM_IMAGES)
-        forward = counter.get_total_flops()
-        loss.backward()  # type: ignore[no-untyped-call]
-    module.zero_grad(set_to_none=True)
-    return _CountedStep(forward, counter.get_total_flops(), saved.number)
-
-
-def _activation_bytes(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, many: int) -> int:
-    """Return bytes held for backward, per image: the difference of two batches, so that casts of weights cancel.
-
-    ``many`` are the bytes of ``NUM_IMAGES`` images; those of half as many are counted here.
-    """
-    few = _SavedBytes()
-    with few:
-        _loss(experiment, module, grid, NUM_IMAGES // 2)
-    return (many - few.number) // (NUM_IMAGES - NUM_IMAGES // 2)
-
-
-class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes of the tensors on the meta device that a forward pass holds for the backward pass."""
-
-    def __init__(self) -> None:
-        super().__init__(self._keep, lambda tensor: tensor)
-        self._storages: dict[int, torch.UntypedStorage] = {}
-
-    def _keep(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        # While the storage is held, its address is not reused.
-        self._storages[storage._cdata] = storage
-        return tensor
-
-    @property
-    def number(self) -> int:
-        """Number of bytes; each storage counts once."""
-        return sum(storage.nbytes() for storage in self._storages.values() if storage.device.type == "meta")

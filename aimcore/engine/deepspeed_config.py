@@ -9,9 +9,16 @@ from aimcore.experiment import Experiment
 
 _MAX_BUCKET = 500_000_000
 """DeepSpeed's default bucket size. It allocates this many numbers, so small models get smaller buckets."""
+MAX_LIVE_PARAMETERS = 1_000_000_000
+"""Largest number of weights that a process gathers at stage 3 at any time (DeepSpeed's default)."""
 _KEPT_WHOLE = 100_000
 """Parameters with fewer values are not partitioned at stage 3 (DeepSpeed's default). The threshold is lower for small
 models: otherwise none of their parameters would be partitioned, and tests with small models would not cover stage 3."""
+
+
+def bucket_size(num_parameters: int) -> int:
+    """Return the number of values that are communicated at once; DeepSpeed refuses odd numbers at stages 1 and 2."""
+    return min(_MAX_BUCKET, num_parameters + num_parameters % 2)
 
 
 def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters: int) -> dict[str, Any]:
@@ -26,8 +33,7 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
     data, engine = experiment.data, experiment.engine
     # At native resolution steps differ in size; DeepSpeed only compares these numbers with each other.
     batch_size = data.batch_size if data.native is None else data.native.images_multiple_of
-    # DeepSpeed refuses odd sizes at stages 1 and 2.
-    bucket = min(_MAX_BUCKET, num_parameters + num_parameters % 2)
+    bucket = bucket_size(num_parameters)
     # At stage 0 the engine clips: DeepSpeed would clip too, but does not return the norm.
     clipping = (experiment.optimizer.gradient_clipping or 0.0) if engine.zero_stage else 0.0
     return {
@@ -52,7 +58,7 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
             "allgather_bucket_size": bucket,
             "stage3_prefetch_bucket_size": bucket,
             "stage3_param_persistence_threshold": min(_KEPT_WHOLE, num_parameters // 1000),
-            "stage3_max_live_parameters": 1_000_000_000,
+            "stage3_max_live_parameters": MAX_LIVE_PARAMETERS,
             "stage3_max_reuse_distance": 1_000_000_000,
         },
     }

@@ -1,4 +1,4 @@
-"""Autocast for modules on the meta device, where costs are counted."""
+"""Autocast and fused attention for modules on the meta device, where costs are counted."""
 
 from __future__ import annotations
 
@@ -19,19 +19,40 @@ _PRODUCTS = frozenset(
 
 
 class MetaAutocast(TorchFunctionMode):
-    """Autocast for the meta device, which torch's own does not support: products have bfloat16 inputs and outputs."""
+    """Autocast for the meta device, which torch's own does not support: products have bfloat16 inputs and outputs.
 
-    def __init__(self, enabled: bool) -> None:
+    Args:
+        enabled: whether products are in bfloat16.
+        fused_attention: whether attention holds for the backward pass what fused kernels hold, instead of its
+            probabilities. There is no backward pass then.
+    """
+
+    def __init__(self, enabled: bool, *, fused_attention: bool = False) -> None:
         super().__init__()
         self._enabled = enabled
+        self._fused_attention = fused_attention
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not self._enabled or func not in _PRODUCTS:
-            return func(*args, **kwargs)
-        return func(*map(_lowered, args), **{key: _lowered(value) for key, value in kwargs.items()})
+        if self._enabled and func in _PRODUCTS:
+            args, kwargs = [_lowered(value) for value in args], {key: _lowered(value) for key, value in kwargs.items()}
+        if self._fused_attention and func is nn.functional.scaled_dot_product_attention:
+            return _FusedAttention.apply(*args[:3], kwargs.get("attn_mask"))  # type: ignore[no-untyped-call]
+        return func(*args, **kwargs)
+
+
+class _FusedAttention(torch.autograd.Function):
+    """What a fused kernel holds: query, key, value, output, a number per row, and the mask as a bias."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        log_sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        bias = None if mask is None else query.new_empty(mask.shape)
+        ctx.save_for_backward(query, key, value, output, log_sums, bias)
+        return output
 
 
 def _lowered(value: Any) -> Any:

@@ -1,0 +1,207 @@
+"""A plan of a run on many GPUs: memory by ZeRO stage, the largest micro-batch, communication and time.
+
+The plan reads the cost of the experiment (:mod:`aimcore.engine.cost`) and the sizes that the engine gives to DeepSpeed.
+It runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import attrs
+
+from aimcore.contracts import limits
+from aimcore.contracts.component import Checked, at_least, positive, settings
+from aimcore.contracts.errors import InvalidValue, Problem
+from aimcore.data.sampling import micro_batch_size
+from aimcore.engine.cost import Cost, StateMemory, cost_of, state_memory
+from aimcore.engine.gpus import GPU
+from aimcore.engine.zero_traffic import bucket_bytes, bytes_sent, gathered_bytes
+from aimcore.experiment import Engine, Experiment
+
+Stage = Literal[0, 1, 2, 3]
+STAGES: tuple[Stage, ...] = (0, 1, 2, 3)
+FILLED = 0.95
+"""Fraction of a GPU's memory that a plan fills, because allocators leave gaps."""
+_SECONDS_PER_DAY = 86_400
+
+
+@settings
+class Cluster(Checked):
+    """The machines of a plan."""
+
+    gpu: GPU
+    nodes: int = 1
+    gpus_per_node: int = 8
+    utilisation: float = 0.4
+    """Fraction of the GPUs' peak that the run achieves on average, waiting for data and other GPUs included."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield numbers that no cluster has."""
+        yield from at_least("nodes", self.nodes, 1, limits.PROCESSES)
+        yield from at_least("gpus_per_node", self.gpus_per_node, 1, limits.PROCESSES)
+        yield from positive("utilisation", self.utilisation, 1)
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes, one per GPU."""
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes per second that each GPU sends in a collective of all GPUs: that of the slowest link."""
+        return self.gpu.link if self.nodes == 1 else min(self.gpu.link, self.gpu.network)
+
+
+@attrs.frozen(kw_only=True)
+class StagePlan:
+    """Memory and communication of one process at one ZeRO stage. Sizes are bytes."""
+
+    stage: Stage
+    state: StateMemory
+    buffers: int
+    """Buffers of the module, such as a teacher."""
+    casts: int
+    """What the backward pass needs whatever the micro-batch is: under autocast, weights cast to bfloat16."""
+    gathered: int
+    """Whole weights that are gathered at a time at stage 3."""
+    bucket: int
+    """Buffers for gradients that are sent together."""
+    activations_per_image: int
+    micro_batch: int | None = None
+    """The largest number of images per process and backward pass that fits; None if no possible one does."""
+    accumulation_steps: int | None = None
+    """Micro-batches per step that follow from it."""
+    sent: int | None = None
+    """Bytes that a process sends per step."""
+    sending_seconds: float | None = None
+    """Time for that over the slowest link, if nothing is computed meanwhile."""
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes at the peak of a step with the micro-batch; None if nothing fits."""
+        if self.micro_batch is None or self.accumulation_steps is None:
+            return None
+        return self.peak(self.micro_batch, self.accumulation_steps)
+
+    def peak(self, micro_batch: int, accumulation_steps: int) -> int:
+        """Return bytes at the peak of a step.
+
+        The backward pass frees activations while it makes gradients. So a step of one micro-batch needs memory for the
+        larger of both, unless gradients have memory of their own: at stage 3 always, and elsewhere from the second
+        micro-batch on.
+        """
+        held = self.state.weights + self.state.optimizer + self.buffers + self.casts + self.gathered
+        gradients, activations = self.state.gradients + self.bucket, micro_batch * self.activations_per_image
+        if self.stage == 3 or accumulation_steps > 1:
+            return held + gradients + activations
+        return held + max(gradients, activations)
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """The plan of one experiment."""
+
+    cost: Cost
+    flops_per_step: float
+    """Mean FLOPs of a step, over all processes."""
+    days: float
+    """Days of the steps that the run itself makes, at the cluster's utilisation."""
+    stages: tuple[StagePlan, ...]
+    """The stages that the experiment's precision and optimizer allow."""
+    alternative: str = ""
+    """If nothing fits at any stage: what would, in words."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether a micro-batch fits at some stage."""
+        return any(stage.micro_batch is not None for stage in self.stages)
+
+
+def plan_cost(experiment: Experiment) -> Cost:
+    """Return the cost that plans of ``experiment`` read: of whole steps on one process, with fused attention."""
+    engine = attrs.evolve(experiment.engine, accumulation_steps=1)
+    return cost_of(attrs.evolve(experiment, engine=engine), fused_attention=True)
+
+
+def plan_of(experiment: Experiment, cluster: Cluster, cost: Cost | None = None) -> Plan:
+    """Plan the training of ``experiment`` on ``cluster``. Its own ZeRO stage and accumulation steps do not matter.
+
+    Args:
+        experiment: the experiment.
+        cluster: the machines.
+        cost: :func:`plan_cost` of the experiment, if it is known.
+
+    Raises:
+        InvalidValue: it trains nothing, or its batch does not divide over the GPUs.
+    """
+    possible = accumulations(experiment, cluster.world_size)
+    cost = plan_cost(experiment) if cost is None else cost
+    rate = cluster.world_size * cluster.gpu.peak(experiment.engine.precision) * cluster.utilisation
+    return Plan(
+        cost=cost,
+        flops_per_step=cost.flops_per_run / experiment.num_steps,
+        days=cost.own_flops / rate / _SECONDS_PER_DAY,
+        stages=tuple(
+            _filled(stage_plan(cost, engine, cluster.world_size), cost, engine, cluster, possible)
+            for engine in _engines(experiment)
+        ),
+    )
+
+
+def accumulations(experiment: Experiment, world_size: int) -> tuple[int, ...]:
+    """Return the possible numbers of micro-batches per step, in ascending order.
+
+    Raises:
+        InvalidValue: the experiment trains nothing, or its batch does not divide over ``world_size`` processes.
+    """
+    data = experiment.data
+    if experiment.num_steps == 0:
+        raise InvalidValue(f"Experiment {experiment.name!r}", [("num_steps", "is 0: there is no training to plan")])
+    images = data.batch_size if data.native is None else data.native.images_multiple_of
+    try:
+        per_process = micro_batch_size(images, world_size, 1)
+    except InvalidValue as error:
+        path = "data.batch_size" if data.native is None else "data.native.images_multiple_of"
+        raise InvalidValue(f"Experiment {experiment.name!r}", [(path, error.problems[0][1])]) from None
+    most = per_process if experiment.objective.is_separable else 1
+    return tuple(number for number in range(1, most + 1) if per_process % number == 0)
+
+
+def _engines(experiment: Experiment) -> Iterator[Engine]:
+    """Yield the engine's settings at each stage that is allowed."""
+    for stage in STAGES:
+        is_wrong = stage == 0 and experiment.engine.precision == "bf16"  # see Engine.problems
+        if not is_wrong and (stage == 0 or experiment.optimizer.elementwise):
+            yield attrs.evolve(experiment.engine, zero_stage=stage)
+
+
+def stage_plan(cost: Cost, engine: Engine, world_size: int) -> StagePlan:
+    """Return the memory of one of ``world_size`` processes, without a micro-batch."""
+    return StagePlan(
+        stage=engine.zero_stage,
+        state=state_memory(cost.parameters, engine, world_size, num_trained=cost.trained_parameters),
+        buffers=cost.buffer_bytes,
+        # At stage 3, DeepSpeed's linear layers cast weights again in the backward pass.
+        casts=cost.fixed_activation_bytes if engine.zero_stage < 3 else 0,
+        gathered=gathered_bytes(cost, engine, world_size),
+        bucket=bucket_bytes(cost, engine, world_size),
+        activations_per_image=cost.activation_bytes_per_image,
+    )
+
+
+def _filled(plan: StagePlan, cost: Cost, engine: Engine, cluster: Cluster, possible: Iterable[int]) -> StagePlan:
+    """Return the plan with the largest micro-batch that fits, if one does."""
+    for number in possible:
+        micro_batch = -(-cost.micro_batch // (cluster.world_size * number))
+        if plan.peak(micro_batch, number) <= FILLED * cluster.gpu.memory:
+            sent = bytes_sent(cost, engine, cluster.world_size, number)
+            return attrs.evolve(
+                plan,
+                micro_batch=micro_batch,
+                accumulation_steps=number,
+                sent=sent,
+                sending_seconds=sent / cluster.bandwidth,
+            )
+    return plan
