@@ -22,6 +22,7 @@ from aimcore.cli.embed import add_embed_arguments
 from aimcore.cli.export import add_export_arguments
 from aimcore.cli.inspect import add_inspect_arguments
 from aimcore.cli.look import add_look_arguments
+from aimcore.cli.plan import add_plan_arguments
 from aimcore.cli.reproduce import add_reproduce_arguments
 from aimcore.cli.search import add_search_arguments
 from aimcore.cli.tokenizer import add_tokenizer_arguments
@@ -159,6 +160,7 @@ def _add_records(commands: Any) -> None:
     add_search_arguments(commands)
     add_look_arguments(commands)
     add_inspect_arguments(commands)
+    add_plan_arguments(commands)
     add_reproduce_arguments(commands)
 
 

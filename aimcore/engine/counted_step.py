@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +39,9 @@ class HeldBytes(NamedTuple):
 
 def counted_step(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> CountedStep:
     """Run one step of ``module``, which must be on the meta device, on images of ``grid``, and count."""
+    saved = _SavedBytes(module)
     with FlopCounterMode(display=False) as counter:
-        with _SavedBytes(module) as saved:
+        with saved:
             loss = _loss(experiment, module, grid, NUM_IMAGES)
         forward = counter.get_total_flops()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -66,10 +67,9 @@ def held_bytes(
     return HeldBytes((many - few) // (NUM_IMAGES - NUM_IMAGES // 2), max(0, 2 * few - many))
 
 
-def _held(
-    experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int, *, fused: bool
-) -> int:
-    with _SavedBytes(module) as saved:
+def _held(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int, *, fused: bool) -> int:
+    saved = _SavedBytes(module)
+    with saved:
         _loss(experiment, module, grid, num_images, fused=fused)
     return saved.number
 
@@ -82,10 +82,6 @@ class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
         kept = [*module.parameters(), *module.buffers()]
         self._of_module = {tensor.untyped_storage()._cdata for tensor in kept}
         self._storages: dict[int, torch.UntypedStorage] = {}
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        return self
 
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -146,5 +142,3 @@ def _full_text(experiment: Experiment, num_images: int) -> Text | None:
         return None
     ids_BT = torch.zeros(num_images, experiment.objective.text[1], dtype=torch.int64)
     return Text(ids_BT=ids_BT, valid_BT=torch.ones_like(ids_BT, dtype=torch.bool))
-
-

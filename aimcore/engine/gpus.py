@@ -102,6 +102,6 @@ def gpu_named(name: str) -> GPU:
         UnknownGPU: there is none; the message lists those that there are.
     """
     if name not in GPUS:
-        hint = did_you_mean(name, GPUS)
+        hint = did_you_mean(name, list(GPUS))
         raise UnknownGPU(f"unknown GPU {name!r}{hint}; there are {', '.join(GPUS)}")
     return GPUS[name]

@@ -39,7 +39,7 @@ class MetaAutocast(TorchFunctionMode):
         if self._enabled and func in _PRODUCTS:
             args, kwargs = [_lowered(value) for value in args], {key: _lowered(value) for key, value in kwargs.items()}
         if self._fused_attention and func is nn.functional.scaled_dot_product_attention:
-            return _FusedAttention.apply(*args[:3], kwargs.get("attn_mask"))  # type: ignore[no-untyped-call]
+            return _FusedAttention.apply(*args[:3], kwargs.get("attn_mask"))
         return func(*args, **kwargs)
 
 
@@ -48,7 +48,8 @@ class _FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        # [B, H, N, E] in the memory of [B, N, H, E], as kernels return it: heads are joined without a copy.
+        output = query.new_empty(*value.shape[:1], query.shape[2], query.shape[1], value.shape[3]).transpose(1, 2)
         log_sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
         bias = None if mask is None else query.new_empty(mask.shape)
         ctx.save_for_backward(query, key, value, output, log_sums, bias)

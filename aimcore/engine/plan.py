@@ -6,8 +6,8 @@ It runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 import attrs
 
@@ -15,11 +15,12 @@ from aimcore.contracts import limits
 from aimcore.contracts.component import Checked, at_least, positive, settings
 from aimcore.contracts.errors import InvalidValue, Problem
 from aimcore.data.sampling import micro_batch_size
-from aimcore.engine.cost import Cost, StateMemory, cost_of, state_memory
-from aimcore.engine.gpus import GPU
+from aimcore.engine.cost import Cost, StateMemory, cost_of, costs_of, state_memory
+from aimcore.engine.gpus import GPU, GPUS
 from aimcore.engine.zero_traffic import bucket_bytes, bytes_sent, gathered_bytes
 from aimcore.experiment import Engine, Experiment
 
+T = TypeVar("T")
 Stage = Literal[0, 1, 2, 3]
 STAGES: tuple[Stage, ...] = (0, 1, 2, 3)
 FILLED = 0.95
@@ -121,8 +122,16 @@ class Plan:
 
 def plan_cost(experiment: Experiment) -> Cost:
     """Return the cost that plans of ``experiment`` read: of whole steps on one process, with fused attention."""
-    engine = attrs.evolve(experiment.engine, accumulation_steps=1)
-    return cost_of(attrs.evolve(experiment, engine=engine), fused_attention=True)
+    return cost_of(_in_whole_steps(experiment), fused_attention=True)
+
+
+def _in_whole_steps(experiment: Experiment) -> Experiment:
+    return _changed(experiment, engine=_changed(experiment.engine, accumulation_steps=1))
+
+
+def _changed(value: T, **fields: Any) -> T:
+    """Return a copy of a component or of settings with other fields."""
+    return cast(T, attrs.evolve(cast(Any, value), **fields))
 
 
 def plan_of(experiment: Experiment, cluster: Cluster, cost: Cost | None = None) -> Plan:
@@ -139,15 +148,26 @@ def plan_of(experiment: Experiment, cluster: Cluster, cost: Cost | None = None) 
     possible = accumulations(experiment, cluster.world_size)
     cost = plan_cost(experiment) if cost is None else cost
     rate = cluster.world_size * cluster.gpu.peak(experiment.engine.precision) * cluster.utilisation
-    return Plan(
+    plan = Plan(
         cost=cost,
         flops_per_step=cost.flops_per_run / experiment.num_steps,
         days=cost.own_flops / rate / _SECONDS_PER_DAY,
-        stages=tuple(
-            _filled(stage_plan(cost, engine, cluster.world_size), cost, engine, cluster, possible)
-            for engine in _engines(experiment)
-        ),
+        stages=_stages(experiment, cluster, cost, possible),
     )
+    return plan if plan.fits else attrs.evolve(plan, alternative=_alternative(experiment, cluster, cost))
+
+
+def plans_of(experiments: Sequence[Experiment], cluster: Cluster) -> dict[str, Plan]:
+    """Return :func:`plan_of` for each experiment that trains, by name.
+
+    Raises:
+        InvalidValue: no experiment trains, or a batch does not divide over the GPUs; nothing is counted then.
+    """
+    trained = [experiment for experiment in experiments if experiment.num_steps]
+    for experiment in trained or experiments:
+        accumulations(experiment, cluster.world_size)
+    costs = costs_of([_in_whole_steps(experiment) for experiment in trained], fused_attention=True)
+    return {experiment.name: plan_of(experiment, cluster, costs[experiment.name]) for experiment in trained}
 
 
 def accumulations(experiment: Experiment, world_size: int) -> tuple[int, ...]:
@@ -169,12 +189,50 @@ def accumulations(experiment: Experiment, world_size: int) -> tuple[int, ...]:
     return tuple(number for number in range(1, most + 1) if per_process % number == 0)
 
 
+def _stages(experiment: Experiment, cluster: Cluster, cost: Cost, possible: Iterable[int]) -> tuple[StagePlan, ...]:
+    return tuple(
+        _filled(stage_plan(cost, engine, cluster.world_size), cost, engine, cluster, possible)
+        for engine in _engines(experiment)
+    )
+
+
+def _alternative(experiment: Experiment, cluster: Cluster, cost: Cost) -> str:
+    """Describe what would fit: more nodes, or GPUs with more memory."""
+    larger = [gpu for gpu in GPUS.values() if gpu.memory > cluster.gpu.memory]
+    doubled = [cluster.nodes * 2**power for power in range(1, 11) if cluster.nodes * 2**power <= limits.PROCESSES]
+    variants = {
+        "more nodes": ((f"{nodes} nodes", _changed(cluster, nodes=nodes)) for nodes in doubled),
+        "other GPUs": ((gpu.name, _changed(cluster, gpu=gpu)) for gpu in sorted(larger, key=lambda gpu: gpu.memory)),
+    }
+    found = [fitting for kind in variants.values() if (fitting := _first_fitting(experiment, kind, cost))]
+    number = accumulations(experiment, cluster.world_size)[-1]
+    micro_batch = -(-cost.micro_batch // (cluster.world_size * number))
+    need = min(stage.peak(micro_batch, number) for stage in _stages(experiment, cluster, cost, ()))
+    return (
+        f"the smallest micro-batch, {micro_batch}, needs {need / 1e9:,.3g} GB per GPU; what would fit: "
+        f"{' or '.join(found) if found else 'no number of nodes and no known GPU'}"
+    )
+
+
+def _first_fitting(experiment: Experiment, variants: Iterable[tuple[str, Cluster]], cost: Cost) -> str:
+    """Describe the first variant of a cluster that fits; empty if none does."""
+    for name, cluster in variants:
+        try:
+            possible = accumulations(experiment, cluster.world_size)
+        except InvalidValue:  # the batch does not divide over so many GPUs
+            continue
+        for stage in _stages(experiment, cluster, cost, possible):
+            if stage.micro_batch is not None:
+                return f"{name} at ZeRO stage {stage.stage}"
+    return ""
+
+
 def _engines(experiment: Experiment) -> Iterator[Engine]:
     """Yield the engine's settings at each stage that is allowed."""
     for stage in STAGES:
         is_wrong = stage == 0 and experiment.engine.precision == "bf16"  # see Engine.problems
         if not is_wrong and (stage == 0 or experiment.optimizer.elementwise):
-            yield attrs.evolve(experiment.engine, zero_stage=stage)
+            yield _changed(experiment.engine, zero_stage=stage)
 
 
 def stage_plan(cost: Cost, engine: Engine, world_size: int) -> StagePlan:

@@ -25,7 +25,7 @@ def print_costs(study: Study, costs: Mapping[str, Cost], world_size: int, consol
         console.print(cost_table(experiments, costs[experiments[0].name], world_size))
     if len(costs) > 1:
         total = sum(cost.own_flops for cost in costs.values())
-        console.print(f"All {len(costs)} experiments: {_scaled(total, 'FLOP')} ({total:.3g}).", highlight=False)
+        console.print(f"All {len(costs)} experiments: {scaled(total, 'FLOP')} ({total:.3g}).", highlight=False)
     console.print(CONVENTIONS, highlight=False)
 
 
@@ -50,8 +50,8 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "parameters, total", f"{cost.parameters:,}", ""
     if experiment.num_steps == 0:
         yield "training", "none", "a frozen baseline: it is only measured"
-        yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches, forward"
-        yield "memory, weights", _scaled(cost.state.weights, "B"), "per process, in float32"
+        yield "FLOPs per image", scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches, forward"
+        yield "memory, weights", scaled(cost.state.weights, "B"), "per process, in float32"
         return
     if cost.trained_parameters < cost.parameters:
         share, of_trunk = (
@@ -65,22 +65,22 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
     yield "then", *_decay(experiment)
     if schedule.cooldown_steps:
         yield "cooldown", f"{schedule.cooldown_steps:,} steps", f"linearly to {schedule.cooldown_lr:g}"
-    yield "FLOPs per image", _scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches{_mean(native)}"
-    yield "  of which forward", _scaled(cost.forward_flops_per_image, "FLOP"), ""
-    yield "FLOPs per run", _scaled(cost.flops_per_run, "FLOP"), f"{cost.flops_per_run:.3g}"
+    yield "FLOPs per image", scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches{_mean(native)}"
+    yield "  of which forward", scaled(cost.forward_flops_per_image, "FLOP"), ""
+    yield "FLOPs per run", scaled(cost.flops_per_run, "FLOP"), f"{cost.flops_per_run:.3g}"
     if experiment.branch is not None:
         text = f"after step {experiment.branch.step:,} of {experiment.branch.experiment}"
-        yield "  of which its own", _scaled(cost.own_flops, "FLOP"), text
+        yield "  of which its own", scaled(cost.own_flops, "FLOP"), text
     zero = f"ZeRO stage {engine.zero_stage}, {engine.precision}, {world_size} process{'es' if world_size > 1 else ''}"
-    yield "memory, weights", _scaled(cost.state.weights, "B"), zero
-    yield "memory, gradients", _scaled(cost.state.gradients, "B"), ""
-    yield "memory, optimiser", _scaled(cost.state.optimizer, "B"), "assumes two moments per trained weight, as in Adam"
+    yield "memory, weights", scaled(cost.state.weights, "B"), zero
+    yield "memory, gradients", scaled(cost.state.gradients, "B"), ""
+    yield "memory, optimiser", scaled(cost.state.optimizer, "B"), "assumes two moments per trained weight, as in Adam"
     if cost.buffer_bytes:
-        yield "memory, buffers", _scaled(cost.buffer_bytes, "B"), "such as the weights of a teacher; never partitioned"
+        yield "memory, buffers", scaled(cost.buffer_bytes, "B"), "such as the weights of a teacher; never partitioned"
     activations = cost.activation_bytes_per_image
     of_what = "image" if native is None else "image of the largest area"
-    yield "memory, activations", _scaled(activations, "B"), f"per {of_what}; micro-batch of {cost.micro_batch:,}"
-    yield "memory, total", _scaled(cost.memory, "B"), "per process; fewer per micro-batch: accumulation, processes"
+    yield "memory, activations", scaled(activations, "B"), f"per {of_what}; micro-batch of {cost.micro_batch:,}"
+    yield "memory, total", scaled(cost.memory, "B"), "per process; fewer per micro-batch: accumulation, processes"
 
 
 def _mean(native: NativeResolution | None) -> str:
@@ -107,7 +107,7 @@ def _alike(experiments: Sequence[Experiment], costs: Mapping[str, Cost]) -> list
     return list(groups.values())
 
 
-def _scaled(value: float, unit: str) -> str:
+def scaled(value: float, unit: str) -> str:
     """Format ``value`` with a decimal prefix and three digits: 1.38 TFLOP."""
     for prefix in ("", "k", "M", "G", "T", "P", "E"):
         if value < 1000:

@@ -117,10 +117,27 @@ def test_a_frozen_trunk_costs_neither_backward_nor_optimiser() -> None:
 def test_micro_batches_divide_by_processes_and_accumulation() -> None:
     one = cost_of(experiment(accumulation_steps=2), world_size=3)
     assert one.micro_batch == 1
-    assert one.memory == one.state.total + one.activation_bytes_per_image
+    assert one.memory == one.state.total + one.fixed_activation_bytes + one.activation_bytes_per_image
 
 
-def _bytes_kept(one: Experiment, module: torch.nn.Module, num_images: int) -> int:
+def test_autocast_holds_a_copy_of_each_weight_that_a_gradient_passes_through() -> None:
+    """The pixels need no gradient, so the weight of the patch embedding is not held."""
+    fixed = {precision: cost_of(experiment(precision=precision)).fixed_activation_bytes for precision in PRECISIONS}
+    weights = 4 * WIDTH * WIDTH + 2 * WIDTH * 4 * WIDTH + WIDTH * VALUES
+    assert fixed["autocast"] - fixed["fp32"] == 2 * weights
+
+
+def test_fused_attention_holds_what_a_fused_kernel_holds_for_a_real_image() -> None:
+    one = experiment(precision="fp32")
+    module = one.objective.build(one.trunk.build())
+    kept = [_bytes_kept(one, module, num_images, SDPBackend.FLASH_ATTENTION) for num_images in (2, 4)]
+    assert cost_of(one, fused_attention=True).activation_bytes_per_image == (kept[1] - kept[0]) // 2
+
+
+PRECISIONS = ("autocast", "fp32")
+
+
+def _bytes_kept(one: Experiment, module: torch.nn.Module, num_images: int, kernel: SDPBackend = SDPBackend.MATH) -> int:
     parameters = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -131,7 +148,7 @@ def _bytes_kept(one: Experiment, module: torch.nn.Module, num_images: int) -> in
 
     images = images_of(torch.randn(num_images, 3, 8, 8), one.trunk.patch_size)
     # Counted as if attention kept its probabilities; a fused kernel keeps less.
-    with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with sdpa_kernel(kernel), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         module(Batch(images=images, sample_numbers_B=torch.arange(num_images)))
     return sum(storage.nbytes() for address, storage in kept.items() if address not in parameters)
 
