@@ -16,8 +16,8 @@ from aimcore.report.cost_table import scaled
 
 CONVENTIONS = (
     f"Memory: at the peak of a step on each GPU, of which {FILLED:.0%} are filled; attention by a fused kernel; "
-    "without images that are loaded ahead. Sent: from each GPU per step, and the time for it over the slowest link if nothing "
-    "is computed meanwhile. Days: FLOPs of the run / (GPUs x peak x utilisation)."
+    "without images that are loaded ahead. Sent: from each GPU per step, and the time for it over the slowest link if "
+    "nothing is computed meanwhile. Days: FLOPs of the run / (GPUs x peak x utilisation)."
 )
 _ABSENT = "–"
 
@@ -71,8 +71,8 @@ def _described(cluster: Cluster) -> str:
     peak, link, network = scaled(gpu.bf16_flops, "FLOP/s"), scaled(gpu.link, "B/s"), scaled(gpu.network, "B/s")
     return (
         f"{cluster.nodes} x {cluster.gpus_per_node} {gpu.name} = {cluster.world_size} GPUs; each "
-        f"{gpu.memory / 1e9:.0f} GB, {peak} in bfloat16, {link} within a node, {network} between nodes ({gpu.source}); utilisation "
-        f"{cluster.utilisation:.0%}"
+        f"{gpu.memory / 1e9:.0f} GB, {peak} in bfloat16, {link} within a node, {network} between nodes "
+        f"({gpu.source}); utilisation {cluster.utilisation:.0%}"
     )
 
 

@@ -27,6 +27,7 @@ WRITES = {
     ("aimcore/report/style.py", "savefig"): "into memory, and to the temporary file of atomic_files.replacing",
     ("aimcore/report/sample_files.py", "savez_compressed"): "into memory",
     ("aimcore/cli/run.py", "open"): "/dev/null",
+    ("aimcore/engine/peak_memory.py", "write_text"): "/proc/self/clear_refs",
     ("aimcore/recipe/recipe_files.py", "open_location"): "URLs, which have no temporary names",
     ("aimcore/encoders/embedding_table.py", "open_location"): "URLs, which have no temporary names",
     ("aimcore/testing/module_state.py", "write_text"): "scratch files between the kit's processes",
