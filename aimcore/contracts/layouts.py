@@ -71,8 +71,9 @@ class StoredModel:
 class FileLayout(Component, ABC):
     """A layout of files of weights. It is a component, so a plugin can add one; it has no fields that users set.
 
-    Most layouts are a :class:`~aimcore.contracts.tensor_maps.TensorTable`, and override :attr:`table` and
-    :meth:`model` only. The tensors that a layout reads and writes are those of one model; shards are joined before.
+    Most layouts are a :class:`~aimcore.contracts.tensor_maps.TensorTable`, and override :attr:`title`, :attr:`table`
+    and :meth:`model` only. What is a property here may be a class attribute: ``title = "AIM, as in X"``. The tensors
+    that a layout reads and writes are those of one model; shards are joined before.
     """
 
     __slots__ = ()

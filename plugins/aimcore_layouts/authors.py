@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from torch import Tensor, nn
@@ -54,20 +54,10 @@ NUM_PROBED = 6
 class AIMAuthors(FileLayout):
     """AIM's encoder as its authors released it, with or without an attention probe."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIM, as its authors released it"
-
-    @property
-    def table(self) -> TensorTable:
-        """The encoder, and the probe as a group."""
-        return _AIM
-
-    @property
-    def licence(self) -> str:
-        """Apple's sample code licence."""
-        return "apple-ascl"
+    title = "AIM, as its authors released it"
+    table = TensorTable((*authors_encoder(swiglu=False, norm_bias=True), *released_probe()))
+    licence = "apple-ascl"
+    target: ClassVar[str | None] = "apple"
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT, and the probe if its tensors are there."""
@@ -99,11 +89,6 @@ class AIMAuthors(FileLayout):
         """ImageNet's: nothing contradicts it."""
         return AIM_PREPROCESSINGS
 
-    @property
-    def target(self) -> str | None:
-        """The authors' code."""
-        return "apple"
-
     def write(self, state: Tensors) -> dict[str, Tensor]:
         """Write the file, without a mask token."""
         return super().write(without_mask_token(state))
@@ -128,20 +113,10 @@ class AIMAuthors(FileLayout):
 class AIMv2Authors(FileLayout):
     """AIMv2's encoder as its authors released it first, with learned positions or (native resolution) without."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2, as its authors released it"
-
-    @property
-    def table(self) -> TensorTable:
-        """The encoder; learned positions are a group."""
-        return _AIMV2
-
-    @property
-    def licence(self) -> str:
-        """Apple's sample code licence."""
-        return "apple-ascl"
+    title = "AIMv2, as its authors released it"
+    table = TensorTable(tuple(authors_encoder(swiglu=True, norm_bias=False, learned=True)))
+    licence = "apple-ascl"
+    target: ClassVar[str | None] = "apple"
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT."""
@@ -161,11 +136,6 @@ class AIMv2Authors(FileLayout):
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """Both that are published."""
         return AIMV2_PREPROCESSINGS
-
-    @property
-    def target(self) -> str | None:
-        """The authors' code."""
-        return "apple"
 
     def write(self, state: Tensors) -> dict[str, Tensor]:
         """Write the file, without a mask token."""
@@ -251,7 +221,3 @@ def _layers(stated: Any, depth: int) -> tuple[int, ...]:
     if not layers or not all(type(layer) is int and 0 <= layer < depth for layer in layers):
         raise UnknownSetting(f"probe_layers must be blocks from 0 to {depth - 1}, got {stated!r}")
     return layers
-
-
-_AIM = TensorTable((*authors_encoder(swiglu=False, norm_bias=True), *released_probe()))
-_AIMV2 = TensorTable(tuple(authors_encoder(swiglu=True, norm_bias=False, learned=True)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from aimcore import component
 from aimcore.contracts.images import Preprocessing
@@ -17,31 +17,22 @@ from aimcore_layouts.inference import UnknownSetting
 from aimcore_layouts.tables import authors_encoder, in_flax, in_mlx, timm_encoder, transformers_encoder
 from aimcore_layouts.timm_names import architecture, timm_config
 
+_ENCODER = tuple(authors_encoder(swiglu=True, norm_bias=False, learned=True))
+
 
 @component("aimv2_transformers", paper="arXiv:2411.14402")
 class AIMv2Transformers(AIMv2Authors):
     """AIMv2's encoder in the library transformers, as on the main branch of the released repositories."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2, as in transformers"
-
-    @property
-    def table(self) -> TensorTable:
-        """The encoder; learned positions are a group."""
-        return _TRANSFORMERS
+    title = "AIMv2, as in transformers"
+    table = TensorTable(tuple(transformers_encoder()))
+    target: ClassVar[str | None] = "transformers"
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT."""
         config = config or {}
         eps = config.get("rms_norm_eps", AIMV2_EPS)
         return aimv2_model(self.read(tensors), config.get("num_attention_heads"), given, _epsilon(eps))
-
-    @property
-    def target(self) -> str | None:
-        """The library transformers."""
-        return "transformers"
 
     def inexpressible(self, model: StoredModel) -> Iterable[str]:
         """Yield departures from AIMv2's form; the epsilon of norms is in the config."""
@@ -61,15 +52,10 @@ class AIMv2Transformers(AIMv2Authors):
 class AIMv2Timm(AIMv2Authors):
     """AIMv2's encoder in the library timm, as in its mirrors of the released models."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2, as in timm"
-
-    @property
-    def table(self) -> TensorTable:
-        """The encoder; learned positions are a group."""
-        return _TIMM
+    title = "AIMv2, as in timm"
+    table = TensorTable(tuple(timm_encoder()))
+    target: ClassVar[str | None] = "timm"
+    shards = False
 
     def stated(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the width in a config of timm."""
@@ -84,16 +70,6 @@ class AIMv2Timm(AIMv2Authors):
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """CLIP's, which timm uses for all of them."""
         return (("timm", CLIP),)
-
-    @property
-    def target(self) -> str | None:
-        """The library timm."""
-        return "timm"
-
-    @property
-    def shards(self) -> bool:
-        """False: timm opens one file."""
-        return False
 
     def inexpressible(self, model: StoredModel) -> Iterable[str]:
         """Yield departures from AIMv2's form with learned positions."""
@@ -118,40 +94,18 @@ class AIMv2Timm(AIMv2Authors):
 class AIMv2Flax(AIMv2Authors):
     """AIMv2's encoder in flax: ``flax_model.msgpack``. Requires the extra ``flax``."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2, as in flax"
-
-    @property
-    def table(self) -> TensorTable:
-        """The encoder; learned positions are a group."""
-        return _FLAX
-
-    @property
-    def target(self) -> str | None:
-        """None: such files are read, and not exported."""
-        return None
+    title = "AIMv2, as in flax"
+    table = TensorTable(tuple(in_flax(_ENCODER)))
+    target: ClassVar[str | None] = None
 
 
 @component("aimv2_mlx", paper="arXiv:2411.14402")
 class AIMv2MLX(AIMv2Authors):
     """AIMv2's encoder in MLX: the authors' names, with the channels of the patch convolution last."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2, as in MLX"
-
-    @property
-    def table(self) -> TensorTable:
-        """The encoder; learned positions are a group."""
-        return _MLX
-
-    @property
-    def target(self) -> str | None:
-        """None: such files are read, and not exported."""
-        return None
+    title = "AIMv2, as in MLX"
+    table = TensorTable(tuple(in_mlx(_ENCODER)))
+    target: ClassVar[str | None] = None
 
 
 def _epsilon(stated: object) -> float:
@@ -171,8 +125,3 @@ from transformers import AutoImageProcessor, AutoModel
 model, processor = AutoModel.from_pretrained("FOLDER"), AutoImageProcessor.from_pretrained("FOLDER")
 tokens_BND = model(**processor(images=image, return_tensors="pt")).last_hidden_state
 """
-_TRANSFORMERS = TensorTable(tuple(transformers_encoder()))
-_TIMM = TensorTable(tuple(timm_encoder()))
-_ENCODER = tuple(authors_encoder(swiglu=True, norm_bias=False, learned=True))
-_FLAX = TensorTable(tuple(in_flax(_ENCODER)))
-_MLX = TensorTable(tuple(in_mlx(_ENCODER)))

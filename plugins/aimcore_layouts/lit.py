@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -29,35 +29,36 @@ from aimcore_objectives.towers import TextTower
 from aimcore_tokenizers import GivenIds
 
 
+def _transformers_towers() -> Iterator[TensorMap]:
+    image, text = "vision_model.", "text_model."
+    yield from transformers_encoder(image)
+    yield TensorMap(f"{image}head.cls_token", ("image_tower.query",), LeadingOnes(2))
+    for theirs, own in {"k_proj.weight": "key.weight", "v_proj.weight": "value.weight"}.items():
+        yield TensorMap(f"{image}head.{theirs}", (f"image_tower.{own}",))
+    for kind in ("weight", "bias"):
+        yield TensorMap(f"{image}head.output_proj.{kind}", (f"image_tower.linear.{kind}",))
+    yield TensorMap(f"{text}embeddings.token_embedding.weight", ("text_tower.embedding.weight",))
+    yield TensorMap(f"{text}embeddings.position_embedding.weight", ("text_tower.positions",))
+    yield from transformers_blocks(text, "text_tower.")
+    yield TensorMap("visual_projection.weight", ("image_tower.project.weight",))
+    yield TensorMap("text_projection.weight", ("text_tower.project.weight",))
+    yield TensorMap("logit_scale", ("scale.log_scale",), Scalar())
+
+
 @component("lit_authors", paper="arXiv:2411.14402, Table 5")
 class LiTAuthors(FileLayout):
     """AIMv2's LiT model in the names of its authors' code: an image tower, a text tower, and the temperature."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2 LiT (image and text tower), as its authors released it"
-
-    @property
-    def table(self) -> TensorTable:
-        """Both towers."""
-        return _AUTHORS
-
-    @property
-    def licence(self) -> str:
-        """Apple's sample code licence."""
-        return "apple-ascl"
+    title = "AIMv2 LiT (image and text tower), as its authors released it"
+    table = TensorTable(tuple(lit_towers()))
+    licence = "apple-ascl"
+    target: ClassVar[str | None] = "apple"
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT, and the contrastive objective that has both towers."""
         config = config or {}
         heads = config.get("vision_num_heads"), config.get("text_num_heads")
         return self.towers(self.read(tensors), *heads, given)
-
-    @property
-    def target(self) -> str | None:
-        """The authors' code."""
-        return "apple"
 
     def write(self, state: Tensors) -> dict[str, Tensor]:
         """Write the file, without a mask token."""
@@ -107,55 +108,27 @@ class LiTAuthors(FileLayout):
 class LiTFlax(LiTAuthors):
     """AIMv2's LiT model in flax. Requires the extra ``flax``."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2 LiT (image and text tower), as in flax"
-
-    @property
-    def table(self) -> TensorTable:
-        """Both towers."""
-        return _FLAX
-
-    @property
-    def target(self) -> str | None:
-        """None: such files are read, and not exported."""
-        return None
+    title = "AIMv2 LiT (image and text tower), as in flax"
+    table = TensorTable(tuple(in_flax(lit_towers())))
+    target: ClassVar[str | None] = None
 
 
 @component("lit_mlx", paper="arXiv:2411.14402, Table 5")
 class LiTMLX(LiTAuthors):
     """AIMv2's LiT model in MLX."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2 LiT (image and text tower), as in MLX"
-
-    @property
-    def table(self) -> TensorTable:
-        """Both towers."""
-        return _MLX
-
-    @property
-    def target(self) -> str | None:
-        """None: such files are read, and not exported."""
-        return None
+    title = "AIMv2 LiT (image and text tower), as in MLX"
+    table = TensorTable(tuple(in_mlx(lit_towers())))
+    target: ClassVar[str | None] = None
 
 
 @component("lit_transformers", paper="arXiv:2411.14402, Table 5")
 class LiTTransformers(LiTAuthors):
     """AIMv2's LiT model in the library transformers."""
 
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2 LiT (image and text tower), as in transformers"
-
-    @property
-    def table(self) -> TensorTable:
-        """Both towers."""
-        return _TRANSFORMERS
+    title = "AIMv2 LiT (image and text tower), as in transformers"
+    table = TensorTable(tuple(_transformers_towers()))
+    target: ClassVar[str | None] = "transformers"
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the ViT, and the contrastive objective that has both towers."""
@@ -173,11 +146,6 @@ class LiTTransformers(LiTAuthors):
             stated["objective.embedding_width"] = config["projection_dim"]
         return stated
 
-    @property
-    def target(self) -> str | None:
-        """The library transformers."""
-        return "transformers"
-
     def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
         """Return the config of transformers' ``Aimv2Model``."""
         return with_preprocessor(transformers_towers(model), model, preprocessing)
@@ -190,22 +158,6 @@ class LiTTransformers(LiTAuthors):
 def _part(config: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
     part = (config or {}).get(name)
     return part if isinstance(part, Mapping) else {}
-
-
-def _transformers_towers() -> Iterator[TensorMap]:
-    image, text = "vision_model.", "text_model."
-    yield from transformers_encoder(image)
-    yield TensorMap(f"{image}head.cls_token", ("image_tower.query",), LeadingOnes(2))
-    for theirs, own in {"k_proj.weight": "key.weight", "v_proj.weight": "value.weight"}.items():
-        yield TensorMap(f"{image}head.{theirs}", (f"image_tower.{own}",))
-    for kind in ("weight", "bias"):
-        yield TensorMap(f"{image}head.output_proj.{kind}", (f"image_tower.linear.{kind}",))
-    yield TensorMap(f"{text}embeddings.token_embedding.weight", ("text_tower.embedding.weight",))
-    yield TensorMap(f"{text}embeddings.position_embedding.weight", ("text_tower.positions",))
-    yield from transformers_blocks(text, "text_tower.")
-    yield TensorMap("visual_projection.weight", ("image_tower.project.weight",))
-    yield TensorMap("text_projection.weight", ("text_tower.project.weight",))
-    yield TensorMap("logit_scale", ("scale.log_scale",), Scalar())
 
 
 _BY_AUTHORS = """\
@@ -225,7 +177,3 @@ texts = tokenizer(["a cat", "a dog"], padding="max_length", truncation=True, ret
 # The attention mask makes the text tower causal: pass it on.
 logits = model(**texts, **processor(images=image, return_tensors="pt")).logits_per_image
 """
-_AUTHORS = TensorTable(tuple(lit_towers()))
-_FLAX = TensorTable(tuple(in_flax(lit_towers())))
-_MLX = TensorTable(tuple(in_mlx(lit_towers())))
-_TRANSFORMERS = TensorTable(tuple(_transformers_towers()))

@@ -60,84 +60,6 @@ class FixedPositions(TensorForm):
         return self.example()
 
 
-@component("aim_training", paper="arXiv:2401.08541")
-class AIMTraining(FileLayout):
-    """AIM's encoder with its MLP head, as the authors' training code saves them."""
-
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIM with its prediction head, as the authors' training code saves it"
-
-    @property
-    def table(self) -> TensorTable:
-        """Encoder and head; fixed positions are stored."""
-        return _AIM
-
-    def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
-        """Return the ViT, and the objective with the head if the file has one."""
-        state = self.read(tensors)
-        width = state["trunk.norm.weight"].shape[0]
-        trunk = vit_of(state, heads_of(width, given.num_heads, None), norm_eps=EPS)
-        positions = tensors.get("preprocessor.blocks.0.pos_embed")
-        size = given.image_size or IMAGE_SIZE
-        if positions is not None:
-            size = square_of(positions.shape[1])[0] * trunk.patch_size
-        head_width = state["head.project.weight"].shape[0]
-        head = MLPHead.as_in_training_code(width=head_width, depth=depth_of(state, "head.blocks."))
-        settings = {"num_heads": trunk.num_heads, "image_size": size}
-        return StoredModel(trunk=trunk, objective=NextPatch(head=head), image_size=size, settings=settings)
-
-    def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
-        """ImageNet's, as in the training code."""
-        return (("the authors' training code", IMAGENET),)
-
-    def explain(self, tensors: Tensors) -> str | None:
-        """Explain a prediction head without its trunk."""
-        names = [name.removeprefix("head.") for name in tensors]
-        if names and all(name.startswith("decoder_") for name in names) and "decoder_pred.weight" in names:
-            return (
-                "it is the prediction head of AIM's training code without its trunk, so it is no encoder. A file with "
-                "'preprocessor.', 'trunk.' and 'head.' can be opened"
-            )
-        return None
-
-
-@component("aimv2_training", paper="arXiv:2411.14402")
-class AIMv2Training(FileLayout):
-    """AIMv2's encoder with its multimodal decoder, as the authors' training code saves them."""
-
-    @property
-    def title(self) -> str:
-        """What it is."""
-        return "AIMv2 with its decoder, as the authors' training code saves it"
-
-    @property
-    def table(self) -> TensorTable:
-        """Encoder and decoder; the decoder is a group, and so are learned positions."""
-        return _AIMV2
-
-    def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
-        """Return the ViT, and the objective with the decoder if the file has one."""
-        state = self.read(tensors)
-        image = aimv2_model(state, None, given)
-        if "decoder.project.weight" not in state:
-            return image
-        vocabulary, width = state["decoder.text_inputs.embedding.weight"].shape
-        depth, heads = depth_of(state, "decoder.blocks."), heads_of(width, given.text_heads, None, "text_heads")
-        objective = Multimodal(
-            decoder=JointDecoder(width=width, depth=depth, num_heads=heads, norm_eps=EPS),
-            tokenizer=given.tokenizer or GivenIds(size=vocabulary, end=_PADDING, padding=_PADDING),
-            context_length=state["decoder.text_inputs.positions"].shape[0] - 1,
-        )
-        settings = {**image.settings, "text_heads": heads, "tokenizer": given.tokenizer}
-        return StoredModel(trunk=image.trunk, objective=objective, image_size=image.image_size, settings=settings)
-
-    def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
-        """ImageNet's, as in the training code."""
-        return (("the authors' training code", IMAGENET),)
-
-
 def _encoder(theirs: str, *, swiglu: bool, bias: bool) -> Iterator[TensorMap]:
     """Yield the rules of an encoder without its positions: three projections, and a list of preprocessors."""
     stem = f"{theirs}preprocessor.blocks.0.patchifier."
@@ -210,3 +132,67 @@ _AIMV2 = TensorTable(
         *_decoder(),
     )
 )
+
+
+@component("aim_training", paper="arXiv:2401.08541")
+class AIMTraining(FileLayout):
+    """AIM's encoder with its MLP head, as the authors' training code saves them."""
+
+    title = "AIM with its prediction head, as the authors' training code saves it"
+    table = _AIM
+
+    def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
+        """Return the ViT, and the objective with the head if the file has one."""
+        state = self.read(tensors)
+        width = state["trunk.norm.weight"].shape[0]
+        trunk = vit_of(state, heads_of(width, given.num_heads, None), norm_eps=EPS)
+        positions = tensors.get("preprocessor.blocks.0.pos_embed")
+        size = given.image_size or IMAGE_SIZE
+        if positions is not None:
+            size = square_of(positions.shape[1])[0] * trunk.patch_size
+        head_width = state["head.project.weight"].shape[0]
+        head = MLPHead.as_in_training_code(width=head_width, depth=depth_of(state, "head.blocks."))
+        settings = {"num_heads": trunk.num_heads, "image_size": size}
+        return StoredModel(trunk=trunk, objective=NextPatch(head=head), image_size=size, settings=settings)
+
+    def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
+        """ImageNet's, as in the training code."""
+        return (("the authors' training code", IMAGENET),)
+
+    def explain(self, tensors: Tensors) -> str | None:
+        """Explain a prediction head without its trunk."""
+        names = [name.removeprefix("head.") for name in tensors]
+        if names and all(name.startswith("decoder_") for name in names) and "decoder_pred.weight" in names:
+            return (
+                "it is the prediction head of AIM's training code without its trunk, so it is no encoder. A file with "
+                "'preprocessor.', 'trunk.' and 'head.' can be opened"
+            )
+        return None
+
+
+@component("aimv2_training", paper="arXiv:2411.14402")
+class AIMv2Training(FileLayout):
+    """AIMv2's encoder with its multimodal decoder, as the authors' training code saves them."""
+
+    title = "AIMv2 with its decoder, as the authors' training code saves it"
+    table = _AIMV2
+
+    def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
+        """Return the ViT, and the objective with the decoder if the file has one."""
+        state = self.read(tensors)
+        image = aimv2_model(state, None, given)
+        if "decoder.project.weight" not in state:
+            return image
+        vocabulary, width = state["decoder.text_inputs.embedding.weight"].shape
+        depth, heads = depth_of(state, "decoder.blocks."), heads_of(width, given.text_heads, None, "text_heads")
+        objective = Multimodal(
+            decoder=JointDecoder(width=width, depth=depth, num_heads=heads, norm_eps=EPS),
+            tokenizer=given.tokenizer or GivenIds(size=vocabulary, end=_PADDING, padding=_PADDING),
+            context_length=state["decoder.text_inputs.positions"].shape[0] - 1,
+        )
+        settings = {**image.settings, "text_heads": heads, "tokenizer": given.tokenizer}
+        return StoredModel(trunk=image.trunk, objective=objective, image_size=image.image_size, settings=settings)
+
+    def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
+        """ImageNet's, as in the training code."""
+        return (("the authors' training code", IMAGENET),)
