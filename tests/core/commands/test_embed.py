@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
+from processes import launched_env, run_to_end
 from safetensors.torch import save_file
 from trained_runs import captioning_experiment, write_run
 
@@ -164,6 +166,20 @@ def test_two_processes_write_what_one_writes(
         embed(run, folder, tmp_path / "two.zarr")
         chunks = sorted(path.name for path in (tmp_path / "two.zarr/features/c").iterdir())
         assert chunks == (["1"] if rank == "1" else ["0", "1", "2"])
+    assert content(tmp_path / "one.zarr") == content(tmp_path / "two.zarr")
+
+
+def test_torchrun_shares_the_parts_as_documented(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "PART_ROWS", 256)  # as in new processes: 410 images are two parts
+    source = '{"name": "bundled_emoji", "split": "test", "skin_tones": false, "styles": ["google"]}'
+    assert command(["embed", run, source, str(tmp_path / "one.zarr")]) == 0
+    programs = Path(sys.executable).parent
+    words = ["--nproc_per_node", "2", "--no-python", programs / "aimcore", "embed", run, source, tmp_path / "two.zarr"]
+    environment = launched_env() | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = run_to_end([programs / "torchrun", "--standalone", *words], env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("410 images") == 1  # the first process says so
+    assert sorted(path.name for path in (tmp_path / "two.zarr/features/c").iterdir()) == ["0", "1"]
     assert content(tmp_path / "one.zarr") == content(tmp_path / "two.zarr")
 
 
