@@ -32,6 +32,7 @@ class LightlyAIM(nn.Module):
             num_heads=trunk.num_heads,
             qk_norm=False,
             class_token=False,
+            global_pool="",
             no_embed_class=True,
             num_classes=0,
         )
