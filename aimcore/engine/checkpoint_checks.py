@@ -17,7 +17,7 @@ import torch
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
-from aimcore.engine.manifest import Manifest, read_manifest
+from aimcore.engine.manifest import LAYOUT, Manifest, read_manifest
 from aimcore.io.atomic_files import sha256_of
 from aimcore.io.run_folder import MANIFEST_FILE, WEIGHTS_FILE
 
@@ -36,13 +36,19 @@ _COUNTS = ("global_steps", "skipped_steps", "dp_world_size", "mp_world_size")
 def verify_checkpoint(checkpoint: Path, asked: Mapping[str, object]) -> Manifest:
     """Verify that a checkpoint has the ``asked`` settings, is unchanged and can be loaded; return its manifest.
 
+    The layout may differ: see :mod:`aimcore.engine.layout_change`.
+
     Raises:
         CheckpointMismatch: it was saved by another run.
         CheckpointDamaged: it has changed since it was saved, or cannot be loaded.
     """
     manifest = read_manifest(checkpoint)
     saved_by = manifest.saved_by
-    differences = {name: (saved_by.get(name), value) for name, value in asked.items() if saved_by.get(name) != value}
+    differences = {
+        name: (saved_by.get(name), value)
+        for name, value in asked.items()
+        if saved_by.get(name) != value and name not in LAYOUT
+    }
     if differences:
         raise CheckpointMismatch(str(checkpoint), differences)
     _require_exactly(needed_files(manifest), checkpoint, manifest)
@@ -161,7 +167,7 @@ def _require_loadable(path: Path, step: int) -> None:
         strange = sorted(set(_globals_of(path)) - _SAVED_TYPES)
         if strange:
             raise CheckpointDamaged(str(path), f"would run {', '.join(strange)} when loaded", str(path.parent))
-        content = _loaded(path)
+        content = load_checked(path)
     problem = next(_problems(content, path.name, step), None)
     if problem is not None:
         raise CheckpointDamaged(str(path), problem, str(path.parent))
@@ -172,8 +178,8 @@ def _globals_of(path: Path) -> list[str]:
     return torch.serialization.get_unsafe_globals_in_checkpoint(path)
 
 
-def _loaded(path: Path) -> Any:
-    """Load ``path`` with torch's restricted unpickler; tensors stay in the file."""
+def load_checked(path: Path) -> Any:
+    """Load a verified file with torch's restricted unpickler; tensors stay in the file until they are read."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

@@ -25,7 +25,7 @@ from aimcore.contracts.errors import AimcoreError
 from aimcore.engine.checkpoint_checks import newest_intact, verify_checkpoint
 from aimcore.engine.distributed import on_first_rank
 from aimcore.engine.engine_errors import CheckpointDamaged, CheckpointMismatch
-from aimcore.engine.manifest import Manifest, describe_files, identity
+from aimcore.engine.manifest import LAYOUT, Manifest, describe_files, identity
 from aimcore.engine.saved_checkpoints import branch_checkpoint
 from aimcore.engine.training_engine import TrainingEngine
 from aimcore.engine.vocabularies import vocabulary
@@ -139,7 +139,7 @@ def resume(engine: TrainingEngine, run: Path) -> Manifest | None:
     Raises:
         CheckpointDamaged: the newest complete checkpoint has changed since it was saved; the message names the newest
             older one that is intact.
-        CheckpointMismatch: its stage, precision, seed, model or number of processes differs.
+        CheckpointMismatch: its precision, seed, optimiser or model differs.
     """
     asked = identity(engine.experiment, engine.module, engine.world.size)
     try:
@@ -182,7 +182,10 @@ def _load(
     if manifest.step > engine.experiment.num_steps:
         differences = {"steps": (manifest.step, f"num_steps is {engine.experiment.num_steps}")}
         raise CheckpointMismatch(str(RunFolder(run).checkpoints / tag), differences)
-    engine.load_shards(RunFolder(run).checkpoints, tag, manifest.step)
+    if all(manifest.saved_by.get(name) == asked[name] for name in LAYOUT):
+        engine.load_shards(RunFolder(run).checkpoints, tag, manifest.step)
+    else:
+        engine.load_other_layout(RunFolder(run).checkpoints / tag, manifest)
     return manifest
 
 

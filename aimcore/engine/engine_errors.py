@@ -63,8 +63,8 @@ class CheckpointMismatch(AimcoreError):
         self.differences = dict(differences)
         listed = "; ".join(f"{name} was {saved}, now {asked}" for name, (saved, asked) in differences.items())
         super().__init__(
-            f"cannot resume from {folder}: {listed}. Resume with what it was saved with (at ZeRO stage 0 any number of "
-            "processes will do), or start a new run"
+            f"cannot resume from {folder}: {listed}. Resume with what it was saved with (the ZeRO stage and the number "
+            "of processes may differ), or start a new run"
         )
 
     def __reduce__(self) -> tuple[type[CheckpointMismatch], tuple[str, dict[str, tuple[object, object]]]]:

@@ -32,6 +32,8 @@ _LONGEST_VALUE = 1000
 _NO_MULTIPLIERS = "none"
 _EARLIER = {"optimizer.name": DEFAULT_OPTIMIZER, "optimizer.layer_decay": "1.0", "rate_multipliers": _NO_MULTIPLIERS}
 """Entries that ``saved_by`` lacks in manifests of aimcore 0.1, with their only possible values."""
+LAYOUT = ("zero_stage", "processes")
+"""Entries of ``saved_by`` that describe how the state is spread over files. A run may continue with others."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -166,11 +168,11 @@ def _digest_of(entries: Mapping[str, Any]) -> str:
 
 
 def identity(experiment: Experiment, module: ObjectiveModule, world_size: int) -> dict[str, Any]:
-    """Return the settings that a run must share with a checkpoint to continue it.
+    """Return the settings that a run must share with a checkpoint to continue it, except those of :data:`LAYOUT`.
 
-    At ZeRO stage 0 nothing is partitioned, so any number of processes can continue; at stages 1 to 3 each process has
-    its own share. ``parameters`` is a hash of all names and shapes, ``rate_multipliers`` a hash of the parameters' rate
-    multipliers; ``vocabulary`` names the tokenizer and its file if the objective reads text.
+    At ZeRO stage 0 nothing is partitioned, so any number of processes has the same files; at stages 1 to 3 each process
+    has its own share. ``parameters`` is a hash of all names and shapes, ``rate_multipliers`` a hash of the parameters'
+    rate multipliers; ``vocabulary`` names the tokenizer and its file if the objective reads text.
     """
     stage = experiment.engine.zero_stage
     shapes = [(name, tuple(getattr(p, "ds_shape", p.shape))) for name, p in module.named_parameters()]

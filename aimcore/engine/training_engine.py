@@ -23,9 +23,12 @@ from aimcore.engine.deepspeed_config import deepspeed_config
 from aimcore.engine.deepspeed_library import forget_modules, load_deepspeed
 from aimcore.engine.distributed import add_over_ranks, on_every_rank, start
 from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
+from aimcore.engine.layout_change import give_state, trained_names
+from aimcore.engine.manifest import Manifest
 from aimcore.engine.module_building import InPrecision, build_module, initial_module, seed_of
 from aimcore.engine.parameter_groups import torch_optimizer
 from aimcore.engine.pickling import pickle_stages_by_value
+from aimcore.engine.saved_state import saved_state
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
 from aimcore.engine.whole_weights import buffers_kept_as_they_are, call_after_step, whole
 from aimcore.experiment import Experiment
@@ -69,6 +72,7 @@ class TrainingEngine:
         objective = module or on_every_rank(lambda: initial_module(experiment))
         trained = InPrecision(objective, experiment.engine.precision)
         optimizer = torch_optimizer(objective, experiment.optimizer)
+        self._trained = trained_names(objective, optimizer)
         self._engine: Any = self._initialize(trained, optimizer)
         self.module = objective
         self._require_groups(optimizer)
@@ -229,6 +233,22 @@ class TrainingEngine:
             on_every_rank(lambda: self._load(folder, tag, step))
         epilogue()
         self.step_number = step
+
+    def load_other_layout(self, checkpoint: Path, manifest: Manifest) -> None:
+        """Load a verified checkpoint of another ZeRO stage or number of processes.
+
+        Raises:
+            CheckpointDamaged: some rank cannot load it (raised on every rank).
+        """
+
+        def give() -> None:
+            with DamageReport(checkpoint, checkpoint):
+                saved = saved_state(checkpoint, manifest, self._trained)
+                give_state(self._engine, self.module, saved, self.experiment.engine.zero_stage, self.world.rank)
+
+        on_every_rank(give)
+        self._engine.global_steps = self.step_number = manifest.step
+        self._engine.global_samples = manifest.step * self._engine.train_batch_size()
 
     def _load(self, folder: Path, tag: str, step: int) -> None:
         checkpoint = folder / tag

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+
 from aimcore import recipe
 from aimcore.contracts.errors import AimcoreError, RunFolderError
 from aimcore.contracts.messages import shortened
@@ -39,7 +41,10 @@ def recorded_experiment(run: RunFolder) -> Experiment | str:
 
 
 def difference_from_recorded(experiment: Experiment, run: RunFolder) -> str | None:
-    """Describe how ``experiment`` differs from the recipe in the folder; None if it does not, or there is no recipe."""
+    """Describe how ``experiment`` differs from the recipe in the folder; None if it does not, or there is no recipe.
+
+    The engine's settings may differ, except the precision: they change how the state is spread, and not the updates.
+    """
     path = run.recipe
     if not path.exists():
         return None
@@ -47,6 +52,8 @@ def difference_from_recorded(experiment: Experiment, run: RunFolder) -> str | No
         recorded = recipe.load(path)
     except AimcoreError as error:
         return f"{path} cannot be read ({error})"
+    engine = attrs.evolve(experiment.engine, precision=recorded.engine.precision)
+    recorded = attrs.evolve(recorded, engine=engine)
     if recorded == experiment:
         return None
     places = differences_between(recipe.to_recipe(recorded), recipe.to_recipe(experiment))

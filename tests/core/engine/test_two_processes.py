@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from core.engine.toys import experiment, whole_batch
 from core.engine.two_processes import (
+    LAYOUTS,
     aim_losses,
     installed_objectives,
     objective_losses,
@@ -26,9 +27,9 @@ TESTS = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of one process after two steps, at stages 0 and 2."""
+    """Checkpoints of one process after two steps, at stages 0, 2 and 3."""
     folder = tmp_path_factory.mktemp("alone")
-    for stage in (0, 2):
+    for stage in (0, 2, 3):
         with TrainingEngine(experiment(stage)) as engine:
             for step in range(2):
                 engine.step([whole_batch(step)])
@@ -92,14 +93,22 @@ def test_uneven_losses_add_up_at_every_stage(name: str, stage: int, ranks: list[
         assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_at_stage_0_two_processes_can_continue_what_one_began(ranks: list[dict[str, Any]]) -> None:
-    for found, expected in zip(ranks[0]["resumed"][0], toy_losses(0, 0, 1)[2:4], strict=True):
+@pytest.mark.parametrize("layouts", LAYOUTS, ids=str)
+def test_two_processes_continue_what_one_began(layouts: tuple[int, int], ranks: list[dict[str, Any]]) -> None:
+    for found, expected in zip(ranks[0]["resumed"][LAYOUTS.index(layouts)], toy_losses(0, 0, 1)[2:4], strict=True):
         assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_at_other_stages_the_number_of_processes_must_stay(ranks: list[dict[str, Any]]) -> None:
-    assert "processes was 1, now 2" in ranks[0]["resumed"][1]
-    assert "processes was 1, now 2" in ranks[1]["resumed"][1]
+@pytest.mark.parametrize(("saved", "stage", "again"), [(0, 0, 1), (0, 3, 3), (2, 2, 2), (2, 3, 0), (3, 1, 2)])
+def test_one_process_continues_what_two_began(
+    saved: int, stage: int, again: int, ranks: list[dict[str, Any]], alone: Path
+) -> None:
+    assert ranks
+    with TrainingEngine(experiment(again)) as engine:
+        checkpoints.resume(engine, alone / f"resumed-{saved}-{stage}")
+        found = [dict(engine.step([whole_batch(step)]).losses) for step in (4, 5)]
+    for one, expected in zip(found, toy_losses(0, 0, 1)[4:6], strict=True):
+        assert one == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_interruption_of_one_process_stops_all(ranks: list[dict[str, Any]]) -> None:

@@ -36,7 +36,6 @@ from aimcore.contracts.errors import AimcoreError, DataNotFound
 from aimcore.contracts.images import images_of
 from aimcore.engine import (
     CheckpointDamaged,
-    CheckpointMismatch,
     NothingToBeginWith,
     TrainingEngine,
     build_module,
@@ -56,6 +55,8 @@ from aimcore_orderings import Spiral
 from aimcore_trunks import ViT
 
 NUM_STEPS = 20
+LAYOUTS = [(0, 0), (0, 3), (2, 2), (2, 0), (2, 3), (3, 1), (3, 3)]
+"""ZeRO stages of a run on one process, and of the run on two that continues it."""
 BATCH = 8
 
 
@@ -142,15 +143,16 @@ def toy_losses(stage: int, rank: int, world_size: int, accumulation_steps: int =
         return [dict(engine.step(parts(whole_batch(step), cuts)[rank::world_size]).losses) for step in range(6)]
 
 
-def resumed(folder: Path, stage: int) -> list[dict[str, float]] | str:
-    """Losses after resuming from a checkpoint of one process, or the error."""
+def resumed(folder: Path, saved: int, stage: int) -> list[dict[str, float]]:
+    """Losses after resuming from a checkpoint that one process saved at stage ``saved``; the run is saved again."""
+    run = folder / f"resumed-{saved}-{stage}"
     with TrainingEngine(experiment(stage)) as engine:
-        try:
-            checkpoints.resume(engine, folder / f"stage-{stage}")
-        except CheckpointMismatch as error:
-            return str(error)
+        on_first_rank(lambda: shutil.copytree(folder / f"stage-{saved}", run))
+        checkpoints.resume(engine, run)
         rank = engine.world.rank
-        return [dict(engine.step(parts(whole_batch(step), 2)[rank::2]).losses) for step in (2, 3)]
+        losses = [dict(engine.step(parts(whole_batch(step), 2)[rank::2]).losses) for step in (2, 3)]
+        checkpoints.save(engine, run, seconds=0.0)
+    return losses
 
 
 def interrupted(folder: Path, rank: int) -> tuple[str, int, str, int]:
@@ -349,7 +351,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "aim accumulated": aim_losses(rank, 2, accumulation_steps=2),
         "toy": [toy_losses(stage, rank, 2) for stage in range(4)],
         "toy accumulated": [toy_losses(stage, rank, 2, accumulation_steps=2) for stage in range(4)],
-        "resumed": [resumed(folder, stage) for stage in (0, 2)],
+        "resumed": [resumed(folder, saved, stage) for saved, stage in LAYOUTS],
         "interrupted": interrupted(folder, rank),
         "stopped": stopped(folder),
         "branched": [branched(folder, stage) for stage in (0, 1)],
