@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
 
@@ -52,8 +53,8 @@ def difference_from_recorded(experiment: Experiment, run: RunFolder) -> str | No
         recorded = recipe.load(path)
     except AimcoreError as error:
         return f"{path} cannot be read ({error})"
-    engine = attrs.evolve(experiment.engine, precision=recorded.engine.precision)
-    recorded = attrs.evolve(recorded, engine=engine)
+    engine = attrs.evolve(cast(Any, experiment.engine), precision=recorded.engine.precision)
+    recorded = attrs.evolve(cast(Any, recorded), engine=engine)
     if recorded == experiment:
         return None
     places = differences_between(recipe.to_recipe(recorded), recipe.to_recipe(experiment))

@@ -9,12 +9,13 @@ import attrs
 import pytest
 from loguru import logger
 
-from aimcore import InvalidValue, Study, recipe
+from aimcore import Engine, InvalidValue, Study, recipe
 from aimcore.contracts.errors import RunFailed, RunFolderError
 from aimcore.io.run_folder import RunFolder
 from aimcore.report import read_summary
 from aimcore.running.experiment_run import run_experiment
 from aimcore.running.preflight import Check
+from aimcore.running.recorded_recipes import difference_from_recorded
 from aimcore.running.study_run import check_folder, default_folder, run_study
 from aimcore_objectives import Classification
 from aimcore_optimizers import AdamW
@@ -284,3 +285,13 @@ def test_a_file_in_place_of_the_folder_is_refused(make_study: Any, tmp_path: Pat
 def test_the_default_folder_names_study_and_scale(make_study: Any) -> None:
     assert default_folder(make_study("one"), "small") == Path("runs/table-small")
     assert default_folder(make_study("one"), None) == Path("runs/table-recipe")
+
+
+def test_a_run_goes_on_with_another_engine_but_not_another_precision(make_experiment: Any, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    recipe.save(run.recipe, make_experiment("one", engine=Engine(precision="fp32")))
+    other = make_experiment("one", engine=Engine(precision="fp32", zero_stage=2, num_threads=2))
+    assert difference_from_recorded(other, run) is None
+    rounded = make_experiment("one", engine=Engine(precision="autocast", zero_stage=2))
+    found = difference_from_recorded(rounded, run)
+    assert found == "one differs in engine.precision (fp32 there, autocast here)"
