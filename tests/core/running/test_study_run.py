@@ -294,4 +294,4 @@ def test_a_run_goes_on_with_another_engine_but_not_another_precision(make_experi
     assert difference_from_recorded(other, run) is None
     rounded = make_experiment("one", engine=Engine(precision="autocast", zero_stage=2))
     found = difference_from_recorded(rounded, run)
-    assert found == "one differs in engine.precision (fp32 there, autocast here)"
+    assert found == 'one differs in engine.precision ("fp32" there, "autocast" here)'
