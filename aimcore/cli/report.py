@@ -36,6 +36,7 @@ def draw_after_run(out: Path) -> None:
         make_folder(folder)
         report_command(out)
     if supervision.status != "finished":
-        logger.error(
-            "the report could not be drawn; the results are complete. To draw it again: aimcore report {}", out
-        )
+        if StudyFolder(out).summary.is_file():
+            logger.error("the report could not be drawn; to draw it again from summary.json: aimcore report {}", out)
+        else:
+            logger.error("the report could not be drawn, because {} has no summary.json", out)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from loguru import logger
 
 from aimcore.contracts.errors import InvalidStudy
@@ -15,6 +16,7 @@ from aimcore.io.launcher import rank
 
 if TYPE_CHECKING:  # it loads torch, and help must be quick
     from aimcore.experiment import Study
+    from aimcore.running.summary import Summary
 
 PAGE = "reproduction.md"
 """File in the output folder with the tables of all studies."""
@@ -68,7 +70,7 @@ def reproduce_command(paths: Sequence[Path], scale: Scale, num_seeds: int, out: 
     statuses: set[str] = set()
     for number, ready in enumerate(checked, 1):
         logger.info("study {} of {}: {}, {} runs", number, len(checked), ready.study.name, len(ready.study.experiments))
-        summary = run_ready(ready)
+        summary = _asked_for(ready.study, run_ready(ready))
         statuses |= {entry.status for entry in summary.experiments}
         if rank() == 0:
             _write(studies[:number], scale, num_seeds, out)
@@ -97,6 +99,13 @@ def _require_different_names(paths: Sequence[Path], studies: Sequence[Study]) ->
         named[study.name] = path
 
 
+def _asked_for(study: Study, summary: Summary) -> Summary:
+    """Return ``summary`` without runs of the folder that are not in ``study``, such as those of further seeds."""
+    names = {experiment.name for experiment in study.experiments}
+    kept = tuple(entry for entry in summary.experiments if entry.name in names)
+    return attrs.evolve(summary, experiments=kept)
+
+
 def _write(studies: Sequence[Study], scale: Scale, num_seeds: int, out: Path) -> None:
     """Draw the report of the last study, and write the page of all studies so far."""
     from aimcore.cli.report import draw_after_run
@@ -106,7 +115,9 @@ def _write(studies: Sequence[Study], scale: Scale, num_seeds: int, out: Path) ->
     from aimcore.running.summary import read_summary
 
     draw_after_run(out / studies[-1].name)
-    summaries = {study.name: read_summary(StudyFolder(out / study.name).summary) for study in studies}
+    summaries = {
+        study.name: _asked_for(study, read_summary(StudyFolder(out / study.name).summary)) for study in studies
+    }
     machine = next(iter(summaries.values())).machine
     notes = {
         "scale": f"`{scale}`, seeds 0 to {num_seeds - 1}",

@@ -176,10 +176,10 @@ def _named(what: str, options: argparse.Namespace, fitted_on: str = "", **how: A
 
 def _require_new(path: Path) -> None:
     """Refuse a file that exists or cannot be written, before anything is fitted: recipes name files by their hash."""
-    from aimcore.io.atomic_files import make_folder, require_new
+    from aimcore.io.atomic_files import require_new, require_writable
 
     require_new(path)
-    make_folder(path.absolute().parent)
+    require_writable(path)
 
 
 def _tokenizer(file: str) -> tuple[ImageTokenizer, str]:

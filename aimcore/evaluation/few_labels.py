@@ -45,15 +45,15 @@ def drawn_subset(labels: Tensor, numbers: Tensor, per_class: int, draw: int) -> 
     for label in np.unique(labels_n).tolist():
         own = numbers_n[labels_n == label]
         if len(own) < per_class:
-            raise InvalidValue("probe", [("probe_labels_per_class", lacking(label, len(own), per_class))])
+            raise InvalidValue("probe", [("probe_labels_per_class", lacking(f"class {label}", len(own), per_class))])
         chosen.append(smallest_hashes(own, per_class, draw, PURPOSE))
     return torch.from_numpy(np.flatnonzero(np.isin(numbers_n, np.concatenate(chosen))))
 
 
-def lacking(label: int, available: int, per_class: int) -> str:
-    """Return the message about a class with fewer images than are asked for."""
+def lacking(which: str, available: int, per_class: int) -> str:
+    """Return the message about ``which`` class, with fewer images than are asked for."""
     return (
-        f"asks for {per_class} images per class, and of class {label} there are {available}: ask for at most that "
+        f"asks for {per_class} images per class, and of {which} there are {available}: ask for at most that "
         "many, or give data.probe_train more images"
     )
 

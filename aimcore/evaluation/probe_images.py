@@ -163,7 +163,8 @@ def _too_few_labels(experiment: Experiment, path: str, images: OpenSource) -> It
         labels, counts = np.unique(known if chosen is None else known[chosen.numpy()], return_counts=True)
         place = int(counts.argmin())
         if counts[place] < most:
-            text = lacking(int(labels[place]), int(counts[place]), most)
+            label = int(labels[place])
+            text = lacking(f"class {label} ({images.class_names[label]})", int(counts[place]), most)
             yield Problem(path, f"probe {probe.name!r} is to be fitted with few labels: probe_labels_per_class {text}")
 
 

@@ -11,6 +11,7 @@ import torch
 from loguru import logger
 from torch import Tensor
 
+from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.probes import Probe
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.contracts.trunks import TrunkModule
@@ -80,8 +81,12 @@ def check_probes(experiment: Experiment, opened: Callable[[Source], OpenSource] 
     open_probe_images(experiment, opened)
     with torch.device("meta"):  # for its depth: nothing is computed or held
         depth = experiment.trunk.build().depth
-    for probe in experiment.probes:
-        FeatureKind.of(probe, depth)
+    for place, probe in enumerate(experiment.probes):
+        try:
+            FeatureKind.of(probe, depth)
+        except InvalidValue as error:
+            problems = [(f"probes.{place}.{field}", text) for field, text in error.problems]
+            raise InvalidValue(f"Experiment {experiment.name!r}", problems) from None
 
 
 def probe_experiment(
@@ -125,7 +130,7 @@ def probe_experiment(
     scores: dict[str, ProbeScore] = {}
     for size in probe_sizes(experiment):
         job = _Job(FeatureProvider(images.at(size), batch_size, cache))
-        by_source = {"trained": job.on_trunk(trained, kinds, "trained")}
+        by_source = {"trained": job.on_trunk(trained, kinds, "trained" if experiment.num_steps else "frozen")}
         if size.is_own and untrained_trunk is not None:
             by_source["untrained"] = job.on_trunk(FrozenTrunk(untrained_trunk, experiment), kinds, "untrained")
         if size.is_own:
@@ -209,7 +214,7 @@ class _Job:
         return self.provider.images
 
     def on_trunk(self, trunk: FrozenTrunk, kinds: Mapping[str, FeatureKind], which: str) -> dict[str, Outcome]:
-        """Return the outcome of every probe on features of ``trunk``, the ``which`` (trained, untrained) one."""
+        """Return the outcome of every probe on features of ``trunk``, ``which`` is trained, frozen or untrained."""
         wanted = {probe: kinds[probe.name] for probe in self.images.experiment.probes}
         return self._outcomes(trunk, wanted, f"the {which} trunk")
 

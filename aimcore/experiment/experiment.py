@@ -112,6 +112,7 @@ class Experiment(Checked):
         if self.num_steps and not self.objective.has_losses:
             yield Problem("num_steps", f"must be 0 with objective {self.objective.name!r}, which has no losses")
         yield from at_least("log_every", self.log_every, 1, limits.STEPS)
+        yield from at_least("seed", self.seed, 0)
         if self.checkpoint_every is not None:
             yield from at_least("checkpoint_every", self.checkpoint_every, 1, limits.STEPS)
         if self.validate_every is not None:

@@ -94,6 +94,9 @@ class Study(Checked):
         Raises:
             InvalidValue: there is no seed, or this is a scaling study, whose curves are single runs.
         """
+        if type(num_seeds) is not int:
+            text = f"must be a whole number, got {num_seeds!r:.80}: with N, the seeds are 0 to N - 1"
+            raise InvalidValue(f"Study {self.name!r}", [("num_seeds", text)])
         problems = [*at_least("num_seeds", num_seeds, 1)]
         if self.scaling is not None:
             problems.append(Problem("scaling", "a scaling study cannot be repeated with several seeds"))

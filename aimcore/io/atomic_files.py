@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Self
 
 from aimcore.contracts.errors import AimcoreError
@@ -242,6 +243,17 @@ def make_folder(path: Path) -> None:
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file can be made at ``path``, before work that takes long. The folders above it are made.
+
+    Raises:
+        CannotWrite: the system refused.
+    """
+    make_folder(path.absolute().parent)
+    with writing(path), TemporaryFile(dir=path.absolute().parent):
+        pass
 
 
 def to_disk(path: Path) -> None:

@@ -10,6 +10,9 @@ from aimcore.contracts.messages import counted
 from aimcore.io.run_folder import ERROR_FILE
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
+_MOST_LISTED = 8
+"""Number of scores that a sentence lists; tables have all of them."""
+
 
 def caveats(summary: Summary) -> Iterator[str]:
     """Yield where training did not help, where raw pixels or guessing win, and what is missing or unfinished."""
@@ -20,7 +23,7 @@ def caveats(summary: Summary) -> Iterator[str]:
         [(one, name, probe.top1, probe.untrained_top1) for one, name, probe in probed],
     )
     yield from _caveat(
-        "Raw pixels win against the trained trunk",
+        "Raw pixels win against the trunk",
         "raw pixels",
         [(one, name, probe.top1, probe.raw_pixels_top1) for one, name, probe in probed if not _is_tie(probe)],
     )
@@ -107,12 +110,12 @@ def _caveat(
 ) -> Iterator[str]:
     """Yield one line for all measures whose score is not above the baseline that is given with it."""
     beaten = [
-        f"{experiment.name}, {name} ({baseline} {_percent(other)} %, trained {_percent(top1)} %)"
+        f"{experiment.name}, {name} ({baseline} {_percent(other)} %, {_state(experiment)} {_percent(top1)} %)"
         for experiment, name, top1, other in scores
         if other is not None and top1 <= other
     ]
     if beaten:
-        yield f"{said}: {'; '.join(beaten)}."
+        yield f"{said}: {_listed(beaten)}."
 
 
 def _within_noise(
@@ -126,9 +129,20 @@ def _within_noise(
     ]
     if unclear:
         yield (
-            f"The trained trunk does not clearly differ from {baseline} on these test images (95 % interval of the "
-            f"paired difference, points): {'; '.join(unclear)}."
+            f"The trunk does not clearly differ from {baseline} on these test images (95 % interval of the paired "
+            f"difference, points): {_listed(unclear)}."
         )
+
+
+def _state(experiment: ExperimentSummary) -> str:
+    """Return the word for the trunk that was probed: nothing is trained in a frozen baseline."""
+    return "trunk" if experiment.num_steps == 0 else "trained"
+
+
+def _listed(entries: Sequence[str]) -> str:
+    """Return the first entries and the number of the others, which are in the table of scores."""
+    rest = len(entries) - _MOST_LISTED
+    return "; ".join(entries) if rest <= 1 else f"{'; '.join(entries[:_MOST_LISTED])}; and {rest} more"
 
 
 def _is_tie(probe: ProbeSummary) -> bool:

@@ -28,16 +28,16 @@ class LabelCurve:
     draws: Mapping[float, tuple[float, ...]]
     """Accuracies as fractions by the number of images per class, ascending: one for each draw."""
     is_alone: bool = False
-    """Whether there is no other experiment, so that baselines need no name of one."""
+    """Whether a baseline needs no name of an experiment: it is the only one of its kind."""
 
     @property
     def name(self) -> str:
         """The experiment or curve, or the kind of a baseline."""
-        if self.kind == "raw pixels":
-            return self.kind
-        if self.kind == "untrained":
-            return "untrained trunk" if self.is_alone else f"{self.series.name}, untrained"
-        return self.series.name
+        if self.kind == "trained":
+            return self.series.name
+        if self.is_alone:
+            return "untrained trunk" if self.kind == "untrained" else self.kind
+        return f"{self.series.name}, {self.kind}"
 
 
 @attrs.frozen(eq=False)
@@ -64,7 +64,7 @@ class Comparison:
         decided = {*self.numbers_where(1), *self.numbers_where(-1)}
         if open_ones := [number for number in self.differences if number not in decided]:
             sizes = ", ".join(f"{number:,.0f} ({self._points(number)})" for number in open_ones)
-            parts.append(f"neither in all draws at {sizes}")
+            parts.append(f"neither ahead of nor behind {self.reference} in every draw at {sizes}")
         return f"{self.curve} is {'; '.join(parts)}"
 
     def _points(self, number: float) -> str:
@@ -135,14 +135,16 @@ def _probe_group(name: str, scores: Mapping[Series, tuple[ExperimentSummary, Pro
     known: list[tuple[Kind, Mapping[float, tuple[float, ...]]]] = []
     for series, (entry, score) in scores.items():
         found = _curves(series, score, _all_labels(entry, name))
-        trained, *baselines = (attrs.evolve(curve, is_alone=len(scores) == 1) for curve in found)
+        trained, *baselines = found
         curves.append(trained)
         for baseline in baselines:
             comparisons.append(_compared(trained, baseline))
             if (baseline.kind, baseline.draws) not in known:  # experiments with equal images share a baseline
                 known.append((baseline.kind, baseline.draws))
                 curves.append(baseline)
-    return LabelGroup(f"Probe {name}", tuple(curves), tuple(comparisons))
+    alone = {"untrained": len(scores) == 1, "raw pixels": [curve.kind for curve in curves].count("raw pixels") == 1}
+    named = (attrs.evolve(curve, is_alone=alone.get(curve.kind, False)) for curve in curves)
+    return LabelGroup(f"Probe {name}", tuple(named), tuple(comparisons))
 
 
 def _curves(series: Series, score: ProbeSummary, all_labels: float | None) -> Iterator[LabelCurve]:

@@ -47,6 +47,12 @@ class FigureGroup:
     series: tuple[Series, ...] = ()
     """The experiments in the figures, if all figures share them."""
 
+    @property
+    def missing_by_reason(self) -> Mapping[str, tuple[str, ...]]:
+        """The experiments that lack a figure for the same reason, by the reason."""
+        reasons = dict.fromkeys(reason for _, reason in self.missing)
+        return {reason: tuple(name for name, other in self.missing if other == reason) for reason in reasons}
+
 
 _PROTOCOLS = {"Probe": "protocols", "Evaluation": "evaluation_protocols"}
 """Where an experiment's summary has the protocols of each kind."""

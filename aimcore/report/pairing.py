@@ -22,7 +22,7 @@ from aimcore.running.resampling import Interval, bootstrap_interval, student_int
 from aimcore.running.summary import ExperimentSummary, ProbeSummary
 
 MAX_ALL_PAIRS = 4
-"""Largest number of variants of which every pair is compared; of more variants, each is compared with the first."""
+"""Largest number of variants with a score of which every pair is compared; of more, each is compared with the first."""
 
 
 @attrs.frozen
@@ -57,20 +57,37 @@ class PairedDifference:
 def paired_differences(variants: Sequence[Variant]) -> tuple[PairedDifference, ...]:
     """Return the differences of all scores that two variants measured with the same seed.
 
-    The later variant of the study is compared with the earlier one: all pairs of up to :data:`MAX_ALL_PAIRS` variants,
-    otherwise each variant with the first one.
+    The later variant of the study is compared with the earlier one: of each score, all pairs of up to
+    :data:`MAX_ALL_PAIRS` variants that have it, otherwise each variant with the first one. Scores of different test
+    images are not compared.
     """
-    pairs = combinations(variants, 2)
-    kept = pairs if len(variants) <= MAX_ALL_PAIRS else ((variants[0], variant) for variant in variants[1:])
-    return tuple(found for reference, variant in kept for found in _differences(variant, reference))
+    compared: dict[tuple[int, int], list[str]] = {}
+    for score in dict.fromkeys(score for variant in variants for score in _scores(variant)):
+        having = [place for place, variant in enumerate(variants) if score in _scores(variant)]
+        few = len(having) <= MAX_ALL_PAIRS
+        for pair in combinations(having, 2) if few else ((having[0], place) for place in having[1:]):
+            compared.setdefault(pair, []).append(score)
+    return tuple(
+        found
+        for reference, variant in sorted(compared)
+        for found in _differences(variants[variant], variants[reference], compared[reference, variant])
+    )
 
 
-def _differences(variant: Variant, reference: Variant) -> Iterator[PairedDifference]:
+def _scores(variant: Variant) -> dict[str, None]:
+    """Return the names of the scores of a variant, in the order of its runs."""
+    return dict.fromkeys(name for entry in variant.by_seed.values() for name in scores_of(entry))
+
+
+def _differences(variant: Variant, reference: Variant, names: Sequence[str]) -> Iterator[PairedDifference]:
     seeds = [seed for seed in variant.by_seed if seed in reference.by_seed]
     pairs = [(variant.by_seed[seed], reference.by_seed[seed]) for seed in seeds]
-    names = dict.fromkeys(name for pair in pairs for entry in pair for name in scores_of(entry))
     for name in names:
-        both = [(one, other) for one, other in pairs if name in scores_of(one) and name in scores_of(other)]
+        both = [
+            (one, other)
+            for one, other in pairs
+            if name in scores_of(one) and name in scores_of(other) and not _other_images(one, other, name)
+        ]
         if both:
             by_seed = tuple(scores_of(one)[name] - scores_of(other)[name] for one, other in both)
             yield PairedDifference(
@@ -87,6 +104,12 @@ def scores_of(entry: ExperimentSummary) -> dict[str, float]:
     """Return each score of probes and evaluations, as a fraction."""
     probes = {name: probe.top1 for name, probe in (entry.probes or {}).items()}
     return {**probes, **{name: score.value for name, score in (entry.evaluations or {}).items()}}
+
+
+def _other_images(one: ExperimentSummary, other: ExperimentSummary, name: str) -> bool:
+    """Return whether the summary records that two runs were tested on different images."""
+    records = [_record(entry, name) for entry in (one, other)]
+    return len({record.images for record in records if record is not None}) > 1
 
 
 def _record(entry: ExperimentSummary, name: str) -> Correctness | None:

@@ -155,14 +155,17 @@ def draw_layers(probe: str, scores: Mapping[Series, Candidates], name: str, fold
     with figure(WIDTH, 3.1) as drawn:
         axes = drawn.subplots()
         for series, candidates in scores.items():
-            blocks = [one.layers[-1] for one in candidates]
+            own = [one.layers[-1] for one in candidates]
             percent, dashes = [100 * one.top1 for one in candidates], series.dashes or (None, None)
-            axes.plot(blocks, percent, color=series.colour, dashes=dashes, linewidth=1.6, marker="o", markersize=3.5)
+            axes.plot(own, percent, color=series.colour, dashes=dashes, linewidth=1.6, marker="o", markersize=3.5)
             chosen = max(candidates, key=lambda one: one.held_out_top1)
             axes.plot(chosen.layers[-1], 100 * chosen.top1, "o", color=series.colour, markersize=8, fillstyle="none")
         axes.set_xlabel("block" if all(len(one.layers) == 1 for c in scores.values() for one in c) else "last block")
         axes.set_ylabel("top-1 accuracy, %")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        blocks = [one.layers[-1] for candidates in scores.values() for one in candidates]
+        if min(blocks) == max(blocks):
+            axes.set_xlim(blocks[0] - 1, blocks[0] + 1)
         text = ", ".join(_layers_text(series, candidates) for series, candidates in scores.items())
         return finished(
             drawn,

@@ -161,6 +161,7 @@ def _table(one: Reproduction) -> Iterator[str]:
 
 def _pair_lines(one: Reproduction) -> Iterator[str]:
     if not one.pairs:
+        yield from ("", "No pair: no two variants have a score here that differs in the paper.")
         return
     yield from ("", "| better in the paper | than | score | paper | here | over images | over seeds | verdict |")
     yield "|---|---|---|---|---|---|---|---|"

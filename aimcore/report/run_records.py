@@ -69,6 +69,8 @@ class RunFiles:
 
     def curves(self) -> Mapping[str, LossCurve] | Absence:
         """Return each loss as it was logged."""
+        if self.entry.num_steps == 0:
+            return Absence("nothing was trained")
         entries = self.metrics()
         if isinstance(entries, Absence):
             return entries
@@ -95,6 +97,8 @@ class RunFiles:
 
     def chunks(self) -> Mapping[str, Floats] | Absence:
         """Return the validation loss per equal part of the reading order, by loss; NaN where nothing is predicted."""
+        if self.entry.num_steps == 0 and not self.entry.losses:
+            return Absence("nothing was trained")
         record = self._json(VALIDATION_FILE)
         if isinstance(record, Absence):
             return record
@@ -102,7 +106,7 @@ class RunFiles:
         entries = losses.items() if isinstance(losses, Mapping) else ()
         found = {name: _numbers(entry.get("by_chunk")) for name, entry in entries if isinstance(entry, Mapping)}
         present = {name: values for name, values in found.items() if values is not None}
-        return present or Absence(f"{self.name}/{VALIDATION_FILE} has no loss by parts of the sequence")
+        return present or Absence("its objective has no loss by parts of the sequence")
 
     def error(self) -> str | None:
         """Return the traceback of a run that failed."""

@@ -29,9 +29,11 @@ def heads_of(width: int, given: int | None, stated: object, what: str = "num_hea
     number = given if given is not None else stated
     if number is None:
         if width % HEAD_WIDTH:
+            option = f"--{what.replace('_', '-')}"
             raise UnknownSetting(
                 f"weights do not say how many heads attention has. Heads of {HEAD_WIDTH} values, as in every released "
-                f"model, do not divide the width {width}: give the number as {what}="
+                f"model, do not divide the width {width}: give the number by {option}, "
+                f"or in Python by {what}="
             )
         return width // HEAD_WIDTH
     if type(number) is not int or number < 1 or width % number:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from aimcore import Ordering, PatchGrid, component
+from aimcore import Ordering, PatchGrid, Problem, at_least, component
 from aimcore.contracts.randomness import keyed_bits
 
 
@@ -15,6 +17,10 @@ class FixedRandom(Ordering):
     """One permutation for every image of a grid, drawn once from ``seed``."""
 
     seed: int = 0
+
+    def problems(self) -> Iterable[Problem]:
+        """Yield a negative seed."""
+        yield from at_least("seed", self.seed, 0)
 
     def permutation(self, grid: PatchGrid) -> Tensor:
         """``[N]``: a function of the seed and the grid, the same on every machine."""

@@ -50,7 +50,7 @@ class FewLabels(Source):
             AimcoreError: it cannot be opened.
         """
         opened = self.source.open()
-        return OpenSubset(opened, _chosen(_labels(opened), self.per_class, self.draw))
+        return OpenSubset(opened, _chosen(_labels(opened), opened.class_names, self.per_class, self.draw))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -97,14 +97,16 @@ def _labels(opened: OpenSource) -> Indices:
     return np.array([-1 if label is None else label for label in given], dtype=np.int64)
 
 
-def _chosen(labels_n: Indices, per_class: int, draw: int) -> Indices:
+def _chosen(labels_n: Indices, class_names: Sequence[str], per_class: int, draw: int) -> Indices:
     """Return the indices of ``per_class`` images of each class, ascending."""
     classes, counts = np.unique(labels_n[labels_n >= 0], return_counts=True)
     if not len(classes):
         raise InvalidValue("few_labels", [("source", "its images have no labels: give a source with labels")])
     place = int(counts.argmin())
     if counts[place] < per_class:
-        message = f"must be at most {counts[place]}, the number of images of class {classes[place]}; got {per_class}"
+        label = int(classes[place])
+        which = f"class {label} ({class_names[label]})" if label < len(class_names) else f"class {label}"
+        message = f"must be at most {counts[place]}, the number of images of {which}; got {per_class}"
         raise InvalidValue("few_labels", [("per_class", message)])
     found = [smallest_hashes(np.flatnonzero(labels_n == label), per_class, draw, "few labels") for label in classes]
     return np.sort(np.concatenate(found))

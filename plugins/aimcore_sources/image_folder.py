@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
+
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.contracts.errors import DataNotFound
 from aimcore.io.image_files import MAX_PIXELS, decode
@@ -123,3 +126,7 @@ class OpenImageFolder(OpenSource):
     def label(self, index: int) -> int | None:
         """The label, from the file's path."""
         return self._labels.get(self._names[index].split("/")[0])
+
+    def known_labels(self) -> npt.NDArray[np.int64]:
+        """Return all labels, from the files' paths."""
+        return np.array([self._labels.get(name.split("/")[0], -1) for name in self._names], dtype=np.int64)

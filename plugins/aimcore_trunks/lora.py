@@ -96,7 +96,7 @@ class LoRA(Trunk):
 
         Raises:
             MissingPeft: peft is not installed.
-            InvalidValue: the trunk has no linear layer of some name in ``targets``.
+            InvalidValue: the trunk has no linear layer of some name in ``targets``, or one smaller than the rank.
         """
         peft, module = _peft(), self.trunk.build()
         self._require_targets(module)
@@ -165,11 +165,18 @@ class LoRA(Trunk):
         return ()
 
     def _require_targets(self, module: nn.Module) -> None:
-        names = {name.rpartition(".")[2] for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+        linear = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+        names = {name.rpartition(".")[2] for name, _ in linear}
         missing = [target for target in self.targets if target not in names]
         if missing:
-            problem = f"trunk {self.trunk.name!r} has no linear layer {missing[0]!r}: it has {', '.join(sorted(names))}"
+            known = f"it has {', '.join(sorted(names))}" if names else "it has none, so that nothing can be adapted"
+            problem = f"trunk {self.trunk.name!r} has no linear layer {missing[0]!r}: {known}"
             raise InvalidValue("LoRA", [("targets", problem)])
+        for name, part in linear:
+            most = min(part.in_features, part.out_features)
+            if name.rpartition(".")[2] in self.targets and self.rank > most:
+                problem = f"must be at most {most}, the largest rank of a change of layer {name!r}, got {self.rank}"
+                raise InvalidValue("LoRA", [("rank", problem)])
 
 
 def _is_lora(name: str) -> bool:

@@ -85,7 +85,8 @@ class TransformersTrunk(Trunk):
 
     def problems_with(self, grid: PatchGrid) -> Iterable[str]:
         """Yield why the model cannot read images of ``grid``."""
-        return reading_problems(self, grid)
+        hint = "" if self.interpolate else "; images of other sizes than the configuration's need interpolate=True"
+        return (problem + hint for problem in reading_problems(self, grid))
 
     def build(self) -> TransformersModule:
         """Build the module with fresh weights.

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 from processes import run_to_end
 
+from aimcore.io import atomic_files as files
 from aimcore.io.atomic_files import (
     CannotWrite,
     free_space,
@@ -135,3 +136,17 @@ def test_files_are_written_without_torch() -> None:
 def test_a_refused_url_is_named_without_the_space_of_this_machine() -> None:
     error = CannotWrite.because("s3://bucket/features", OSError(errno.EACCES, "denied"))
     assert str(error).startswith("cannot write s3://bucket/features: Permission denied; change the permissions")
+
+
+def test_a_file_that_cannot_be_made_is_refused_before_long_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.require_writable(tmp_path / "new" / "k.safetensors")
+    assert list((tmp_path / "new").iterdir()) == []
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files, "TemporaryFile", refuse)
+    with pytest.raises(CannotWrite, match=r"new/k.safetensors: Read-only file system .*; choose a folder on"):
+        files.require_writable(tmp_path / "new" / "k.safetensors")

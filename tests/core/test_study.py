@@ -242,6 +242,8 @@ def test_no_seeds_and_a_scaling_study_over_seeds_are_refused() -> None:
     study = Study(name="s", experiments=[experiment("parent")])
     with pytest.raises(InvalidValue, match="num_seeds: must be at least 1"):
         study.over_seeds(0)
+    with pytest.raises(InvalidValue, match=r"num_seeds: must be a whole number, got \[0, 1\]: with N, the seeds"):
+        study.over_seeds([0, 1])  # type: ignore[arg-type]
     with pytest.raises(InvalidValue, match="scaling: a scaling study cannot be repeated"):
         attrs.evolve(study, scaling=Scaling(curves={"a": ["parent"]})).over_seeds(2)
 
@@ -262,3 +264,9 @@ def test_points_of_label_curves_are_over_all_seeds_of_a_study() -> None:
     points = [LabelPoint(curve="tuned", per_class=10, experiments=["a", "b"])]
     study = Study(name="s", experiments=[experiment("a"), experiment("b")], label_points=points).over_seeds(2)
     assert study.label_points[0].experiments == ("a-seed-0", "b-seed-0", "a-seed-1", "b-seed-1")
+
+
+def test_a_negative_seed_is_refused() -> None:
+    """Elsewhere -1 often means a random seed, which no recipe could repeat."""
+    with pytest.raises(InvalidValue, match="seed: must be at least 0, got -1"):
+        attrs.evolve(experiment("one"), seed=-1)

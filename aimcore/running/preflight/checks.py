@@ -89,7 +89,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "modules",
         "Trunk and objective can be built, and do not have too many parameters.",
-        lambda one: part_checks.module_problems(lambda: one.module),
+        lambda one: part_checks.module_problems(one.experiment, lambda: one.module),
         reads="files",
         after=("vocabulary",),
     ),

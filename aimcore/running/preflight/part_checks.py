@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
+import attrs
+
+from aimcore.contracts.component import Component
 from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
 from aimcore.contracts.evaluations import Evaluation
 from aimcore.contracts.objectives import Objective, ObjectiveModule
@@ -53,14 +57,31 @@ def vocabulary_problems(objective: Objective) -> Iterator[Problem]:
             yield Problem("objective.tokenizer", str(error))
 
 
-def module_problems(build: Callable[[], ObjectiveModule]) -> Iterable[Problem]:
-    """Raise if ``build`` cannot build trunk and objective, or they have too many parameters.
+def module_problems(experiment: Experiment, build: Callable[[], ObjectiveModule]) -> Iterator[Problem]:
+    """Yield settings with which ``build`` cannot build trunk and objective, or raise if it cannot for another reason.
 
     Raises:
-        AimcoreError: the modules cannot be built.
+        AimcoreError: the modules cannot be built, or have too many parameters.
     """
-    build()
-    return ()
+    try:
+        build()
+    except InvalidValue as error:
+        path = _path_to(error.owner, {"trunk": experiment.trunk, "objective": experiment.objective})
+        yield from (Problem(".".join(filter(None, (path, field))), text) for field, text in error.problems)
+
+
+def _path_to(owner: str, places: Mapping[str, Component]) -> str:
+    """Return the path of the component whose class or name is ``owner``, or ""; outer ones come first."""
+    for path, component in places.items():
+        if owner in (type(component).__name__, component.name):
+            return path
+    inner = {
+        f"{path}.{field}": value
+        for path, component in places.items()
+        for field, value in attrs.asdict(cast(Any, component), recurse=False).items()
+        if isinstance(value, Component)
+    }
+    return _path_to(owner, inner) if inner else ""
 
 
 def frozen_problems(module: ObjectiveModule, frozen: Sequence[str]) -> Iterable[Problem]:

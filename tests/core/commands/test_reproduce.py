@@ -12,7 +12,7 @@ from aimcore.cli import reproduce
 from aimcore.run import command
 from aimcore.running import preflight, study_run
 from aimcore.running.preflight import check_study
-from aimcore.running.summary import ExperimentSummary
+from aimcore.running.summary import ExperimentSummary, Summary
 
 STUDY = """
 from aimcore import Data, Engine, Experiment, Study
@@ -92,6 +92,14 @@ def test_a_folder_with_other_runs_is_refused_before_the_first_study_starts(
     assert command(["reproduce", *paths, "--scale", "smoke", "--seeds", "1", "--out", str(out)]) == 2
     assert f"{out / 'second'} holds runs of other recipes" in capsys.readouterr().err
     assert not (out / "first").exists()
+
+
+def test_runs_of_further_seeds_in_the_folder_are_not_on_the_page(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(_study("once"))
+    one, two = (reproduce._seeded(tmp_path / "study.py", "smoke", number) for number in (1, 2))
+    entries = tuple(_interrupted(experiment) for experiment in two.experiments)
+    kept = reproduce._asked_for(one, Summary(study="once", machine={}, experiments=entries))
+    assert [entry.name for entry in kept.experiments] == ["narrow-seed-0", "wide-seed-0"]
 
 
 def test_each_study_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

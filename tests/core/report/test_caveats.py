@@ -27,7 +27,7 @@ def summary(*experiments: ExperimentSummary) -> Summary:
 
 def test_raw_pixels_that_win_are_said_in_words() -> None:
     said = list(caveats(summary(probed("raster", 0.7, 0.6, 0.75))))
-    assert said[0] == "Raw pixels win against the trained trunk: raster, linear (raw pixels 75.0 %, trained 70.0 %)."
+    assert said[0] == "Raw pixels win against the trunk: raster, linear (raw pixels 75.0 %, trained 70.0 %)."
     assert not any("untrained" in line for line in said)
 
 
@@ -117,6 +117,18 @@ def test_a_trunk_that_does_not_clearly_differ_from_a_baseline_is_named_with_the_
         name="raster", status="finished", seed=0, probes={"linear": unclear, "knn": clear}, recipe="raster/recipe.json"
     )
     assert list(caveats(Summary(study="s", machine={}, experiments=(found,)))) == [
-        "The trained trunk does not clearly differ from raw pixels on these test images (95 % interval of the paired "
+        "The trunk does not clearly differ from raw pixels on these test images (95 % interval of the paired "
         "difference, points): raster, linear (-1.2 to +3.0)."
     ]
+
+
+def test_a_frozen_baseline_is_not_called_trained() -> None:
+    frozen = attrs.evolve(probed("random", 0.7, 0.6, 0.75), num_steps=0, paper=None)
+    (said,) = caveats(summary(frozen))
+    assert said == "Raw pixels win against the trunk: random, linear (raw pixels 75.0 %, trunk 70.0 %)."
+
+
+def test_of_many_scores_a_sentence_lists_the_first_ones() -> None:
+    said = next(caveats(summary(*(probed(f"run{number}", 0.7, 0.6, 0.75) for number in range(11)))))
+    assert said.count("raw pixels 75.0 %") == 8
+    assert said.endswith("run7, linear (raw pixels 75.0 %, trained 70.0 %); and 3 more.")

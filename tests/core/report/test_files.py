@@ -163,3 +163,8 @@ def test_a_file_that_may_not_be_read_is_named(run: RunFiles, monkeypatch: pytest
     assert reason(run.metrics()) == "0/metrics.jsonl cannot be read: Permission denied"
     assert reason(run.recipe()) == "0/recipe.json cannot be read: Permission denied"
     assert run.error() == "0/error.txt cannot be read: Permission denied"
+
+
+def test_a_frozen_baseline_has_no_curves_because_nothing_was_trained(run: RunFiles) -> None:
+    frozen = attrs.evolve(run, entry=attrs.evolve(run.entry, num_steps=0, losses=None))
+    assert (reason(frozen.curves()), reason(frozen.chunks())) == ("nothing was trained",) * 2

@@ -79,7 +79,7 @@ def test_where_curves_cross_is_said_draw_by_draw() -> None:
     # At 10 labels: +10 and +1 points. At 100: -1 and +2, so neither is ahead in both draws. At 1,200: -1.
     assert group.lines == (
         "Probe linear: ours is ahead of raw pixels at 10 (+5.5); behind raw pixels at 1,200 (-1.0); "
-        "neither in all draws at 100 (+0.5) labels per class.",
+        "neither ahead of nor behind raw pixels in every draw at 100 (+0.5) labels per class.",
         "Probe linear: ours is ahead of the untrained trunk at 10 (+15.5), 100 (+8.5), 1,200 (+5.0) labels per class.",
     )
 
@@ -90,6 +90,13 @@ def test_experiments_with_equal_baselines_share_their_curves() -> None:
     assert [(one.curve, one.reference) for one in group.comparisons] == [
         ("a", "raw pixels"), ("a", "the untrained trunk"), ("b", "raw pixels"), ("b", "the untrained trunk"),
     ]  # fmt: skip
+
+
+def test_baselines_that_differ_are_named_by_their_experiments() -> None:
+    """As with several seeds: two curves with one name could not be told apart."""
+    other = attrs.evolve(FEW[0], raw_pixels=(0.5, 0.5))
+    (group,) = label_groups(study(probed("a"), probed("b", (other, FEW[1]))))
+    assert [curve.name for curve in group.curves] == ["a", "a, raw pixels", "a, untrained", "b", "b, raw pixels"]
 
 
 @pytest.mark.parametrize("card", [None, {}, {"train_images": 3}, {"train_images": {"used": 5}, "num_classes": 0}])
@@ -105,8 +112,8 @@ def test_training_with_few_labels_has_a_curve_per_name_and_a_value_per_experimen
         "scratch": {10: (0.5, 0.5), 100: (0.875,)},
     }
     assert group.lines == (
-        "Training with few labels: fine-tuned is ahead of scratch at 10 (+20.0); neither in all draws at 100 (+0.0) "
-        "labels per class.",
+        "Training with few labels: fine-tuned is ahead of scratch at 10 (+20.0); neither ahead of nor behind scratch "
+        "in every draw at 100 (+0.0) labels per class.",
     )
 
 

@@ -19,7 +19,7 @@ from report_material import HOSTILE, make_study, samples
 from aimcore.contracts.errors import InvalidSummary, ReportError
 from aimcore.report import ExperimentSummary, ProbeSummary, Summary, read_summary, write_summary
 from aimcore.report.page import draw_report
-from aimcore.report.page_content import MAX_PICTURED
+from aimcore.report.page_content import MAX_PICTURED, FigureGroup
 from aimcore.report.sample_files import save_samples
 from aimcore.running.correctness import Correctness
 from aimcore.running.summary import LayersSummary
@@ -101,7 +101,7 @@ def change(out: Path, **changes: object) -> None:
 def test_scores_stand_beside_the_untrained_trunk_raw_pixels_and_the_paper(two_runs: Page) -> None:
     page = two_runs
     assert page.row("spiral") == ["spiral", "linear", "79.0 ± 1.0", "50.0", "90.0", "69.5"]
-    assert "Raw pixels win against the trained trunk: raster, linear (raw pixels 90.0 %, trained 80.0 %)" in page.text
+    assert "Raw pixels win against the trunk: raster, linear (raw pixels 90.0 %, trained 80.0 %)" in page.text
 
 
 def test_the_header_says_where_the_comparison_comes_from(one_run: Page) -> None:
@@ -379,3 +379,8 @@ def test_a_recipe_that_is_a_link_out_of_the_run_is_not_shown(tmp_path: Path) -> 
     page = page_of(out)
     assert "is a link out of the run's folder, which is not followed" in page.text
     assert "password" not in page.source
+
+
+def test_experiments_that_lack_a_figure_for_one_reason_share_a_sentence() -> None:
+    group = FigureGroup(missing=(("a", "nothing was trained"), ("b", "is damaged"), ("c", "nothing was trained")))
+    assert group.missing_by_reason == {"nothing was trained": ("a", "c"), "is damaged": ("b",)}

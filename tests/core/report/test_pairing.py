@@ -63,9 +63,12 @@ def test_seeds_that_both_variants_have_are_paired() -> None:
     assert recall.over_images is None
 
 
-@pytest.mark.parametrize("images", ["other", None])
-def test_images_are_resampled_only_where_both_runs_have_the_same(images: str | None) -> None:
-    (found,) = differences(variant("bad", run(BITS["bad"], images)), variant("good", run(BITS["good"])))
+def test_scores_of_different_test_images_are_not_compared() -> None:
+    assert differences(variant("bad", run(BITS["bad"], "other")), variant("good", run(BITS["good"]))) == ()
+
+
+def test_images_are_resampled_only_where_both_runs_record_them() -> None:
+    (found,) = differences(variant("bad", run(BITS["bad"], None)), variant("good", run(BITS["good"])))
     assert (found.mean, found.over_images, found.is_clear) == (0.25, None, False)
 
 
@@ -78,6 +81,17 @@ def test_all_pairs_of_four_variants_and_of_more_each_with_the_first() -> None:
     ]
     assert len(paired_differences(runs[:4])) == 6
     assert [(one.variant, one.reference) for one in paired_differences(runs)] == [(name, "a") for name in "bcde"]
+
+
+def test_a_score_that_few_of_many_variants_have_is_compared_among_these() -> None:
+    probed = [variant(name, run(BITS["good"])) for name in "abc"]
+    tuned = ExperimentSummary(
+        name="a", status="finished", seed=0, recipe="a/r.json", evaluations={"top1": EvaluationSummary(value=1, num=8)}
+    )
+    found = paired_differences([*probed, *(variant(name, tuned) for name in "de")])
+    assert [(one.variant, one.reference, one.score) for one in found] == [
+        ("b", "a", "linear"), ("c", "a", "linear"), ("c", "b", "linear"), ("e", "d", "top1"),
+    ]  # fmt: skip
 
 
 def test_variants_without_a_common_seed_or_score_are_not_compared() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aimcore.report.reproduction import markdown, reproduction_of
+from aimcore.report.reproduction import Reproduction, markdown, reproduction_of
 from aimcore.running.correctness import Correctness
 from aimcore.running.summary import ExperimentSummary, ProbeSummary, Summary
 
@@ -50,6 +50,11 @@ def test_every_pair_that_differs_in_the_paper_has_a_verdict(tmp_path: Path) -> N
     assert (found.num("reproduced"), found.num("reversed"), found.num("open")) == (4, 0, 1)
     pair = next(pair for pair in found.pairs if (pair.better, pair.worse) == ("good", "bad"))
     assert (pair.paper, pair.ours.mean) == (pytest.approx(0.2), pytest.approx(0.25))
+
+
+def test_a_study_whose_scores_the_paper_does_not_have_says_so() -> None:
+    page = markdown([Reproduction("s", "source", rows=(), pairs=())], {})
+    assert "No pair: no two variants have a score here that differs in the paper." in page
 
 
 def test_a_difference_of_the_other_sign_is_reversed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

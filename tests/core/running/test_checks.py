@@ -14,7 +14,7 @@ from aimcore.running.preflight import check_study
 from aimcore_heads import LinearHead
 from aimcore_objectives import Classification, NextPatch
 from aimcore_optimizers import AdamW
-from aimcore_probes import LinearProbe
+from aimcore_probes import KNNProbe, LinearProbe
 from aimcore_sources import BundledFashionMNIST, ImageFolder
 from aimcore_trackers import JSONLines
 from aimcore_trunks.vit import ViTModule
@@ -105,6 +105,28 @@ def test_a_class_of_no_plugin_is_refused_before_it_runs(make_experiment: Any) ->
     study = Study(name="table", experiments=[make_experiment("one", objective=NextPatch(head=Homemade()))])
     with pytest.raises(InvalidValue, match=r"(?s)one.*objective\.head"):
         check_study(study)
+
+
+def test_settings_that_do_not_fit_the_trunk_are_reported_at_their_paths(make_experiment: Any) -> None:
+    objective = Classification(num_classes=10, pooling="attentive", num_pool_heads=3)
+    one = make_experiment("one", objective=objective, probes=(KNNProbe(), LinearProbe(layers=(7,))))
+    with pytest.raises(InvalidValue) as found:
+        check_study(Study(name="table", experiments=[one]))
+    assert [path for path, _ in found.value.problems] == ["one.objective.num_pool_heads", "one.probes.1.layers"]
+
+
+def test_too_few_images_of_a_class_in_a_folder_are_found_before_training(make_experiment: Any, tmp_path: Any) -> None:
+    from PIL import Image
+
+    for number in range(6):
+        (tmp_path / f"class{number % 2}").mkdir(exist_ok=True)
+        Image.new("RGB", (28, 28)).save(tmp_path / f"class{number % 2}" / f"{number}.png")
+    source = ImageFolder(url=str(tmp_path))
+    one = make_experiment(
+        "one", data=data(train=source, validation=source), probes=(LinearProbe(),), probe_labels_per_class=(4,)
+    )
+    with pytest.raises(InvalidValue, match=r"one\.data\.train: .* asks for 4 images .* of class 0 \(class0\)"):
+        check_study(Study(name="table", experiments=[one]))
 
 
 def test_probes_need_labels(make_experiment: Any, tmp_path: Any) -> None:

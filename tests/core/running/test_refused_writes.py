@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+from loguru import logger
 
 from aimcore.cli.report import draw_after_run
 from aimcore.contracts.errors import RunFailed, RunFolderError
@@ -138,6 +139,21 @@ def test_a_read_only_folder_is_an_error_before_anything_runs(
     with pytest.raises(CannotWrite, match=r"out: Read-only file system \(.* free\); choose a folder on"):
         run_study(make_study("one"), tmp_path / "out", scale="smoke")
     assert training.calls == []
+
+
+def test_a_report_without_a_summary_is_not_said_to_be_drawn_later(
+    tmp_path: Path,
+) -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}", level="ERROR")
+    logger.enable("aimcore")
+    try:
+        with pytest.warns(RunFailed, match=r"has no summary\.json"):
+            draw_after_run(tmp_path)
+    finally:
+        logger.remove(sink)
+        logger.disable("aimcore")
+    assert lines[-1] == f"the report could not be drawn, because {tmp_path} has no summary.json\n"
 
 
 def test_a_report_that_is_refused_leaves_the_run_as_it_was(make_study: Any, disk: Disk, tmp_path: Path) -> None:

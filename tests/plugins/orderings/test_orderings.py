@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aimcore import Images, Ordering, PatchGrid
+from aimcore import Images, InvalidValue, Ordering, PatchGrid
 from aimcore_orderings import Checkerboard, ColumnRaster, FixedRandom, Raster, Reversed, Spiral
 
 ORDERINGS = [Raster(), Spiral(), Checkerboard(), FixedRandom(seed=3), ColumnRaster(), Reversed(of=Spiral())]
@@ -75,3 +75,8 @@ def test_by_default_all_samples_are_read_in_the_one_order_with_padding_last(orde
     order_BN = ordering.orders(images, torch.tensor([7, 8, 9]), seed=5)
     expected = [[*ordering.permutation(grid).tolist(), *range(grid.num_patches, 6)] for grid in images.grids]
     assert order_BN.tolist() == expected
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="seed: must be at least 0, got -1"):
+        FixedRandom(seed=-1)

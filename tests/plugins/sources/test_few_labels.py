@@ -93,7 +93,7 @@ def test_labels_that_are_not_in_memory_are_read_and_samples_without_one_are_left
 
 
 def test_a_class_with_fewer_images_is_refused() -> None:
-    with pytest.raises(InvalidValue, match="per_class: must be at most 3, the number of images of class 1; got 4"):
+    with pytest.raises(InvalidValue, match=r"must be at most 3, the number of images of class 1 \(b\); got 4"):
         FewLabels(source=Small(), per_class=4).open()
 
 

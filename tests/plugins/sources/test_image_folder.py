@@ -54,6 +54,12 @@ def test_sub_folders_are_classes_in_sorted_order(folder: Path) -> None:
     ]  # fmt: skip
 
 
+def test_labels_are_known_without_reading_images(folder: Path) -> None:
+    known_n = ImageFolder(url=str(folder)).open().known_labels()
+    assert known_n is not None
+    assert known_n.tolist() == [0, 0, 1]
+
+
 def names_in(folder: Path) -> list[str]:
     source = ImageFolder(url=str(folder)).open()
     return [source.read(index).identifier for index in range(len(source))]

@@ -34,7 +34,7 @@ from aimcore.testing.checks import Check
 from aimcore_heads import LinearHead
 from aimcore_objectives import Classification, MaskedPatch
 from aimcore_sources import BundledFashionMNIST
-from aimcore_trunks import LORA_WEIGHTS, LoRA, ViT, aim
+from aimcore_trunks import LORA_WEIGHTS, LoRA, RandomFeatures, ViT, aim
 
 VIT = ViT(width=16, depth=2, num_heads=2, patch_size=4)
 LORA = LoRA(trunk=VIT, rank=2)
@@ -202,6 +202,17 @@ def test_layers_that_the_trunk_lacks_are_named_with_those_that_it_has() -> None:
         InvalidValue, match=r"has no linear layer 'qkv': it has fc1, fc2, key, linear, out, query, value"
     ):
         attrs.evolve(LORA, targets=("query", "qkv")).build()
+
+
+def test_a_trunk_without_linear_layers_cannot_be_adapted() -> None:
+    with pytest.raises(InvalidValue, match=r"no linear layer 'query': it has none, so that nothing can"):
+        LoRA(trunk=RandomFeatures(width=16, patch_size=4)).build()
+
+
+def test_a_rank_above_that_of_a_layer_is_refused() -> None:
+    assert attrs.evolve(LORA, rank=16).build()
+    with pytest.raises(InvalidValue, match=r"rank: must be at most 16, .* of layer '.*', got 17"):
+        attrs.evolve(LORA, rank=17).build()
 
 
 def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
