@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from loguru import logger
 from torch import Tensor, nn
 
 from aimcore.contracts.batches import Text
-from aimcore.contracts.features import Features, Reading
-from aimcore.contracts.images import Images, PatchGrid, Preprocessing, images_of
+from aimcore.contracts.features import Features
+from aimcore.contracts.images import Images, Preprocessing
 from aimcore.contracts.layouts import FileLayout, StoredModel
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.encoders.encoder_source import EncoderError, EncoderSource
+from aimcore.encoders.image_reader import ImageReader
 from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
 from aimcore.encoders.recognition import layout_called
 from aimcore.encoders.saved_encoders import require_no_encoder, write_encoder
-from aimcore.evaluation.inference_copy import InferenceCopy
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import installed
 
@@ -60,8 +59,7 @@ class Encoder:
         """Maps raw tokens ``[B, N, D]`` to logits ``[B, K]``; None if the file has no probe."""
         self.is_changed = is_changed
         """Whether the weights differ from those in the file: an update was merged."""
-        self._inference = InferenceCopy(module)
-        self._readable: set[PatchGrid] = set()
+        self._reader = ImageReader(model.trunk, module, source.url)
 
     @property
     def trunk(self) -> Trunk:
@@ -142,8 +140,8 @@ class Encoder:
             EncoderError: the images do not divide into patches, or there is no such block.
         """
         if layers is None:
-            return self._read_frozen(images_BCHW, ()).tokens_BND
-        return self._read_frozen(images_BCHW, self._blocks(layers)).layers
+            return self._reader.read_frozen(images_BCHW, ()).tokens_BND
+        return self._reader.read_frozen(images_BCHW, self._reader.blocks(layers)).layers
 
     def read(self, images_BCHW: Tensor | Images, layers: tuple[int, ...] = ()) -> Features:
         """Return all features, with positions, validity and extra tokens. Gradients pass.
@@ -151,7 +149,7 @@ class Encoder:
         Raises:
             EncoderError: the images do not divide into patches, or the trunk cannot read their grid.
         """
-        return self._read_with(self.module, images_BCHW, layers)
+        return self._reader.read(images_BCHW, layers)
 
     def frozen_module(self, products: torch.dtype | None = None) -> TrunkModule:
         """Return the module that reads fastest without gradients: :attr:`module`, or a copy of its present weights.
@@ -159,16 +157,7 @@ class Encoder:
         Args:
             products: the type of matrix products; by default that of autocast if it is enabled, else of the weights.
         """
-        return self._inference.current(products)
-
-    def _read_frozen(self, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
-        return self._read_with(self.frozen_module(), images_BCHW, layers)
-
-    def _read_with(self, module: TrunkModule, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
-        images = self._images(images_BCHW)
-        self._require_readable(images)
-        features: Features = module(images, Reading(layers=layers))
-        return features
+        return self._reader.frozen_module(products)
 
     @torch.no_grad()
     def pool(self, images_BCHW: Tensor | Images, layers: Sequence[int] | None = None) -> Tensor:
@@ -182,8 +171,8 @@ class Encoder:
         Raises:
             EncoderError: see :meth:`features`.
         """
-        chosen = self.probe_layers if layers is None else self._blocks(layers)
-        features = self._read_frozen(images_BCHW, chosen)
+        chosen = self.probe_layers if layers is None else self._reader.blocks(layers)
+        features = self._reader.read_frozen(images_BCHW, chosen)
         tokens_BND, valid_BN1 = _averaged(features, chosen), features.valid_BN.unsqueeze(-1)
         total_BD = (tokens_BND * valid_BN1).sum(1)
         return total_BD / valid_BN1.sum(1)
@@ -200,7 +189,7 @@ class Encoder:
                 f"{self.source.url} has no probe. AIM's probes are files of their own: load_encoder(BACKBONE, "
                 "head=HEAD). Those of AIMv2 were never released; train one: aimcore probe"
             )
-        features = self._read_frozen(images_BCHW, self.probe_layers)
+        features = self._reader.read_frozen(images_BCHW, self.probe_layers)
         logits_BK: Tensor = self.probe(_averaged(features, self.probe_layers))
         return logits_BK
 
@@ -211,9 +200,7 @@ class Encoder:
         Raises:
             EncoderError: the file has no two towers, or the trunk cannot read these images.
         """
-        towers, images = self._towers(), self._images(images_BCHW)
-        self._require_readable(images)
-        return towers.embed_images(images)
+        return self._towers().embed_images(self._reader.images(images_BCHW))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str] | Text | Tensor) -> Tensor:
@@ -291,39 +278,6 @@ class Encoder:
         trunk = {f"trunk.{name}": value for name, value in self.module.state_dict().items()}
         tensors = layout_called(layout).write(self.state()) if is_listed else trunk
         write_encoder(path, tensors, self.model, self.known_preprocessing, self.source, is_listed=is_listed)
-
-    def _images(self, images: Tensor | Images) -> Images:
-        if isinstance(images, Images):
-            return images
-        expected = f"[B, {self.module.num_channels}, H, W], multiples of {self.patch_size} px"
-        if (
-            images.dim() != 4
-            or images.shape[1] != self.module.num_channels
-            or any(side < self.patch_size or side % self.patch_size for side in images.shape[2:])
-        ):
-            raise EncoderError(
-                f"{self.source.url} reads images {expected}, got {list(images.shape)}. encoder.transform gives them"
-            )
-        return images_of(images, self.patch_size)
-
-    def _blocks(self, layers: Sequence[int]) -> tuple[int, ...]:
-        wrong = [layer for layer in layers if not -self.depth <= layer < self.depth]
-        if wrong:
-            raise EncoderError(f"{self.source.url} has the blocks 0 to {self.depth - 1}, got {list(layers)}")
-        return tuple(layer % self.depth for layer in layers)
-
-    def _require_readable(self, images: Images) -> None:
-        """Refuse grids that the trunk cannot read; say once for each grid that positions are interpolated."""
-        own = getattr(self.trunk, "grid", None)
-        for grid in sorted(set(images.grids) - self._readable):
-            for problem in self.trunk.problems_with(grid):
-                raise EncoderError(f"{self.source.url}: {problem}")
-            self._readable.add(grid)
-            if own is not None and own != (grid.rows, grid.columns):
-                logger.info(
-                    "{}: positions of {} x {} patches are interpolated for {} x {} (bicubic, antialiased)",
-                    self.source.url, *own, grid.rows, grid.columns,
-                )  # fmt: skip
 
     def _towers(self) -> ObjectiveModule:
         if self.objective_module is None or self.objective is None or "embed" not in self.objective.skills:

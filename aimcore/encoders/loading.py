@@ -26,7 +26,8 @@ from aimcore.encoders.saved_encoders import RunTrunk, SavedSettings, saved_setti
 from aimcore.engine.initial_weights import require_finite
 from aimcore.engine.weights_fit import differences, message
 from aimcore.io.preprocessor_files import CONFIG_FILE, PREPROCESSOR_FILE
-from aimcore.io.weight_files import StoredWeights, beside, json_object, open_weights
+from aimcore.io.weight_files import StoredWeights, open_weights
+from aimcore.io.weight_siblings import beside, json_object
 
 TRUNK, PROBE = "trunk.", "probe."
 

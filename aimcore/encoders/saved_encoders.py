@@ -24,7 +24,8 @@ from aimcore.encoders.preprocessing import KnownPreprocessing
 from aimcore.encoders.recognition import UnknownWeights
 from aimcore.io.atomic_files import make_folder, write_atomically
 from aimcore.io.run_folder import WEIGHTS_FILE
-from aimcore.io.weight_files import StoredWeights, beside, json_object
+from aimcore.io.weight_files import StoredWeights
+from aimcore.io.weight_siblings import beside, json_object
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import installed

@@ -25,7 +25,8 @@ from aimcore.experiment import Experiment, Weights
 from aimcore.io.locations import local_path, open_location
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
 from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
-from aimcore.io.weight_files import INDEX_SUFFIX, StoredWeights, UnreadableWeights, open_weights
+from aimcore.io.weight_files import INDEX_SUFFIX, StoredWeights, open_weights
+from aimcore.io.weight_siblings import UnreadableWeights
 
 T = TypeVar("T")
 _BLOCK = 2**22

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import attrs
 import torch
@@ -28,6 +27,7 @@ from aimcore.io.locations import file_system, local_path
 from aimcore.io.pickled_weights import NotTensors, pickled_tensors
 from aimcore.io.run_folder import WEIGHTS_FILE
 from aimcore.io.tensor_files import NotSafetensors, read_header
+from aimcore.io.weight_siblings import UnreadableWeights, beside, has_sibling, json_object, read_sibling
 
 T = TypeVar("T")
 INDEX_SUFFIX = ".index.json"
@@ -37,23 +37,9 @@ NAMES = (
 )  # fmt: skip
 """Files of weights in a folder, in order of preference; all hold the same model."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".msgpack")
-_LARGEST_JSON = 2**24
 _BLOCK = 2**22
 _ON_WEB = frozenset({"http", "https"})
 Format = str
-
-
-class UnreadableWeights(AimcoreError):
-    """A file of weights cannot be read: it is missing, damaged, of an unknown format, or would run code."""
-
-    def __init__(self, url: str, problem: str) -> None:
-        self.url = url
-        self.problem = problem
-        super().__init__(f"{url} cannot be read as weights: {problem}")
-
-    def __reduce__(self) -> tuple[type[UnreadableWeights], tuple[str, str]]:
-        """Make the error picklable, so that it can be sent to another process."""
-        return type(self), (self.url, self.problem)
 
 
 @attrs.frozen
@@ -156,67 +142,6 @@ def open_weights(url: str) -> StoredWeights:
     raise UnreadableWeights(url, f"it is {'empty' if not start else f'not {known}'}{hint}")
 
 
-def read_sibling(url: str, name: str) -> bytes | None:
-    """Return the content of the small file ``name`` in the folder of ``url``, or None if there is none.
-
-    Raises:
-        UnreadableWeights: there is one, but it is too large or cannot be read.
-    """
-    place = beside(url, name)
-    try:
-        files, path = file_system(place)
-        if not files.isfile(path):
-            return None
-        if files.size(path) is not None and files.size(path) > _LARGEST_JSON:
-            raise UnreadableWeights(place, f"it has more than {_LARGEST_JSON:,} bytes")
-        content: bytes = files.cat_file(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ImportError) as error:
-        raise UnreadableWeights(place, f"{type(error).__name__}: {error}") from error
-    return content
-
-
-def has_sibling(url: str, name: str) -> bool:
-    """Whether there is a file ``name`` of any size in the folder of ``url``.
-
-    Raises:
-        UnreadableWeights: the file system cannot be asked.
-    """
-    place = beside(url, name)
-    try:
-        return _exists(place)
-    except (OSError, ImportError, LocationError) as error:
-        raise UnreadableWeights(place, f"{type(error).__name__}: {error}") from error
-
-
-def beside(url: str, name: str) -> str:
-    """Return the URL of the file ``name`` in the folder of ``url``.
-
-    >>> beside("hf://apple/model/model.safetensors", "config.json"), beside("model.safetensors", "config.json")
-    ('hf://apple/model/config.json', 'config.json')
-    """
-    folder, slash, _ = url.rpartition("/")
-    return f"{folder}{slash}{name}"
-
-
-def json_object(content: bytes | None, url: str) -> dict[str, Any] | None:
-    """Return the JSON object in a file next to weights; None if there is no file.
-
-    Raises:
-        UnreadableWeights: the content is something else.
-    """
-    if content is None:
-        return None
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableWeights(url, f"it is not JSON ({shown(error)})") from error
-    if not isinstance(value, dict):
-        raise UnreadableWeights(url, "it is not a JSON object")
-    return value
-
-
 def _file_in(url: str) -> str:
     """Return ``url``, or the preferred file of weights in it if it is a folder."""
     try:
@@ -275,7 +200,7 @@ def _open_flax(url: str) -> StoredWeights:
 def _open_shards(url: str) -> StoredWeights:
     """Open all shards of an index. Each must exist, and hold the tensors that the index names, and no others."""
     shards = _shards_in(url)
-    missing = [name for name in shards if not _exists(beside(url, name))]
+    missing = [name for name in shards if not has_sibling(url, name)]
     if missing:
         raise UnreadableWeights(
             url, f"{len(missing)} of its {len(shards)} shards are missing: {', '.join(missing[:5])}. Fetch them"
@@ -311,11 +236,6 @@ def _shards_in(url: str) -> dict[str, set[str]]:
             raise UnreadableWeights(url, f"it names the shard {shown(name)}, which is not the name of a file beside it")
         shards.setdefault(name, set()).add(tensor)
     return dict(sorted(shards.items()))
-
-
-def _exists(url: str) -> bool:
-    files, path = file_system(url)
-    return bool(files.isfile(path))
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

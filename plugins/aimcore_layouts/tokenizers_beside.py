@@ -8,7 +8,7 @@ from typing import Any, cast
 import attrs
 
 from aimcore import TextTokenizer
-from aimcore.io.weight_files import beside, has_sibling, json_object, read_sibling
+from aimcore.io.weight_siblings import beside, has_sibling, json_object, read_sibling
 from aimcore_tokenizers import BPE, GivenIds, SentencePiece
 
 TOKENIZER_FILE, TOKENIZER_CONFIG, SENTENCEPIECE_FILE = "tokenizer.json", "tokenizer_config.json", "spiece.model"

@@ -63,7 +63,8 @@ class GivenIds(TextTokenizer):
         """
         raise TextNeedsTokenizer(
             f"the tokenizer of this model with {self.size:,} ids is unknown: give one (tokenizer=), such as "
-            "ClipBPE.from_file(PATH) for CLIP's 49,408 ids, or put the tokenizer.json next to the weights, or give ids"
+            "ClipBPE.from_file(PATH) for CLIP's 49,408 ids, or put the tokenizer.json (or SigLIP's spiece.model) next "
+            "to the weights, or give ids"
         )
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -21,7 +21,8 @@ from torch import Tensor
 from aimcore import AimcoreError, load_encoder
 from aimcore.encoders import UnknownWeights
 from aimcore.engine import WeightsNotFinite
-from aimcore.io.weight_files import UnreadableWeights, open_weights
+from aimcore.io.weight_files import open_weights
+from aimcore.io.weight_siblings import UnreadableWeights
 
 AIMV2 = FOLDER / "aim_v2.weights.safetensors"
 

@@ -1,0 +1,100 @@
+"""Reading of images with a trunk that has its weights: what cannot be read is refused with the encoder's name.
+
+Shape suffixes: B images, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from loguru import logger
+from torch import Tensor
+
+from aimcore.contracts.features import Features, Reading
+from aimcore.contracts.images import Images, PatchGrid, images_of
+from aimcore.contracts.trunks import Trunk, TrunkModule
+from aimcore.encoders.encoder_source import EncoderError
+from aimcore.evaluation.inference_copy import InferenceCopy
+
+
+class ImageReader:
+    """Reads images with a trunk, for gradients or frozen."""
+
+    def __init__(self, trunk: Trunk, module: TrunkModule, name: str) -> None:
+        """Take the component, its module, and what messages call the encoder."""
+        self._trunk, self._module, self._name = trunk, module, name
+        self._inference = InferenceCopy(module)
+        self._readable: set[PatchGrid] = set()
+
+    def read(self, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
+        """Return features; gradients pass.
+
+        Raises:
+            EncoderError: the images do not divide into patches, or the trunk cannot read their grid.
+        """
+        return self._read_with(self._module, images_BCHW, layers)
+
+    def read_frozen(self, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
+        """Return features, with the module that is fastest without gradients.
+
+        Raises:
+            EncoderError: see :meth:`read`.
+        """
+        return self._read_with(self.frozen_module(), images_BCHW, layers)
+
+    def frozen_module(self, products: torch.dtype | None = None) -> TrunkModule:
+        """Return the module that reads fastest without gradients: the module, or a copy of its present weights."""
+        return self._inference.current(products)
+
+    def images(self, images: Tensor | Images) -> Images:
+        """Return images as patches.
+
+        Raises:
+            EncoderError: they do not divide into patches, or the trunk cannot read their grid.
+        """
+        found = images if isinstance(images, Images) else self._in_patches(images)
+        self._require_readable(found)
+        return found
+
+    def blocks(self, layers: Sequence[int]) -> tuple[int, ...]:
+        """Return the numbers of blocks, of which negative ones count from the last.
+
+        Raises:
+            EncoderError: there is no such block.
+        """
+        depth = self._module.depth
+        wrong = [layer for layer in layers if not -depth <= layer < depth]
+        if wrong:
+            raise EncoderError(f"{self._name} has the blocks 0 to {depth - 1}, got {list(layers)}")
+        return tuple(layer % depth for layer in layers)
+
+    def _read_with(self, module: TrunkModule, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
+        features: Features = module(self.images(images_BCHW), Reading(layers=layers))
+        return features
+
+    def _in_patches(self, images_BCHW: Tensor) -> Images:
+        side, channels = self._module.patch_size, self._module.num_channels
+        if (
+            images_BCHW.dim() != 4
+            or images_BCHW.shape[1] != channels
+            or any(length < side or length % side for length in images_BCHW.shape[2:])
+        ):
+            expected = f"[B, {channels}, H, W], multiples of {side} px"
+            raise EncoderError(
+                f"{self._name} reads images {expected}, got {list(images_BCHW.shape)}. encoder.transform gives them"
+            )
+        return images_of(images_BCHW, side)
+
+    def _require_readable(self, images: Images) -> None:
+        """Refuse grids that the trunk cannot read; say once for each grid that positions are interpolated."""
+        own = getattr(self._trunk, "grid", None)
+        for grid in sorted(set(images.grids) - self._readable):
+            for problem in self._trunk.problems_with(grid):
+                raise EncoderError(f"{self._name}: {problem}")
+            self._readable.add(grid)
+            if own is not None and own != (grid.rows, grid.columns):
+                logger.info(
+                    "{}: positions of {} x {} patches are interpolated for {} x {} (bicubic, antialiased)",
+                    self._name, *own, grid.rows, grid.columns,
+                )  # fmt: skip
