@@ -7,7 +7,7 @@ are read, and one that names anything else is refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from aimcore.contracts.errors import AimcoreError, LocationError
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.engine.engine_errors import WeightsChanged, WeightsNotFinite, WeightsNotFound
+from aimcore.engine.freezing import names_none
 from aimcore.engine.vocabularies import require_vocabulary
 from aimcore.engine.weights_fit import State, differences, fitting, message, require_apart
 from aimcore.experiment import Experiment, Weights
+from aimcore.experiment.initialization import WHOLE
+from aimcore.experiment.parameter_names import is_in
 from aimcore.io.locations import local_path, open_location
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
 from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
@@ -71,11 +74,22 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     for weights in files.values():
         _require_hash(weights)
         require_vocabulary(experiment, module, weights, _header(_url(weights)).metadata)
-        entries = fitting(_state(_url(weights)), experiment.trunk, module, weights)
+        state = _state(_url(weights))
+        entries = fitting(state, experiment.trunk, module, weights)
+        _warn_of_unused_names(experiment, module, weights, state)
         require_finite(_url(weights), entries)
         module.load_state_dict(entries, strict=False)  # it lacks other parts, and what is fresh
         given.update(entries)
     _log_origins(experiment, module, given)
+
+
+def _warn_of_unused_names(experiment: Experiment, module: nn.Module, weights: Weights, file: Iterable[str]) -> None:
+    """Log names in ``fresh`` that neither the module nor the file has: a name may be misspelt."""
+    prefix = "" if weights.part == WHOLE else f"{weights.part}."
+    names = [*(name.removeprefix(prefix) for name in module.state_dict() if name.startswith(prefix)), *file]
+    for part in weights.fresh:
+        if not any(is_in(name, part) for name in names):
+            logger.warning("{}: initial_weights.fresh: {}", experiment.name, names_none(part, names))
 
 
 def _log_origins(experiment: Experiment, module: nn.Module, given: Collection[str]) -> None:

@@ -56,7 +56,7 @@ def problem_with(url: str) -> str | None:
 
 def location_problems(field: str, url: str) -> Iterator[Problem]:
     """Yield the problem with a URL in ``field``, for a component's ``problems()``."""
-    message = problem_with(url)
+    message = problem_with(url) if url.strip() else "must be a path or URL, got an empty text"
     if message is not None:
         yield Problem(field, message)
 

@@ -39,7 +39,8 @@ def print_summary(summary: Summary, console: Console, out: Path | None = None) -
         console: where to.
         out: the study's folder, whose recipes tell which runs differ in their seed alone; None does not look.
     """
-    console.print(losses_table(summary))
+    if any(entry.losses or entry.num_steps != 0 for entry in summary.experiments):  # else all are frozen baselines
+        console.print(losses_table(summary))
     compared = () if out is None else variants(summary, out)
     width = console.width
     tables = (

@@ -14,7 +14,7 @@ from fsspec.implementations.reference import ReferenceFileSystem
 from toy_plugins import toy_experiment, toy_plugins
 
 from aimcore import AimcoreError, Weights
-from aimcore.contracts.errors import LocationError
+from aimcore.contracts.errors import LocationError, Problem
 from aimcore.data.pictures import read_picture
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.io.locations import (
@@ -23,6 +23,7 @@ from aimcore.io.locations import (
     PROTOCOLS,
     file_system,
     local_path,
+    location_problems,
     open_location,
     problem_with,
     zarr_location,
@@ -216,3 +217,9 @@ def test_a_null_character_is_refused() -> None:
 def test_what_fsspec_cannot_open_is_named(url: str) -> None:
     with pytest.raises(LocationError, match=f"'{url}' cannot be opened: "):
         file_system(url)
+
+
+def test_an_empty_place_is_refused() -> None:
+    """It would be the working directory, or with a name behind it the root of the file system."""
+    (problem,) = location_problems("url", " ")
+    assert problem == Problem("url", "must be a path or URL, got an empty text")

@@ -13,6 +13,7 @@ import torch
 from core.engine.test_real_modules import batch, next_patch
 from core.engine.toys import ToySource, ToyTrunk, experiment, whole_batch
 from golden_files import FOLDER
+from loguru import logger
 from safetensors.torch import load_file, save, save_file
 
 from aimcore import Data, Experiment, InvalidValue, Weights
@@ -111,6 +112,18 @@ def test_what_is_fresh_need_not_be_there_and_is_not_taken(tmp_path: Path) -> Non
     found = initial_module(beginning(tmp_path / "model.safetensors", fresh=("table", "embed.bias"))).state_dict()
     assert {"trunk.table.places", "trunk.embed.bias"} <= same(found, build_module(experiment()).state_dict())
     assert "trunk.embed.weight" in same(found, state | {"trunk.table.places": torch.zeros(4, 16)})
+
+
+def test_fresh_names_that_nothing_has_are_logged(fitted: Path) -> None:
+    lines: list[str] = []
+    handler = logger.add(lines.append, format="{message}", level="WARNING")
+    logger.enable("aimcore")
+    try:
+        initial_module(beginning(fitted, fresh=("embed.bias", "tabel")))
+    finally:
+        logger.remove(handler)
+        logger.disable("aimcore")
+    assert lines == ["toy: initial_weights.fresh: 'tabel' names no parameter (did you mean 'table'?)\n"]
 
 
 def test_a_trunk_that_reads_other_layouts_says_why_not_this_one(tmp_path: Path) -> None:

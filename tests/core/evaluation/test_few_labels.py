@@ -87,7 +87,7 @@ def test_a_class_with_fewer_images_is_refused_before_training_if_labels_are_know
             return opened
 
     check_probes(few(20, train=Known()))
-    with pytest.raises(InvalidValue, match=r"probe 'nearest'.*21 images per class, and of class 0 there are 20"):
+    with pytest.raises(InvalidValue, match=r"probe 'nearest'.*21 images per class, and of class 0 .dark. there are 20"):
         check_probes(few(21, train=Known()))
 
 

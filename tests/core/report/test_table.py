@@ -49,6 +49,12 @@ def test_losses_stand_beside_the_prefix_they_were_validated_with() -> None:
     assert row == ["raster", "next_patch", "0.5123", "0.5000", "1", "33"]
 
 
+def test_a_study_of_frozen_baselines_has_no_table_of_losses() -> None:
+    frozen = attrs.evolve(probed("random", 0.7, 0.6, 0.65), num_steps=0, losses=None)
+    assert "Losses" not in printed(summary(frozen))
+    assert "Losses" in printed(summary(frozen, probed("raster", 0.7, 0.6, 0.65)))
+
+
 def test_nothing_is_wider_than_80_columns_or_coloured() -> None:
     text = printed(summary(probed("a-rather-long-experiment-name", 0.8, 0.7, 0.9)))
     assert max(map(len, text.splitlines())) <= 80
