@@ -199,6 +199,17 @@ class TrunkModule(nn.Module, ABC):
         """
         return self
 
+    def blocks_to_recompute(self) -> Iterable[nn.Module]:
+        """Return the blocks whose activations the backward pass may recompute (``Engine.checkpoint_activations``).
+
+        By default, the modules of its attribute ``blocks`` if that is an ``nn.ModuleList``, otherwise none. The forward
+        of a block is called a second time in the backward pass, with the same arguments and random numbers, and must
+        return the same. In heads, decoders and other parts of an objective, the modules of every ``nn.ModuleList``
+        called ``blocks`` are recomputed.
+        """
+        blocks = getattr(self, "blocks", None)
+        return tuple(blocks) if isinstance(blocks, nn.ModuleList) else ()
+
     def layer_of(self, name: str) -> int:
         """Return the layer of the parameter ``name``, for layer-wise decay (``Optimizer.layer_decay``). Optional.
 

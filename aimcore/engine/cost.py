@@ -4,7 +4,7 @@ The experiment's trunk and objective are built without storage and run one step 
 reflect all its components.
 
 Conventions: one multiply-add is two FLOPs; matrix products, convolutions and attention are counted, element-wise
-operations are not. Attention is counted in full: a causal mask does not halve it. Activations are not recomputed.
+operations are not. Attention is counted in full: a causal mask does not halve it. What is recomputed is counted apart.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from aimcore.engine.counted_step import NUM_IMAGES, counted_step, held_bytes, me
 from aimcore.engine.freezing import freeze
 from aimcore.engine.module_building import module_on_meta
 from aimcore.engine.parameter_counts import ParameterCounts
+from aimcore.engine.recomputation import recompute_activations
 from aimcore.experiment import Engine, Experiment
 
 
@@ -57,6 +58,9 @@ class Cost:
     flops_per_image: int
     """FLOPs forward and backward for one image: the mean over prefix lengths, and at native resolution over images."""
     forward_flops_per_image: int
+    recomputed_flops_per_image: int = 0
+    """FLOPs that the backward pass makes a second time, not included in the others: of blocks with
+    ``Engine.checkpoint_activations``, and of logits over large vocabularies."""
     flops_per_run: int
     """FLOPs of the whole training; for a branch, including the run that it continues. See :attr:`own_flops`."""
     own_share: float = 1.0
@@ -113,10 +117,14 @@ def cost_of(experiment: Experiment, world_size: int = 1, *, fused_attention: boo
         module.to(torch.bfloat16)
     number = ParameterCounts.of(module)
     seen = _seen(experiment)
+    held = None
+    if fused_attention or experiment.engine.checkpoint_activations:
+        held = held_bytes(experiment, module, seen.grids[-1], fused=fused_attention)
+        recompute_activations(module, experiment)
     steps = [counted_step(experiment, module, grid) for grid in seen.grids]
-    many = None if fused_attention else steps[-1].saved_bytes
-    held = held_bytes(experiment, module, seen.grids[-1], many, fused=fused_attention)
-    forward, step = (_run_total(seen, one) for one in zip(*((one.forward, one.step) for one in steps), strict=True))
+    if held is None:
+        held = held_bytes(experiment, module, seen.grids[-1], steps[-1].saved_bytes)
+    forward, step, again = (_run_total(seen, one) for one in zip(*(one[:3] for one in steps), strict=True))
     return Cost(
         trunk_parameters=number.trunk,
         objective_parameters=number.other,
@@ -124,6 +132,7 @@ def cost_of(experiment: Experiment, world_size: int = 1, *, fused_attention: boo
         trained_parameters=number.trained,
         flops_per_image=step // (NUM_IMAGES * seen.num_images),
         forward_flops_per_image=forward // (NUM_IMAGES * seen.num_images),
+        recomputed_flops_per_image=again // (NUM_IMAGES * seen.num_images),
         flops_per_run=step // NUM_IMAGES,
         own_share=_own_share(experiment),
         num_images=seen.num_images,

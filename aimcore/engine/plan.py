@@ -106,7 +106,7 @@ class Plan:
 
     cost: Cost
     flops_per_step: float
-    """Mean FLOPs of a step, over all processes."""
+    """Mean FLOPs of a step, over all processes, with recomputation."""
     days: float
     """Days of the steps that the run itself makes, at the cluster's utilisation."""
     stages: tuple[StagePlan, ...]
@@ -148,10 +148,11 @@ def plan_of(experiment: Experiment, cluster: Cluster, cost: Cost | None = None) 
     possible = accumulations(experiment, cluster.world_size)
     cost = plan_cost(experiment) if cost is None else cost
     rate = cluster.world_size * cluster.gpu.peak(experiment.engine.precision) * cluster.utilisation
+    with_recomputation = 1 + cost.recomputed_flops_per_image / cost.flops_per_image
     plan = Plan(
         cost=cost,
-        flops_per_step=cost.flops_per_run / experiment.num_steps,
-        days=cost.own_flops / rate / _SECONDS_PER_DAY,
+        flops_per_step=with_recomputation * cost.flops_per_run / experiment.num_steps,
+        days=with_recomputation * cost.own_flops / rate / _SECONDS_PER_DAY,
         stages=_stages(experiment, cluster, cost, possible),
     )
     return plan if plan.fits else attrs.evolve(plan, alternative=_alternative(experiment, cluster, cost))

@@ -102,6 +102,7 @@ class Recorder:
             "patches_per_second": result.num_patches / seconds,
             "data_seconds": data_seconds,
             "seconds": seconds,
+            "peak_memory": result.peak_memory,
         }
         if self.experiment.data.native is not None:
             line |= {

@@ -27,7 +27,9 @@ from aimcore.engine.layout_change import give_state, trained_names
 from aimcore.engine.manifest import Manifest
 from aimcore.engine.module_building import InPrecision, build_module, initial_module, seed_of
 from aimcore.engine.parameter_groups import torch_optimizer
+from aimcore.engine.peak_memory import peak_memory, restart_peak
 from aimcore.engine.pickling import pickle_stages_by_value
+from aimcore.engine.recomputation import recompute_activations
 from aimcore.engine.saved_state import saved_state
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
 from aimcore.engine.whole_weights import buffers_kept_as_they_are, call_after_step, whole
@@ -51,6 +53,9 @@ class StepResult:
     learning_rate: float
     interrupted: bool
     """Whether any rank was interrupted."""
+    peak_memory: int = 0
+    """Peak memory since the engine started, in bytes, of the rank with the largest: see
+    :func:`aimcore.engine.peak_memory.peak_memory`."""
 
 
 class TrainingEngine:
@@ -69,7 +74,9 @@ class TrainingEngine:
         self.step_number = 0
         """Number of updates so far."""
         self._linear = nn.functional.linear
+        restart_peak(self.world.device)
         objective = module or on_every_rank(lambda: initial_module(experiment))
+        recompute_activations(objective, experiment)
         trained = InPrecision(objective, experiment.engine.precision)
         optimizer = torch_optimizer(objective, experiment.optimizer)
         self._trained = trained_names(objective, optimizer)
@@ -124,12 +131,12 @@ class TrainingEngine:
         rate = self._set_learning_rate()
         batches = [batch.to(self.world.device) for batch in micro_batches]
         counts, sizes = self._count(batches)
-        sums, norm, stop = self._run(batches, counts, interrupted)
+        sums, norm, (stop, peak) = self._run(batches, counts, interrupted)
         losses = {name: sums[name] / count for name, count in counts.items() if count}
         norm = self._update(losses, norm)
         self.step_number += 1
         call_after_step(self.module, self.experiment, self.step_number)
-        return StepResult(losses, counts, *sizes, norm, rate, stop)
+        return StepResult(losses, counts, *sizes, norm, rate, stop, peak)
 
     def _set_learning_rate(self) -> float:
         """Set the learning rate of every group for this step; return the rate before multipliers."""
@@ -154,10 +161,10 @@ class TrainingEngine:
 
     def _run(
         self, batches: Sequence[Batch], counts: Mapping[str, int], interrupted: Callable[[], bool]
-    ) -> tuple[dict[str, float], float | None, bool]:
+    ) -> tuple[dict[str, float], float | None, tuple[bool, int]]:
         """Run forward and backward, and clip the gradient at stage 0.
 
-        Return the global sum of each loss, the norm at stage 0, and whether any rank was interrupted.
+        Return the global sum of each loss, the norm at stage 0, whether any rank was interrupted, and the peak memory.
         """
         sums = torch.zeros(len(counts), dtype=torch.float64, device=self.world.device)
         for index, batch in enumerate(batches):
@@ -171,8 +178,13 @@ class TrainingEngine:
         # The process waits for a GPU here only: the kernels of clipping are queued while backward still runs.
         own, norms = torch.cat([sums, norms]).cpu().tensor_split([len(counts)])
         flag = torch.tensor([float(interrupted())], dtype=torch.float64)
-        *totals, stop = add_over_ranks(torch.cat([own, flag])).tolist()
-        return dict(zip(counts, totals, strict=True)), float(norms) if len(norms) else None, stop > 0
+        # One collective for everything: each rank adds its peak in a place of its own.
+        peaks = torch.zeros(self.world.size, dtype=torch.float64)
+        peaks[self.world.rank] = peak_memory(self.world.device)
+        totals = add_over_ranks(torch.cat([own, flag, peaks]))
+        *losses_of_all, stop = totals[: -self.world.size].tolist()
+        of_ranks = stop > 0, int(totals[-self.world.size :].max())
+        return dict(zip(counts, losses_of_all, strict=True)), float(norms) if len(norms) else None, of_ranks
 
     def _update(self, losses: Mapping[str, float], norm: float | None) -> float:
         """Apply the gradient, unless a value is not finite; return its norm before clipping.

@@ -53,6 +53,8 @@ class TrainingResult:
     parameters: ParameterCounts
     missing_metrics: str = ""
     """Logged steps whose lines are missing in ``metrics.jsonl``, such as ``"4 to 8"``; empty if none are missing."""
+    peak_memory: int | None = None
+    """Peak memory in bytes of the rank with the largest, in the steps of this process; None if it made no step."""
     num_unreadable: int = 0
     """Number of failed reads of this process since it started; other samples replaced them."""
 
@@ -118,6 +120,7 @@ def train(
         engine=engine,
         parameters=ParameterCounts.of(engine.module),
         missing_metrics=missing,
+        peak_memory=run.peak_memory,
         num_unreadable=run.unreadable.num_failed,
     )
 
@@ -215,6 +218,7 @@ class _Run:
         self.started = started
         self.shows_progress = progress and engine.world.is_first
         self._rate = _Rate()
+        self.peak_memory: int | None = None
         self.unreadable = Unreadable(self.experiment.data)
 
     @property
@@ -265,6 +269,7 @@ class _Run:
             raise TrainingDiverged(error.step, error.losses, error.gradient_norm, saved) from None
         seconds = time.perf_counter() - begun
         self._rate.add(result.num_patches, seconds)
+        self.peak_memory = result.peak_memory
         shown.update(result, step + 1)
         recorder.record(step, result, self._validation(step + 1), data_seconds=waited, seconds=seconds)
         return result

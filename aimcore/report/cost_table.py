@@ -13,7 +13,7 @@ from aimcore.experiment import Experiment, NativeResolution, Study
 
 CONVENTIONS = (
     "FLOPs: a multiply-add counts as two; products, convolutions and attention, forward and backward; a causal mask is "
-    "not discounted. Memory: per process; all activations of autograd, without recomputation and fused attention. "
+    "not discounted. Memory: per process; all activations of autograd, without fused attention. "
     "Data: not opened; a run logs what its sources leave out."
 )
 
@@ -67,6 +67,8 @@ def _rows(experiment: Experiment, cost: Cost, world_size: int) -> Iterator[tuple
         yield "cooldown", f"{schedule.cooldown_steps:,} steps", f"linearly to {schedule.cooldown_lr:g}"
     yield "FLOPs per image", scaled(cost.flops_per_image, "FLOP"), f"{cost.patches_per_image} patches{_mean(native)}"
     yield "  of which forward", scaled(cost.forward_flops_per_image, "FLOP"), ""
+    if cost.recomputed_flops_per_image:
+        yield "  recomputed", scaled(cost.recomputed_flops_per_image, "FLOP"), "in addition, in the backward pass"
     yield "FLOPs per run", scaled(cost.flops_per_run, "FLOP"), f"{cost.flops_per_run:.3g}"
     if experiment.branch is not None:
         text = f"after step {experiment.branch.step:,} of {experiment.branch.experiment}"

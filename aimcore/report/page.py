@@ -93,6 +93,7 @@ def _templates() -> Environment:
         "percent": _percent,
         "loss": _loss,
         "whole": _whole,
+        "gigabytes": _gigabytes,
         "json": _json,
         "number": _number,
         "words": _words,
@@ -145,6 +146,10 @@ def _loss(value: float | None) -> str:
 
 def _whole(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
+
+
+def _gigabytes(value: int | None) -> str:
+    return "–" if value is None else f"{value / 1e9:,.2f}"
 
 
 def _words(name: str) -> Markup:

@@ -225,6 +225,9 @@ class ExperimentSummary(Checked):
     patches_per_second: float | None = None
     seconds: float | None = None
     """Wall time of training."""
+    peak_memory: int | None = None
+    """Peak memory while training, in bytes, of the process with the largest: of tensors on its GPU, or resident memory
+    on a CPU."""
     parameters: ParametersSummary | None = None
     """Absent where nothing was trained."""
     budget: BudgetSummary | None = None
@@ -239,7 +242,7 @@ class ExperimentSummary(Checked):
 
     def problems(self) -> Iterable[Problem]:
         """Yield negative counts, scores that are not fractions, and a wrong number of chunks."""
-        yield from _counts(self, "num_steps", "validation_prefix")
+        yield from _counts(self, "num_steps", "validation_prefix", "peak_memory")
         for name, score in (self.paper or {}).items():
             yield from within(f"paper.{name}", score, 0, 1)
         for field, reasons in (self.left_out or {}).items():

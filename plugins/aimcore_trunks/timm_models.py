@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aimcore import InvalidValue, PatchGrid, Preprocessing, Problem, Trunk, at_least, component, hookimpl
 from aimcore.contracts import limits
@@ -148,9 +148,14 @@ class TimmModule(ForeignModule):
             if callable(getattr(part, "no_weight_decay", None)):
                 part.no_weight_decay = frozenset(part.no_weight_decay())
         self.model = model
+        self._is_uniform = is_uniform
         # The model's own forward pools and classifies. Called as the model's, this one reads parameters of the model
         # itself, such as its positions, where ZeRO stage 3 gathers them.
         self.model.forward = partial(_read, model, is_uniform)
+
+    def blocks_to_recompute(self) -> tuple[nn.Module, ...]:
+        """Return the model's blocks; none if their outputs differ in shape, as in networks with stages."""
+        return tuple(self.model.blocks) if self._is_uniform else ()
 
     def read(self, pixels_BCHW: Tensor, layers: tuple[int, ...]) -> Outputs:
         """Return features after the final norm, and outputs of blocks."""

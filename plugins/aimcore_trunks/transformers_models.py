@@ -202,6 +202,10 @@ class TransformersModule(ForeignModule):
         self._blocks = blocks
         self._options = {"interpolate_pos_encoding": True} if config.interpolate else {}
 
+    def blocks_to_recompute(self) -> tuple[nn.Module, ...]:
+        """Return the model's blocks; none if they are not one list."""
+        return tuple(self.model.get_submodule(name) for name in self._blocks)
+
     def read(self, pixels_BCHW: Tensor, layers: tuple[int, ...]) -> Outputs:
         """Return the last hidden state, and outputs of blocks."""
         names = [self._blocks[layer] for layer in layers] if self._blocks else []

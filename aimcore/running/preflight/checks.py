@@ -111,6 +111,14 @@ CHECKS: tuple[Check, ...] = (
         of_training=True,
     ),
     Check(
+        "recomputation",
+        "The trunk names blocks whose activations can be recomputed, if `engine.checkpoint_activations` is set.",
+        lambda one: part_checks.recomputation_problems_of(one.module, one.experiment),
+        reads="files",
+        after=("vocabulary", "modules"),
+        of_training=True,
+    ),
+    Check(
         "initial_weights",
         "Files of initial weights exist and are unchanged, and each fits its part of the objective.",
         lambda one: part_checks.weight_problems(one.experiment, one.module),

@@ -16,6 +16,7 @@ from aimcore.data.sampling import require_even_batches
 from aimcore.engine.freezing import freeze, problems_of
 from aimcore.engine.initial_weights import check_weights
 from aimcore.engine.parameter_groups import torch_optimizer
+from aimcore.engine.recomputation import recomputation_problems
 from aimcore.engine.weights_fit import require_apart
 from aimcore.experiment import Data, Experiment
 from aimcore.recipe import checked
@@ -87,6 +88,11 @@ def _path_to(owner: str, places: Mapping[str, Component]) -> str:
 def frozen_problems(module: ObjectiveModule, frozen: Sequence[str]) -> Iterable[Problem]:
     """Yield names in ``frozen`` that match no parameter, and a problem if nothing is left to train."""
     return problems_of(module, frozen)
+
+
+def recomputation_problems_of(module: ObjectiveModule, experiment: Experiment) -> Iterator[Problem]:
+    """Yield a problem if activations cannot be recomputed as the engine is set to."""
+    yield from (Problem("engine.checkpoint_activations", text) for text in recomputation_problems(module, experiment))
 
 
 def optimizer_problems(module: ObjectiveModule, optimizer: Optimizer, frozen: Sequence[str]) -> Iterator[Problem]:

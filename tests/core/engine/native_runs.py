@@ -72,7 +72,7 @@ def native(objective: Objective, padding: Padding, **changes: Any) -> Experiment
 def lines(experiment: Experiment, folder: Path, *, resume: bool = False) -> list[dict[str, Any]]:
     """What the run wrote down of each step, without times."""
     train(experiment, folder, resume=resume, progress=False).engine.close()
-    timed = {"patches_per_second", "data_seconds", "seconds"}
+    timed = {"patches_per_second", "data_seconds", "seconds", "peak_memory"}
     return [{key: value for key, value in line.items() if key not in timed} for line in read_metrics(folder)]
 
 

@@ -54,7 +54,9 @@ def test_a_finished_run_says_what_it_did(undisturbed: tuple[Path, TrainingResult
 def test_every_step_has_its_line(undisturbed: tuple[Path, TrainingResult]) -> None:
     lines = read_metrics(undisturbed[0])
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 5]
-    assert set(lines[0]) == {"step", "losses", "lr", "gradient_norm", "patches_per_second", "data_seconds", "seconds"}
+    timed = {"patches_per_second", "data_seconds", "seconds", "peak_memory"}
+    assert set(lines[0]) == {"step", "losses", "lr", "gradient_norm", *timed}
+    assert lines[0]["peak_memory"] > 50e6  # Python and torch
     assert lines[0]["lr"] == 1e-3
     assert 0 <= lines[0]["data_seconds"] <= lines[0]["seconds"]
 

@@ -36,6 +36,7 @@ def full() -> Summary:
         evaluations={"retrieval/image_to_text@5": EvaluationSummary(value=0.5, num=4, chance=0.25, ci95=(0.2, 0.8))},
         paper={"linear": 0.695, "vqav2": 0.7},
         patches_per_second=1e4,
+        peak_memory=2_000_000_000,
         seconds=12.5,
         left_out={"train": {"broken links": 3}},
         recipe="raster/recipe.json",
@@ -60,7 +61,7 @@ def test_a_summary_has_exactly_the_keys_of_the_schema() -> None:
     assert set(entry) == {"schema_version", "study", "scale", "machine", "experiments"}
     assert set(entry["experiments"][0]) == {
         "name", "status", "seed", "num_steps", "losses", "validation_prefix", "validation_loss_by_chunk", "probes",
-        "evaluations", "paper", "patches_per_second", "seconds", "left_out", "extra", "recipe",
+        "evaluations", "paper", "patches_per_second", "seconds", "peak_memory", "left_out", "extra", "recipe",
     }  # fmt: skip
 
 
