@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -38,6 +39,13 @@ class Decoded(NamedTuple):
 
     patches_MK: Tensor | None
     logits_MV: Tensor | None
+
+
+class DecodedLosses(NamedTuple):
+    """Predictions of patches, and the loss of each scored token."""
+
+    patches_MK: Tensor | None
+    loss_M: Tensor
 
 
 class DecoderState(NamedTuple):
@@ -100,6 +108,32 @@ class DecoderModule(nn.Module, ABC):
             image_where_M: steps ``b * N + n`` of the reading order, whose outputs predict the patch of the next step.
             text_where_M: tokens ``b * T + t`` to predict.
         """
+
+    def text_losses(
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor,
+        loss_of: Callable[[Tensor, slice], Tensor],
+    ) -> DecodedLosses:
+        """Return what :meth:`forward` predicts of patches, and the losses ``[M]`` of its token logits. Optional.
+
+        Override it to compute the logits of a large vocabulary in chunks
+        (:func:`aimcore.modeling.chunked_outputs.losses_in_chunks`). It must only call parts of this module and use no
+        parameter directly: at ZeRO stage 3, parameters are whole only in the forward of their own module.
+
+        Args:
+            features: as in ``forward``.
+            attention: as in ``forward``.
+            text: as in ``forward``.
+            image_where_M: as in ``forward``.
+            text_where_M: as in ``forward``.
+            loss_of: from logits ``[m, V]`` and the rows of ``text_where_M`` that they belong to, the losses ``[m]``.
+        """
+        patches_MK, logits_MV = self(features, attention, text, image_where_M, text_where_M)
+        return DecodedLosses(patches_MK, loss_of(logits_MV, slice(None)))
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
         """Read image features; return logits ``[B, V]`` of the first token, and the state for the next.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
-from aimcore.contracts.decoders import Decoded, DecoderState
+from aimcore.contracts.decoders import Decoded, DecodedLosses, DecoderState
 from aimcore.contracts.features import KeyValue
 from aimcore.modeling.attention import Mask, attend, mask_of
+from aimcore.modeling.chunked_outputs import losses_in_chunks
 from aimcore.modeling.layers import FeedForward, SelfAttention, init_linears, init_output, make_norm, swiglu_width
 from aimcore_decoders.joint import size_problems
 from aimcore_decoders.text_inputs import TextInputs
@@ -131,14 +132,32 @@ class CrossAttentionDecoderModule(DecoderModule):
         """
         if image_where_M is not None or text is None or text_where_M is None:
             raise ValueError("a cross-attention decoder predicts text only: use a joint or separate one for patches")
+        normed_MD = self._decoded(features, attention, text, text_where_M)
+        return Decoded(None, self.to_tokens(normed_MD))  # [M, V]
+
+    def text_losses(
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor,
+        loss_of: Callable[[Tensor, slice], Tensor],
+    ) -> DecodedLosses:
+        """Return the losses of tokens; logits of a large vocabulary are computed in chunks."""
+        normed_MD = self._decoded(features, attention, text, text_where_M)
+        return DecodedLosses(None, losses_in_chunks(self.to_tokens, normed_MD, self.to_tokens.out_features, loss_of))
+
+    def _decoded(self, features: Features, attention: Attention, text: Text, text_where_M: Tensor) -> Tensor:
+        """Return the normalised outputs ``[M, D]`` of the requested tokens."""
         image_BND = self.project(features.tokens_BND)  # [B, N, D of the trunk] -> [B, N, D]
         tokens_BTD = self.text_inputs(text).to(image_BND.dtype)
         causal = Attention(causal=True, prefix_length_B=text.prefix_length_B)
         mask = mask_of(causal, tokens_BTD.shape[1], tokens_BTD.device)
         for block, image in zip(self.blocks, self._look(image_BND), strict=True):
             tokens_BTD, _ = block(tokens_BTD, mask, image, _image_mask(attention.valid_BN))
-        normed_MD = self.norm(tokens_BTD.flatten(0, 1).index_select(0, text_where_M))  # [B * T, D] -> [M, D]
-        return Decoded(None, self.to_tokens(normed_MD))  # [M, V]
+        normed_MD: Tensor = self.norm(tokens_BTD.flatten(0, 1).index_select(0, text_where_M))  # [B * T, D] -> [M, D]
+        return normed_MD
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
         """Read the image and the begin vector."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, at_least, component, positive
 from aimcore.contracts import limits
-from aimcore.contracts.decoders import Decoded, DecoderState
+from aimcore.contracts.decoders import Decoded, DecodedLosses, DecoderState
 from aimcore.contracts.features import KeyValue
 from aimcore.modeling.attention import Mask, mask_of
+from aimcore.modeling.chunked_outputs import losses_in_chunks
 from aimcore.modeling.layers import TransformerBlock, init_linears, init_output, make_norm, swiglu_width
 from aimcore_decoders.text_inputs import TextInputs
 
@@ -86,6 +87,30 @@ class JointDecoderModule(DecoderModule):
 
         The image comes first, so no image token sees text. Captions are padded at the end, so no token sees padding.
         """
+        image_BND, text_BTD = self._decoded(features, attention, text)
+        return Decoded(
+            self._at(image_BND, image_where_M, self.to_patches),
+            self._at(text_BTD, text_where_M, self.to_tokens),
+        )
+
+    def text_losses(
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor,
+        loss_of: Callable[[Tensor, slice], Tensor],
+    ) -> DecodedLosses:
+        """Return patch predictions and the losses of tokens; logits of a large vocabulary are computed in chunks."""
+        assert self.to_tokens is not None, "a decoder without text was asked for losses of tokens"
+        image_BND, text_BTD = self._decoded(features, attention, text)
+        normed_MD = self.norm(text_BTD.flatten(0, 1).index_select(0, text_where_M))  # [B * T, D] -> [M, D]
+        loss_M = losses_in_chunks(self.to_tokens, normed_MD, self.to_tokens.out_features, loss_of)
+        return DecodedLosses(self._at(image_BND, image_where_M, self.to_patches), loss_M)
+
+    def _decoded(self, features: Features, attention: Attention, text: Text | None) -> tuple[Tensor, Tensor]:
+        """Return the outputs of image tokens ``[B, N, D]`` and of text tokens ``[B, T, D]``, before the norm."""
         tokens_BLD = self.project(features.tokens_BND)  # [B, N, D of the trunk] -> [B, N, D], without positions
         num_steps = tokens_BLD.shape[1]
         if text is not None and self.text_inputs is not None:
@@ -94,11 +119,7 @@ class JointDecoderModule(DecoderModule):
         mask = mask_of(_causal(attention, tokens_BLD.shape[1]), tokens_BLD.shape[1], tokens_BLD.device)
         for block in self.blocks:
             tokens_BLD = block(tokens_BLD, mask)
-        image_BND, text_BTD = tokens_BLD[:, :num_steps], tokens_BLD[:, num_steps:]
-        return Decoded(
-            self._at(image_BND, image_where_M, self.to_patches),
-            self._at(text_BTD, text_where_M, self.to_tokens),
-        )
+        return tokens_BLD[:, :num_steps], tokens_BLD[:, num_steps:]
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
         """Read the image and the begin vector."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from torch import Tensor
 
 from aimcore import Attention, Decoder, DecoderModule, Features, Problem, Text, component
-from aimcore.contracts.decoders import Decoded, DecoderState
+from aimcore.contracts.decoders import Decoded, DecodedLosses, DecoderState
 from aimcore_decoders.joint import JointDecoder, size_problems
 
 
@@ -67,6 +67,20 @@ class SeparateDecoderModule(DecoderModule):
         if text is not None and text_where_M is not None:
             logits_MV = self.text(features, attention, text, None, text_where_M).logits_MV
         return Decoded(patches_MK, logits_MV)
+
+    def text_losses(
+        self,
+        features: Features,
+        attention: Attention,
+        text: Text,
+        image_where_M: Tensor | None,
+        text_where_M: Tensor,
+        loss_of: Callable[[Tensor, slice], Tensor],
+    ) -> DecodedLosses:
+        """Return patch predictions and the losses of tokens, each from its own decoder."""
+        patches_MK = self(features, attention, None, image_where_M, None).patches_MK
+        losses = self.text.text_losses(features, attention, text, None, text_where_M, loss_of)
+        return losses._replace(patches_MK=patches_MK)
 
     def start(self, features: Features, attention: Attention) -> tuple[Tensor, DecoderState]:
         """Generate with the text decoder."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from aimcore import Attention, Features, Head, HeadModule, component
+from aimcore.modeling.chunked_outputs import losses_in_chunks
 from aimcore.modeling.layers import init_linears
 
 
@@ -32,3 +35,10 @@ class LinearHeadModule(HeadModule):
         tokens_MD, _ = features.at(where_M)
         predictions: Tensor = self.out(tokens_MD)
         return predictions
+
+    def losses(
+        self, features: Features, attention: Attention, where_M: Tensor, loss_of: Callable[[Tensor, slice], Tensor]
+    ) -> Tensor:
+        """``[M]`` losses at ``where_M``; many outputs are computed in chunks."""
+        tokens_MD, _ = features.at(where_M)
+        return losses_in_chunks(self.out, tokens_MD, self.out.out_features, loss_of)

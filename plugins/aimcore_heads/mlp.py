@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Self
 
 from torch import Tensor, nn
 
 from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, positive
 from aimcore.contracts import limits
+from aimcore.modeling.chunked_outputs import losses_in_chunks
 from aimcore.modeling.layers import MLPBlock, init_linears
 from aimcore.modeling.positions import sincos_positions
 
@@ -86,6 +87,16 @@ class MLPHeadModule(HeadModule):
 
     def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
         """``[M, K]`` predictions at ``where_M``; no token sees another."""
+        predictions: Tensor = self.out(self._hidden(features, where_M))  # [M, D] -> [M, K]
+        return predictions
+
+    def losses(
+        self, features: Features, attention: Attention, where_M: Tensor, loss_of: Callable[[Tensor, slice], Tensor]
+    ) -> Tensor:
+        """``[M]`` losses at ``where_M``; many outputs are computed in chunks."""
+        return losses_in_chunks(self.out, self._hidden(features, where_M), self.out.out_features, loss_of)
+
+    def _hidden(self, features: Features, where_M: Tensor) -> Tensor:
         tokens_MD, positions_M2 = features.at(where_M)  # only scored positions: blocks do not mix tokens
         if self.positions == "before_projection":
             tokens_MD = tokens_MD + sincos_positions(positions_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
@@ -94,5 +105,5 @@ class MLPHeadModule(HeadModule):
             tokens_MD = tokens_MD + sincos_positions(positions_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
         for block in self.blocks:
             tokens_MD = block(tokens_MD)
-        predictions: Tensor = self.out(self.norm(tokens_MD))  # [M, D] -> [M, K]
-        return predictions
+        normed_MD: Tensor = self.norm(tokens_MD)
+        return normed_MD

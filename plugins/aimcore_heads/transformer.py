@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aimcore import Attention, Features, Head, HeadModule, Problem, at_least, component, positive
 from aimcore.contracts import limits
 from aimcore.modeling.attention import mask_of
+from aimcore.modeling.chunked_outputs import losses_in_chunks
 from aimcore.modeling.layers import TransformerBlock, init_linears
 from aimcore.modeling.positions import sincos_positions
 
@@ -64,12 +65,23 @@ class TransformerHeadModule(HeadModule):
 
     def forward(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
         """``[M, K]`` predictions at ``where_M``."""
+        predictions: Tensor = self.out(self._hidden(features, attention, where_M))  # [M, D] -> [M, K]
+        return predictions
+
+    def losses(
+        self, features: Features, attention: Attention, where_M: Tensor, loss_of: Callable[[Tensor, slice], Tensor]
+    ) -> Tensor:
+        """``[M]`` losses at ``where_M``; many outputs are computed in chunks."""
+        hidden_MD = self._hidden(features, attention, where_M)
+        return losses_in_chunks(self.out, hidden_MD, self.out.out_features, loss_of)
+
+    def _hidden(self, features: Features, attention: Attention, where_M: Tensor) -> Tensor:
         tokens_BND = features.tokens_BND
         positions_BND = sincos_positions(features.positions_BN2, tokens_BND.shape[-1])
         tokens_BND = self.project(tokens_BND + positions_BND.to(tokens_BND.dtype))  # D of the trunk -> D of the head
         mask = mask_of(attention, tokens_BND.shape[1], tokens_BND.device)
         for block in self.blocks:
             tokens_BND = block(tokens_BND, mask)
-        # Only scored tokens pass through the output layer. [B * N, D] -> [M, D] -> [M, K]
-        predictions: Tensor = self.out(self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M)))
-        return predictions
+        # Only scored tokens pass through the output layer. [B * N, D] -> [M, D]
+        normed_MD: Tensor = self.norm(tokens_BND.flatten(0, 1).index_select(0, where_M))
+        return normed_MD

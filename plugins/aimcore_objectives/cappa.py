@@ -27,7 +27,7 @@ from aimcore.contracts.objectives import Skill
 from aimcore.contracts.randomness import keyed_uniform
 from aimcore_decoders import CrossAttentionDecoder
 from aimcore_objectives.captioner import CaptionerModule, bidirectional
-from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
+from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of, token_losses
 from aimcore_tokenizers import Bytes
 
 
@@ -97,9 +97,10 @@ class CapPaModule(CaptionerModule):
         text = self._inputs(batch)
         attention = bidirectional(batch.images)
         features = self.trunk(batch.images, Reading(attention=attention))
-        tokens_M = scored_tokens(text)
-        _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
-        return {"text": text_loss(text, tokens_M, logits_MV)}
+        tokens_M, device = scored_tokens(text), features.tokens_BND.device
+        losses = token_losses(text, tokens_M, device)
+        _, loss_M = self.decoder.text_losses(features, attention, text, None, tokens_M.to(device), losses)
+        return {"text": text_loss(text, tokens_M, loss_M)}
 
     def evaluation_reading(self, batch: Batch) -> Reading:
         """Return a bidirectional reading, as in training."""

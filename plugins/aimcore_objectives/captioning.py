@@ -25,7 +25,7 @@ from aimcore.contracts.objectives import Skill
 from aimcore_decoders import CrossAttentionDecoder, JointDecoder
 from aimcore_objectives.captioner import CaptionerModule, bidirectional
 from aimcore_objectives.steps import nothing_left, steps_of
-from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
+from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of, token_losses
 from aimcore_orderings import Raster
 from aimcore_tokenizers import Bytes
 
@@ -102,9 +102,10 @@ class CaptioningModule(CaptionerModule):
         """Return the loss of captions."""
         text, attention = text_of(batch), self._attention(batch)
         features = self.trunk(batch.images, Reading(attention=attention))
-        tokens_M = scored_tokens(text)
-        _, logits_MV = self.decoder(features, attention, text, None, tokens_M.to(features.tokens_BND.device))
-        return {"text": text_loss(text, tokens_M, logits_MV)}
+        tokens_M, device = scored_tokens(text), features.tokens_BND.device
+        losses = token_losses(text, tokens_M, device)
+        _, loss_M = self.decoder.text_losses(features, attention, text, None, tokens_M.to(device), losses)
+        return {"text": text_loss(text, tokens_M, loss_M)}
 
     def evaluation_reading(self, batch: Batch) -> Reading:
         """Return a bidirectional reading, for every attention in training."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from aimcore import (
     Batch,
     Capability,
+    Features,
     Head,
     PatchGrid,
     Problem,
@@ -92,11 +93,11 @@ class MaskedPatchModule(PatchPredictionModule):
         seed = batch.seed if self.training else EVALUATION_SEED
         return draw(batch.images, self.config.ratio, batch.sample_numbers_B.numpy(), seed)
 
-    def _predict(self, batch: Batch) -> tuple[Tensor, Steps]:
+    def _read(self, batch: Batch) -> tuple[Features, Tensor, Steps]:
         images, masked_BN = batch.images, self.masks(batch)
         device = images.patches_BNF.device
         raster_BN = torch.arange(masked_BN.shape[1], device=device).expand(len(masked_BN), -1)
         masked_M = torch.from_numpy(np.flatnonzero(masked_BN)).to(device)
         steps = Steps(raster_BN, bidirectional(images), masked_M)
         reading = Reading(attention=steps.attention, masked_BN=torch.from_numpy(masked_BN).to(device))
-        return self.head(self.trunk(images, reading), steps.attention, masked_M), steps
+        return self.trunk(images, reading), masked_M, steps

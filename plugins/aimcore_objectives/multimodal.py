@@ -43,7 +43,7 @@ from aimcore_objectives.steps import (
     steps_of,
     validation_prefix,
 )
-from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of
+from aimcore_objectives.texts import num_tokens, scored_tokens, text_loss, text_of, token_losses
 from aimcore_orderings import Raster
 from aimcore_targets import NormalizedPixels
 from aimcore_tokenizers import Bytes
@@ -143,12 +143,13 @@ class MultimodalModule(CaptionerModule):
         """Return the losses of captions and patches."""
         config, text = self.config, text_of(batch)
         features, steps = self._read(batch)
-        tokens_M = scored_tokens(text)
-        patches_MK, logits_MV = self.decoder(
-            features, steps.attention, text, steps.target_M - 1, tokens_M.to(steps.target_M.device)
+        tokens_M, device = scored_tokens(text), steps.target_M.device
+        losses = token_losses(text, tokens_M, device)
+        patches_MK, loss_M = self.decoder.text_losses(
+            features, steps.attention, text, steps.target_M - 1, tokens_M.to(device), losses
         )
         return {
-            "text": text_loss(text, tokens_M, logits_MV),
+            "text": text_loss(text, tokens_M, loss_M),
             "image": patch_loss(self.target, batch, steps, patches_MK, weight=config.image_weight),
         }
 

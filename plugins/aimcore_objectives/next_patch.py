@@ -10,6 +10,7 @@ from torch import Tensor
 from aimcore import (
     Batch,
     Capability,
+    Features,
     Head,
     Ordering,
     PatchGrid,
@@ -97,8 +98,7 @@ class NextPatchModule(PatchPredictionModule):
         """Return the number of patches after the prefixes."""
         return {self.loss_name: num_scored(batch, self.config.prefix, training=self.training)}
 
-    def _predict(self, batch: Batch) -> tuple[Tensor, Steps]:
-        """Predictions ``[M, K]`` of the patches at the scored steps."""
+    def _read(self, batch: Batch) -> tuple[Features, Tensor, Steps]:
         steps = steps_of(batch, self.config.ordering, self.config.prefix, training=self.training)
         features = self.trunk(batch.images, Reading(attention=steps.attention, order_BN=steps.order_BN))
-        return self.head(features, steps.attention, steps.target_M - 1), steps
+        return features, steps.target_M - 1, steps

@@ -10,6 +10,7 @@ from torch import Tensor
 from aimcore import (
     Batch,
     Extra,
+    Features,
     Head,
     Loss,
     Objective,
@@ -21,7 +22,7 @@ from aimcore import (
     built_target,
 )
 from aimcore.contracts.component import settings
-from aimcore_objectives.steps import Steps, drawn_patches, patch_loss
+from aimcore_objectives.steps import Steps, drawn_patches, patch_losses, scored_loss
 
 
 @settings
@@ -54,14 +55,21 @@ class PatchPredictionModule(ObjectiveModule):
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """Return the loss over all scored patches."""
-        predictions_MK, steps = self._predict(batch)
-        return {self.loss_name: patch_loss(self.target, batch, steps, predictions_MK)}
+        features, where_M, steps = self._read(batch)
+        losses = patch_losses(self.target, batch, steps)
+        loss_M = self.head.losses(features, steps.attention, where_M, losses)
+        return {self.loss_name: scored_loss(self.target, steps, loss_M)}
 
     def predicted_patches(self, batch: Batch) -> PredictedPatches:
         """Return the predictions of the scored patches in raster order."""
         predictions_MK, steps = self._predict(batch)
         return drawn_patches(self.target, batch, steps, predictions_MK)
 
-    @abstractmethod
     def _predict(self, batch: Batch) -> tuple[Tensor, Steps]:
         """Return predictions ``[M, K]`` of the patches at the scored steps, and the steps."""
+        features, where_M, steps = self._read(batch)
+        return self.head(features, steps.attention, where_M), steps
+
+    @abstractmethod
+    def _read(self, batch: Batch) -> tuple[Features, Tensor, Steps]:
+        """Return the trunk's features, the flat positions ``[M]`` whose outputs predict, and the scored steps."""

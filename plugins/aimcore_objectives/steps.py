@@ -5,7 +5,7 @@ Shape suffixes: B batch, N steps of the reading order, M scored steps, K outputs
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import attrs
@@ -84,16 +84,30 @@ def orders_of(ordering: Ordering, batch: Batch, *, training: bool) -> Tensor:
     return ordering.orders(batch.images, batch.sample_numbers_B, batch.seed if training else EVALUATION_SEED)
 
 
+def patch_losses(target: TargetModule, batch: Batch, steps: Steps) -> Callable[[Tensor, slice], Tensor]:
+    """Return the function from predictions ``[m, K]`` of some of the scored steps to their losses ``[m]``."""
+    values_M = reorder(target(batch), steps.order_BN).flatten(0, 1)[steps.target_M]
+
+    def losses(predictions_mK: Tensor, rows: slice) -> Tensor:
+        return target.loss(at_least_float32(predictions_mK), values_M[rows])
+
+    return losses
+
+
 def patch_loss(
     target: TargetModule, batch: Batch, steps: Steps, predictions_MK: Tensor, *, weight: float = 1.0
 ) -> Loss:
-    """Return the loss of ``predictions_MK`` against the target's values at the scored steps.
+    """Return the loss of ``predictions_MK`` against the target's values at the scored steps (:func:`scored_loss`)."""
+    loss_M = patch_losses(target, batch, steps)(predictions_MK, slice(None))
+    return scored_loss(target, steps, loss_M, weight=weight)
+
+
+def scored_loss(target: TargetModule, steps: Steps, loss_M: Tensor, *, weight: float = 1.0) -> Loss:
+    """Return the loss of all scored steps, from those of each.
 
     It is averaged over all scored patches of the global batch. The authors' training code averages over the patches of
     each process first, which gives patches a larger weight if prefixes are longer.
     """
-    values_M = reorder(target(batch), steps.order_BN).flatten(0, 1)[steps.target_M]
-    loss_M = target.loss(at_least_float32(predictions_MK), values_M)
     per_position_BN = spread(loss_M, steps.target_M, steps.order_BN.shape, torch.nan)
     patch_BN = steps.order_BN if target.target.sees == "image" else None
     return Loss(loss_M.sum(), torch.tensor(len(loss_M), device=loss_M.device), weight, per_position_BN, patch_BN)
