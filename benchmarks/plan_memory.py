@@ -89,6 +89,7 @@ def row(size: str, engine: Engine) -> dict[str, float]:
         "casts": plan.casts,
         "bucket": plan.bucket,
         "activations": made.data.batch_size * plan.activations_per_image,
+        "gradients of a block": made.data.batch_size * plan.block_per_image,
         "predicted": plan.peak(made.data.batch_size, 1),
         "measured": found,
     }
@@ -106,7 +107,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(row(sizes[0], Engine(zero_stage=stages[0], precision=options.precision))))
         return
-    headings = ("weights+", "gradients", "casts", "bucket", "activat.", "predicted", "measured")
+    headings = ("weights+", "gradients", "casts", "bucket", "activat.", "block", "predicted", "measured")
     print("MB         stage" + "".join(f"{heading:>10}" for heading in headings) + "     ratio")
     for size in sizes:
         for stage in stages:

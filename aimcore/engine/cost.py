@@ -75,6 +75,8 @@ class Cost:
     activation_bytes_per_image: int
     """Bytes that are held for the backward pass, per image of a micro-batch. At native resolution, this and
     ``micro_batch`` are those of the largest area."""
+    block_bytes_per_image: int = 0
+    """Of these, the bytes of the block with the most. Its backward pass needs about as much for gradients."""
     fixed_activation_bytes: int = 0
     """Bytes held for the backward pass whatever the number of images: under autocast, weights cast to bfloat16."""
     micro_batch: int
@@ -123,7 +125,7 @@ def cost_of(experiment: Experiment, world_size: int = 1, *, fused_attention: boo
         recompute_activations(module, experiment)
     steps = [counted_step(experiment, module, grid) for grid in seen.grids]
     if held is None:
-        held = held_bytes(experiment, module, seen.grids[-1], steps[-1].saved_bytes)
+        held = held_bytes(experiment, module, seen.grids[-1], steps[-1].held)
     forward, step, again = (_run_total(seen, one) for one in zip(*(one[:3] for one in steps), strict=True))
     return Cost(
         trunk_parameters=number.trunk,
@@ -140,6 +142,7 @@ def cost_of(experiment: Experiment, world_size: int = 1, *, fused_attention: boo
         state=state_memory(number.total, experiment.engine, world_size, num_trained=number.trained),
         buffer_bytes=buffers,
         activation_bytes_per_image=held.per_image,
+        block_bytes_per_image=held.block_per_image,
         fixed_activation_bytes=held.fixed,
         micro_batch=max(1, seen.batch_size // (world_size * experiment.engine.accumulation_steps)),
     )

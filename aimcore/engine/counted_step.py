@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Set
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,15 @@ NUM_IMAGES = 256
 """Number of images in the counted step: large enough that random prefix lengths are near their mean."""
 
 
+class Held(NamedTuple):
+    """Bytes that a forward pass holds for the backward pass, without parameters and buffers."""
+
+    all: int
+    """With recomputation: what is held outside of blocks, the inputs of blocks, and what one block holds."""
+    block: int
+    """Bytes that the block with the most holds."""
+
+
 class CountedStep(NamedTuple):
     """The counts of one step on ``NUM_IMAGES`` images."""
 
@@ -32,23 +40,24 @@ class CountedStep(NamedTuple):
     """FLOPs of the forward and backward pass, without recomputation."""
     recomputed: int
     """FLOPs that the backward pass makes a second time."""
-    saved_bytes: int
-    """Bytes that are held for the backward pass, without parameters and buffers."""
+    held: Held
 
 
 class HeldBytes(NamedTuple):
     """Bytes that a forward pass holds for the backward pass, without parameters and buffers."""
 
     per_image: int
+    block_per_image: int
+    """Those of the block with the most."""
     fixed: int
     """Bytes that do not depend on the number of images: under autocast, weights that were cast to bfloat16."""
 
 
 def counted_step(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid) -> CountedStep:
     """Run one step of ``module``, which must be on the meta device, on images of ``grid``, and count."""
-    saved = _SavedBytes(module)
+    counting = _HeldCounter(module, recomputes=False)
     with FlopCounterMode(display=False) as counter, _autocast(experiment):
-        with saved:
+        with counting:
             loss = _loss(experiment, module, grid, NUM_IMAGES)
         forward = counter.get_total_flops()
         # Tensor.backward would leave the mode, and recomputation would have other types than the forward pass.
@@ -56,97 +65,98 @@ def counted_step(experiment: Experiment, module: ObjectiveModule, grid: PatchGri
             torch.autograd.backward(loss)
     module.zero_grad(set_to_none=True)
     step = counter.get_total_flops() - recomputation.flops
-    return CountedStep(forward, step, recomputation.flops, saved.number)
+    return CountedStep(forward, step, recomputation.flops, counting.held)
 
 
 def held_bytes(
-    experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, many: int | None = None, *, fused: bool = False
+    experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, many: Held | None = None, *, fused: bool = False
 ) -> HeldBytes:
     """Return the bytes held for the backward pass, from two batches of different sizes.
 
     Args:
         experiment: the experiment.
-        module: its module on the meta device, whose blocks hold their activations.
+        module: its module on the meta device, before its blocks recompute their activations.
         grid: the grid of the images.
-        many: the bytes of ``NUM_IMAGES`` images, if they are known from :func:`counted_step`.
+        many: those of ``NUM_IMAGES`` images, if they are known from :func:`counted_step`.
         fused: whether attention is computed by a kernel that does not hold probabilities, as on GPUs.
     """
     few = _held(experiment, module, grid, NUM_IMAGES // 2, fused=fused)
     if many is None:
         many = _held(experiment, module, grid, NUM_IMAGES, fused=fused)
-    return HeldBytes((many - few) // (NUM_IMAGES - NUM_IMAGES // 2), max(0, 2 * few - many))
+    more = NUM_IMAGES - NUM_IMAGES // 2
+    per_image, of_block = (many.all - few.all) // more, (many.block - few.block) // more
+    return HeldBytes(per_image, of_block, max(0, 2 * few.all - many.all))
 
 
-def _held(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int, *, fused: bool) -> int:
-    """Return bytes held; with recomputation, those outside of blocks, the blocks' inputs, and those of one block."""
-    outside, inputs, within = _SavedBytes(module), _SavedBytes(module), []
-    with ExitStack() as stack:
-        if experiment.engine.checkpoint_activations:
-            for block in blocks_of(module):
-                within.append(_SavedBytes(module, inputs))
-                stack.enter_context(_counting_apart(block, inputs, within[-1]))
-        with outside, _autocast(experiment, fused=fused):
-            _loss(experiment, module, grid, num_images)
-    of_inputs = outside.joined(inputs)
-    return of_inputs + max((block.number for block in within), default=0)
+def _held(experiment: Experiment, module: ObjectiveModule, grid: PatchGrid, num_images: int, *, fused: bool) -> Held:
+    counting = _HeldCounter(module, recomputes=experiment.engine.checkpoint_activations)
+    with _autocast(experiment, fused=fused), counting:
+        _loss(experiment, module, grid, num_images)
+    return counting.held
 
 
-@contextmanager
-def _counting_apart(block: nn.Module, inputs: _SavedBytes, within: _SavedBytes) -> Iterator[None]:
-    """Count the inputs of a block, and what its forward holds, apart from the rest."""
+class _HeldCounter:
+    """A context that counts what a forward pass in it holds for the backward pass, blocks apart from the rest."""
 
-    def enter(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        for tensor in tree_leaves((given, named)):
-            if isinstance(tensor, Tensor):
-                inputs.keep(tensor)
-        within.__enter__()
+    def __init__(self, module: ObjectiveModule, *, recomputes: bool) -> None:
+        own = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
+        self._own, self._recomputes = own, recomputes
+        self._outside, self._inputs = _Saved(), _Saved()
+        self._blocks = {block: _Saved() for block in blocks_of(module)}
+        self._handles: list[Any] = []
 
-    def leave(*_: Any) -> None:
-        within.__exit__(None, None, None)
+    def __enter__(self) -> Self:
+        for block in self._blocks:
+            self._handles.append(block.register_forward_pre_hook(self._enter, with_kwargs=True))
+            self._handles.append(block.register_forward_hook(self._leave))
+        self._outside.__enter__()
+        return self
 
-    handles = block.register_forward_pre_hook(enter, with_kwargs=True), block.register_forward_hook(leave)
-    try:
-        yield
-    finally:
-        for handle in handles:
+    def __exit__(self, *raised: object) -> None:
+        self._outside.__exit__()
+        for handle in self._handles:
             handle.remove()
 
+    def _enter(self, block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        for tensor in tree_leaves((given, named)):
+            if isinstance(tensor, Tensor):
+                self._inputs.keep(tensor)
+        self._blocks[block].__enter__()
 
-class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes of the tensors on the meta device that a forward pass holds for the backward pass.
-
-    Args:
-        module: its parameters and buffers are not counted.
-        others: neither is what these have counted.
-    """
-
-    def __init__(self, module: nn.Module, *others: _SavedBytes) -> None:
-        super().__init__(self.keep, lambda tensor: tensor)
-        kept = [*module.parameters(), *module.buffers()]
-        self._of_module = {tensor.untyped_storage()._cdata for tensor in kept}
-        self._others = others
-        self._storages: dict[int, torch.UntypedStorage] = {}
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        """Count a tensor."""
-        storage = tensor.untyped_storage()
-        # While the storage is held, its address is not reused.
-        self._storages[storage._cdata] = storage
-        return tensor
+    def _leave(self, block: nn.Module, *_: Any) -> None:
+        self._blocks[block].__exit__()
 
     @property
-    def number(self) -> int:
-        """Number of bytes; each storage counts once."""
-        left_out = self._of_module.union(*(other._storages for other in self._others))
-        counted = (storage for address, storage in self._storages.items() if address not in left_out)
-        return sum(storage.nbytes() for storage in counted if storage.device.type == "meta")
+    def held(self) -> Held:
+        """What was counted; each storage counts once."""
+        inputs = self._inputs.storages.keys()
+        within = [_bytes([saved], self._own | inputs) for saved in self._blocks.values()]
+        block = max(within, default=0)
+        if self._recomputes:
+            return Held(_bytes([self._outside, self._inputs], self._own) + block, block)
+        return Held(_bytes([self._outside, *self._blocks.values()], self._own), block)
 
-    def joined(self, other: _SavedBytes) -> int:
-        """Return the number of bytes of both; each storage counts once."""
-        both = _SavedBytes.__new__(_SavedBytes)
-        both._of_module, both._others = self._of_module, ()
-        both._storages = self._storages | other._storages
-        return both.number
+
+class _Saved(torch.autograd.graph.saved_tensors_hooks):
+    """A context that notes the storages of the tensors that autograd saves."""
+
+    def __init__(self) -> None:
+        super().__init__(self.keep, lambda tensor: tensor)
+        self.storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Note a tensor."""
+        storage = tensor.untyped_storage()
+        # While the storage is held, its address is not reused.
+        self.storages[storage._cdata] = storage
+        return tensor
+
+
+def _bytes(saved: Iterable[_Saved], left_out: Set[int]) -> int:
+    """Return the bytes of all storages on the meta device; each counts once."""
+    storages = {address: storage for one in saved for address, storage in one.storages.items()}
+    counted = (storage for address, storage in storages.items() if address not in left_out)
+    return sum(storage.nbytes() for storage in counted if storage.device.type == "meta")
 
 
 class _Recomputation(TorchDispatchMode):  # type: ignore[no-untyped-call]

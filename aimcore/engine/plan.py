@@ -70,6 +70,8 @@ class StagePlan:
     bucket: int
     """Buffers for gradients that are sent together."""
     activations_per_image: int
+    block_per_image: int
+    """Gradients of the activations of one block: as much as the block with the most holds."""
     micro_batch: int | None = None
     """The largest number of images per process and backward pass that fits; None if no possible one does."""
     accumulation_steps: int | None = None
@@ -91,9 +93,10 @@ class StagePlan:
 
         The backward pass frees activations while it makes gradients. So a step of one micro-batch needs memory for the
         larger of both, unless gradients have memory of their own: at stage 3 always, and elsewhere from the second
-        micro-batch on.
+        micro-batch on. In addition, the backward pass of a block needs memory for gradients of its activations.
         """
         held = self.state.weights + self.state.optimizer + self.buffers + self.casts + self.gathered
+        held += micro_batch * self.block_per_image
         gradients, activations = self.state.gradients + self.bucket, micro_batch * self.activations_per_image
         if self.stage == 3 or accumulation_steps > 1:
             return held + gradients + activations
@@ -247,6 +250,7 @@ def stage_plan(cost: Cost, engine: Engine, world_size: int) -> StagePlan:
         gathered=gathered_bytes(cost, engine, world_size),
         bucket=bucket_bytes(cost, engine, world_size),
         activations_per_image=cost.activation_bytes_per_image,
+        block_per_image=cost.block_bytes_per_image,
     )
 
 

@@ -129,6 +129,7 @@ def _stage_rows() -> Iterator[tuple[str, Callable[[StagePlan], str]]]:
     yield "gathered weights", lambda stage: scaled(stage.gathered, "B")
     yield "bucket of gradients", lambda stage: scaled(stage.bucket, "B")
     yield "activations per image", lambda stage: scaled(stage.activations_per_image, "B")
+    yield "  gradients of a block", lambda stage: scaled(stage.block_per_image, "B")
     yield "micro-batch", lambda stage: _number(stage.micro_batch)
     yield "accumulation steps", lambda stage: _number(stage.accumulation_steps)
     yield "memory at the peak", lambda stage: _ABSENT if stage.memory is None else scaled(stage.memory, "B")

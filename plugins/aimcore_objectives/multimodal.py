@@ -148,6 +148,7 @@ class MultimodalModule(CaptionerModule):
         patches_MK, loss_M = self.decoder.text_losses(
             features, steps.attention, text, steps.target_M - 1, tokens_M.to(device), losses
         )
+        assert patches_MK is not None, "the decoder predicts patches, or the objective would be refused"
         return {
             "text": text_loss(text, tokens_M, loss_M),
             "image": patch_loss(self.target, batch, steps, patches_MK, weight=config.image_weight),

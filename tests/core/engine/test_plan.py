@@ -109,6 +109,11 @@ def test_where_gradients_need_more_than_activations_they_count() -> None:
     assert [(stage.memory or 0) / MILLION for stage in stages[:3]] == [4 + 8 + 8, 4 + 3 + 8, 4 + 3 + 5]
 
 
+def test_the_backward_pass_of_a_block_needs_memory_for_its_gradients() -> None:
+    stages = planned(block_bytes_per_image=MILLION // 4).stages
+    assert [(stage.memory or 0) / MILLION for stage in stages[:2]] == [4 + 8 + 12 + 3, 4 + 3 + 12 + 3]
+
+
 def test_the_largest_micro_batch_that_fits_divides_the_batch_of_a_gpu() -> None:
     """12 images per GPU need 4 + 8 + 36; 6 leave their gradients (4) and bucket (4) beside the next micro-batch."""
     first = planned(memory=38 * MILLION * 100 // 95 + 100, activation_bytes_per_image=3 * MILLION).stages[0]
