@@ -200,7 +200,8 @@ class Encoder:
         Raises:
             EncoderError: the file has no two towers, or the trunk cannot read these images.
         """
-        return self._towers().embed_images(self._reader.images(images_BCHW))
+        towers = self._reader.frozen_towers(self._towers())
+        return towers.embed_images(self._reader.images(images_BCHW))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str] | Text | Tensor) -> Tensor:

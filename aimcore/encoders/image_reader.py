@@ -6,6 +6,7 @@ Shape suffixes: B images, C channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from loguru import logger
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from aimcore.contracts.features import Features, Reading
 from aimcore.contracts.images import Images, PatchGrid, images_of
+from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.encoders.encoder_source import EncoderError
 from aimcore.evaluation.inference_copy import InferenceCopy
@@ -46,6 +48,12 @@ class ImageReader:
     def frozen_module(self, products: torch.dtype | None = None) -> TrunkModule:
         """Return the module that reads fastest without gradients: the module, or a copy of its present weights."""
         return self._inference.current(products)
+
+    def frozen_towers(self, towers: ObjectiveModule) -> ObjectiveModule:
+        """Return ``towers`` around the module that reads fastest without gradients. All other parts are shared."""
+        twin = copy(towers)
+        twin._modules = {**towers._modules, "trunk": self.frozen_module()}
+        return twin
 
     def images(self, images: Tensor | Images) -> Images:
         """Return images as patches.

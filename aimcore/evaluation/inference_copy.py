@@ -7,6 +7,7 @@ from collections.abc import Hashable
 import torch
 from torch import nn
 
+from aimcore.contracts.assembly import ContractCheck
 from aimcore.contracts.trunks import TrunkModule
 
 
@@ -32,12 +33,19 @@ class InferenceCopy:
         """
         if products is None and torch.is_autocast_enabled("cpu"):
             products = torch.get_autocast_dtype("cpu")
-        if any(part._forward_hooks or part._forward_pre_hooks for part in self._module.modules()):
+        if any(_is_watched(part) for part in self._module.modules()):
             return self._module
         state = (products, _state_of(self._module))
         if state != self._state:
             self._copy, self._state = self._module.for_inference(products), state
         return self._copy
+
+
+def _is_watched(part: nn.Module) -> bool:
+    """Whether a part has hooks, apart from the check that every trunk of an experiment or an encoder has."""
+    return bool(part._forward_pre_hooks) or any(
+        not isinstance(hook, ContractCheck) for hook in part._forward_hooks.values()
+    )
 
 
 def _state_of(module: nn.Module) -> Hashable:

@@ -20,6 +20,7 @@ from aimcore.engine import build_module
 from aimcore.io.preprocessor_files import CLIP
 from aimcore_objectives import NoTraining
 from aimcore_trunks import LoRA, Pretrained, ViT
+from aimcore_trunks.packed_vit import InferenceViT
 
 TRUNK = ViT(width=16, depth=1, num_heads=2, patch_size=16)
 PIXELS = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -84,6 +85,20 @@ def test_a_model_by_its_name_takes_no_settings_of_files_and_can_be_saved(tmp_pat
     assert (again.trunk, again.image_size, again.known_preprocessing.preprocessing) == (encoder.trunk, size, CLIP)
     pixels = torch.randn(1, 3, size, size)
     assert torch.equal(again.features(pixels), encoder.features(pixels))
+
+
+def test_towers_embed_images_with_the_trunk_that_reads_fastest(tmp_path: Path) -> None:
+    encoder = load_encoder(str(run_of(tmp_path, SINCOS, TOWERS)))
+    assert encoder.objective_module is not None
+    with torch.no_grad():
+        expected = encoder.objective_module.embed_images(images_of(PIXELS, 8))
+    fast, read = encoder.frozen_module(), []
+    assert isinstance(fast, InferenceViT)
+    fast.register_forward_hook(lambda *_: read.append("fast"))
+    torch.testing.assert_close(encoder.embed_images(PIXELS), expected, rtol=1e-5, atol=1e-5)
+    encoder.zero_shot(PIXELS, TEXTS)
+    assert read == ["fast", "fast"]
+    assert encoder.objective_module.trunk is encoder.module
 
 
 def test_towers_refuse_images_that_their_trunk_cannot_read(tmp_path: Path) -> None:
