@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -117,10 +118,10 @@ def _papers(variant: Variant) -> dict[str, float]:
 def _plain(name: str) -> str:
     """Return the name of a variant without the part of its seed.
 
-    >>> _plain("raster-seed-*"), _plain("raster")
-    ('raster', 'raster')
+    >>> _plain("raster-seed-*"), _plain("raster-seed-0"), _plain("raster")
+    ('raster', 'raster', 'raster')
     """
-    return name.removesuffix("*").removesuffix("-seed-")
+    return re.sub(r"-seed-(\*|\d+)$", "", name)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
