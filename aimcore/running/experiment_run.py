@@ -28,6 +28,7 @@ from aimcore.io.launcher import rank, world_size
 from aimcore.io.run_folder import RunFolder, StudyFolder
 from aimcore.running.failures import Supervision
 from aimcore.running.folder_lock import locked, require_free
+from aimcore.running.lost_processes import naming_lost_processes
 from aimcore.running.measurements import Measurements
 from aimcore.running.omitted_samples import joined, log_left_out, not_evaluated, unread_by_probes, unreadable_of
 from aimcore.running.preflight import check_experiment
@@ -120,7 +121,7 @@ def run_checked(
     An error in the supervised block ends the block. The entry contains the measurements that were made before.
     """
     run, found = StudyFolder(out).run(experiment.name), Measurements()
-    with Supervision(run) as supervision:
+    with Supervision(run) as supervision, naming_lost_processes():
         _prepare(run, experiment)
         experiment, found.parent = with_parent(experiment, out)
         if experiment.num_steps == 0:
