@@ -80,9 +80,9 @@ def _become_run(out: Path, settings: Experiment) -> None:
         os._exit(status)
 
 
-def is_saving(out: Path) -> bool:
-    """Whether a checkpoint is being written."""
-    return any(StudyFolder(out).run(NAME).checkpoints.glob(f"*{PARTIAL}"))
+def partial_folders(out: Path) -> set[int]:
+    """Return the inodes of the checkpoints that were begun and are not complete."""
+    return {path.stat().st_ino for path in StudyFolder(out).run(NAME).checkpoints.glob(f"*{PARTIAL}")}
 
 
 def losses(out: Path) -> dict[int, float]:
@@ -98,15 +98,30 @@ def losses(out: Path) -> dict[int, float]:
     return found
 
 
-def wait_to_kill(out: Path, started: list[int], generator: random.Random) -> bool:
-    """Wait for a random moment; return whether a checkpoint is being written then."""
+def wait_to_kill(out: Path, started: list[int], left: set[int], generator: random.Random) -> bool:
+    """Wait for a random moment; return whether a checkpoint is being written then.
+
+    Args:
+        out: the run's parent folder.
+        started: its processes.
+        left: incomplete checkpoints that an earlier kill has left.
+        generator: draws the moment.
+    """
+
+    def is_saving() -> bool:
+        try:
+            return bool(partial_folders(out) - left)
+        except FileNotFoundError:  # it was completed meanwhile
+            return False
+
     if generator.random() < 0.5:
-        while not is_saving(out) and not ended(started):
-            time.sleep(0.0005)
-        time.sleep(generator.uniform(0, 0.02))
+        for _ in range(generator.randint(1, 4)):
+            while not is_saving() and not ended(started):
+                time.sleep(0.0005)
+            time.sleep(generator.uniform(0, 0.02))
     else:
-        time.sleep(generator.uniform(0, 6.0))
-    return is_saving(out)
+        time.sleep(generator.uniform(0, 4.0))
+    return is_saving()
 
 
 def ended(started: list[int]) -> bool:
@@ -136,9 +151,10 @@ def main() -> int:
     expected, generator, counts = losses(whole), random.Random(0), Counter[str]()
     while True:
         out = options.folder / f"run-{number}"
+        left = partial_folders(out)
         started = start(out, settings, options.processes)
         if counts["kills"] < options.kills:
-            was_saving = wait_to_kill(out, started, generator)
+            was_saving = wait_to_kill(out, started, left, generator)
             if not ended(started):
                 for pid in started:
                     os.kill(pid, signal.SIGKILL)
