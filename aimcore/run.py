@@ -29,6 +29,8 @@ from aimcore.cli.tokenizer import add_tokenizer_arguments
 from aimcore.contracts.errors import TRACEBACK, AimcoreError, RunFailed
 from aimcore.contracts.messages import printable_lines
 from aimcore.contracts.scales import SCALES
+from aimcore.contracts.uncertainty import UncertainEncoder
+from aimcore.io.locations import with_store_errors
 from aimcore.io.run_folder import RECIPE_FILE, REPORT_FILE, SUMMARY_FILE
 
 EXIT_FAILED = 1
@@ -295,14 +297,15 @@ def _guarded(function: object, options: argparse.Namespace) -> int:
     _set_up_log()
     try:
         return int(function(options))
-    except (AimcoreError, OSError) as error:  # an OSError is refused by the system: a name, a file, a full disk
+    except with_store_errors(AimcoreError, OSError) as error:
+        # An OSError is refused by the system: a name, a file, a full disk. The others are of a network.
         _print_error(error)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _print_error(error: AimcoreError | OSError) -> None:
+def _print_error(error: Exception) -> None:
     """Print an error for a user, with the notes on where it arose. Text from files is made safe for terminals."""
     text = "\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())])
     print(printable_lines(text), file=sys.stderr)
@@ -326,7 +329,8 @@ def _set_up_log() -> None:
     logger.enable("aimcore")
     # Python shows deprecations of code in __main__ only; a study file and plugins are modules.
     warnings.filterwarnings("default", message=r".*aimcore 0\.3", category=DeprecationWarning)
-    warnings.simplefilter("ignore", RunFailed)  # it is logged
+    for logged in (RunFailed, UncertainEncoder):  # both are in the log
+        warnings.simplefilter("ignore", logged)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes
+from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes, encoder_settings, require_place
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.messages import shown
 
@@ -46,6 +46,7 @@ def add_embed_arguments(commands: Any) -> None:
 
 
 def _embed(options: argparse.Namespace) -> int:
+    require_place(options.encoder)
     return embed_command(options)
 
 
@@ -76,6 +77,7 @@ def embed_command(options: argparse.Namespace) -> int:
         done = embed_source(
             options.encoder, options.data, options.out, embedding,
             image_size=options.size, area=options.area, num_workers=options.workers, progress=stages.progress,
+            encoder_settings=encoder_settings(options),
         )  # fmt: skip
     if done.is_complete:
         unread = f", of which {done.num_unreadable:,} could not be read" if done.num_unreadable else ""

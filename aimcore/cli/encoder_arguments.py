@@ -1,16 +1,51 @@
-"""Arguments of the commands that read images with a frozen encoder."""
+"""Arguments of the commands that open an encoder."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from aimcore.contracts.errors import LocationError
+from aimcore.contracts.messages import shown
+
+_SETTINGS = ("num_heads", "text_heads", "head", "layout", "preprocessing")
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that names the encoder."""
+    """Add the argument that names the encoder, and what its files may not say."""
     parser.add_argument(
         "encoder", metavar="ENCODER",
         help="a file or folder of released weights, the folder of a run, timm:MODEL@FILE, or transformers:FOLDER",
     )  # fmt: skip
+    add_encoder_settings(parser)
+
+
+def add_encoder_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options for what files of weights may not say."""
+    parser.add_argument("--num-heads", type=int, metavar="N", help="heads of the trunk (default: heads of 128 values)")
+    parser.add_argument("--text-heads", type=int, metavar="N", help="heads of the text tower or decoder")
+    parser.add_argument("--layout", metavar="NAME", help="the layout, if a file fits several")
+    parser.add_argument(
+        "--preprocessing", choices=("clip", "imagenet"), help="normalisation, if no file next to the weights states it"
+    )
+
+
+def encoder_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was given of these options, as arguments of :func:`aimcore.load_encoder`."""
+    given = {name: getattr(options, name, None) for name in _SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def require_place(text: str) -> None:
+    """Refuse a local file or folder that does not exist, before torch is imported.
+
+    Raises:
+        LocationError: there is none.
+    """
+    if "://" not in text and not re.match(r"[a-z_]+:", text) and not Path(text).expanduser().exists():
+        raise LocationError(f"there is no file or folder {shown(text)}")
 
 
 def add_image_sizes(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from aimcore.cli.encoder_arguments import add_encoder_settings, encoder_settings, require_place
 from aimcore.contracts.errors import AimcoreError
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -40,13 +41,8 @@ def add_export_arguments(commands: Any) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"),
         help="type of the numbers in the files (default: as in the source; ONNX: float32)",
     )  # fmt: skip
-    export.add_argument("--num-heads", type=int, metavar="N", help="heads of the trunk (default: heads of 128 values)")
-    export.add_argument("--text-heads", type=int, metavar="N", help="heads of the text tower")
+    add_encoder_settings(export)
     export.add_argument("--head", metavar="FILE", help="a file with an attention probe of AIM")
-    export.add_argument("--layout", metavar="NAME", help="the layout, if a file fits several")
-    export.add_argument(
-        "--preprocessing", choices=("clip", "imagenet"), help="normalisation, if no file next to the weights states it"
-    )
     export.set_defaults(function=_export)
 
 
@@ -59,6 +55,7 @@ def _export(options: argparse.Namespace) -> int:
         raise ExportUsage(
             "give a folder and a format, such as 'aimcore export RUN_OR_FILE DIR --to transformers', or --out FILE"
         )
+    require_place(options.source)
     return export_to_library(options)
 
 
@@ -94,10 +91,7 @@ def export_to_library(options: argparse.Namespace) -> int:
 
     require_possible(options.folder, options.to)
     run = run_folder(options.source)
-    encoder = load_encoder(
-        options.source, num_heads=options.num_heads, text_heads=options.text_heads, head=options.head,
-        layout=options.layout, preprocessing=options.preprocessing,
-    )  # fmt: skip
+    encoder = load_encoder(options.source, **encoder_settings(options))
     export_encoder(
         encoder, options.folder, options.to, trunk_only=options.trunk, shard_bytes=options.shard_size,
         dtype=options.dtype, sections=() if run is None else run_sections(run),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from aimcore.cli.encoder_arguments import add_encoder_settings, encoder_settings, require_place
+
 
 def add_inspect_arguments(commands: Any) -> None:
     """Add the command ``inspect``."""
@@ -14,23 +16,21 @@ def add_inspect_arguments(commands: Any) -> None:
         "size, hash and licence. The file must fit a layout completely, and hold finite numbers. Exit status: 0, or 2 "
         "if it cannot be opened.",
     )  # fmt: skip
-    inspect.add_argument("file", metavar="FILE", help="a file, a folder, a run's folder, or a URL (hf://OWNER/NAME)")
-    inspect.add_argument("--num-heads", type=int, metavar="N", help="heads of the trunk (default: heads of 128 values)")
-    inspect.add_argument("--text-heads", type=int, metavar="N", help="heads of the text tower or decoder")
+    inspect.add_argument(
+        "file", metavar="FILE",
+        help="a file, a folder, a run's folder, a URL (hf://OWNER/NAME), timm:MODEL@FILE, or transformers:FOLDER",
+    )  # fmt: skip
+    add_encoder_settings(inspect)
     inspect.add_argument("--head", metavar="FILE", help="a file with an attention probe of AIM")
-    inspect.add_argument("--layout", metavar="NAME", help="the layout, if a file fits several")
     inspect.add_argument("--json", action="store_true", help="print an object instead of a table")
     inspect.set_defaults(function=_inspect)
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    require_place(options.file)
     from aimcore.encoders import load_encoder
 
-    encoder = load_encoder(
-        options.file, num_heads=options.num_heads, text_heads=options.text_heads, head=options.head,
-        layout=options.layout,
-    )  # fmt: skip
-    return inspect_command(encoder, as_json=options.json)
+    return inspect_command(load_encoder(options.file, **encoder_settings(options)), as_json=options.json)
 
 
 def inspect_command(encoder: Any, *, as_json: bool = False) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes
+from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes, encoder_settings, require_place
 
 
 def add_look_arguments(commands: Any) -> None:
@@ -26,13 +26,22 @@ def add_look_arguments(commands: Any) -> None:
 
 
 def _look(options: argparse.Namespace) -> int:
-    return look_command(options.encoder, options.images, options.page, options.size, options.area)
+    for place in (options.encoder, *options.images):
+        require_place(place)
+    return look_command(
+        options.encoder, options.images, options.page, options.size, options.area, encoder_settings(options)
+    )
 
 
 def look_command(
-    text: str, places: Sequence[str], page: Path, image_size: int | None = None, area: int | None = None
+    text: str,
+    places: Sequence[str],
+    page: Path,
+    image_size: int | None = None,
+    area: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write the page.
+    """Write the page. ``settings`` are those of :func:`aimcore.load_encoder`.
 
     Returns:
         0, or 1 if an image could not be read.
@@ -50,20 +59,22 @@ def look_command(
     from aimcore.report.look_page import MOST_ATTENTION, LookedImage, write_look_page
 
     files, num_failed, shown = list(find_pictures(places)), 0, []
-    encoder = load_encoder(text)
+    encoder = load_encoder(text, **(settings or {}))
     transform = transform_for(encoder.trunk, encoder.transform, image_size=image_size, area=area)
     for file in files:
         try:
             rendered_CHW = transform.rendered(read_picture(file)[1])
         except UnreadableSample as failure:
             num_failed += 1
-            Terminal(stderr=True).print(f"skipped {failure}", highlight=False, soft_wrap=True)
+            Terminal(stderr=True).print(f"skipped: {failure}", highlight=False, soft_wrap=True)
             continue
         pixels_CHW = transform.normalized([rendered_CHW])[0]
         looked = look(encoder, pixels_CHW, most_attention=MOST_ATTENTION // len(files))
         shown.append(LookedImage(file, rendered_CHW, looked))
     if not shown:
-        raise DataNotFound(f"no readable image in {', '.join(places)}")
+        raise DataNotFound(
+            f"no readable image in {', '.join(places)}: of a folder, the images in it are read, and not its folders"
+        )
     description = f"{encoder.source.title}, {encoder.num_parameters:,} parameters, {encoder.depth} blocks"
     write_look_page(text, description, shown, page)
     Terminal().print(f"page: {page}", soft_wrap=True, highlight=False)

@@ -47,6 +47,8 @@ def read_picture(place: str) -> tuple[bytes, Tensor]:
     try:
         files, path = file_system(place)
         content: bytes = files.cat_file(path)
+    except FileNotFoundError as cause:
+        raise UnreadableSample(place, "there is no such file") from cause
     except _UNREADABLE as cause:
         raise UnreadableSample(place, f"{type(cause).__name__}: {cause}") from cause
     return content, decode(content, place)

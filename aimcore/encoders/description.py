@@ -37,7 +37,8 @@ def described(encoder: Encoder) -> dict[str, str | int]:
 
 def _trunk(encoder: Encoder) -> str:
     fields = plain(encoder.trunk)
-    return f"{encoder.trunk.name}: {', '.join(f'{name} {fields[name]}' for name in _SHOWN if name in fields)}"
+    stated = [f"{name} {fields[name]}" for name in _SHOWN if fields.get(name) is not None]
+    return f"{encoder.trunk.name}: {', '.join(stated)}"
 
 
 def _resolutions(encoder: Encoder) -> str:

@@ -20,7 +20,7 @@ from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.encoders.encoder_source import EncoderError, EncoderSource
 from aimcore.encoders.image_reader import ImageReader
-from aimcore.encoders.preprocessing import EncoderTransform, KnownPreprocessing
+from aimcore.encoders.preprocessing import GIVEN, EncoderTransform, KnownPreprocessing
 from aimcore.encoders.recognition import layout_called
 from aimcore.encoders.saved_encoders import require_no_encoder, write_encoder
 from aimcore.recipe.writing import plain
@@ -60,6 +60,14 @@ class Encoder:
         self.is_changed = is_changed
         """Whether the weights differ from those in the file: an update was merged."""
         self._reader = ImageReader(model.trunk, module, source.url)
+
+    def __repr__(self) -> str:
+        """Name the file, what it holds, and the size."""
+        size = "any size" if self.image_size is None else f"{self.image_size} px"
+        return (
+            f"<Encoder {self.source.url}: {self.source.title}; width {self.width}, {self.depth} blocks, "
+            f"patches of {self.patch_size} px, images of {size}, {self.num_parameters:,} parameters>"
+        )
 
     @property
     def trunk(self) -> Trunk:
@@ -108,7 +116,7 @@ class Encoder:
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> Self:
         """Change the normalisation and crop that :attr:`transform` applies; return the encoder."""
-        self.known_preprocessing = KnownPreprocessing(preprocessing, self.image_size, "given")
+        self.known_preprocessing = KnownPreprocessing(preprocessing, self.image_size, GIVEN)
         return self
 
     def to(self, *args: Any, **options: Any) -> Self:
@@ -137,7 +145,7 @@ class Encoder:
                 ``[B, N, D]`` each, without the final norm.
 
         Raises:
-            EncoderError: the images do not divide into patches, or there is no such block.
+            EncoderError: the images are not such pixels or do not divide into patches, or there is no such block.
         """
         if layers is None:
             return self._reader.read_frozen(images_BCHW, ()).tokens_BND
@@ -288,14 +296,28 @@ class Encoder:
     def _text(self, texts: Sequence[str] | Text | Tensor) -> Text:
         if isinstance(texts, Text):
             return texts
-        if isinstance(texts, Tensor):
-            return Text(ids_BT=texts, valid_BT=torch.ones_like(texts, dtype=torch.bool))
         reads = None if self.objective is None else self.objective.text
         assert reads is not None, "two towers read text"
         tokenizer, context_length = reads
+        if isinstance(texts, Tensor):
+            _require_ids(texts, tokenizer.vocabulary_size, context_length)
+            return Text(ids_BT=texts, valid_BT=torch.ones_like(texts, dtype=torch.bool))
+        if isinstance(texts, str):
+            raise EncoderError(f"give a list of texts, such as [{texts!r}]")
         return tokenizer.encode(list(texts), context_length)
 
 
 def _averaged(features: Features, layers: tuple[int, ...]) -> Tensor:
     """``[B, N, D]``: the mean of raw block outputs, or the tokens after the final norm if there are no layers."""
     return torch.stack(features.layers).mean(0) if layers else features.tokens_BND
+
+
+def _require_ids(ids: Tensor, vocabulary_size: int, context_length: int) -> None:
+    """Refuse ids that the text tower cannot read."""
+    is_fit = ids.dim() == 2 and ids.numel() > 0 and ids.shape[1] <= context_length and not ids.is_floating_point()
+    if not is_fit or int(ids.min()) < 0 or int(ids.max()) >= vocabulary_size:
+        values = f" from {ids.min().item()} to {ids.max().item()}" if ids.numel() else ""
+        raise EncoderError(
+            f"ids of texts are whole numbers [B, T] from 0 to {vocabulary_size - 1}, with T at most {context_length}; "
+            f"got {ids.dtype} {list(ids.shape)}{values}"
+        )

@@ -14,7 +14,7 @@ class EncoderError(AimcoreError):
 
 @attrs.frozen
 class EncoderSource:
-    """Where an encoder's weights are from, and the error of all that an encoder cannot do."""
+    """Where an encoder's weights are from."""
 
     url: str
     layout: str

@@ -5,8 +5,9 @@ Shape suffixes: B images, C channels, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
+from typing import Any
 
 import torch
 from loguru import logger
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from aimcore.contracts.features import Features, Reading
 from aimcore.contracts.images import Images, PatchGrid, images_of
+from aimcore.contracts.messages import shown
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.encoders.encoder_source import EncoderError
@@ -72,10 +74,13 @@ class ImageReader:
             EncoderError: there is no such block.
         """
         depth = self._module.depth
-        wrong = [layer for layer in layers if not -depth <= layer < depth]
-        if wrong:
-            raise EncoderError(f"{self._name} has the blocks 0 to {depth - 1}, got {list(layers)}")
-        return tuple(layer % depth for layer in layers)
+        numbers: list[Any] = list(layers) if isinstance(layers, Iterable) else [None]
+        if not all(hasattr(layer, "__index__") and -depth <= layer < depth for layer in numbers):
+            raise EncoderError(
+                f"layers are a list of blocks of {self._name}, 0 to {depth - 1} or {-depth} to -1, such as [0, -1]; "
+                f"got {shown(layers)}"
+            )
+        return tuple(int(layer) % depth for layer in numbers)
 
     def _read_with(self, module: TrunkModule, images_BCHW: Tensor | Images, layers: tuple[int, ...]) -> Features:
         features: Features = module(self.images(images_BCHW), Reading(layers=layers))
@@ -84,13 +89,19 @@ class ImageReader:
     def _in_patches(self, images_BCHW: Tensor) -> Images:
         side, channels = self._module.patch_size, self._module.num_channels
         if (
-            images_BCHW.dim() != 4
+            not isinstance(images_BCHW, Tensor)
+            or not images_BCHW.is_floating_point()
+            or images_BCHW.dim() != 4
+            or not len(images_BCHW)
             or images_BCHW.shape[1] != channels
             or any(length < side or length % side for length in images_BCHW.shape[2:])
         ):
-            expected = f"[B, {channels}, H, W], multiples of {side} px"
+            given: Any = images_BCHW
+            got = f"{given.dtype} {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
             raise EncoderError(
-                f"{self._name} reads images {expected}, got {list(images_BCHW.shape)}. encoder.transform gives them"
+                f"{self._name} reads normalised images, floating-point [B, {channels}, H, W] with B at least 1 and H "
+                f"and W multiples of {side} px; got {got}. encoder.transform gives the pixels of a Pillow image: "
+                "torch.stack([encoder.transform(image) for image in images])"
             )
         return images_of(images_BCHW, side)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel
 from aimcore.contracts.messages import shown
 from aimcore.contracts.tokenizers import TextTokenizer
+from aimcore.contracts.uncertainty import warn_uncertain
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.encoder_source import EncoderSource
 from aimcore.encoders.named_models import load_named, names_model
@@ -33,7 +35,7 @@ TRUNK, PROBE = "trunk.", "probe."
 
 
 def load_encoder(
-    url: str,
+    url: str | Path,
     *,
     num_heads: int | None = None,
     text_heads: int | None = None,
@@ -79,6 +81,9 @@ def load_encoder(
         num_heads=num_heads, text_heads=text_heads, tokenizer=tokenizer, image_size=image_size,
         probe_layers=probe_layers,
     )  # fmt: skip
+    if not isinstance(url, str | Path):
+        raise InvalidValue("load_encoder", [("url", f"must be a path or URL, got {shown(url)}")])
+    url = str(url)
     described = _of_described(url)
     if described is not None:
         _require_nothing_given(url, given, head=head, layout=layout)
@@ -136,13 +141,13 @@ def open_model(
         UnknownWeights: they do not.
     """
     saved = saved_settings(weights)
+    config = json_object(weights.sibling(CONFIG_FILE), beside(weights.url, CONFIG_FILE))
     if saved is not None and saved.trunk is not None:
         layout: FileLayout = RunTrunk(trunk=saved.trunk)
     elif saved is not None:
         layout, given = layout_of(weights.shapes, weights.url, name=saved.layout), _merged(given, saved.given)
     else:
-        layout = layout_of(_joined(weights, probe), weights.url, name=name)
-    config = json_object(weights.sibling(CONFIG_FILE), beside(weights.url, CONFIG_FILE))
+        layout = _recognised(weights, probe, config, name)
     tensors = weights.load() if probe is None else {**weights.load(), **probe.load()}
     model = layout.model(tensors, config, given)
     problems = [] if config is None else list(_contradictions(model, layout.stated(config)))
@@ -156,6 +161,18 @@ def open_model(
             f"shapes describe, by the names of that model: {'; '.join(misfits)}"
         )
     return OpenedModel(weights, layout, model, state, config, saved)
+
+
+def _recognised(
+    weights: StoredWeights, probe: StoredWeights | None, config: Mapping[str, Any] | None, name: str | None
+) -> FileLayout:
+    try:
+        return layout_of(_joined(weights, probe), weights.url, name=name)
+    except UnknownWeights as error:
+        if config is not None and "model_type" in config:
+            folder = weights.url.rpartition("/")[0] or "."
+            error.add_note(f"if transformers wrote it, give it as transformers:{folder}")
+        raise
 
 
 def _merged(given: GivenSettings, saved: GivenSettings) -> GivenSettings:
@@ -249,7 +266,7 @@ def _built(opened: OpenedModel, given: Preprocessing | PreprocessingName | None)
         weights.dtype,
     )
     for text in model.advice:
-        logger.warning("{}: {}", weights.url, text)
+        warn_uncertain(f"{weights.url}: {text}")
     logger.info(
         "{}: {}, {:,} bytes, sha256 {}, licence {}", source.url, source.title, source.num_bytes, source.sha256,
         source.licence or "unknown",

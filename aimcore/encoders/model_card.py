@@ -94,7 +94,7 @@ def _images(encoder: Encoder) -> Iterator[str]:
         resized = f"the short side to {side} / {crop:g} px (rounded up)" if crop < 1 else f"the short side to {side} px"
         yield f"- Resize {resized}, bicubic, and cut out the centre, {side} x {side} px."
     yield f"- Scale values to [0, 1], subtract {list(mean)}, divide by {list(std)}."
-    yield f"- This is stated by: {encoder.known_preprocessing.source}."
+    yield f"- These settings are from: {encoder.known_preprocessing.source}."
 
 
 def _origin(encoder: Encoder, left_out: Sequence[str]) -> Iterator[str]:

@@ -6,7 +6,6 @@ import re
 from typing import cast
 
 import torch
-from loguru import logger
 from torch import nn
 
 from aimcore.contracts.assembly import built_trunk
@@ -14,6 +13,7 @@ from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.layouts import StoredModel
 from aimcore.contracts.messages import shown
 from aimcore.contracts.trunks import NamedModel, Trunk, TrunkModule
+from aimcore.contracts.uncertainty import warn_uncertain
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.encoder_source import EncoderSource
 from aimcore.encoders.preprocessing import KnownPreprocessing
@@ -88,5 +88,8 @@ def _loaded(text: str, model: NamedModel, url: str) -> Encoder:
 def _preprocessing(text: str, model: NamedModel) -> KnownPreprocessing:
     if model.pixels is not None:
         return KnownPreprocessing(model.pixels, model.image_size, "the model's configuration")
-    logger.warning("{}: nothing says how its pixels were normalised; ImageNet's mean and deviation are used", text)
-    return KnownPreprocessing(IMAGENET, model.image_size, "assumed")
+    warn_uncertain(
+        f"{text}: nothing says how its pixels were normalised. ImageNet's mean and deviation are assumed; choose with "
+        "preprocessing= (--preprocessing)"
+    )
+    return KnownPreprocessing(IMAGENET, model.image_size, "assumed: nothing states it")

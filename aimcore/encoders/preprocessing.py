@@ -19,12 +19,17 @@ from torch import Tensor
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.images import PatchGrid, Preprocessing
 from aimcore.contracts.layouts import FileLayout
+from aimcore.contracts.messages import shown
 from aimcore.contracts.trunks import Trunk
+from aimcore.contracts.uncertainty import warn_uncertain
 from aimcore.data.transforms import Crop, normalize, render_crop, render_evaluation, to_channels, to_unit
+from aimcore.encoders.encoder_source import EncoderError
 from aimcore.io.preprocessor_files import CLIP, IMAGENET, PREPROCESSOR_FILE, read_preprocessor, read_timm_config
 
 PreprocessingName = Literal["clip", "imagenet"]
 NAMED: Mapping[str, Preprocessing] = {"clip": CLIP, "imagenet": IMAGENET}
+GIVEN = "chosen by the user"
+"""What states a preprocessing that was given."""
 FEWEST_PATCHES, MOST_PATCHES = 112, 2**12
 """Areas at native resolution: the readme of the released models, and arXiv:2411.14402, section 2.4."""
 
@@ -59,7 +64,7 @@ def preprocessing_of(
         url: the weights, for messages.
     """
     if given is not None:
-        return KnownPreprocessing(as_given(given), image_size, "given")
+        return KnownPreprocessing(as_given(given), image_size, GIVEN)
     stated = None if beside is None else read_preprocessor(beside)
     if stated is not None:
         return KnownPreprocessing(
@@ -74,7 +79,14 @@ def preprocessing_of(
 
 
 def as_given(given: Preprocessing | PreprocessingName) -> Preprocessing:
-    """Return the preprocessing that a user named or gave."""
+    """Return the preprocessing that a user named or gave.
+
+    Raises:
+        InvalidValue: no preprocessing has this name.
+    """
+    if isinstance(given, str) and given not in NAMED:
+        message = f"must be one of {', '.join(map(repr, NAMED))}, or a Preprocessing; got {shown(given)}"
+        raise InvalidValue("load_encoder", [("preprocessing", message)])
     return NAMED[given] if isinstance(given, str) else given
 
 
@@ -101,12 +113,13 @@ def _published(
         listed = "; ".join(
             f"{name}: mean {list(one.mean)}, std {list(one.std)}, crop {one.eval_crop:g}" for name, one in candidates
         )
-        logger.warning(
-            "{}: no {} is next to the weights, and {} normalisations are published for such files, so it is unknown "
-            "which one they expect. {}. Using the first; give another one as preprocessing=",
-            url, PREPROCESSOR_FILE, len(candidates), listed,
-        )  # fmt: skip
-    return KnownPreprocessing(first, image_size, f"published ({source})")
+        warn_uncertain(
+            f"{url}: no {PREPROCESSOR_FILE} is next to the weights, and {len(candidates)} normalisations are published "
+            f"for such files, so it is unknown which one they expect: {listed}. The first is assumed; choose with "
+            f"preprocessing= (--preprocessing): {', '.join(NAMED)}"
+        )
+        return KnownPreprocessing(first, image_size, f"assumed: {source} state it")
+    return KnownPreprocessing(first, image_size, source)
 
 
 @attrs.frozen
@@ -125,7 +138,11 @@ class EncoderTransform:
     """Number of patches that images of native resolution are resized to; None only bounds it."""
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
-        """Convert a Pillow image (any mode) or a tensor ``uint8 [C, H, W]``; return ``float32 [C, H, W]``."""
+        """Convert a Pillow image (any mode) or a tensor ``uint8 [C, H, W]``; return ``float32 [C, H, W]``.
+
+        Raises:
+            EncoderError: it is something else, or has no pixels.
+        """
         return self.normalized([self.rendered(image)])[0]
 
     def rendered(self, image: Image.Image | Tensor) -> Tensor:
@@ -152,14 +169,18 @@ def transform_for(
         InvalidValue: the trunk cannot read images of this size.
     """
     if area is not None and image_size is not None:
-        raise InvalidValue("embed", [("area", "cannot be combined with a size: it keeps the images' aspect ratios")])
+        raise InvalidValue("images", [("area", "cannot be combined with a size: it keeps the images' aspect ratios")])
     changes: dict[str, Any] = {"area": area, "image_size": None} if area is not None else {}
     if image_size is not None:
         changes["image_size"] = image_size
     transform: EncoderTransform = attrs.evolve(cast(Any, own), **changes)
-    if transform.image_size is None and "native" not in trunk.capabilities:
+    if area is not None and area < 1:
+        raise InvalidValue("images", [("area", f"must be at least 1, got {area}")])
+    # Learned positions that are interpolated for each batch suffice: the images of a batch have one grid.
+    any_grid = "native" in trunk.capabilities or getattr(trunk, "interpolate", False)
+    if transform.image_size is None and not any_grid:
         problem = f"trunk {trunk.name!r} reads squares of one size only: its positions are for that size"
-        raise InvalidValue("embed", [("area", problem)])
+        raise InvalidValue("images", [("area", problem)])
     if transform.image_size is not None:
         _require_size(trunk, transform.image_size)
     return transform
@@ -168,12 +189,12 @@ def transform_for(
 def _require_size(trunk: Trunk, size: int) -> None:
     side = trunk.patch_size
     if size < side or size % side:
-        below, above = max(1, size // side) * side, (size // side + 1) * side
-        problem = f"must be a multiple of the patch size ({side}), got {size}: {below} or {above} are the nearest"
-        raise InvalidValue("embed", [("size", problem)])
+        nearest = [side * number for number in (size // side, size // side + 1) if number > 0] or [side]
+        problem = f"must be a multiple of the patch size ({side}), such as {' or '.join(map(str, nearest))}; got {size}"
+        raise InvalidValue("images", [("size", problem)])
     problems = list(trunk.problems_with(PatchGrid(size // side, size // side)))
     if problems:
-        raise InvalidValue("embed", [("size", f"{size} px: {problem}") for problem in problems])
+        raise InvalidValue("images", [("size", f"{size} px: {problem}") for problem in problems])
 
 
 def native_size(
@@ -202,7 +223,13 @@ def native_size(
 
 def _pixels(image: Image.Image | Tensor) -> Tensor:
     """``uint8 [C, H, W]``."""
-    if isinstance(image, Tensor):
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.dim() == 3:
         return image
+    if not isinstance(image, Image.Image) or not all(image.size):
+        got = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else shown(image)
+        raise EncoderError(
+            f"transform reads one Pillow image, or a tensor uint8 [C, H, W], of at least 1 x 1 px; got {got}. Open a "
+            "file with PIL.Image.open, and stack the results of several images with torch.stack"
+        )
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     return torch.from_numpy(np.asarray(rgb).transpose(2, 0, 1).copy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -12,6 +13,8 @@ from aimcore.contracts.layouts import FileLayout
 from aimcore.contracts.messages import shown
 from aimcore.contracts.tensor_maps import TableFit
 from aimcore.registry.plugins import installed
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")
 
 
 class UnknownWeights(AimcoreError):
@@ -75,12 +78,16 @@ def layout_of(tensors: Mapping[str, Tensor], source: str, *, name: str | None = 
 def _no_layout(tensors: Mapping[str, Tensor], source: str, candidates: Iterable[_Candidate]) -> str:
     """Say which layout is nearest, and why the file does not fit it."""
     known = [one for one in candidates if one.fit.known]
-    listed = f"{len(tensors)} tensors: {', '.join(shown(name) for name in list(tensors)[:3])}, ..."
+    hint = ". It is one of several shards: give their folder, or the index" if _SHARD.search(source) else ""
     if not known:
-        return f"{source} is in no known layout. It has {listed} 'aimcore describe layouts' lists the layouts"
+        names, more = ", ".join(map(shown, list(tensors)[:3])), f" and {len(tensors) - 3} more" * (len(tensors) > 3)
+        return (
+            f"{source} is in no known layout: it has the tensors {names}{more}{hint}. 'aimcore describe layouts' lists "
+            "the layouts"
+        )
     nearest = min(known, key=lambda one: one.distance)
     problems = "; ".join(nearest.fit.problems)
     return (
         f"{source} is in no known layout. It is nearest to {nearest.layout.title} ({nearest.layout.name!r}), which "
-        f"describes {nearest.fit.known} of its {len(tensors)} tensors: {problems}"
+        f"describes {nearest.fit.known} of its {len(tensors)} tensors: {problems}{hint}"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,13 @@ _OBJECT_STORES = ("abfs", "az", "gcs", "gs", "hf", "oci", "oss", "s3", "s3a")
 _SERVERS = ("ftp", "hdfs", "http", "https", "sftp", "ssh", "webdav", "webhdfs")
 PROTOCOLS = frozenset(("file", "local", "memory", *_OBJECT_STORES, *_SERVERS))
 """Protocols that URLs may use: plain stores, which only return stored bytes."""
+
+_ERRORS_OF_STORES = (
+    ("httpx", "HTTPError"), ("httpx2", "HTTPError"), ("aiohttp", "ClientError"),
+    ("azure.core.exceptions", "AzureError"), ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"), ("gcsfs.retry", "HttpError"), ("paramiko.ssh_exception", "SSHException"),
+)  # fmt: skip
+"""Modules and exceptions of the libraries of remote file systems: failures of a network that are no ``OSError``."""
 
 ARCHIVES = frozenset(("tar", "zip"))
 """Protocols that read a member of an archive: ``zip://a/1.png::s3://bucket/images.zip``."""
@@ -52,6 +60,15 @@ def problem_with(url: str) -> str | None:
         f"{', '.join(sorted(PROTOCOLS | added))}, or a member of an archive there, zip://MEMBER::URL or "
         f"tar://MEMBER::URL. To allow another protocol that you trust, set the environment variable {ALLOW}"
     )
+
+
+def with_store_errors(*kinds: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return ``kinds``, and the exceptions of remote file systems that are no ``OSError``, for an ``except`` clause.
+
+    They are those of the libraries that are loaded: others cannot have been raised.
+    """
+    found = [getattr(sys.modules.get(module), name, None) for module, name in _ERRORS_OF_STORES]
+    return (*kinds, *(one for one in found if isinstance(one, type) and issubclass(one, Exception)))
 
 
 def location_problems(field: str, url: str) -> Iterator[Problem]:

@@ -7,8 +7,11 @@ tensors.
 from __future__ import annotations
 
 import pickle
+import pickletools
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +24,13 @@ from aimcore.contracts.messages import shown
 WRAPPERS = ("model", "state_dict", "module")
 """Entries of a checkpoint that hold the model, beside those of the optimizer and others."""
 _MOST_LISTED = 5
+_DAMAGED = "it is damaged or cut short, or holds more than tensors and plain values; nothing in it was run"
+_WOULD_RUN = (
+    "it would run {} when it is unpickled, and nothing was run. Only tensors and plain values are read: save the state "
+    "dict alone"
+)
+_OWN_NAMES = ("torch.", "collections.OrderedDict", "_codecs.encode")
+"""Beginnings of the names in files of torch itself."""
 _FAULTS = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     AssertionError, OverflowError, RecursionError, zipfile.BadZipFile,
@@ -63,25 +73,42 @@ def _require_harmless(content: Path | IO[bytes]) -> None:
     finally:
         _rewind(content)
     if unsafe:
-        raise NotTensors(
-            f"it would run {', '.join(sorted(unsafe)[:_MOST_LISTED])} when it is unpickled, and nothing was run. Only "
-            "tensors and plain values are read: save the state dict alone"
-        )
+        raise NotTensors(_WOULD_RUN.format(", ".join(sorted(unsafe)[:_MOST_LISTED])))
 
 
 def _loaded(content: Path | IO[bytes]) -> Any:
     try:
         mapped = isinstance(content, Path) and zipfile.is_zipfile(content)
-        return torch.load(content, map_location="cpu", weights_only=True, mmap=True if mapped else None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(content, map_location="cpu", weights_only=True, mmap=True if mapped else None)
     except _FAULTS as cause:
         first = next(iter(str(cause).strip().splitlines()), "")
         # Torch recommends to load such a file with its restrictions turned off, which would run the code in it.
         said = f" ({type(cause).__name__}: {shown(first)})" if "weights_only" not in first.lower() else ""
-        raise NotTensors(
-            "it is damaged or cut short, or holds more than tensors and plain values; nothing in it was run" + said
-        ) from cause
+        named = _foreign_names(content)
+        raise NotTensors(_WOULD_RUN.format(", ".join(named[:_MOST_LISTED])) if named else _DAMAGED + said) from cause
     finally:
         _rewind(content)
+
+
+def _foreign_names(content: Path | IO[bytes]) -> list[str]:
+    """Return the functions and classes that a plain pickle, which torch refuses, names. Nothing is unpickled."""
+    _rewind(content)
+    found: dict[str, None] = {}
+    texts: list[str] = []
+    try:
+        with content.open("rb") if isinstance(content, Path) else nullcontext(content) as file:
+            for code, value, _ in pickletools.genops(file):
+                if code.name == "GLOBAL":
+                    found[str(value).replace(" ", ".")] = None
+                elif code.name == "STACK_GLOBAL":
+                    found[".".join(texts[-2:])] = None
+                elif isinstance(value, str):
+                    texts.append(value)
+    except _FAULTS:
+        pass  # damaged, or no plain pickle
+    return [name for name in found if not name.startswith(_OWN_NAMES)]
 
 
 def _rewind(content: Path | IO[bytes]) -> None:

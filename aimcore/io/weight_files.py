@@ -23,7 +23,7 @@ from torch import Tensor
 from aimcore.contracts.errors import AimcoreError, LocationError
 from aimcore.contracts.messages import shown
 from aimcore.io.flax_files import NotFlax, flax_tensors
-from aimcore.io.locations import file_system, local_path
+from aimcore.io.locations import file_system, local_path, with_store_errors
 from aimcore.io.pickled_weights import NotTensors, pickled_tensors
 from aimcore.io.run_folder import WEIGHTS_FILE
 from aimcore.io.tensor_files import NotSafetensors, read_header
@@ -144,13 +144,15 @@ def open_weights(url: str) -> StoredWeights:
 
 def _file_in(url: str) -> str:
     """Return ``url``, or the preferred file of weights in it if it is a folder."""
+    if not url:
+        raise UnreadableWeights("an empty name", "give a file, a folder or a URL")
     try:
         files, path = file_system(url)
         # On the web, asking whether something is a folder would download it.
         if url.partition("://")[0] in _ON_WEB or not files.isdir(path):
             return url
         names = sorted(posixpath.basename(one.rstrip("/")) for one in files.ls(path, detail=False))
-    except (LocationError, OSError, ImportError, ValueError) as error:
+    except with_store_errors(LocationError, OSError, ImportError, ValueError) as error:
         raise UnreadableWeights(url, str(error)) from error
     folder = url.rstrip("/")
     known = [name for name in NAMES if name in names]
@@ -254,7 +256,7 @@ def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
         raise UnreadableWeights(url, "there is no such file") from error
     except AimcoreError:
         raise
-    except (OSError, ImportError, ValueError) as error:
+    except with_store_errors(OSError, ImportError, ValueError) as error:
         raise UnreadableWeights(url, f"{type(error).__name__}: {error}") from error
 
 

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from aimcore.contracts.errors import AimcoreError, LocationError
-from aimcore.contracts.messages import shown
-from aimcore.io.locations import file_system
+from aimcore.io.locations import file_system, with_store_errors
 
 _LARGEST_JSON = 2**24
 
@@ -15,14 +14,15 @@ _LARGEST_JSON = 2**24
 class UnreadableWeights(AimcoreError):
     """A file of weights cannot be read: it is missing, damaged, of an unknown format, or would run code."""
 
-    def __init__(self, url: str, problem: str) -> None:
+    def __init__(self, url: str, problem: str, kind: str = "weights") -> None:
         self.url = url
         self.problem = problem
-        super().__init__(f"{url} cannot be read as weights: {problem}")
+        self.kind = kind
+        super().__init__(f"{url} cannot be read as {kind}: {problem}")
 
-    def __reduce__(self) -> tuple[type[UnreadableWeights], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[UnreadableWeights], tuple[str, str, str]]:
         """Make the error picklable, so that it can be sent to another process."""
-        return type(self), (self.url, self.problem)
+        return type(self), (self.url, self.problem, self.kind)
 
 
 def read_sibling(url: str, name: str) -> bytes | None:
@@ -41,7 +41,7 @@ def read_sibling(url: str, name: str) -> bytes | None:
         content: bytes = files.cat_file(path)
     except FileNotFoundError:
         return None
-    except (OSError, ImportError) as error:
+    except with_store_errors(OSError, ImportError) as error:
         raise UnreadableWeights(place, f"{type(error).__name__}: {error}") from error
     return content
 
@@ -56,7 +56,7 @@ def has_sibling(url: str, name: str) -> bool:
     try:
         files, path = file_system(place)
         return bool(files.isfile(path))
-    except (OSError, ImportError, LocationError) as error:
+    except with_store_errors(OSError, ImportError, LocationError) as error:
         raise UnreadableWeights(place, f"{type(error).__name__}: {error}") from error
 
 
@@ -81,7 +81,7 @@ def json_object(content: bytes | None, url: str) -> dict[str, Any] | None:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UnreadableWeights(url, f"it is not JSON ({shown(error)})") from error
+        raise UnreadableWeights(url, f"{type(error).__name__}: {error}", "JSON") from error
     if not isinstance(value, dict):
-        raise UnreadableWeights(url, "it is not a JSON object")
+        raise UnreadableWeights(url, "it is not an object", "JSON")
     return value

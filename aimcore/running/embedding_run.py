@@ -11,6 +11,8 @@ import attrs
 import torch
 from loguru import logger
 
+from aimcore.contracts import limits
+from aimcore.contracts.component import at_least
 from aimcore.contracts.errors import DataNotFound, InvalidValue, TooManyUnreadable
 from aimcore.contracts.messages import shown
 from aimcore.contracts.sources import OpenSource, Source
@@ -56,6 +58,7 @@ def embed_source(
     area: int | None = None,
     num_workers: int = 0,
     progress: Progress = lambda *_: None,
+    encoder_settings: Mapping[str, Any] | None = None,
 ) -> Embedded:
     """Embed the images of a source, from where an earlier call stopped.
 
@@ -71,13 +74,16 @@ def embed_source(
         area: keep the images' aspect ratio, with at most this number of patches.
         num_workers: processes that read images; 0 reads in a thread.
         progress: is called with (what, number done, total).
+        encoder_settings: other arguments of :func:`aimcore.load_encoder`.
 
     Raises:
         AimcoreError: the encoder or the data cannot be used, or the output holds something else.
     """
+    if problems := list(at_least("workers", num_workers, 0, limits.PROCESSES)):
+        raise InvalidValue("embed", problems)
     place = _place_of(out)
     source = source_named(data_text)
-    encoder = load_encoder(encoder_text)
+    encoder = load_encoder(encoder_text, **(encoder_settings or {}))
     transform = transform_for(encoder.trunk, encoder.transform, image_size=image_size, area=area)
     embedding = embedding.for_encoder(encoder)
     opened = source.open()
@@ -87,7 +93,9 @@ def embed_source(
     if is_table(out) and (found := opened_table(out)) is not None:
         found.require_same(description)
         return Embedded(out, found.num_rows, found.num_unreadable, is_new=False, is_complete=True)
-    store = _begun(place, description, _about(encoder_text, source, opened), encoder, embedding, transform)
+    store = _begun(
+        place, description, _about(encoder_text, encoder_settings, source, opened), encoder, embedding, transform
+    )
     is_new = not store.is_complete
     if is_new:
         num_missing = sum(len(store.rows_of(part)) for part in store.missing())
@@ -127,8 +135,9 @@ def _description(
     }
 
 
-def _about(text: str, source: Source, opened: OpenSource) -> Mapping[str, Any]:
-    return {"encoder": text, "source": plain(source), "class_names": list(opened.class_names)}
+def _about(text: str, settings: Mapping[str, Any] | None, source: Source, opened: OpenSource) -> Mapping[str, Any]:
+    named = {"encoder": text, **({"encoder_settings": dict(settings)} if settings else {})}
+    return {**named, "source": plain(source), "class_names": list(opened.class_names)}
 
 
 def _begun(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.messages import shown
@@ -28,10 +28,13 @@ def source_named(text: str) -> Source:
     try:
         given = json.loads(text) if text.startswith("{") else {"name": text}
     except ValueError as error:
-        raise InvalidValue("data", [("", f"{shown(text)} begins like JSON, and is none: {error}")]) from error
+        raise InvalidValue("data", [("", f"{shown(text)} is not valid JSON: {error}")]) from error
     if not text.startswith("{") and text not in known:
         path = text.rstrip("/")
         kind = _OF_SUFFIX.get(PurePosixPath(path).suffix.lower().rstrip("}"), "image_folder")
+        if kind == "image_folder" and "://" not in path and not Path(path).expanduser().is_dir():
+            message = f"there is no folder {shown(text)}, and no source of this name; sources are {', '.join(known)}"
+            raise InvalidValue("data", [("", message)])
         given = {"name": kind, "url": path}
     source: Source = structured(given, Source, plugins, {})
     return source

@@ -66,7 +66,7 @@ def search(url: str, query: str, number: int, *, encoder_text: str | None = None
     if not is_picture and store.description["reads"] != "joint":
         raise CannotSearch(_no_texts(url, query))
     picture_CHW = read_picture(query)[1] if is_picture else None
-    encoder = load_encoder(encoder_text or str(store.about["encoder"]))
+    encoder = load_encoder(encoder_text or str(store.about["encoder"]), **store.about.get("encoder_settings", {}))
     _require_same(store, encoder)
     vector_D = _text_vector(encoder, query) if picture_CHW is None else _image_vector(store, encoder, picture_CHW)
     neighbours = nearest(store, vector_D, number)
@@ -85,7 +85,7 @@ def _is_picture(query: str) -> bool:
 
 def _no_texts(url: str, query: str) -> str:
     return (
-        f"{shown(query)} is no file of an image, and texts cannot be searched for in {url}: its embeddings are not in "
+        f"{shown(query)} is not a file, and texts cannot be searched for in {url}: its embeddings are not in "
         "a space that images share with texts. Give an image, or embed with an encoder with a text tower (LiT, CLIP) "
         "and --pool joint"
     )

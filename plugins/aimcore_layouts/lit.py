@@ -151,8 +151,9 @@ class LiTTransformers(LiTAuthors):
         return with_preprocessor(transformers_towers(model), model, preprocessing)
 
     def usage(self, model: StoredModel) -> str:
-        """Return code that opens it in transformers."""
-        return _BY_TRANSFORMERS
+        """Return code that opens it in transformers; of a model whose tokenizer is unknown, with ids of texts."""
+        is_known = model.objective is not None and not isinstance(getattr(model.objective, "tokenizer", None), GivenIds)
+        return _BY_TRANSFORMERS if is_known else _BY_TRANSFORMERS_WITH_IDS
 
 
 def _part(config: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
@@ -176,4 +177,13 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 texts = tokenizer(["a cat", "a dog"], padding="max_length", truncation=True, return_tensors="pt")
 # The attention mask makes the text tower causal: pass it on.
 logits = model(**texts, **processor(images=image, return_tensors="pt")).logits_per_image
+"""
+_BY_TRANSFORMERS_WITH_IDS = """\
+from transformers import AutoImageProcessor, AutoModel
+
+model, processor = AutoModel.from_pretrained("FOLDER"), AutoImageProcessor.from_pretrained("FOLDER")
+# The tokenizer is unknown: ids_BT and mask_BT are the ids of texts, padded at the end, and 0 where they are padding.
+# The attention mask makes the text tower causal: pass it on.
+pixels = processor(images=image, return_tensors="pt")
+logits = model(input_ids=ids_BT, attention_mask=mask_BT, **pixels).logits_per_image
 """

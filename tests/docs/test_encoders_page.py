@@ -30,7 +30,7 @@ def test_the_study_has_plain_trunks_and_the_file() -> None:
     (block,) = [block for block in blocks_of("encoders.md") if block.title == "study.py"]
     names: dict = {}
     exec(compile(block.code, "study.py", "exec"), names)
-    frozen, adapted, continued, larger = names["study"].experiments
+    frozen, adapted, continued, larger = names["study"]("smoke").experiments
     assert frozen.initial_weights == continued.initial_weights == Weights(url="aimv2.safetensors")
     assert frozen.trunk.grid == adapted.trunk.trunk.grid == (4, 4)
     assert (larger.trunk.grid, larger.initial_weights.resize) == ((8, 8), True)

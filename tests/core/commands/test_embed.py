@@ -6,17 +6,19 @@ import json
 import sys
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
 import zarr
+from golden_files import FOLDER
 from PIL import Image
 from processes import launched_env, run_to_end
 from safetensors.torch import save_file
 from trained_runs import captioning_experiment, write_run
 
-from aimcore import Images, PatchGrid, Reading
+from aimcore import Images, PatchGrid, Reading, load_encoder
 from aimcore.contracts.images import images_of, patchify
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data.transforms import normalize, render_evaluation, to_unit
@@ -250,11 +252,11 @@ def test_an_encoder_of_transformers_is_a_folder(folder: Path, tmp_path: Path) ->
         (["RUN", "PICTURES", "OUT", "--layers", "3-1"], "such as 6-11 or 0,5,11"),
         (["RUN", "PICTURES", "OUT", "--pool", "class"], "has no class token"),
         (["RUN", "PICTURES", "OUT", "--pool", "joint"], "has no text tower"),
-        (["RUN", "PICTURES", "OUT", "--size", "30"], "24 or 32 are the nearest"),
+        (["RUN", "PICTURES", "OUT", "--size", "30"], "such as 24 or 32; got"),
         (["nowhere", "PICTURES", "OUT"], "nowhere"),
         (["timm:test_vit", "PICTURES", "OUT"], "timm:test_vit@FILE"),
         (["vit:x@y", "PICTURES", "OUT"], "knows no models by name"),
-        (["RUN", "{broken", "OUT"], "begins like JSON"),
+        (["RUN", "{broken", "OUT"], "is not valid JSON"),
         (["RUN", '{"name": "nothing"}', "OUT"], "no source is called 'nothing'"),
         (["RUN", "nowhere", "OUT"], "nowhere"),
         (["RUN", "PICTURES", "TAKEN"], "other content than embeddings"),
@@ -287,5 +289,51 @@ def test_sources_are_named_as_in_recipes(text: str) -> None:
 
 
 def test_places_are_sources_by_their_suffix() -> None:
-    places = ["a/b.zarr/", "s3://x/{00..09}.tar", "a/b"]
+    places = ["a/b.zarr/", "s3://x/{00..09}.tar", "s3://x/b"]
     assert [embedding_run.source_named(place).name for place in places] == ["zarr", "webdataset", "image_folder"]
+
+
+def test_what_a_file_does_not_say_is_given_and_remembered_for_searches(
+    tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file, out = FOLDER / "aim_v2.weights.safetensors", tmp_path / "out.zarr"
+    embed(file, folder, out, status=2)
+    assert "--num-heads" in capfd.readouterr().err
+    embed(file, folder, out, "--num-heads", 4, "--preprocessing", "imagenet")
+    assert "is assumed" not in capfd.readouterr().err
+    assert command(["search", str(out), str(folder / "dogs/07.png"), "--page", str(tmp_path / "found.html")]) == 0
+    assert capfd.readouterr().out.split("dogs/07.png")[0].split()[-1] == "1.000"
+
+
+def test_learned_positions_read_images_with_their_aspect_ratio(tmp_path: Path, folder: Path) -> None:
+    embed(FOLDER / "aim_v2.weights.safetensors", folder, tmp_path / "out.zarr", "--num-heads", 4, "--area", 6)
+    stored = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    assert np.asarray(stored["grids"])[:2].tolist() == [[3, 2], [2, 3]]  # 40 x 32 and 32 x 48 px
+    encoder = load_encoder(FOLDER / "aim_v2.weights.safetensors", num_heads=4, preprocessing="clip")
+    own = attrs.evolve(encoder.transform, image_size=None, area=6)  # type: ignore[misc]
+    expected = encoder.pool(own(Image.open(folder / "cats/01.png"))[None])[0]
+    np.testing.assert_allclose(np.asarray(stored["features"])[1], expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workers", -1], "workers: must be at least 0, got -1"),
+        (["--area", 0], "area: must be at least 1, got 0"),
+        (["--size", 3], "size: must be a multiple of the patch size (8), such as 8; got 3"),
+    ],
+)
+def test_numbers_are_checked_before_anything_is_written(
+    tmp_path: Path, run: str, folder: Path, capfd: pytest.CaptureFixture[str], words: list[object], said: str
+) -> None:
+    embed(run, folder, tmp_path / "out.zarr", *words, status=2)
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_name_that_is_neither_folder_nor_source(tmp_path: Path, run: str, capfd: pytest.CaptureFixture[str]) -> None:
+    embed(run, "bundled_emojis", tmp_path / "out.zarr", status=2)
+    assert (
+        "there is no folder 'bundled_emojis', and no source of this name; sources are benchmark"
+        in capfd.readouterr().err
+    )

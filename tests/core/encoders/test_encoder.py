@@ -126,7 +126,7 @@ def _fields(trunk: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("shape", [(1, 3, 57, 56), (3, 56, 56), (1, 1, 56, 56), (1, 3, 7, 14)])
 def test_pixels_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(EncoderError, match=r"reads images \[B, 3, H, W\], multiples of 14 px, got"):
+    with pytest.raises(EncoderError, match=r"\[B, 3, H, W\] with B at least 1 and H and W multiples of 14 px; got"):
         load_encoder(AIMV2, num_heads=4).features(torch.zeros(shape))
 
 
@@ -136,7 +136,7 @@ def test_what_an_encoder_lacks_is_said() -> None:
         encoder.classify(pixels)
     with pytest.raises(EncoderError, match="has no text tower"):
         encoder.embed_texts(["a"])
-    with pytest.raises(EncoderError, match=r"has the blocks 0 to 3, got \[4\]"):
+    with pytest.raises(EncoderError, match=r"0 to 3 or -4 to -1, such as \[0, -1\]; got \[4\]"):
         encoder.features(pixels, layers=[4])
     with pytest.raises(TextNeedsTokenizer, match="the tokenizer of this model with 97 ids is unknown: give one"):
         load_encoder(LIT, num_heads=4, text_heads=4).embed_texts(["a"])

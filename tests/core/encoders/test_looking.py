@@ -79,7 +79,7 @@ def test_the_command_writes_a_page_and_skips_what_is_no_image(
     page = tmp_path / "page.html"
     words = ["look", str(tmp_path / "encoder"), str(tmp_path / "<b>.png"), str(tmp_path / "bad.png")]
     assert command([*words, "--page", str(page)]) == 1
-    assert "skipped cannot read" in capfd.readouterr().err
+    assert "skipped: cannot read" in capfd.readouterr().err
     text = page.read_text()
     assert "&lt;b&gt;.png" in text
     assert "<b>.png" not in text

@@ -69,9 +69,11 @@ def test_the_code_in_a_pickle_is_named(tmp_path: Path) -> None:
     assert f"it would run {os.mkdir.__module__}.mkdir when it is unpickled" in refusal(tmp_path / "model.pth")
 
 
-def test_a_plain_pickle_is_refused_and_nothing_runs(tmp_path: Path) -> None:
-    (tmp_path / "model.bin").write_bytes(pickle.dumps(Attack(tmp_path / "ran"), protocol=2))
-    assert "nothing in it was run" in refusal(tmp_path / "model.bin")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_plain_pickle_is_refused_and_nothing_runs(tmp_path: Path, protocol: int) -> None:
+    (tmp_path / "model.bin").write_bytes(pickle.dumps({"a": Attack(tmp_path / "ran")}, protocol=protocol))
+    assert f"it would run {os.mkdir.__module__}.mkdir when it is unpickled" in refusal(tmp_path / "model.bin")
     assert not (tmp_path / "ran").exists()
 
 
@@ -129,7 +131,7 @@ def test_arrays_of_flax_in_pieces_and_in_bfloat16_are_read(tmp_path: Path) -> No
 
 def test_another_model_is_refused_with_the_nearest_layout(tmp_path: Path) -> None:
     save_file({"layer1.0.conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)}, tmp_path / "resnet.safetensors")
-    assert "is in no known layout. It has 2 tensors: 'fc.bias', 'layer1.0.conv1.weight'" in refusal(
+    assert "is in no known layout: it has the tensors 'fc.bias', 'layer1.0.conv1.weight'. 'aim" in refusal(
         tmp_path / "resnet.safetensors"
     )
     mae = {"pos_embed": torch.zeros(1, 5, 4), "cls_token": torch.zeros(1, 1, 4), "blocks.0.norm1.weight": torch.ones(4),
@@ -181,7 +183,7 @@ def test_a_config_that_contradicts_the_weights(tmp_path: Path) -> None:
     assert "image_size is 56 by the weights, 70 by the config" in said
     assert "trunk.num_heads is 2 by the weights, 4 by the config" in refusal(tmp_path, num_heads=2)
     (tmp_path / "config.json").write_text("[1]")
-    assert "config.json cannot be read as weights: it is not a JSON object" in refusal(tmp_path)
+    assert "config.json cannot be read as JSON: it is not an object" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("heads", [None, 5, 0])
@@ -189,6 +191,16 @@ def test_a_number_of_heads_that_nothing_implies(heads: int | None) -> None:
     said = refusal(AIMV2, num_heads=heads)
     assert "num_heads" in said
     assert "64" in said
+
+
+def test_what_to_open_instead_is_said(tmp_path: Path) -> None:
+    shard = tmp_path / "model-00001-of-00002.safetensors"
+    save_file({"embeddings.cls_token": torch.zeros(1, 1, 4)}, shard)
+    assert "It is one of several shards: give their folder, or the index" in refusal(shard)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(UnknownWeights) as caught:
+        load_encoder(str(tmp_path))
+    assert caught.value.__notes__ == [f"if transformers wrote it, give it as transformers:{tmp_path}"]
 
 
 def test_a_head_without_its_trunk(tmp_path: Path) -> None:
