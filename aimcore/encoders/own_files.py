@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from aimcore import recipe
-from aimcore.contracts.assembly import assembled
+from aimcore.contracts.assembly import assembled, built_trunk
 from aimcore.contracts.errors import LocationError
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import StoredModel
@@ -22,6 +22,7 @@ from aimcore.engine.checkpoint_checks import verify_weights
 from aimcore.engine.initial_weights import load_own_weights
 from aimcore.engine.located_weights import located
 from aimcore.engine.module_building import begun_module
+from aimcore.engine.weights_fit import differences
 from aimcore.evaluation.feature_keys import weights_digest
 from aimcore.experiment import Experiment
 from aimcore.experiment.initialization import TRUNK
@@ -57,9 +58,9 @@ def encoder_of_run(run: RunFolder) -> Encoder:
     weights = trained_weights(run)
     with torch.random.fork_rng(devices=[]):  # random weights are replaced, and must not change later draws
         module = assembled(experiment.trunk, experiment.objective)
-    differences = load_own_weights(Path(weights.url), module)
-    if differences:
-        raise UnknownWeights(f"{weights.url} does not fit {run.recipe}: {'; '.join(differences)}")
+    misfits = load_own_weights(Path(weights.url), module)
+    if misfits:
+        raise UnknownWeights(f"{weights.url} does not fit {run.recipe}: {'; '.join(misfits)}")
     source = EncoderSource(
         url=weights.url, layout=RUN_LAYOUT, title=f"the run {experiment.name!r} of this project", files=(weights,),
         sha256=weights.sha256, licence=None,
@@ -116,13 +117,25 @@ def _encoder(run: RunFolder, experiment: Experiment, module: ObjectiveModule, so
     if exported.trunk == experiment.trunk:
         return Encoder(model, module.trunk, source, known, objective_module=module)
     merged = _around(exported, experiment, module)
-    return Encoder(model, merged.trunk, source, known, objective_module=merged, is_changed=True)
+    if merged is not None:
+        return Encoder(model, merged.trunk, source, known, objective_module=merged, is_changed=True)
+    with torch.random.fork_rng(devices=[]):
+        trunk = built_trunk(exported.trunk)
+    trunk.load_state_dict(exported.state)
+    alone = StoredModel(trunk=exported.trunk, image_size=size)
+    return Encoder(alone, trunk.eval(), source, known, is_changed=True)
 
 
-def _around(exported: ExportedTrunk, experiment: Experiment, module: ObjectiveModule) -> ObjectiveModule:
-    """Return the objective's module around the exported trunk, with the weights of both."""
+def _around(exported: ExportedTrunk, experiment: Experiment, module: ObjectiveModule) -> ObjectiveModule | None:
+    """Return the objective's module around the exported trunk, with the weights of both.
+
+    None if the other parts do not fit around it, such as a teacher that is a copy of the adapted trunk.
+    """
     with torch.random.fork_rng(devices=[]):
         merged = assembled(exported.trunk, experiment.objective)
-    others = {name: value for name, value in module.state_dict().items() if not name.startswith("trunk.")}
-    merged.load_state_dict(others | {f"trunk.{name}": value for name, value in exported.state.items()})
+    state = {name: value for name, value in module.state_dict().items() if not name.startswith(f"{TRUNK}.")}
+    state |= {f"{TRUNK}.{name}": value for name, value in exported.state.items()}
+    if list(differences(merged.state_dict(), state)):
+        return None
+    merged.load_state_dict(state)
     return merged.eval()

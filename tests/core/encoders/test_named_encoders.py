@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,23 @@ from small_encoders import TRUNK as LEARNED
 from torch import nn
 from trained_runs import captioning_experiment, write_run
 
-from aimcore import Experiment, InvalidValue, Weights, load_encoder, recipe
+from aimcore import (
+    Experiment,
+    InvalidValue,
+    ObjectiveModule,
+    Reading,
+    TrunkModule,
+    Weights,
+    component,
+    load_encoder,
+    recipe,
+)
 from aimcore.contracts.images import images_of
-from aimcore.encoders.encoder_source import EncoderError
+from aimcore.encoders import own_files
+from aimcore.encoders.encoder_source import EncoderError, EncoderSource
 from aimcore.engine import build_module
 from aimcore.io.preprocessor_files import CLIP
+from aimcore.io.run_folder import RunFolder
 from aimcore_objectives import NoTraining
 from aimcore_trunks import LoRA, Pretrained, ViT
 from aimcore_trunks.packed_vit import InferenceViT
@@ -70,6 +83,27 @@ def test_an_adapted_run_keeps_its_towers_around_the_merged_trunk(tmp_path: Path)
     torch.testing.assert_close(encoder.embed_images(PIXELS), expected, rtol=1e-5, atol=1e-5)
     ids = TOWERS.tokenizer.encode(TEXTS, 9)
     assert torch.equal(encoder.embed_texts(TEXTS), module.embed_texts(ids))
+
+
+@component("with_teacher")
+class WithTeacher(NoTraining):
+    """Holds a copy of the trunk, adapted or not."""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        module = super().build(trunk)
+        module.teacher = deepcopy(trunk)
+        return module
+
+
+def test_an_adapted_trunk_is_alone_where_other_parts_do_not_fit_around_it(tmp_path: Path) -> None:
+    experiment = captioning_experiment(WithTeacher(), trunk=LoRA(trunk=SINCOS, rank=2), num_steps=0)
+    module = build_module(experiment)
+    source = EncoderSource("run", "run", "a run", (), "", None)
+    encoder = own_files._encoder(RunFolder(tmp_path), experiment, module, source)
+    assert (encoder.trunk, encoder.objective) == (SINCOS, None)
+    torch.testing.assert_close(
+        encoder.read(PIXELS).tokens_BND, module.eval().trunk(images_of(PIXELS, 8), Reading()).tokens_BND
+    )
 
 
 def test_a_model_by_its_name_takes_no_settings_of_files_and_can_be_saved(tmp_path: Path) -> None:
