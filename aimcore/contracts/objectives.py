@@ -172,7 +172,7 @@ class ObjectiveModule(nn.Module, ABC):
         Raises:
             NotImplementedError: this objective predicts no patches, or its target cannot be converted to pixels.
         """
-        raise NotImplementedError("its objective predicts no patches that could be drawn")
+        raise NotImplementedError("this objective predicts no patches that could be drawn")
 
     def export_tokenizer(self, path: Path, fitted_on: str) -> type[ImageTokenizer]:
         """Write the image tokenizer that this module has trained to ``path``, and return its class. Optional.

@@ -231,4 +231,4 @@ class TrunkModule(nn.Module, ABC):
         Raises:
             NotImplementedError: this trunk does not return attention maps.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not return attention maps")
+        raise NotImplementedError("this trunk does not return attention maps")

@@ -86,10 +86,10 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
 def _warn_of_unused_names(experiment: Experiment, module: nn.Module, weights: Weights, file: Iterable[str]) -> None:
     """Log names in ``fresh`` that neither the module nor the file has: a name may be misspelt."""
     prefix = "" if weights.part == WHOLE else f"{weights.part}."
-    names = [*(name.removeprefix(prefix) for name in module.state_dict() if name.startswith(prefix)), *file]
+    own = [name.removeprefix(prefix) for name in module.state_dict() if name.startswith(prefix)]
     for part in weights.fresh:
-        if not any(is_in(name, part) for name in names):
-            logger.warning("{}: initial_weights.fresh: {}", experiment.name, names_none(part, names))
+        if not any(is_in(name, part) for name in (*own, *file)):
+            logger.warning("{}: initial_weights.fresh: {}", experiment.name, names_none(part, own))
 
 
 def _log_origins(experiment: Experiment, module: nn.Module, given: Collection[str]) -> None:

@@ -99,7 +99,8 @@ def _line(curve: LabelCurve, numbers: list[float] | None = None, means: list[flo
 
 
 def _colour(curve: LabelCurve) -> str:
-    return LIGHT["muted"] if curve.kind == "raw pixels" else curve.series.colour
+    shared = curve.kind == "raw pixels" and curve.is_alone
+    return LIGHT["muted"] if shared else curve.series.colour
 
 
 def _ends(curve: LabelCurve) -> str:
