@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from loguru import logger
 from torch import nn
 
 from aimcore.contracts import limits
@@ -71,7 +72,25 @@ def initial_module(experiment: Experiment) -> ObjectiveModule:
     """
     module = begun_module(experiment)
     freeze(module, experiment.frozen)
+    if experiment.branch is None:
+        _warn_of_frozen_fresh_weights(experiment, module)
     return module
+
+
+def _warn_of_frozen_fresh_weights(experiment: Experiment, module: nn.Module) -> None:
+    """Log a trunk that is mostly frozen with weights that no file gives, such as LoRA without initial weights.
+
+    Some trunks freeze a few parameters themselves, such as fixed positions: they are no reason for a warning.
+    """
+    given = experiment.weights_by_path.values()
+    trunk = [(name, value) for name, value in module.named_parameters() if name.startswith("trunk.")]
+    fresh = [value for name, value in trunk if not any(one.gives(name) for one in given)]
+    num_frozen = sum(value.numel() for value in fresh if not value.requires_grad)
+    if 2 * num_frozen > sum(value.numel() for _, value in trunk):
+        text = (
+            "{}: the trunk is frozen with fresh weights, which nothing has trained: give trained ones, initial_weights"
+        )
+        logger.warning(text, experiment.name)
 
 
 def begun_module(experiment: Experiment) -> ObjectiveModule:

@@ -147,6 +147,10 @@ def _every_layer(provider: FeatureProvider, trunk: FrozenTrunk) -> dict[str, Pro
     """Return the scores of the best block, of the last six, and of the best window, for every probe that can choose."""
     images = provider.images
     probes = {probe.name: probe for probe in images.experiment.probes if can_be_swept(probe, trunk.trunk.depth)}
+    if not probes:
+        text = "{}: probe_every_layer adds no score: this trunk gives the output of one block alone"
+        logger.warning(text, images.experiment.name)
+        return {}
     scores: dict[str, ProbeScore] = {}
     with layer_store(provider.cache) as store:
         provider = attrs.evolve(provider, cache=store, batch_size=batch_size_of(provider, trunk))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -103,11 +104,20 @@ def _earlier(name: str, experiment: Experiment, study: Study, out: Path | None) 
     if name in left_out and out is None:
         return left_out[name]
     if name in left_out:
-        return f"{out} holds no run of {name!r}: run it too (--only {name}), or --resume where it was run"
+        return f"{out} holds no run of {name!r}: run it too (--only {_in_file(name)}), or --resume where it was run"
     return (
         f"no experiment called {name!r} is earlier in the study ({', '.join(names)}), nor was one run in "
         f"{out or 'its folder'}: run the whole study, or give the folder it was run in, by --out DIR --resume"
     )
+
+
+def _in_file(name: str) -> str:
+    """Return the name that an experiment has in the study's file: ``--only`` selects all of its seeds.
+
+    >>> _in_file("pretrain-seed-1"), _in_file("pretrain")
+    ('pretrain', 'pretrain')
+    """
+    return re.sub(r"-seed-\d+$", "", name)
 
 
 def _missing_checkpoint(branch: Branch, study: Study, out: Path | None) -> Iterator[Problem]:
@@ -123,7 +133,7 @@ def _missing_checkpoint(branch: Branch, study: Study, out: Path | None) -> Itera
             "branch.step",
             f"{out / branch.experiment} holds no checkpoint of step {branch.step} (of these steps: {there}): it was "
             "saved before a branch needed it, or has not come so far; "
-            + ("run it again in another --out" if is_run else f"run it too (--only {branch.experiment})"),
+            + ("run it again in another --out" if is_run else f"run it too (--only {_in_file(branch.experiment)})"),
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from core.engine.test_real_modules import CASES, batch, next_patch
 from core.engine.toys import experiment
+from loguru import logger
 from torch import Tensor, nn
 
 from aimcore import Experiment, InvalidValue, component
@@ -57,6 +58,19 @@ def test_names_of_nothing_are_reported_with_what_there_is() -> None:
         "'trunk.embde' names no parameter (did you mean 'trunk.embed' or 'trunk.table' or 'trunk.norm'?)",
         "'tower' names no parameter; there are trunk..., head...",
     ]
+
+
+@pytest.mark.parametrize(("frozen", "said"), [((), 0), (("trunk.norm",), 0), (("trunk",), 1)])
+def test_a_trunk_that_is_frozen_with_fresh_weights_is_logged(frozen: tuple[str, ...], said: int) -> None:
+    lines: list[str] = []
+    handler = logger.add(lines.append, format="{message}", level="WARNING")
+    logger.enable("aimcore")
+    try:
+        initial_module(experiment(frozen=frozen))
+    finally:
+        logger.remove(handler)
+        logger.disable("aimcore")
+    assert sum("the trunk is frozen with fresh weights" in line for line in lines) == said
 
 
 def test_something_must_be_left_to_train() -> None:

@@ -11,6 +11,7 @@ import attrs
 import pytest
 import torch
 from core.evaluation.toys import FittedNearest, Nearest, ToyTrunkModule, experiment
+from loguru import logger
 from torch import Tensor
 
 from aimcore import Experiment, FittedProbe, InvalidValue, LabelledFeatures, component
@@ -186,3 +187,19 @@ def test_blocks_are_chosen_on_held_out_images_and_not_on_the_test_images() -> No
         "last_six": (1, 2),
         "best_window": (0, 1),
     }
+
+
+def test_a_trunk_of_one_block_has_no_scores_by_block_and_the_log_says_so() -> None:
+    lines: list[str] = []
+    handler = logger.add(lines.append, format="{message}", level="WARNING")
+    logger.enable("aimcore")
+    try:
+        one: Experiment = attrs.evolve(experiment(probes=(Nearest(layers=()),)), probe_every_layer=True)  # type: ignore[misc]
+        shallow = ToyTrunkModule()
+        shallow.depth = 1
+        scores = probe_experiment(one, shallow, None)
+    finally:
+        logger.remove(handler)
+        logger.disable("aimcore")
+    assert list(scores) == ["nearest"]
+    assert any("probe_every_layer adds no score" in line for line in lines)

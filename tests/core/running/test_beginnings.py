@@ -156,6 +156,9 @@ def test_a_run_that_is_left_out_and_was_not_run_is_reported(make: Make, branch: 
     expected = problems(*only.experiments, left_out=only.left_out, out=tmp_path)["cooled.branch.experiment"]
     assert expected == f"{tmp_path} holds no run of 'long': run it too (--only long), or --resume where it was run"
     check_study(only, with_data=False)
+    seeds = only.over_seeds(1)
+    (expected,) = problems(*seeds.experiments, left_out=seeds.left_out, out=tmp_path).values()
+    assert "holds no run of 'long-seed-0': run it too (--only long), or" in expected
 
 
 def test_weights_that_will_not_fit_are_reported_before_anything_runs(make: Make) -> None:
