@@ -16,6 +16,7 @@ from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data import train_steps
 from aimcore.data.unreadable import Unreadable
 from aimcore.engine import checkpoints
+from aimcore.engine.checkpoint_copies import CheckpointCopies
 from aimcore.engine.distributed import any_rank, barrier, on_every_rank, on_first_rank, start
 from aimcore.engine.engine_errors import TrainingDiverged
 from aimcore.engine.interruption import Interruption
@@ -130,6 +131,8 @@ def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
     experiment = engine.experiment
     if not resume:
         on_first_rank(lambda: require_new(folder))
+    else:
+        on_first_rank(lambda: _restore_copy(experiment, folder))
     manifest = checkpoints.resume(engine, folder) if resume else None
     if manifest:
         logger.info("{}: continuing from step {}", experiment.name, manifest.step)
@@ -140,6 +143,21 @@ def _begin(engine: TrainingEngine, folder: Path, *, resume: bool) -> float:
         checkpoints.begin_branch(engine, folder, branch)
         logger.info("{}: branching from {} at step {}", experiment.name, branch.experiment, branch.step)
     return 0.0
+
+
+def _restore_copy(experiment: Experiment, folder: Path) -> None:
+    """Copy the newest checkpoint back from where copies are kept, if the run has none of its own."""
+    copies = _copies_of(experiment)
+    if copies is None or RunFolder(folder).newest_checkpoint() is not None:
+        return
+    restored = copies.restore(RunFolder(folder))
+    if restored is not None:
+        logger.info("{}: copied {} back from {}", experiment.name, restored.name, copies.url)
+
+
+def _copies_of(experiment: Experiment) -> CheckpointCopies | None:
+    url, keep = experiment.engine.checkpoint_copies, experiment.engine.keep_checkpoints
+    return None if url is None else CheckpointCopies(url, experiment.name, keep)
 
 
 def _warn_of_missing(experiment: Experiment, folder: Path, num_done: int) -> None:
@@ -219,6 +237,7 @@ class _Run:
         self.shows_progress = progress and engine.world.is_first
         self._rate = _Rate()
         self.peak_memory: int | None = None
+        self._copies: CheckpointCopies | None = None
         self.unreadable = Unreadable(self.experiment.data)
 
     @property
@@ -239,6 +258,8 @@ class _Run:
             interruption = stack.enter_context(Interruption())
             recorder = Recorder(self.experiment, self.folder, first, writes=self.engine.world.is_first)
             on_every_rank(lambda: stack.enter_context(recorder))
+            if self.engine.world.is_first and (copies := _copies_of(self.experiment)) is not None:
+                self._copies = stack.enter_context(copies)
             shown = stack.enter_context(self._progress(first))
             batches = stack.enter_context(closing(on_every_rank(lambda: self._batches(first))))
             has_callbacks = any_rank(recorder.has_callbacks)
@@ -301,7 +322,17 @@ class _Run:
         is_final = done == self.experiment.num_steps
         if is_last or is_final or (every and done % every == 0):
             on_first_rank(recorder.sync)  # no checkpoint whose metrics a power cut could still take
-            checkpoints.save(self.engine, self.folder, seconds=self.seconds, final=is_final, keep_steps=self.keep_steps)
+            copied = () if self._copies is None else self._copies.held_steps
+            saved = checkpoints.save(
+                self.engine,
+                self.folder,
+                seconds=self.seconds,
+                final=is_final,
+                keep=self.experiment.engine.keep_checkpoints,
+                keep_steps=[*self.keep_steps, *copied],
+            )
+            if self._copies is not None:
+                self._copies.add(saved)
 
     def _progress(self, first: int) -> Progress:
         experiment = self.experiment

@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 from aimcore.contracts import limits
 from aimcore.contracts.component import Checked, at_least, settings
 from aimcore.contracts.errors import Problem
+from aimcore.io.locations import location_problems
 
 
 @settings
@@ -159,8 +160,17 @@ class Engine(Checked):
     """Whether the backward pass recomputes the activations of the blocks of trunk, head, decoder and text tower instead
     of holding them (activation checkpointing): less memory, about a third more FLOPs, the same gradients."""
 
+    keep_checkpoints: int = 2
+    """Number of newest checkpoints to keep. Those with which other runs of the study begin are kept too."""
+    checkpoint_copies: str | None = None
+    """Any fsspec URL, such as ``"s3://bucket/runs"``: complete checkpoints are copied to ``<url>/<run>/checkpoints`` in
+    the background. A run that is resumed and has no checkpoint of its own begins with the newest copy."""
+
     def problems(self) -> Iterable[Problem]:
         """Yield the combination of settings that would train silently wrong."""
+        yield from at_least("keep_checkpoints", self.keep_checkpoints, 1, limits.STEPS)
+        if self.checkpoint_copies is not None:
+            yield from location_problems("checkpoint_copies", self.checkpoint_copies)
         yield from at_least("accumulation_steps", self.accumulation_steps, 1, limits.BATCH)
         if self.num_threads is not None:
             yield from at_least("num_threads", self.num_threads, 1, limits.PROCESSES)

@@ -169,6 +169,16 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(_STEP))
 
 
+def step_of_name(name: str) -> int | None:
+    """Return the step of a checkpoint's folder by its name; None if it is no such name.
+
+    >>> step_of_name("step_00000600"), step_of_name("step_00000600.partial")
+    (600, None)
+    """
+    found = _CHECKPOINT.fullmatch(name)
+    return int(found.group(1)) if found else None
+
+
 def is_complete(checkpoint: Path) -> bool:
     """Whether all files of a checkpoint were written: the manifest is the last one."""
     return os.path.lexists(checkpoint / MANIFEST_FILE)

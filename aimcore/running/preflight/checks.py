@@ -142,6 +142,13 @@ CHECKS: tuple[Check, ...] = (
         after=("vocabulary", "modules"),
     ),
     Check(
+        "checkpoint_copies",
+        "Checkpoints can be copied to `engine.checkpoint_copies`, if it is set: a small file is written and removed.",
+        lambda one: run_checks.copies_problems(one.experiment),
+        reads="data",
+        of_training=True,
+    ),
+    Check(
         "sources",
         "Every source opens, has images, and counts the samples that it leaves out.",
         lambda one: data_checks.source_problems(one.experiment.data, one.opened),

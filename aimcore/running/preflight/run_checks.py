@@ -9,6 +9,7 @@ from pathlib import Path
 from aimcore.contracts.errors import AimcoreError, InvalidValue, Problem
 from aimcore.contracts.messages import shown
 from aimcore.contracts.objectives import ObjectiveModule
+from aimcore.engine.checkpoint_copies import CheckpointCopies
 from aimcore.engine.module_building import module_on_meta
 from aimcore.engine.saved_checkpoints import end_weights
 from aimcore.engine.vocabularies import require_vocabulary, vocabulary
@@ -44,6 +45,17 @@ def cache_problems(url: str | None) -> Iterator[Problem]:
             FeatureCache(url)
         except InvalidValue as error:
             yield from (Problem("features_cache", message) for _, message in error.problems)
+
+
+def copies_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Yield why checkpoints cannot be copied to the URL in the engine's settings."""
+    url = experiment.engine.checkpoint_copies
+    if url is None:
+        return
+    try:
+        CheckpointCopies(url, experiment.name, experiment.engine.keep_checkpoints).require_writable()
+    except (OSError, AimcoreError) as error:
+        yield Problem("engine.checkpoint_copies", f"checkpoints cannot be copied to {shown(url)}: {error}")
 
 
 def branch_problems(experiment: Experiment, study: Study, out: Path | None) -> Iterator[Problem]:

@@ -1,0 +1,151 @@
+"""Checkpoints are copied in the background, complete or not at all, and copied back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from core.engine.toys import experiment
+from loguru import logger
+
+from aimcore import Engine, InvalidValue
+from aimcore.engine import checkpoint_copies, train
+from aimcore.engine.checkpoint_copies import CheckpointCopies
+from aimcore.io.run_folder import MANIFEST_FILE, RunFolder, checkpoint_name
+
+URL = "memory://copies"
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    monkeypatch.setattr(checkpoint_copies, "_DELAYS", (0.0, 0.0))
+    lines: list[str] = []
+    logger.enable("aimcore")
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    yield lines
+    logger.remove(sink)
+    logger.disable("aimcore")
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    """A folder with files like those of a checkpoint."""
+    folder = RunFolder(run).checkpoint(step)
+    folder.mkdir(parents=True)
+    for name in ("a.pt", MANIFEST_FILE):
+        (folder / name).write_text(f"{name} of {step}")
+    return folder
+
+
+def copied(run: str = "one") -> dict[str, bytes]:
+    files = fsspec.filesystem("memory")
+    return {path.partition(f"/copies/{run}/checkpoints/")[2]: files.cat_file(path) for path in files.find("/copies")}
+
+
+def with_copies(**changes: Any) -> Any:
+    engine = Engine(precision="fp32", num_threads=1, checkpoint_copies=URL, **changes)
+    return experiment(engine=engine, num_steps=6, checkpoint_every=1)
+
+
+def test_the_newest_copies_are_kept_with_their_manifests(tmp_path: Path) -> None:
+    for step in (2, 4, 6):  # one at a time: each is copied
+        with CheckpointCopies(URL, "one", keep=2) as copies:
+            copies.add(checkpoint(tmp_path, step))
+    names = [f"{checkpoint_name(step)}/{name}" for step in (4, 6) for name in ("a.pt", MANIFEST_FILE)]
+    assert sorted(copied()) == sorted(names)
+    assert copied()[f"{checkpoint_name(6)}/a.pt"] == b"a.pt of 6"
+
+
+def test_a_complete_copy_is_never_written_again(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        folder = checkpoint(tmp_path, 2)
+        (folder / "a.pt").write_text(text)
+        with CheckpointCopies(URL, "one", keep=2) as copies:
+            copies.add(folder)
+    assert copied()[f"{checkpoint_name(2)}/a.pt"] == b"first"
+
+
+def test_what_is_being_copied_must_not_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[Any] = []
+    with CheckpointCopies(URL, "one", keep=2) as copies:
+        monkeypatch.setattr(CheckpointCopies, "_prune", lambda self: held.append(list(self.held_steps)))
+        copies.add(checkpoint(tmp_path, 2))
+    assert held == [[2]]
+    assert copies.held_steps == []
+
+
+def test_a_store_that_fails_for_a_while_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    own, failures = CheckpointCopies._copy, iter([OSError("busy"), OSError("busy")])
+
+    def failing(self: CheckpointCopies, folder: Path) -> None:
+        for error in failures:
+            raise error
+        own(self, folder)
+
+    monkeypatch.setattr(CheckpointCopies, "_copy", failing)
+    with CheckpointCopies(URL, "one", keep=2) as copies:
+        copies.add(checkpoint(tmp_path, 2))
+    assert len(copied()) == 2
+    assert warned == []
+
+
+def test_a_store_that_stays_away_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "put_file", refusing)
+    with CheckpointCopies(URL, "one", keep=2) as copies:
+        copies.add(checkpoint(tmp_path, 2))
+    assert len(warned) == 1
+    assert "cannot be copied to memory://copies/one/checkpoints (PermissionError: no)" in warned[0]
+
+
+def refusing(*_: object, **__: object) -> None:
+    raise PermissionError("no")
+
+
+def test_a_copy_of_other_size_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "size", lambda *_: 1)
+    with CheckpointCopies(URL, "one", keep=2) as copies:
+        copies.add(checkpoint(tmp_path, 2))
+    assert f"{checkpoint_name(2)}/{MANIFEST_FILE}" not in copied()
+    assert "has 1 bytes instead of 9" in warned[0]
+
+
+def test_a_run_whose_folder_is_lost_continues_from_its_copy(tmp_path: Path) -> None:
+    whole = train(experiment(num_steps=6), tmp_path / "whole", progress=False)
+    whole.engine.close()
+    first = train(with_copies(), tmp_path / "first", progress=False)
+    first.engine.close()
+    assert max(copied("toy")) > checkpoint_name(6)
+    for path in list(fsspec.filesystem("memory").find("/copies")):
+        if checkpoint_name(6) in path:  # as if the machine had been lost before the last step
+            fsspec.filesystem("memory").rm_file(path)
+    second = train(with_copies(), tmp_path / "second", resume=True, progress=False)
+    second.engine.close()
+    assert second.num_steps == 6
+    lines = (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) < 6
+    newest, same = (RunFolder(tmp_path / name).final_checkpoint() for name in ("second", "whole"))
+    assert newest is not None
+    assert same is not None
+    assert (newest / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
+
+
+def test_the_number_of_checkpoints_is_a_setting(tmp_path: Path) -> None:
+    engine = Engine(precision="fp32", num_threads=1, keep_checkpoints=3)
+    result = train(experiment(engine=engine, num_steps=5, checkpoint_every=1), tmp_path, progress=False)
+    result.engine.close()
+    assert [path.name for path in RunFolder(tmp_path).complete_checkpoints()] == list(map(checkpoint_name, (5, 4, 3)))
+
+
+def test_a_url_that_must_not_be_opened_is_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"checkpoint_copies.*reference"):
+        Engine(checkpoint_copies="reference://x")
