@@ -103,6 +103,9 @@ def test_images_texts_and_logits_are_those_of_transformers(family: str, tmp_path
     assert encoder.objective.text is not None
     own, context_length = encoder.objective.text
     assert torch.equal(own.encode(TEXTS, context_length).ids_BT, given["input_ids"])
+    marked = ["A cat, of a dog!", "cat-dog " * 9]  # SigLIP deletes punctuation; the second is cut
+    cut = tokenizer(marked, padding="max_length", truncation=True, max_length=9, return_tensors="pt")["input_ids"]
+    assert torch.equal(own.encode(marked, context_length).ids_BT, cut)
     pixels = torch.randn(3, 3, 16, 16)
     mask = given["attention_mask"] if family == "clip" else None
     theirs = model(input_ids=given["input_ids"], pixel_values=pixels, attention_mask=mask)
