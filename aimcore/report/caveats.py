@@ -11,7 +11,7 @@ from aimcore.io.run_folder import ERROR_FILE
 from aimcore.running.summary import EvaluationSummary, ExperimentSummary, ProbeSummary, Summary
 
 _MOST_LISTED = 8
-"""Number of scores that a sentence lists; tables have all of them."""
+"""Number of entries that a sentence lists; tables have all of them."""
 
 
 def caveats(summary: Summary) -> Iterator[str]:
@@ -36,6 +36,7 @@ def caveats(summary: Summary) -> Iterator[str]:
         yield f"No better than guessing (score against chance): {'; '.join(guessed)}."
     yield from _left_out(summary)
     yield from _partly_trained(summary)
+    yield from _frozen(summary)
     for experiment in summary.experiments:
         if experiment.status == "failed":
             error = experiment.extra.get("error", f"see its {ERROR_FILE}")
@@ -64,6 +65,13 @@ def _partly_trained(summary: Summary) -> Iterator[str]:
                 f"({count.trained / count.total:.2%}); of the trunk's, {count.trunk_trained:,} of {count.trunk:,} "
                 f"({count.trunk_trained / max(1, count.trunk):.2%})."
             )
+
+
+def _frozen(summary: Summary) -> Iterator[str]:
+    """Yield one line for all experiments that train nothing, whose scores are in the column of trained trunks."""
+    names = [one.name for one in summary.experiments if one.num_steps == 0 and one.probes]
+    if names:
+        yield f"Frozen baselines, whose trunks have their initial weights: {_listed(names)}."
 
 
 def _left_out(summary: Summary) -> Iterator[str]:
@@ -140,7 +148,7 @@ def _state(experiment: ExperimentSummary) -> str:
 
 
 def _listed(entries: Sequence[str]) -> str:
-    """Return the first entries and the number of the others, which are in the table of scores."""
+    """Return the first entries and the number of the others, which tables have."""
     rest = len(entries) - _MOST_LISTED
     return "; ".join(entries) if rest <= 1 else f"{'; '.join(entries[:_MOST_LISTED])}; and {rest} more"
 
