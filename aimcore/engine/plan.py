@@ -201,14 +201,15 @@ def _stages(experiment: Experiment, cluster: Cluster, cost: Cost, possible: Iter
 
 
 def _alternative(experiment: Experiment, cluster: Cluster, cost: Cost) -> str:
-    """Describe what would fit: more nodes, or GPUs with more memory."""
+    """Describe what would fit: activation checkpointing, more nodes, or GPUs with more memory."""
     larger = [gpu for gpu in GPUS.values() if gpu.memory > cluster.gpu.memory]
     doubled = [cluster.nodes * 2**power for power in range(1, 11) if cluster.nodes * 2**power <= limits.PROCESSES]
     variants = {
         "more nodes": ((f"{nodes} nodes", _changed(cluster, nodes=nodes)) for nodes in doubled),
         "other GPUs": ((gpu.name, _changed(cluster, gpu=gpu)) for gpu in sorted(larger, key=lambda gpu: gpu.memory)),
     }
-    found = [fitting for kind in variants.values() if (fitting := _first_fitting(experiment, kind, cost))]
+    fitting = [_first_fitting(experiment, kind, cost) for kind in variants.values()]
+    found = [text for text in (_with_recomputation(experiment, cluster), *fitting) if text]
     number = accumulations(experiment, cluster.world_size)[-1]
     micro_batch = -(-cost.micro_batch // (cluster.world_size * number))
     need = min(stage.peak(micro_batch, number) for stage in _stages(experiment, cluster, cost, ()))
@@ -216,6 +217,18 @@ def _alternative(experiment: Experiment, cluster: Cluster, cost: Cost) -> str:
         f"the smallest micro-batch, {micro_batch}, needs {need / 1e9:,.3g} GB per GPU; what would fit: "
         f"{' or '.join(found) if found else 'no number of nodes and no known GPU'}"
     )
+
+
+def _with_recomputation(experiment: Experiment, cluster: Cluster) -> str:
+    """Describe whether activation checkpointing alone is enough; empty if it is not."""
+    if experiment.engine.checkpoint_activations:
+        return ""
+    variant = _changed(experiment, engine=_changed(experiment.engine, checkpoint_activations=True))
+    try:
+        cost = plan_cost(variant)
+    except InvalidValue:  # the trunk names no blocks
+        return ""
+    return _first_fitting(variant, [("engine.checkpoint_activations=true", cluster)], cost)
 
 
 def _first_fitting(experiment: Experiment, variants: Iterable[tuple[str, Cluster]], cost: Cost) -> str:

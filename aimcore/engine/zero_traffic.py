@@ -21,7 +21,7 @@ def bytes_sent(cost: Cost, engine: Engine, world_size: int, accumulation_steps: 
       gradients are reduced after each micro-batch;
     - stage 3: per micro-batch, an all-gather of the weights for the forward and one for the backward pass, and a
       reduce-scatter of the gradients: 3 P values. DeepSpeed keeps up to 10^9 gathered weights, so small models send
-      less.
+      less. Recomputation of a block directly precedes its backward pass, and uses the same gathered weights.
     """
     gradients = _REDUCED_BYTES * cost.trained_parameters
     weight_bytes = _weight_bytes(engine)
