@@ -26,9 +26,12 @@ def fused(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
 
 
 def explicit(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
-    """Two matrix products and a softmax."""
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
-    return scores.masked_fill(~allowed, -math.inf).softmax(-1) @ value
+    """Two matrix products and a softmax; the first product adds the mask."""
+    rows, width = query.flatten(0, 1), value.shape[-1]
+    bias = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill(~allowed, -math.inf)
+    bias = bias.expand(*query.shape[:2], *allowed.shape[-2:]).flatten(0, 1)
+    scores = torch.baddbmm(bias, rows, key.flatten(0, 1).transpose(1, 2), alpha=1 / math.sqrt(width))
+    return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).reshape(query.shape)
 
 
 def main() -> None:

@@ -269,4 +269,4 @@ def _of(mask: Mask, images: slice) -> Mask:
     """Return the mask of some images of a batch."""
     if mask.allowed is None or len(mask.allowed) == 1:
         return mask
-    return mask._replace(allowed=mask.allowed[images])
+    return Mask(mask.allowed[images], mask.is_causal)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -18,7 +20,19 @@ def _rows(attention: Attention, image: int = 0) -> list[str]:
 
 
 def test_bidirectional_attention_needs_no_mask() -> None:
-    assert mask_of(BIDIRECTIONAL, 4, CPU) == (None, False)
+    mask = mask_of(BIDIRECTIONAL, 4, CPU)
+    assert (mask.allowed, mask.is_causal) == (None, False)
+    assert mask.bias(torch.Size([1, 1, 4, 4]), torch.float32) is None
+
+
+def test_the_bias_of_a_mask_is_made_once_per_shape_and_type() -> None:
+    mask = mask_of(Attention(causal=True, prefix_length_B=torch.tensor([1, 2])), 2, CPU)
+    bias = mask.bias(torch.Size([2, 3, 2, 2]), torch.bfloat16)
+    assert bias is not None
+    hidden = -math.inf
+    assert bias.float().tolist() == [*[[[0, hidden], [0, 0]]] * 3, *[[[0, 0], [0, 0]]] * 3]
+    assert mask.bias(torch.Size([2, 3, 2, 2]), torch.bfloat16) is bias
+    assert mask.bias(torch.Size([2, 1, 2, 2]), torch.bfloat16) is not bias
 
 
 def test_causal_attention_sees_itself_and_what_came_before() -> None:
