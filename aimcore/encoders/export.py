@@ -131,7 +131,8 @@ def _write_layout(
         raise CannotExport(f"{layout.title}: its readers open one file, so it cannot be divided (--shard-size)")
     left_out = sorted({_part(one) for one in weights.left_out})
     for name in left_out:
-        logger.warning("{}: {} is not exported: {} has no place for it", encoder.source.url, name, layout.title)
+        why = "the trunk alone was asked for" if trunk_only else f"'{layout.title}' has no place for it"
+        logger.log("INFO" if trunk_only else "WARNING", "{}: {} is not exported: {}", encoder.source.url, name, why)
     model = attrs.evolve(model, image_size=encoder.image_size)
     tensors = _converted(weights.tensors, dtype)
     others = {

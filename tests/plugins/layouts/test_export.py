@@ -237,3 +237,16 @@ def test_further_sections_end_the_card(tmp_path: Path) -> None:
     assert card.startswith("---\nlibrary_name: apple\n")
     assert "license: apple-ascl" in card
     assert card.endswith("## Notes\n\nOne.\n")
+
+
+def test_the_card_of_towers_without_a_tokenizer_uses_ids(tmp_path: Path) -> None:
+    encoder = load_encoder(FOLDER / "aim_v2_lit.weights.safetensors", num_heads=4, text_heads=4, preprocessing="clip")
+    export_encoder(encoder, tmp_path / "out", "transformers")
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "AutoTokenizer" not in card
+    ids_BT = torch.tensor([[1, 2, 96, 0], [5, 96, 0, 0]])
+    names = {"image": Image.new("RGB", (56, 56), (9, 99, 200)), "ids_BT": ids_BT, "mask_BT": (ids_BT > 0).long()}
+    exec(card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(tmp_path / "out")), names)
+    pixels_1CHW = encoder.transform(names["image"])[None]
+    torch.testing.assert_close(names["logits"].detach(), encoder.zero_shot(pixels_1CHW, ids_BT), rtol=1e-4, atol=1e-4)
