@@ -37,6 +37,6 @@ def draw_after_run(out: Path) -> None:
         report_command(out)
     if supervision.status != "finished":
         if StudyFolder(out).summary.is_file():
-            logger.error("the report could not be drawn; to draw it again from summary.json: aimcore report {}", out)
+            logger.error("the report could not be drawn. To draw it again: aimcore report {}", out)
         else:
-            logger.error("the report could not be drawn, because {} has no summary.json", out)
+            logger.error("the report could not be drawn, because {} is missing", StudyFolder(out).summary)

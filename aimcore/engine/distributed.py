@@ -226,6 +226,11 @@ def all_failed_together(label: str, timeout_seconds: float = 60.0) -> bool:
     return False
 
 
+def is_broken_connection(error: RuntimeError) -> bool:
+    """Whether ``error`` says that another process cannot be reached; gloo's has no type of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 def _reduced(values: Tensor, operation: Any) -> Tensor:
     if rank_and_world_size()[1] == 1:
         return values

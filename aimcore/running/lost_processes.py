@@ -6,10 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch.distributed as dist
-
 from aimcore.contracts.errors import AimcoreError
-from aimcore.engine.distributed import from_everyone
+from aimcore.engine.distributed import from_everyone, is_broken_connection
 from aimcore.running.lock_holder import Holder
 
 _SECONDS = 2.0
@@ -31,14 +29,9 @@ def naming_lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if len(processes) == 1 or not _is_broken_connection(error):
+        if len(processes) == 1 or not is_broken_connection(error):
             raise
         raise ProcessLost(_message(processes, str(error))) from error
-
-
-def _is_broken_connection(error: RuntimeError) -> bool:
-    # gloo raises a plain RuntimeError with its own name in it.
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _message(processes: Sequence[Holder], error: str) -> str:

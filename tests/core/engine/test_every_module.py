@@ -29,8 +29,8 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
-WITHOUT_EXAMPLES = {"lora", "no_training", "pretrained", "torchvision"}
-"""Components that give no examples: one needs another library, one a file,
+WITHOUT_EXAMPLES = {"lora", "no_training", "pretrained", "torchvision", "transformers_towers"}
+"""Components that give no examples: two need another library, one a file,
 one trains nothing, one has large models only."""
 
 

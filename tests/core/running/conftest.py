@@ -77,6 +77,7 @@ class FakeResult:
     )
     num_unreadable: int = 0
     missing_metrics: str = ""
+    peak_memory: int | None = None
 
     @property
     def module(self) -> Any:

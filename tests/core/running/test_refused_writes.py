@@ -153,7 +153,7 @@ def test_a_report_without_a_summary_is_not_said_to_be_drawn_later(
     finally:
         logger.remove(sink)
         logger.disable("aimcore")
-    assert lines[-1] == f"the report could not be drawn, because {tmp_path} has no summary.json\n"
+    assert lines[-1] == f"the report could not be drawn, because {tmp_path / 'summary.json'} is missing\n"
 
 
 def test_a_report_that_is_refused_leaves_the_run_as_it_was(make_study: Any, disk: Disk, tmp_path: Path) -> None:

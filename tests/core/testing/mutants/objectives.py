@@ -29,6 +29,7 @@ from aimcore.testing.checks import objectives as checks
 from aimcore_heads import LinearHead
 from aimcore_objectives import NextPatch
 from aimcore_objectives.next_patch import NextPatchModule
+from aimcore_objectives.steps import Steps
 
 LINEAR = LinearHead()
 
@@ -99,9 +100,9 @@ class Doubling(Sound):
 
 
 class UnshiftedModule(NextPatchModule):
-    def __init__(self, config: NextPatch, trunk: TrunkModule) -> None:
-        super().__init__(config, trunk)
-        self.head.register_forward_pre_hook(lambda _, args: (args[0], args[1], args[2] + 1))
+    def _read(self, batch: Batch) -> tuple[Features, Tensor, Steps]:
+        features, where_M, steps = super()._read(batch)
+        return features, where_M + 1, steps
 
 
 @component("mutant")
