@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archives import unpack
 from compat.write import HALF, NUM_STEPS, made_with
 from loguru import logger
 from PIL import Image
@@ -50,7 +51,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every recipe file, by its path without suffix."""
     folder = tmp_path_factory.mktemp("recipes")
     with tarfile.open(WRITTEN / "recipes.tar.xz") as packed:
-        packed.extractall(folder, filter="data")
+        unpack(packed, folder)
     return {str(path.relative_to(folder).with_suffix("")): path for path in folder.rglob("*.*")}
 
 
