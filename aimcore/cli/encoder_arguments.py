@@ -42,7 +42,7 @@ def require_place(text: str) -> None:
     """Refuse a local file or folder that does not exist, before torch is imported.
 
     Raises:
-        LocationError: there is none.
+        LocationError: the file or folder does not exist.
     """
     if "://" not in text and not re.match(r"[a-z_]+:", text) and not Path(text).expanduser().exists():
         raise LocationError(f"there is no file or folder {shown(text)}")

@@ -99,7 +99,7 @@ def gpu_named(name: str) -> GPU:
     """Return the GPU called ``name``.
 
     Raises:
-        UnknownGPU: there is none; the message lists those that there are.
+        UnknownGPU: no GPU of this name is known; the message lists the known ones.
     """
     if name not in GPUS:
         hint = did_you_mean(name, list(GPUS))

@@ -111,7 +111,7 @@ class StoredWeights:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def sibling(self, name: str) -> bytes | None:
-        """Return the content of another file in the folder of the weights, or None if there is none.
+        """Return the content of another file in the folder of the weights, or None if it does not exist.
 
         Raises:
             UnreadableWeights: there is one, but it is too large or cannot be read.

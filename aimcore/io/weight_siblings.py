@@ -26,7 +26,7 @@ class UnreadableWeights(AimcoreError):
 
 
 def read_sibling(url: str, name: str) -> bytes | None:
-    """Return the content of the small file ``name`` in the folder of ``url``, or None if there is none.
+    """Return the content of the small file ``name`` in the folder of ``url``, or None if it does not exist.
 
     Raises:
         UnreadableWeights: there is one, but it is too large or cannot be read.

@@ -54,7 +54,7 @@ class _Towers(FileLayout):
         try:
             settings = config_of(text)
         except FAULTS as cause:
-            raise UnknownSetting(f"the config.json is none of transformers: {shown(cause)}") from cause
+            raise UnknownSetting(f"the config.json is not a configuration of transformers: {shown(cause)}") from cause
         trunk = image_tower_trunk(settings, head=self.family != "siglip")
         towers = TransformersTowers(
             config=text,
