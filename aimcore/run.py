@@ -18,6 +18,7 @@ from typing import Any
 
 from loguru import logger
 
+from aimcore.cli.data import add_data_arguments
 from aimcore.cli.embed import add_embed_arguments
 from aimcore.cli.export import add_export_arguments
 from aimcore.cli.inspect import add_inspect_arguments
@@ -156,6 +157,7 @@ def _add_records(commands: Any) -> None:
     diff.set_defaults(function=_diff)
     _add_probe(commands)
     _add_caption(commands)
+    add_data_arguments(commands)
     add_tokenizer_arguments(commands)
     add_export_arguments(commands)
     add_embed_arguments(commands)
