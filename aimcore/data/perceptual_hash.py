@@ -2,7 +2,8 @@
 
 The hash has the signs of the 64 lowest frequencies of a small grey copy of the image, relative to their median (pHash:
 C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). Other sizes, qualities of JPEG
-and slight changes of colour leave almost all bits as they are; crops, flips and rotations do not. Shape suffix: n images.
+and slight changes of colour leave almost all bits as they are; crops, flips and rotations do not. Shape suffix: n images,
+u different hashes.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def near_duplicates(hashes_n: Hashes, most: int = NEAR) -> list[Indices]:
     """Return groups of at least two images, each within ``most`` bits of another one of its group.
 
     Groups, and the indices in a group, are ascending. Memory is bounded, and so is the time: at most, every pair of
-    different hashes is compared (100,000 hashes in less than a minute). Where it is faster, only those are compared that
-    share one of ``most + 1`` parts of their bits.
+    different hashes is compared (100,000 hashes in less than a minute). Where it is faster, only those are compared
+    that share one of ``most + 1`` parts of their bits.
 
     >>> [group.tolist() for group in near_duplicates(np.array([7, 2**40, 6, 2**40], dtype=np.uint64), most=1)]
     [[0, 2], [1, 3]]
