@@ -2,8 +2,8 @@
 
 The hash has the signs of the 64 lowest frequencies of a small grey copy of the image, relative to their median (pHash:
 C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). Other sizes, qualities of JPEG
-and slight changes of colour leave almost all bits as they are; crops, flips and rotations do not. Shape suffix: n images,
-u different hashes.
+and slight changes of colour leave almost all bits as they are; crops, flips and rotations do not. n: images;
+u: different hashes.
 """
 
 from __future__ import annotations
