@@ -22,11 +22,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from aimcore.contracts.batches import Batch, Text
 from aimcore.contracts.images import PatchGrid
 from aimcore.contracts.results import Loss
 from aimcore.experiment import Experiment
 from aimcore.testing.cases import Case, installed_cases
-from aimcore.testing.fixtures import moved_patches
+from aimcore.testing.fixtures import moved_patches, with_changed_patch
 from aimcore.testing.instrumented import InstrumentedObjective
 from aimcore.testing.loss_invariants import mixed_images_of, wrong_counts_of, wrong_sums_of
 from aimcore.testing.requirements import TOLERANCE, differs, shape_of
@@ -156,27 +157,30 @@ def _may_be_read(instrumented: InstrumentedObjective, name: str) -> bool:
     if instrumented.batch.text is not None:
         return True
     base = instrumented.losses()[name].sum
-    patches = range(instrumented.batch.images.patches_BNF.shape[1])
-    changed = (instrumented.losses_after_change(patch, of_input=False)[name].sum for patch in patches)
+    changed = (instrumented.losses(copy)[name].sum for copy in _changed_copies(instrumented.batch))
     return any(bool(differs(base, other)) for other in changed)
 
 
-def _dependence(instrumented: InstrumentedObjective, name: str) -> _Dependence:
-    batch = instrumented.batch
+def _changed_copies(batch: Batch, attempt: int = 0) -> list[Batch]:
+    """One copy of the batch per patch, in which this patch is changed."""
     patches = range(batch.images.patches_BNF.shape[1])
+    return [with_changed_patch(batch, patch, attempt=attempt) for patch in patches]
+
+
+def _dependence(instrumented: InstrumentedObjective, name: str) -> _Dependence:
     with torch.no_grad():
         loss = instrumented.losses()[name]
         base_BS = loss.per_position_BN
         assert base_BS is not None
         target_BSP = _seen_by_target(instrumented, name, loss)
-        read = [_moved(instrumented, name, base_BS, patch, of_input=True) for patch in patches]
+        read_BSP = _moved(instrumented, name, of_input=True)
     patch_BS = loss.scored_patch_BN
     return _Dependence(
         scored_BS=~base_BS.isnan(),
         target=target_BSP,
-        own=target_BSP if patch_BS is None else patch_BS.unsqueeze(-1) == torch.arange(len(patches)),
+        own=target_BSP if patch_BS is None else patch_BS.unsqueeze(-1) == torch.arange(target_BSP.shape[-1]),
         by_gradient=_gradients(instrumented, name),
-        by_perturbation=torch.stack(read, dim=-1),
+        by_perturbation=read_BSP,
     )
 
 
@@ -194,27 +198,18 @@ def _seen_by_target(instrumented: InstrumentedObjective, name: str, loss: Loss) 
         own_BSP = patch_BS.unsqueeze(-1) == patches_P
     target_BSP = torch.zeros_like(own_BSP)
     for attempt in range(_ATTEMPTS):
-        moved = [_moved(instrumented, name, base_BS, patch, attempt=attempt) for patch in patches_P.tolist()]
-        target_BSP |= torch.stack(moved, dim=-1)
+        target_BSP |= _moved(instrumented, name, attempt=attempt)
         is_found = ((target_BSP & own_BSP).any(-1) | base_BS.isnan()).all()
         if is_found or not target_BSP.any():
             break
     return target_BSP
 
 
-def _moved(
-    instrumented: InstrumentedObjective,
-    name: str,
-    base_BS: Tensor,
-    patch: int,
-    *,
-    of_input: bool = False,
-    attempt: int = 0,
-) -> Tensor:
-    """[B, S]: whether a loss differs from ``base_BS`` after a change of one patch."""
-    changed = instrumented.losses_after_change(patch, of_input=of_input, attempt=attempt)[name].per_position_BN
-    assert changed is not None
-    return differs(base_BS, changed)
+def _moved(instrumented: InstrumentedObjective, name: str, *, of_input: bool = False, attempt: int = 0) -> Tensor:
+    """[B, S, P]: whether the loss of a step changes with a patch of the trunk's input, or of everything else."""
+    copies = _changed_copies(instrumented.batch, attempt)
+    changed_PBS = instrumented.losses_of_copies(name, copies, of_input=of_input)
+    return differs(instrumented.per_position(name), changed_PBS).movedim(0, -1)
 
 
 def _gradients(instrumented: InstrumentedObjective, name: str) -> Tensor | None:
@@ -239,14 +234,23 @@ def _leaks_of_text(instrumented: InstrumentedObjective, name: str, found: _Depen
     assert text is not None
     if not found.by_perturbation.any():
         yield "is blind: no token's prediction depends on a patch"
-    for token in range(1, base_BT.shape[1]):
-        ids_BT = text.ids_BT.clone()
-        ids_BT[:, token] = torch.where(text.valid_BT[:, token], text.ids_BT[:, token - 1], text.ids_BT[:, token])
-        changed = attrs.evolve(instrumented.batch, text=attrs.evolve(text, ids_BT=ids_BT))
-        earlier_BT = differs(base_BT, instrumented.per_position(name, changed))[:, :token]
+    tokens = range(1, base_BT.shape[1])
+    if not tokens:
+        return
+    copies = [_with_changed_token(instrumented.batch, text, token) for token in tokens]
+    changed_CBT = instrumented.losses_of_copies(name, copies)
+    for token, changed_BT in zip(tokens, changed_CBT, strict=True):
+        earlier_BT = differs(base_BT, changed_BT)[:, :token]
         if earlier_BT.any():
             image, step = earlier_BT.nonzero()[0].tolist()
             yield f"image {image}: the prediction of token {step} reads token {token}"
+
+
+def _with_changed_token(batch: Batch, text: Text, token: int) -> Batch:
+    """Replace a token by the one before it, except in padding."""
+    ids_BT = text.ids_BT.clone()
+    ids_BT[:, token] = torch.where(text.valid_BT[:, token], text.ids_BT[:, token - 1], text.ids_BT[:, token])
+    return attrs.evolve(batch, text=attrs.evolve(text, ids_BT=ids_BT))
 
 
 def _leaks(found: _Dependence, grid: PatchGrid, *, autoregressive: bool) -> Iterator[str]:

@@ -6,6 +6,7 @@ Everything is float64, so that rounding does not look like a dependence.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -156,6 +157,34 @@ def _pixels_per_patch(view_BCHW: Tensor, grid: PatchGrid) -> int | None:
 def _single(value: Any) -> Any:
     """Convert floating-point tensors to float32; return other values unchanged."""
     return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def stacked(batches: Sequence[Batch]) -> Batch:
+    """Return one batch of all samples of several batches that have the same fields."""
+
+    def joined(values: Sequence[Any]) -> Any:
+        return torch.cat(list(values)) if isinstance(values[0], Tensor) else tuple(chain.from_iterable(values))
+
+    first, texts = batches[0], [batch.text for batch in batches if batch.text is not None]
+    images = attrs.evolve(
+        first.images,
+        patches_BNF=joined([batch.images.patches_BNF for batch in batches]),
+        grids=joined([batch.images.grids for batch in batches]),
+    )
+    return attrs.evolve(
+        first,
+        images=images,
+        sample_numbers_B=joined([batch.sample_numbers_B for batch in batches]),
+        labels_B=None if first.labels_B is None else joined([batch.labels_B for batch in batches]),
+        views={key: joined([batch.views[key] for batch in batches]) for key in first.views},
+        extras={key: joined([batch.extras[key] for batch in batches]) for key in first.extras},
+        text=_joined_texts(texts, joined) if texts else None,
+    )
+
+
+def _joined_texts(texts: Sequence[Text], joined: Callable[[Sequence[Any]], Any]) -> Text:
+    given = [name for name, tensor in attrs.asdict(texts[0], recurse=False).items() if tensor is not None]
+    return attrs.evolve(texts[0], **{name: joined([getattr(text, name) for text in texts]) for name in given})
 
 
 def _mapped(text: Text, change: Callable[[Tensor], Tensor]) -> Text:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor
 
 from aimcore.contracts.assembly import built_objective, built_trunk
@@ -17,8 +19,8 @@ from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.contracts.results import Loss
 from aimcore.contracts.trunks import TrunkModule
 from aimcore.testing.cases import Case
-from aimcore.testing.fixtures import batch_for, draw_nonzero, random_images, with_changed_patch
-from aimcore.testing.requirements import seeded
+from aimcore.testing.fixtures import batch_for, draw_nonzero, random_images, stacked
+from aimcore.testing.requirements import same, seeded
 
 Read = tuple[Tensor, ...]
 """The patches that each call of the trunk reads, in the order of the calls."""
@@ -102,8 +104,10 @@ class InstrumentedObjective:
     batch: Batch
     _read: dict[bool, tuple[Read, bool]] = attrs.field(factory=dict, init=False)
     """The trunk's inputs for the batch, in training and in eval mode, and whether copies of the trunk predict."""
-    _known: dict[Hashable, dict[str, Loss]] = attrs.field(factory=dict, init=False)
-    """Losses of earlier forwards: all losses of an objective come from one."""
+    _unchanged: dict[bool, dict[str, Loss]] = attrs.field(factory=dict, init=False)
+    """The losses of the batch, in training and in eval mode."""
+    _stacks: dict[tuple[str, bool], bool] = attrs.field(factory=dict, init=False)
+    """Whether copies of the batch in one forward have the losses that they have alone, by loss and mode."""
 
     @classmethod
     def of(cls, case: Case, *, seed: int = 0) -> InstrumentedObjective:
@@ -127,31 +131,49 @@ class InstrumentedObjective:
         The seed is always the same, so that dropout does not look like a dependence.
         """
         if batch is None and read is None:
-            return self._once("unchanged", lambda: self.losses_of(self.batch))
+            mode = self.module.training
+            if mode not in self._unchanged:
+                self._unchanged[mode] = self._forward(self.batch, None)
+            return self._unchanged[mode]
         own, copies_predict = self._read_of_the_batch()
         return self._forward(self.batch if batch is None else batch, own if read is None else read, copies_predict)
 
-    def losses_after_change(self, patch: int, *, of_input: bool, attempt: int = 0) -> dict[str, Loss]:
-        """Return the losses after a change of one patch, see :func:`~aimcore.testing.fixtures.with_changed_patch`.
+    def losses_of_copies(self, name: str, copies: Sequence[Batch], *, of_input: bool = False) -> Tensor:
+        """Return ``[C, B, S]``, the loss ``name`` per step, of C changed copies of the batch.
+
+        The copies go through one forward where that changes nothing: not if the objective draws random numbers per
+        image of a forward, or mixes images. Then each copy goes through its own. Unchanged copies between the changed
+        ones show which it is.
 
         Args:
-            patch: the number of the patch.
-            of_input: whether only the trunk's input changes, or only the rest, such as the targets.
-            attempt: each attempt changes the patch differently.
+            name: the loss, which has ``per_position_BN``.
+            copies: copies of ``self.batch``.
+            of_input: whether the trunk's input is that of the copies, and everything else that of ``self.batch``, or
+                the other way round.
         """
+        alternating = [*chain.from_iterable((self.batch, copy) for copy in copies), self.batch]
+        if self._stack_equals_singles(name, len(alternating)):
+            stacked_CBS = self._losses_of_stack(name, alternating, of_input=of_input)
+            base_BS = self.per_position(name)
+            if all(_equal(unchanged_BS, base_BS) for unchanged_BS in stacked_CBS[::2]):  # copies do not mix
+                return torch.stack(stacked_CBS[1::2])
+        singles = (self.losses(read=self.read_of(copy)) if of_input else self.losses(copy) for copy in copies)
+        return torch.stack([_per_position(losses, name) for losses in singles])
 
-        def losses() -> dict[str, Loss]:
-            batch = with_changed_patch(self.batch, patch, attempt=attempt)
-            return self.losses(read=self.read_of(batch)) if of_input else self.losses(batch)
+    def _stack_equals_singles(self, name: str, num_copies: int) -> bool:
+        key = name, self.module.training
+        if key not in self._stacks:
+            losses_CBS = self._losses_of_stack(name, [self.batch] * num_copies, of_input=True)
+            base_BS = self.per_position(name)
+            self._stacks[key] = all(_equal(copy_BS, base_BS) for copy_BS in losses_CBS)
+        return self._stacks[key]
 
-        return self._once((patch, of_input, attempt), losses)
-
-    def _once(self, key: Hashable, losses: Callable[[], dict[str, Loss]]) -> dict[str, Loss]:
-        """Return ``losses()``, called once per key and mode."""
-        key = (key, self.module.training)
-        if key not in self._known:
-            self._known[key] = losses()
-        return self._known[key]
+    def _losses_of_stack(self, name: str, copies: Sequence[Batch], *, of_input: bool) -> tuple[Tensor, ...]:
+        own, copies_predict = self._read_of_the_batch()
+        stack, read = stacked(copies), tuple(torch.cat([each_BNF] * len(copies)) for each_BNF in own)
+        if of_input:
+            stack, read = stacked([self.batch] * len(copies)), self.read_of(stack)
+        return _per_position(self._forward(stack, read, copies_predict), name).tensor_split(len(copies))
 
     def losses_of(self, batch: Batch) -> dict[str, Loss]:
         """Return the losses of ``batch`` while the trunk reads it."""
@@ -159,9 +181,7 @@ class InstrumentedObjective:
 
     def per_position(self, name: str, batch: Batch | None = None, read: Read | None = None) -> Tensor:
         """Return ``per_position_BN`` of one loss."""
-        found = self.losses(batch, read)[name].per_position_BN
-        assert found is not None
-        return found
+        return _per_position(self.losses(batch, read), name)
 
     def read_of(self, batch: Batch) -> Read:
         """Return the trunk's inputs for ``batch``: its patches, or what the objective computes from them."""
@@ -184,3 +204,14 @@ class InstrumentedObjective:
         with seeded(), self.trunk.record.forward(read, copies_predict=copies_predict):
             losses: dict[str, Loss] = self.module(batch)
         return losses
+
+
+def _per_position(losses: dict[str, Loss], name: str) -> Tensor:
+    found = losses[name].per_position_BN
+    assert found is not None
+    return found
+
+
+def _equal(one_BS: Tensor, other_BS: Tensor) -> bool:
+    """Whether two losses per step are equal up to rounding and score the same steps."""
+    return same(one_BS, other_BS) and torch.equal(one_BS.isnan(), other_BS.isnan())

@@ -26,6 +26,7 @@ from aimcore.modeling import attention as attention_room
 from aimcore.modeling.attention import Mask, mask_of
 from aimcore.testing import Case, findings_of, installed_cases
 from aimcore.testing.causality import leaks_of
+from aimcore.testing.fixtures import with_changed_patch
 from aimcore.testing.instrumented import InstrumentedObjective
 from aimcore.testing.runner import verdict_of
 from aimcore.testing.small_parts import StandInTrunk
@@ -284,7 +285,7 @@ def test_no_two_combinations_have_one_name() -> None:
     assert {case.name.partition("-")[0] for case in CASES} >= {"vit.1", "vit.2"}
 
 
-def test_all_losses_of_an_objective_come_from_the_same_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def _counting_forwards(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     forwards: list[object] = []
     forward = InstrumentedObjective._forward
 
@@ -293,12 +294,60 @@ def test_all_losses_of_an_objective_come_from_the_same_forwards(monkeypatch: pyt
         return forward(self, *args)
 
     monkeypatch.setattr(InstrumentedObjective, "_forward", counted)
+    return forwards
+
+
+def test_changed_copies_of_a_batch_go_through_one_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    forwards = _counting_forwards(monkeypatch)
     instrumented = InstrumentedObjective.of(next(case for case in CASES if isinstance(case.objective, Multimodal)))
     assert sorted(instrumented.losses()) == ["image", "text"]
     assert list(leaks_of(instrumented)) == []
-    # The batch, the input that the trunk reads of it, 12 changed inputs and 12 changed targets; then a gradient for
-    # each of the two losses, and the caption's tokens 1 to 5.
-    assert len(forwards) == 1 + 1 + 12 + 12 + 2 + 5
+    # The batch and the input that the trunk reads of it; for each of two losses the unchanged copies, 12 changed
+    # targets, 12 changed inputs and a gradient; then the caption's tokens 1 to 5.
+    assert len(forwards) == 1 + 1 + 2 * 4 + 1
+
+
+class _UnevenModule(masking.MaskingModule):
+    """Treats copies of a batch in one forward differently, by ``kind``."""
+
+    kind = ""
+
+    def forward(self, batch: Batch) -> dict[str, Loss]:
+        loss = super().forward(batch)["masked"]
+        assert loss.per_position_BN is not None
+        number, means_B = len(loss.per_position_BN), loss.per_position_BN.nanmean(1)
+        factor_B = {
+            "draws per image": torch.rand(number),
+            "mixes images": (means_B.square().mean() / means_B.mean().square()).expand(number),
+            "counts images": torch.full((number,), float(number)),
+            "favours a place": 1 + (torch.arange(number) == 4).double(),
+        }[self.kind]
+        scaled_BN = loss.per_position_BN * factor_B[:, None]
+        return {"masked": loss._replace(per_position_BN=scaled_BN, sum=scaled_BN.nansum())}
+
+
+@component("uneven")
+class Uneven(masking.Sound):
+    """Masks pixels, and scales the losses in a way that depends on the batch."""
+
+    kind: str = ""
+
+    def build(self, trunk: TrunkModule) -> ObjectiveModule:
+        module = _UnevenModule(trunk)
+        module.kind = self.kind
+        return module
+
+
+@pytest.mark.parametrize("kind", ["draws per image", "mixes images", "counts images", "favours a place"])
+@pytest.mark.parametrize("of_input", [False, True])
+def test_changed_copies_that_one_forward_would_change_go_through_their_own(kind: str, of_input: bool) -> None:
+    instrumented = InstrumentedObjective.of(Case("uneven", StandInTrunk(), Uneven(kind=kind), GRID))
+    copies = [with_changed_patch(instrumented.batch, patch) for patch in range(12)]
+    found_CBS = instrumented.losses_of_copies("masked", copies, of_input=of_input)
+    for copy, found_BS in zip(copies, found_CBS, strict=True):
+        read = instrumented.read_of(copy) if of_input else None
+        alone_BS = instrumented.per_position("masked", None if of_input else copy, read)
+        torch.testing.assert_close(found_BS, alone_BS, rtol=0, atol=0, equal_nan=True)
 
 
 def test_the_cases_ask_each_component_for_its_examples_once(monkeypatch: pytest.MonkeyPatch) -> None:
