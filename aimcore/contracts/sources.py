@@ -14,6 +14,7 @@ from aimcore.contracts.batches import Sample
 from aimcore.contracts.component import Component
 from aimcore.contracts.images import PixelStatistics
 from aimcore.contracts.randomness import index_of
+from aimcore.contracts.sample_writers import SampleWriter
 
 
 class Source(Component, ABC):
@@ -27,6 +28,14 @@ class Source(Component, ABC):
         """Statistics that normalise pixels if a study gives no ``mean`` and ``std``; None means those of ImageNet.
 
         Override it for images that are not photographs and whose statistics are known. It must not read any data.
+        """
+        return None
+
+    def writer(self) -> SampleWriter | None:
+        """Return what writes samples where this source would read them, for conversions; None if nothing does.
+
+        Raises:
+            InvalidValue: this source cannot be written with its settings.
         """
         return None
 
@@ -65,6 +74,16 @@ class OpenSource(ABC):
         Raises:
             UnreadableSample: the sample is damaged; the loader skips it, up to a limit.
         """
+
+    def read_with_file(self, index: int) -> tuple[Sample, bytes | None]:
+        """Return the sample at ``index``, and the content of its image file; None if its image is not in a file.
+
+        Conversions copy the file without loss. Override it if :meth:`read` decodes a file.
+
+        Raises:
+            UnreadableSample: the sample is damaged.
+        """
+        return self.read(index), None
 
     def label(self, index: int) -> int | None:
         """Return the label at ``index``; override it if that is possible without reading the image."""

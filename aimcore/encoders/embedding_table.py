@@ -16,14 +16,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any
 
 import attrs
 import numpy as np
 
-from aimcore.contracts.errors import AimcoreError, DataNotFound
+from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import shown
 from aimcore.encoders.embedding_store import EmbeddingStore
 from aimcore.encoders.stored_embeddings import (
@@ -35,6 +34,7 @@ from aimcore.encoders.stored_embeddings import (
 )
 from aimcore.io.atomic_files import replacing, writing
 from aimcore.io.locations import file_system, local_path, open_location
+from aimcore.io.parquet_library import require_pyarrow
 
 _KEY = b"aimcore"
 PARTIAL_GROUP = ".partial.zarr"
@@ -43,28 +43,9 @@ _DAMAGE = (OSError, ValueError, LookupError, RuntimeError, TypeError)
 """Errors of pyarrow are among them: ``ArrowInvalid`` is a ``ValueError``, ``ArrowKeyError`` a ``KeyError``."""
 
 
-class MissingPyarrow(AimcoreError):
-    """The optional library pyarrow is needed, and cannot be imported."""
-
-
 def is_table(out: str) -> bool:
     """Whether ``out`` names a Parquet file."""
     return PurePosixPath(out).suffix == ".parquet"
-
-
-def require_pyarrow() -> Any:
-    """Return the module ``pyarrow``.
-
-    Raises:
-        MissingPyarrow: it is not installed.
-    """
-    try:
-        import_module("pyarrow.parquet")
-        return import_module("pyarrow")
-    except ImportError as cause:
-        raise MissingPyarrow(
-            f"Parquet files need the package pyarrow ({cause}): pip install 'aimcore[parquet]', or write to *.zarr"
-        ) from cause
 
 
 def open_embeddings(url: str) -> StoredEmbeddings:

@@ -22,6 +22,7 @@ from aimcore.contracts.messages import shown
 ALLOW = "AIMCORE_ALLOW_PROTOCOLS"
 """Environment variable with additional protocols of fsspec that URLs may use, separated by commas."""
 
+_LOCAL_PROTOCOLS = frozenset(("file", "local", "memory"))
 _OBJECT_STORES = ("abfs", "az", "gcs", "gs", "hf", "oci", "oss", "s3", "s3a")
 _SERVERS = ("ftp", "hdfs", "http", "https", "sftp", "ssh", "webdav", "webhdfs")
 PROTOCOLS = frozenset(("file", "local", "memory", *_OBJECT_STORES, *_SERVERS))
@@ -131,6 +132,12 @@ def local_path(url: str | Path) -> Path | None:
 
     files, path = file_system(url)
     return Path(path) if isinstance(files, LocalFileSystem) else None
+
+
+def is_local(url: str | Path) -> bool:
+    """Return whether ``url`` is a path, or a URL of this machine's disk or memory. Nothing is opened for this."""
+    text = str(url)
+    return isinstance(url, Path) or ("::" not in text and _protocol_of(text, is_chained=False) in _LOCAL_PROTOCOLS)
 
 
 def zarr_location(url: str) -> Path | str:

@@ -18,13 +18,14 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.encoders.embedding import Embedding, described_embedding, embed, rows_per_part, shape_of
 from aimcore.encoders.embedding_store import EmbeddingStore
-from aimcore.encoders.embedding_table import PARTIAL_GROUP, is_table, opened_table, require_pyarrow, write_table
+from aimcore.encoders.embedding_table import PARTIAL_GROUP, is_table, opened_table, write_table
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.loading import load_encoder
 from aimcore.encoders.preprocessing import EncoderTransform, transform_for
 from aimcore.evaluation.feature_keys import described, software, weights_digest
 from aimcore.io.atomic_files import CannotWrite
 from aimcore.io.launcher import local_rank, rank, world_size
+from aimcore.io.parquet_library import require_pyarrow
 from aimcore.recipe.writing import plain
 from aimcore.running.image_sources import source_named
 

@@ -13,6 +13,7 @@ from aimcore_sources.few_labels import FewLabels
 from aimcore_sources.flipped import Flipped
 from aimcore_sources.image_folder import ImageFolder
 from aimcore_sources.mixture import Mixture
+from aimcore_sources.parquet import Parquet
 from aimcore_sources.webdataset import WebDataset
 from aimcore_sources.zarr_images import ZarrImages
 from aimcore_sources.zarr_writing import write_zarr
@@ -29,6 +30,7 @@ __all__ = [
     "Flipped",
     "ImageFolder",
     "Mixture",
+    "Parquet",
     "WebDataset",
     "ZarrImages",
     "missing_files",
@@ -41,5 +43,5 @@ def sources() -> Sequence[type[Source]]:
     """Supply the built-in sources."""
     return [
         Benchmark, BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, FewLabels, Flipped, ImageFolder,
-        Mixture, WebDataset, ZarrImages,
+        Mixture, Parquet, WebDataset, ZarrImages,
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import printable
 from aimcore.io.image_files import MAX_PIXELS, decode
 from aimcore.io.locations import local_path, location_problems
+from aimcore.io.retries import StoreUnavailable, with_retries
 from aimcore.io.text_files import decode_text, flaw_in, parse_json, split_lines
 from aimcore_sources.decoding import connect, pixel_problems, read_file
 from aimcore_sources.left_out import summarised
@@ -67,7 +68,9 @@ class CaptionedFolder(Source):
         filesystem, root = connect(self.url, "CaptionedFolder")
         path = f"{root.rstrip('/')}/{self.listing}"
         try:
-            lines = split_lines(decode_text(filesystem.cat_file(path), self.listing))
+            lines = split_lines(decode_text(with_retries(self.url, lambda: filesystem.cat_file(path)), self.listing))
+        except StoreUnavailable:
+            raise
         except (OSError, ValueError) as cause:
             raise DataNotFound(
                 f"CaptionedFolder: cannot read {self.url}/{self.listing} ({type(cause).__name__}: {cause}): it must "
@@ -183,15 +186,20 @@ class OpenCaptionedFolder(OpenSource):
         return len(self._entries)
 
     def read(self, index: int) -> Sample:
-        """Return the image as RGB, upright, with its captions; its identifier is its path in the folder.
+        """Return the image as RGB, upright, with its captions; see :meth:`read_with_file`."""
+        return self.read_with_file(index)[0]
+
+    def read_with_file(self, index: int) -> tuple[Sample, bytes]:
+        """Return the sample, whose identifier is its path in the folder, and the content of its file.
 
         Raises:
             UnreadableSample: the file is missing, damaged, not an image, or too large.
         """
         entry = self._entries[index]
         name = printable(entry.file)
-        image = decode(read_file(self._url, entry.file), name, self._max_pixels)
-        return Sample(image=image, identifier=name, captions=entry.captions, label=self.label(index))
+        content = read_file(self._url, entry.file)
+        image = decode(content, name, self._max_pixels)
+        return Sample(image=image, identifier=name, captions=entry.captions, label=self.label(index)), content
 
     def label(self, index: int) -> int | None:
         """The label, from the listing."""

@@ -10,6 +10,7 @@ from aimcore.contracts.errors import DataNotFound, LocationError
 from aimcore.contracts.messages import printable
 from aimcore.io.image_files import LARGEST_MAX_PIXELS
 from aimcore.io.locations import file_system
+from aimcore.io.retries import StoreUnavailable, with_retries
 
 
 def connect(url: str, owner: str) -> tuple[Any, str]:
@@ -29,10 +30,14 @@ def read_file(folder: str, name: str) -> bytes:
 
     Raises:
         UnreadableSample: the file cannot be read.
+        StoreUnavailable: a remote store failed in every attempt.
     """
     filesystem, root = connect(folder, "source")
+    path = f"{root.rstrip('/')}/{name}"
     try:
-        content: bytes = filesystem.cat_file(f"{root.rstrip('/')}/{name}")
+        content: bytes = with_retries(folder, lambda: filesystem.cat_file(path))
+    except StoreUnavailable:
+        raise
     except (OSError, ValueError) as cause:
         raise UnreadableSample(printable(name), f"{type(cause).__name__}: {cause}") from cause
     return content

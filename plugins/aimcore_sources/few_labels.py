@@ -73,6 +73,10 @@ class OpenSubset(OpenSource):
         """Return the sample with the label, captions and identifier that it has in the source."""
         return self._source.read(self._at(index))
 
+    def read_with_file(self, index: int) -> tuple[Sample, bytes | None]:
+        """Return what the source does."""
+        return self._source.read_with_file(self._at(index))
+
     def label(self, index: int) -> int | None:
         """Return the label."""
         return self._source.label(self._at(index))

@@ -114,14 +114,19 @@ class OpenImageFolder(OpenSource):
         return len(self._names)
 
     def read(self, index: int) -> Sample:
-        """Return the image as RGB, upright according to its EXIF orientation. Its identifier is its path in the folder.
+        """Return the image as RGB, upright according to its EXIF orientation; see :meth:`read_with_file`."""
+        return self.read_with_file(index)[0]
+
+    def read_with_file(self, index: int) -> tuple[Sample, bytes]:
+        """Return the sample, whose identifier is its path in the folder, and the content of its file.
 
         Raises:
             UnreadableSample: the file is missing, truncated, not an image, or too large.
         """
         name = self._names[index]
-        image = decode(read_file(self._url, name), name, self._max_pixels)
-        return Sample(image=image, identifier=name, label=self.label(index))
+        content = read_file(self._url, name)
+        image = decode(content, name, self._max_pixels)
+        return Sample(image=image, identifier=name, label=self.label(index)), content
 
     def label(self, index: int) -> int | None:
         """The label, from the file's path."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from loguru import logger
 
 from aimcore.io.locations import local_path
+from aimcore.io.retries import with_retries
 from aimcore_sources.decoding import connect
 from aimcore_sources.left_out import with_ending
 
@@ -59,7 +60,7 @@ def listing_of(url: str, owner: str) -> Listing:
     if local is not None:
         return _local(str(local))
     root = root.rstrip("/")
-    names = [path.removeprefix(root).lstrip("/") for path in filesystem.find(root)]
+    names = [path.removeprefix(root).lstrip("/") for path in with_retries(url, lambda: filesystem.find(root))]
     shown = sorted(name for name in names if name and not _is_hidden(name))
     left_out = Counter({_HIDDEN: sum(map(_is_hidden, names))})
     return Listing(tuple(shown), tuple(sorted({name.split("/")[0] for name in shown if "/" in name})), left_out)

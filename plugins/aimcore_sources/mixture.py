@@ -134,7 +134,15 @@ class OpenMixture(OpenSource):
     def read(self, index: int) -> Sample:
         """Return the sample; its identifier includes the number of its source."""
         number, place = self._at(index)
-        sample = self._sources[number].read(place)
+        return self._renamed(number, self._sources[number].read(place))
+
+    def read_with_file(self, index: int) -> tuple[Sample, bytes | None]:
+        """Return the sample, and the file if its source has one."""
+        number, place = self._at(index)
+        sample, content = self._sources[number].read_with_file(place)
+        return self._renamed(number, sample), content
+
+    def _renamed(self, number: int, sample: Sample) -> Sample:
         label = sample.label if self._are_labelled else None
         return attrs.evolve(sample, identifier=f"{number}/{sample.identifier}", label=label)
 

@@ -12,6 +12,7 @@ from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import printable
 from aimcore.io.image_files import MAX_PIXELS, decode
 from aimcore.io.locations import location_problems
+from aimcore.io.retries import StoreUnavailable, with_retries
 from aimcore.io.text_files import DamagedText, decode_text, parse_json
 from aimcore_sources.decoding import connect, pixel_problems
 from aimcore_sources.webdataset_index import Place
@@ -132,7 +133,11 @@ class OpenWebDataset(OpenSource):
         return len(self._samples)
 
     def read(self, index: int) -> Sample:
-        """Return the image as RGB with its captions; its identifier is shard and key.
+        """Return the image as RGB with its captions; see :meth:`read_with_file`."""
+        return self.read_with_file(index)[0]
+
+    def read_with_file(self, index: int) -> tuple[Sample, bytes]:
+        """Return the sample, whose identifier is shard and key, and the member with its image.
 
         Raises:
             UnreadableSample: a member is damaged or too long, or the shard has changed since it was scanned.
@@ -141,12 +146,14 @@ class OpenWebDataset(OpenSource):
         texts, name = self._texts(sample), sample.name
         captions = {kind: self._values(texts, written, name) for kind, written in self._config.captions.items()}
         image = next(sample.members[extension] for extension in self._images if extension in sample.members)
-        return Sample(
-            image=decode(_bytes(sample, image), name, self._config.max_pixels),
+        content = _bytes(sample, image)
+        read = Sample(
+            image=decode(content, name, self._config.max_pixels),
             identifier=name,
             captions={kind: values for kind, values in captions.items() if values},
             label=self._label(texts, name),
         )
+        return read, content
 
     def label(self, index: int) -> int | None:
         """Return the label, without decoding the image."""
@@ -160,6 +167,8 @@ class OpenWebDataset(OpenSource):
         name = shard[self._common :].lstrip("/")
         try:
             found = self._samples.at(index)
+        except StoreUnavailable:
+            raise
         except (DataNotFound, ShardError) as cause:
             raise UnreadableSample(printable(name), str(cause)) from cause
         return _Sample(shard, printable(f"{name}/{found.key}"), found.members)
@@ -202,8 +211,15 @@ def _bytes(sample: _Sample, place: Place, limit: int | None = None) -> bytes:
     if limit is not None and size > limit:
         raise UnreadableSample(sample.name, f"a text of {size:,} bytes is longer than {limit:,}")
     filesystem, path = connect(sample.shard, "WebDataset")
+
+    def read() -> bytes:
+        found: bytes = filesystem.cat_file(path, start=start, end=start + size)
+        return found
+
     try:
-        content: bytes = filesystem.cat_file(path, start=start, end=start + size) if size else b""
+        content = with_retries(sample.shard, read) if size else b""
+    except StoreUnavailable:
+        raise
     except (OSError, ValueError) as cause:
         raise UnreadableSample(sample.name, f"{type(cause).__name__}: {cause}") from cause
     if len(content) != size:

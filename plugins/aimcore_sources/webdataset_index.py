@@ -24,6 +24,7 @@ from safetensors.numpy import save
 from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import printable
 from aimcore.io.atomic_files import CannotWrite, make_folder, write_atomically
+from aimcore.io.retries import StoreUnavailable, with_retries
 from aimcore_sources.decoding import connect
 from aimcore_sources.left_out import with_ending
 from aimcore_sources.webdataset_tar import ShardError, members_of
@@ -116,7 +117,9 @@ def index_of(shard: str, cache_folder: str | None, *, is_trusted: bool = True) -
     """
     filesystem, path = connect(shard, "WebDataset")
     try:
-        state = _state(filesystem.info(path))
+        state = _state(with_retries(shard, lambda: filesystem.info(path)))
+    except StoreUnavailable:
+        raise
     except (OSError, ValueError) as cause:
         raise DataNotFound(f"WebDataset: cannot open the shard {shard}: {type(cause).__name__}: {cause}") from cause
     cache = _cache_path(shard, filesystem, path, cache_folder)

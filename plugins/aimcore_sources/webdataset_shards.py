@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from aimcore import InvalidValue
 from aimcore.contracts.errors import DataNotFound
 from aimcore.io.locations import local_path
+from aimcore.io.retries import with_retries
 from aimcore_sources.decoding import connect
 from aimcore_sources.listing import listing_of
 
@@ -18,7 +19,7 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _MAX_SHARDS = 1_000_000
 
 
-def expand(pattern: str) -> tuple[str, ...]:
+def expand(pattern: str, owner: str = "WebDataset") -> tuple[str, ...]:
     """Return the shards of a URL with ``{00000..00123}``, ``{a,b}`` and, if no braces are left, ``*``.
 
     Raises:
@@ -28,8 +29,8 @@ def expand(pattern: str) -> tuple[str, ...]:
     shards: list[str] = []
     for url in without_braces(pattern):
         if len(shards) >= _MAX_SHARDS:
-            raise InvalidValue("WebDataset", [("url", f"{pattern} names more than {_MAX_SHARDS:,} shards")])
-        shards.extend(_matches(url) if "*" in url else [url])
+            raise InvalidValue(owner, [("url", f"{pattern} names more than {_MAX_SHARDS:,} shards")])
+        shards.extend(_matches(url, owner) if "*" in url else [url])
     return tuple(shards)
 
 
@@ -49,12 +50,12 @@ def without_braces(pattern: str) -> Iterator[str]:
         yield from without_braces(pattern[: found.start()] + option + pattern[found.end() :])
 
 
-def _matches(url: str) -> list[str]:
-    filesystem, path = connect(url, "WebDataset")
-    matches = filesystem.glob(path) if local_path(url) is None else _local_matches(path)
+def _matches(url: str, owner: str) -> list[str]:
+    filesystem, path = connect(url, owner)
+    matches = _local_matches(path) if local_path(url) else with_retries(url, lambda: filesystem.glob(path))
     found = sorted(filesystem.unstrip_protocol(match) for match in matches)
     if not found:
-        raise DataNotFound(f"WebDataset: no shard matches {url}: check the path")
+        raise DataNotFound(f"{owner}: no shard matches {url}: check the path")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aimcore import AimcoreError
 from aimcore.contracts.messages import printable
-from aimcore.io.locations import open_location
+from aimcore.io.retries import StoreUnavailable, open_with_retries
 
 _BLOCK = tarfile.BLOCKSIZE
 _END_MARK = 2 * _BLOCK
@@ -49,8 +49,10 @@ def members_of(shard: str) -> Iterator[Member]:
         the byte.
     """
     try:
-        with open_location(shard) as file:
+        with open_with_retries(shard) as file:
             yield from _members(file)
+    except StoreUnavailable:
+        raise
     except _ERRORS as cause:
         raise ShardError(
             f"{shard} cannot be read by index: {cause if isinstance(cause, _Damage) else _named(cause)}. Shards must "
@@ -82,6 +84,8 @@ def _members(file: Any) -> Iterator[Member]:
     headers: Any = _Headers(file)
     try:
         tar = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115  (it opens nothing)
+    except StoreUnavailable:
+        raise
     except _ERRORS as cause:
         raise _Damage(0, _named(cause)) from cause
     end = 0
@@ -103,6 +107,8 @@ def _members(file: Any) -> Iterator[Member]:
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
     try:
         return tar.next()
+    except StoreUnavailable:
+        raise
     except _ERRORS as cause:
         raise _Damage(tar.offset, _named(cause)) from cause
 

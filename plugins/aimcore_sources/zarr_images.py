@@ -18,6 +18,7 @@ from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import printable
 from aimcore.io.image_files import LARGEST_MAX_PIXELS
 from aimcore.io.locations import location_problems
+from aimcore.io.retries import StoreUnavailable, with_retries
 from aimcore_sources.zarr_layout import DAMAGE, NO_LABEL, Rows, num_stored, place_of, state_of, stored
 
 _NAMED = 5
@@ -117,13 +118,15 @@ class OpenZarrImages(OpenSource):
         end, shape = int(self._rows.ends[index]), tuple(map(int, self._rows.shapes[index]))
         start = int(self._rows.ends[index - 1]) if index else 0
         try:
-            content = np.asarray(self._samples[start:end])
+            content = with_retries(self._url, lambda: np.asarray(self._samples[start:end]))
             if zlib.crc32(content.tobytes()) != self._rows.checksums[index]:
                 raise ValueError("its bytes are not those that were written")
             size = math.prod(shape)
             record = json.loads(content[size:].tobytes())
             captions = {kind: tuple(texts) for kind, texts in record["captions"].items()}
             image, identifier = content[:size].reshape(shape), printable(record["identifier"])
+        except StoreUnavailable:
+            raise
         except DAMAGE as cause:
             raise UnreadableSample(f"{self._url}#{index}", f"{type(cause).__name__}: {cause}") from cause
         return Sample(image=torch.from_numpy(image), identifier=identifier, captions=captions, label=self.label(index))
@@ -203,7 +206,9 @@ class OpenUniform(OpenSource):
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} images, no number {index}")
         try:
-            image = torch.from_numpy(np.asarray(self._images[index]))
+            image = torch.from_numpy(with_retries(self._url, lambda: np.asarray(self._images[index])))
+        except StoreUnavailable:
+            raise
         except DAMAGE as cause:
             raise UnreadableSample(f"{self._url}#{index}", f"{type(cause).__name__}: {cause}") from cause
         image_CHW = image.permute(2, 0, 1).contiguous() if self._channels_last else image
@@ -252,7 +257,9 @@ def _group(url: str) -> Any:
     import zarr  # here, because it takes a while to load
 
     try:
-        return zarr.open_group(place_of(url)[2], mode="r")
+        return with_retries(url, lambda: zarr.open_group(place_of(url)[2], mode="r"))
+    except StoreUnavailable:
+        raise
     except (*DAMAGE, ImportError) as cause:
         raise DataNotFound(
             f"ZarrImages: cannot open {url} as a zarr group ({type(cause).__name__}: {cause})"

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from benchmark_files import write_cifar10
 from image_tokenizers import write_dvae, write_kmeans
 from PIL import Image
@@ -16,7 +18,16 @@ from shards import captioned_shard, picture
 from vocabularies import write_clip_merges, write_sentencepiece
 
 from aimcore import Component
-from aimcore_sources import Benchmark, CaptionedFolder, FashionMNIST, ImageFolder, WebDataset, ZarrImages, write_zarr
+from aimcore_sources import (
+    Benchmark,
+    CaptionedFolder,
+    FashionMNIST,
+    ImageFolder,
+    Parquet,
+    WebDataset,
+    ZarrImages,
+    write_zarr,
+)
 from aimcore_sources.fashion_mnist import CLASS_NAMES
 from aimcore_targets import Codes
 from aimcore_tokenizers import BPE, ClipBPE, SentencePiece
@@ -64,6 +75,14 @@ def zarr(folder: Path) -> Component:
     assert isinstance(captions, CaptionedFolder)
     write_zarr(str(folder / "images.zarr"), captions.open())
     return ZarrImages(url=str(folder / "images.zarr"))
+
+
+def parquet(folder: Path) -> Component:
+    for number in range(2):
+        images = [{"bytes": picture(3 * number + row), "path": f"{row}.png"} for row in range(3)]
+        columns = {"image": images, "label": [0, 1, 1], "text": [f"caption {number} {row}" for row in range(3)]}
+        pq.write_table(pa.table(columns), folder / f"train-{number}.parquet", row_group_size=2)
+    return Parquet(url=str(folder), captions={"alt": "text"}, class_names=("a", "b"))
 
 
 def bpe(folder: Path) -> Component:
@@ -122,6 +141,7 @@ MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
         "sources/captioned_folder": captioned_folder,
         "sources/fashion_mnist": fashion_mnist,
         "sources/image_folder": image_folder,
+        "sources/parquet": parquet,
         "sources/webdataset": webdataset,
         "sources/zarr": zarr,
         "targets/codes": codes,
