@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from aimcore.cli.data_convert import add_convert_action
 from aimcore.cli.data_inspect import add_inspect_action
 
 
 def add_data_arguments(commands: Any) -> None:
     """Add ``aimcore data`` with its own subcommands."""
-    data = commands.add_parser("data", help="inspect a source of images")
+    data = commands.add_parser("data", help="convert, inspect or filter a source of images")
     actions = data.add_subparsers(required=True, metavar="ACTION")
+    add_convert_action(actions)
     add_inspect_action(actions)

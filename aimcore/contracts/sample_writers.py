@@ -5,14 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
 from aimcore.contracts.batches import Sample
-
-if TYPE_CHECKING:
-    from aimcore.contracts.sources import Source
+from aimcore.contracts.component import Component
 
 
 @attrs.frozen(eq=False)
@@ -67,7 +64,7 @@ class SampleWriter(ABC):
         """
 
     @abstractmethod
-    def finish(self, folder: Path, written: Written) -> Source:
+    def finish(self, folder: Path, written: Written) -> Component:
         """Complete ``folder/out`` after all parts were written, and return the source that will read it in its place.
 
         It may be called again after an interruption.

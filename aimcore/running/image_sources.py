@@ -11,14 +11,15 @@ from aimcore.contracts.sources import Source
 from aimcore.recipe.reading import structured
 from aimcore.registry.plugins import installed
 
-_OF_SUFFIX = {".zarr": "zarr", ".tar": "webdataset"}
+_OF_SUFFIX = {".zarr": "zarr", ".tar": "webdataset", ".parquet": "parquet"}
 
 
 def source_named(text: str) -> Source:
     """Return the source that ``text`` names.
 
     It is one of: a source as in a recipe (JSON); the name of an installed source, for its default settings; a zarr
-    group (``*.zarr``); WebDataset's shards (``*.tar``); or a folder of images. The last three are paths or URLs.
+    group (``*.zarr``); WebDataset's shards (``*.tar``); Parquet files (``*.parquet``); or a folder: of images with a
+    ``captions.jsonl``, of images, or of Parquet files. All but the first two are paths or URLs.
 
     Raises:
         InvalidValue: it names nothing of these, or the settings are invalid.
@@ -35,6 +36,32 @@ def source_named(text: str) -> Source:
         if kind == "image_folder" and "://" not in path and not Path(path).expanduser().is_dir():
             message = f"there is no folder {shown(text)}, and no source of this name; sources are {', '.join(known)}"
             raise InvalidValue("data", [("", message)])
-        given = {"name": kind, "url": path}
+        given = {"name": _kind_of_folder(path) if kind == "image_folder" else kind, "url": path}
     source: Source = structured(given, Source, plugins, {})
     return source
+
+
+def destination_named(text: str) -> Source:
+    """Return the source that will read what is written to ``text``: by its ending, or a source as JSON.
+
+    ``*.zarr`` is a zarr group; ``*.tar`` and ``*.parquet`` are shards, numbered in place of a ``*``; anything else is a
+    folder of image files.
+
+    Raises:
+        InvalidValue: the settings are invalid.
+    """
+    if text.startswith("{"):
+        return source_named(text)
+    path = text.rstrip("/")
+    kind = _OF_SUFFIX.get(PurePosixPath(path).suffix.lower(), "captioned_folder")
+    source: Source = structured({"name": kind, "url": path}, Source, installed(), {})
+    return source
+
+
+def _kind_of_folder(path: str) -> str:
+    """Return the source that reads a folder. A remote folder is taken for one of images."""
+    folder = Path(path).expanduser()
+    if (folder / "captions.jsonl").is_file():
+        return "captioned_folder"
+    is_table = any(folder.glob("*.parquet")) if "://" not in path else False
+    return "parquet" if is_table else "image_folder"

@@ -13,11 +13,13 @@ import numpy.typing as npt
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import printable
+from aimcore.contracts.sample_writers import SampleWriter
 from aimcore.io.image_files import MAX_PIXELS, decode
 from aimcore.io.locations import local_path, location_problems
 from aimcore.io.retries import StoreUnavailable, with_retries
 from aimcore.io.text_files import decode_text, flaw_in, parse_json, split_lines
 from aimcore_sources.decoding import connect, pixel_problems, read_file
+from aimcore_sources.folder_writing import FolderWriter
 from aimcore_sources.left_out import summarised
 from aimcore_sources.listing import IMAGE_SUFFIXES, listing_of
 
@@ -82,6 +84,10 @@ class CaptionedFolder(Source):
         opened = OpenCaptionedFolder(self.url, entries, _class_names(entries, self.listing), self.max_pixels)
         opened.left_out = _left_out(self.url, entries)
         return opened
+
+    def writer(self) -> SampleWriter:
+        """Return a writer of a folder with a listing; see :class:`aimcore_sources.folder_writing.FolderWriter`."""
+        return FolderWriter(self.url, CaptionedFolder)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

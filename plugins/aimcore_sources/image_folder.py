@@ -10,10 +10,13 @@ import numpy.typing as npt
 
 from aimcore import InvalidValue, OpenSource, Problem, Sample, Source, component
 from aimcore.contracts.errors import DataNotFound
+from aimcore.contracts.sample_writers import SampleWriter
 from aimcore.io.image_files import MAX_PIXELS, decode
 from aimcore.io.locations import location_problems
+from aimcore_sources.captioned_folder import CaptionedFolder
 from aimcore_sources.class_names import names_of
 from aimcore_sources.decoding import pixel_problems, read_file
+from aimcore_sources.folder_writing import FolderWriter
 from aimcore_sources.left_out import summarised
 from aimcore_sources.listing import IMAGE_SUFFIXES, listing_of
 
@@ -67,6 +70,10 @@ class ImageFolder(Source):
         opened = OpenImageFolder(self.url, tuple(names), folders, self._class_names(folders), self.max_pixels)
         opened.left_out = left_out
         return opened
+
+    def writer(self) -> SampleWriter:
+        """Return a writer of a folder with a listing; see :class:`aimcore_sources.folder_writing.FolderWriter`."""
+        return FolderWriter(self.url, CaptionedFolder)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

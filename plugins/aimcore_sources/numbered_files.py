@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aimcore import InvalidValue
+from aimcore.contracts.sample_writers import Written
 from aimcore.io.locations import local_path
 
 
@@ -31,3 +32,17 @@ def file_of_part(path: Path, part: int) -> str:
     'train-00007.tar'
     """
     return path.name.replace("*", f"{part:05}")
+
+
+def require_all_labelled(written: Written, owner: str) -> None:
+    """Refuse samples of which only some have a label, where readers need all or none.
+
+    Raises:
+        InvalidValue: some have one.
+    """
+    if 0 < written.num_labelled < written.num_samples:
+        message = (
+            f"{written.num_samples - written.num_labelled} of {written.num_samples} samples have no label, which this "
+            "layout cannot express: write a zarr group (*.zarr) or Parquet files (*.parquet)"
+        )
+        raise InvalidValue(owner, [("label", message)])

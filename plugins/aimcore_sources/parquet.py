@@ -90,7 +90,7 @@ class Parquet(Source):
 
     def writer(self) -> SampleWriter:
         """Return a writer of Parquet files; ``url`` is a file, or has one ``*`` for the number of the file."""
-        return ParquetWriter(self)
+        return ParquetWriter(self.url, Parquet)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

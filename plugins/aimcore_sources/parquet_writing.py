@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aimcore import Source
 from aimcore.contracts.sample_writers import SampleWriter, Written, WrittenSample
@@ -13,9 +13,6 @@ from aimcore.io.atomic_files import replacing
 from aimcore.io.parquet_library import require_pyarrow
 from aimcore_sources.numbered_files import destination, file_of_part
 from aimcore_sources.stored_images import image_file
-
-if TYPE_CHECKING:
-    from aimcore_sources.parquet import Parquet
 
 _ROWS, _BYTES = 256, 2**26
 """A row group ends after so many rows, or bytes of images: few, because one image is read with all of them."""
@@ -27,16 +24,16 @@ class ParquetWriter(SampleWriter):
     ``path`` is the name of the sample in its source. ``captions`` has lists of structs of ``kind`` and ``text``.
     """
 
-    def __init__(self, config: Parquet) -> None:
-        """Write to the URL of ``config``.
+    def __init__(self, url: str, source: Callable[..., Source]) -> None:
+        """Write to ``url``, which ``source`` reads.
 
         Raises:
             InvalidValue: it is not local, or names no file.
             MissingPyarrow: pyarrow is not installed.
         """
         require_pyarrow()
-        self._config = config
-        self._path = destination(config.url, "Parquet")
+        self._url, self._source = url, source
+        self._path = destination(url, "Parquet")
 
     @property
     def is_divisible(self) -> bool:
@@ -60,9 +57,7 @@ class ParquetWriter(SampleWriter):
     def finish(self, folder: Path, written: Written) -> Source:
         """Return the source that reads the files."""
         captions = {kind: f"captions#{kind}" for kind in written.caption_kinds}
-        names = () if written.num_labelled else self._config.class_names
-        kind, url = type(self._config), self._config.url
-        return kind(url=url, captions=captions, class_names=names)
+        return self._source(url=self._url, captions=captions)
 
 
 def _groups(samples: Iterable[WrittenSample]) -> Iterable[list[dict[str, Any]]]:

@@ -10,6 +10,7 @@ import attrs
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
 from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import printable
+from aimcore.contracts.sample_writers import SampleWriter
 from aimcore.io.image_files import MAX_PIXELS, decode
 from aimcore.io.locations import location_problems
 from aimcore.io.retries import StoreUnavailable, with_retries
@@ -19,6 +20,7 @@ from aimcore_sources.webdataset_index import Place
 from aimcore_sources.webdataset_samples import Samples
 from aimcore_sources.webdataset_shards import expand, without_braces
 from aimcore_sources.webdataset_tar import ShardError
+from aimcore_sources.webdataset_writing import ShardWriter
 
 MAX_TEXT = 1_000_000
 """A longer caption or JSON member, in bytes, is not read."""
@@ -95,6 +97,10 @@ class WebDataset(Source):
             looked = f"{len(shards)} shards of {self.url}" if len(shards) > 1 else self.url
             raise DataNotFound(f"WebDataset: no image in {looked} (looked for members ending in {self.images})")
         return OpenWebDataset(self, samples)
+
+    def writer(self) -> SampleWriter:
+        """Return a writer of shards; ``url`` is a tar file, or has one ``*`` for the number of the shard."""
+        return ShardWriter(self.url, WebDataset)
 
     def _fields(self) -> tuple[str, ...]:
         """Return the extensions of members with captions or labels."""

@@ -16,9 +16,11 @@ from loguru import logger
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
 from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import printable
+from aimcore.contracts.sample_writers import SampleWriter
 from aimcore.io.image_files import LARGEST_MAX_PIXELS
 from aimcore.io.locations import location_problems
 from aimcore.io.retries import StoreUnavailable, with_retries
+from aimcore_sources.zarr_joining import ZarrWriter
 from aimcore_sources.zarr_layout import DAMAGE, NO_LABEL, Rows, num_stored, place_of, state_of, stored
 
 _NAMED = 5
@@ -61,6 +63,10 @@ class ZarrImages(Source):
         opened = OpenUniform(self.url) if is_uniform else OpenZarrImages(self.url)
         opened.require_every_chunk()
         return opened
+
+    def writer(self) -> SampleWriter:
+        """Return a writer of a group in the layout of :mod:`aimcore_sources.zarr_layout`."""
+        return ZarrWriter(self.url, ZarrImages)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def write_zarr(
     _require_free(url, overwrite)
     group = zarr.open_group(place_of(url)[2], mode="w")
     group.attrs.update({"format": FORMAT, "class_names": list(samples.class_names)})
-    writer = _Writer(group, samples)
+    writer = GroupWriter(group, samples.class_names, samples.left_out)
     indices = range(len(samples))
     console = Terminal(stderr=True)
     description = escape(f"writing {printable(url)}")
@@ -111,11 +111,18 @@ def _readable(samples: OpenSource, indices: Any, max_unreadable: int) -> Iterato
                 ) from failure
 
 
-class _Writer:
+def bytes_of(sample: Sample) -> bytes:
+    """Return what is stored of a sample: its pixels, then its identifier and captions as JSON."""
+    record = {"identifier": sample.identifier, "captions": {k: list(v) for k, v in sample.captions.items()}}
+    return sample.image.numpy().tobytes() + json.dumps(record).encode()
+
+
+class GroupWriter:
     """A group that grows by whole shards."""
 
-    def __init__(self, group: Any, source: OpenSource) -> None:
-        self._group, self._source = group, source
+    def __init__(self, group: Any, class_names: Sequence[str], left_out: Mapping[str, int]) -> None:
+        """Write to ``group``; ``left_out`` counts what the source itself left out."""
+        self._group, self._class_names, self._left_out = group, tuple(class_names), left_out
         self._array: Any = None
         self._waiting = bytearray()
         self._rows: list[tuple[int, tuple[int, ...], int, int]] = []
@@ -129,11 +136,12 @@ class _Writer:
 
     def add(self, sample: Sample) -> None:
         """Add one sample; the bytes are written when a shard is full."""
-        record = {"identifier": sample.identifier, "captions": {k: list(v) for k, v in sample.captions.items()}}
-        content = sample.image.numpy().tobytes() + json.dumps(record).encode()
+        self.add_bytes(bytes_of(sample), tuple(sample.image.shape), NO_LABEL if sample.label is None else sample.label)
+
+    def add_bytes(self, content: bytes, shape: tuple[int, ...], label: int) -> None:
+        """Add a sample whose bytes, see :func:`bytes_of`, were made before."""
         self.num_bytes += len(content)
-        label = NO_LABEL if sample.label is None else sample.label
-        self._rows.append((self.num_bytes, tuple(sample.image.shape), zlib.crc32(content), label))
+        self._rows.append((self.num_bytes, shape, zlib.crc32(content), label))
         self._waiting += content
         if self._array is None:
             self._array = self._new_array(len(content))
@@ -158,8 +166,8 @@ class _Writer:
             array = self._group.create_array(name, shape=values.shape, dtype=values.dtype, config=_EVERY_CHUNK)
             array[...] = values
         unreadable = {UNREADABLE: self.num_unreadable} if self.num_unreadable else {}
-        left_out = dict(Counter(self._source.left_out) + Counter(unreadable))
-        self._group.attrs.update({"left_out": left_out, "digest": rows.digest(self._source.class_names)})
+        left_out = dict(Counter(self._left_out) + Counter(unreadable))
+        self._group.attrs.update({"left_out": left_out, "digest": rows.digest(self._class_names)})
         self._group.attrs["complete"] = True
 
     def _new_array(self, num_bytes: int) -> Any:
