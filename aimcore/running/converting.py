@@ -26,7 +26,7 @@ from aimcore.contracts.errors import AimcoreError, DataNotFound, InvalidValue, T
 from aimcore.contracts.sample_writers import SampleWriter, Written, WrittenSample
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.data.streaming import stream
-from aimcore.io.atomic_files import FileExists, make_folder, to_disk, write_atomically, writing
+from aimcore.io.atomic_files import FileExists, make_folder, remove_partial, to_disk, write_atomically, writing
 from aimcore.io.locations import local_path
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import plain
@@ -206,6 +206,7 @@ def _complete(parts: _Parts, num_workers: int, max_unreadable: int, progress: Pr
     _require_readable(records, max_unreadable)
     written, failures = _summed([records[number] for number in range(num_parts)], parts.source)
     progress("joining", 0, 1)
+    remove_partial(parts.work / "out")  # files that killed workers were writing
     source = parts.writer.finish(parts.work, written)
     complete = {
         "source": plain(source),

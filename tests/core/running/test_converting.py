@@ -91,6 +91,8 @@ def test_after_an_interruption_the_result_has_equal_bytes(
     with pytest.raises(KeyboardInterrupt):
         convert(source, destination, per_part=2)
     assert not [path for path in (tmp_path / "resumed" / "out").iterdir() if not path.name.startswith(".")]
+    [work] = (tmp_path / "resumed" / "out").iterdir()
+    (work / "out" / ".d-00002.tar.123.partial").write_bytes(b"what a killed worker leaves")
     convert(source, destination, per_part=2)
     assert sorted(calls) == [0, 1, 2, 2, 3]  # only what has no record is repeated
     assert files_of(tmp_path / "resumed") == files_of(tmp_path / "whole")
