@@ -14,7 +14,7 @@ import numpy.typing as npt
 from aimcore.contracts.batches import Batch, Extra, View
 from aimcore.contracts.errors import DataNotFound, TooManyUnreadable
 from aimcore.contracts.sources import OpenSource
-from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, TrainingLoader
+from aimcore.data.batches import MAX_REPLACEMENTS, EvaluationLoader, Loaded, TrainingLoader, finished
 from aimcore.data.captions import Captions, TextRequest
 from aimcore.data.native import NativeSteps
 from aimcore.data.rendering import Square, renderer_of
@@ -150,7 +150,7 @@ def _steps(loader: TrainingLoader, micro_batches: range, unreadable: Unreadable)
     step: list[Batch] = []
     # Two steps ahead, so that the next one is loaded while one is consumed.
     ahead = 2 * loader.accumulation_steps
-    with closing(stream(loader, micro_batches, loader.data.num_workers, ahead)) as loaded:
+    with closing(stream(loader, micro_batches, loader.data.num_workers, ahead, finished)) as loaded:
         for batch in _readable(loaded, unreadable):
             if batch is None:
                 raise TooManyUnreadable(
@@ -164,7 +164,7 @@ def _steps(loader: TrainingLoader, micro_batches: range, unreadable: Unreadable)
 
 
 def _batches(loader: EvaluationLoader, numbers: range, data: Data, unreadable: Unreadable) -> Generator[Batch]:
-    with closing(stream(loader, numbers, data.num_workers, ahead=2)) as loaded:
+    with closing(stream(loader, numbers, data.num_workers, 2, finished)) as loaded:
         for batch in _readable(loaded, unreadable):
             if batch is not None:
                 yield batch

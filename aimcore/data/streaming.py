@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -38,7 +38,13 @@ class Loader(Protocol[T]):
         """Return the item. It is the same whenever and wherever it is loaded."""
 
 
-def stream(loader: Loader[T], numbers: Sequence[int], num_workers: int, ahead: int) -> Generator[T]:
+def stream(
+    loader: Loader[Item],
+    numbers: Sequence[int],
+    num_workers: int,
+    ahead: int,
+    finish: Callable[[Item], Item] | None = None,
+) -> Generator[Item]:
     """Yield the items ``numbers`` in order, loaded ahead.
 
     Args:
@@ -46,22 +52,26 @@ def stream(loader: Loader[T], numbers: Sequence[int], num_workers: int, ahead: i
         numbers: numbers of the items.
         num_workers: processes; 0 loads in a thread of this one.
         ahead: number of items that the thread loads ahead; each worker loads two ahead.
+        finish: what is done to an item in this process: in the thread, or when an item of a worker is due.
 
     Raises:
         Exception: the exception of the loader, when its item is due.
     """
-    return _from_processes(loader, numbers, num_workers) if num_workers else _from_thread(loader, numbers, ahead)
+    finish = finish or _as_it_is
+    if num_workers:
+        return _from_processes(loader, numbers, num_workers, finish)
+    return _from_thread(lambda number: finish(loader[number]), numbers, ahead)
 
 
-def _from_thread(loader: Loader[T], numbers: Sequence[int], ahead: int) -> Generator[T]:
+def _from_thread(load: Callable[[int], Item], numbers: Sequence[int], ahead: int) -> Generator[Item]:
     ignore_metadata_warnings()
     pool = _single_threaded_pool()
     remaining = iter(numbers)
     try:
-        waiting = deque(pool.submit(loader.__getitem__, number) for number in islice(remaining, ahead))
+        waiting = deque(pool.submit(load, number) for number in islice(remaining, ahead))
         while waiting:
             item = waiting.popleft().result()
-            waiting.extend(pool.submit(loader.__getitem__, number) for number in islice(remaining, 1))
+            waiting.extend(pool.submit(load, number) for number in islice(remaining, 1))
             yield item
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -79,9 +89,11 @@ def _single_threaded_pool() -> ThreadPoolExecutor:
     return pool
 
 
-def _from_processes(loader: Loader[T], numbers: Sequence[int], num_workers: int) -> Generator[T]:
+def _from_processes(
+    loader: Loader[Item], numbers: Sequence[int], num_workers: int, finish: Callable[[Item], Item]
+) -> Generator[Item]:
     items = DataLoader(
-        cast("Dataset[T]", loader),
+        cast("Dataset[Item]", loader),
         batch_size=None,
         sampler=numbers,
         num_workers=num_workers,
@@ -93,7 +105,7 @@ def _from_processes(loader: Loader[T], numbers: Sequence[int], num_workers: int)
     )
     with _signals_blocked():
         iterator = iter(items)
-    yield from iterator
+    yield from map(finish, iterator)
 
 
 def _context() -> BaseContext:

@@ -168,6 +168,8 @@ def render_crop(
     cut: Tensor = tv.resized_crop(resizable, crop.top, crop.left, crop.height, crop.width, sides, **how)
     if crop.flip:
         cut = tv.horizontal_flip(cut)
+    if crop.changes or crop.jitter:
+        cut = cut.contiguous()  # so that changes of colours do not depend on how the image was decoded
     cut = changed(cut, crop.changes, fill, picks=picks)
     return _jittered(cut, crop.jitter) if crop.jitter and not picks else cut.to(image_CHW.dtype)
 
@@ -252,6 +254,32 @@ def to_unit(images: Sequence[Tensor]) -> Tensor:
     unit = np.stack([image.numpy() for image in images]).astype(np.float32)
     unit *= np.float32(1 / 255)
     return torch.from_numpy(unit)
+
+
+def to_patches(images: Sequence[Tensor], patch_size: int) -> Tensor:
+    """Cut uint8 images ``[C, H, W]`` of one size into patches, uint8 ``[B, N, F]``.
+
+    They are those of :func:`~aimcore.contracts.images.patchify`, which is slower because it copies floats.
+    """
+    channels, height, width = images[0].shape
+    rows, columns = height // patch_size, width // patch_size
+    # One row of a patch is contiguous in an image whose channels are next to each other.
+    shape = (len(images), rows, columns, patch_size, patch_size * channels)
+    patches = np.empty(shape, dtype=np.uint8)
+    for place, image in enumerate(images):
+        lines = image.permute(1, 2, 0).numpy().reshape(rows, patch_size, columns, patch_size * channels)
+        patches[place] = lines.transpose(0, 2, 1, 3)
+    return torch.from_numpy(patches.reshape(len(images), rows * columns, patch_size**2 * channels))
+
+
+def normalize_patches(patches_BNF: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return uint8 patches as float32: the same numbers as :func:`normalize` after :func:`to_unit`."""
+    values = patches_BNF.shape[2] // len(mean)
+    mean_F, std_F = (torch.tensor(list(one), dtype=torch.float32).repeat(values) for one in (mean, std))
+    normal_BNF = torch.empty(patches_BNF.shape)
+    for one_NF, bytes_NF in zip(normal_BNF, patches_BNF, strict=True):  # image by image, which stays in the caches
+        one_NF.copy_(bytes_NF).mul_(1 / 255).sub_(mean_F).div_(std_F)
+    return normal_BNF
 
 
 def normalize(unit_BCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor, from_numpy
 
@@ -55,6 +56,10 @@ def decode(content: bytes, identifier: str, max_pixels: int = MAX_PIXELS) -> Ten
     * Floating-point grey must lie in [0, 1], and is multiplied by 255.
     * 32-bit integers and signed 16-bit integers have no agreed white value, and are refused.
 
+    Channels are next to each other in memory (torch's ``channels_last``), because torch resizes such images twice as
+    fast, to the same pixels. torchvision decodes upright JPEGs in colour, which saves two copies of the pixels; it and
+    Pillow both use libjpeg-turbo, whose pixels are the same.
+
     Args:
         content: the file, in one of :data:`FORMATS`.
         identifier: names the file in the error.
@@ -64,7 +69,7 @@ def decode(content: bytes, identifier: str, max_pixels: int = MAX_PIXELS) -> Ten
         UnreadableSample: the file is damaged, of another format, too large, or its grey values have no agreed range.
     """
     try:
-        return _pixels(_rgb(content, max_pixels))
+        return _pixels(content, max_pixels)
     except UnidentifiedImageError as cause:
         problem = f"it is damaged, or none of {', '.join(FORMATS)}: fetch it again, or convert it to one of them"
         raise UnreadableSample(identifier, problem if content else "the file is empty: fetch it again") from cause
@@ -81,20 +86,37 @@ def ignore_metadata_warnings() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _rgb(content: bytes, max_pixels: int) -> Image.Image:
-    """Return the image upright and in mode RGB. The decoded original is released on return."""
+def _pixels(content: bytes, max_pixels: int) -> Tensor:
+    """Return ``uint8 [3, H, W]``, upright. What Pillow decoded is released on return."""
     Image.init()  # loads all of Pillow's formats, once
     formats = [name for name in FORMATS if name in Image.OPEN]
     with Image.open(io.BytesIO(content), formats=formats) as opened:
         if opened.width * opened.height > max_pixels:
             raise ValueError(f"{opened.width} x {opened.height} px are more than {max_pixels:,} pixels (max_pixels)")
+        if opened.format == "JPEG" and opened.mode == "RGB" and _turn(opened) is None:
+            decoded_CHW = _decoded_jpeg(content, (opened.height, opened.width))
+            if decoded_CHW is not None:
+                return decoded_CHW
         opened.load()
         # Pillow would look for a transparent colour, and warn.
         opened.info.pop("transparency", None)
         picture = _shallow(opened)
         turn = _turn(opened)
         picture = picture if turn is None else picture.transpose(turn)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+    return from_numpy(np.array(rgb)).permute(2, 0, 1)
+
+
+def _decoded_jpeg(content: bytes, size: tuple[int, int]) -> Tensor | None:
+    """Return ``uint8 [3, H, W]``, or None where torchvision cannot decode the file: Pillow then decides."""
+    from torchvision.io import ImageReadMode, decode_jpeg  # loading it takes a second
+
+    file = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    try:
+        decoded_CHW: Tensor = decode_jpeg(file, mode=ImageReadMode.RGB)
+    except RuntimeError:
+        return None
+    return decoded_CHW if decoded_CHW.shape[1:] == size else None
 
 
 def _turn(opened: Image.Image) -> Image.Transpose | None:
@@ -129,8 +151,3 @@ def _unit_grey(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         raise ValueError(f"grey floats must lie from 0 to 1, got {low:g} to {high:g}: rescale them")
     grey: npt.NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)
     return grey
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    """Return ``uint8 [3, H, W]``."""
-    return from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())
