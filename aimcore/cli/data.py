@@ -10,7 +10,7 @@ from aimcore.cli.data_inspect import add_inspect_action
 
 def add_data_arguments(commands: Any) -> None:
     """Add ``aimcore data`` with its own subcommands."""
-    data = commands.add_parser("data", help="convert, inspect or filter a source of images")
+    data = commands.add_parser("data", help="convert a source of images, or count what it has")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     add_convert_action(actions)
     add_inspect_action(actions)

@@ -1,4 +1,4 @@
-"""``aimcore data inspect DATA``: what a source holds."""
+"""``aimcore data inspect DATA``: how many samples and classes a source has."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 def add_inspect_action(actions: Any) -> None:
     """Add ``aimcore data inspect``."""
     inspect = actions.add_parser(
-        "inspect", help="count what a source holds", description="Count the samples and classes of a source."
+        "inspect", help="count the samples of a source", description="Count the samples and classes of a source."
     )
-    inspect.add_argument("data", metavar="DATA", help="a folder, or a source by name or as JSON as in a recipe")
+    inspect.add_argument(
+        "data", metavar="DATA",
+        help="a folder, *.zarr, *.tar, *.parquet, or a source by name or as JSON as in a recipe; a path or URL",
+    )  # fmt: skip
     inspect.set_defaults(function=_inspect)
 
 

@@ -45,6 +45,11 @@ class SampleWriter(ABC):
     """
 
     @property
+    @abstractmethod
+    def path(self) -> Path:
+        """Where the result will be, on a local disk; its name may have one ``*`` for the number of a part."""
+
+    @property
     def is_divisible(self) -> bool:
         """Whether there may be several parts: False for a destination that is one file."""
         return True

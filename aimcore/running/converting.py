@@ -27,7 +27,6 @@ from aimcore.contracts.sample_writers import SampleWriter, Written, WrittenSampl
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.data.streaming import stream
 from aimcore.io.atomic_files import FileExists, make_folder, remove_partial, to_disk, write_atomically, writing
-from aimcore.io.locations import local_path
 from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import installed
@@ -121,13 +120,12 @@ def convert(
     """
     _require_numbers(per_part, num_workers, max_unreadable)
     writer = destination.writer()
-    url = getattr(destination, "url", None)
-    path = local_path(url) if url else None
-    if writer is None or path is None:
+    if writer is None:
         raise CannotConvert(
             f"{destination.name} cannot be written: give a folder, *.zarr, or numbered files such as out/train-*.tar "
             "and out/train-*.parquet on a local disk"
         )
+    path = writer.path
     work = path.with_name(f".{path.name.replace('*', '')}.converting")
     _require_free(path, work)
     opened = source.open()

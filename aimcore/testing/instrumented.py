@@ -133,7 +133,7 @@ class InstrumentedObjective:
         if batch is None and read is None:
             mode = self.module.training
             if mode not in self._unchanged:
-                self._unchanged[mode] = self._forward(self.batch, None)
+                self._unchanged[mode] = self.losses_of(self.batch)
             return self._unchanged[mode]
         own, copies_predict = self._read_of_the_batch()
         return self._forward(self.batch if batch is None else batch, own if read is None else read, copies_predict)

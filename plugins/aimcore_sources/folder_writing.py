@@ -5,36 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from aimcore import InvalidValue, Source
-from aimcore.contracts.sample_writers import SampleWriter, Written, WrittenSample
+from aimcore import Source
+from aimcore.contracts.sample_writers import Written, WrittenSample
 from aimcore.io.atomic_files import make_folder, replacing, writing
-from aimcore_sources.numbered_files import destination, require_all_labelled
+from aimcore_sources.numbered_files import LocalWriter, require_all_labelled
 from aimcore_sources.stored_images import image_file
 
 LISTING = "captions.jsonl"
 
 
-class FolderWriter(SampleWriter):
+class FolderWriter(LocalWriter):
     """Files ``CLASS/NUMBER.jpg``, and ``captions.jsonl`` with the file, captions and class of each sample."""
 
-    def __init__(self, url: str, source: Callable[..., Source]) -> None:
-        """Write to the folder ``url``.
-
-        Args:
-            url: the folder.
-            source: makes the source that reads a folder with a listing.
-
-        Raises:
-            InvalidValue: it is not local, or has a ``*``.
-        """
-        self._url, self._source = url, source
-        self._path = destination(url, "CaptionedFolder")
-        if "*" in self._path.name:
-            raise InvalidValue("CaptionedFolder", [("url", f"must be a folder without *, got {url}")])
+    owner = "CaptionedFolder"
 
     def write_part(
         self, folder: Path, part: int, samples: Iterable[WrittenSample], class_names: tuple[str, ...]
@@ -56,7 +43,7 @@ class FolderWriter(SampleWriter):
 
     def finish(self, folder: Path, written: Written) -> Source:
         """Join the listing."""
-        require_all_labelled(written, "CaptionedFolder")
+        require_all_labelled(written, self.owner)
         with replacing(folder / "out" / self._path.name / LISTING) as partial, partial.open("wb") as listing:
             for part in range(written.num_parts):
                 listing.write((folder / "spool" / f"{part:05}.jsonl").read_bytes())

@@ -1,12 +1,44 @@
-"""Destinations that are one file, or files with numbers in place of a ``*``."""
+"""What writers of samples share: a place on a local disk, or files with numbers in place of a ``*``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
-from aimcore import InvalidValue
-from aimcore.contracts.sample_writers import Written
+from aimcore import InvalidValue, Source
+from aimcore.contracts.sample_writers import SampleWriter, Written
 from aimcore.io.locations import local_path
+
+
+class LocalWriter(SampleWriter):
+    """Writes to one place on a local disk, or to files with numbers in place of a ``*``."""
+
+    owner: ClassVar[str]
+    """The source's class in messages."""
+    is_numbered: ClassVar[bool] = False
+    """Whether the place may have a ``*``, and is one file, written as one part, if it has none."""
+
+    def __init__(self, url: str, source: Callable[..., Source]) -> None:
+        """Write to ``url``, which ``source`` reads.
+
+        Raises:
+            InvalidValue: it is not local, or has a pattern that this writer does not take.
+        """
+        self._url, self._source = url, source
+        self._path = destination(url, self.owner)
+        if "*" in self._path.name and not self.is_numbered:
+            raise InvalidValue(self.owner, [("url", f"must be one place, without *, got {url}")])
+
+    @property
+    def path(self) -> Path:
+        """Where the result will be."""
+        return self._path
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether there may be several parts: not in one file."""
+        return not self.is_numbered or "*" in self._path.name
 
 
 def destination(url: str, owner: str) -> Path:

@@ -8,37 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from aimcore import Source
-from aimcore.contracts.sample_writers import SampleWriter, Written, WrittenSample
+from aimcore.contracts.sample_writers import Written, WrittenSample
 from aimcore.io.atomic_files import replacing
 from aimcore.io.parquet_library import require_pyarrow
-from aimcore_sources.numbered_files import destination, file_of_part
+from aimcore_sources.numbered_files import LocalWriter, file_of_part
 from aimcore_sources.stored_images import image_file
 
 _ROWS, _BYTES = 256, 2**26
 """A row group ends after so many rows, or bytes of images: few, because one image is read with all of them."""
 
 
-class ParquetWriter(SampleWriter):
+class ParquetWriter(LocalWriter):
     """Columns ``image`` (struct of ``bytes`` and ``path``), ``label`` (null for none) and ``captions``.
 
     ``path`` is the name of the sample in its source. ``captions`` has lists of structs of ``kind`` and ``text``.
     """
 
+    owner = "Parquet"
+    is_numbered = True
+
     def __init__(self, url: str, source: Callable[..., Source]) -> None:
         """Write to ``url``, which ``source`` reads.
 
         Raises:
-            InvalidValue: it is not local, or names no file.
+            InvalidValue: it is not local, or has other patterns than one ``*``.
             MissingPyarrow: pyarrow is not installed.
         """
         require_pyarrow()
-        self._url, self._source = url, source
-        self._path = destination(url, "Parquet")
-
-    @property
-    def is_divisible(self) -> bool:
-        """Whether the name of the file has a ``*``."""
-        return "*" in self._path.name
+        super().__init__(url, source)
 
     def write_part(
         self, folder: Path, part: int, samples: Iterable[WrittenSample], class_names: tuple[str, ...]

@@ -5,33 +5,22 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aimcore import Source
-from aimcore.contracts.sample_writers import SampleWriter, Written, WrittenSample
+from aimcore.contracts.sample_writers import Written, WrittenSample
 from aimcore.io.atomic_files import replacing
-from aimcore_sources.numbered_files import destination, file_of_part, require_all_labelled
+from aimcore_sources.numbered_files import LocalWriter, file_of_part, require_all_labelled
 from aimcore_sources.stored_images import image_file
 
 
-class ShardWriter(SampleWriter):
+class ShardWriter(LocalWriter):
     """Members ``NUMBER.jpg`` with the image, and ``NUMBER.json`` with identifier, label, class and captions by kind."""
 
-    def __init__(self, url: str, source: Callable[..., Source]) -> None:
-        """Write to ``url``, which ``source`` reads.
-
-        Raises:
-            InvalidValue: it is not local, or has other patterns than one ``*``.
-        """
-        self._url, self._source = url, source
-        self._path = destination(url, "WebDataset")
-
-    @property
-    def is_divisible(self) -> bool:
-        """Whether the name of the shard has a ``*``."""
-        return "*" in self._path.name
+    owner = "WebDataset"
+    is_numbered = True
 
     def write_part(
         self, folder: Path, part: int, samples: Iterable[WrittenSample], class_names: tuple[str, ...]
@@ -46,7 +35,7 @@ class ShardWriter(SampleWriter):
 
     def finish(self, folder: Path, written: Written) -> Source:
         """Return the source that reads the shards."""
-        require_all_labelled(written, "WebDataset")
+        require_all_labelled(written, self.owner)
         captions = {kind: f"json#{kind}" for kind in written.caption_kinds}
         label = "json#label" if written.num_labelled else None
         names = written.class_names if label else ()

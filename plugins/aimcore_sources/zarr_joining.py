@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from aimcore import InvalidValue, Source
-from aimcore.contracts.sample_writers import SampleWriter, Written, WrittenSample
+from aimcore import Source
+from aimcore.contracts.sample_writers import Written, WrittenSample
 from aimcore.io.atomic_files import replacing, writing
-from aimcore_sources.numbered_files import destination
+from aimcore_sources.numbered_files import LocalWriter
 from aimcore_sources.zarr_layout import FORMAT, NO_LABEL
 from aimcore_sources.zarr_writing import GroupWriter, bytes_of
 
 
-class ZarrWriter(SampleWriter):
+class ZarrWriter(LocalWriter):
     """A zarr group; until it is complete, its samples are on the disk twice."""
 
-    def __init__(self, url: str, source: Callable[..., Source]) -> None:
-        """Write to the group ``url``, which ``source`` reads.
-
-        Raises:
-            InvalidValue: it is not local, or has a ``*``.
-        """
-        self._url, self._source = url, source
-        self._path = destination(url, "ZarrImages")
-        if "*" in self._path.name:
-            raise InvalidValue("ZarrImages", [("url", f"must be one group, without *, got {url}")])
+    owner = "ZarrImages"
 
     def write_part(
         self, folder: Path, part: int, samples: Iterable[WrittenSample], class_names: tuple[str, ...]
