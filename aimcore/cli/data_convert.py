@@ -19,7 +19,7 @@ def add_convert_action(actions: Any) -> None:
     convert.add_argument(
         "source", metavar="SRC",
         help="a folder, *.zarr, *.tar, *.parquet (also several by * and {000..123}), or a source by name or as JSON as "
-        "in a recipe; a path or URL",
+        "in a recipe; a path or URL. JSON must name labels and captions of *.tar, and captions of *.parquet",
     )  # fmt: skip
     convert.add_argument(
         "destination", metavar="DST",

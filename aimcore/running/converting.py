@@ -131,6 +131,12 @@ def convert(
     opened = source.open()
     if not len(opened):
         raise DataNotFound(f"{source.name} has no samples")
+    for reason, count in opened.left_out.items():
+        logger.warning(
+            "{} does not read {:,} {}, so they are not written. If labels or captions are among them, give the source "
+            "as JSON with the fields that read them",
+            source.name, count, reason,
+        )  # fmt: skip
     chosen_n = np.arange(len(opened)) if indices_n is None else np.asarray(indices_n, dtype=np.int64)
     parts = _Parts(opened, writer, work, chosen_n, per_part if writer.is_divisible else max(1, len(chosen_n)))
     with FolderLock(work):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loguru import logger
 from shards import picture
 
 from aimcore import InvalidValue, Source
@@ -173,3 +174,19 @@ def test_the_command_prints_the_source_of_what_it_wrote(
     assert printed["num_unreadable"] == 1
     assert content_of(source_named(json.dumps(printed["source"]))) == expected_of(source)
     assert command(["data", "convert", source.url, f"{tmp_path}/d-*.tar"]) == 2
+
+
+def test_labels_that_the_named_shards_do_not_read_are_not_lost_in_silence(
+    source: CaptionedFolder, tmp_path: Path
+) -> None:
+    written = convert(source, destination_named(f"{tmp_path}/d.tar")).source
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}", level="WARNING")
+    try:
+        convert(written, destination_named(f"{tmp_path}/whole.zarr"))
+        assert lines == []
+        convert(source_named(f"{tmp_path}/d.tar"), destination_named(f"{tmp_path}/images.zarr"))
+    finally:
+        logger.remove(sink)
+    (line,) = lines
+    assert "webdataset does not read 6 members of other kinds (.json), so they are not written" in line
