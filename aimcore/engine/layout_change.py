@@ -1,12 +1,14 @@
-"""Continuing a checkpoint at another ZeRO stage or on another number of processes.
+"""Giving weights and optimiser state to DeepSpeed's engine, whatever its layout is.
 
-The state of the new run is the same numbers in another layout: float32 weights, moments and number of updates are equal
-bit for bit. Later losses are equal up to the order in which gradients are added.
+A checkpoint may be continued at another ZeRO stage or on another number of processes.
+
+The state of the new run is then the same numbers in another layout: float32 weights, moments and number of updates are
+equal bit for bit. Later losses are equal up to the order in which gradients are added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +47,17 @@ def give_state(engine: Any, module: ObjectiveModule, saved: SavedState, zero_sta
     receiver.end()
 
 
+@torch.no_grad()
+def give_masters(engine: Any, weights: Mapping[nn.Parameter, Tensor], zero_stage: int, rank: int) -> None:
+    """Give DeepSpeed's fresh ``engine`` float32 masters, from which bfloat16 weights have been rounded.
+
+    DeepSpeed makes its masters from the rounded weights. Every process calls this.
+    """
+    receiver = _RECEIVERS[zero_stage](engine.optimizer, rank)
+    for parameter, weight in weights.items():
+        receiver.give_master(parameter, weight.flatten())
+
+
 class _Whole:
     """Stage 0: weights of the module and state of torch's optimizer."""
 
@@ -60,6 +73,9 @@ class _Whole:
         moments = {key: value.reshape(parameter.shape).clone() for key, value in state.moments.items()}
         if moments or state.scalars:
             self.optimizer.state[parameter] = moments | _copies(state.scalars)
+
+    def give_master(self, parameter: nn.Parameter, weight: Tensor) -> None:
+        """Set the master of a trained parameter, which has none of its own here."""
 
     def give_frozen(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Set a frozen parameter."""
@@ -88,12 +104,17 @@ class _Flat(_Whole):
 
     def give(self, parameter: nn.Parameter, state: TrainedParameter) -> None:
         """Set the weight that the model uses, and this process's part of the master and of the moments."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+        from deepspeed.utils import safe_set_full_optimizer_state
 
         parameter.copy_(state.weight.view_as(parameter))
-        safe_set_full_fp32_param(parameter, state.weight)
+        self.give_master(parameter, state.weight)
         for key, value in state.moments.items():
             safe_set_full_optimizer_state(parameter, value, key)
+
+    def give_master(self, parameter: nn.Parameter, weight: Tensor) -> None:
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        safe_set_full_fp32_param(parameter, weight)
 
 
 class _Partitioned(_Flat):
@@ -111,13 +132,17 @@ class _Partitioned(_Flat):
         """Nothing to do: DeepSpeed finds the state by position."""
 
     def give(self, parameter: nn.Parameter, state: TrainedParameter) -> None:
-        from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+        from deepspeed.utils import safe_set_local_optimizer_state
 
-        own = self._own(parameter, state.weight)
-        self._piece(parameter).copy_(own)
-        safe_set_local_fp32_param(parameter, own)
+        self._piece(parameter).copy_(self._own(parameter, state.weight))
+        self.give_master(parameter, state.weight)
         for key, value in state.moments.items():
             safe_set_local_optimizer_state(parameter, self._own(parameter, value), key)
+
+    def give_master(self, parameter: nn.Parameter, weight: Tensor) -> None:
+        from deepspeed.utils import safe_set_local_fp32_param
+
+        safe_set_local_fp32_param(parameter, self._own(parameter, weight))
 
     def give_frozen(self, parameter: nn.Parameter, value: Tensor) -> None:
         self._piece(parameter).copy_(self._own(parameter, value.flatten()))

@@ -23,7 +23,7 @@ from aimcore.engine.deepspeed_config import deepspeed_config
 from aimcore.engine.deepspeed_library import forget_modules, load_deepspeed
 from aimcore.engine.distributed import add_over_ranks, on_every_rank, start
 from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
-from aimcore.engine.layout_change import give_state, trained_names
+from aimcore.engine.layout_change import give_masters, give_state, trained_names
 from aimcore.engine.manifest import Manifest
 from aimcore.engine.module_building import InPrecision, build_module, initial_module, seed_of
 from aimcore.engine.parameter_groups import torch_optimizer
@@ -32,6 +32,7 @@ from aimcore.engine.pickling import pickle_stages_by_value
 from aimcore.engine.recomputation import recompute_activations
 from aimcore.engine.saved_state import saved_state
 from aimcore.engine.shards import epilogue_deferred, loads_naming_files, writes_deferring_errors
+from aimcore.engine.stage3_linear import round_once
 from aimcore.engine.whole_weights import buffers_kept_as_they_are, call_after_step, whole
 from aimcore.experiment import Experiment
 
@@ -89,11 +90,19 @@ class TrainingEngine:
         num_parameters = sum(parameter.numel() for parameter in trained.parameters())
         config = deepspeed_config(settings, world_size=self.world.size, num_parameters=num_parameters)
         trained.to(self.world.device)
+        # DeepSpeed rounds the module itself to bfloat16.
+        masters = (
+            {each: each.detach().to("cpu", copy=True) for each in trained.parameters() if each.requires_grad}
+            if settings.engine.precision == "bf16"
+            else {}
+        )
         # At stage 3 DeepSpeed formats every weight for a message that it does not show.
         with buffers_kept_as_they_are(trained), printoptions(threshold=0, edgeitems=1):
             engine, *_ = load_deepspeed().initialize(
                 model=trained, optimizer=optimizer, config=config, dist_init_required=False
             )
+        round_once(self._linear)
+        give_masters(engine, masters, settings.engine.zero_stage, self.world.rank)
         if self.world.size == 1 and settings.engine.zero_stage == 0:
             # A single process has nothing to average; DeepSpeed would copy the whole gradient twice.
             engine.enable_backward_allreduce = False

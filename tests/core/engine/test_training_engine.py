@@ -16,6 +16,7 @@ from aimcore.engine import TrainingDiverged, TrainingEngine, build_module
 from aimcore_optimizers import AdamW
 
 STAGES = (0, 1, 2, 3)
+LOW = tuple((stage, "bf16") for stage in STAGES[1:])
 RATES = [0.01, 0.03, 0.05, 0.025]
 TUNED = {
     "num_steps": 4,
@@ -83,13 +84,26 @@ def black(batch: Batch) -> Batch:
     return Batch(images=images_of(batch.images.pixels_BCHW * 0, 4), sample_numbers_B=batch.sample_numbers_B)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_initial_weights_are_the_same_at_every_stage(stage: int) -> None:
+@pytest.mark.parametrize(("stage", "precision"), [*((stage, "fp32") for stage in STAGES), *LOW])
+def test_initial_weights_are_the_same_at_every_stage_and_precision(stage: int, precision: str) -> None:
     expected = build_module(experiment()).state_dict()
-    with TrainingEngine(experiment(stage)) as engine:
+    with TrainingEngine(experiment(stage, precision)) as engine:
         found = engine.full_state_dict()
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        # A frozen weight has no float32 master.
+        is_rounded = precision == "bf16" and "frozen" in name
+        assert torch.equal(found[name], value.bfloat16().float() if is_rounded else value), name
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_bfloat16_gives_the_same_updates_at_every_stage(stage: int) -> None:
+    found = {}
+    for number in (1, stage):
+        with TrainingEngine(experiment(number, "bf16", **TUNED)) as engine:
+            losses = [engine.step([whole_batch(step)]).losses for step in range(4)]
+            found[number] = losses, engine.full_state_dict()
+    torch.testing.assert_close(found[stage], found[1], rtol=1e-5, atol=1e-6)
 
 
 def test_building_leaves_the_global_generator_alone() -> None:
