@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from aimcore.data.sampling import micro_batch_size
 from aimcore.experiment import Experiment
 
@@ -36,6 +38,8 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
     bucket = bucket_size(num_parameters)
     # At stage 0 the engine clips: DeepSpeed would clip too, but does not return the norm.
     clipping = (experiment.optimizer.gradient_clipping or 0.0) if engine.zero_stage else 0.0
+    # Copies between a GPU and pinned memory do not stop the process.
+    offload = {"offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}}
     return {
         "train_batch_size": batch_size,
         "train_micro_batch_size_per_gpu": micro_batch_size(batch_size, world_size, engine.accumulation_steps),
@@ -60,5 +64,6 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
             "stage3_param_persistence_threshold": min(_KEPT_WHOLE, num_parameters // 1000),
             "stage3_max_live_parameters": MAX_LIVE_PARAMETERS,
             "stage3_max_reuse_distance": 1_000_000_000,
+            **(offload if engine.offload_optimizer else {}),
         },
     }

@@ -246,17 +246,19 @@ def _first_fitting(experiment: Experiment, variants: Iterable[tuple[str, Cluster
 
 def _engines(experiment: Experiment) -> Iterator[Engine]:
     """Yield the engine's settings at each stage that is allowed."""
+    engine = experiment.engine
     for stage in STAGES:
-        is_wrong = stage == 0 and experiment.engine.precision == "bf16"  # see Engine.problems
+        is_wrong = stage == 0 and (engine.precision == "bf16" or engine.offload_optimizer)  # see Engine.problems
         if not is_wrong and (stage == 0 or experiment.optimizer.elementwise):
-            yield _changed(experiment.engine, zero_stage=stage)
+            yield _changed(engine, zero_stage=stage)
 
 
 def stage_plan(cost: Cost, engine: Engine, world_size: int) -> StagePlan:
-    """Return the memory of one of ``world_size`` processes, without a micro-batch."""
+    """Return the memory of the GPU of one of ``world_size`` processes, without a micro-batch."""
+    state = state_memory(cost.parameters, engine, world_size, num_trained=cost.trained_parameters)
     return StagePlan(
         stage=engine.zero_stage,
-        state=state_memory(cost.parameters, engine, world_size, num_trained=cost.trained_parameters),
+        state=state._replace(optimizer=0) if engine.offload_optimizer else state,
         buffers=cost.buffer_bytes,
         # At stage 3, DeepSpeed's linear layers cast weights again in the backward pass.
         casts=cost.fixed_activation_bytes if engine.zero_stage < 3 else 0,

@@ -150,6 +150,9 @@ class Engine(Checked):
     zero_stage: Literal[0, 1, 2, 3] = 0
     """ZeRO stage, which determines what is partitioned over ranks: 0 nothing, 1 optimiser state, 2 also gradients, 3
     also parameters."""
+    offload_optimizer: bool = False
+    """Whether master weights, optimiser state and update are on the CPU (ZeRO-Offload, arXiv:2101.06840): less memory
+    of the GPU, slower steps, the same updates. Requires stage 1 or more. On a CPU it changes nothing."""
     precision: Precision = "autocast"
     """fp32; bf16 (bfloat16 weights with float32 masters); autocast (float32 weights, bfloat16 products)."""
     accumulation_steps: int = 1
@@ -174,6 +177,8 @@ class Engine(Checked):
         yield from at_least("accumulation_steps", self.accumulation_steps, 1, limits.BATCH)
         if self.num_threads is not None:
             yield from at_least("num_threads", self.num_threads, 1, limits.PROCESSES)
+        if self.zero_stage == 0 and self.offload_optimizer:
+            yield Problem("offload_optimizer", "requires zero_stage 1 or more: stage 0 partitions no optimiser state")
         if self.zero_stage == 0 and self.precision == "bf16":
             yield Problem(
                 "precision", "bf16 at ZeRO stage 0 trains silently wrong: use zero_stage 1 or more, or autocast"

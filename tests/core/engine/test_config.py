@@ -3,7 +3,7 @@
 import pytest
 from core.engine.toys import experiment
 
-from aimcore import InvalidValue
+from aimcore import Engine, InvalidValue
 from aimcore.engine.deepspeed_config import deepspeed_config
 from aimcore_optimizers import AdamW
 
@@ -19,6 +19,17 @@ def test_deepspeed_clips_at_stages_one_to_three_only() -> None:
     assert [config["gradient_clipping"] for config in configs] == [0.0, 1.0, 1.0, 1.0]
     unclipped = experiment(1, optimizer=AdamW(gradient_clipping=None))
     assert deepspeed_config(unclipped, world_size=1, num_parameters=10)["gradient_clipping"] == 0.0
+
+
+def test_the_optimizer_is_offloaded_where_its_state_is_partitioned() -> None:
+    engine = Engine(zero_stage=2, precision="fp32", offload_optimizer=True)
+    zero = deepspeed_config(experiment(engine=engine), world_size=1, num_parameters=10)["zero_optimization"]
+    assert zero["offload_optimizer"]["device"] == "cpu"
+    assert (
+        "offload_optimizer" not in deepspeed_config(experiment(2), world_size=1, num_parameters=10)["zero_optimization"]
+    )
+    with pytest.raises(InvalidValue, match=r"offload_optimizer: requires zero_stage 1 or more"):
+        Engine(offload_optimizer=True)
 
 
 def test_buffers_are_no_larger_than_the_model() -> None:

@@ -139,6 +139,20 @@ def test_bfloat16_weights_are_planned_at_the_stages_that_the_engine_allows() -> 
     assert plan.stages[0].state == StateMemory(2 * MILLION, 2 * MILLION, 3 * MILLION)
 
 
+def test_an_offloaded_optimizer_takes_no_memory_of_the_gpus() -> None:
+    cluster = Cluster(gpu=SMALL_GPU, gpus_per_node=4)
+    engine = Engine(precision="bf16", zero_stage=1, offload_optimizer=True)
+    plan = plan_of(experiment(engine=engine), cluster, million_weights())
+    assert [stage.stage for stage in plan.stages] == [1, 2, 3]
+    assert plan.stages[0].state == StateMemory(2 * MILLION, 2 * MILLION, 0)
+    in_autocast = Engine(zero_stage=1, offload_optimizer=True)
+    assert [stage.stage for stage in plan_of(experiment(engine=in_autocast), cluster, million_weights()).stages] == [
+        1,
+        2,
+        3,
+    ]
+
+
 def test_a_batch_that_does_not_divide_is_refused_with_batches_that_do() -> None:
     with pytest.raises(InvalidValue, match=r"data.batch_size: 48 samples .*not divide over 32 ranks .*use 32 or 64"):
         plans_of([experiment()], Cluster(gpu=SMALL_GPU, nodes=4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import attrs
 import pytest
 import torch
 from core.engine.plain_loop import train_plainly
@@ -94,6 +95,19 @@ def test_initial_weights_are_the_same_at_every_stage_and_precision(stage: int, p
         # A frozen weight has no float32 master.
         is_rounded = precision == "bf16" and "frozen" in name
         assert torch.equal(found[name], value.bfloat16().float() if is_rounded else value), name
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(1, "bf16"), (2, "fp32"), (3, "fp32"), (3, "bf16")])
+def test_an_offloaded_optimizer_makes_the_same_updates(stage: int, precision: str) -> None:
+    found = []
+    for offload in (False, True):
+        run = experiment(stage, precision, **TUNED)
+        run = attrs.evolve(run, engine=attrs.evolve(run.engine, offload_optimizer=offload))
+        with TrainingEngine(run) as engine:
+            results = [engine.step([whole_batch(step)]) for step in range(4)]
+            numbers = [(dict(result.losses), result.gradient_norm) for result in results]
+            found.append((numbers, engine.full_state_dict()))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("stage", [2, 3])
