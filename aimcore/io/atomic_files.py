@@ -253,7 +253,8 @@ def require_writable(path: Path) -> None:
     """
     make_folder(path.absolute().parent)
     with writing(path), TemporaryFile(dir=path.absolute().parent):
-        pass
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def to_disk(path: Path) -> None:

@@ -77,6 +77,16 @@ def decode(content: bytes, identifier: str, max_pixels: int = MAX_PIXELS) -> Ten
         raise UnreadableSample(identifier, f"{type(cause).__name__}: {cause}") from cause
 
 
+def form_of(content: bytes) -> str:
+    """Return the format and mode of an image file that can be decoded, by Pillow's names: ``JPEG RGB``, ``PNG P``."""
+    Image.init()
+    try:
+        with Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN]) as opened:
+            return f"{opened.format} {opened.mode}"
+    except DECODER_ERRORS:
+        return "unknown"
+
+
 def ignore_metadata_warnings() -> None:
     """Silence Pillow's warnings about odd metadata in this process: there may be one per file, and only pixels matter.
 
