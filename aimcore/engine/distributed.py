@@ -7,7 +7,7 @@ log, is in :mod:`aimcore.io.launcher`.
 
 A process that fails alone leaves the others waiting in their next collective, often for minutes. What may fail before
 the ranks communicate is therefore run through :func:`on_every_rank` or :func:`on_first_rank`, which share whether it
-succeeded. Their callables must not communicate themselves.
+succeeded. Their callables must not communicate themselves. They may take hours on one rank alone: the others wait.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +37,10 @@ from aimcore.io import launcher
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
+_PATIENCE = timedelta(days=7)
+"""How long processes wait for one that works alone, for example while it verifies, copies or fits something large.
+torch's own limit, of 10 to 30 minutes, would end the run. A process that dies ends the wait at once: its connections
+break."""
 
 
 @attrs.frozen
@@ -137,6 +143,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     _, size = rank_and_world_size()
     if size == 1:
         return rows
+    barrier()
     device = _exchange_device()
     length = torch.tensor([len(rows)], device=device)
     lengths = [torch.zeros_like(length) for _ in range(size)]
@@ -150,9 +157,9 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def barrier() -> None:
-    """Wait for all ranks."""
+    """Wait for all ranks, for as long as they take."""
     if rank_and_world_size()[1] > 1:
-        dist.barrier()
+        dist.barrier(group=_patient_group())
 
 
 def from_first(value: T) -> T:
@@ -160,7 +167,7 @@ def from_first(value: T) -> T:
     if rank_and_world_size()[1] == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, device=_exchange_device())
+    dist.broadcast_object_list(box, src=0, group=_patient_group())
     return box[0]
 
 
@@ -170,7 +177,7 @@ def from_everyone(value: T) -> list[T]:
     if size == 1:
         return [value]
     values: list[Any] = [None] * size
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=_patient_group())
     return values
 
 
@@ -231,6 +238,12 @@ def is_broken_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
+@cache
+def _patient_group() -> Any:
+    """Return a group of all ranks on the CPU, in which waiting for one of them has no practical limit."""
+    return dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+
 def _reduced(values: Tensor, operation: Any) -> Tensor:
     if rank_and_world_size()[1] == 1:
         return values
@@ -262,6 +275,7 @@ def _leave() -> None:
     """
     if not dist.is_initialized() or hasattr(sys, "last_value"):
         return
+    _patient_group.cache_clear()
     load_deepspeed().comm.destroy_process_group()
     gc.collect()  # the threads end with the last reference to the group
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from processes import run_to_end
+from processes import run_ranks, run_to_end
 
 from aimcore.engine import distributed
 from aimcore.engine.distributed import start, threads_per_process
@@ -109,3 +109,10 @@ def test_after_an_error_nobody_is_waited_for() -> None:
     done = run_alone(LEAVING + "\nraise ValueError('on purpose')")
     assert int(done.stdout.split()[-1]) > 0
     assert "on purpose" in done.stderr
+
+
+def test_processes_wait_for_one_that_works_alone_longer_than_collectives_may_take() -> None:
+    first, second = run_ranks(2, "core.engine.slow_process")
+    assert first.stdout.splitlines()[:1] == ["first other fast slow value [0, 1]"], first.stderr[-2000:]
+    assert second.stdout.splitlines()[:1] == ["first every fast slow value [0, 1]"], second.stderr[-2000:]
+    assert first.stdout.splitlines()[1:] == ["timed out"]  # what torch's own collective does after this time
