@@ -17,17 +17,25 @@ from typing import Any, Self
 from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.messages import printable, shown
 from aimcore.io.atomic_files import PARTIAL, make_folder, publish_folder, writing
-from aimcore.io.locations import file_system
+from aimcore.io.locations import file_system, with_store_errors
+from aimcore.io.retries import RetriedFile, StoreUnavailable, with_retries
 from aimcore.io.run_folder import MANIFEST_FILE, RunFolder, checkpoint_name, step_of, step_of_name
 
 _DELAYS = (1.0, 5.0, 25.0)
 """Seconds before each further attempt."""
 _PROBE = ".aimcore-can-write"
+_CHUNK = 64 * 2**20
+"""Bytes that are read at once."""
 
 
 class CopyIncomplete(AimcoreError):
     """A file of a copy has another size than the original."""
+
+
+class CopyUnreadable(AimcoreError):
+    """A run should begin with a copy of a checkpoint, and the store of copies cannot be read."""
 
 
 class CheckpointCopies:
@@ -89,18 +97,39 @@ class CheckpointCopies:
         self._files.rm_file(f"{self._root}/{_PROBE}")
 
     def restore(self, run: RunFolder) -> Path | None:
-        """Copy the newest checkpoint back into ``run``, and return it; None if there is no complete copy."""
-        steps = self._complete_steps()
-        if not steps:
-            return None
-        final = run.checkpoint(max(steps))
-        partial = final.with_name(final.name + PARTIAL)
-        make_folder(partial)
-        with writing(partial):
-            for name in self._names(final.name):
-                self._files.get_file(f"{self._root}/{final.name}/{name}", str(partial / name))
+        """Copy the newest checkpoint back into ``run``, and return it; None if there is no complete copy.
+
+        Raises:
+            CopyUnreadable: the store cannot be read, after several attempts.
+            CannotWrite: the system refuses the files of the run.
+        """
+        try:
+            steps = with_retries(self.url, self._complete_steps)
+            if not steps:
+                return None
+            final = run.checkpoint(max(steps))
+            partial = final.with_name(final.name + PARTIAL)
+            make_folder(partial)
+            for name in with_retries(self.url, lambda: self._names(final.name)):
+                self._download(f"{final.name}/{name}", partial / name)
+        except with_store_errors(OSError, StoreUnavailable) as error:
+            said = f"{type(error).__name__}: {printable(str(error))}"
+            raise CopyUnreadable(
+                f"{run.path} has no checkpoint, and the copies of its checkpoints at {shown(self.url)} cannot be read "
+                f"({said}). Nothing was trained or changed: repair the access to the store and resume again, or set "
+                "engine.checkpoint_copies to null to begin at step 0"
+            ) from error
         publish_folder(partial, final)
         return final
+
+    def _download(self, name: str, target: Path) -> None:
+        with self._files.open(f"{self._root}/{name}", "rb") as stored:
+            source = RetriedFile(self.url, stored)
+            with writing(target):
+                target.write_bytes(b"")
+            while chunk := source.read(_CHUNK):
+                with writing(target), target.open("ab") as file:
+                    file.write(chunk)
 
     def _copy_newest(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from loguru import logger
 
 from aimcore import Engine, InvalidValue
 from aimcore.engine import checkpoint_copies, train
-from aimcore.engine.checkpoint_copies import CheckpointCopies
+from aimcore.engine.checkpoint_copies import CheckpointCopies, CopyUnreadable
+from aimcore.io.atomic_files import CannotWrite
 from aimcore.io.run_folder import MANIFEST_FILE, RunFolder, checkpoint_name
 
 URL = "memory://copies"
@@ -137,6 +139,42 @@ def test_a_run_whose_folder_is_lost_continues_from_its_copy(tmp_path: Path) -> N
     assert newest is not None
     assert same is not None
     assert (newest / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["exists", "ls", "open"])
+def test_a_store_that_cannot_be_read_back_is_an_error_that_says_what_to_do(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CheckpointCopies(URL, "toy", keep=2) as copies:
+        copies.add(checkpoint(tmp_path / "copied", 2))
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), method, refusing)
+    with pytest.raises(CopyUnreadable) as raised:
+        train(with_copies(), tmp_path / "run", resume=True, progress=False)
+    message = str(raised.value)
+    assert message.startswith(
+        f"{tmp_path}/run has no checkpoint, and the copies of its checkpoints at 'memory://copies/"
+    )
+    assert "cannot be read (PermissionError: no). Nothing was trained or changed" in message
+    assert message.endswith("resume again, or set engine.checkpoint_copies to null to begin at step 0")
+    assert RunFolder(tmp_path / "run").newest_checkpoint() is None
+
+
+def test_a_full_disk_while_copying_back_is_not_an_error_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CheckpointCopies(URL, "toy", keep=2) as copies:
+        copies.add(checkpoint(tmp_path / "copied", 2))
+
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(CannotWrite, match=r"cannot write .*step_00000002.partial/a.pt.*No space left"):
+            copies.restore(RunFolder(tmp_path / "run"))
+    restored = copies.restore(RunFolder(tmp_path / "run"))
+    assert restored is not None
+    assert (restored / "a.pt").read_text() == "a.pt of 2"
 
 
 def test_the_number_of_checkpoints_is_a_setting(tmp_path: Path) -> None:
