@@ -24,6 +24,7 @@ from aimcore.contracts.images import PatchGrid
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.data.native import NativeSteps
 from aimcore.engine.counted_step import NUM_IMAGES, counted_step, held_bytes, meta_batch
+from aimcore.engine.deepspeed_config import sums_in_bfloat16
 from aimcore.engine.freezing import freeze
 from aimcore.engine.module_building import module_on_meta
 from aimcore.engine.parameter_counts import ParameterCounts
@@ -212,8 +213,9 @@ def state_memory(
     """Return bytes of weights, gradients and optimiser state per process (ZeRO: arXiv:1910.02054, section 5).
 
     Stage 1 partitions the optimiser state over the processes, stage 2 also the gradients, stage 3 also the weights.
-    From stage 1 on, and in bf16, DeepSpeed updates its own float32 copy of the weights. Of ``num_parameters``,
-    ``num_trained`` (by default all) have gradients and optimiser state.
+    From stage 1 on, and in bf16, DeepSpeed updates its own float32 copy of the weights. Gradients are added in float32,
+    except in bf16 at stage 1. Of ``num_parameters``, ``num_trained`` (by default all) have gradients and optimiser
+    state.
     """
     trained = num_parameters if num_trained is None else num_trained
     bytes_each = 2 if engine.precision == "bf16" else 4
@@ -225,7 +227,7 @@ def state_memory(
 
     return StateMemory(
         weights=share(num_parameters, bytes_each, from_stage=3),
-        gradients=share(trained, bytes_each, from_stage=2),
+        gradients=share(trained, 2 if sums_in_bfloat16(engine) else 4, from_stage=2),
         optimizer=share(trained, optimizer_bytes_each, from_stage=1),
     )
 

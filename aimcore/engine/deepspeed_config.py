@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from aimcore.data.sampling import micro_batch_size
-from aimcore.experiment import Experiment
+from aimcore.experiment import Engine, Experiment
 
 _MAX_BUCKET = 500_000_000
 """DeepSpeed's default bucket size. It allocates this many numbers, so small models get smaller buckets."""
@@ -21,6 +21,14 @@ models: otherwise none of their parameters would be partitioned, and tests with 
 def bucket_size(num_parameters: int) -> int:
     """Return the number of values that are communicated at once; DeepSpeed refuses odd numbers at stages 1 and 2."""
     return min(_MAX_BUCKET, num_parameters + num_parameters % 2)
+
+
+def sums_in_bfloat16(engine: Engine) -> bool:
+    """Whether gradients of processes and micro-batches are rounded to bfloat16 when they are added.
+
+    At stage 1 DeepSpeed adds in float32 only with another optimizer class, whose checkpoints have another layout.
+    """
+    return engine.precision == "bf16" and engine.zero_stage == 1 and not engine.offload_optimizer
 
 
 def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters: int) -> dict[str, Any]:
@@ -54,6 +62,7 @@ def deepspeed_config(experiment: Experiment, *, world_size: int, num_parameters:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": engine.precision == "bf16"},
+        "data_types": {"grad_accum_dtype": "bf16" if sums_in_bfloat16(engine) else "fp32"},
         "zero_optimization": {
             "stage": engine.zero_stage,
             "overlap_comm": False,

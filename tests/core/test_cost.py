@@ -86,10 +86,13 @@ def test_zero_shares_state_among_processes_stage_by_stage(
     assert tuple(state_memory(100, engine, world_size=4)) == (weights, gradients, optimizer)
 
 
-def test_bf16_halves_weights_and_gradients_but_not_the_masters() -> None:
-    state = state_memory(100, Engine(zero_stage=1, precision="bf16"), world_size=1)
-    assert tuple(state) == (200, 200, 1200)
-    assert state.total == 1600
+@pytest.mark.parametrize(("stage", "gradients"), [(1, 200), (2, 400), (3, 400)])
+def test_bf16_halves_weights_but_not_the_masters_and_where_partitioned_not_the_gradients(
+    stage: int, gradients: int
+) -> None:
+    state = state_memory(100, Engine(zero_stage=stage, precision="bf16"), world_size=1)  # type: ignore[arg-type]
+    assert tuple(state) == (200, gradients, 1200)
+    assert state.total == 1400 + gradients
 
 
 def test_activations_are_what_autograd_keeps_for_a_real_image() -> None:

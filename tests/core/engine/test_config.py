@@ -32,6 +32,16 @@ def test_the_optimizer_is_offloaded_where_its_state_is_partitioned() -> None:
         Engine(offload_optimizer=True)
 
 
+def test_gradients_are_added_in_float32_where_checkpoints_allow_it() -> None:
+    kinds = [(1, "bf16", False), (1, "bf16", True), (2, "bf16", False), (3, "bf16", False), (1, "autocast", False)]
+    found = []
+    for stage, precision, offload in kinds:
+        engine = Engine(zero_stage=stage, precision=precision, offload_optimizer=offload)  # type: ignore[arg-type]
+        config = deepspeed_config(experiment(engine=engine), world_size=1, num_parameters=10)
+        found.append(config["data_types"]["grad_accum_dtype"])
+    assert found == ["bf16", "fp32", "fp32", "fp32", "fp32"]
+
+
 def test_buffers_are_no_larger_than_the_model() -> None:
     zero = deepspeed_config(experiment(), world_size=1, num_parameters=10)["zero_optimization"]
     assert zero["reduce_bucket_size"] == 10

@@ -9,9 +9,9 @@ import attrs
 import pytest
 import torch
 from core.engine.plain_loop import train_plainly
-from core.engine.toys import ToyObjective, ToyTrunk, experiment, parts, whole_batch
+from core.engine.toys import ToyObjective, ToyObjectiveModule, ToyTrunk, experiment, parts, whole_batch
 
-from aimcore import Batch, Schedule
+from aimcore import Batch, Loss, Schedule
 from aimcore.contracts.images import images_of
 from aimcore.engine import TrainingDiverged, TrainingEngine, build_module
 from aimcore_optimizers import AdamW
@@ -108,6 +108,22 @@ def test_an_offloaded_optimizer_makes_the_same_updates(stage: int, precision: st
             numbers = [(dict(result.losses), result.gradient_norm) for result in results]
             found.append((numbers, engine.full_state_dict()))
     torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_gradients_of_micro_batches_are_added_in_float32(stage: int) -> None:
+    # bfloat16 has 8 significant bits: 1 + 2^-9 is rounded to 1.
+    class Linear(ToyObjectiveModule):
+        def forward(self, batch: Batch) -> dict[str, Loss]:
+            shares = {0: 1.0, 2: 2.0**-9, 4: 2.0**-9, 6: 2.0**-9}
+            factor = shares[int(batch.sample_numbers_B[0])]
+            count = torch.tensor(batch.sample_numbers_B.numel() * 4)
+            return {"all": Loss(self.head.bias.sum() * factor * 32, count), "thirds": Loss(count * 0.0, count)}
+
+    run = experiment(stage, "bf16", accumulation_steps=4, optimizer=AdamW(gradient_clipping=None))
+    with TrainingEngine(run, Linear(ToyObjective(), ToyTrunk().build())) as engine:
+        norm = engine.step(parts(whole_batch(0), 4)).gradient_norm
+    assert norm == 1 + 3 * 2.0**-9
 
 
 @pytest.mark.parametrize("stage", [2, 3])
