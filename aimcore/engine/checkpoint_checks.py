@@ -83,6 +83,17 @@ def verify_weights(checkpoint: Path) -> WeightsFile:
     return WeightsFile(checkpoint / WEIGHTS_FILE, manifest.files[WEIGHTS_FILE]["sha256"])
 
 
+def damage_of(checkpoint: Path) -> str | None:
+    """Describe the first file of a checkpoint that differs from its manifest in size or hash; None if none does."""
+    try:
+        manifest = read_manifest(checkpoint)
+        for name in manifest.files:
+            _require_unchanged(name, checkpoint, manifest)
+    except CheckpointDamaged as damaged:
+        return f"{Path(damaged.file).name} {damaged.problem}"
+    return None
+
+
 def newest_intact(checkpoints: list[Path], asked: Mapping[str, object]) -> Path | None:
     """Return the first intact checkpoint of ``checkpoints``, or None if all are damaged."""
     for checkpoint in checkpoints:

@@ -6,6 +6,7 @@ If checkpoints are saved faster than they are copied, those in between are left 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.messages import printable, shown
+from aimcore.engine.checkpoint_checks import damage_of
 from aimcore.io.atomic_files import PARTIAL, make_folder, publish_folder, writing
 from aimcore.io.locations import file_system, with_store_errors
 from aimcore.io.retries import RetriedFile, StoreUnavailable, with_retries
@@ -97,28 +99,43 @@ class CheckpointCopies:
         self._files.rm_file(f"{self._root}/{_PROBE}")
 
     def restore(self, run: RunFolder) -> Path | None:
-        """Copy the newest checkpoint back into ``run``, and return it; None if there is no complete copy.
+        """Copy the newest intact checkpoint back into ``run``, and return it; None if there is no complete copy.
 
         Raises:
-            CopyUnreadable: the store cannot be read, after several attempts.
+            CopyUnreadable: the store cannot be read, after several attempts, or every copy is damaged.
             CannotWrite: the system refuses the files of the run.
         """
+        damaged = []
         try:
-            steps = with_retries(self.url, self._complete_steps)
-            if not steps:
-                return None
-            final = run.checkpoint(max(steps))
-            partial = final.with_name(final.name + PARTIAL)
-            make_folder(partial)
-            for name in with_retries(self.url, lambda: self._names(final.name)):
-                self._download(f"{final.name}/{name}", partial / name)
+            for step in sorted(with_retries(self.url, self._complete_steps), reverse=True):
+                restored = self._fetch(run, step)
+                problem = damage_of(restored)
+                if problem is None:
+                    return restored
+                shutil.rmtree(restored)
+                damaged.append(f"{restored.name}: {problem}")
+                logger.warning("the copy at {} is damaged ({}): the one before it is tried", self.url, damaged[-1])
         except with_store_errors(OSError, StoreUnavailable) as error:
             said = f"{type(error).__name__}: {printable(str(error))}"
-            raise CopyUnreadable(
-                f"{run.path} has no checkpoint, and the copies of its checkpoints at {shown(self.url)} cannot be read "
-                f"({said}). Nothing was trained or changed: repair the access to the store and resume again, or set "
-                "engine.checkpoint_copies to null to begin at step 0"
-            ) from error
+            raise self._unreadable(run, f"cannot be read ({said})") from error
+        if damaged:
+            raise self._unreadable(run, f"are damaged ({'; '.join(damaged)})")
+        return None
+
+    def _unreadable(self, run: RunFolder, problem: str) -> CopyUnreadable:
+        return CopyUnreadable(
+            f"{run.path} has no checkpoint, and the copies of its checkpoints at {shown(self.url)} {problem}. Nothing "
+            "was trained or changed: repair the access to the store and resume again, or set engine.checkpoint_copies "
+            "to null to begin at step 0"
+        )
+
+    def _fetch(self, run: RunFolder, step: int) -> Path:
+        """Copy a checkpoint back, whole or not at all."""
+        final = run.checkpoint(step)
+        partial = final.with_name(final.name + PARTIAL)
+        make_folder(partial)
+        for name in with_retries(self.url, lambda: self._names(final.name)):
+            self._download(f"{final.name}/{name}", partial / name)
         publish_folder(partial, final)
         return final
 

@@ -74,6 +74,6 @@ def require_same(experiment: Experiment, run: RunFolder) -> None:
     difference = on_first_rank(lambda: difference_from_recorded(experiment, run))
     if difference is not None:
         raise RunFolderError(
-            f"{run.path} holds a run of another recipe, which cannot be resumed: {difference}. Resume with the same "
+            f"{run.path} holds a run that this experiment cannot continue: {difference}. Resume with the same "
             "experiment, or choose another folder"
         )

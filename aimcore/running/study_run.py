@@ -202,7 +202,7 @@ def _refusal(study: Study, out: Path, resume: bool) -> str | None:
     if not differing:
         return None
     return (
-        f"{out} holds runs of other recipes, which cannot be resumed: {'; '.join(differing)}. "
+        f"{out} holds runs that this study cannot continue: {'; '.join(differing)}. "
         "Run with the same study, scale and --set, or choose another folder with --out DIR"
     )
 

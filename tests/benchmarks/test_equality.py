@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from core.engine.toys import experiment
 from processes import launched_env, run_to_end
 
-from aimcore.engine import training_engine
+from aimcore.data import train_steps
+from aimcore.engine import read_metrics, train, training_engine
 from aimcore_optimizers import AdamW
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -48,6 +51,22 @@ def test_cells_that_cover_pairs_of_settings_equal_the_plain_loop(equality: Any, 
     }
     assert {(row["stage"], row["processes"]) for row in trained} == {(n, m) for n in range(4) for m in (1, 2)}
     assert len({row["refused"] for row in rows if row["refused"]}) == 3
+
+
+ALLOWED = [pair for pair in product(range(4), ("fp32", "autocast", "bf16")) if pair != (0, "bf16")]
+
+
+@pytest.mark.parametrize(("stage", "precision"), ALLOWED)
+def test_metrics_have_the_gradient_norm_of_the_plain_loop(
+    stage: int, precision: str, equality: Any, tmp_path: Path
+) -> None:
+    run = experiment(stage, precision, num_steps=2, optimizer=AdamW(gradient_clipping=0.1))
+    train(run, tmp_path, progress=False).engine.close()
+    steps = train_steps(run.data, run.data.train.open(), patch_size=4, seed=run.seed, num_steps=2)
+    expected = equality.train_plainly(run, list(steps), {}).norms
+    norms = [line["gradient_norm"] for line in read_metrics(tmp_path)]
+    assert norms == pytest.approx(expected, rel=1e-5)
+    assert min(norms) > 0.1
 
 
 FAULTS = {

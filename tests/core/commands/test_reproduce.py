@@ -90,7 +90,7 @@ def test_a_folder_with_other_runs_is_refused_before_the_first_study_starts(
     (out / "second" / "narrow-seed-0" / "recipe.json").write_text("{}")
     paths = [str(tmp_path / f"{name}.py") for name in ("first", "second")]
     assert command(["reproduce", *paths, "--scale", "smoke", "--seeds", "1", "--out", str(out)]) == 2
-    assert f"{out / 'second'} holds runs of other recipes" in capsys.readouterr().err
+    assert f"{out / 'second'} holds runs that this study cannot continue" in capsys.readouterr().err
     assert not (out / "first").exists()
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import fsspec
 import pytest
-from core.engine.toys import experiment
+from core.engine.toys import StoppingTracker, experiment
 from loguru import logger
 
 from aimcore import Engine, InvalidValue
@@ -159,22 +160,54 @@ def test_a_store_that_cannot_be_read_back_is_an_error_that_says_what_to_do(
     assert RunFolder(tmp_path / "run").newest_checkpoint() is None
 
 
+def copy_of_three_steps(folder: Path) -> None:
+    """Train three steps; copies of the checkpoints of the last two are kept."""
+    run = attrs.evolve(with_copies(), num_steps=3)
+    for steps in (1, 2, 3):  # one checkpoint at a time: each is copied
+        made = attrs.evolve(run, trackers=(StoppingTracker(step=steps - 1),))
+        train(made, folder, resume=True, progress=False).engine.close()
+
+
+def cut(step: int) -> str:
+    """Cut the shard of a copy; return its name."""
+    files = fsspec.filesystem("memory")
+    path = next(each for each in files.find("/copies") if checkpoint_name(step) in each and each.endswith(".pt"))
+    files.pipe_file(path, files.cat_file(path)[:100])
+    return path.rpartition("/")[2]
+
+
+def test_a_damaged_copy_is_left_out_and_if_all_are_damaged_the_error_names_them(
+    tmp_path: Path, warned: list[str]
+) -> None:
+    copy_of_three_steps(tmp_path / "first")
+    names = {3: cut(3)}
+    result = train(attrs.evolve(with_copies(), num_steps=2), tmp_path / "second", resume=True, progress=False)
+    result.engine.close()
+    assert (result.num_steps, result.patches_per_second) == (2, None)
+    assert any(f"is damaged (step_00000003: {names[3]} has 100 bytes instead of " in line for line in warned)
+    names[2] = cut(2)
+    with pytest.raises(CopyUnreadable) as raised:
+        train(with_copies(), tmp_path / "third", resume=True, progress=False)
+    for step, name in names.items():
+        assert f"step_0000000{step}: {name} has 100 bytes instead of" in str(raised.value)
+    assert not list((tmp_path / "third" / "checkpoints").glob("step_*"))
+
+
 def test_a_full_disk_while_copying_back_is_not_an_error_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with CheckpointCopies(URL, "toy", keep=2) as copies:
-        copies.add(checkpoint(tmp_path / "copied", 2))
+    copy_of_three_steps(tmp_path / "first")
+    copies = CheckpointCopies(URL, "toy", keep=2)
 
     def full(path: Path, _: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
-        with pytest.raises(CannotWrite, match=r"cannot write .*step_00000002.partial/a.pt.*No space left"):
+        with pytest.raises(CannotWrite, match=r"cannot write .*step_00000003.partial/.*No space left"):
             copies.restore(RunFolder(tmp_path / "run"))
     restored = copies.restore(RunFolder(tmp_path / "run"))
-    assert restored is not None
-    assert (restored / "a.pt").read_text() == "a.pt of 2"
+    assert restored == RunFolder(tmp_path / "run").checkpoint(3)
 
 
 def test_the_number_of_checkpoints_is_a_setting(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A study runs its experiments one after another and records each."""
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -213,6 +214,25 @@ def test_a_run_from_python_is_not_resumed_by_another_recipe(make_experiment: Any
     with pytest.raises(RunFolderError, match=r"one differs in optimizer\.peak_lr \(0\.001 there, 0\.5 here\)"):
         run_experiment(make_experiment("one", optimizer=AdamW(peak_lr=0.5)), tmp_path, resume=True)
     assert (tmp_path / "one" / "recipe.json").read_text() == recorded
+
+
+def test_a_run_whose_plugin_is_missing_is_not_resumed_and_the_plugin_named(
+    make_experiment: Any, tmp_path: Path
+) -> None:
+    run_experiment(make_experiment("one"), tmp_path)
+    path = tmp_path / "one" / "recipe.json"
+    written = json.loads(path.read_text())
+    written["experiment"]["optimizer"] = {"name": "sophia"}
+    written["plugins"]["aimcore-sophia"] = {"version": "1.2", "components": ["optimizers/sophia"]}
+    path.write_text(json.dumps(written))
+    found = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    expected = (
+        r"one holds a run that this experiment cannot continue: .*recipe.json cannot be read .*no optimizer is called "
+        r"'sophia'.*the recipe has it from aimcore-sophia 1.2, which is not installed: run pip install aimcore-sophia"
+    )
+    with pytest.raises(RunFolderError, match=f"(?s){expected}"):
+        run_experiment(make_experiment("one"), tmp_path, resume=True)
+    assert {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == found
 
 
 def test_a_run_from_python_does_not_begin_where_one_is(
