@@ -20,6 +20,7 @@ from loguru import logger
 from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.messages import printable, shown
 from aimcore.engine.checkpoint_checks import damage_of
+from aimcore.experiment import Experiment
 from aimcore.io.atomic_files import PARTIAL, make_folder, publish_folder, writing
 from aimcore.io.locations import file_system, with_store_errors
 from aimcore.io.retries import RetriedFile, StoreUnavailable, with_retries
@@ -211,3 +212,9 @@ class CheckpointCopies:
             type(error).__name__,
             error,
         )
+
+
+def copies_of(experiment: Experiment) -> CheckpointCopies | None:
+    """Return what copies the checkpoints of a run; None if they are not copied."""
+    url, keep = experiment.engine.checkpoint_copies, experiment.engine.keep_checkpoints
+    return None if url is None else CheckpointCopies(url, experiment.name, keep)

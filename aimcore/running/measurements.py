@@ -69,6 +69,7 @@ class Measurements:
             patches_per_second=None if training is None else training.patches_per_second,
             seconds=None if training is None else training.seconds,
             peak_memory=None if training is None else training.peak_memory,
+            data_share=None if training is None else training.data_share,
             parameters=None if training is None else _parameters(training),
             left_out=joined(*self.left_out),
             extra=self._extra(error),

@@ -228,6 +228,8 @@ class ExperimentSummary(Checked):
     peak_memory: int | None = None
     """Peak memory while training, in bytes, of the process with the largest: of tensors on its GPU, or resident memory
     on a CPU."""
+    data_share: float | None = None
+    """Share of the time of training steps that was spent waiting for data, of the process that waited longest."""
     parameters: ParametersSummary | None = None
     """Absent where nothing was trained."""
     budget: BudgetSummary | None = None
@@ -243,6 +245,8 @@ class ExperimentSummary(Checked):
     def problems(self) -> Iterable[Problem]:
         """Yield negative counts, scores that are not fractions, and a wrong number of chunks."""
         yield from _counts(self, "num_steps", "validation_prefix", "peak_memory")
+        if self.data_share is not None:
+            yield from within("data_share", self.data_share, 0, 1)
         for name, score in (self.paper or {}).items():
             yield from within(f"paper.{name}", score, 0, 1)
         for field, reasons in (self.left_out or {}).items():

@@ -224,7 +224,7 @@ def test_experiments_can_follow_each_other_in_one_process(tmp_path: Path) -> Non
 def test_a_failure_before_the_first_step_frees_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed, close = [], TrainingEngine.close
     monkeypatch.setattr(TrainingEngine, "close", lambda engine: closed.append(engine) or close(engine))
-    monkeypatch.setattr("aimcore.engine.training_loop.train_steps", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("aimcore.engine.run_steps.train_steps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(experiment(), tmp_path, progress=False)
     assert len(closed) == 1

@@ -37,6 +37,7 @@ def full() -> Summary:
         paper={"linear": 0.695, "vqav2": 0.7},
         patches_per_second=1e4,
         peak_memory=2_000_000_000,
+        data_share=0.25,
         seconds=12.5,
         left_out={"train": {"broken links": 3}},
         recipe="raster/recipe.json",
@@ -61,7 +62,8 @@ def test_a_summary_has_exactly_the_keys_of_the_schema() -> None:
     assert set(entry) == {"schema_version", "study", "scale", "machine", "experiments"}
     assert set(entry["experiments"][0]) == {
         "name", "status", "seed", "num_steps", "losses", "validation_prefix", "validation_loss_by_chunk", "probes",
-        "evaluations", "paper", "patches_per_second", "seconds", "peak_memory", "left_out", "extra", "recipe",
+        "evaluations", "paper", "patches_per_second", "seconds", "peak_memory", "data_share", "left_out",
+        "extra", "recipe",
     }  # fmt: skip
 
 

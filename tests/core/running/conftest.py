@@ -78,6 +78,7 @@ class FakeResult:
     num_unreadable: int = 0
     missing_metrics: str = ""
     peak_memory: int | None = None
+    data_share: float | None = None
 
     @property
     def module(self) -> Any:
