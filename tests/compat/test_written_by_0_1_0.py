@@ -26,6 +26,8 @@ RUNS = sorted(path.name for path in (WRITTEN / "out" / "study").iterdir() if pat
 TOLERANCE = 2e-3
 """Relative tolerance of losses on another processor or with other library versions, where they are rounded differently
 (by about 1e-4 in bfloat16). Setting the loaded optimiser state to zero changes them by 7e-3 or more."""
+CORRECTED = ("aimv2-stage3",)
+"""Runs in bfloat16 at ZeRO stage 3: 0.1.0 rounded linear layers twice, and sums of gradients."""
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +112,8 @@ def test_every_checkpoint_goes_on_as_it_would_have(here: Path, killed: Callable[
     killed(out)
     experiments = [recipe.load(out / name / "recipe.json") for name in names]
     run_study(Study(name="compat", experiments=experiments), out, scale=None, resume=True)
-    expected = through if computes_alike() else {name: pytest.approx(through[name], rel=TOLERANCE) for name in names}
+    inexact = CORRECTED if computes_alike() else names
+    expected = through | {name: pytest.approx(through[name], rel=TOLERANCE) for name in inexact}
     assert {name: losses_of(out / name) for name in names} == expected
 
 
