@@ -6,10 +6,13 @@
 Each size is measured in four forms: ``aimcore`` is the engine; ``module`` its module in a loop without an engine;
 ``plain`` a straightforward PyTorch loop over a straightforward implementation (``plain_models.py``: autocast, fused
 AdamW, head on every patch, a dense mask through fused attention), checked to give the same loss; ``lightly`` are
-lightly's AIM modules, where lightly is installed. The forms take their steps in turn, so that a machine whose speed
-drifts favours none, and the peak is measured in the same rounds: the best rate of bfloat16 products of 1024, 2048 and
-4096 rows and columns and of the products of the step itself. The share of the peak counts only arithmetic that the loss
-needs, see ``needed_flops.py``.
+lightly's AIM modules, where lightly is installed.
+
+Each round lets every form take a few steps and then measures the peak: the best rate of bfloat16 products of 1024, 2048
+and 4096 rows and columns and of the products of the step itself. All ratios are medians of the ratios of one round, so
+that a machine whose speed drifts favours none. The first step of a form in a round is not measured: memory that another
+form has just given back to the system comes at the price of page faults. The share of the peak counts only arithmetic
+that the loss needs, see ``needed_flops.py``.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from time import perf_counter
 
 import attrs
@@ -38,6 +41,9 @@ from aimcore_objectives import Multimodal
 LOSS_BOUND = 2e-2
 """Largest relative difference of the first losses: both forms round to bfloat16, at other places."""
 
+STEPS = 4
+"""Steps of a form in one round, the first of which is not measured."""
+
 Step = Callable[[Batch], float]
 
 
@@ -49,15 +55,16 @@ class Row:
     milliseconds: dict[str, float]
     """Median per form."""
     ratio: float
-    """Time of ``plain`` / time of ``aimcore``."""
+    """Time of ``plain`` / time of ``aimcore``, the median of the rounds."""
     share_of_peak: float
-    """Needed arithmetic of the engine's step per second, relative to the peak."""
+    """Needed arithmetic of the engine's step per second, relative to the peak of the round; the median."""
     engine_overhead: float
-    """Time of ``aimcore`` / time of ``module`` - 1."""
+    """Time of ``aimcore`` / time of ``module`` - 1, the median of the rounds."""
     patches_per_second: float
     needed_gflop: float
     """Arithmetic of a step that the loss needs, the mean over the batches."""
-    peak_gflops: float
+    peak_gflops: tuple[float, float]
+    """Smallest and largest peak of a round."""
 
 
 def main() -> None:
@@ -65,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), default=0)
-    parser.add_argument("--rounds", type=int, default=15, help="steps of each form after two that warm up")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds after one that warms up")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="also write all numbers to this file")
     parser.add_argument("--profile", action="store_true", help="print the operators of one step of each form")
@@ -89,7 +96,6 @@ def measured(size: Size, engine_settings: Engine, rounds: int, *, is_profiled: b
         RuntimeError: the plain form has another loss.
     """
     experiment = attrs.evolve(size.experiment(), engine=engine_settings)
-    batches = [size.batch(experiment, number) for number in range(rounds + 2)]
     with TrainingEngine(experiment) as engine:
         module = build_module(experiment)
         plain = plain_of(module)
@@ -100,30 +106,43 @@ def measured(size: Size, engine_settings: Engine, rounds: int, *, is_profiled: b
         }
         if (form := lightly_form(experiment)) is not None:
             forms["lightly"] = loop(form, form, experiment)
-        require_equal({name: form_step(batches[0]) for name, form_step in forms.items()})
-        peaks, times = [], {name: list[float]() for name in forms}
-        for number, batch in enumerate(batches[1:]):
-            for name, form_step in forms.items():
-                start = perf_counter()
-                form_step(batch)
-                if number:
-                    times[name].append(1e3 * (perf_counter() - start))
-            peaks.append(peak_of(torch.bfloat16, step_shapes(experiment)))
+        shapes, measurements = list(step_shapes(experiment)), []
+        for number in range(rounds + 1):
+            # Every step has new prefixes, as in training: kernels are compiled for the number of scored patches.
+            batches = [size.batch(experiment, number * STEPS + step) for step in range(STEPS)]
+            if number == 0:
+                require_equal({name: form_step(batches[0]) for name, form_step in forms.items()})
+            needed = mean(needed_flops(experiment, batch) for batch in batches[1:]) / 1e9
+            measurements.append((*measured_round(forms, batches, number, shapes), needed))
         if is_profiled:
             print_profiles(forms, batches[0])
-    taken = {name: median(values) for name, values in times.items()}
-    needed = sum(needed_flops(experiment, batch) for batch in batches[2:]) / rounds / 1e9
-    peak = max(peaks)
+    times, peaks, needed_of_all = zip(*measurements[1:], strict=True)
+    milliseconds = {name: median(of_round[name] for of_round in times) for name in forms}
     return Row(
         size.name,
-        taken,
-        taken["plain"] / taken["aimcore"],
-        needed / taken["aimcore"] * 1e3 / peak,
-        taken["aimcore"] / taken["module"] - 1,
-        batches[0].images.patches_BNF[..., 0].numel() / taken["aimcore"] * 1e3,
-        needed,
-        peak,
+        milliseconds,
+        median(of_round["plain"] / of_round["aimcore"] for of_round in times),
+        median(1e3 * needed / of_round["aimcore"] / peak for of_round, peak, needed in measurements[1:]),
+        median(of_round["aimcore"] / of_round["module"] for of_round in times) - 1,
+        batches[0].images.patches_BNF[..., 0].numel() / milliseconds["aimcore"] * 1e3,
+        mean(needed_of_all),
+        (min(peaks), max(peaks)),
     )
+
+
+def measured_round(
+    forms: Mapping[str, Step], batches: Sequence[Batch], number: int, shapes: Sequence[tuple[int, int, int]]
+) -> tuple[dict[str, float], float]:
+    """Return the mean milliseconds of a step of each form, without its first one, and the peak in GFLOP/s."""
+    times = {}
+    # Every second round goes the other way, so that no form always follows the same one.
+    for name, form_step in list(forms.items())[:: -1 if number % 2 else 1]:
+        form_step(batches[0])
+        start = perf_counter()
+        for batch in batches[1:]:
+            form_step(batch)
+        times[name] = 1e3 * (perf_counter() - start) / (len(batches) - 1)
+    return times, peak_of(torch.bfloat16, shapes)
 
 
 def loop(module: nn.Module, loss_of: Callable[[Batch], Tensor], experiment: Experiment) -> Step:
@@ -177,9 +196,10 @@ def print_profiles(forms: Mapping[str, Step], batch: Batch) -> None:
 def text_of(row: Row) -> str:
     """Return a row as text."""
     times = ", ".join(f"{name} {milliseconds:.1f} ms" for name, milliseconds in row.milliseconds.items())
+    low, high = row.peak_gflops
     return (
         f"{row.size}: {times}\n"
-        f"    plain / aimcore {row.ratio:.2f}, {row.share_of_peak:.1%} of the peak of {row.peak_gflops:.0f} GFLOP/s "
+        f"    plain / aimcore {row.ratio:.2f}, {row.share_of_peak:.1%} of a peak of {low:.0f} to {high:.0f} GFLOP/s "
         f"({row.needed_gflop:.0f} GFLOP needed), engine {row.engine_overhead:+.1%}, "
         f"{row.patches_per_second:.0f} patches/s"
     )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from aimcore.modeling.row_counts import in_rounded_rows
+
 LARGE_OUTPUT = 4096
 """Smallest number of outputs that are chunked: fewer take less memory than the hidden values of a block."""
 VALUES_AT_ONCE = 2**24
@@ -27,7 +29,8 @@ def losses_in_chunks(
 
     The backward pass computes the outputs of a chunk again, so that neither they nor their gradients are held for all
     tokens: one more product with the layer's weights. Losses and gradients are those of ``loss_of(layer(tokens_MD),
-    slice(None))``, which is what is computed where few outputs are needed.
+    slice(None))``, which is what is computed where few outputs are needed. Their number is rounded up
+    (:mod:`aimcore.modeling.row_counts`).
 
     Args:
         layer: the output layer, ``[m, D]`` to ``[m, K]``.
@@ -37,10 +40,10 @@ def losses_in_chunks(
     """
     at_once = max(1, VALUES_AT_ONCE // num_outputs)
     if num_outputs < LARGE_OUTPUT or len(tokens_MD) <= at_once:
-        return loss_of(layer(tokens_MD), slice(None))
+        return loss_of(in_rounded_rows(layer, tokens_MD), slice(None))
 
     def of_chunk(tokens_mD: Tensor, rows: slice) -> Tensor:
-        return loss_of(layer(tokens_mD), rows)
+        return loss_of(in_rounded_rows(layer, tokens_mD), rows)
 
     losses = []
     for start in range(0, len(tokens_MD), at_once):

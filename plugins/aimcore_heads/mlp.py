@@ -12,6 +12,7 @@ from aimcore.contracts import limits
 from aimcore.modeling.chunked_outputs import losses_in_chunks
 from aimcore.modeling.layers import MLPBlock, init_linears
 from aimcore.modeling.positions import sincos_positions
+from aimcore.modeling.row_counts import with_repeated_last
 
 
 @component("mlp", paper="arXiv:2401.08541, section 4.2 and Tables 3e, 4")
@@ -97,7 +98,8 @@ class MLPHeadModule(HeadModule):
         return losses_in_chunks(self.out, self._hidden(features, where_M), self.out.out_features, loss_of)
 
     def _hidden(self, features: Features, where_M: Tensor) -> Tensor:
-        tokens_MD, positions_M2 = features.at(where_M)  # only scored positions: blocks do not mix tokens
+        # Only scored positions, because blocks do not mix tokens, in one of few numbers.
+        tokens_MD, positions_M2 = features.at(with_repeated_last(where_M))
         if self.positions == "before_projection":
             tokens_MD = tokens_MD + sincos_positions(positions_M2, tokens_MD.shape[-1]).to(tokens_MD.dtype)
         tokens_MD = self.project(tokens_MD)  # D of the trunk -> D of the head
@@ -106,4 +108,4 @@ class MLPHeadModule(HeadModule):
         for block in self.blocks:
             tokens_MD = block(tokens_MD)
         normed_MD: Tensor = self.norm(tokens_MD)
-        return normed_MD
+        return normed_MD[: len(where_M)]
