@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Iterable
 
@@ -40,6 +41,14 @@ def peak_of(dtype: torch.dtype, shapes: Iterable[tuple[int, int, int]]) -> float
 def _rate(dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> float:
     one, other = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype).T
     return 2 * rows * inputs * outputs / milliseconds(lambda: one @ other, repeats=3, warm_up=1) / 1e6
+
+
+def allocate_as_usual() -> None:
+    """Let glibc treat freed memory as in a process that has trained for a while, whatever the engine has set."""
+    libc = ctypes.CDLL(None)
+    for option, value in ((-4, 65_536), (-1, 2**26)):  # M_MMAP_MAX, M_TRIM_THRESHOLD: its adaptive limit's largest
+        libc.mallopt(option, value)
+    libc.malloc_trim(0)
 
 
 def describe() -> str:

@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.distributed import FileStore, HashStore, TCPStore  # type: ignore[attr-defined]  # public, not in the stubs
 
 from aimcore.engine.deepspeed_library import load_deepspeed
+from aimcore.engine.host_memory import keep_freed_memory
 from aimcore.engine.shared_errors import Attempt, Failure
 from aimcore.io import launcher
 
@@ -68,6 +69,8 @@ def start(num_threads: int | None = None) -> World:
     """
     torch.set_num_threads(num_threads or threads_per_process())
     device = _device()
+    if device.type == "cpu":
+        keep_freed_memory()
     deepspeed = load_deepspeed()
     if not dist.is_initialized():
         # The first optimiser imports it anyway. Imported while a group exists, it keeps the group's threads alive.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from aimcore.engine.host_memory import give_back_freed_memory
+
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # see the manual page proc_pid_clear_refs(5)
 
@@ -17,6 +19,7 @@ def restart_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    give_back_freed_memory()  # of earlier work: it would be part of the new peak
     try:
         _RESET.write_text(_RESET_PEAK)
     except OSError:  # another system than Linux, or a container without the file

@@ -23,6 +23,7 @@ from aimcore.engine.deepspeed_config import deepspeed_config
 from aimcore.engine.deepspeed_library import forget_modules, load_deepspeed
 from aimcore.engine.distributed import add_over_ranks, on_every_rank, start
 from aimcore.engine.engine_errors import CheckpointDamaged, TrainingDiverged
+from aimcore.engine.host_memory import give_back_freed_memory
 from aimcore.engine.layout_change import give_masters, give_state, trained_names
 from aimcore.engine.manifest import Manifest
 from aimcore.engine.module_building import InPrecision, build_module, initial_module, seed_of
@@ -286,6 +287,7 @@ class TrainingEngine:
             self._engine.destroy()
             self._engine = None
             forget_modules()
+            give_back_freed_memory()
             # Stage 3 replaces torch's function for the whole process, and autocast rounds differently in DeepSpeed's:
             # the losses of later runs would depend on this one.
             nn.functional.linear = self._linear
