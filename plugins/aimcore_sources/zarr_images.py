@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from loguru import logger
+from torch import Tensor
 
 from aimcore import OpenSource, Problem, Sample, Source, UnreadableSample, component
 from aimcore.contracts.errors import DataNotFound
@@ -21,7 +22,16 @@ from aimcore.io.image_files import LARGEST_MAX_PIXELS
 from aimcore.io.locations import location_problems
 from aimcore.io.retries import StoreUnavailable, with_retries
 from aimcore_sources.zarr_joining import ZarrWriter
-from aimcore_sources.zarr_layout import DAMAGE, NO_LABEL, Rows, num_stored, place_of, state_of, stored
+from aimcore_sources.zarr_layout import (
+    DAMAGE,
+    FORMAT_CHANNELS_FIRST,
+    NO_LABEL,
+    Rows,
+    num_stored,
+    place_of,
+    state_of,
+    stored,
+)
 
 _NAMED = 5
 _LONGEST_RECORD = 2**24
@@ -85,6 +95,7 @@ class OpenZarrImages(OpenSource):
             problem = "was never completed: write it again" if incomplete else "has no images: write it by write_zarr"
             raise DataNotFound(f"ZarrImages: {url} {problem}")
         self._group = group
+        self._channels_first = group.attrs["format"] == FORMAT_CHANNELS_FIRST
         try:
             self._samples: Any = group["samples"]
             self.class_names = tuple(map(str, group.attrs.get("class_names", ())))
@@ -125,17 +136,24 @@ class OpenZarrImages(OpenSource):
         start = int(self._rows.ends[index - 1]) if index else 0
         try:
             content = with_retries(self._url, lambda: np.asarray(self._samples[start:end]))
-            if zlib.crc32(content.tobytes()) != self._rows.checksums[index]:
+            if zlib.crc32(content.data) != self._rows.checksums[index]:
                 raise ValueError("its bytes are not those that were written")
             size = math.prod(shape)
             record = json.loads(content[size:].tobytes())
             captions = {kind: tuple(texts) for kind, texts in record["captions"].items()}
-            image, identifier = content[:size].reshape(shape), printable(record["identifier"])
+            image_CHW, identifier = self._image(content[:size], shape), printable(record["identifier"])
         except StoreUnavailable:
             raise
         except DAMAGE as cause:
             raise UnreadableSample(f"{self._url}#{index}", f"{type(cause).__name__}: {cause}") from cause
-        return Sample(image=torch.from_numpy(image), identifier=identifier, captions=captions, label=self.label(index))
+        return Sample(image=image_CHW, identifier=identifier, captions=captions, label=self.label(index))
+
+    def _image(self, pixels: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> Tensor:
+        """Return ``[C, H, W]``, with channels next to each other in memory if they are so in the group."""
+        if self._channels_first:
+            return torch.from_numpy(pixels.reshape(shape))
+        channels, height, width = shape
+        return torch.from_numpy(pixels.reshape(height, width, channels)).permute(2, 0, 1)
 
     def label(self, index: int) -> int | None:
         """Return the label, from memory."""

@@ -1,8 +1,9 @@
 """The layout of images in a zarr v3 group, for writing and reading.
 
-- ``samples``, uint8, one dimension: for each sample the bytes of its image ``[C, H, W]``, then a JSON object with its
-  ``identifier`` and its ``captions`` by kind. A chunk has a few images, and a shard has many chunks: one image is read
-  without its neighbours, and an object store needs few objects.
+- ``samples``, uint8, one dimension: for each sample the bytes of its image ``[H, W, C]``, because crops are resized
+  faster from channels next to each other, then a JSON object with its ``identifier`` and its ``captions`` by kind. A
+  chunk has a few images, and a shard has many chunks: one image is read without its neighbours, and an object store
+  needs few objects. Chunks are compressed only if that saves much, which it does not for photographs.
 - ``ends``, int64 ``[n]``: where each sample ends; ``shapes``, int32 ``[n, 3]``: C, H, W of its image.
 - ``checksums``, uint32 ``[n]``: CRC-32 of each sample's bytes.
 - ``labels``, int64 ``[n]``, -1 for none.
@@ -10,7 +11,8 @@
   and of the names of classes), and ``complete``, which is written last.
 
 zarr reads a lost chunk as zeros, and may itself skip a chunk of zeros when writing. In a group with a ``digest`` every
-chunk was written, so one that is missing is an error. Groups of earlier versions have no ``digest``.
+chunk was written, so one that is missing is an error. Groups of earlier versions have no ``digest``, or images
+``[C, H, W]``: then their ``format`` is :data:`FORMAT_CHANNELS_FIRST`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ import numpy.typing as npt
 
 from aimcore.io.locations import file_system, zarr_location
 
-FORMAT = "aimcore images 1"
+FORMAT = "aimcore images 2"
+FORMAT_CHANNELS_FIRST = "aimcore images 1"
+"""Format of earlier versions, with images ``[C, H, W]``. It is read, and not written."""
 NO_LABEL = -1
 MAX_LISTED = 100_000
 """Missing chunks of an array of more chunks are not counted: listing them would take minutes."""
@@ -68,7 +72,7 @@ def place_of(url: str) -> tuple[Any, str, Path | str]:
 
 def state_of(attributes: Mapping[str, Any]) -> Literal["complete", "incomplete", "other"]:
     """Return the format in a group's attributes."""
-    if attributes.get("format") != FORMAT:
+    if attributes.get("format") not in (FORMAT, FORMAT_CHANNELS_FIRST):
         return "other"
     return "complete" if attributes.get("complete") is True else "incomplete"
 

@@ -24,6 +24,8 @@ UNREADABLE = "samples that could not be read when the group was written"
 _EVERY_CHUNK = {"write_empty_chunks": True}
 """Write chunks of zeros too. By default zarr skips them, and they could not be distinguished from lost ones."""
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 2**14, 2**20
+_COMPRESSED = 0.5
+"""Chunks are compressed if that reduces the first sample to this share: decompression takes longer than reading."""
 
 
 class PlaceTaken(AimcoreError):
@@ -112,9 +114,9 @@ def _readable(samples: OpenSource, indices: Any, max_unreadable: int) -> Iterato
 
 
 def bytes_of(sample: Sample) -> bytes:
-    """Return what is stored of a sample: its pixels, then its identifier and captions as JSON."""
+    """Return what is stored of a sample: its pixels ``[H, W, C]``, then its identifier and captions as JSON."""
     record = {"identifier": sample.identifier, "captions": {k: list(v) for k, v in sample.captions.items()}}
-    return sample.image.numpy().tobytes() + json.dumps(record).encode()
+    return sample.image.permute(1, 2, 0).numpy().tobytes() + json.dumps(record).encode()
 
 
 class GroupWriter:
@@ -144,7 +146,7 @@ class GroupWriter:
         self._rows.append((self.num_bytes, shape, zlib.crc32(content), label))
         self._waiting += content
         if self._array is None:
-            self._array = self._new_array(len(content))
+            self._array = self._new_array(content)
         shard = self._array.shards[0]
         if len(self._waiting) >= shard:
             whole = len(self._waiting) - len(self._waiting) % shard
@@ -153,7 +155,7 @@ class GroupWriter:
     def close(self) -> None:
         """Write the remaining samples, then everything about the samples, and finally the mark of completeness."""
         if self._array is None:
-            self._array = self._new_array(1)
+            self._array = self._new_array(b"")
         self._append(len(self._waiting))
         ends, shapes, checksums, labels = zip(*self._rows, strict=True) if self._rows else ((), (), (), ())
         rows = Rows(
@@ -170,15 +172,17 @@ class GroupWriter:
         self._group.attrs.update({"left_out": left_out, "digest": rows.digest(self._class_names)})
         self._group.attrs["complete"] = True
 
-    def _new_array(self, num_bytes: int) -> Any:
-        """Create an empty array, with chunks of about four samples of ``num_bytes``."""
-        chunk = min(max(2 ** (4 * num_bytes - 1).bit_length(), _SMALLEST_CHUNK), _LARGEST_CHUNK)
+    def _new_array(self, content: bytes) -> Any:
+        """Create an empty array for samples like the first: chunks of about four, compressed if that saves much."""
+        chunk = min(max(2 ** max(4 * len(content) - 1, 0).bit_length(), _SMALLEST_CHUNK), _LARGEST_CHUNK)
+        is_small = len(zlib.compress(content, 1)) <= _COMPRESSED * len(content)
         return self._group.create_array(
             "samples",
             shape=(0,),
             dtype="uint8",
             chunks=(chunk,),
             shards=(CHUNKS_PER_SHARD * chunk,),
+            compressors="auto" if is_small else None,
             config=_EVERY_CHUNK,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -223,6 +224,62 @@ def test_a_group_of_an_earlier_version_is_read_and_its_missing_chunks_are_counte
     assert found.left_out == {}
     (tmp_path / "few.zarr" / "labels" / "c" / "0").unlink()
     assert opened(url).left_out == {"chunks of 'labels' that are missing and read as zeros": 1}
+
+
+def written_channels_first(url: str, samples: OpenSource) -> None:
+    """Write a group as earlier versions did: pixels ``[C, H, W]``, byte by byte by hand."""
+    group, content, rows = zarr.open_group(url, mode="w"), b"", list[tuple[int, list[int], int, int]]()
+    for index in range(len(samples)):
+        sample = samples.read(index)
+        record = {"identifier": sample.identifier, "captions": {k: list(v) for k, v in sample.captions.items()}}
+        one = sample.image.numpy().tobytes("C") + json.dumps(record).encode()
+        content += one
+        rows.append((len(content), list(sample.image.shape), zlib.crc32(one), index % 2))
+    ends, shapes, checksums, labels = zip(*rows, strict=True)
+    arrays = {
+        "samples": np.frombuffer(content, dtype=np.uint8),
+        "ends": np.array(ends, dtype=np.int64),
+        "shapes": np.array(shapes, dtype=np.int32),
+        "checksums": np.array(checksums, dtype=np.uint32),
+        "labels": np.array(labels, dtype=np.int64),
+    }
+    for name, values in arrays.items():
+        group.create_array(name, data=values)
+    group.attrs.update({"format": "aimcore images 1", "class_names": list(samples.class_names), "complete": True})
+
+
+def test_pixels_of_an_earlier_version_are_channel_by_channel_and_samples_are_equal(tmp_path: Path) -> None:
+    urls = [str(tmp_path / name) for name in ("old.zarr", "new.zarr")]
+    written_channels_first(urls[0], RAGGED)
+    write_zarr(urls[1], RAGGED)
+    old, new = map(opened, urls)
+    for index in range(len(RAGGED)):
+        assert same(old.read(index), RAGGED.read(index))
+        assert same(new.read(index), RAGGED.read(index))
+    copied = pickle.loads(pickle.dumps(old))
+    assert same(copied.read(1), RAGGED.read(1))
+    write_zarr(urls[0], RAGGED, overwrite=True)
+    assert zarr.open_group(urls[0], mode="r").attrs["format"] == "aimcore images 2"
+    assert same(opened(urls[0]).read(1), RAGGED.read(1))
+
+
+def test_channels_are_next_to_each_other_in_the_group_and_in_memory(tmp_path: Path) -> None:
+    write_zarr(str(tmp_path / "few.zarr"), RAGGED)
+    samples = zarr.open_group(str(tmp_path / "few.zarr"), mode="r")["samples"]
+    image_CHW = RAGGED.read(0).image
+    assert isinstance(samples, zarr.Array)
+    assert bytes(np.asarray(samples[:6])) == bytes(image_CHW[:, 0, :2].T.flatten().tolist())
+    assert opened(tmp_path / "few.zarr").read(0).image.stride() == (1, 21, 3)
+
+
+def test_only_images_that_shrink_are_compressed(tmp_path: Path) -> None:
+    flat = Few([(3, 64, 64)])
+    flat.read = lambda _: Sample(torch.zeros(3, 64, 64, dtype=torch.uint8), "zeros")  # type: ignore[method-assign]
+    for name, samples, number in (("flat", flat, 1), ("noise", Few([(3, 64, 64)]), 0)):
+        write_zarr(str(tmp_path / name), samples)
+        array = zarr.open_group(str(tmp_path / name), mode="r")["samples"]
+        assert isinstance(array, zarr.Array)
+        assert len(array.compressors) == number
 
 
 def test_what_the_source_left_out_and_what_could_not_be_read_is_kept(tmp_path: Path) -> None:
