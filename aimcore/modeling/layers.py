@@ -7,7 +7,6 @@ Query, key and value are three modules. Shape suffixes: B batch, N tokens, D wid
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -85,7 +84,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
         """``[B, N, D]`` in, ``[B, N, D]`` out."""
-        query, key, value = self._projected(tokens_BND)
+        query, key, value = (self._heads(part(tokens_BND)) for part in (self.query, self.key, self.value))
         # [B, H, N, E] -> [B, N, H, E] -> [B, N, D]
         mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
         return mixed
@@ -107,25 +106,9 @@ class SelfAttention(nn.Module):
         mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
         return mixed, KeyValue(key, value)
 
-    def _projected(self, tokens_BND: Tensor) -> Sequence[Tensor]:
-        parts = (self.query, self.key, self.value)
-        if tokens_BND.device.type != "cpu" or not all(map(_is_plain, parts)):
-            return [self._heads(part(tokens_BND)) for part in parts]
-        # On CPUs one wide product takes less time than three narrow ones (docs/performance.md).
-        weight = torch.cat([part.weight for part in parts])  # [3 D, D]
-        bias = None if self.query.bias is None else torch.cat([part.bias for part in parts])
-        joint = functional.linear(tokens_BND, weight, bias)  # [B, N, 3 D]
-        return [self._heads(each) for each in joint.chunk(3, dim=-1)]
-
     def _heads(self, tokens_BND: Tensor) -> Tensor:
         # [B, N, D] -> [B, N, H, E] -> [B, H, N, E]
         return tokens_BND.reshape(*tokens_BND.shape[:2], self.num_heads, -1).transpose(1, 2)
-
-
-def _is_plain(part: nn.Module) -> bool:
-    """Return whether ``part`` is torch's linear layer with its whole weight: not adapted, partitioned or watched."""
-    watched = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-    return type(part) is nn.Linear and part.weight.dim() == 2 and not watched
 
 
 class FeedForward(nn.Module):

@@ -6,12 +6,9 @@ import math
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
 from aimcore import BIDIRECTIONAL, CAUSAL, Attention
-from aimcore.modeling.attention import Mask, attend, mask_of
-from aimcore.modeling.layers import SelfAttention
+from aimcore.modeling.attention import attend, mask_of
 
 CPU = torch.device("cpu")
 
@@ -72,38 +69,3 @@ def test_attention_is_the_softmax_average_in_float32_and_bfloat16(attention: Att
         given = [tensor.bfloat16().requires_grad_(differentiated) for tensor in (query, key, value)]
         # bfloat16 keeps 8 bits: 2^-8 of values up to about 3.
         torch.testing.assert_close(attend(*given, mask).float().detach(), expected, rtol=0, atol=3e-2)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_one_product_for_query_key_and_value_gives_the_outputs_and_gradients_of_three(bias: bool) -> None:
-    torch.manual_seed(0)
-    attention = SelfAttention(12, 3, bias=bias).double()
-    mask = mask_of(CAUSAL, 4, torch.device("cpu"))
-    tokens_BND = torch.randn(2, 4, 12, dtype=torch.float64, requires_grad=True)
-
-    def run() -> tuple[torch.Tensor, ...]:
-        outputs = attention(tokens_BND, mask)
-        return outputs, *torch.autograd.grad(outputs.square().sum(), [tokens_BND, *attention.parameters()])
-
-    joint, watched = run(), []
-    attention.key.register_forward_hook(lambda *_: watched.append("key"))
-    # A layer that is watched is called: three products.
-    torch.testing.assert_close(joint, run())
-    assert watched == ["key"]
-
-
-def test_an_adapted_layer_is_called_and_three_products_under_no_adapter_are_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    products: list[torch.Size] = []
-    linear = functional.linear
-    monkeypatch.setattr(
-        functional,
-        "linear",
-        lambda rows, weight, bias=None: products.append(weight.shape) or linear(rows, weight, bias),
-    )
-    attention, tokens_BND = SelfAttention(12, 3, bias=False), torch.randn(2, 4, 12)
-    attention(tokens_BND, Mask())
-    attention.value = type("Adapted", (nn.Linear,), {})(12, 12, bias=False)
-    attention(tokens_BND, Mask())
-    assert [shape[0] for shape in products] == [36, 12, 12, 12, 12, 12]
