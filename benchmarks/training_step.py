@@ -10,8 +10,9 @@ lightly's AIM modules, where lightly is installed.
 
 Each round lets every form take a few steps and then measures the peak: the best rate of bfloat16 products of 1024, 2048
 and 4096 rows and columns and of the products of the step itself. All ratios are medians of the ratios of one round, so
-that a machine whose speed drifts favours none. The first step of a form in a round is not measured: memory that another
-form has just given back to the system comes at the price of page faults. The share of the peak counts only arithmetic
+that a machine whose speed drifts favours none; engine and module take each step in turn. The first step of a form in a
+round is not measured: memory that another form has just given back to the system comes at the price of page faults. The
+share of the peak counts only arithmetic
 that the loss needs, see ``needed_flops.py``.
 """
 
@@ -135,18 +136,18 @@ def measured_round(
     forms: Mapping[str, Step], batches: Sequence[Batch], number: int, shapes: Sequence[tuple[int, int, int]]
 ) -> tuple[dict[str, float], float]:
     """Return the mean milliseconds of a step of each form, without its first one, and the peak in GFLOP/s."""
-    times = {}
-    # Every second round goes the other way, so that no form always follows the same one.
-    for name, form_step in list(forms.items())[:: -1 if number % 2 else 1]:
-        # The engine keeps freed memory; a plain loop does not.
+    times = dict.fromkeys(forms, 0.0)
+    groups = [("plain",), ("module", "aimcore"), ("lightly",)]
+    for group in groups[:: -1 if number % 2 else 1]:  # no form always follows the same one
+        # The engine keeps freed memory, and a plain loop does not. The module alone is treated like the engine.
         allocate_as_usual()
-        if name == "aimcore":
+        if "aimcore" in group:
             keep_freed_memory()
-        form_step(batches[0])
-        start = perf_counter()
-        for batch in batches[1:]:
-            form_step(batch)
-        times[name] = 1e3 * (perf_counter() - start) / (len(batches) - 1)
+        for place, batch in enumerate(batches):
+            for name in (name for name in group[:: -1 if place % 2 else 1] if name in forms):
+                start = perf_counter()
+                forms[name](batch)
+                times[name] += 1e3 * (perf_counter() - start) / (len(batches) - 1) * (place > 0)
     return times, peak_of(torch.bfloat16, shapes)
 
 
