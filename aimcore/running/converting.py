@@ -119,15 +119,8 @@ def convert(
         AimcoreError: the source cannot be opened, or the layout cannot express it.
     """
     _require_numbers(per_part, num_workers, max_unreadable)
-    writer = destination.writer()
-    if writer is None:
-        raise CannotConvert(
-            f"{destination.name} cannot be written: give a folder, *.zarr, or numbered files such as out/train-*.tar "
-            "and out/train-*.parquet on a local disk"
-        )
-    path = writer.path
-    work = path.with_name(f".{path.name.replace('*', '')}.converting")
-    _require_free(path, work)
+    writer = require_free(destination)
+    path, work = writer.path, _work_of(writer)
     opened = source.open()
     if not len(opened):
         raise DataNotFound(f"{source.name} has no samples")
@@ -160,13 +153,30 @@ def _require_numbers(per_part: int, num_workers: int, max_unreadable: int) -> No
         raise InvalidValue("convert", problems)
 
 
-def _require_free(path: Path, work: Path) -> None:
-    """Refuse a destination that exists, unless a conversion was interrupted while it moved what is complete."""
-    if (work / _COMPLETE).exists():
-        return
+def require_free(destination: Source) -> SampleWriter:
+    """Return what writes a destination.
+
+    Raises:
+        FileExists: the destination exists, and no conversion was interrupted while it moved what is complete.
+        CannotConvert: the destination's layout cannot be written.
+    """
+    writer = destination.writer()
+    if writer is None:
+        raise CannotConvert(
+            f"{destination.name} cannot be written: give a folder, *.zarr, or numbered files such as out/train-*.tar "
+            "and out/train-*.parquet on a local disk"
+        )
+    path = writer.path
+    if (_work_of(writer) / _COMPLETE).exists():
+        return writer
     found = sorted(path.parent.glob(path.name)) if "*" in path.name else [path] if os.path.lexists(path) else []
     if found and not (path.is_dir() and not any(path.iterdir())):
         raise FileExists(f"{found[0]} exists already, and nothing is overwritten: remove it, or choose another place")
+    return writer
+
+
+def _work_of(writer: SampleWriter) -> Path:
+    return writer.path.with_name(f".{writer.path.name.replace('*', '')}.converting")
 
 
 def _plan(source: Source, destination: Source, parts: _Parts) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ Every sample is read once. About 200 bytes are kept of each. n: samples that cou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import attrs
@@ -149,7 +149,7 @@ def inspect_source(
         raise InvalidValue("inspect", problems)
     if not len(source):
         raise DataNotFound("the source has no samples")
-    measured = joined(list(_measure(source, num_workers, progress)))
+    measured = measure(source, num_workers, progress)
     progress("comparing", 0, 1)
     exact, near = _duplicates(measured, most_bits)
     progress("comparing", 1, 1)
@@ -158,12 +158,14 @@ def inspect_source(
     )
 
 
-def _measure(source: OpenSource, num_workers: int, progress: Progress) -> Iterator[Measurements]:
-    chunks = Chunks(source)
-    with closing(stream(chunks, range(len(chunks)), num_workers, 1)) as parts:
-        for number, part in enumerate(parts, 1):
-            progress("reading", min(len(source), number * chunks.size), len(source))
-            yield part
+def measure(source: OpenSource, num_workers: int, progress: Progress, doing: str = "reading") -> Measurements:
+    """Read every sample of a source, which is not empty, and return what was measured."""
+    chunks, parts = Chunks(source), list[Measurements]()
+    with closing(stream(chunks, range(len(chunks)), num_workers, 1)) as measured:
+        for number, part in enumerate(measured, 1):
+            progress(doing, min(len(source), number * chunks.size), len(source))
+            parts.append(part)
+    return joined(parts)
 
 
 def _duplicates(measured: Measurements, most_bits: int) -> tuple[list[Indices], list[Indices]]:

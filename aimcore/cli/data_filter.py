@@ -1,0 +1,115 @@
+"""``aimcore data filter SOURCE DESTINATION``: write the samples of a source that are worth training on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aimcore.running.filter_report import FilterResult
+
+_KEEP = 0.15
+_MOST_LISTED = 10
+
+
+def add_filter_action(actions: Any) -> None:
+    """Add ``aimcore data filter``."""
+    parser = actions.add_parser(
+        "filter", help="leave out evaluation images, duplicates, and captions that do not fit",
+        description="Write a source without the images of evaluation sets, without duplicates, and with the samples "
+        "whose captions fit best. Broken samples are left out. A report next to the destination names all samples that "
+        "are removed, with the reason. Nothing is overwritten. After an interruption, the same command continues if "
+        "the report is there, and otherwise chooses again.",
+        epilog="exit status: 0 everything is written; 2 nothing was started, or the data was refused; 130 interrupted",
+    )  # fmt: skip
+    parser.add_argument(
+        "source", metavar="SOURCE",
+        help="a folder, *.zarr, *.tar, *.parquet, or a source by name or as JSON as in a recipe; a path or URL. JSON "
+        "must name labels and captions of *.tar, and captions of *.parquet",
+    )  # fmt: skip
+    parser.add_argument(
+        "destination", metavar="DESTINATION",
+        help="a folder, *.zarr, or shards with a number in place of one *: 'out/train-*.tar', 'out/train-*.parquet'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", metavar="SOURCE", nargs="+", action="extend", default=[], help="remove the images of these sources"
+    )
+    parser.add_argument(
+        "--deduplicate", action="store_true", help="of duplicates, keep the sample with the lowest number"
+    )
+    parser.add_argument(
+        "--hash-distance", type=int, metavar="D",
+        help="bits of 64 in which the perceptual hashes of duplicates, and of evaluation images, differ at most "
+        "(default: 0)",
+    )  # fmt: skip
+    parser.add_argument("--scores-by", metavar="ENCODER", help="the run or weights of two towers that score captions")
+    share = parser.add_mutually_exclusive_group()
+    share.add_argument("--keep", type=float, metavar="SHARE", help="share of scored samples to keep (default: 0.15)")
+    share.add_argument("--min-score", type=float, metavar="S", help="keep samples with at least this score, a cosine")
+    parser.add_argument(
+        "--caption", metavar="KIND", help="kind of the captions to score (default: each sample's first)"
+    )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, a thread)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="write the report only; without it, the same command continues"
+    )
+    parser.set_defaults(function=_filter)
+
+
+def _filter(options: argparse.Namespace) -> int:
+    from aimcore.cli.progress_counter import Stages
+    from aimcore.contracts.errors import InvalidValue
+    from aimcore.io.terminal import Terminal
+    from aimcore.running.filter_report import filter_to
+    from aimcore.running.image_sources import destination_named, source_named
+    from aimcore.running.source_filtering import HASH_DISTANCE, Filtering
+
+    if options.hash_distance is not None and not (options.against or options.deduplicate):
+        raise InvalidValue("filter", [("hash-distance", "needs --against or --deduplicate")])
+    keep = options.keep
+    if options.scores_by is not None and keep is None and options.min_score is None:
+        keep = _KEEP
+    filtering = Filtering(
+        against=tuple(options.against), deduplicate=options.deduplicate,
+        hash_distance=HASH_DISTANCE if options.hash_distance is None else options.hash_distance,
+        scores_by=options.scores_by, keep=keep, min_score=options.min_score, caption=options.caption,
+    )  # fmt: skip
+    source, destination = source_named(options.source), destination_named(options.destination)
+    with Stages("the same command continues if there is a report, and otherwise chooses again") as stages:
+        done = filter_to(
+            source, destination, filtering, num_workers=options.workers, is_dry_run=options.dry_run,
+            progress=stages.progress,
+        )  # fmt: skip
+    for line in _lines(options, done):
+        Terminal().print(line, soft_wrap=True, highlight=False)
+    return 0
+
+
+def _lines(options: argparse.Namespace, done: FilterResult) -> Iterator[str]:
+    from aimcore.recipe.writing import plain
+
+    record = done.record
+    if not done.is_new:
+        yield f"the choice is that of {done.report}; remove it to choose again"
+    yield f"{options.source}: {record['num_samples']:,} samples, of which {record['num_kept']:,} are kept"
+    for reason, count in record["num_removed"].items():
+        yield f"removed: {count:,} {reason}"
+    broken = [one for one in record["removed"] if one["reason"] == "broken"]
+    for one in broken[:_MOST_LISTED]:
+        yield f"broken: {one['identifier']}: {one['cause']}"
+    if len(broken) > _MOST_LISTED:
+        yield f"broken: {len(broken) - _MOST_LISTED:,} more; the report lists all"
+    for name, counts in record["evaluation_sets"].items():
+        if counts["num_broken"]:
+            yield f"{name}: {counts['num_broken']:,} broken images were not compared with"
+    if record["scores"] is not None:
+        scores = record["scores"]
+        yield f"scores: {scores['num_kept']:,} of {scores['num_scored']:,} kept, from {scores['threshold']:.4f} up"
+    yield f"report: {done.report}"
+    if done.converted is None:
+        yield "dry run: nothing else is written"
+    else:
+        yield f"{options.destination}: {done.converted.num_samples:,} samples"
+        yield json.dumps(plain(done.converted.source))
