@@ -29,7 +29,9 @@ def add_plan_arguments(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
     parser.add_argument("--gpus", type=int, default=8, metavar="N", help="GPUs of each machine (default: 8)")
-    parser.add_argument("--gpu", default="h100-80gb", metavar="NAME", help="their type (default: h100-80gb); an unknown name lists all")
+    parser.add_argument(
+        "--gpu", default="h100-80gb", metavar="NAME", help="their type (default: h100-80gb); an unknown name lists all"
+    )
     parser.add_argument(
         "--utilisation", type=float, default=0.4, metavar="SHARE",
         help="fraction of the GPUs' peak that the run achieves (default: 0.4)",
