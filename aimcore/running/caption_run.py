@@ -37,8 +37,13 @@ class Captioning:
 
 
 def caption_source(
-    trained: TrainedModel, source: OpenSource, renderer: Renderer, out: Path, captioning: Captioning,
-    description: Mapping[str, Any], progress: Progress = lambda *_: None,
+    trained: TrainedModel,
+    source: OpenSource,
+    renderer: Renderer,
+    out: Path,
+    captioning: Captioning,
+    description: Mapping[str, Any],
+    progress: Progress = lambda *_: None,
 ) -> int:
     """Write ``out`` from where an earlier call stopped, and return the number of unreadable images.
 
@@ -59,7 +64,9 @@ def caption_source(
             lines = [
                 line
                 for start in rows[:: captioning.batch_size]
-                for line in _lines(trained, source, renderer, range(start, min(start + captioning.batch_size, rows.stop)), captioning)
+                for line in _lines(
+                    trained, source, renderer, range(start, min(start + captioning.batch_size, rows.stop)), captioning
+                )
             ]
             write_atomically(files[-1], "".join(lines))
         progress("captioning", rows.stop, len(source))
