@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 
 from aimcore.contracts.batches import Sample
 from aimcore.contracts.errors import InvalidValue, UnreadableSample
