@@ -25,6 +25,7 @@ from aimcore.cli.inspect import add_inspect_arguments
 from aimcore.cli.look import add_look_arguments
 from aimcore.cli.plan import add_plan_arguments
 from aimcore.cli.reproduce import add_reproduce_arguments
+from aimcore.cli.sampling_arguments import add_sampling_arguments, sampling_given
 from aimcore.cli.search import add_search_arguments
 from aimcore.cli.tokenizer import add_tokenizer_arguments
 from aimcore.contracts.errors import TRACEBACK, AimcoreError, RunFailed
@@ -194,25 +195,7 @@ def _add_caption(commands: Any) -> None:
     )  # fmt: skip
     caption.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     caption.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of files, or a URL")
-    caption.add_argument("--sample", action="store_true", help="sample captions; the next five options imply this")
-    caption.add_argument(
-        "--temperature", type=float, metavar="T", help="values below 1 favour likely tokens (default: 1)"
-    )
-    caption.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens only")
-    caption.add_argument(
-        "--top-p", type=float, metavar="P", help="sample from the likeliest tokens with a total probability of P"
-    )
-    caption.add_argument("--seed", type=int, help="seed of the sampling (default: 0)")
-    caption.add_argument("--num", type=int, default=1, metavar="N", help="captions per image (default: 1)")
-    caption.add_argument(
-        "--max-tokens", type=int, metavar="N", help="largest length of a caption (default: that of training)"
-    )
-    caption.add_argument("--prompt", metavar="TEXT", help="text that every caption begins with")
-    caption.add_argument(
-        "--area", type=int, metavar="PATCHES",
-        help="resize each image to at most this number of patches, keeping its aspect ratio (default: a square crop as "
-        "in validation; for a run at native resolution, the median of its areas)",
-    )  # fmt: skip
+    add_sampling_arguments(caption)
     caption.add_argument("--json", action="store_true", help="print a list of objects with file and captions")
     caption.set_defaults(function=_caption)
 
@@ -267,8 +250,7 @@ def _diff(options: argparse.Namespace) -> int:
 def _caption(options: argparse.Namespace) -> int:
     from aimcore.cli.caption import CaptionOptions, caption_command
 
-    names = ("sample", "temperature", "top_k", "top_p", "seed", "num", "max_tokens", "prompt", "area")
-    given = {name: getattr(options, name) for name in names}
+    given = sampling_given(options)
     return caption_command(options.run, options.images, CaptionOptions(**given, as_json=options.json))
 
 

@@ -104,17 +104,11 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
         RunFolderError, CheckpointDamaged, RecipeError: the run cannot be used.
     """
     from aimcore.data.rendering import renderer_of
-    from aimcore.running.recorded_recipes import experiment_of
-    from aimcore.running.trained_model import load_trained
 
     sampling = options.sampling()
-    experiment = experiment_of(run)
-    _require_captions(run, experiment)
-    _require_room(experiment, options)
-    area = _area(run, experiment, options)
-    trained = load_trained(run, experiment)
+    trained, area = trained_captioner(run, options)
     console, skipped = Terminal(), list[UnreadableSample]()
-    renderer = renderer_of(experiment.data, experiment.trunk.patch_size, area)
+    renderer = renderer_of(trained.experiment.data, trained.experiment.trunk.patch_size, area)
     pictures = list(_read(places, renderer, skipped))
     for failure in skipped:
         Terminal(stderr=True).print(f"skipped {failure}", highlight=False, soft_wrap=True)
@@ -126,6 +120,22 @@ def caption_command(run: Path, places: Sequence[str], options: CaptionOptions) -
     else:
         console.print(captions_table(trained, [picture.file for picture in pictures], captions))
     return int(bool(skipped))
+
+
+def trained_captioner(run: Path, options: CaptionOptions) -> tuple[TrainedModel, int | None]:
+    """Load the run; return it with the area that images are resized to, or None for square crops.
+
+    Raises:
+        CannotCaption, RunFolderError, CheckpointDamaged, RecipeError: as :func:`caption_command`.
+    """
+    from aimcore.running.recorded_recipes import experiment_of
+    from aimcore.running.trained_model import load_trained
+
+    experiment = experiment_of(run)
+    _require_captions(run, experiment)
+    _require_room(experiment, options)
+    area = _area(run, experiment, options)
+    return load_trained(run, experiment), area
 
 
 def _require_captions(run: Path, experiment: Experiment) -> None:

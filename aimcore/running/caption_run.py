@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
+from loguru import logger
 
 from aimcore.contracts.batches import Sample
-from aimcore.contracts.errors import InvalidValue, UnreadableSample
-from aimcore.contracts.sources import OpenSource
-from aimcore.data.rendering import Renderer
+from aimcore.contracts.errors import AimcoreError, DataNotFound, InvalidValue, UnreadableSample
+from aimcore.contracts.messages import printable
+from aimcore.contracts.sources import OpenSource, Source
+from aimcore.data.rendering import Renderer, renderer_of
 from aimcore.evaluation.caption_generation import Sampling, generate
 from aimcore.io.atomic_files import make_folder, replacing, require_new, write_atomically, writing
+from aimcore.recipe.writing import plain
+from aimcore.running.folder_lock import FolderLock
 from aimcore.running.trained_model import TrainedModel
 
 SAMPLES_PER_PART = 1024
@@ -24,70 +29,122 @@ _DESCRIPTION = "description.json"
 Progress = Callable[[str, int, int], None]
 
 
+class SameIdentifier(AimcoreError):
+    """Two samples have one identifier, so captions could not be told apart."""
+
+
 @attrs.frozen(kw_only=True)
 class Captioning:
-    """How each image is captioned. Captions depend on all of these, and on the order of the source by rounding only."""
+    """How images are captioned. Apart from rounding, a caption depends on these and on the sample, and nothing else."""
 
-    sampling: Sampling | None
-    num_samples: int = 1
+    sampling: Sampling | None = None
+    """How tokens are sampled, keyed by the identifier of the sample; None selects the likeliest token."""
+    num_captions: int = 1
+    """Captions of each image."""
     batch_size: int = 32
     max_tokens: int | None = None
     prompt: str | None = None
+    area: int | None = None
+    """Largest number of patches of an image; None for square crops as in validation."""
 
 
 def caption_source(
     trained: TrainedModel,
-    source: OpenSource,
-    renderer: Renderer,
+    source: Source,
     out: Path,
     captioning: Captioning,
-    description: Mapping[str, Any],
+    *,
     progress: Progress = lambda *_: None,
-) -> int:
-    """Write ``out`` from where an earlier call stopped, and return the number of unreadable images.
+) -> tuple[int, int]:
+    """Write captions of all samples to ``out``, from where an earlier call stopped.
 
-    Parts are written whole to ``.NAME.captioning`` next to ``out``, whose batches are the same after an interruption.
+    Finished parts are in the folder ``.NAME.captioning`` next to ``out`` until all are there. Batches never cross
+    parts, so the file has equal bytes after any interruption. One batch of images is held, and one part of text.
+
+    Returns:
+        The number of captioned samples, and of those that cannot be read, which are left out and logged.
 
     Raises:
         FileExists: ``out`` exists.
-        InvalidValue: an unfinished file was begun with something else.
+        InvalidValue: an unfinished file was begun with another model, source or settings.
+        SameIdentifier: two samples have one identifier.
+        DataNotFound: no sample can be read.
+        RunFolderError: another process writes there.
     """
     require_new(out)
+    opened = source.open()
     parts = out.with_name(f".{out.name}.captioning")
-    _begin(parts, json.dumps({**description, "num_images": len(source)}, sort_keys=True, indent=1))
-    files = []
+    make_folder(parts)
+    trained.module.to("cuda" if torch.cuda.is_available() else "cpu")
+    with FolderLock(parts):
+        _begin(parts, _description(trained, source, len(opened), captioning))
+        files = list(_written(trained, opened, parts, captioning, progress))
+        num_captioned = _join(files, out)
+    shutil.rmtree(parts, ignore_errors=True)
+    return num_captioned, len(opened) - num_captioned
+
+
+def _description(trained: TrainedModel, source: Source, number: int, captioning: Captioning) -> str:
+    digest = hashlib.sha256()
+    for value in trained.module.state_dict().values():
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    about = {
+        "weights": digest.hexdigest(), "source": plain(source), "num_samples": number,
+        "samples_per_part": SAMPLES_PER_PART, "captioning": attrs.asdict(captioning),
+    }  # fmt: skip
+    return json.dumps(about, sort_keys=True, indent=1)
+
+
+def _begin(parts: Path, text: str) -> None:
+    place = parts / _DESCRIPTION
+    with writing(place):
+        found = place.read_text(encoding="utf-8") if place.exists() else None
+    if found not in (None, text):
+        message = f"{parts} was begun with another model, source or settings: remove it, or name another file"
+        raise InvalidValue("caption", [("out", message)])
+    write_atomically(place, text)
+
+
+def _written(
+    trained: TrainedModel, source: OpenSource, parts: Path, captioning: Captioning, progress: Progress
+) -> Iterator[Path]:
+    """Write the parts that are missing; yield the files of all."""
+    renderer = renderer_of(trained.experiment.data, trained.experiment.trunk.patch_size, captioning.area)
+    seen: set[str] = set()
     for first in range(0, len(source), SAMPLES_PER_PART):
         rows = range(first, min(first + SAMPLES_PER_PART, len(source)))
-        files.append(parts / f"{first:012}.jsonl")
-        if not files[-1].exists():
-            lines = [
-                line
-                for start in rows[:: captioning.batch_size]
-                for line in _lines(
-                    trained, source, renderer, range(start, min(start + captioning.batch_size, rows.stop)), captioning
+        file = parts / f"{first:012}.jsonl"
+        if not file.exists():
+            write_atomically(file, "".join(_lines_of(trained, source, renderer, rows, captioning)))
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if (identifier := json.loads(line)["identifier"]) in seen:
+                raise SameIdentifier(
+                    f"two samples are called {printable(identifier)}: captions are matched by names, so give each "
+                    "sample its own ('aimcore data convert' numbers them)"
                 )
-            ]
-            write_atomically(files[-1], "".join(lines))
+            seen.add(identifier)
         progress("captioning", rows.stop, len(source))
+        yield file
+
+
+def _join(files: list[Path], out: Path) -> int:
+    """Publish the lines of all parts; return their number."""
     num_lines = 0
     with replacing(out) as partial, partial.open("wb") as joined:
         for file in files:
             content = file.read_bytes()
             num_lines += content.count(b"\n")
             joined.write(content)
-    shutil.rmtree(parts)
-    return len(source) - num_lines
+        if not num_lines:
+            raise DataNotFound("no sample of the source can be read; the log names them")
+    return num_lines
 
 
-def _begin(parts: Path, text: str) -> None:
-    make_folder(parts)
-    place = parts / _DESCRIPTION
-    with writing(place):
-        found = place.read_text() if place.exists() else None
-    if found not in (None, text):
-        message = f"{parts} was begun with another model, source or settings: remove it, or name another file"
-        raise InvalidValue("caption", [("out", message)])
-    write_atomically(place, text)
+def _lines_of(
+    trained: TrainedModel, source: OpenSource, renderer: Renderer, rows: range, captioning: Captioning
+) -> Iterator[str]:
+    for start in range(0, len(rows), captioning.batch_size):
+        yield from _lines(trained, source, renderer, rows[start : start + captioning.batch_size], captioning)
 
 
 def _lines(
@@ -97,7 +154,8 @@ def _lines(
     for row in rows:
         try:
             sample: Sample = source.read(row)
-        except UnreadableSample:
+        except UnreadableSample as failure:
+            logger.warning("left out: {}", failure)
             continue
         identifiers.append(sample.identifier)
         renderings.append(renderer.for_evaluation(sample))
@@ -106,17 +164,21 @@ def _lines(
     text = trained.experiment.objective.text
     assert text is not None
     images = renderer.together(renderings).images.to(next(trained.module.parameters()).device)
+    keys = [_key(one) for one in identifiers]
     draws = [
         generate(
-            trained.module, images, *text, captioning.sampling, keys=[_key(one) for one in identifiers], draw=draw,
+            trained.module, images, *text, captioning.sampling, keys=keys, draw=draw,
             max_tokens=captioning.max_tokens, prompt=captioning.prompt,
         )
-        for draw in range(captioning.num_samples)
+        for draw in range(captioning.num_captions)
     ]  # fmt: skip
-    return [
-        json.dumps({"identifier": identifier, "captions": [one.text for one in captions]}) + "\n"
-        for identifier, captions in zip(identifiers, zip(*draws, strict=True), strict=True)
-    ]
+    captions = zip(*draws, strict=True)
+    return [_line(name, [one.text for one in some]) for name, some in zip(identifiers, captions, strict=True)]
+
+
+def _line(identifier: str, captions: list[str]) -> str:
+    entry: Mapping[str, Any] = {"identifier": identifier, "captions": captions}
+    return json.dumps(entry) + "\n"
 
 
 def _key(identifier: str) -> int:

@@ -15,6 +15,7 @@ from aimcore_sources.image_folder import ImageFolder
 from aimcore_sources.mixture import Mixture
 from aimcore_sources.parquet import Parquet
 from aimcore_sources.webdataset import WebDataset
+from aimcore_sources.with_captions import WithCaptions
 from aimcore_sources.zarr_images import ZarrImages
 from aimcore_sources.zarr_writing import write_zarr
 
@@ -32,6 +33,7 @@ __all__ = [
     "Mixture",
     "Parquet",
     "WebDataset",
+    "WithCaptions",
     "ZarrImages",
     "missing_files",
     "write_zarr",
@@ -43,5 +45,5 @@ def sources() -> Sequence[type[Source]]:
     """Supply the built-in sources."""
     return [
         Benchmark, BundledEmoji, BundledFashionMNIST, CaptionedFolder, FashionMNIST, FewLabels, Flipped, ImageFolder,
-        Mixture, Parquet, WebDataset, ZarrImages,
+        Mixture, Parquet, WebDataset, WithCaptions, ZarrImages,
     ]  # fmt: skip
