@@ -25,6 +25,7 @@ from aimcore_sources import (
     ImageFolder,
     Parquet,
     WebDataset,
+    WithCaptions,
     ZarrImages,
     write_zarr,
 )
@@ -59,6 +60,16 @@ def captioned_folder(folder: Path) -> Component:
         lines.append(json.dumps({"file": f"{number}.png", "caption": f"caption {number}", "label": "ab"[number % 2]}))
     (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return CaptionedFolder(url=str(folder))
+
+
+def with_captions(folder: Path) -> Component:
+    source = captioned_folder(folder)
+    assert isinstance(source, CaptionedFolder)
+    opened = source.open()
+    names = [opened.read(index).identifier for index in range(len(opened))]
+    lines = [json.dumps({"identifier": name, "captions": [f"{name} again", "a picture"]}) for name in names]
+    (folder / "synthetic.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return WithCaptions(source=source, captions=str(folder / "synthetic.jsonl"))
 
 
 def webdataset(folder: Path) -> Component:
@@ -143,6 +154,7 @@ MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
         "sources/image_folder": image_folder,
         "sources/parquet": parquet,
         "sources/webdataset": webdataset,
+        "sources/with_captions": with_captions,
         "sources/zarr": zarr,
         "targets/codes": codes,
         "tokenizers/bpe": bpe,
