@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from aimcore import InvalidValue, OpenSource, PixelStatistics, Problem, Sample, Source, component
 from aimcore.contracts.errors import DataNotFound, UnreadableSample
@@ -15,6 +13,7 @@ from aimcore.contracts.messages import printable
 from aimcore.io.locations import file_system, location_problems
 from aimcore.io.retries import StoreUnavailable, with_retries
 from aimcore.io.text_files import decode_text, flaw_in, parse_json, split_lines
+from aimcore_sources.wrapped import OpenWrapped
 
 
 @component("with_captions", paper="arXiv:2411.14402, section 2.3")
@@ -84,17 +83,12 @@ def _entry(line: Any, place: str) -> tuple[str, tuple[str, ...]]:
     return identifier, tuple(texts)
 
 
-class OpenWithCaptions(OpenSource):
+class OpenWithCaptions(OpenWrapped):
     """An open source that adds captions to what it reads."""
 
     def __init__(self, source: OpenSource, captions: Mapping[str, tuple[str, ...]], component: WithCaptions) -> None:
-        self._source, self._captions = source, captions
-        self._kind, self._url = component.kind, component.captions
-        self.class_names = source.class_names
-        self.left_out = dict(source.left_out)  # the default cannot be pickled
-
-    def __len__(self) -> int:
-        return len(self._source)
+        super().__init__(source)
+        self._captions, self._kind, self._url = captions, component.kind, component.captions
 
     def read(self, index: int) -> Sample:
         """Return the sample with its captions; see :meth:`read_with_file`."""
@@ -116,19 +110,3 @@ class OpenWithCaptions(OpenSource):
         if (texts := self._captions.get(sample.identifier)) is None:
             raise UnreadableSample(sample.identifier, f"{self._url} has no captions of this identifier")
         return attrs.evolve(sample, captions={**sample.captions, self._kind: texts})
-
-    def label(self, index: int) -> int | None:
-        """Return the label."""
-        return self._source.label(index)
-
-    def known_labels(self) -> npt.NDArray[np.int64] | None:
-        """Return the labels, if the source knows them."""
-        return self._source.known_labels()
-
-    def indices_of(self, sample_numbers: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-        """Return what the source itself reads."""
-        return self._source.indices_of(sample_numbers, seed)
-
-    def part_of(self, index: int) -> range:
-        """Return the part of the source."""
-        return self._source.part_of(index)
