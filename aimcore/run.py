@@ -190,8 +190,9 @@ def _add_probe(commands: Any) -> None:
 def _add_caption(commands: Any) -> None:
     caption = commands.add_parser(
         "caption", help="caption images with a trained run",
-        description="Print captions of images, greedy or sampled. "
-        "Exit status: 0, or 1 if an image could not be read.",
+        description="Print captions of images, greedy or sampled.",
+        epilog="exit status: 0 every image has captions; 1 an image could not be read; 2 nothing was started; "
+        "130 interrupted",
     )  # fmt: skip
     caption.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     caption.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of files, or a URL")

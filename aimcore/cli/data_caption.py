@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimcore.cli.sampling_arguments import add_sampling_arguments, sampling_given
+from aimcore.cli.source_arguments import add_source
 
 
 def add_caption_action(actions: Any) -> None:
@@ -20,10 +21,7 @@ def add_caption_action(actions: Any) -> None:
         epilog="exit status: 0 every image has captions; 1 an image could not be read; 2 nothing was started; "
         "130 interrupted",
     )  # fmt: skip
-    caption.add_argument(
-        "source", metavar="SOURCE",
-        help="a folder, *.zarr, *.tar, *.parquet, or a source by name or as JSON as in a recipe; a path or URL",
-    )  # fmt: skip
+    add_source(caption)
     caption.add_argument("file", type=Path, metavar="FILE", help="what is written, such as captions.jsonl")
     caption.add_argument("--run", type=Path, required=True, metavar="RUN", help="folder of the run that captions")
     add_sampling_arguments(caption)

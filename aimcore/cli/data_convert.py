@@ -1,10 +1,12 @@
-"""``aimcore data convert SRC DST``: the samples of a source in another layout."""
+"""``aimcore data convert SOURCE DESTINATION``: the samples of a source in another layout."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from typing import Any
+
+from aimcore.cli.source_arguments import add_destination, add_source, add_workers
 
 
 def add_convert_action(actions: Any) -> None:
@@ -16,17 +18,10 @@ def add_convert_action(actions: Any) -> None:
         ". After an interruption, the same command continues. Nothing is overwritten. Prints the source for a recipe.",
         epilog="exit status: 0 everything is written; 2 nothing was started, or the data was refused; 130 interrupted",
     )  # fmt: skip
-    convert.add_argument(
-        "source", metavar="SRC",
-        help="a folder, *.zarr, *.tar, *.parquet (also several by * and {000..123}), or a source by name or as JSON as "
-        "in a recipe; a path or URL. JSON must name labels and captions of *.tar, and captions of *.parquet",
-    )  # fmt: skip
-    convert.add_argument(
-        "destination", metavar="DST",
-        help="a folder, *.zarr, or shards with a number in place of one *: 'out/train-*.tar', 'out/train-*.parquet'",
-    )  # fmt: skip
+    add_source(convert)
+    add_destination(convert)
     convert.add_argument("--shard", type=int, default=1000, metavar="N", help="samples per shard (default: 1000)")
-    convert.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, a thread)")
+    add_workers(convert)
     convert.add_argument(
         "--max-unreadable", type=int, default=100, metavar="N", help="unreadable images to leave out (default: 100)"
     )

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from aimcore.cli.source_arguments import add_destination, add_source, add_workers
+
 if TYPE_CHECKING:
     from aimcore.running.filter_report import FilterResult
 
@@ -24,15 +26,8 @@ def add_filter_action(actions: Any) -> None:
         "the report is there, and otherwise chooses again.",
         epilog="exit status: 0 everything is written; 2 nothing was started, or the data was refused; 130 interrupted",
     )  # fmt: skip
-    parser.add_argument(
-        "source", metavar="SOURCE",
-        help="a folder, *.zarr, *.tar, *.parquet, or a source by name or as JSON as in a recipe; a path or URL. JSON "
-        "must name labels and captions of *.tar, and captions of *.parquet",
-    )  # fmt: skip
-    parser.add_argument(
-        "destination", metavar="DESTINATION",
-        help="a folder, *.zarr, or shards with a number in place of one *: 'out/train-*.tar', 'out/train-*.parquet'",
-    )  # fmt: skip
+    add_source(parser)
+    add_destination(parser)
     parser.add_argument(
         "--against", metavar="SOURCE", nargs="+", action="extend", default=[], help="remove the images of these sources"
     )
@@ -51,7 +46,7 @@ def add_filter_action(actions: Any) -> None:
     parser.add_argument(
         "--caption", metavar="KIND", help="kind of the captions to score (default: each sample's first)"
     )
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, a thread)")
+    add_workers(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="write the report only; without it, the same command continues"
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aimcore.cli.source_arguments import add_source, add_workers
+
 _MOST_LISTED = 10
 _MOST_IN_GROUP = 5
 
@@ -19,21 +21,18 @@ def add_inspect_action(actions: Any) -> None:
         "with the reason, and duplicates: equal pixels, and similar perceptual hashes. Nothing is changed.",
         epilog="exit status: 0 every sample can be read; 1 a sample is broken; 2 nothing was started; 130 interrupted",
     )  # fmt: skip
-    inspect.add_argument(
-        "source", metavar="SOURCE",
-        help="a folder, *.zarr, *.tar, *.parquet, or a source by name or as JSON as in a recipe; a path or URL. JSON "
-        "must name labels and captions of *.tar, and captions of *.parquet",
-    )  # fmt: skip
-    inspect.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found, and all names")
+    add_source(inspect)
+    inspect.add_argument("--json", action="store_true", help="print everything that was found, with all names, as JSON")
     inspect.add_argument("--page", type=Path, metavar="FILE", help="write a page with pictures (HTML)")
     inspect.add_argument(
         "--sample", type=int, metavar="N", help="pictures of each class on the page (default: 12; 60 without classes)"
     )
     inspect.add_argument(
         "--near", type=int, metavar="N",
-        help="bits of 64 in which the perceptual hashes of near duplicates differ at most (default: 3)",
+        help="bits of 64 in which the perceptual hashes of near duplicates differ at most (default: 2). Hashes "
+        "differ in an even number of bits, except of some drawings",
     )  # fmt: skip
-    inspect.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, a thread)")
+    add_workers(inspect)
     inspect.set_defaults(function=_inspect)
 
 
@@ -42,8 +41,8 @@ def _inspect(options: argparse.Namespace) -> int:
     from aimcore.contracts.component import at_least
     from aimcore.contracts.errors import InvalidValue
     from aimcore.data.perceptual_hash import NEAR
-    from aimcore.io.atomic_files import require_writable, write_atomically
-    from aimcore.io.terminal import Terminal, json_text
+    from aimcore.io.atomic_files import require_writable
+    from aimcore.io.terminal import Terminal
     from aimcore.recipe.writing import plain
     from aimcore.report.inspection_page import write_inspection_page
     from aimcore.running.image_sources import source_named
@@ -52,26 +51,25 @@ def _inspect(options: argparse.Namespace) -> int:
 
     if options.sample is not None and (problems := list(at_least("sample", options.sample, 1))):
         raise InvalidValue("inspect", problems)
-    for path in filter(None, (options.json, options.page)):
-        require_writable(path)
+    if options.page is not None:
+        require_writable(options.page)
     source = source_named(options.source)
     opened = source.open()
     most_bits = NEAR if options.near is None else options.near
     with Stages("the inspection is incomplete") as stages:
         found = inspect_source(opened, num_workers=options.workers, most_bits=most_bits, progress=stages.progress)
-        record = {"source": plain(source), **inspection_record(found)}
-        if options.json is not None:
-            write_atomically(options.json, json_text(record))
         if options.page is not None:
             write_inspection_page(
                 found, opened, options.source, options.page, per_class=options.sample, num_workers=options.workers,
                 progress=stages.progress,
             )  # fmt: skip
-    console = Terminal()
-    for line in _lines(options.source, record):
-        console.print(line, highlight=False, soft_wrap=True)
-    for path in filter(None, (options.json, options.page)):
-        console.print(f"written: {path}", highlight=False, soft_wrap=True)
+    record = {"source": plain(source), **inspection_record(found)}
+    if options.json:
+        Terminal().print_data(record)
+    else:
+        written = [] if options.page is None else [f"written: {options.page}"]
+        for line in (*_lines(options.source, record), *written):
+            Terminal().print(line, highlight=False, soft_wrap=True)
     return int(bool(found.measured.broken))
 
 

@@ -2,8 +2,9 @@
 
 The hash has the signs of the 64 lowest frequencies of a small grey copy of the image, relative to their median (pHash:
 C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). Other sizes, qualities of JPEG
-and slight changes of colour leave almost all bits as they are; crops, flips and rotations do not. n: images;
-u: different hashes.
+and slight changes of colour leave almost all bits as they are; crops, flips and rotations do not. 31 bits are set, so
+that two hashes differ in an even number of bits, unless frequencies of an image are equal, as in some drawings.
+n: images; u: different hashes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn.functional import interpolate
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 
-NEAR = 3
+NEAR = 2
 """Default number of bits in which the hashes of near duplicates differ at most."""
 _SIDE, _KEPT = 32, 8
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601

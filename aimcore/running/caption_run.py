@@ -22,10 +22,11 @@ from aimcore.evaluation.caption_generation import Sampling, generate
 from aimcore.io.atomic_files import make_folder, replacing, require_new, write_atomically, writing
 from aimcore.recipe.writing import plain
 from aimcore.running.folder_lock import FolderLock
+from aimcore.running.image_sources import require_apart
 from aimcore.running.trained_model import TrainedModel
 
 SAMPLES_PER_PART = 1024
-_DESCRIPTION = "description.json"
+_DESCRIPTION, _LISTING = "description.json", "captions.jsonl"
 Progress = Callable[[str, int, int], None]
 
 
@@ -66,12 +67,15 @@ def caption_source(
 
     Raises:
         FileExists: ``out`` exists.
-        InvalidValue: an unfinished file was begun with another model, source or settings.
+        InvalidValue: ``out`` would turn a folder of images into a captioned one, or an unfinished file was begun with
+            another model, source or settings.
         SameIdentifier: two samples have one identifier.
         DataNotFound: no sample can be read.
         RunFolderError: another process writes there.
     """
     require_new(out)
+    if out.name == _LISTING:  # a folder of images with this file is another source
+        require_apart(source, out)
     opened = source.open()
     parts = out.with_name(f".{out.name}.captioning")
     make_folder(parts)

@@ -31,6 +31,7 @@ from aimcore.recipe.reading import structured
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import installed
 from aimcore.running.folder_lock import FolderLock
+from aimcore.running.image_sources import require_apart
 
 Progress = Callable[[str, int, int], None]
 UNREADABLE = "samples that could not be read when they were converted"
@@ -121,6 +122,7 @@ def convert(
     _require_numbers(per_part, num_workers, max_unreadable)
     writer = require_free(destination)
     path, work = writer.path, _work_of(writer)
+    require_apart(source, path)
     opened = source.open()
     if not len(opened):
         raise DataNotFound(f"{source.name} has no samples")

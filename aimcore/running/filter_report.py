@@ -25,7 +25,7 @@ from aimcore.io.atomic_files import FileExists, require_new, require_writable, w
 from aimcore.io.terminal import json_text
 from aimcore.recipe.writing import plain
 from aimcore.running.converting import Converted, Progress, convert, require_free
-from aimcore.running.image_sources import source_named
+from aimcore.running.image_sources import require_apart, source_named
 from aimcore.running.pair_scores import require_towers
 from aimcore.running.source_filtering import Filtered, Filtering, filter_source
 
@@ -76,6 +76,7 @@ def filter_to(
     if problems := list(at_least("workers", num_workers, 0, limits.PROCESSES)):
         raise InvalidValue("filter", problems)
     report = report_of(destination)
+    require_apart(source, report)
     about = {"source": plain(source), "destination": plain(destination), "steps": attrs.asdict(cast(Any, filtering))}
     record = _earlier(report, about)
     is_new = record is None

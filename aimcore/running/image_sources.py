@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.messages import shown
 from aimcore.contracts.sources import Source
+from aimcore.io.locations import is_local, local_path
 from aimcore.recipe.reading import structured
+from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import installed
 
 _OF_SUFFIX = {".zarr": "zarr", ".tar": "webdataset", ".parquet": "parquet"}
@@ -56,6 +61,40 @@ def destination_named(text: str) -> Source:
     kind = _OF_SUFFIX.get(PurePosixPath(path).suffix.lower(), "captioned_folder")
     source: Source = structured({"name": kind, "url": path}, Source, installed(), {})
     return source
+
+
+def require_apart(source: Source, path: Path) -> None:
+    """Refuse to write where a source reads: the source would contain the result from then on.
+
+    Args:
+        source: what is read.
+        path: what will be written; its name may have a ``*`` for numbers.
+
+    Raises:
+        InvalidValue: ``path`` is below a folder of the source, or its name fits the pattern of the source's files.
+    """
+    written = path.absolute().resolve()
+    for url in _urls(plain(source)):
+        read = local_path(url) if is_local(url) else None
+        if read is None:
+            continue
+        read = read.resolve()
+        is_matched = "*" in str(read) and fnmatch(str(written).replace("*", "00000"), str(read))
+        if is_matched or (read.is_dir() and written.is_relative_to(read)):
+            message = f"{path} would be read as a part of the source {shown(url)}: choose a place outside of it"
+            raise InvalidValue("data", [("destination", message)])
+
+
+def _urls(value: Any) -> Iterator[str]:
+    """Yield every ``url`` of a source and of the sources in it."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if name == "url" and isinstance(part, str):
+                yield part
+            yield from _urls(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _urls(part)
 
 
 def _kind_of_folder(path: str) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from aimcore import InvalidValue, Source
 from aimcore.contracts.sample_writers import SampleWriter, Written
-from aimcore.io.locations import local_path
+from aimcore.io.locations import is_local, local_path
 
 
 class LocalWriter(SampleWriter):
@@ -47,7 +47,7 @@ def destination(url: str, owner: str) -> Path:
     Raises:
         InvalidValue: it is not on a local disk, or has other patterns.
     """
-    path = local_path(url)
+    path = local_path(url) if is_local(url) else None  # a remote store is not even opened
     if path is None:
         message = f"must be on a local disk to be written, got {url}: write it there, and copy it"
     elif any(sign in str(path) for sign in "{}?[]") or "*" in str(path.parent) or path.name.count("*") > 1:

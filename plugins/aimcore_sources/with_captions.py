@@ -27,7 +27,7 @@ class WithCaptions(Source):
 
     source: Source
     captions: str
-    """The file, as ``aimcore caption --out`` writes it: a path or URL."""
+    """The file, as ``aimcore data caption`` writes it: a path or URL."""
     kind: str = "synthetic"
     """The kind of these captions; ``source`` must have none of it."""
 
@@ -64,7 +64,7 @@ def _captions_in(url: str) -> dict[str, tuple[str, ...]]:
     except StoreUnavailable:
         raise
     except (OSError, ValueError, ImportError) as cause:
-        raise DataNotFound(f"WithCaptions: cannot read {url}: {cause}. `aimcore caption --out` writes it") from cause
+        raise DataNotFound(f"WithCaptions: cannot read {url}: {cause}. `aimcore data caption` writes it") from cause
     found: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(lines, 1):
         identifier, texts = _entry(parse_json(line, f"{url}:{number}"), f"captions:{number}")

@@ -16,6 +16,7 @@ from aimcore.running import caption_run
 from aimcore.running.trained_model import TrainedModel
 from aimcore.testing.caption_stand_in import StandInCaptioned, StandInSpeaker
 from aimcore.testing.small_parts import StandInTrunk
+from aimcore_sources import ImageFolder
 
 
 class _Killed(BaseException):
@@ -79,3 +80,9 @@ def test_two_samples_of_one_name_are_refused(
     monkeypatch.setattr(opened, "read", lambda source, index: attrs.evolve(read(source, index), identifier="one"))
     with pytest.raises(caption_run.SameIdentifier, match="two samples are called one"):
         _write(model, tmp_path / "captions.jsonl")
+
+
+def test_captions_that_would_change_how_a_folder_is_read_are_refused(model: TrainedModel, tmp_path: Path) -> None:
+    source = ImageFolder(url=str(tmp_path))
+    with pytest.raises(InvalidValue, match="choose a place outside"):
+        caption_run.caption_source(model, source, tmp_path / "captions.jsonl", caption_run.Captioning())

@@ -190,3 +190,33 @@ def test_labels_that_the_named_shards_do_not_read_are_not_lost_in_silence(
         logger.remove(sink)
     (line,) = lines
     assert "webdataset does not read 6 members of other kinds (.json), so they are not written" in line
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [("in", "in/out.zarr"), ("in", "in/sub/train-*.tar"), ("out/*.tar", "out/new-*.tar"), ("in", "link/out.zarr")],
+)
+def test_a_destination_that_the_source_would_read_is_refused(source: str, destination: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(picture(1))
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    read = source_named(json.dumps({"name": "flipped", "source": {"name": source_named(str(tmp_path / "in")).name,
+                                                                  "url": str(tmp_path / source)}})
+                        if source == "in" else str(tmp_path / source))  # fmt: skip
+    with pytest.raises(InvalidValue, match="would be read as a part of the source"):
+        convert(read, destination_named(str(tmp_path / destination)))
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.png"]
+
+
+def test_a_destination_next_to_what_the_source_reads_is_written(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(picture(1))
+    convert(source_named(str(tmp_path / "in")), destination_named(str(tmp_path / "a-*.tar")))
+    convert(source_named(str(tmp_path / "a-*.tar")), destination_named(str(tmp_path / "b-*.tar")))
+    assert (tmp_path / "b-00000.tar").is_file()
+
+
+@pytest.mark.parametrize("name", ["d.zarr", "d-*.tar", "d-*.parquet", "d"])
+def test_a_remote_destination_is_refused_without_its_library(name: str) -> None:
+    with pytest.raises(InvalidValue, match="must be on a local disk"):
+        convert(BundledFashionMNIST(split="test"), destination_named(f"s3://bucket/{name}"))

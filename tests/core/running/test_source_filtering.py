@@ -202,3 +202,9 @@ def test_an_encoder_without_a_text_tower_is_refused(pool: Path, tmp_path: Path) 
             CaptionedFolder(url=str(pool)), CaptionedFolder(url=str(tmp_path / "out")),
             Filtering(scores_by=str(run_of(tmp_path / "trunk")), keep=0.5),
         )  # fmt: skip
+
+
+def test_a_report_within_the_source_is_refused(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["data", "filter", str(pool), str(pool / "out.zarr"), "--deduplicate", "--dry-run"]) == 2
+    assert "would be read as a part of the source" in " ".join(capsys.readouterr().err.split())
+    assert not list(pool.glob("*.json"))

@@ -58,10 +58,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def found_in(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any], str]:
-    status = command(["data", "inspect", str(folder), "--json", str(folder.parent / "found.json"), *options])
-    found = json.loads((folder.parent / "found.json").read_text(encoding="utf-8"))
-    return status, found, capsys.readouterr().out
+def found_in(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
+    status = command(["data", "inspect", str(folder), "--json", *options])
+    return status, json.loads(capsys.readouterr().out)
 
 
 def names_of(groups: list[dict[str, Any]]) -> list[list[str]]:
@@ -69,7 +68,7 @@ def names_of(groups: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def test_everything_that_was_planted_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, found, printed = found_in(folder, capsys)
+    status, found = found_in(folder, capsys)
     assert status == 1  # two are broken
     assert (found["num_samples"], found["num_broken"], found["num_unlabelled"]) == (9, 2, 0)
     assert [(one["name"], one["num_samples"]) for one in found["classes"]] == [("cat", 3), ("dog", 4)]
@@ -82,6 +81,8 @@ def test_everything_that_was_planted_is_found(folder: Path, capsys: pytest.Captu
     assert names_of(found["duplicates"]["exact"]) == [["cat/a.png", "cat/copy.bmp", "dog/again.png"]]
     assert names_of(found["duplicates"]["near"]) == [["cat/a.png", "dog/similar.jpg"]]
     assert found["duplicates"]["exact"][0]["other_labels"]
+    assert command(["data", "inspect", str(folder)]) == 1
+    printed = capsys.readouterr().out
     for text in ("9 samples, 2 classes, 2 broken", "cat/empty.png: the file is empty", "(different classes)"):
         assert text in printed
 
@@ -106,7 +107,7 @@ def test_captions_are_counted_by_kind(tmp_path: Path, capsys: pytest.CaptureFixt
         (folder / f"{number}.png").write_bytes(encoded(noise(9, 9, number)))
         lines.append(json.dumps({"file": f"{number}.png", "captions": captions}))
     (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    status, found, _ = found_in(folder, capsys)
+    status, found = found_in(folder, capsys)
     assert status == 0
     assert found["num_unlabelled"] == 4
     assert found["captions"]["alt"] == {
@@ -189,7 +190,7 @@ def test_numbers_and_places_are_refused_before_anything_is_read(
         (["--workers", "-1"], "workers: must be at least 0, got -1"),
         (["--near", "65"], "near: must lie between 0 and 64, got 65"),
         (["--sample", "0"], "sample: must be at least 1, got 0"),
-        (["--json", str(tmp_path)], str(tmp_path)),
+        (["--page", str(tmp_path)], str(tmp_path)),
     ):
         assert command(["data", "inspect", str(folder), *arguments]) == 2
         assert message in capsys.readouterr().err.replace("\n", "")
