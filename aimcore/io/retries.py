@@ -24,6 +24,8 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, LocationError)
 _PASSING_STATUS = frozenset((408, 425, 429))
 """HTTP statuses from 400 to 499 that may pass: a time-out, too early, too many requests."""
+_MISSING_STATUS = frozenset((404, 410))
+_REFUSED_STATUS = frozenset((401, 403))
 
 
 class StoreUnavailable(AimcoreError):
@@ -38,19 +40,22 @@ def with_retries(url: str, read: Callable[[], T]) -> T:
 
     Raises:
         StoreUnavailable: all attempts failed.
-        OSError: the store says that the file is missing or may not be read.
+        FileNotFoundError: the store says that the file is missing.
+        PermissionError: the store refuses to return the file.
+        OSError: the request cannot succeed for another reason.
     """
     if is_local(url):
         return read()
     for attempt in range(len(WAITS) + 1):
         try:
             return read()
-        except _FINAL:
-            raise
-        except with_store_errors(OSError) as cause:
+        except with_store_errors(OSError) as error:
+            cause = _behind(error)
+            if isinstance(cause, _FINAL):
+                raise
             said = f"{type(cause).__name__}: {printable(str(cause))}"
             if _is_final(cause):
-                raise OSError(said) from cause
+                raise _final_error(cause)(said) from cause
             if attempt == len(WAITS):
                 raise StoreUnavailable(
                     f"{shown(url)} failed in {attempt + 1} attempts within {sum(WAITS):.0f} s; the last: {said}. Check "
@@ -61,9 +66,41 @@ def with_retries(url: str, read: Callable[[], T]) -> T:
     raise AssertionError("the last attempt returns or raises")
 
 
+def _behind(error: Exception) -> Exception:
+    """Return the failure that ``error`` hides, or ``error``.
+
+    To fsspec, a file is missing if the first HTTP request for it fails for any reason.
+    """
+    cause = error.__cause__
+    hides = isinstance(error, FileNotFoundError) and isinstance(cause, with_store_errors(OSError))
+    return cause if hides and isinstance(cause, Exception) and _status(cause) not in _MISSING_STATUS else error
+
+
 def _is_final(cause: Exception) -> bool:
-    status = getattr(cause, "status", None)
-    return isinstance(status, int) and 400 <= status < 500 and status not in _PASSING_STATUS
+    """Whether another attempt would fail too. Invalid URLs and certificates are a ValueError."""
+    status = _status(cause)
+    refused = status is not None and 400 <= status < 500 and status not in _PASSING_STATUS
+    return refused or isinstance(cause, ValueError)
+
+
+def _final_error(cause: Exception) -> type[OSError]:
+    status = _status(cause)
+    if status in _MISSING_STATUS:
+        return FileNotFoundError
+    return PermissionError if status in _REFUSED_STATUS else OSError
+
+
+def _status(cause: Exception) -> int | None:
+    """Return the HTTP status in an exception of aiohttp, gcsfs, or a library with httpx or requests."""
+    response = getattr(cause, "response", None)
+    for status in (
+        getattr(cause, "status", None),
+        getattr(response, "status_code", None),
+        getattr(cause, "code", None),
+    ):
+        if isinstance(status, int):
+            return status
+    return None
 
 
 class RetriedFile(io.RawIOBase):

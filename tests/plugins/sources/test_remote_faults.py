@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from failing_server import FailingServer, failing_server
+from failing_server import RESET, FailingServer, failing_server
 from shards import captioned_shard, picture
 
 from aimcore import OpenSource, UnreadableSample
@@ -38,7 +38,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _open(kind: str, server: FailingServer, folder: Path) -> OpenSource:
-    server.statuses, server.always = [], 0
+    server.reset()
     if kind == "webdataset":
         return WebDataset(url=f"{server.url}/d.tar", cache_folder=str(folder)).open()
     if kind == "parquet":
@@ -82,6 +82,16 @@ def test_opening_is_tried_again_too(kind: str, server: FailingServer, tmp_path: 
     source = Parquet(url=f"{server.url}/d.parquet") if kind == "parquet" else WebDataset(url=f"{server.url}/d.tar")
     assert len(source.open()) == expected
     assert server.statuses == []
+
+
+@pytest.mark.parametrize(("status", "times"), [(503, 2), (RESET, 4)])  # aiohttp repeats a request after a reset once
+def test_a_store_that_fails_at_the_very_first_request_does_not_lack_the_file(
+    status: int, times: int, server: FailingServer, waits: list[float], tmp_path: Path
+) -> None:
+    server.reset()
+    server.heads_too, server.statuses = True, [status] * times
+    assert len(WebDataset(url=f"{server.url}/d.tar", cache_folder=str(tmp_path)).open()) == 2
+    assert waits[:1] == [0.5]
 
 
 def test_a_missing_file_is_an_unreadable_sample_at_once(
