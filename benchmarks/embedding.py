@@ -1,20 +1,23 @@
 """Embedding of JPEGs, decoding included: ``aimcore embed`` beside a loop over timm's model with torch's DataLoader.
 
-    python benchmarks/embedding.py [--images 64] [--batch 16] [--workers 0] [--rounds 3]
+    python benchmarks/embedding.py [--batches 16] [--batch 16] [--workers 0]
 
 Both have the same random weights of AIMv2-L, read the same files at 224 px in bfloat16 and return the mean of each
-image's tokens. Their embeddings are compared. Loading of weights is not timed; rounds alternate. It requires the extra
-``timm``.
+image's tokens. Their embeddings are compared. They take turns, batch by batch, so that a machine whose speed drifts
+favours neither: the ratio is the median over the batches, between its quartiles. Loading of weights and the first two
+batches are not timed. It requires the extra ``timm``.
 """
 
 from __future__ import annotations
 
 import argparse
+import operator
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
@@ -27,9 +30,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from aimcore import load_encoder
-from aimcore.encoders.embedding import Embedding, embed, rows_per_part, shape_of
+from aimcore.encoders.embedding import Embedding, Part, embed, shape_of
 from aimcore.encoders.embedding_store import EmbeddingStore
 from aimcore.running.image_sources import source_named
+
+WARM_UP = 2
+"""Batches that are not timed: the first packs weights."""
 
 
 class Files(Dataset[Tensor]):
@@ -55,59 +61,67 @@ def write_images(folder: Path, number: int) -> None:
         coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{index:05}.jpg", quality=90)
 
 
-def with_timm(model: Any, files: Files, batch: int, workers: int) -> Tensor:
-    """Return ``[n, D]``."""
-    with torch.inference_mode():
-        loader = DataLoader(files, batch, num_workers=workers)
-        return torch.cat([model.forward_features(pixels.bfloat16()).mean(1).float() for pixels in loader])
+def with_timm(model: Any, files: Files, batch: int, workers: int) -> Iterator[Tensor]:
+    """Yield ``[B, D]`` of every batch."""
+    loader = DataLoader(files, batch, num_workers=workers)
+    return (model.forward_features(pixels.bfloat16()).mean(1).float() for pixels in loader)
 
 
-def with_aimcore(encoder: Any, folder: Path, out: str, batch: int, workers: int) -> Tensor:
-    """Return ``[n, D]``, which is also stored."""
+def with_aimcore(encoder: Any, folder: Path, out: str, batch: int, workers: int) -> Iterator[Part]:
+    """Store ``[B, D]`` of every batch as a part of its own, and yield when it is stored."""
     source = source_named(str(folder)).open()
     embedding = Embedding(reads="pooled", precision="autocast", batch_size=batch)
     shape, transform = shape_of(encoder, embedding, encoder.transform), encoder.transform
-    store = EmbeddingStore.begin(
-        out, {}, {}, num_rows=len(source), shape=shape, dtype="float32", rows_per_part=rows_per_part(embedding, shape)
-    )
-    for _ in embed(encoder, source, transform, embedding, store, store.missing(), num_workers=workers):
-        pass
+    store = EmbeddingStore.begin(out, {}, {}, num_rows=len(source), shape=shape, dtype="float32", rows_per_part=batch)
+    yield from embed(encoder, source, transform, embedding, store, store.missing(), num_workers=workers)
     store.finish()
-    return torch.cat([torch.from_numpy(rows.features) for rows in store.parts()])
+
+
+@torch.inference_mode()
+def measure(forms: Mapping[str, Iterator[Any]]) -> tuple[dict[str, list[float]], dict[str, list[Any]]]:
+    """Return the seconds of every batch, and what the forms yielded; they take turns."""
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    found: dict[str, list[Any]] = {name: [] for name in forms}
+    for name, batches in cycle(forms.items()):
+        start = time.perf_counter()
+        result = next(batches, None)
+        times[name].append(time.perf_counter() - start)
+        if result is None:
+            break
+        found[name].append(result)
+    number = len(found[name])
+    return {name: taken[WARM_UP:number] for name, taken in times.items()}, found
 
 
 def main() -> None:
-    """Print images per second of both."""
+    """Print images per second of both, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--batches", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, weights = Path(name) / "images", Path(name) / "model.safetensors"
-        write_images(folder, arguments.images)
+        write_images(folder, (WARM_UP + arguments.batches) * arguments.batch)
         models = others(random_trunk())
         save_file(models["authors"].state_dict(), weights)
         encoder, model = load_encoder(str(weights)), models["timm"].bfloat16()
-        mean, std, _ = encoder.known_preprocessing.preprocessing
+        mean, std, crop = encoder.known_preprocessing.preprocessing
         transform = timm.data.create_transform(
-            (3, 224, 224), mean=mean, std=std, crop_pct=encoder.known_preprocessing.preprocessing.eval_crop,
-            interpolation="bicubic",
-        )  # fmt: skip
-        files = Files(folder, transform)
-        times: dict[str, list[float]] = {"timm": [], "aimcore": []}
-        for number in range(arguments.rounds + 1):
-            start = time.perf_counter()
-            expected_nD = with_timm(model, files, arguments.batch, arguments.workers)
-            middle = time.perf_counter()
-            found_nD = with_aimcore(encoder, folder, f"{name}/{number}.zarr", arguments.batch, arguments.workers)
-            if number:  # the first round warms up, and packs weights
-                times["timm"].append(middle - start)
-                times["aimcore"].append(time.perf_counter() - middle)
-        print(f"largest relative difference: {float((found_nD - expected_nD).norm() / expected_nD.norm()):.1e}")
-    rates = {name: arguments.images / median(taken) for name, taken in times.items()}
-    print(f"timm {rates['timm']:.2f}, aimcore {rates['aimcore']:.2f} images/s: {rates['aimcore'] / rates['timm']:.2f}")
+            (3, 224, 224), mean=mean, std=std, crop_pct=crop, interpolation="bicubic"
+        )
+        timms = with_timm(model, Files(folder, transform), arguments.batch, arguments.workers)
+        out = f"{name}/embeddings.zarr"
+        own = with_aimcore(encoder, folder, out, arguments.batch, arguments.workers)
+        times, found = measure({"aimcore": own, "timm": timms})
+        expected_nD = torch.cat(found["timm"])
+        found_nD = torch.cat([torch.from_numpy(rows.features) for rows in EmbeddingStore.open(out).parts()])
+    difference = (found_nD - expected_nD).norm() / expected_nD.norm()
+    print(f"largest relative difference: {float(difference):.1e}")
+    for form, taken in times.items():
+        print(f"{form:8} {arguments.batch / median(taken):.2f} images/s, at best {arguments.batch / min(taken):.2f}")
+    low, middle, high = quantiles(map(operator.truediv, times["timm"], times["aimcore"]), n=4)
+    print(f"aimcore is {middle:.2f} times as fast (quartiles {low:.2f} to {high:.2f} over {arguments.batches} batches)")
 
 
 if __name__ == "__main__":
