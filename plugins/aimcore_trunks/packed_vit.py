@@ -6,7 +6,7 @@ The outputs are those of :class:`~aimcore_trunks.vit.ViTModule`, up to rounding.
 - weights are stored in the order in which the library of matrix products reads them (packed);
 - query, key and value are one product; the activation and the first residual sum are part of products in bfloat16;
 - the gains of RMSNorm are folded into the weights that follow, and the rest of RMSNorm is two passes over the tokens;
-- a block reads as many images at a time as fit in the caches of the cores.
+- a block reads as many images at a time as fit in the caches of the cores, and each thread reads its own.
 
 Shape suffixes: B images, N tokens of an image, M tokens of all images, D width, K inputs of a product, F outputs of a
 product, H heads, E values per head.
@@ -27,6 +27,7 @@ from torch.nn import functional
 from aimcore import Features, Images, Reading, TrunkModule
 from aimcore.modeling.attention import Mask, attend
 from aimcore.modeling.layers import FeedForward, RMSNorm, SelfAttention
+from aimcore_trunks.image_threads import ImageThreads
 
 _ROWS_PER_THREAD = 256
 """Tokens per thread and product: their hidden values in bfloat16, 1.4 MB at AIMv2-L, fit in the cache of a core. With
@@ -59,7 +60,8 @@ class InferenceViT(TrunkModule):
         super().__init__()
         self.width, self.depth = vit.width, vit.depth
         self.patch_size, self.num_channels = vit.patch_size, vit.num_channels
-        blocks = nn.ModuleList(InferenceBlock(block, products) for block in _blocks(vit))
+        threads = ImageThreads()
+        blocks = nn.ModuleList(InferenceBlock(block, products, threads) for block in _blocks(vit))
         others = {name: copy.deepcopy(part) for name, part in vit.named_children() if name != "blocks"}
         self._vit = copy.copy(vit)
         self._vit.__dict__["_modules"] = {**others, "blocks": blocks}  # the copy must not share the module's table
@@ -79,8 +81,9 @@ class InferenceViT(TrunkModule):
 class InferenceBlock(nn.Module):
     """A pre-norm block with packed weights."""
 
-    def __init__(self, block: _Block, products: torch.dtype) -> None:
+    def __init__(self, block: _Block, products: torch.dtype, threads: ImageThreads) -> None:
         super().__init__()
+        self._threads = threads
         attention, ffn = block.attention, block.ffn
         self.num_heads = attention.num_heads
         self.norm_1, self.norm_2 = _Norm(block.norm_1, products), _Norm(block.norm_2, products)
@@ -93,11 +96,19 @@ class InferenceBlock(nn.Module):
     def forward(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
         """``[B, N, D]`` in, ``[B, N, D]`` out."""
         batch, length, _ = tokens_BND.shape
-        at_once = max(1, self.qkv.rows_at_once() // max(1, length))
+        at_once, threads = max(1, _ROWS_PER_THREAD // max(1, length)), torch.get_num_threads()
         result_BND = torch.empty_like(tokens_BND, memory_format=torch.contiguous_format)
-        for start in range(0, batch, at_once):
-            part = slice(start, start + at_once)
+
+        def read(part: slice) -> None:
             self._read(tokens_BND[part], _of(mask, part), result_BND[part])
+
+        # Images that do not give a part to every thread are read by all threads together.
+        alone = 0 if threads == 1 else batch // (at_once * threads) * at_once * threads
+        if alone:
+            self._threads.each(read, [slice(start, start + at_once) for start in range(0, alone, at_once)])
+        together = max(1, self.qkv.rows_at_once() // max(1, length))
+        for start in range(alone, batch, together):
+            read(slice(start, min(start + together, batch)))
         return result_BND
 
     def _read(self, tokens_BND: Tensor, mask: Mask, result_BND: Tensor) -> None:
