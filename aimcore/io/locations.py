@@ -28,6 +28,13 @@ _SERVERS = ("ftp", "hdfs", "http", "https", "sftp", "ssh", "webdav", "webhdfs")
 PROTOCOLS = frozenset(("file", "local", "memory", *_OBJECT_STORES, *_SERVERS))
 """Protocols that URLs may use: plain stores, which only return stored bytes."""
 
+_PACKAGES = {
+    "abfs": "adlfs", "az": "adlfs", "gcs": "gcsfs", "gs": "gcsfs", "hdfs": "pyarrow", "hf": "'aimcore[hub]'",
+    "http": "'aimcore[http]'", "https": "'aimcore[http]'", "oci": "ocifs", "oss": "ossfs", "s3": "s3fs", "s3a": "s3fs",
+    "sftp": "paramiko", "ssh": "paramiko", "webdav": "webdav4",
+}  # fmt: skip
+"""What pip installs for a protocol that fsspec has no file system of its own for."""
+
 _ERRORS_OF_STORES = (
     ("httpx", "HTTPError"), ("httpx2", "HTTPError"), ("aiohttp", "ClientError"),
     ("azure.core.exceptions", "AzureError"), ("botocore.exceptions", "BotoCoreError"),
@@ -98,7 +105,9 @@ def file_system(url: str | Path) -> tuple[Any, str]:
         files, path = fsspec.core.url_to_fs(url)
     except (ImportError, OSError, TypeError, ValueError) as error:
         # fsspec names the missing package of a protocol. A URL without a host is a TypeError.
-        raise LocationError(f"{shown(url)} cannot be opened: {error}") from error
+        package = _PACKAGES.get(_protocol_of(url.rpartition("::")[2], is_chained=False))
+        hint = f": pip install {package}" if package and isinstance(error, ImportError) else ""
+        raise LocationError(f"{shown(url)} cannot be opened: {error}{hint}") from error
     return files, str(path)
 
 
@@ -138,6 +147,20 @@ def is_local(url: str | Path) -> bool:
     """Return whether ``url`` is a path, or a URL of this machine's disk or memory. Nothing is opened for this."""
     text = str(url)
     return isinstance(url, Path) or ("::" not in text and _protocol_of(text, is_chained=False) in _LOCAL_PROTOCOLS)
+
+
+def is_on_web(url: str) -> bool:
+    """Return whether ``url`` is read over HTTP, where folders cannot be listed. Nothing is opened for this.
+
+    >>> is_on_web("https://host/a.png"), is_on_web("zip://a.png::https://host/a.zip")
+    (True, False)
+    """
+    return url.rpartition("::")[2].startswith(("http://", "https://")) and not in_archive(url)
+
+
+def in_archive(url: str) -> bool:
+    """Return whether ``url`` is a member of an archive: ``zip://MEMBER::URL``."""
+    return "::" in url and url.partition("://")[0] in ARCHIVES
 
 
 def zarr_location(url: str) -> Path | str:

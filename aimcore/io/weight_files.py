@@ -7,27 +7,27 @@ file that does not fit is refused before its values are read. Nothing that a fil
 from __future__ import annotations
 
 import hashlib
-import io
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import IO, TypeVar
 
 import attrs
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from aimcore.contracts.errors import AimcoreError, LocationError
 from aimcore.contracts.messages import shown
+from aimcore.io.fetched_files import FetchedFile, read_with
 from aimcore.io.flax_files import NotFlax, flax_tensors
-from aimcore.io.locations import file_system, local_path, with_store_errors
+from aimcore.io.locations import file_system, is_on_web, with_store_errors
 from aimcore.io.pickled_weights import NotTensors, pickled_tensors
+from aimcore.io.retries import with_retries
 from aimcore.io.run_folder import WEIGHTS_FILE
 from aimcore.io.tensor_files import NotSafetensors, read_header
-from aimcore.io.weight_siblings import UnreadableWeights, beside, has_sibling, json_object, read_sibling
+from aimcore.io.weight_siblings import UnreadableWeights, beside, has_sibling, json_object, path_of, read_sibling
 
 T = TypeVar("T")
 INDEX_SUFFIX = ".index.json"
@@ -37,8 +37,7 @@ NAMES = (
 )  # fmt: skip
 """Files of weights in a folder, in order of preference; all hold the same model."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".msgpack")
-_BLOCK = 2**22
-_ON_WEB = frozenset({"http", "https"})
+_OF_FOLDER = "give the URL of the file of weights, or that of its folder with / at the end"
 Format = str
 
 
@@ -61,8 +60,8 @@ class StoredWeights:
     """``"safetensors"``, ``"torch"`` or ``"flax"``."""
     shapes: Mapping[str, Tensor]
     """All tensors, on the meta device."""
-    parts: tuple[str, ...]
-    """The files that hold the tensors: one, or several shards."""
+    parts: tuple[FetchedFile, ...]
+    """The files that hold the tensors: one, or several shards. Remote ones are fetched when their values are read."""
     _load: Callable[[], Mapping[str, Tensor]]
     metadata: Mapping[str, str] = attrs.field(factory=dict)
     """Texts in the header of a safetensors file."""
@@ -90,12 +89,12 @@ class StoredWeights:
 
     @cached_property
     def files(self) -> tuple[StoredFile, ...]:
-        """Size and hash of every file; computing them reads all files once.
+        """Size and hash of every file. Computing them reads all files; remote ones are fetched once.
 
         Raises:
             UnreadableWeights: a file cannot be read.
         """
-        return tuple(StoredFile(part, *_with_file(part, _size_and_hash)) for part in self.parts)
+        return tuple(StoredFile(part.url, *_size_and_hash(part)) for part in self.parts)
 
     @property
     def num_bytes(self) -> int:
@@ -107,7 +106,7 @@ class StoredWeights:
         """Hash of the file. For shards, the hash of the text with a line of hash and name for each, as sha256sum."""
         if len(self.files) == 1:
             return self.files[0].sha256
-        lines = [f"{file.sha256}  {posixpath.basename(file.url)}\n" for file in self.files]
+        lines = [f"{file.sha256}  {posixpath.basename(path_of(file.url))}\n" for file in self.files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def sibling(self, name: str) -> bytes | None:
@@ -127,9 +126,11 @@ def open_weights(url: str) -> StoredWeights:
             is unknown, or a pickle holds more than tensors and plain values.
     """
     url = _file_in(url)
-    if url.endswith(INDEX_SUFFIX):
+    if path_of(url).endswith(INDEX_SUFFIX):
         return _open_shards(url)
     start = _with_file(url, lambda file: file.read(16))
+    if start[4:9] == b"\0\0\0\0{":  # the length of a header; its first bytes may be those of a pickle
+        return _open_safetensors(url)
     if start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         return _open_pickle(url)
     if start[8:9] == b"{":
@@ -138,6 +139,7 @@ def open_weights(url: str) -> StoredWeights:
         return _open_flax(url)
     known = "a safetensors file, a file of torch.save, or flax's msgpack"
     hint = ". It is a JSON file: give the folder, or the file of weights" if start[:1] == b"{" else ""
+    hint = f". It is a web page: {_OF_FOLDER}" if is_on_web(url) and start.lstrip()[:1] == b"<" else hint
     hint = ". It is a pointer of Git LFS, not the file itself: fetch the file" if start == b"version https://" else hint
     raise UnreadableWeights(url, f"it is {'empty' if not start else f'not {known}'}{hint}")
 
@@ -149,10 +151,17 @@ def _file_in(url: str) -> str:
     try:
         files, path = file_system(url)
         # On the web, asking whether something is a folder would download it.
-        if url.partition("://")[0] in _ON_WEB or not files.isdir(path):
+        if is_on_web(url):
+            return _file_on_web(url)
+        if not with_retries(url, lambda: files.isdir(path)):
             return url
-        names = sorted(posixpath.basename(one.rstrip("/")) for one in files.ls(path, detail=False))
-    except with_store_errors(LocationError, OSError, ImportError, ValueError) as error:
+        entries = with_retries(url, lambda: files.ls(path, detail=False))
+        names = sorted(posixpath.basename(one.rstrip("/")) for one in entries)
+    except AimcoreError as error:
+        if isinstance(error, LocationError):
+            raise UnreadableWeights(url, str(error)) from error
+        raise
+    except with_store_errors(OSError, ImportError, ValueError) as error:
         raise UnreadableWeights(url, str(error)) from error
     folder = url.rstrip("/")
     known = [name for name in NAMES if name in names]
@@ -164,7 +173,20 @@ def _file_in(url: str) -> str:
     return f"{folder}/{chosen[0]}"
 
 
+def _file_on_web(url: str) -> str:
+    """Return ``url``, or of a folder, which ends with a slash, the first of the usual files that it has."""
+    if not path_of(url).endswith("/"):
+        return url
+    for name in NAMES:
+        if has_sibling(url, name):
+            return beside(url, name)
+    raise UnreadableWeights(
+        url, f"it has none of {', '.join(NAMES)}, and folders on the web cannot be listed: give the URL of the file"
+    )
+
+
 def _open_safetensors(url: str) -> StoredWeights:
+    file = FetchedFile(url)
     try:
         header = _with_file(url, read_header)
     except NotSafetensors as error:
@@ -172,31 +194,30 @@ def _open_safetensors(url: str) -> StoredWeights:
 
     def read() -> Mapping[str, Tensor]:
         try:
-            path = local_path(url)
-            # A local file is mapped into memory, and only what is used of it is read.
-            return load_file(path) if path is not None else _with_file(url, lambda file: load(file.read()))
+            # The file is mapped into memory, and only what is used of it is read.
+            return load_file(_read(url, lambda: file.path))
         except (SafetensorError, OSError) as error:
             raise UnreadableWeights(url, f"it is not a safetensors file, or is damaged: {error}") from error
 
-    return StoredWeights(url, "safetensors", header.tensors, (url,), read, header.metadata)
+    return StoredWeights(url, "safetensors", header.tensors, (file,), read, header.metadata)
 
 
 def _open_pickle(url: str) -> StoredWeights:
-    path = local_path(url)
+    file = FetchedFile(url)
     try:
-        content: Path | IO[bytes] = path if path is not None else io.BytesIO(_with_file(url, lambda file: file.read()))
-        tensors, left_out = pickled_tensors(content)
+        tensors, left_out = pickled_tensors(_read(url, lambda: file.path))
     except NotTensors as error:
         raise UnreadableWeights(url, str(error)) from error
-    return StoredWeights(url, "torch", _shapes(tensors), (url,), lambda: tensors, left_out=left_out)
+    return StoredWeights(url, "torch", _shapes(tensors), (file,), lambda: tensors, left_out=left_out)
 
 
 def _open_flax(url: str) -> StoredWeights:
+    file = FetchedFile(url)
     try:
-        tensors = flax_tensors(_with_file(url, lambda file: file.read()))
+        tensors = flax_tensors(_read(url, lambda: file.path.read_bytes()))
     except NotFlax as error:
         raise UnreadableWeights(url, str(error)) from error
-    return StoredWeights(url, "flax", _shapes(tensors), (url,), lambda: tensors)
+    return StoredWeights(url, "flax", _shapes(tensors), (file,), lambda: tensors)
 
 
 def _open_shards(url: str) -> StoredWeights:
@@ -218,7 +239,7 @@ def _open_shards(url: str) -> StoredWeights:
         url,
         ", ".join(formats),
         {name: value for one in opened.values() for name, value in one.shapes.items()},
-        tuple(beside(url, name) for name in shards),
+        tuple(part for one in opened.values() for part in one.parts),
         lambda: {name: value for one in opened.values() for name, value in one.load().items()},
         {name: text for one in opened.values() for name, text in one.metadata.items()},
     )
@@ -226,7 +247,7 @@ def _open_shards(url: str) -> StoredWeights:
 
 def _shards_in(url: str) -> dict[str, set[str]]:
     """Return the tensors of each shard that an index names."""
-    content = read_sibling(url, posixpath.basename(url))
+    content = read_sibling(url, posixpath.basename(path_of(url)))
     if content is None:
         raise UnreadableWeights(url, "there is no such file")
     places = (json_object(content, url) or {}).get("weight_map")
@@ -245,27 +266,27 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
-    """Open a file for reading, and translate what file systems raise."""
+    """Open a file for reading from its beginning, and translate what file systems raise."""
+    return _read(url, lambda: read_with(url, use))
+
+
+def _read(url: str, read: Callable[[], T]) -> T:
+    """Return what ``read`` returns, and translate what file systems raise."""
     try:
-        files, path = file_system(url)
-        with files.open(path, "rb") as file:
-            return use(file)
+        return read()
     except LocationError as error:
         raise UnreadableWeights(url, str(error)) from error
     except FileNotFoundError as error:
-        raise UnreadableWeights(url, "there is no such file") from error
+        hint = f". If it is a folder, {_OF_FOLDER}" if is_on_web(url) else ""
+        raise UnreadableWeights(url, f"there is no such file{hint}") from error
     except AimcoreError:
         raise
     except with_store_errors(OSError, ImportError, ValueError) as error:
         raise UnreadableWeights(url, f"{type(error).__name__}: {error}") from error
 
 
-def _size_and_hash(file: IO[bytes]) -> tuple[int, str]:
-    found, size = hashlib.sha256(), 0
-    while block := file.read(_BLOCK):
-        found.update(block)
-        size += len(block)
-    return size, found.hexdigest()
+def _size_and_hash(file: FetchedFile) -> tuple[int, str]:
+    return _read(file.url, lambda: file.size_and_hash)
 
 
 def kinds_of(values: Sequence[Tensor]) -> Iterator[str]:

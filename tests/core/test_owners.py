@@ -22,6 +22,7 @@ WRITES = {
         "save_file",
     ): "safetensors writes weights into a folder that is published whole",
     ("aimcore/running/trunk_export.py", "save_file"): "to the temporary file of atomic_files.replacing",
+    ("aimcore/io/fetched_files.py", "NamedTemporaryFile"): "copies of remote files, which are removed after use",
     ("aimcore/io/safetensors_folders.py", "save_file"): "into a folder that is published whole",
     ("aimcore/engine/checkpoints.py", "rename"): "a checkpoint is marked as incomplete before it is removed",
     ("aimcore/engine/checkpoint_copies.py", "write_bytes"): "into a folder that is published whole",

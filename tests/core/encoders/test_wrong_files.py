@@ -129,6 +129,14 @@ def test_arrays_of_flax_in_pieces_and_in_bfloat16_are_read(tmp_path: Path) -> No
     assert torch.equal(read["params.small"], torch.tensor([1.0, -2.0], dtype=torch.bfloat16))
 
 
+def test_a_header_of_any_length_is_not_mistaken_for_a_pickle(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    for length in (0x0280, 0x0380, 0x0480, 0x4B50):  # the first bytes are those of a pickle, or of a zip file: PK
+        content = length.to_bytes(8, "little") + header.ljust(length) + struct.pack("<f", 2.5)
+        (tmp_path / "model.safetensors").write_bytes(content)
+        assert open_weights(str(tmp_path / "model.safetensors")).load()["a"].tolist() == [2.5]
+
+
 def test_another_model_is_refused_with_the_nearest_layout(tmp_path: Path) -> None:
     save_file({"layer1.0.conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)}, tmp_path / "resnet.safetensors")
     assert "is in no known layout: it has the tensors 'fc.bias', 'layer1.0.conv1.weight'. 'aim" in refusal(
