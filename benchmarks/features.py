@@ -5,8 +5,8 @@
 
 The others are the form of the authors' code, and the classes of transformers and timm (extras ``transformers``,
 ``timm``). All have the same random weights, and their outputs are compared with those in float32. Everything is timed
-in turn, round after round, so that a machine whose speed drifts favours none; numbers are medians over the rounds, and
-ratios are medians of the ratios of every round.
+in turn, in one order and then in the other, so that a machine whose speed drifts favours none; numbers are medians over
+the rounds, and ratios are medians of the ratios of every round.
 
 The peak is the fastest of these products of matrices, timed in the same rounds: squares of 1024, 2048 and 4096, and the
 four shapes of AIMv2-L at the batch size. The share of the peak counts the products of the model and nothing else.
@@ -187,8 +187,8 @@ def measure(forms: Mapping[str, Form], batch: int, dtype: torch.dtype, exact: Fo
     for _, product in products.values():  # warm-up; the comparison above was that of the forms
         product()
     times: dict[str, list[float]] = {name: [] for name in (*forms, *products)}
-    for _ in range(rounds):
-        for name, form in forms.items():
+    for number in range(rounds):
+        for name, form in list(forms.items())[:: -1 if number % 2 else 1]:  # none always follows the same one
             times[name].append(timed(lambda form=form: form(pixels_BCHW)))
         for name, (_, product) in products.items():
             times[name].append(timed(product))
