@@ -23,6 +23,7 @@ from aimcore.encoders.image_reader import ImageReader
 from aimcore.encoders.preprocessing import GIVEN, EncoderTransform, KnownPreprocessing
 from aimcore.encoders.recognition import layout_called
 from aimcore.encoders.saved_encoders import require_no_encoder, write_encoder
+from aimcore.encoders.text_reader import read_text
 from aimcore.recipe.writing import plain
 from aimcore.registry.plugins import installed
 
@@ -220,7 +221,11 @@ class Encoder:
             AimcoreError: texts are given, and the tokenizer is unknown: give it to ``load_encoder``.
         """
         towers = self._towers()
-        return towers.embed_texts(self._text(texts))
+        assert self.objective is not None, "_towers requires it"
+        # The tokenizer's file may be missing, but the table has the number of ids. Towers of other libraries have other
+        # names, and check ids themselves.
+        table = towers.state_dict().get("text_tower.embedding.weight")
+        return towers.embed_texts(read_text(texts, self.objective, None if table is None else len(table)))
 
     @torch.no_grad()
     def zero_shot(self, images_BCHW: Tensor | Images, texts: Sequence[str] | Text | Tensor) -> Tensor:
@@ -293,33 +298,7 @@ class Encoder:
             raise EncoderError(f"{self.source.url} has no text tower: it holds {self.source.title}")
         return self.objective_module
 
-    def _text(self, texts: Sequence[str] | Text | Tensor) -> Text:
-        if isinstance(texts, Text):
-            return texts
-        reads = None if self.objective is None else self.objective.text
-        assert reads is not None, "two towers read text"
-        tokenizer, context_length = reads
-        if isinstance(texts, Tensor):
-            # The tokenizer's file may be missing; towers of other libraries check their ids themselves.
-            table = self.state().get("text_tower.embedding.weight")
-            _require_ids(texts, 2**31 if table is None else len(table), context_length)
-            return Text(ids_BT=texts, valid_BT=torch.ones_like(texts, dtype=torch.bool))
-        if isinstance(texts, str):
-            raise EncoderError(f"give a list of texts, such as [{texts!r}]")
-        return tokenizer.encode(list(texts), context_length)
-
 
 def _averaged(features: Features, layers: tuple[int, ...]) -> Tensor:
     """``[B, N, D]``: the mean of raw block outputs, or the tokens after the final norm if there are no layers."""
     return torch.stack(features.layers).mean(0) if layers else features.tokens_BND
-
-
-def _require_ids(ids: Tensor, vocabulary_size: int, context_length: int) -> None:
-    """Refuse ids that the text tower cannot read."""
-    is_fit = ids.dim() == 2 and ids.numel() > 0 and ids.shape[1] <= context_length and not ids.is_floating_point()
-    if not is_fit or int(ids.min()) < 0 or int(ids.max()) >= vocabulary_size:
-        values = f" from {ids.min().item()} to {ids.max().item()}" if ids.numel() else ""
-        raise EncoderError(
-            f"ids of texts are whole numbers [B, T] from 0 to {vocabulary_size - 1}, with T at most {context_length}; "
-            f"got {ids.dtype} {list(ids.shape)}{values}"
-        )
