@@ -9,7 +9,8 @@ from torch import Tensor
 
 from aimcore.contracts.errors import UnreadableSample
 from aimcore.io.image_files import decode
-from aimcore.io.locations import file_system
+from aimcore.io.locations import file_system, is_on_web
+from aimcore.io.retries import StoreUnavailable, with_retries
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes of files in a folder that are taken for images."""
@@ -25,8 +26,7 @@ def find_pictures(places: Sequence[str]) -> Iterator[str]:
     """
     for place in places:
         try:
-            files, path = file_system(place)
-            inside = files.ls(path, detail=False) if files.isdir(path) else None
+            inside = None if is_on_web(place) else _inside(place)
         except _UNREADABLE:
             inside = None  # reading the place raises the reason
         if inside is None:
@@ -38,17 +38,29 @@ def find_pictures(places: Sequence[str]) -> Iterator[str]:
             )
 
 
+def _inside(place: str) -> Sequence[str] | None:
+    """Return the entries of a folder, or None. On the web, asking would download the file."""
+    files, path = file_system(place)
+    entries: Sequence[str] | None = with_retries(
+        place, lambda: files.ls(path, detail=False) if files.isdir(path) else None
+    )
+    return entries
+
+
 def read_picture(place: str) -> tuple[bytes, Tensor]:
     """A picture's file, and its pixels as RGB ``uint8 [3, H, W]``, upright as its EXIF orientation says.
 
     Raises:
         UnreadableSample: the file is missing, damaged, or not an image.
+        StoreUnavailable: a remote store failed in every attempt.
     """
     try:
         files, path = file_system(place)
-        content: bytes = files.cat_file(path)
+        content: bytes = with_retries(place, lambda: files.cat_file(path))
     except FileNotFoundError as cause:
         raise UnreadableSample(place, "there is no such file") from cause
+    except StoreUnavailable:
+        raise
     except _UNREADABLE as cause:
         raise UnreadableSample(place, f"{type(cause).__name__}: {cause}") from cause
     return content, decode(content, place)

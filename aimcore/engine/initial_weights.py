@@ -6,14 +6,13 @@ are read, and one that names anything else is refused.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from loguru import logger
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aimcore.contracts.errors import AimcoreError, LocationError
@@ -25,14 +24,14 @@ from aimcore.engine.weights_fit import State, differences, fitting, message, req
 from aimcore.experiment import Experiment, Weights
 from aimcore.experiment.initialization import WHOLE
 from aimcore.experiment.parameter_names import is_in
-from aimcore.io.locations import local_path, open_location
+from aimcore.io.fetched_files import FetchedFile, read_with
+from aimcore.io.locations import local_path, with_store_errors
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
 from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
 from aimcore.io.weight_files import INDEX_SUFFIX, StoredWeights, open_weights
-from aimcore.io.weight_siblings import UnreadableWeights
+from aimcore.io.weight_siblings import UnreadableWeights, path_of
 
 T = TypeVar("T")
-_BLOCK = 2**22
 
 
 def hash_of(url: str) -> str:
@@ -42,7 +41,7 @@ def hash_of(url: str) -> str:
         WeightsNotFound: it cannot be read.
     """
     # An index names the shards; its own hash would not change with them.
-    return _of_index(url) if url.endswith(INDEX_SUFFIX) else _with_file(url, _hash)
+    return _of_index(url) if path_of(url).endswith(INDEX_SUFFIX) else _of_file(url, lambda file: file.size_and_hash[1])
 
 
 def _of_index(url: str) -> str:
@@ -50,13 +49,6 @@ def _of_index(url: str) -> str:
         return open_weights(url).sha256
     except UnreadableWeights as error:
         raise WeightsNotFound(url, error.problem) from error
-
-
-def _hash(file: IO[bytes]) -> str:
-    found = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        found.update(block)
-    return found.hexdigest()
 
 
 def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
@@ -140,26 +132,25 @@ def _state(url: str) -> State:
     if isinstance(header, StoredWeights):
         return header.load()
     try:
-        return _with_file(url, lambda file: _entries(url, file))
+        # The file is mapped into memory, and only what is copied out of it is read.
+        return _of_file(url, lambda file: load_file(file.path))
     except SafetensorError as error:
         raise WeightsNotFound(url, f"it is no safetensors file, or a damaged one: {error}") from error
 
 
-def _entries(url: str, file: IO[bytes]) -> State:
-    # A local file is mapped into memory, and only what is copied out of it is read.
-    path = local_path(url)
-    return load(file.read()) if path is None else load_file(path)
+def _of_file(url: str, use: Callable[[FetchedFile], T]) -> T:
+    return _translated(url, lambda: use(FetchedFile(url)))
 
 
-def _with_file(url: str, use: Callable[[IO[bytes]], T]) -> T:
+def _translated(url: str, read: Callable[[], T]) -> T:
+    """Return what ``read`` returns, and translate what file systems raise."""
     try:
-        with open_location(url) as file:
-            return use(file)
+        return read()
     except LocationError as error:
         raise WeightsNotFound(url, str(error)) from error
     except IsADirectoryError as error:
         raise WeightsNotFound(url, _about_folder(url)) from error
-    except (OSError, ValueError, ImportError) as error:
+    except with_store_errors(OSError, ValueError, ImportError) as error:
         if isinstance(error, AimcoreError):
             raise
         raise WeightsNotFound(url, f"{type(error).__name__}: {error}") from error
@@ -181,7 +172,7 @@ def _about_folder(url: str) -> str:
 def _header(url: str) -> TensorHeader | StoredWeights:
     """Return the header of the safetensors file at ``url``, or the opened file if it has another format."""
     try:
-        return _with_file(url, read_header)
+        return _translated(url, lambda: read_with(url, read_header))
     except NotSafetensors as error:
         try:
             return open_weights(url)

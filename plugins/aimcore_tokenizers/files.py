@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from aimcore import AimcoreError, DataNotFound, Problem
 from aimcore.contracts.errors import LocationError
-from aimcore.io.locations import location_problems, open_location
+from aimcore.io.fetched_files import read_with
+from aimcore.io.locations import location_problems
+from aimcore.io.retries import StoreUnavailable
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LIBRARY_ERRORS = (RuntimeError, RecursionError, ValueError, TypeError, IndexError, KeyError, OverflowError, OSError)
@@ -46,13 +48,15 @@ def read_file(path: str, sha256: str | None = None) -> bytes:
 
     Raises:
         DataNotFound: the file cannot be read.
+        StoreUnavailable: a remote store failed in every attempt.
         TokenizerFileError: its hash differs from the recorded one.
     """
     try:
-        with open_location(path) as file:
-            content: bytes = file.read()
+        content: bytes = read_with(path, lambda file: file.read())
     except LocationError as cause:
         raise DataNotFound(f"cannot read the tokenizer's file: {cause}") from cause
+    except StoreUnavailable:
+        raise
     except (OSError, ImportError, ValueError) as cause:
         raise DataNotFound(f"cannot read the tokenizer's file {path}: {type(cause).__name__}: {cause}") from cause
     found = hashlib.sha256(content).hexdigest()

@@ -16,11 +16,14 @@ from failing_server import RESET, FailingServer, failing_server
 from golden_files import FOLDER, tensors
 from loguru import logger
 from safetensors.torch import save_file
+from shards import picture
 
 from aimcore import AimcoreError, load_encoder
-from aimcore.contracts.errors import LocationError
+from aimcore.contracts.errors import LocationError, UnreadableSample
 from aimcore.contracts.uncertainty import UncertainEncoder
+from aimcore.data.pictures import find_pictures, read_picture
 from aimcore.encoders import Encoder
+from aimcore.engine.initial_weights import hash_of
 from aimcore.io import fetched_files, retries
 from aimcore.io.locations import file_system
 from aimcore.io.preprocessor_files import IMAGENET, preprocessor_config
@@ -29,6 +32,7 @@ from aimcore.io.safetensors_folders import write_weights
 from aimcore.io.weight_files import open_weights
 from aimcore.io.weight_siblings import UnreadableWeights
 from aimcore.run import command
+from aimcore_tokenizers.files import read_file
 
 AIMV2 = FOLDER / "aim_v2.weights.safetensors"
 WEIGHTS = AIMV2.read_bytes()
@@ -308,3 +312,52 @@ def test_inspect_over_http(server: FailingServer, capfd: pytest.CaptureFixture[s
     server.heads_too, server.always = True, 500
     assert command(["inspect", f"{server.url}/model/"]) == 2
     assert "failed in 4 attempts" in capfd.readouterr().err
+
+
+def test_initial_weights_are_tried_again(server: FailingServer, waits: list[float]) -> None:
+    url = f"{server.url}/model/model.safetensors"
+    server.heads_too, server.statuses = True, [503] * 4
+    assert hash_of(url) == SHA256
+    assert waits[:2] == [0.5, 1.0]
+    server.always = 503
+    with pytest.raises(StoreUnavailable):
+        hash_of(url)
+
+
+def test_a_picture_is_tried_again(server: FailingServer, waits: list[float]) -> None:
+    (server.folder / "one.png").write_bytes(picture(1))
+    url = f"{server.url}/one.png"
+    expected = read_picture(url)[1]
+    server.sent.clear()
+    assert list(find_pictures([url])) == [url]
+    assert server.sent == []  # asking whether it is a folder would have sent the file
+    server.statuses = [503, 503]
+    assert read_picture(url)[1].equal(expected)
+    assert waits == [0.5, 1.0]
+    server.always = 503
+    with pytest.raises(StoreUnavailable, match=r"one\.png"):
+        read_picture(url)
+    server.always = 404
+    with pytest.raises(UnreadableSample, match="there is no such file"):
+        read_picture(url)
+
+
+def test_the_file_of_a_tokenizer_is_tried_again(server: FailingServer, waits: list[float]) -> None:
+    (server.folder / "tokenizer.json").write_bytes(b"{}")
+    server.heads_too, server.statuses = True, [503] * 4
+    assert read_file(f"{server.url}/tokenizer.json") == b"{}"
+    assert waits
+    server.always = 503
+    with pytest.raises(StoreUnavailable, match=r"tokenizer\.json"):
+        read_file(f"{server.url}/tokenizer.json")
+
+
+def test_look_refuses_a_store_that_fails(
+    server: FailingServer, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (server.folder / "one.png").write_bytes(picture(1))
+    words = ["look", f"{server.url}/model/", f"{server.url}/one.png", "--num-heads", "4", "--page"]
+    assert command([*words, str(tmp_path / "page.html")]) == 0
+    server.by_path["one.png"] = 500
+    assert command([*words, str(tmp_path / "other.html")]) == 2
+    assert "one.png' failed in 4 attempts" in capfd.readouterr().err
