@@ -48,6 +48,13 @@ def require_place(text: str) -> None:
         raise LocationError(f"there is no file or folder {shown(text)}")
 
 
+def local_output(text: str) -> Path:
+    """Return the path of a file or folder that is written locally, for argparse: a URL would become a folder."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"must be a local path, got {text!r}: write it locally, then copy it")
+    return Path(text)
+
+
 def add_image_sizes(parser: argparse.ArgumentParser) -> None:
     """Add the options for the size of images."""
     parser.add_argument("--size", type=int, metavar="PX", help="side of the images (default: that of the encoder)")

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from aimcore.cli.encoder_arguments import add_encoder_settings, encoder_settings, require_place
+from aimcore.cli.encoder_arguments import add_encoder_settings, encoder_settings, local_output, require_place
 from aimcore.contracts.errors import AimcoreError
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -28,10 +28,12 @@ def add_export_arguments(commands: Any) -> None:
         "reads, and print the trunk as in a recipe. LoRA is merged.",
     )  # fmt: skip
     export.add_argument("source", metavar="RUN_OR_FILE", help="folder of a finished run, or a file, folder or URL")
-    export.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder to write; it must not exist")
+    export.add_argument(
+        "folder", nargs="?", type=local_output, metavar="DIR", help="folder to write; it must not exist"
+    )
     export.add_argument("--to", metavar="FORMAT", help="apple (the authors' code), transformers, timm or onnx")
     export.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the trunk of a run to this file (.safetensors) instead"
+        "--out", type=local_output, metavar="FILE", help="write the trunk of a run to this file (.safetensors) instead"
     )
     export.add_argument("--trunk", action="store_true", help="leave out the towers around the trunk")
     export.add_argument(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes, encoder_settings, require_place
+from aimcore.cli.encoder_arguments import add_encoder, add_image_sizes, encoder_settings, local_output, require_place
 
 
 def add_look_arguments(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add_look_arguments(commands: Any) -> None:
     )  # fmt: skip
     add_encoder(look)
     look.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of files, or a URL")
-    look.add_argument("--page", type=Path, default=Path("look.html"), metavar="FILE", help="default: look.html")
+    look.add_argument("--page", type=local_output, default=Path("look.html"), metavar="FILE", help="default: look.html")
     add_image_sizes(look)
     look.set_defaults(function=_look)
 

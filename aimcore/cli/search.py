@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from aimcore.cli.encoder_arguments import local_output
+
 
 def add_search_arguments(commands: Any) -> None:
     """Add the command ``search``."""
@@ -17,7 +19,9 @@ def add_search_arguments(commands: Any) -> None:
     search.add_argument("embeddings", metavar="OUT", help="what aimcore embed has written (*.zarr or *.parquet)")
     search.add_argument("query", metavar="IMAGE_OR_TEXT", help="a path or URL of an image, or a text")
     search.add_argument("--num", type=int, default=12, metavar="N", help="number of images to find (default: 12)")
-    search.add_argument("--page", type=Path, default=Path("search.html"), metavar="FILE", help="default: search.html")
+    search.add_argument(
+        "--page", type=local_output, default=Path("search.html"), metavar="FILE", help="default: search.html"
+    )
     search.add_argument("--encoder", help="the encoder of the embeddings (default: as it was named then)")
     search.add_argument("--text", action="store_true", help="search for a text, even if a file has this name")
     search.set_defaults(function=_search)

@@ -26,6 +26,8 @@ _PASSING_STATUS = frozenset((408, 425, 429))
 """HTTP statuses from 400 to 499 that may pass: a time-out, too early, too many requests."""
 _MISSING_STATUS = frozenset((404, 410))
 _REFUSED_STATUS = frozenset((401, 403))
+_WITHOUT_CREDENTIALS = frozenset(("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"))
+"""Exceptions of botocore."""
 
 
 class StoreUnavailable(AimcoreError):
@@ -80,7 +82,7 @@ def _is_final(cause: Exception) -> bool:
     """Whether another attempt would fail too. Invalid URLs and certificates are a ValueError."""
     status = _status(cause)
     refused = status is not None and 400 <= status < 500 and status not in _PASSING_STATUS
-    return refused or isinstance(cause, ValueError)
+    return refused or isinstance(cause, ValueError) or type(cause).__name__ in _WITHOUT_CREDENTIALS
 
 
 def _final_error(cause: Exception) -> type[OSError]:
@@ -91,16 +93,12 @@ def _final_error(cause: Exception) -> type[OSError]:
 
 
 def _status(cause: Exception) -> int | None:
-    """Return the HTTP status in an exception of aiohttp, gcsfs, or a library with httpx or requests."""
-    response = getattr(cause, "response", None)
-    for status in (
-        getattr(cause, "status", None),
-        getattr(response, "status_code", None),
-        getattr(cause, "code", None),
-    ):
-        if isinstance(status, int):
-            return status
-    return None
+    """Return the HTTP status in an exception of aiohttp, botocore, gcsfs, or a library with httpx or requests."""
+    response: Any = getattr(cause, "response", None)
+    if isinstance(response, dict):
+        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")  # type: ignore[no-any-return]
+    found = (getattr(cause, "status", None), getattr(response, "status_code", None), getattr(cause, "code", None))
+    return next((status for status in found if isinstance(status, int)), None)
 
 
 class RetriedFile(io.RawIOBase):

@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -361,3 +364,41 @@ def test_look_refuses_a_store_that_fails(
     server.by_path["one.png"] = 500
     assert command([*words, str(tmp_path / "other.html")]) == 2
     assert "one.png' failed in 4 attempts" in capfd.readouterr().err
+
+
+class _ClientError(Exception):
+    """Like botocore's, which is no OSError."""
+
+    response: ClassVar = {"ResponseMetadata": {"HTTPStatusCode": 404}}
+
+
+class NoCredentialsError(Exception):
+    """Like botocore's."""
+
+
+@pytest.mark.parametrize(("failure", "known"), [(_ClientError, "ClientError"), (NoCredentialsError, "BotoCoreError")])
+def test_a_lacking_bucket_or_lacking_credentials_are_an_error_at_once(
+    monkeypatch: pytest.MonkeyPatch, waits: list[float], failure: type[Exception], known: str
+) -> None:
+    def fail() -> None:
+        raise failure("no")
+
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", SimpleNamespace(**{known: failure}))
+    with pytest.raises(OSError, match=f"{failure.__name__}: no"):
+        retries.with_retries("s3://bucket/model.safetensors", fail)
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", str(AIMV2), "s3://bucket/out", "--to", "timm"],
+        ["export", str(AIMV2), "--out", "s3://bucket/out.safetensors"],
+        ["look", str(AIMV2), "a.png", "--page", "s3://bucket/look.html"],
+        ["search", "a.zarr", "a.png", "--page", "s3://bucket/search.html"],
+    ],
+)
+def test_what_is_written_locally_is_no_url(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(words)
+    assert "must be a local path, got 's3://bucket/" in capfd.readouterr().err
