@@ -167,6 +167,10 @@ class FileLayout(Component, ABC):
         """Return the JSON files that are stored next to the weights, by name, such as ``config.json``. Optional."""
         return {}
 
+    def tokenizer_files(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Adapt the files of a tokenizer (:meth:`~aimcore.TextTokenizer.export`) to the readers' model. Optional."""
+        return files
+
     def usage(self, model: StoredModel) -> str:
         """Return code that opens a folder with such files, for the model card. ``FOLDER`` stands for the folder."""
         return ""

@@ -137,7 +137,7 @@ def _write_layout(
     tensors = _converted(weights.tensors, dtype)
     others = {
         **_json(_with_type(layout.config(model, encoder.known_preprocessing.preprocessing), dtype)),
-        **_tokenizer_files(encoder, model),
+        **layout.tokenizer_files(_tokenizer_files(encoder, model)),
     }
     card = model_card(
         encoder, title=layout.title, usage=layout.usage(model), library=target, dtype=type_name(dtype),

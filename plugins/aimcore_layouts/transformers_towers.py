@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
@@ -18,17 +18,20 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.tensor_forms import SAME, Scalar, Shared, TensorForm
 from aimcore.contracts.tensor_maps import TableFit, TensorMap, TensorTable
 from aimcore.io.preprocessor_files import CLIP
+from aimcore_layouts.expressible import with_preprocessor
 from aimcore_layouts.inference import UnknownSetting
-from aimcore_layouts.tokenizers_beside import sentencepiece_beside, tokenizer_beside
+from aimcore_layouts.tokenizers_beside import TOKENIZER_CONFIG, sentencepiece_beside, tokenizer_beside
 from aimcore_objectives import TransformersTowers
 from aimcore_tokenizers import GivenIds
 from aimcore_trunks.foreign import FAULTS
-from aimcore_trunks.transformers_models import config_of, image_tower_trunk
+from aimcore_trunks.transformers_models import TransformersTrunk, config_of, image_tower_trunk
 
 _SIGLIP = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1.0)
 _COUNTED = "embeddings.position_ids"
 """Numbers from 0 on, which files of earlier versions hold and every module computes."""
 _KINDS = ("weight", "bias")
+_NORM, _TRUNK_NORM = "image_tower.norm.", "trunk.model.post_layernorm."
+"""Names of CLIP's norm of the class token, which the trunk holds too and does not read."""
 
 
 class MissingTransformers(AimcoreError):
@@ -41,6 +44,9 @@ class _Towers(FileLayout):
     __slots__ = ()
     family: ClassVar[str]
     """The ``model_type`` in the configuration."""
+    names: ClassVar[str]
+    """What the classes of transformers begin with."""
+    target: ClassVar[str | None] = "transformers"
 
     def model(self, tensors: Tensors, config: Mapping[str, Any] | None, given: GivenSettings) -> StoredModel:
         """Return the image tower as a trunk, and the objective that has the other parts.
@@ -55,7 +61,7 @@ class _Towers(FileLayout):
             settings = config_of(text)
         except FAULTS as cause:
             raise UnknownSetting(f"the config.json is not a configuration of transformers: {shown(cause)}") from cause
-        trunk = image_tower_trunk(settings, head=self.family != "siglip")
+        trunk = self._image_tower(settings)
         towers = TransformersTowers(
             config=text,
             tokenizer=given.tokenizer or self.tokenizer(settings, given.url),
@@ -80,6 +86,41 @@ class _Towers(FileLayout):
         """Convert all tensors but the numbers of positions."""
         return super().read(_without_counts(tensors))
 
+    def inexpressible(self, model: StoredModel) -> Iterable[str]:
+        """Yield other towers, a trunk that is not the image tower, and images that transformers does not read."""
+        objective = model.objective
+        settings = config_of(objective.config) if isinstance(objective, TransformersTowers) else None
+        if settings is None or settings.model_type != self.family:
+            yield "it has no such towers"
+            return
+        trunk, tower = model.trunk, self._image_tower(settings)
+        if not isinstance(trunk, TransformersTrunk) or trunk.config != tower.config:
+            yield f"its trunk {trunk.name!r} is not the image tower in the configuration of its towers"
+        yield from self.size_problems(model.image_size, settings.vision_config.image_size, tower.patch_size)
+
+    def size_problems(self, size: int | None, own: int, patch_size: int) -> Iterable[str]:
+        """Yield why transformers does not read images of ``size`` pixels with positions for ``own`` pixels."""
+        if size is None or size // patch_size != own // patch_size:
+            read = "images of any size" if size is None else f"images of {size} px"
+            yield f"it reads {read}, with positions interpolated from those for {own} px; give images of {own} px"
+
+    def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
+        """Return the configuration that the model came with, and the preprocessing."""
+        objective = model.objective
+        assert isinstance(objective, TransformersTowers), "a layout refuses other objectives"
+        found = _without_origin(json.loads(objective.config))
+        config = {"architectures": [f"{self.names}Model"], **found, "dtype": "float32"}
+        return with_preprocessor(config, model, preprocessing)
+
+    def usage(self, model: StoredModel) -> str:
+        """Return code that opens it in transformers; of a model whose tokenizer is unknown, with ids of texts."""
+        reads = None if model.objective is None else model.objective.text
+        is_known = reads is not None and not isinstance(reads[0], GivenIds)
+        return _BY_TRANSFORMERS if is_known else _BY_TRANSFORMERS_WITH_IDS
+
+    def _image_tower(self, settings: Any) -> TransformersTrunk:
+        return image_tower_trunk(settings, head=self.family != "siglip")
+
     def _content(self, config: Mapping[str, Any] | None) -> str:
         if config is None:
             raise UnknownSetting(
@@ -95,6 +136,12 @@ class _Towers(FileLayout):
 
 def _without_counts(tensors: Tensors) -> dict[str, Tensor]:
     return {name: value for name, value in tensors.items() if not name.endswith(_COUNTED)}
+
+
+def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without types of numbers and without the name of the folder that it was read from."""
+    parts = {name: _without_origin(part) if isinstance(part, Mapping) else part for name, part in config.items()}
+    return {name: part for name, part in parts.items() if name not in ("dtype", "torch_dtype", "_name_or_path")}
 
 
 def _require_transformers() -> None:
@@ -137,7 +184,7 @@ def _clip() -> Iterator[TensorMap]:
     yield from _rules(theirs, ours, ("pre_layrnorm",))
     yield from _blocks(theirs, ours)
     for kind in _KINDS:  # transformers keeps the norm of the class token in its image model, which is the trunk
-        both = f"{ours}post_layernorm.{kind}", f"image_tower.norm.{kind}"
+        both = f"{_TRUNK_NORM}{kind}", f"{_NORM}{kind}"
         yield TensorMap(f"{theirs}post_layernorm.{kind}", both, Shared(2))
     yield TensorMap("visual_projection.weight", ("image_tower.project.weight",))
     yield TensorMap("text_projection.weight", ("text_tower.project.weight",))
@@ -166,6 +213,7 @@ class CLIPTransformers(_Towers):
     """CLIP (arXiv:2103.00020) in the library transformers: an image tower, a text tower, and the temperature."""
 
     family: ClassVar[str] = "clip"
+    names: ClassVar[str] = "CLIP"
     title = "CLIP (image and text tower), as in transformers"
     table = TensorTable(tuple(_clip()))
 
@@ -173,6 +221,18 @@ class CLIPTransformers(_Towers):
         """Return the ``tokenizer.json`` next to the weights. The last id ends a text."""
         size = settings.text_config.vocab_size
         return tokenizer_beside(url, size, size - 1)
+
+    def write(self, state: Tensors) -> dict[str, Tensor]:
+        """Write the file, which has one norm of the class token: the one that embeds images, which training changes."""
+        norm = {name: value for name, value in state.items() if name.startswith(_NORM)}
+        copies = {_TRUNK_NORM + name.removeprefix(_NORM): value for name, value in norm.items()}
+        return super().write({**state, **copies})
+
+    def size_problems(self, size: int | None, own: int, patch_size: int) -> Iterable[str]:
+        """Yield any other size than that of the positions, which transformers' CLIP refuses."""
+        yield from super().size_problems(size, own, patch_size)
+        if own % patch_size:
+            yield f"its images of {own} px do not divide into patches of {patch_size} px; here they are cut"
 
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """Those of the released models."""
@@ -184,6 +244,7 @@ class SigLIPTransformers(_Towers):
     """SigLIP (arXiv:2303.15343) in the library transformers, and SigLIP 2 of fixed image sizes."""
 
     family: ClassVar[str] = "siglip"
+    names: ClassVar[str] = "Siglip"
     title = "SigLIP (image and text tower), as in transformers"
     table = TensorTable(tuple(_siglip()))
 
@@ -191,6 +252,29 @@ class SigLIPTransformers(_Towers):
         """Return the ``spiece.model`` or ``tokenizer.json`` next to the weights."""
         return sentencepiece_beside(url, settings.text_config.vocab_size)
 
+    def tokenizer_files(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return the files; the tokenizer returns no mask, because SigLIP was trained to attend to padding."""
+        if TOKENIZER_CONFIG not in files:
+            return files
+        config = {**json.loads(files[TOKENIZER_CONFIG]), "model_input_names": ["input_ids"]}
+        return {**files, TOKENIZER_CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+
     def preprocessings(self, config: Mapping[str, Any] | None) -> Sequence[tuple[str, Preprocessing]]:
         """Those of the released models."""
         return (("SigLIP's authors", _SIGLIP),)
+
+
+_BY_TRANSFORMERS = """\
+from transformers import AutoModel, AutoProcessor
+
+model, processor = AutoModel.from_pretrained("FOLDER"), AutoProcessor.from_pretrained("FOLDER")
+inputs = processor(images=image, text=["a cat", "a dog"], padding="max_length", truncation=True, return_tensors="pt")
+logits = model(**inputs).logits_per_image
+"""
+_BY_TRANSFORMERS_WITH_IDS = """\
+from transformers import AutoImageProcessor, AutoModel
+
+model, processor = AutoModel.from_pretrained("FOLDER"), AutoImageProcessor.from_pretrained("FOLDER")
+# The tokenizer is unknown: ids_BT are the ids of texts, padded at the end. SigLIP needs them as long as its positions.
+logits = model(input_ids=ids_BT, **processor(images=image, return_tensors="pt")).logits_per_image
+"""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from aimcore import Problem, component
 from aimcore.io.text_files import DamagedText, decode_text, split_lines
+from aimcore_tokenizers.clip_files import CLIP_PATTERN, END_OF_WORD
 from aimcore_tokenizers.files import TokenizerFileError, file_problems, hash_of, library, read_file
 from aimcore_tokenizers.huggingface import exported
 from aimcore_tokenizers.sequences import SequenceTokenizer
@@ -24,9 +25,7 @@ NUM_MERGES = 49_152 - 256 - 2
 VOCABULARY_SIZE = 2 * 256 + NUM_MERGES + 2
 _LARGEST_FILE = 2**26
 """Largest number of unpacked bytes; the released file has 3 million."""
-_END_OF_WORD = "</w>"
-_BEGIN, _END = "<start_of_text>", "<end_of_text>"
-_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 @component("clip_bpe", paper="arXiv:2103.00020")
@@ -114,7 +113,7 @@ class ClipBPE(SequenceTokenizer):
         merges = _merges_in(read_file(self.path, self.sha256), self.path)
         tokenizers = library("tokenizers", self.name)
         parts = _bytes_in_order()
-        tokens = [*parts, *(part + _END_OF_WORD for part in parts), *("".join(merge) for merge in merges)]
+        tokens = [*parts, *(part + END_OF_WORD for part in parts), *("".join(merge) for merge in merges)]
         vocabulary = {token: number for number, token in enumerate(tokens)} | {
             _BEGIN: VOCABULARY_SIZE - 2,
             _END: VOCABULARY_SIZE - 1,
@@ -122,12 +121,12 @@ class ClipBPE(SequenceTokenizer):
         unknown = next((part for merge in merges for part in merge if part not in vocabulary), None)
         if unknown is not None:
             raise TokenizerFileError(f"{self.path} merges {unknown!r}, which is neither a byte nor merged before")
-        bpe = tokenizers.models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_END_OF_WORD)
+        bpe = tokenizers.models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=END_OF_WORD)
         model: Tokenizer = tokenizers.Tokenizer(bpe)
         cut, decoders = tokenizers.pre_tokenizers, tokenizers.decoders
-        words = cut.Split(tokenizers.Regex(_PATTERN), "removed", invert=True)
+        words = cut.Split(tokenizers.Regex(CLIP_PATTERN), "removed", invert=True)
         model.pre_tokenizer = cut.Sequence([words, cut.ByteLevel(add_prefix_space=False, use_regex=False)])
-        model.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(_END_OF_WORD, " ")])
+        model.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(END_OF_WORD, " ")])
         return model
 
 

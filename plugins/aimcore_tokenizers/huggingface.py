@@ -7,6 +7,7 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
+from aimcore_tokenizers.clip_files import clip_files, is_clips
 from aimcore_tokenizers.files import library
 from aimcore_tokenizers.sequences import SequenceTokenizer
 
@@ -18,7 +19,9 @@ def exported(
 ) -> dict[str, bytes]:
     """Return ``tokenizer.json`` and ``tokenizer_config.json``, for ``transformers.AutoTokenizer``.
 
-    A text that spells a special token is that token there, and text here. ``repair_text`` is not part of the files.
+    A tokenizer in CLIP's form also gets the files of ``transformers.CLIPTokenizer``, which gives the same ids, and
+    composes characters before (NFC). A text that spells a special token is that token there, and text here.
+    ``repair_text`` is not part of the files.
 
     Args:
         tokenizer: the component.
@@ -27,6 +30,7 @@ def exported(
         context_length: largest number of ids.
     """
     tokenizers = library("tokenizers", tokenizer.name)
+    as_clip = "bos_token" in specials and tokenizer.lower_case and not tokenizer.delete_punctuation and is_clips(model)
     own = model.normalizer
     steps = [*_cleaning(tokenizer, tokenizers.normalizers, tokenizers.Regex), *([] if own is None else [own])]
     model.normalizer = tokenizers.normalizers.Sequence(steps) if steps else None
@@ -47,6 +51,7 @@ def exported(
     return {
         TOKENIZER_FILE: model.to_str(pretty=True).encode(),
         CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
+        **(clip_files(model, specials) if as_clip else {}),
     }
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, Self
 
 from aimcore import Problem, component
 from aimcore_tokenizers.files import FileFaults, TokenizerFileError, file_problems, hash_of, library, read_file
+from aimcore_tokenizers.huggingface import CONFIG_FILE
 from aimcore_tokenizers.sequences import SequenceTokenizer
+
+FILE = "spiece.model"
+"""Name of the file in folders of transformers."""
+_SIGLIP = {"lower_case": True, "clean_whitespace": True, "delete_punctuation": True, "pads_with": "end"}
+"""How transformers' ``SiglipTokenizer`` reads and pads texts."""
 
 
 @component("sentencepiece", paper="arXiv:1808.06226; arXiv:2411.14402")
@@ -83,6 +90,32 @@ class SentencePiece(SequenceTokenizer):
         """Return the joined pieces."""
         with FileFaults(self.path, "sound SentencePiece model"):
             return str(self._model.decode(list(ids)))
+
+    def export(self, context_length: int) -> Mapping[str, bytes]:
+        """Return the file itself, and the config of transformers' ``SiglipTokenizer``, which gives the same ids.
+
+        Raises:
+            NotImplementedError: that class would clean or pad texts in another way.
+        """
+        wrong = [f"{name}={getattr(self, name)!r}" for name, value in _SIGLIP.items() if getattr(self, name) != value]
+        if wrong:
+            wanted = ", ".join(f"{name}={value!r}" for name, value in _SIGLIP.items())
+            raise NotImplementedError(
+                f"tokenizer {self.name!r} can be written only in SigLIP's form ({wanted}), and has {', '.join(wrong)}"
+            )
+        end, unknown = (str(self._model.id_to_piece(id)) for id in (self.end_id, self._model.unk_id()))
+        config = {
+            "tokenizer_class": "SiglipTokenizer",
+            "model_max_length": context_length,
+            "do_lower_case": True,
+            "eos_token": end,
+            "pad_token": end,
+            "unk_token": unknown,
+        }
+        return {
+            FILE: read_file(self.path, self.sha256),
+            CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
+        }
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

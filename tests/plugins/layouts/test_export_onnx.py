@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from small_encoders import SINCOS, TEXTS, TOWERS, TRUNK, run_of
+from small_towers import SIZES, siglip
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from aimcore import load_encoder
 from aimcore.encoders import onnx_graphs
@@ -61,6 +63,20 @@ def test_both_towers_are_two_graphs_with_learned_positions_and_any_number_of_row
         (embedding,) = outputs(tmp_path / "out" / "text.onnx", ids=ids_BT[:rows, :length])
         assert_near(embedding, encoder.embed_texts(ids_BT[:rows, :length]))
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+@torch.no_grad()
+def test_both_towers_of_siglip_are_written_with_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "num_hidden_layers", 1)
+    siglip(tmp_path / "model")
+    encoder = load_encoder(str(tmp_path / "model"))
+    export_encoder(encoder, tmp_path / "out", "onnx")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    ids_BT = tokenizer(TEXTS, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    (embedding,) = outputs(tmp_path / "out" / "text.onnx", ids=ids_BT)
+    assert_near(embedding, encoder.embed_texts(TEXTS))
+    pixels = noise(3, 3, 16, 16)
+    assert_near(outputs(tmp_path / "out" / "model.onnx", images=pixels)[-1], encoder.embed_images(pixels))
 
 
 def test_a_missing_library_is_reported_before_anything_is_opened(
