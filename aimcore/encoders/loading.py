@@ -72,6 +72,7 @@ def load_encoder(
 
     Raises:
         UnreadableWeights: a file is missing, damaged, or would run code.
+        StoreUnavailable: a remote store failed in every attempt.
         UnknownWeights: the tensors fit no known layout, or contradict the config, or have another hash.
         UnknownModel: a library has no model of this name, or nothing names its weights.
         InvalidValue: a run, or a model by its name, says itself what is given for a file.
