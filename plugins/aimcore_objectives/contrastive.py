@@ -16,7 +16,6 @@ from aimcore import (
     Batch,
     Images,
     Loss,
-    Objective,
     ObjectiveModule,
     Problem,
     Reading,
@@ -27,8 +26,8 @@ from aimcore import (
     component,
 )
 from aimcore.contracts import limits
-from aimcore.contracts.objectives import Skill
 from aimcore_objectives.gathering import from_all
+from aimcore_objectives.joint_space import JointSpace
 from aimcore_objectives.logit_scale import LogitScale
 from aimcore_objectives.steps import at_least_float32
 from aimcore_objectives.texts import text_of
@@ -37,7 +36,7 @@ from aimcore_tokenizers import Bytes
 
 
 @component("contrastive", paper="arXiv:2103.00020; arXiv:2303.15343 (sigmoid); arXiv:2411.14402, Tables 5 and 9b")
-class Contrastive(Objective):
+class Contrastive(JointSpace):
     """Make embeddings of matching images and captions similar, and others dissimilar, over the global batch.
 
     ``softmax`` is CLIP's loss: the mean of the cross-entropies of the caption of each image and of the image of each
@@ -62,24 +61,9 @@ class Contrastive(Objective):
     loss: Literal["softmax", "sigmoid"] = "softmax"
 
     @property
-    def text(self) -> tuple[TextTokenizer, int]:
-        """The tokenizer of captions, and the largest number of tokens."""
-        return self.tokenizer, self.context_length
-
-    @property
-    def skills(self) -> frozenset[Skill]:
-        """It can embed images and texts."""
-        return frozenset[Skill]({"embed"})
-
-    @property
     def is_separable(self) -> bool:
         """False: the loss compares samples, so micro-batches would change it."""
         return False
-
-    @property
-    def any_grid(self) -> bool:
-        """True: an attention pool reads tokens of any grid."""
-        return True
 
     def problems(self) -> Iterable[Problem]:
         """Yield problems of sizes."""

@@ -18,7 +18,6 @@ from aimcore import (
     Features,
     Images,
     Loss,
-    Objective,
     ObjectiveModule,
     Problem,
     Reading,
@@ -30,7 +29,7 @@ from aimcore import (
 )  # fmt: skip
 from aimcore.contracts import limits
 from aimcore.contracts.messages import shown
-from aimcore.contracts.objectives import Skill
+from aimcore_objectives.joint_space import JointSpace
 from aimcore_objectives.logit_scale import LogitScale
 from aimcore_objectives.steps import at_least_float32
 from aimcore_trunks.foreign import FAULTS
@@ -45,7 +44,7 @@ class OtherTower(AimcoreError):
 
 
 @component("transformers_towers")
-class TransformersTowers(Objective):
+class TransformersTowers(JointSpace):
     """What surrounds the image tower of CLIP (arXiv:2103.00020) or SigLIP (arXiv:2303.15343) in transformers.
 
     It embeds images and texts in one space, for zero-shot classification, retrieval and search. It trains nothing: it
@@ -60,24 +59,9 @@ class TransformersTowers(Objective):
     """Number of ids of a text. SigLIP was trained on texts that are padded to it, and reads their last token."""
 
     @property
-    def text(self) -> tuple[TextTokenizer, int]:
-        """The tokenizer and context length."""
-        return self.tokenizer, self.context_length
-
-    @property
-    def skills(self) -> frozenset[Skill | str]:
-        """It embeds images and texts in one space."""
-        return frozenset({"embed"})
-
-    @property
     def has_losses(self) -> bool:
         """False."""
         return False
-
-    @property
-    def any_grid(self) -> bool:
-        """True: images are read at their class token, or pooled."""
-        return True
 
     def problems(self) -> Iterable[Problem]:
         """Yield a configuration that cannot be read or is of another family, and a context without ids."""

@@ -120,6 +120,10 @@ def test_what_transformers_cannot_open_is_refused_before_anything_is_written(tmp
     towers = encoder.objective
     other_trunk = load_encoder(str(run_of(tmp_path / "study")))
     other_trunk.model = attrs.evolve(other_trunk.model, objective=towers)
+    other_tower = copy.copy(encoder)
+    changed: Any = encoder.trunk
+    changed = attrs.evolve(changed, config=changed.config.replace("quick_gelu", "gelu"))
+    other_tower.model = attrs.evolve(encoder.model, trunk=changed)
     tokens: Any = load_encoder(str(tmp_path / "siglip")).objective
     with_marks = attrs.evolve(tokens, tokenizer=attrs.evolve(tokens.tokenizer, delete_punctuation=False))
     marked = load_encoder(str(tmp_path / "siglip"))
@@ -133,6 +137,7 @@ def test_what_transformers_cannot_open_is_refused_before_anything_is_written(tmp
     (tmp_path / "to").mkdir()
     for refused, target, message in (
         (other_trunk, "transformers", "its trunk 'vit' is not the image tower in the configuration of its towers"),
+        (other_tower, "transformers", "its trunk 'transformers' is not the image tower"),
         (with_size(encoder, 32), "transformers", "it reads images of 32 px, with positions .* for 16 px"),
         (with_size(encoder, None), "transformers", "it reads images of any size"),
         (load_encoder(str(tmp_path / "odd")), "transformers", "20 px do not divide into patches of 8 px"),
