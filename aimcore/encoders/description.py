@@ -21,6 +21,7 @@ def described(encoder: Encoder) -> dict[str, str | int]:
         "numbers": source.dtype,
         "sha256": source.sha256,
         "licence": source.licence or "unknown",
+        **_library(encoder),
         "trunk": _trunk(encoder),
         "parameters of the trunk": encoder.num_parameters,
         "images": f"{size}, mean {_numbers(mean)}, std {_numbers(std)}, crop {eval_crop:g} ({known.source})",
@@ -36,9 +37,19 @@ def described(encoder: Encoder) -> dict[str, str | int]:
 
 
 def _trunk(encoder: Encoder) -> str:
-    fields = plain(encoder.trunk)
+    module = encoder.module
+    fields = {
+        "width": module.width, "depth": module.depth, "num_heads": getattr(module, "num_heads", None),
+        "patch_size": module.patch_size,
+    } | plain(encoder.trunk)  # fmt: skip
     stated = [f"{name} {fields[name]}" for name in _SHOWN if fields.get(name) is not None]
     return f"{encoder.trunk.name}: {', '.join(stated)}"
+
+
+def _library(encoder: Encoder) -> dict[str, str | int]:
+    """Return the architecture and the extra tokens of an encoder of another library; nothing for others."""
+    library = getattr(encoder.module, "library", None)
+    return {} if library is None else {"library": library, "tokens before patches": encoder.trunk.num_extra}
 
 
 def _resolutions(encoder: Encoder) -> str:

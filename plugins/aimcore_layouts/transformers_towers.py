@@ -24,7 +24,7 @@ from aimcore_layouts.tokenizers_beside import TOKENIZER_CONFIG, sentencepiece_be
 from aimcore_objectives import TransformersTowers
 from aimcore_tokenizers import GivenIds
 from aimcore_trunks.foreign import FAULTS
-from aimcore_trunks.transformers_models import TransformersTrunk, config_of, image_tower_trunk
+from aimcore_trunks.transformers_models import NAFLEX, NO_NAFLEX, TransformersTrunk, config_of, image_tower_trunk
 
 _SIGLIP = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1.0)
 _COUNTED = "embeddings.position_ids"
@@ -126,6 +126,8 @@ class _Towers(FileLayout):
             raise UnknownSetting(
                 f"weights of {self.family} do not say which model they are of: put its config.json next to them"
             )
+        if config.get("model_type") in NAFLEX:
+            raise UnknownSetting(NO_NAFLEX)
         if config.get("model_type") != self.family:
             raise UnknownSetting(
                 f"the tensors are those of {self.family}, and the config.json next to them says model_type "

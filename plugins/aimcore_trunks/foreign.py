@@ -39,6 +39,11 @@ class ForeignModule(TrunkModule):
     Batch norms keep their statistics while the trunk is trained: no image depends on the other images of its batch.
     """
 
+    num_heads: int | None = None
+    """Number of attention heads of its blocks, if known."""
+    library: str | None = None
+    """The library and its version, and the architecture there."""
+
     def __init__(self, *, width: int, depth: int, patch_size: int, num_channels: int, num_extra: int) -> None:
         super().__init__()
         self.width, self.depth, self.patch_size, self.num_channels = width, depth, patch_size, num_channels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from math import isqrt
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -20,11 +22,18 @@ from aimcore_trunks.foreign import FAULTS, ForeignModule, Outputs, below_model, 
 from aimcore_trunks.normalization import CONFIG, read_config
 
 _USUAL_SIDE = 224
+_MAE = "vit_mae"
 _HEADS = (
     "classifier.", "pooler.", "decoder.", "lm_head.", "cls_classifier.", "distillation_classifier.",
     "head.", "text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias",
 )  # fmt: skip
 """What surrounds an encoder in files: classifiers, poolers, decoders, and the other tower with what embeds images."""
+NAFLEX = ("siglip2", "siglip2_vision_model")
+"""Types of models of transformers that read patches of images of any shape (NaFlex)."""
+NO_NAFLEX = (
+    "NaFlex models of SigLIP 2 cannot be read: their input is patches of images of any shape, which is not supported. "
+    "Give a SigLIP 2 of a fixed image size, whose config.json has model_type 'siglip'"
+)
 _INCIDENTAL = ("transformers_version", "dtype", "torch_dtype")
 """Entries of a configuration that do not describe the model."""
 
@@ -134,6 +143,8 @@ def transformers_trunk(folder: str | Path) -> TransformersTrunk:
         config = config_of(content)
     except FAULTS as cause:
         raise InvalidValue(str(path), [("config", f"is not a configuration of transformers: {cause}")]) from cause
+    if config.model_type in NAFLEX:
+        raise InvalidValue(str(path), [("config", NO_NAFLEX)])
     if getattr(config, "vision_config", None) is not None:
         problem = f"describes two towers: give the folder itself, {folder}, without 'transformers:'"
         raise InvalidValue(str(path), [("config", problem)])
@@ -166,10 +177,14 @@ def _with_sizes(content: str, config: Any) -> TransformersTrunk:
         raise InvalidValue("TransformersTrunk", [("config", problem)]) from cause
     if output.dim() == 4:
         return TransformersTrunk(config=content, patch_size=side // int(output.shape[-1]))
-    rows, stated = int(output.shape[1] ** 0.5), getattr(config, "patch_size", None)
-    # Of 384 px, patches of 14 px leave out the last six.
-    patch_size = stated if isinstance(stated, int) and stated > 0 and side // stated == rows else side // rows
-    return TransformersTrunk(config=content, patch_size=patch_size, num_extra=int(output.shape[1]) - rows**2)
+    tokens, rows, stated = int(output.shape[1]), isqrt(output.shape[1]), getattr(config, "patch_size", None)
+    patch_size = side // rows
+    if isinstance(stated, int) and stated > 0:
+        most_extra = 2 + int(getattr(config, "num_register_tokens", 0))  # class, distillation and register tokens
+        # Of 384 px, patches of 14 px leave out the last six. A stage that merges tokens has fewer than stated.
+        if 0 <= tokens - (side // stated) ** 2 <= most_extra:
+            patch_size, rows = stated, side // stated
+    return TransformersTrunk(config=content, patch_size=patch_size, num_extra=tokens - rows**2)
 
 
 def _read(path: Path) -> bytes | None:
@@ -201,6 +216,10 @@ class TransformersModule(ForeignModule):
         self.model = model
         self._blocks = blocks
         self._options = {"interpolate_pos_encoding": True} if config.interpolate else {}
+        self._masks = settings.model_type == _MAE
+        heads = getattr(settings, "num_attention_heads", None)
+        self.num_heads = heads if isinstance(heads, int) else None
+        self.library = f"transformers {version('transformers')}, {type(model).__name__}"
 
     def blocks_to_recompute(self) -> tuple[nn.Module, ...]:
         """Return the model's blocks; none if they are not one list."""
@@ -210,8 +229,16 @@ class TransformersModule(ForeignModule):
         """Return the last hidden state, and outputs of blocks."""
         names = [self._blocks[layer] for layer in layers] if self._blocks else []
         with outputs_of(self.model, names) as found:
-            final = self.model(pixel_values=pixels_BCHW, **self._options).last_hidden_state
+            final = self.model(pixel_values=pixels_BCHW, **self._options, **self._order(pixels_BCHW)).last_hidden_state
         return Outputs(final, tuple(found[name] for name in names) if self._blocks else (final,) * len(layers))
+
+    def _order(self, pixels_BCHW: Tensor) -> dict[str, Tensor]:
+        """Return what keeps patches in raster order: MAE sorts them by noise, which is random by default."""
+        if not self._masks:
+            return {}
+        rows, columns = (side // self.patch_size for side in pixels_BCHW.shape[2:])
+        noise_N = torch.arange(rows * columns, dtype=torch.float32, device=pixels_BCHW.device)
+        return {"noise": noise_N.expand(len(pixels_BCHW), -1)}
 
 
 def config_of(text: str) -> Any:
@@ -232,6 +259,8 @@ def built_model(config: Any) -> nn.Module:
     """Build the encoder, without a pooler where the model can do without."""
     from transformers import AutoModel
 
+    if config.model_type == _MAE:
+        config.mask_ratio = 0.0  # by default it drops three quarters of the patches, in evaluation too
     build: Any = AutoModel.from_config
     try:
         model: nn.Module = build(config, add_pooling_layer=False)

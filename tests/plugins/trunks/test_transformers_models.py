@@ -1,0 +1,70 @@
+"""Models of transformers whose tokens need care, and what ``aimcore inspect`` reports of other libraries' files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+from aimcore import AimcoreError, load_encoder
+from aimcore.encoders.description import described
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
+IMAGES: dict[str, Any] = {**SIZES, "image_size": 16, "patch_size": 8}
+
+
+def saved(model: Any, folder: Path) -> Any:
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+@torch.no_grad()
+def test_mae_reads_all_patches_in_their_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = saved(transformers.ViTMAEModel(transformers.ViTMAEConfig(**IMAGES)), tmp_path)
+    encoder = load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet")
+    assert (encoder.patch_size, encoder.trunk.num_extra) == (8, 1)
+    pixels = torch.randn(2, 3, 16, 16)
+    model.config.mask_ratio = 0.0  # noise that ascends keeps the order
+    expected = model(pixels, noise=torch.arange(4.0).expand(2, 4)).last_hidden_state[:, 1:]
+    features = encoder.features(pixels)
+    assert isinstance(features, Tensor)
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_registers_do_not_change_the_patch_size_of_small_grids(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.Dinov2WithRegistersConfig(**IMAGES, num_register_tokens=4)
+    model = saved(transformers.Dinov2WithRegistersModel(config), tmp_path)
+    encoder = load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet")
+    assert (encoder.patch_size, encoder.trunk.num_extra) == (8, 5)  # 4 patches, a class token and 4 registers
+    pixels = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(encoder.features(pixels), model(pixels).last_hidden_state[:, 5:], rtol=1e-4, atol=1e-5)
+    rows = described(encoder)
+    assert str(rows["library"]).endswith("Dinov2WithRegistersModel")
+    assert rows["trunk"] == "transformers: width 16, depth 2, num_heads 2, patch_size 8"
+    assert rows["tokens before patches"] == 5
+
+
+@pytest.mark.parametrize("prefix", ["", "transformers:"])
+def test_naflex_is_refused_by_its_name(prefix: str, tmp_path: Path) -> None:
+    text = {**SIZES, "vocab_size": 40, "max_position_embeddings": 9, "projection_size": 16}
+    vision = {**SIZES, "num_patches": 16, "patch_size": 8}
+    config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+    saved(transformers.Siglip2Model(config), tmp_path)
+    with pytest.raises(AimcoreError, match="NaFlex models of SigLIP 2 cannot be read"):
+        load_encoder(f"{prefix}{tmp_path}")
+
+
+def test_the_image_tower_of_naflex_is_refused_by_its_name(tmp_path: Path) -> None:
+    config = transformers.Siglip2VisionConfig(**SIZES, num_patches=16, patch_size=8)
+    saved(transformers.Siglip2VisionModel(config), tmp_path)
+    with pytest.raises(AimcoreError, match="NaFlex models of SigLIP 2 cannot be read"):
+        load_encoder(f"transformers:{tmp_path}")
