@@ -84,7 +84,7 @@ class Embedding(Checked):
 
     def _problems_with(self, encoder: Encoder) -> Iterator[Problem]:
         """Yield what ``encoder`` does not have. ``reads`` is not ``"auto"``."""
-        depth, name = encoder.depth, encoder.source.url
+        depth, name = encoder.depth, encoder.source.name
         yield from (
             Problem("layers", f"{name} has blocks 0 to {depth - 1}, and no block {layer}")
             for layer in self.layers

@@ -60,13 +60,13 @@ class Encoder:
         """Maps raw tokens ``[B, N, D]`` to logits ``[B, K]``; None if the file has no probe."""
         self.is_changed = is_changed
         """Whether the weights differ from those in the file: an update was merged."""
-        self._reader = ImageReader(model.trunk, module, source.url)
+        self._reader = ImageReader(model.trunk, module, source.name)
 
     def __repr__(self) -> str:
         """Name the file, what it holds, and the size."""
         size = "any size" if self.image_size is None else f"{self.image_size} px"
         return (
-            f"<Encoder {self.source.url}: {self.source.title}; width {self.width}, {self.depth} blocks, "
+            f"<Encoder {self.source.name}: {self.source.title}; width {self.width}, {self.depth} blocks, "
             f"patches of {self.patch_size} px, images of {size}, {self.num_parameters:,} parameters>"
         )
 
@@ -195,7 +195,7 @@ class Encoder:
         """
         if self.probe is None:
             raise EncoderError(
-                f"{self.source.url} has no probe. AIM's probes are files of their own: load_encoder(BACKBONE, "
+                f"{self.source.name} has no probe. AIM's probes are files of their own: load_encoder(BACKBONE, "
                 "head=HEAD). Those of AIMv2 were never released; train one: aimcore probe"
             )
         features = self._reader.read_frozen(images_BCHW, self.probe_layers)
@@ -251,11 +251,11 @@ class Encoder:
         """
         if not self.source.files:
             raise EncoderError(
-                f"{self.source.url} stores no weights: begin as it did, with trunk and initial_weights of its recipe"
+                f"{self.source.name} stores no weights: begin as it did, with trunk and initial_weights of its recipe"
             )
         if self.is_changed:
             raise EncoderError(
-                f"{self.source.url} does not hold these weights, into which an update was merged: write them with "
+                f"{self.source.name} does not hold these weights, into which an update was merged: write them with "
                 "'aimcore export', or save the encoder and open it again"
             )
         mean, std, eval_crop = self.known_preprocessing.preprocessing
@@ -295,7 +295,7 @@ class Encoder:
 
     def _towers(self) -> ObjectiveModule:
         if self.objective_module is None or self.objective is None or "embed" not in self.objective.skills:
-            raise EncoderError(f"{self.source.url} has no text tower: it holds {self.source.title}")
+            raise EncoderError(f"{self.source.name} has no text tower: it holds {self.source.title}")
         return self.objective_module
 
 

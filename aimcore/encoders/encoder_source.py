@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from aimcore.contracts.errors import AimcoreError
+from aimcore.io.locations import without_secrets
 from aimcore.io.weight_files import StoredFile
 
 
@@ -29,6 +30,11 @@ class EncoderSource:
     """As a file next to the weights or the layout states it; None if unknown."""
     dtype: str = "float32"
     """Type of the numbers in the files; ``"mixed"`` if they have several. An encoder itself is in float32."""
+
+    @property
+    def name(self) -> str:
+        """The path or URL without password and query, to be shown and written."""
+        return without_secrets(self.url)
 
     @property
     def num_bytes(self) -> int:

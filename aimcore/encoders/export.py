@@ -132,7 +132,7 @@ def _write_layout(
     left_out = sorted({_part(one) for one in weights.left_out})
     for name in left_out:
         why = "the trunk alone was asked for" if trunk_only else f"'{layout.title}' has no place for it"
-        logger.log("INFO" if trunk_only else "WARNING", "{}: {} is not exported: {}", encoder.source.url, name, why)
+        logger.log("INFO" if trunk_only else "WARNING", "{}: {} is not exported: {}", encoder.source.name, name, why)
     model = attrs.evolve(model, image_size=encoder.image_size)
     tensors = _converted(weights.tensors, dtype)
     others = {
@@ -212,7 +212,7 @@ def _expressed(encoder: Encoder, target: str, trunk_only: bool) -> _Weights:
                 problems.append(f"as {layout.title}: {found}")
     hint = ". Its trunk alone: --trunk" if _has_towers(encoder) and not trunk_only else ""
     raise CannotExport(
-        f"{encoder.source.url} cannot be exported to {target}, {'; '.join(dict.fromkeys(problems))}{hint}"
+        f"{encoder.source.name} cannot be exported to {target}, {'; '.join(dict.fromkeys(problems))}{hint}"
     )
 
 
@@ -265,9 +265,9 @@ def _tokenizer_files(encoder: Encoder, model: StoredModel) -> Mapping[str, bytes
     try:
         files = tokenizer.export(context_length)
     except NotImplementedError as error:
-        raise CannotExport(f"{encoder.source.url}: {error}") from error
+        raise CannotExport(f"{encoder.source.name}: {error}") from error
     if not files:
-        logger.warning("{}: the folder has no tokenizer, because the source has none", encoder.source.url)
+        logger.warning("{}: the folder has no tokenizer, because the source has none", encoder.source.name)
     return files
 
 

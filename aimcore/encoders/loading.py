@@ -269,7 +269,7 @@ def _built(opened: OpenedModel, given: Preprocessing | PreprocessingName | None)
     for text in model.advice:
         warn_uncertain(f"{weights.url}: {text}")
     logger.info(
-        "{}: {}, {:,} bytes, sha256 {}, licence {}", source.url, source.title, source.num_bytes, source.sha256,
+        "{}: {}, {:,} bytes, sha256 {}, licence {}", source.name, source.title, source.num_bytes, source.sha256,
         source.licence or "unknown",
     )  # fmt: skip
     trunk: Any = modules[TRUNK] if objective is None else objective.trunk

@@ -5,11 +5,11 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from urllib.parse import urlsplit
 
 import attrs
 
 from aimcore.encoders.encoder import Encoder
+from aimcore.io.locations import is_local, without_secrets
 
 CARD_FILE = "README.md"
 
@@ -59,10 +59,7 @@ def public_name(url: str) -> str:
     >>> public_name("/home/me/secret/model.safetensors"), public_name("https://me:key@host/model.pth?token=1")
     ('model.safetensors', 'https://host/model.pth')
     """
-    if "://" not in url or url.startswith("file://"):
-        return posixpath.basename(url.rstrip("/"))
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return posixpath.basename(url.rstrip("/")) if is_local(url) else without_secrets(url)
 
 
 def _name(encoder: Encoder) -> str:

@@ -115,7 +115,7 @@ def write_encoder(
         "settings": {name: plain(value) for name, value in model.settings.items()},
         "image_size": known.image_size,
         "preprocessing": {"mean": list(mean), "std": list(std), "eval_crop": eval_crop},
-        "source": {"url": source.url, "sha256": source.sha256, "licence": source.licence},
+        "source": {"url": source.name, "sha256": source.sha256, "licence": source.licence},
     }
     make_folder(folder)
     write_atomically(folder / WEIGHTS_FILE, save({name: value.contiguous() for name, value in tensors.items()}))

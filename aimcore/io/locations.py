@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from aimcore.contracts.errors import LocationError, Problem
 from aimcore.contracts.messages import shown
@@ -156,6 +157,22 @@ def is_on_web(url: str) -> bool:
     (True, False)
     """
     return url.rpartition("::")[2].startswith(("http://", "https://")) and not in_archive(url)
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without user, password and query, which may be a key or a signature; a path as it is.
+
+    >>> without_secrets("https://me:key@host/model.pth?token=1"), without_secrets("models/what?.pth")
+    ('https://host/model.pth', 'models/what?.pth')
+    >>> without_secrets("zip://model.pth::https://host/models.zip?token=1")
+    'zip://model.pth::https://host/models.zip'
+    """
+    return "::".join(_without_secrets(link) for link in url.split("::"))
+
+
+def _without_secrets(link: str) -> str:
+    parts = urlsplit(link)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if "://" in link else link
 
 
 def in_archive(url: str) -> bool:

@@ -90,7 +90,7 @@ def require_towers(encoder: Encoder) -> None:
         InvalidValue: it has no text tower.
     """
     if not has_towers(encoder):
-        message = f"{encoder.source.url} has no text tower: give an encoder that embeds images and texts (LiT, CLIP)"
+        message = f"{encoder.source.name} has no text tower: give an encoder that embeds images and texts (LiT, CLIP)"
         raise InvalidValue("filter", [("scores-by", message)])
 
 
@@ -159,7 +159,7 @@ def _scored(
         found_B = (images_BE.double() * texts_BE.double()).sum(1).cpu().numpy()
         if not np.isfinite(found_B).all():
             wrong = chunk[places[int(np.flatnonzero(~np.isfinite(found_B))[0])]]
-            raise CannotScore(f"{encoder.source.url} gives {wrong.identifier} a score that is not a number")
+            raise CannotScore(f"{encoder.source.name} gives {wrong.identifier} a score that is not a number")
         yield places, found_B
 
 

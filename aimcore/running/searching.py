@@ -94,12 +94,12 @@ def _no_texts(url: str, query: str) -> str:
 def _require_same(store: StoredEmbeddings, encoder: Encoder) -> None:
     is_joint = store.description["reads"] == "joint"
     if is_joint and not has_towers(encoder):
-        raise CannotSearch(f"{encoder.source.url} has no text tower, and the encoder of {store.url} has one")
+        raise CannotSearch(f"{encoder.source.name} has no text tower, and the encoder of {store.url} has one")
     module = encoder.objective_module if is_joint else encoder.module
     assert module is not None
     if weights_digest(module) != store.description["encoder"]["weights"]:
         raise CannotSearch(
-            f"{encoder.source.url} is not the encoder of {store.url}: its weights are others. Give that encoder: "
+            f"{encoder.source.name} is not the encoder of {store.url}: its weights are others. Give that encoder: "
             "--encoder ENCODER"
         )
 

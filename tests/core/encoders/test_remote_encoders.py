@@ -245,6 +245,21 @@ def test_a_query_goes_with_every_file(server: FailingServer) -> None:
     assert len(opened(f"{server.url}/shards/model.safetensors.index.json?token=a/b").source.files) > 2
 
 
+def test_secrets_of_a_url_are_neither_shown_nor_saved(server: FailingServer, tmp_path: Path) -> None:
+    url = f"{server.url}/model/model.safetensors?token=hush"
+    lines: list[str] = []
+    log = logger.add(lines.append)
+    try:
+        encoder = opened(url)
+    finally:
+        logger.remove(log)
+    encoder.save(tmp_path / "saved")
+    assert encoder.to_recipe()["initial_weights"]["url"] == url
+    shown_or_saved = [*lines, repr(encoder), *(path.read_text() for path in (tmp_path / "saved").glob("*.json"))]
+    assert not [text for text in shown_or_saved if "hush" in text]
+    assert encoder.source.name == f"{server.url}/model/model.safetensors"
+
+
 def test_the_log_shows_how_much_was_fetched(server: FailingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetched_files, "SECONDS_BETWEEN_LINES", 0.0)
     lines: list[str] = []

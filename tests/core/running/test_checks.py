@@ -198,4 +198,4 @@ def test_a_tracker_without_the_package_of_its_protocol_is_refused_before_anythin
         check_study(study, with_data=False)
     ((path, message),) = caught.value.problems
     assert path == "two.trackers.1"
-    assert message == "'s3://bucket/two.jsonl' cannot be opened: Install s3fs to access S3"
+    assert message == "'s3://bucket/two.jsonl' cannot be opened: Install s3fs to access S3: pip install s3fs"
