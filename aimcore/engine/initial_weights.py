@@ -6,16 +6,14 @@ are read, and one that names anything else is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from loguru import logger
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aimcore.contracts.errors import AimcoreError, LocationError
+from aimcore.contracts.errors import LocationError
 from aimcore.contracts.objectives import ObjectiveModule
 from aimcore.engine.engine_errors import WeightsChanged, WeightsNotFinite, WeightsNotFound
 from aimcore.engine.freezing import names_none
@@ -24,29 +22,23 @@ from aimcore.engine.weights_fit import State, differences, fitting, message, req
 from aimcore.experiment import Experiment, Weights
 from aimcore.experiment.initialization import WHOLE
 from aimcore.experiment.parameter_names import is_in
-from aimcore.io.fetched_files import FetchedFile, read_with
-from aimcore.io.locations import local_path, with_store_errors
+from aimcore.io.locations import local_path
 from aimcore.io.run_folder import WEIGHTS_FILE, RunFolder
-from aimcore.io.tensor_files import NotSafetensors, TensorHeader, read_header
-from aimcore.io.weight_files import INDEX_SUFFIX, StoredWeights, open_weights
-from aimcore.io.weight_siblings import UnreadableWeights, path_of
+from aimcore.io.weight_files import StoredWeights, open_weights
+from aimcore.io.weight_siblings import UnreadableWeights
 
 T = TypeVar("T")
 
 
 def hash_of(url: str) -> str:
-    """Return the sha256 of the file at ``url``, in hexadecimal.
+    """Return the sha256 of the file at ``url``, in hexadecimal; for an index, that of its shards.
 
     Raises:
-        WeightsNotFound: it cannot be read.
+        WeightsNotFound: it cannot be read, or is no file of weights.
     """
-    # An index names the shards; its own hash would not change with them.
-    return _of_index(url) if path_of(url).endswith(INDEX_SUFFIX) else _of_file(url, lambda file: file.size_and_hash[1])
-
-
-def _of_index(url: str) -> str:
+    stored = _opened(url)
     try:
-        return open_weights(url).sha256
+        return stored.sha256
     except UnreadableWeights as error:
         raise WeightsNotFound(url, error.problem) from error
 
@@ -64,9 +56,10 @@ def load_weights(experiment: Experiment, module: ObjectiveModule) -> None:
     require_apart(module, files)
     given: set[str] = set()
     for weights in files.values():
-        _require_hash(weights)
-        require_vocabulary(experiment, module, weights, _header(_url(weights)).metadata)
-        state = _state(_url(weights))
+        stored = _opened(_url(weights))
+        _require_hash(weights, stored)
+        require_vocabulary(experiment, module, weights, stored.metadata)
+        state = _values(stored)
         entries = fitting(state, experiment.trunk, module, weights)
         _warn_of_unused_names(experiment, module, weights, state)
         require_finite(_url(weights), entries)
@@ -102,10 +95,10 @@ def check_weights(experiment: Experiment, module: ObjectiveModule, weights: Weig
     Raises:
         WeightsNotFound, WeightsChanged, WeightsMismatch: the file cannot be loaded.
     """
-    header = _header(_url(weights))
-    fitting(header.tensors, experiment.trunk, module, weights)
-    require_vocabulary(experiment, module, weights, header.metadata)
-    _require_hash(weights)
+    stored = _opened(_url(weights))
+    fitting(stored.tensors, experiment.trunk, module, weights)
+    require_vocabulary(experiment, module, weights, stored.metadata)
+    _require_hash(weights, stored)
 
 
 def load_own_weights(path: Path, module: nn.Module) -> list[str]:
@@ -118,7 +111,7 @@ def load_own_weights(path: Path, module: nn.Module) -> list[str]:
         WeightsNotFound: the file cannot be read, or is no safetensors file.
         WeightsNotFinite: the file holds values that are not finite numbers.
     """
-    state = _state(str(path))
+    state = _values(_opened(str(path)))
     problems = [message(*problem) for problem in differences(module.state_dict(), state)]
     if not problems:
         require_finite(str(path), state)
@@ -126,59 +119,33 @@ def load_own_weights(path: Path, module: nn.Module) -> list[str]:
     return problems
 
 
-def _state(url: str) -> State:
-    """Return the entries of a file, after its names and shapes are validated."""
-    header = _header(url)
-    if isinstance(header, StoredWeights):
-        return header.load()
+def _opened(url: str) -> StoredWeights:
+    """Open a file: names and shapes are known, and what its hash and its values are read from is fetched once."""
     try:
-        # The file is mapped into memory, and only what is copied out of it is read.
-        return _of_file(url, lambda file: load_file(file.path))
-    except SafetensorError as error:
-        raise WeightsNotFound(url, f"it is no safetensors file, or a damaged one: {error}") from error
-
-
-def _of_file(url: str, use: Callable[[FetchedFile], T]) -> T:
-    return _translated(url, lambda: use(FetchedFile(url)))
-
-
-def _translated(url: str, read: Callable[[], T]) -> T:
-    """Return what ``read`` returns, and translate what file systems raise."""
-    try:
-        return read()
+        folder = local_path(url)
+        if folder is not None and folder.is_dir():
+            raise WeightsNotFound(url, _about_folder(folder))
+        return open_weights(url)
     except LocationError as error:
         raise WeightsNotFound(url, str(error)) from error
-    except IsADirectoryError as error:
-        raise WeightsNotFound(url, _about_folder(url)) from error
-    except with_store_errors(OSError, ValueError, ImportError) as error:
-        if isinstance(error, AimcoreError):
-            raise
-        raise WeightsNotFound(url, f"{type(error).__name__}: {error}") from error
+    except UnreadableWeights as error:
+        raise WeightsNotFound(url, error.problem) from error
 
 
-def _about_folder(url: str) -> str:
-    """Return why the folder at ``url`` cannot be read as a file, and which file in it may be meant."""
-    path = local_path(url)
-    if path is None:
-        return "it is a folder"
-    folder = Path(path)
+def _values(stored: StoredWeights) -> State:
+    try:
+        return stored.load()
+    except UnreadableWeights as error:
+        raise WeightsNotFound(stored.url, error.problem) from error
+
+
+def _about_folder(folder: Path) -> str:
+    """Return why a folder cannot be read as a file, and which file in it may be meant."""
     final = RunFolder(folder).final_checkpoint()
     found = [one / WEIGHTS_FILE for one in (folder, final) if one is not None and (one / WEIGHTS_FILE).is_file()]
     return (
         f"it is a folder: use its file {found[0]}" if found else f"it is a folder, and no file {WEIGHTS_FILE} is in it"
     )
-
-
-def _header(url: str) -> TensorHeader | StoredWeights:
-    """Return the header of the safetensors file at ``url``, or the opened file if it has another format."""
-    try:
-        return _translated(url, lambda: read_with(url, read_header))
-    except NotSafetensors as error:
-        try:
-            return open_weights(url)
-        except UnreadableWeights as other:
-            why = "" if str(error) in other.problem else f"; nor can it be read in another format: {other.problem}"
-            raise WeightsNotFound(url, f"it is no safetensors file, or a damaged one: {error}{why}") from error
 
 
 def require_finite(url: str, state: State) -> None:
@@ -201,8 +168,8 @@ def _num_not_finite(value: Tensor) -> int:
     return int((~as_built.isfinite()).sum())
 
 
-def _require_hash(weights: Weights) -> None:
-    found = hash_of(_url(weights)) if weights.sha256 is not None else None
+def _require_hash(weights: Weights, stored: StoredWeights) -> None:
+    found = stored.sha256 if weights.sha256 is not None else None
     if found != weights.sha256:
         raise WeightsChanged(
             f"initial weights: {weights.url} has sha256 {found}, the recipe names {weights.sha256}. Give the file that "

@@ -21,11 +21,12 @@ from loguru import logger
 from safetensors.torch import save_file
 from shards import picture
 
-from aimcore import AimcoreError, load_encoder
+from aimcore import AimcoreError, Data, Experiment, Weights, load_encoder
 from aimcore.contracts.errors import LocationError, UnreadableSample
 from aimcore.contracts.uncertainty import UncertainEncoder
 from aimcore.data.pictures import find_pictures, read_picture
 from aimcore.encoders import Encoder
+from aimcore.engine import initial_module
 from aimcore.engine.initial_weights import hash_of
 from aimcore.io import fetched_files, retries
 from aimcore.io.locations import file_system
@@ -35,6 +36,8 @@ from aimcore.io.safetensors_folders import write_weights
 from aimcore.io.weight_files import open_weights
 from aimcore.io.weight_siblings import UnreadableWeights
 from aimcore.run import command
+from aimcore_objectives import NoTraining
+from aimcore_sources import BundledEmoji
 from aimcore_tokenizers.files import read_file
 
 AIMV2 = FOLDER / "aim_v2.weights.safetensors"
@@ -340,6 +343,23 @@ def test_initial_weights_are_tried_again(server: FailingServer, waits: list[floa
     server.always = 503
     with pytest.raises(StoreUnavailable):
         hash_of(url)
+
+
+def test_hash_and_values_of_initial_weights_are_of_one_transfer(server: FailingServer) -> None:
+    encoder = opened(str(AIMV2))
+    begins = {**encoder.to_recipe()["initial_weights"], "url": f"{server.url}/model/model.safetensors"}
+    data = Data(train=BundledEmoji(), validation=BundledEmoji(), batch_size=2)
+    run = Experiment(
+        name="one",
+        data=data,
+        trunk=encoder.trunk,
+        objective=NoTraining(),
+        initial_weights=Weights(**begins),
+        num_steps=0,
+    )
+    found = initial_module(run).state_dict()
+    assert all(found[f"trunk.{name}"].equal(value) for name, value in encoder.module.state_dict().items())
+    assert len(WEIGHTS) <= sent(server, "model/model.safetensors") < 1.5 * len(WEIGHTS)
 
 
 def test_a_picture_is_tried_again(server: FailingServer, waits: list[float]) -> None:

@@ -125,7 +125,7 @@ def test_a_damaged_file_of_weights_is_named(tmp_path: Path, damage: str) -> None
     path = tmp_path / "model.safetensors"
     path.write_bytes(DAMAGED[damage][0])
     for use in (initial_module, lambda run: check_weights(run, build_module(run), run.initial_weights)):
-        with pytest.raises(WeightsNotFound, match=rf"cannot read {path}: it is no safetensors file, or a damaged one"):
+        with pytest.raises(WeightsNotFound, match=rf"cannot read {path}: it is not a safetensors file, or is damaged"):
             use(beginning(path))
 
 

@@ -151,15 +151,21 @@ def test_a_file_without_weights_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [pickle.dumps({"a": 1}), b"", b"\x08\0\0\0\0\0\0\0notjson!", b"\x02\0\0\0\0\0\0\0[]"]
+    ("content", "why"),
+    [
+        (pickle.dumps({"a": 1}), "holds more than tensors and plain values; nothing in it was run"),
+        (b"", "it is empty"),
+        (b"\x08\0\0\0\0\0\0\0notjson!", "it is not a safetensors file"),
+        (b"\x02\0\0\0\0\0\0\0[]", "it is not a safetensors file"),
+    ],
 )
-def test_what_is_no_safetensors_file_is_refused_and_never_unpickled(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_file_of_weights_is_refused_and_never_unpickled(tmp_path: Path, content: bytes, why: str) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     run = beginning(path)
-    with pytest.raises(WeightsNotFound, match="it is no safetensors file"):
+    with pytest.raises(WeightsNotFound, match=why):
         initial_module(run)
-    with pytest.raises(WeightsNotFound, match="it is no safetensors file"):
+    with pytest.raises(WeightsNotFound, match=why):
         check_weights(run, build_module(run), run.initial_weights)
 
 

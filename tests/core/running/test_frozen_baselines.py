@@ -79,7 +79,7 @@ def test_a_baseline_is_probed_again_with_the_weights_of_its_recipe(pictures: Ima
     assert entry.status == "finished"
     assert entry.extra["probed_later"]["knn"]["probes"][0]["k"] == 2
     Path(url).write_bytes(b"something else")
-    with pytest.raises(Exception, match=r"has sha256|no safetensors"):
+    with pytest.raises(Exception, match=r"has sha256|not a safetensors"):
         probe_again(out / "frozen")
 
 
