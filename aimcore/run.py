@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ from aimcore.contracts.errors import TRACEBACK, AimcoreError, RunFailed
 from aimcore.contracts.messages import printable_lines
 from aimcore.contracts.scales import SCALES
 from aimcore.contracts.uncertainty import UncertainEncoder
+from aimcore.io.launcher import is_launched
 from aimcore.io.locations import with_store_errors
 from aimcore.io.run_folder import RECIPE_FILE, REPORT_FILE, SUMMARY_FILE
+from aimcore.io.signals import termination_interrupts
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -281,7 +284,9 @@ def _guarded(function: object, options: argparse.Namespace) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     _set_up_log()
     try:
-        return int(function(options))
+        # A launcher's processes keep the system's handlers until they train: Python's do not run in a wait of NCCL.
+        with nullcontext() if is_launched() else termination_interrupts():
+            return int(function(options))
     except with_store_errors(AimcoreError, OSError) as error:
         # An OSError is refused by the system: a name, a file, a full disk. The others are of a network.
         _print_error(error)

@@ -54,9 +54,9 @@ def _inspect(options: argparse.Namespace) -> int:
     if options.page is not None:
         require_writable(options.page)
     source = source_named(options.source)
-    opened = source.open()
     most_bits = NEAR if options.near is None else options.near
-    with Stages("the inspection is incomplete") as stages:
+    with Stages("nothing was written") as stages:
+        opened = source.open()
         found = inspect_source(opened, num_workers=options.workers, most_bits=most_bits, progress=stages.progress)
         if options.page is not None:
             write_inspection_page(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -60,9 +61,9 @@ def counted_step(experiment: Experiment, module: ObjectiveModule, grid: PatchGri
         with counting:
             loss = _loss(experiment, module, grid, NUM_IMAGES)
         forward = counter.get_total_flops()
-        # Tensor.backward would leave the mode, and recomputation would have other types than the forward pass.
+        # With a tensor, torch would leave the mode, and recomputation would have other types than the forward pass.
         with _Recomputation(counter) as recomputation:
-            torch.autograd.backward(loss)
+            torch.autograd.backward(get_gradient_edge(loss))
     module.zero_grad(set_to_none=True)
     step = counter.get_total_flops() - recomputation.flops
     return CountedStep(forward, step, recomputation.flops, counting.held)

@@ -1,4 +1,4 @@
-"""Signals that end a run: a flag that the training loop reads between steps, or a KeyboardInterrupt after training."""
+"""Signals that end training: a flag that the training loop reads between steps."""
 
 from __future__ import annotations
 
@@ -6,35 +6,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from aimcore.io import launcher
+from aimcore.io.signals import ENDING
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _ECHO_SECONDS = 1.0
 """A launcher forwards the terminal's Ctrl-C to processes that received it already: that is not a second one."""
-
-
-@contextmanager
-def termination_interrupts() -> Iterator[None]:
-    """In the block, SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
-
-    This lets a run record that it was interrupted. A signal that is ignored or has another handler is not changed.
-    Outside of the main thread Python allows no handlers.
-    """
-    changed = []
-    if threading.current_thread() is threading.main_thread():
-        changed = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
 
 
 class Interruption:
@@ -60,7 +40,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in ENDING:
                 # None is a handler that was not set from Python, and could not be put back.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._handle)

@@ -204,9 +204,17 @@ def _begin(work: Path, plan: Mapping[str, Any]) -> None:
     others = [name for name, value in json.loads(json.dumps(plan)).items() if begun.get(name) != value]
     if others:
         raise CannotConvert(
-            f"{work} has an unfinished conversion with another {', '.join(others)}: repeat the command that began it, "
-            "or remove this folder"
+            f"{work} has an unfinished conversion with another {', '.join(map(_called, others))}: repeat the command "
+            "that began it, or remove this folder"
         )
+
+
+def _called(name: str) -> str:
+    """Return what a user calls a part of a plan."""
+    return {
+        "num_samples": "number of samples", "class_names": "list of classes", "samples": "choice of samples",
+        "per_part": "--shard",
+    }.get(name, name)  # fmt: skip
 
 
 def _complete(parts: _Parts, num_workers: int, max_unreadable: int, progress: Progress) -> None:

@@ -11,10 +11,10 @@ from typing import Self
 from loguru import logger
 
 from aimcore.contracts.errors import AimcoreError, RunFailed
-from aimcore.engine.interruption import termination_interrupts
 from aimcore.io.atomic_files import CannotWrite, write_atomically
 from aimcore.io.launcher import rank
 from aimcore.io.run_folder import RunFolder
+from aimcore.io.signals import termination_interrupts
 from aimcore.running.summary import Status
 
 

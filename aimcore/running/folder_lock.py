@@ -107,7 +107,7 @@ class FolderLock:
     def _refusal(self, holder: Holder | None) -> str:
         who = self._name_of(holder)
         return (
-            f"{self.folder} is in use by {who}. Wait until it ends, stop it, or choose another folder by --out DIR; "
+            f"{self.folder} is in use by {who}. Wait until it ends, stop it, or choose another folder or name; "
             f"only if no such process exists, remove {self.folder / LOCK_FILE}"
         )
 

@@ -1,6 +1,8 @@
 """The command line."""
 
+import signal
 import sys
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -411,3 +413,23 @@ def test_warnings_of_old_names_reach_who_runs_a_study(tmp_path: Path) -> None:
     done = run_to_end([sys.executable, "-m", "aimcore.run", str(study), "--dry-run"])
     assert "DeprecationWarning: aimcore.values has moved" in done.stderr
     assert "from aimcore import Batch" in done.stderr
+
+
+@pytest.mark.usefixtures("ordinary_signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_terminated_ends_in_order(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned = []
+
+    def terminated(_: object) -> int:
+        assert signal.getsignal(number) is not signal.SIG_DFL  # which would end pytest
+        try:
+            signal.raise_signal(number)
+            time.sleep(0)  # a chance to run the handler
+        finally:
+            cleaned.append(True)
+        return 0
+
+    monkeypatch.setattr(run, "_report", terminated)
+    assert run.command(["report", "runs"]) == 130
+    assert cleaned
+    assert signal.getsignal(number) is signal.SIG_DFL

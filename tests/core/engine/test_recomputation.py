@@ -169,3 +169,10 @@ def test_the_cost_knows_what_is_recomputed() -> None:
     one = attrs.evolve(counted(), trunk=ViT(width=8, depth=1, num_heads=2, patch_size=4))
     of_block = plain.activation_bytes_per_image - cost_of(one).activation_bytes_per_image
     assert plain.activation_bytes_per_image - again.activation_bytes_per_image == of_block - 4 * 4 * 8
+
+
+@pytest.mark.parametrize("precision", ["autocast", "bf16"])
+def test_recomputation_is_counted_in_every_precision(precision: str) -> None:
+    expected = cost_of(counted(checkpoint_activations=True)).recomputed_flops_per_image
+    engine = Engine(precision=precision, zero_stage=1, checkpoint_activations=True)  # type: ignore[arg-type]
+    assert cost_of(attrs.evolve(counted(), engine=engine)).recomputed_flops_per_image == expected

@@ -109,7 +109,7 @@ def test_other_settings_do_not_continue_a_conversion(
     monkeypatch.setattr(_Parts, "__getitem__", dies)
     with pytest.raises(KeyboardInterrupt):
         convert(source, destination, per_part=2)
-    with pytest.raises(CannotConvert, match="unfinished conversion with another per_part"):
+    with pytest.raises(CannotConvert, match="unfinished conversion with another --shard"):
         convert(source, destination, per_part=3)
 
 
