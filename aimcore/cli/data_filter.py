@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from aimcore.cli.encoder_arguments import add_encoder_settings, encoder_settings
 from aimcore.cli.source_arguments import add_destination, add_source, add_workers
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_filter_action(actions: Any) -> None:
         "(default: 0)",
     )  # fmt: skip
     parser.add_argument("--scores-by", metavar="ENCODER", help="the run or weights of two towers that score captions")
+    add_encoder_settings(parser)
     share = parser.add_mutually_exclusive_group()
     share.add_argument("--keep", type=float, metavar="SHARE", help="share of scored samples to keep (default: 0.15)")
     share.add_argument("--min-score", type=float, metavar="S", help="keep samples with at least this score, a cosine")
@@ -69,7 +71,8 @@ def _filter(options: argparse.Namespace) -> int:
     filtering = Filtering(
         against=tuple(options.against), deduplicate=options.deduplicate,
         hash_distance=HASH_DISTANCE if options.hash_distance is None else options.hash_distance,
-        scores_by=options.scores_by, keep=keep, min_score=options.min_score, caption=options.caption,
+        scores_by=options.scores_by, encoder_settings=encoder_settings(options), keep=keep,
+        min_score=options.min_score, caption=options.caption,
     )  # fmt: skip
     source, destination = source_named(options.source), destination_named(options.destination)
     with Stages("the same command continues if there is a report, and otherwise chooses again") as stages:

@@ -95,8 +95,9 @@ def filter_to(
 
 def _found(source: Source, filtering: Filtering, num_workers: int, progress: Progress) -> Filtered:
     """Open everything before anything is read that takes long, and choose."""
-    encoder = None if filtering.scores_by is None else load_encoder(filtering.scores_by)
-    if encoder is not None:
+    encoder = None
+    if filtering.scores_by is not None:
+        encoder = load_encoder(filtering.scores_by, **filtering.encoder_settings)
         require_towers(encoder)
     evaluation_sets = {name: source_named(name).open() for name in filtering.against}
     return filter_source(

@@ -49,6 +49,8 @@ class Filtering(Checked):
     """Number of bits of 64 in which the perceptual hashes of duplicates differ at most."""
     scores_by: str | None = None
     """The encoder that scores images and captions."""
+    encoder_settings: Mapping[str, Any] = attrs.field(factory=dict)
+    """Other arguments of :func:`aimcore.load_encoder`."""
     keep: float | None = None
     """Share of the scored samples that is kept, the best first; rounded up to a whole number of samples."""
     min_score: float | None = None
@@ -62,7 +64,8 @@ class Filtering(Checked):
             yield Problem("", "nothing would be removed: give --against, --deduplicate or --scores-by")
         yield from within("hash-distance", self.hash_distance, 0, _BITS)
         if self.scores_by is None:
-            given = {"keep": self.keep, "min-score": self.min_score, "caption": self.caption}
+            settings_of_encoder = {name.replace("_", "-"): value for name, value in self.encoder_settings.items()}
+            given = {"keep": self.keep, "min-score": self.min_score, "caption": self.caption, **settings_of_encoder}
             yield from (Problem(name, "needs --scores-by") for name, value in given.items() if value is not None)
         elif (self.keep is None) == (self.min_score is None):
             yield Problem("keep", "give either a share to keep or a lowest score, and not both")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from small_encoders import TOWERS, run_of
 
-from aimcore import InvalidValue, load_encoder
+from aimcore import Encoder, InvalidValue, load_encoder
 from aimcore.run import command
 from aimcore.running import filter_report
 from aimcore.running.source_filtering import Filtering, NothingLeft, best, filter_source, num_kept, stand_ins
@@ -180,6 +180,7 @@ def test_a_group_is_connected_by_neighbours_and_its_first_sample_stands_for_it()
     [
         ([], "nothing would be removed"),
         (["--keep", "0.5", "--deduplicate"], "needs --scores-by"),
+        (["--num-heads", "4", "--deduplicate"], "num-heads: needs --scores-by"),
         (["--hash-distance", "3", "--scores-by", "x"], "needs --against or --deduplicate"),
         (["--deduplicate", "--hash-distance", "65"], "must lie between 0 and 64"),
         (["--scores-by", "x", "--keep", "0"], "must be above 0"),
@@ -194,6 +195,21 @@ def test_settings_are_refused_before_anything_is_read(
     assert filtered(pool, *options) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert list(pool.parent.glob("*.json")) == []
+
+
+def test_what_the_file_of_the_towers_does_not_say_can_be_given(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    towers, given = run_of(tmp_path / "towers", objective=TOWERS), []
+
+    def opened(url: str, **settings: object) -> Encoder:
+        given.append((url, settings))
+        return load_encoder(towers)
+
+    monkeypatch.setattr(filter_report, "load_encoder", opened)
+    options = ["--scores-by", "x", "--num-heads", "4", "--layout", "lit", "--preprocessing", "clip"]
+    assert filtered(pool, *options, "--dry-run") == 0
+    assert given == [("x", {"num_heads": 4, "layout": "lit", "preprocessing": "clip"})]
 
 
 def test_an_encoder_without_a_text_tower_is_refused(pool: Path, tmp_path: Path) -> None:
