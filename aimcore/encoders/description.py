@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from aimcore.contracts.images import PatchGrid
 from aimcore.encoders.encoder import Encoder
+from aimcore.io.locations import without_secrets
 from aimcore.recipe.writing import plain
 
 _SHOWN = ("width", "depth", "num_heads", "patch_size", "norm", "norm_eps", "ffn", "ffn_width", "positions", "grid")
@@ -16,7 +18,7 @@ def described(encoder: Encoder) -> dict[str, str | int]:
     rows: dict[str, str | int] = {
         "holds": source.title,
         "layout": source.layout,
-        "files": ", ".join(file.url for file in source.files),
+        "files": ", ".join(without_secrets(file.url) for file in source.files),
         "bytes": source.num_bytes,
         "numbers": source.dtype,
         "sha256": source.sha256,
@@ -31,7 +33,7 @@ def described(encoder: Encoder) -> dict[str, str | int]:
         rows["other parts"] = f"{encoder.objective.name}: {_parts(encoder)}"
     if encoder.probe is not None:
         rows["probe"] = f"reads blocks {', '.join(map(str, encoder.probe_layers))}, averaged"
-    if encoder.objective is None:
+    if encoder.objective is None and "library" not in rows:
         rows["not in the file"] = "a decoder or prediction head: pre-training continues with fresh ones"
     return rows
 
@@ -57,7 +59,9 @@ def _resolutions(encoder: Encoder) -> str:
         return "positions are computed for any grid"
     if getattr(encoder.trunk, "interpolate", False):
         return "learned positions are interpolated, bicubic and antialiased; never sliced"
-    return "as the trunk says"
+    side = 0 if encoder.image_size is None else encoder.image_size // encoder.patch_size
+    problem = next(iter(encoder.trunk.problems_with(PatchGrid(side + 1, side + 1))), None)
+    return "the trunk reads them" if problem is None else f"none: {problem}"
 
 
 def _parts(encoder: Encoder) -> str:

@@ -85,11 +85,11 @@ def load_encoder(
     if not isinstance(url, str | Path):
         raise InvalidValue("load_encoder", [("url", f"must be a path or URL, got {shown(url)}")])
     url = str(url)
-    described = _of_described(url)
+    described = _of_described(url, preprocessing)
     if described is not None:
         _require_nothing_given(url, given, head=head, layout=layout)
         _require_hash(described.source, sha256)
-        return described if preprocessing is None else described.with_preprocessing(as_given(preprocessing))
+        return described
     weights = open_weights(url)
     given = attrs.evolve(given, url=weights.url)
     probe = None if head is None else open_weights(head)
@@ -99,12 +99,16 @@ def load_encoder(
     return _built(opened, preprocessing)
 
 
-def _of_described(url: str) -> Encoder | None:
+def _of_described(url: str, preprocessing: Preprocessing | PreprocessingName | None) -> Encoder | None:
     """Return the encoder of a run, or of a model of a library by its name; None for files, which must be recognised."""
+    given = None if preprocessing is None else as_given(preprocessing)
     if names_model(url):
-        return load_named(url)
+        return load_named(url, given)
     run = run_folder(url)
-    return None if run is None else encoder_of_run(run)
+    if run is None:
+        return None
+    encoder = encoder_of_run(run)
+    return encoder if given is None else encoder.with_preprocessing(given)
 
 
 def _require_nothing_given(url: str, given: GivenSettings, **others: str | None) -> None:
@@ -173,6 +177,9 @@ def _recognised(
         if config is not None and "model_type" in config:
             folder = weights.url.rpartition("/")[0] or "."
             error.add_note(f"if transformers wrote it, give it as transformers:{folder}")
+        elif "patch_embed.proj.weight" in weights.shapes:  # the name in timm's Vision Transformers
+            model = "MODEL" if config is None else config.get("architecture", "MODEL")
+            error.add_note(f"if timm wrote it, give it as timm:{model}@{weights.url}, with the model's name in timm")
         raise
 
 

@@ -10,13 +10,14 @@ from torch import nn
 
 from aimcore.contracts.assembly import built_trunk
 from aimcore.contracts.errors import AimcoreError
+from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import StoredModel
 from aimcore.contracts.messages import shown
 from aimcore.contracts.trunks import NamedModel, Trunk, TrunkModule
 from aimcore.contracts.uncertainty import warn_uncertain
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.encoder_source import EncoderSource
-from aimcore.encoders.preprocessing import KnownPreprocessing
+from aimcore.encoders.preprocessing import GIVEN, KnownPreprocessing
 from aimcore.engine.initial_weights import require_finite
 from aimcore.engine.weights_fit import fitting
 from aimcore.experiment import Weights
@@ -38,18 +39,18 @@ def names_model(text: str) -> bool:
     return named is not None and named["trunk"] in installed().registry("trunks")
 
 
-def load_named(text: str) -> Encoder:
+def load_named(text: str, preprocessing: Preprocessing | None = None) -> Encoder:
     """Open the encoder that ``text`` names, as ``TRUNK:MODEL@FILE``.
 
     The file is of any format that :func:`aimcore.load_encoder` reads, with the tensors of a layout that the trunk
-    converts. Nothing is downloaded.
+    converts. Nothing is downloaded. ``preprocessing`` replaces that of the model's configuration.
 
     Raises:
         UnknownModel: the library has no such model, or its weights are not named.
         UnreadableWeights: the file is missing, damaged, or would run code.
         WeightsMismatch, WeightsNotFinite: its tensors do not fit the model.
     """
-    return _loaded(text, *named_weights(text))
+    return _loaded(text, *named_weights(text), preprocessing)
 
 
 def named_weights(text: str) -> tuple[NamedModel, str]:
@@ -71,7 +72,7 @@ def named_weights(text: str) -> tuple[NamedModel, str]:
     return model, url
 
 
-def _loaded(text: str, model: NamedModel, url: str) -> Encoder:
+def _loaded(text: str, model: NamedModel, url: str, preprocessing: Preprocessing | None) -> Encoder:
     weights = open_weights(url)
     with torch.random.fork_rng(devices=[]):  # the random weights are replaced, and must not change later draws
         module = nn.ModuleDict({TRUNK: built_trunk(model.trunk)})
@@ -82,10 +83,13 @@ def _loaded(text: str, model: NamedModel, url: str) -> Encoder:
         text, model.trunk.name, text.partition("@")[0], weights.files, weights.sha256, None, weights.dtype
     )
     stored = StoredModel(model.trunk, image_size=model.image_size)
-    return Encoder(stored, cast(TrunkModule, module[TRUNK].eval()), source, _preprocessing(text, model))
+    known = _preprocessing(text, model, preprocessing)
+    return Encoder(stored, cast(TrunkModule, module[TRUNK].eval()), source, known)
 
 
-def _preprocessing(text: str, model: NamedModel) -> KnownPreprocessing:
+def _preprocessing(text: str, model: NamedModel, given: Preprocessing | None) -> KnownPreprocessing:
+    if given is not None:
+        return KnownPreprocessing(given, model.image_size, GIVEN)
     if model.pixels is not None:
         return KnownPreprocessing(model.pixels, model.image_size, "the model's configuration")
     warn_uncertain(

@@ -25,6 +25,7 @@ from aimcore.encoders.preprocessing import EncoderTransform, transform_for
 from aimcore.evaluation.feature_keys import described, software, weights_digest
 from aimcore.io.atomic_files import CannotWrite
 from aimcore.io.launcher import local_rank, rank, world_size
+from aimcore.io.locations import is_on_web
 from aimcore.io.parquet_library import require_pyarrow
 from aimcore.recipe.writing import plain
 from aimcore.running.image_sources import source_named
@@ -112,6 +113,11 @@ def embed_source(
 def _place_of(out: str) -> str:
     """Return the zarr group that is written first: of a Parquet file, one beside it."""
     suffix = PurePosixPath(out).suffix
+    if is_on_web(out):
+        problem = (
+            f"{shown(out)} is on the web, where nothing can be written: give a local path or a store such as s3://"
+        )
+        raise InvalidValue("embed", [("out", problem)])
     if is_table(out):
         require_pyarrow()
         return f"{out}{PARTIAL_GROUP}"

@@ -248,6 +248,7 @@ def test_an_encoder_of_transformers_is_a_folder(folder: Path, tmp_path: Path) ->
     ("words", "message"),
     [
         (["RUN", "PICTURES", "out.txt"], "must end in .zarr or .parquet"),
+        (["RUN", "PICTURES", "https://host/out.zarr"], "is on the web, where nothing can be written"),
         (["RUN", "PICTURES", "OUT", "--layers", "2"], "has blocks 0 to 1, and no block 2"),
         (["RUN", "PICTURES", "OUT", "--layers", "3-1"], "such as 6-11 or 0,5,11"),
         (["RUN", "PICTURES", "OUT", "--pool", "class"], "has no class token"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from small_encoders import SINCOS, TEXTS, TOWERS, run_of
 from small_encoders import TRUNK as LEARNED
 from torch import nn
 from trained_runs import captioning_experiment, write_run
+from transformers import ViTConfig, ViTModel
 
 from aimcore import (
     Experiment,
@@ -26,7 +28,9 @@ from aimcore import (
     recipe,
 )
 from aimcore.contracts.images import images_of
+from aimcore.contracts.uncertainty import UncertainEncoder
 from aimcore.encoders import own_files
+from aimcore.encoders.description import described
 from aimcore.encoders.encoder_source import EncoderError, EncoderSource
 from aimcore.engine import build_module
 from aimcore.io.preprocessor_files import CLIP
@@ -119,6 +123,22 @@ def test_a_model_by_its_name_takes_no_settings_of_files_and_can_be_saved(tmp_pat
     assert (again.trunk, again.image_size, again.known_preprocessing.preprocessing) == (encoder.trunk, size, CLIP)
     pixels = torch.randn(1, 3, size, size)
     assert torch.equal(again.features(pixels), encoder.features(pixels))
+
+
+def test_what_is_given_is_not_uncertain_and_what_is_unknown_is_not_claimed(tmp_path: Path) -> None:
+    settings = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=8,
+                         patch_size=4)  # fmt: skip
+    ViTModel(settings).save_pretrained(tmp_path)
+    with pytest.warns(UncertainEncoder, match="nothing says how its pixels were normalised"):
+        load_encoder(f"transformers:{tmp_path}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UncertainEncoder)
+        encoder = load_encoder(f"transformers:{tmp_path}", preprocessing="clip")
+    assert encoder.known_preprocessing.preprocessing == CLIP
+    rows = described(encoder)
+    assert "not in the file" not in rows
+    assert str(rows["other resolutions"]).startswith("none: it cannot read images of 3 x 3 patches")
+    assert rows["tokens before patches"] == 1
 
 
 def test_towers_embed_images_with_the_trunk_that_reads_fastest(tmp_path: Path) -> None:

@@ -211,6 +211,21 @@ def test_what_to_open_instead_is_said(tmp_path: Path) -> None:
     assert caught.value.__notes__ == [f"if transformers wrote it, give it as transformers:{tmp_path}"]
 
 
+@pytest.mark.parametrize(("config", "model"), [(None, "MODEL"), ({"architecture": "vit_tiny"}, "vit_tiny")])
+def test_a_file_of_timm_is_opened_by_the_name_of_its_model(
+    tmp_path: Path, config: dict[str, str] | None, model: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"cls_token": torch.zeros(1, 1, 4), "patch_embed.proj.weight": torch.zeros(4, 3, 2, 2)}, path)
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnknownWeights) as caught:
+        load_encoder(str(path))
+    assert caught.value.__notes__ == [
+        f"if timm wrote it, give it as timm:{model}@{path}, with the model's name in timm"
+    ]
+
+
 def test_a_head_without_its_trunk(tmp_path: Path) -> None:
     head = {name: value for name, value in tensors("aim_v1.weights").items() if name.startswith("head.")}
     save_file(head, tmp_path / "head.safetensors")
