@@ -25,8 +25,9 @@ def page_faults() -> int:
 
 def test_freed_memory_is_kept_and_given_back() -> None:
     keep_freed_memory()
-    # Small blocks in between may move the large one once or twice.
-    assert min(page_faults() for _ in range(6)) < PAGES / 10
+    # A small block that is taken right behind the large one leaves too little room for the next one, which then moves.
+    # This ends when small blocks of each size are in the list of recently freed ones, from which they are taken first.
+    assert any(page_faults() < PAGES / 10 for _ in range(20))
     kept = resident("VmRSS")
     give_back_freed_memory()
     assert kept - resident("VmRSS") > 0.9 * BYTES
