@@ -16,6 +16,7 @@ Lower-case n is the number of images.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from math import prod
@@ -37,6 +38,7 @@ FORMAT = "aimcore embeddings 1"
 _FORMAT, _DESCRIPTION, _ABOUT, _COMPLETE = "format", "description", "about", "complete"
 _CHECKSUM_BYTES = 4
 _DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+_LOOKS, _SECONDS_BETWEEN_LOOKS = 10, 0.1
 _SAFE = "The parts that were stored before are unchanged, and the same command continues"
 
 
@@ -78,10 +80,7 @@ class EmbeddingStore:
             OtherEmbeddings: something else is there.
             CannotWrite: the system refused to write.
         """
-        group = _opened(url)
-        if group is None:
-            _require_empty(url)
-            group = _created(url, {_FORMAT: FORMAT, _DESCRIPTION: dict(description), _ABOUT: dict(about)})
+        group = _opened_or_created(url, {_FORMAT: FORMAT, _DESCRIPTION: dict(description), _ABOUT: dict(about)})
         _require_same(url, group, description)
         with writing(url, _SAFE):
             _create_arrays(group, num_rows, shape, dtype, rows_per_part)
@@ -223,11 +222,22 @@ def _opened(url: str) -> zarr.Group | None:
     return group
 
 
-def _require_empty(url: str) -> None:
-    """Refuse a place where something else is, which is never replaced."""
+def _opened_or_created(url: str, attributes: dict[str, Any]) -> zarr.Group:
+    """Return the group at ``url``; what else is there is never replaced."""
+    group = _opened(url)
+    if group is None and _is_free(url):
+        return _created(url, attributes)
+    for _ in range(_LOOKS):  # another process may have begun to create the group since the look above
+        if group is not None:
+            return group
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        group = _opened(url)
+    raise OtherEmbeddings(f"{shown(url)} exists and holds no embeddings: choose another place")
+
+
+def _is_free(url: str) -> bool:
     files, path = file_system(url)
-    if files.exists(path) and not (files.isdir(path) and not files.ls(path)):
-        raise OtherEmbeddings(f"{shown(url)} exists and holds no embeddings: choose another place")
+    return not files.exists(path) or (files.isdir(path) and not files.ls(path))
 
 
 def _created(url: str, attributes: dict[str, Any]) -> zarr.Group:
