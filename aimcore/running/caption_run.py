@@ -19,6 +19,7 @@ from aimcore.contracts.messages import printable
 from aimcore.contracts.sources import OpenSource, Source
 from aimcore.data.rendering import Renderer, renderer_of
 from aimcore.evaluation.caption_generation import Sampling, generate
+from aimcore.evaluation.feature_keys import weights_digest
 from aimcore.io.atomic_files import make_folder, replacing, require_new, write_atomically, writing
 from aimcore.recipe.writing import plain
 from aimcore.running.folder_lock import FolderLock
@@ -89,11 +90,8 @@ def caption_source(
 
 
 def _description(trained: TrainedModel, source: Source, number: int, captioning: Captioning) -> str:
-    digest = hashlib.sha256()
-    for value in trained.module.state_dict().values():
-        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
     about = {
-        "weights": digest.hexdigest(), "source": plain(source), "num_samples": number,
+        "weights": weights_digest(trained.module), "source": plain(source), "num_samples": number,
         "samples_per_part": SAMPLES_PER_PART, "captioning": attrs.asdict(captioning),
     }  # fmt: skip
     return json.dumps(about, sort_keys=True, indent=1)

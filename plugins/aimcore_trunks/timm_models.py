@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version as timm_version
+from importlib.metadata import version
 from math import isqrt
 from typing import Any, Self, cast
 
@@ -150,7 +150,7 @@ class TimmModule(ForeignModule):
                 part.no_weight_decay = frozenset(part.no_weight_decay())
         attention = getattr(model.blocks[0], "attn", None) if is_uniform else None
         self.num_heads = getattr(attention, "num_heads", None)
-        self.library = f"timm {timm_version('timm')}, {config.model} ({type(model).__name__})"
+        self.library = f"timm {version('timm')}, {config.model} ({type(model).__name__})"
         self.model = model
         self._is_uniform = is_uniform
         # The model's own forward pools and classifies. Called as the model's, this one reads parameters of the model
