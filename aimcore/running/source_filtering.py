@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,64 +15,30 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from aimcore.contracts.component import Checked, settings, within
-from aimcore.contracts.errors import AimcoreError, DataNotFound, Problem
+from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.sources import OpenSource
-from aimcore.data.perceptual_hash import Indices, distance, near_duplicates, nearest_of
+from aimcore.data.perceptual_hash import Indices, distance, near_duplicates
 from aimcore.encoders.encoder import Encoder
-from aimcore.running.pair_scores import pair_scores
-from aimcore.running.source_inspection import measure
-from aimcore.running.source_measurements import Measurements
+from aimcore.running.evaluation_images import EvaluationImages, ImageEmbedder, evaluation_images
+from aimcore.running.filter_parts import Part, PartStore, Progress, parts_of
+from aimcore.running.filter_pass import BROKEN_CAPTION, NONE, SCORED, WITHOUT_CAPTION, SamplePass
+from aimcore.running.filter_reading import SampleReader
+from aimcore.running.filter_steps import (
+    BROKEN,
+    BY_EMBEDDING,
+    BY_HASH,
+    DUPLICATE,
+    EVALUATION,
+    LOW_SCORE,
+    NO_CAPTION,
+    REASONS,
+    Filtering,
+    NothingLeft,
+)
+from aimcore.running.pair_scores import PairScorer, weights_of
 
-Progress = Callable[[str, int, int], None]
-HASH_DISTANCE = 0
-"""Default number of bits in which the perceptual hashes of duplicates differ at most."""
-BROKEN, EVALUATION, DUPLICATE = "broken", "evaluation", "duplicate"
-NO_CAPTION, LOW_SCORE = "no caption", "low score"
-REASONS = (BROKEN, EVALUATION, DUPLICATE, NO_CAPTION, LOW_SCORE)
-_BITS = 64
-
-
-class NothingLeft(AimcoreError):
-    """Every sample would be removed."""
-
-
-@settings
-class Filtering(Checked):
-    """What is removed. Every step is optional; at least one is needed."""
-
-    against: tuple[str, ...] = ()
-    """Sources whose images are removed."""
-    deduplicate: bool = False
-    """Keep one sample of each group of duplicates: the one with the lowest number."""
-    hash_distance: int = HASH_DISTANCE
-    """Number of bits of 64 in which the perceptual hashes of duplicates differ at most."""
-    scores_by: str | None = None
-    """The encoder that scores images and captions."""
-    encoder_settings: Mapping[str, Any] = attrs.field(factory=dict)
-    """Other arguments of :func:`aimcore.load_encoder`."""
-    keep: float | None = None
-    """Share of the scored samples that is kept, the best first; rounded up to a whole number of samples."""
-    min_score: float | None = None
-    """Lowest score that is kept."""
-    caption: str | None = None
-    """Kind of the captions that are scored; by default the first kind of each sample."""
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield numbers out of range, and settings of a step that does not run."""
-        if not (self.against or self.deduplicate or self.scores_by):
-            yield Problem("", "nothing would be removed: give --against, --deduplicate or --scores-by")
-        yield from within("hash-distance", self.hash_distance, 0, _BITS)
-        if self.scores_by is None:
-            settings_of_encoder = {name.replace("_", "-"): value for name, value in self.encoder_settings.items()}
-            given = {"keep": self.keep, "min-score": self.min_score, "caption": self.caption, **settings_of_encoder}
-            yield from (Problem(name, "needs --scores-by") for name, value in given.items() if value is not None)
-        elif (self.keep is None) == (self.min_score is None):
-            yield Problem("keep", "give either a share to keep or a lowest score, and not both")
-        if self.keep is not None and not 0 < self.keep <= 1:
-            yield Problem("keep", f"must be above 0 and at most 1, got {self.keep}")
-        if self.min_score is not None:
-            yield from within("min-score", self.min_score, -1, 1)
+NUM_EXAMPLES = 24
+"""Number of kept samples of each kind that a report names: the best scores, the nearest to evaluation images, ..."""
 
 
 @attrs.frozen(eq=False)
@@ -86,8 +52,12 @@ class Filtered:
     """Samples that are removed, by number: ``index``, ``identifier``, ``reason``, and what else is known."""
     evaluation_sets: Mapping[str, Mapping[str, int]]
     """Of each source to compare with: ``num_samples`` and ``num_broken``."""
-    scores: Mapping[str, float | int] | None
-    """Numbers of scored and kept samples, and ``threshold``: the lowest score that is kept."""
+    similarities: Mapping[str, Any] | None
+    """Numbers of samples whose features were compared and that are removed by them, ``threshold``, and
+    ``nearest_kept``: the kept samples that are most similar to an evaluation image."""
+    scores: Mapping[str, Any] | None
+    """Numbers of scored and kept samples, ``threshold``: the lowest score that is kept, and the samples ``best`` and
+    ``lowest_kept``."""
 
     def counts(self) -> dict[str, int]:
         """Return the number of removed samples by reason."""
@@ -120,148 +90,181 @@ def filter_source(
     filtering: Filtering,
     *,
     evaluation_sets: Mapping[str, OpenSource],
-    encoder: Encoder | None = None,
+    embeddings_by: Encoder | None = None,
+    scores_by: Encoder | None = None,
+    store: PartStore | None = None,
     num_workers: int = 0,
     progress: Progress = lambda *_: None,
 ) -> Filtered:
-    """Choose the samples that are kept. Every image is read once, and again if it is scored.
+    """Choose the samples that are kept. Every image is read once.
 
-    About 200 bytes are held of each sample, and what is reported of those that are removed.
+    About 300 bytes are held of each sample, what is reported of those that are removed, and the features of evaluation
+    images. Of the source, a few batches are held.
 
     Args:
         source: what is filtered.
         filtering: the steps.
         evaluation_sets: the sources ``filtering.against``, by their names.
-        encoder: the encoder ``filtering.scores_by``.
+        embeddings_by: the encoder ``filtering.embeddings_by``.
+        scores_by: the encoder ``filtering.scores_by``.
+        store: has what earlier calls have found out, and takes what this one does.
         num_workers: processes that read; 0 reads in a thread.
         progress: is called with (what, number done, total).
 
     Raises:
-        InvalidValue: the encoder has no text tower.
-        DataNotFound: the source has no samples, or no captions.
+        InvalidValue: the encoder of scores has no text tower.
+        DataNotFound: a source has no samples, or no image of an evaluation set can be read.
+        CannotCompare: features are not numbers.
+        CannotScore: a score is not a number.
         NothingLeft: every sample would be removed.
     """
-    if not len(source):
-        raise DataNotFound("the source has no samples")
-    work = _Work(len(source), num_workers, progress)
-    if evaluation_sets or filtering.deduplicate:
-        work.hash(source)
-        for name, one in evaluation_sets.items():
-            work.remove_evaluation(name, one, filtering.hash_distance)
-        if filtering.deduplicate:
-            work.remove_duplicates(filtering.hash_distance)
-    if encoder is not None:
-        work.remove_low_scores(source, encoder, filtering)
-    return work.finished()
+    store = store or PartStore()
+    require_samples(source, evaluation_sets)
+    scorer = None if scores_by is None else PairScorer(scores_by)
+    embedder = None if embeddings_by is None else ImageEmbedder(embeddings_by)
+    evaluation = None
+    if evaluation_sets:
+        evaluation = evaluation_images(evaluation_sets, embedder, store, num_workers=num_workers, progress=progress)
+    one_pass = SamplePass(filtering, evaluation, embedder, scorer)
+    reader = SampleReader(
+        source,
+        is_hashed=bool(evaluation_sets or filtering.deduplicate),
+        embeds=None if embedder is None else embedder.transform,
+        scores=None if scorer is None else scorer.transform,
+        weights=weights_of(filtering.caption),
+    )
+    found = parts_of(
+        store, "source", reader, one_pass.rows, remember=one_pass.remember, num_workers=num_workers, progress=progress
+    )
+    choice = _Choice(found, filtering, evaluation)
+    choice.remove_evaluation(one_pass.are_evaluation(found.rows_n))
+    if filtering.deduplicate:
+        progress("comparing", 0, 1)
+        choice.remove_duplicates()
+        progress("comparing", 1, 1)
+    if scorer is not None:
+        choice.remove_low_scores()
+    return choice.finished()
 
 
-class _Work:
+def require_samples(source: OpenSource, evaluation_sets: Mapping[str, OpenSource]) -> None:
+    """Refuse sources without samples.
+
+    Raises:
+        DataNotFound: one of them has none.
+    """
+    for name, one in {"the source": source, **evaluation_sets}.items():
+        if not len(one):
+            raise DataNotFound(f"{name} has no samples")
+
+
+class _Choice:
     """The samples that are left, and why the others were removed."""
 
-    def __init__(self, num_samples: int, num_workers: int, progress: Progress) -> None:
-        self.num_samples, self.num_workers, self.progress = num_samples, num_workers, progress
-        self.left = np.ones(num_samples, dtype=np.bool_)
+    def __init__(self, found: Part, filtering: Filtering, evaluation: EvaluationImages | None) -> None:
+        self.found, self.rows_n = found, found.rows_n
+        self.filtering, self.evaluation = filtering, evaluation
+        self.left_n: npt.NDArray[np.bool_] = self.rows_n["readable"].copy()
         self.removed: dict[int, dict[str, Any]] = {}
-        self.evaluation_sets: dict[str, dict[str, int]] = {}
-        self.scores: dict[str, float | int] | None = None
-        self.measured: Measurements
+        self.threshold: float | None = None
+        for index in np.flatnonzero(~self.left_n).tolist():
+            self.remove(index, BROKEN, cause=found.causes[index])
 
-    def remove(self, index: int, identifier: str, reason: str, **about: Any) -> None:
-        self.left[index] = False
-        self.removed[index] = {"index": index, "identifier": identifier, "reason": reason, **about}
+    def remove(self, index: int, reason: str, **about: Any) -> None:
+        self.left_n[index] = False
+        self.removed[index] = {**self._named(index), "reason": reason, **about}
 
-    def hash(self, source: OpenSource) -> None:
-        """Read all samples; those that cannot be read are removed."""
-        self.measured = measure(source, self.num_workers, self.progress)
-        for one in self.measured.broken:
-            self.remove(one.index, one.identifier, BROKEN, cause=one.cause)
+    def remove_evaluation(self, are_evaluation_n: npt.NDArray[np.bool_]) -> None:
+        """Remove the samples that match an evaluation image."""
+        for index in np.flatnonzero(are_evaluation_n).tolist():
+            row = self.rows_n[index]
+            if row["like"] != NONE:
+                about = {"rule": BY_HASH, **self._evaluation_image(row["like"]), "distance": int(row["bits"])}
+            else:
+                about = {"rule": BY_EMBEDDING, **self._nearest(index)}
+            self.remove(index, EVALUATION, **about)
 
-    def remove_evaluation(self, name: str, source: OpenSource, most_bits: int) -> None:
-        """Remove the samples that match an image of ``source``."""
-        if not len(source):
-            raise DataNotFound(f"{name} has no samples")
-        other = measure(source, self.num_workers, self.progress, f"reading {name}")
-        self.evaluation_sets[name] = {"num_samples": len(source), "num_broken": len(other.broken)}
-        positions_n = self._positions()
-        for places_n, match_n in _matches(self.measured.rows_n[positions_n], other.rows_n, most_bits):
-            for position, match in zip(positions_n[places_n].tolist(), match_n.tolist(), strict=True):
-                bits = int(distance(self.measured.rows_n["hash"][position], other.rows_n["hash"][match]))
-                like: dict[str, Any] = {"source": name, "like": other.identifiers[match], "distance": bits}
-                self.remove(*self._named(position), EVALUATION, **like)
-
-    def remove_duplicates(self, most_bits: int) -> None:
+    def remove_duplicates(self) -> None:
         """Remove all samples of each group of duplicates but the one with the lowest number."""
-        positions_n = self._positions()
-        self.progress("comparing", 0, 1)
-        stands_n = stand_ins(self.measured.rows_n[positions_n], most_bits)
-        self.progress("comparing", 1, 1)
+        indices_n, hashes = np.flatnonzero(self.left_n), self.rows_n["hash"]
+        stands_n = stand_ins(self.rows_n[indices_n], self.filtering.hash_distance)
         for place in np.flatnonzero(stands_n != np.arange(len(stands_n))).tolist():
-            position, like = int(positions_n[place]), int(positions_n[stands_n[place]])
-            hashes = self.measured.rows_n["hash"]
-            about: dict[str, Any] = {
-                "like": self.measured.identifiers[like],
-                "distance": int(distance(hashes[position], hashes[like])),
-            }
-            self.remove(*self._named(position), DUPLICATE, **about)
+            index, like = int(indices_n[place]), int(indices_n[stands_n[place]])
+            bits = int(distance(hashes[index], hashes[like]))
+            self.remove(index, DUPLICATE, like=self.found.identifiers[like], like_index=like, distance=bits)
 
-    def remove_low_scores(self, source: OpenSource, encoder: Encoder, filtering: Filtering) -> None:
+    def remove_low_scores(self) -> None:
         """Remove the samples with the lowest scores, and those that have none."""
-        indices_n = np.flatnonzero(self.left)
-        found = pair_scores(
-            encoder, source, indices_n, kind=filtering.caption, num_workers=self.num_workers, progress=self.progress
-        )
-        for index, cause in found.broken.items():
-            self.remove(index, found.identifiers[index], BROKEN, cause=cause)
-        for index in found.without_caption:
-            self.remove(index, found.identifiers[index], NO_CAPTION)
-        is_scored = ~np.isnan(found.scores_n)
-        indices_n, scores_n = indices_n[is_scored], found.scores_n[is_scored]
-        if filtering.keep is not None:
-            chosen_n = best(scores_n, num_kept(len(scores_n), filtering.keep))
+        pair_n = self.rows_n["pair"]
+        for index in np.flatnonzero(self.left_n & (pair_n == BROKEN_CAPTION)).tolist():
+            self.remove(index, BROKEN, cause=self.found.causes[index])
+        for index in np.flatnonzero(self.left_n & (pair_n == WITHOUT_CAPTION)).tolist():
+            self.remove(index, NO_CAPTION)
+        indices_n = np.flatnonzero(self.left_n)
+        assert (pair_n[indices_n] == SCORED).all(), "only samples that are certain to be removed have no score"
+        scores_n = self.rows_n["score"][indices_n]
+        if self.filtering.keep is not None:
+            chosen_n = best(scores_n, num_kept(len(scores_n), self.filtering.keep))
         else:
-            assert filtering.min_score is not None
-            chosen_n = scores_n >= filtering.min_score
+            chosen_n = scores_n >= self.filtering.min_score
         for index, score in zip(indices_n[~chosen_n].tolist(), scores_n[~chosen_n].tolist(), strict=True):
-            self.remove(index, found.identifiers[index], LOW_SCORE, score=score)
+            self.remove(index, LOW_SCORE, score=score)
         if chosen_n.any():
-            threshold = float(scores_n[chosen_n].min())
-            num_ties = int((scores_n[~chosen_n] == threshold).sum())
-            self.scores = {
-                "num_scored": len(scores_n), "num_kept": int(chosen_n.sum()), "threshold": threshold,
-                "num_removed_at_threshold": num_ties,
-            }  # fmt: skip
+            self.threshold = float(scores_n[chosen_n].min())
 
     def finished(self) -> Filtered:
-        kept_n = np.flatnonzero(self.left)
+        kept_n = np.flatnonzero(self.left_n)
         removed = [self.removed[index] for index in sorted(self.removed)]
-        done = Filtered(self.num_samples, kept_n, removed, self.evaluation_sets, self.scores)
+        sets = {} if self.evaluation is None else self.evaluation.counts
+        done = Filtered(len(self.rows_n), kept_n, removed, sets, self._similarities(kept_n), self._scores(kept_n))
         if not len(kept_n):
             counts = ", ".join(f"{count:,} {reason}" for reason, count in done.counts().items())
-            raise NothingLeft(f"all {self.num_samples:,} samples would be removed ({counts}), so nothing is written")
+            raise NothingLeft(f"all {len(self.rows_n):,} samples would be removed ({counts}), so nothing is written")
         return done
 
-    def _positions(self) -> Indices:
-        """Return the positions in the measurements of the samples that are left."""
-        return np.flatnonzero(self.left[self.measured.rows_n["index"]])
+    def _similarities(self, kept_n: Indices) -> Mapping[str, Any] | None:
+        if self.filtering.similarity is None:
+            return None
+        order_n = kept_n[np.argsort(-self.rows_n["similarity"][kept_n], kind="stable")]
+        return {
+            "threshold": self.filtering.similarity,
+            "num_compared": int((self.rows_n["nearest"] != NONE).sum()),
+            "num_removed": sum(one.get("rule") == BY_EMBEDDING for one in self.removed.values()),
+            "nearest_kept": [
+                {**self._named(index), **self._nearest(index)} for index in order_n[:NUM_EXAMPLES].tolist()
+            ],
+        }
 
-    def _named(self, position: int) -> tuple[int, str]:
-        return int(self.measured.rows_n["index"][position]), self.measured.identifiers[position]
+    def _scores(self, kept_n: Indices) -> Mapping[str, Any] | None:
+        if self.threshold is None:
+            return None
+        low = [one["score"] for one in self.removed.values() if one["reason"] == LOW_SCORE]
+        order_n = kept_n[np.argsort(-self.rows_n["score"][kept_n], kind="stable")]
+        return {
+            "num_scored": len(kept_n) + len(low),
+            "num_kept": len(kept_n),
+            "threshold": self.threshold,
+            "num_removed_at_threshold": low.count(self.threshold),
+            "best": [self._with_score(index) for index in order_n[:NUM_EXAMPLES].tolist()],
+            "lowest_kept": [self._with_score(index) for index in order_n[::-1][:NUM_EXAMPLES].tolist()],
+        }
 
+    def _named(self, index: int) -> dict[str, Any]:
+        return {"index": index, "identifier": self.found.identifiers[index]}
 
-def _matches(rows_n: Any, others_m: Any, most_bits: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield places of images, with the places of the other images that they match."""
-    # Hashes of images of one colour are all 0, so only their pixels are compared.
-    plain_n, plain_m = np.flatnonzero(rows_n["hash"] == 0), np.flatnonzero(others_m["hash"] == 0)
-    digests, first = np.unique(others_m["digest"][plain_m], return_index=True)
-    if len(digests) and len(plain_n):
-        found_n = np.minimum(np.searchsorted(digests, rows_n["digest"][plain_n]), len(digests) - 1)
-        equal_n = digests[found_n] == rows_n["digest"][plain_n]
-        yield plain_n[equal_n], plain_m[first[found_n[equal_n]]]
-    varied_n, varied_m = np.flatnonzero(rows_n["hash"]), np.flatnonzero(others_m["hash"])
-    if len(varied_n) and len(varied_m):
-        nearest_n, bits_n = nearest_of(rows_n["hash"][varied_n], others_m["hash"][varied_m])
-        near_n = bits_n <= most_bits
-        yield varied_n[near_n], varied_m[nearest_n[near_n]]
+    def _with_score(self, index: int) -> dict[str, Any]:
+        return {**self._named(index), "score": float(self.rows_n["score"][index])}
+
+    def _nearest(self, index: int) -> dict[str, Any]:
+        row = self.rows_n[index]
+        return {**self._evaluation_image(row["nearest"]), "similarity": float(row["similarity"])}
+
+    def _evaluation_image(self, number: int) -> dict[str, Any]:
+        """Return what is reported of an evaluation image."""
+        sets = self.evaluation
+        assert sets is not None
+        name, like = sets.names[int(sets.set_m[number])], sets.identifiers[int(number)]
+        return {"source": name, "like": like, "like_index": int(sets.index_m[number])}
 
 
 def stand_ins(rows_n: Any, most_bits: int) -> Indices:

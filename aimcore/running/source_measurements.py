@@ -123,7 +123,7 @@ def joined(parts: Sequence[Measurements]) -> Measurements:
 def _row(index: int, sample: Sample) -> tuple[int, ...]:
     _, height, width = sample.image.shape
     label = UNLABELLED if sample.label is None else sample.label
-    return index, height, width, label, perceptual_hash(sample.image), _digest(sample.image)
+    return index, height, width, label, perceptual_hash(sample.image), pixel_digest(sample.image)
 
 
 def _form(image_CHW: Tensor, content: bytes | None) -> str:
@@ -131,7 +131,8 @@ def _form(image_CHW: Tensor, content: bytes | None) -> str:
     return f"pixels, {channels} channel{'' if channels == 1 else 's'}" if content is None else form_of(content)
 
 
-def _digest(image_CHW: Tensor) -> int:
+def pixel_digest(image_CHW: Tensor) -> int:
+    """Return 64 bits that are equal for equal images, and otherwise different except by chance."""
     # Decoded images have their channels next to each other, so that this copies nothing.
     pixels_HWC = np.ascontiguousarray(image_CHW.permute(1, 2, 0).numpy())
     content = hashlib.blake2b(str(pixels_HWC.shape).encode(), digest_size=8)

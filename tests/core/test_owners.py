@@ -27,6 +27,7 @@ WRITES = {
     ("aimcore/engine/checkpoints.py", "rename"): "a checkpoint is marked as incomplete before it is removed",
     ("aimcore/engine/checkpoint_copies.py", "write_bytes"): "into a folder that is published whole",
     ("aimcore/engine/checkpoint_copies.py", "open"): "into a folder that is published whole",
+    ("aimcore/running/filter_parts.py", "savez"): "into memory",
     ("aimcore/running/caption_run.py", "open"): "the temporary file of atomic_files.replacing",
     ("aimcore/running/converting.py", "os.replace"): "moves complete results next to their place, and only then",
     ("plugins/aimcore_sources/folder_writing.py", "write_bytes"): "images into a folder that is published whole",

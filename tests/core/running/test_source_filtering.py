@@ -1,33 +1,23 @@
 """Filtering of sources: which samples are kept is known by hand."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filter_pools import captioned_folder, encoded, noise
 from PIL import Image
 from small_encoders import TOWERS, run_of
 
 from aimcore import Encoder, InvalidValue, load_encoder
 from aimcore.run import command
 from aimcore.running import filter_report
-from aimcore.running.source_filtering import Filtering, NothingLeft, best, filter_source, num_kept, stand_ins
+from aimcore.running.filter_steps import Filtering, NothingLeft
+from aimcore.running.source_filtering import best, filter_source, num_kept, stand_ins
 from aimcore_sources import CaptionedFolder
 
 ROW = np.dtype([("index", "i8"), ("hash", "u8"), ("digest", "u8")])
-
-
-def noise(seed: int, size: tuple[int, int] = (70, 50)) -> Image.Image:
-    colours_HWC = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    return Image.fromarray(colours_HWC).resize(size, Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, format_name: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, quality=90)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -44,12 +34,7 @@ def pool(tmp_path: Path) -> Path:
         "h.png": encoded(Image.new("RGB", (20, 20), (200, 9, 9))),  # kept: of one colour, but another one
         "i.png": encoded(Image.new("RGB", (20, 20), (9, 9, 9))),  # equal to g
     }
-    (tmp_path / "pool").mkdir()
-    captions = []
-    for name, content in files.items():
-        (tmp_path / "pool" / name).write_bytes(content)
-        captions.append(json.dumps({"file": name, "captions": {"alt": [f"{name} text"]}}))
-    (tmp_path / "pool" / "captions.jsonl").write_text("\n".join(captions))
+    captioned_folder(tmp_path / "pool", files)
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "test.png").write_bytes(encoded(noise(2, (100, 72))))
     (tmp_path / "eval" / "bad.png").write_bytes(b"broken")
@@ -144,18 +129,18 @@ def test_the_samples_with_the_best_scores_are_kept(pool: Path, tmp_path: Path) -
 
     middle = (expected[order[4]] + expected[order[5]]) / 2
     filtering = Filtering(scores_by="towers", min_score=middle, caption="alt")
-    found = filter_source(source, filtering, evaluation_sets={}, encoder=encoder)
+    found = filter_source(source, filtering, evaluation_sets={}, scores_by=encoder)
     assert sorted(stem(source.read(int(index)).identifier) for index in found.kept_n) == sorted(order[:5])
     with pytest.raises(NothingLeft, match="8 low score"):
         filter_source(
-            source, Filtering(scores_by="towers", min_score=1.0, caption="alt"), evaluation_sets={}, encoder=encoder
+            source, Filtering(scores_by="towers", min_score=1.0, caption="alt"), evaluation_sets={}, scores_by=encoder
         )
 
 
 def test_scores_are_those_of_samples_that_earlier_steps_have_kept(pool: Path, tmp_path: Path) -> None:
     encoder, source = load_encoder(run_of(tmp_path / "towers", objective=TOWERS)), CaptionedFolder(url=str(pool)).open()
     filtering = Filtering(deduplicate=True, hash_distance=3, scores_by="towers", keep=0.5)
-    found = filter_source(source, filtering, evaluation_sets={}, encoder=encoder)
+    found = filter_source(source, filtering, evaluation_sets={}, scores_by=encoder)
     assert found.counts() == {"broken": 1, "duplicate": 4, "low score": 2}  # of a, b, g and h
     assert found.scores is not None
     assert found.scores["num_scored"] == 4
@@ -214,7 +199,7 @@ def test_what_the_file_of_the_towers_does_not_say_can_be_given(
 
 def test_an_encoder_without_a_text_tower_is_refused(pool: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="no text tower"):
-        filter_report.filter_to(
+        filter_report.choose(
             CaptionedFolder(url=str(pool)), CaptionedFolder(url=str(tmp_path / "out")),
             Filtering(scores_by=str(run_of(tmp_path / "trunk")), keep=0.5),
         )  # fmt: skip
