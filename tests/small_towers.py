@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import transformers
 from torch import nn
 from vocabularies import write_sentencepiece
+
+from aimcore_objectives import TransformersTowers
+from aimcore_tokenizers import Bytes
+from aimcore_trunks.transformers_models import TransformersTrunk, config_of, image_tower_trunk
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 WORDS = ["a", "cat", "dog", "photo", "of"]
@@ -58,8 +63,34 @@ def siglip(folder: Path) -> Any:
         vision_config={**SIZES, "image_size": 16, "patch_size": 8},
     )  # fmt: skip
     model = stirred(transformers.SiglipModel(config))
+    model.logit_scale.data.fill_(2.3)
+    model.logit_bias.data.fill_(-10.0)
     model.save_pretrained(folder)
     return model, tokenizer
+
+
+def untrained(family: str, **vision: Any) -> TransformersTowers:
+    """The towers of a model that has never been trained and reads the bytes of texts, with the loss of its family."""
+    tokenizer = Bytes()
+    sizes = {"image_size": 16, "patch_size": 4, **vision}
+    text: dict[str, Any] = {**SIZES, "vocab_size": tokenizer.vocabulary_size, "max_position_embeddings": 6}
+    if family == "clip":
+        text["eos_token_id"] = tokenizer.end_id
+        made: Any = transformers.CLIPConfig(
+            text_config=text, vision_config={**SIZES, **sizes}, projection_dim=12, initializer_factor=1.0
+        )
+    else:
+        made = transformers.SiglipConfig(text_config={**text, "projection_size": 16}, vision_config={**SIZES, **sizes})
+    config = json.dumps(made.to_dict(), sort_keys=True)
+    return TransformersTowers(
+        config=config, tokenizer=tokenizer, context_length=6, loss="softmax" if family == "clip" else "sigmoid"
+    )
+
+
+def image_tower(towers: TransformersTowers) -> TransformersTrunk:
+    """The trunk in the configuration of towers."""
+    settings = config_of(towers.config)
+    return image_tower_trunk(settings, head=settings.model_type == "clip")
 
 
 MAKERS = {"clip": clip, "siglip": siglip}

@@ -61,27 +61,6 @@ SAME = Same()
 
 
 @attrs.frozen
-class Shared(TensorForm):
-    """A tensor that ``parts`` parts of the model hold: each gets a copy, and the first one is written."""
-
-    parts: int = 2
-
-    def read(self, value: Tensor) -> tuple[Tensor, ...]:
-        """Return it once for each part."""
-        return (value,) * self.parts
-
-    def write(self, values: Sequence[Tensor]) -> Tensor:
-        """Return the first.
-
-        Raises:
-            NotInLayout: the parts have become different.
-        """
-        if any(not torch.equal(values[0], value) for value in values[1:] if not value.is_meta):
-            raise NotInLayout("parts of the model that share a tensor in files of this layout have different values")
-        return values[0]
-
-
-@attrs.frozen
 class Transposed(TensorForm):
     """A matrix ``[in, out]``, which is ``[out, in]`` here; with ``parts``, several of them side by side."""
 

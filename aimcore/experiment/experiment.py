@@ -110,7 +110,9 @@ class Experiment(Checked):
         yield from name_problems("name", self.name)
         yield from at_least("num_steps", self.num_steps, 0, self._most_steps)
         if self.num_steps and not self.objective.has_losses:
-            yield Problem("num_steps", f"must be 0 with objective {self.objective.name!r}, which has no losses")
+            name = self.objective.name
+            hint = f"'aimcore describe objectives/{name}' lists its settings"
+            yield Problem("num_steps", f"must be 0 with objective {name!r}, which has no losses as it is set: {hint}")
         yield from at_least("log_every", self.log_every, 1, limits.STEPS)
         yield from at_least("seed", self.seed, 0)
         if self.checkpoint_every is not None:

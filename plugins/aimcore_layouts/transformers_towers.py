@@ -15,7 +15,7 @@ from aimcore import AimcoreError, TextTokenizer, component
 from aimcore.contracts.images import Preprocessing
 from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Tensors
 from aimcore.contracts.messages import shown
-from aimcore.contracts.tensor_forms import SAME, Scalar, Shared, TensorForm
+from aimcore.contracts.tensor_forms import SAME, Scalar, TensorForm
 from aimcore.contracts.tensor_maps import TableFit, TensorMap, TensorTable
 from aimcore.io.preprocessor_files import CLIP
 from aimcore_layouts.expressible import with_preprocessor
@@ -30,8 +30,6 @@ _SIGLIP = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1.0)
 _COUNTED = "embeddings.position_ids"
 """Numbers from 0 on, which files of earlier versions hold and every module computes."""
 _KINDS = ("weight", "bias")
-_NORM, _TRUNK_NORM = "image_tower.norm.", "trunk.model.post_layernorm."
-"""Names of CLIP's norm of the class token, which the trunk holds too and does not read."""
 
 
 class MissingTransformers(AimcoreError):
@@ -183,11 +181,8 @@ def _clip() -> Iterator[TensorMap]:
     yield from _text_tower()
     yield TensorMap(f"{theirs}embeddings.class_embedding", (f"{ours}embeddings.class_embedding",))
     yield from _rules(theirs, ours, ("embeddings.patch_embedding", "embeddings.position_embedding"), ("weight",))
-    yield from _rules(theirs, ours, ("pre_layrnorm",))
+    yield from _rules(theirs, ours, ("pre_layrnorm", "post_layernorm"))
     yield from _blocks(theirs, ours)
-    for kind in _KINDS:  # transformers keeps the norm of the class token in its image model, which is the trunk
-        both = f"{_TRUNK_NORM}{kind}", f"{_NORM}{kind}"
-        yield TensorMap(f"{theirs}post_layernorm.{kind}", both, Shared(2))
     yield TensorMap("visual_projection.weight", ("image_tower.project.weight",))
     yield TensorMap("text_projection.weight", ("text_tower.project.weight",))
     yield TensorMap("logit_scale", ("scale.log_scale",), Scalar())
@@ -223,12 +218,6 @@ class CLIPTransformers(_Towers):
         """Return the ``tokenizer.json`` next to the weights. The last id ends a text."""
         size = settings.text_config.vocab_size
         return tokenizer_beside(url, size, size - 1)
-
-    def write(self, state: Tensors) -> dict[str, Tensor]:
-        """Write the file, which has one norm of the class token: the one that embeds images, which training changes."""
-        norm = {name: value for name, value in state.items() if name.startswith(_NORM)}
-        copies = {_TRUNK_NORM + name.removeprefix(_NORM): value for name, value in norm.items()}
-        return super().write({**state, **copies})
 
     def size_problems(self, size: int | None, own: int, patch_size: int) -> Iterable[str]:
         """Yield any other size than that of the positions, which transformers' CLIP refuses."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Self
+from typing import Self
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from aimcore import (
     Attention,
@@ -26,10 +22,8 @@ from aimcore import (
     component,
 )
 from aimcore.contracts import limits
-from aimcore_objectives.gathering import from_all
+from aimcore_objectives.contrastive_loss import ContrastiveKind, contrastive_loss, initial_scale
 from aimcore_objectives.joint_space import JointSpace
-from aimcore_objectives.logit_scale import LogitScale
-from aimcore_objectives.steps import at_least_float32
 from aimcore_objectives.texts import text_of
 from aimcore_objectives.towers import ImageTowerModule, TextTower, TextTowerModule
 from aimcore_tokenizers import Bytes
@@ -58,7 +52,7 @@ class Contrastive(JointSpace):
     embedding_width: int = 768
     num_pool_heads: int = 8
     """Heads of the attention pool over image tokens."""
-    loss: Literal["softmax", "sigmoid"] = "softmax"
+    loss: ContrastiveKind = "softmax"
 
     @property
     def is_separable(self) -> bool:
@@ -96,10 +90,7 @@ class ContrastiveModule(ObjectiveModule):
         self.text_tower = TextTowerModule(
             config.text_tower, config.tokenizer, config.context_length, config.embedding_width
         )
-        softmax = config.loss == "softmax"
-        self.scale = (
-            LogitScale(math.log(1 / 0.07), bounded=True) if softmax else LogitScale(math.log(10), -10.0, bounded=False)
-        )
+        self.scale = initial_scale(config.loss, bounded=config.loss == "softmax")
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """Return the number of images."""
@@ -108,9 +99,7 @@ class ContrastiveModule(ObjectiveModule):
     def forward(self, batch: Batch) -> dict[str, Loss]:
         """Return the loss of this rank's images and captions against those of all ranks."""
         image_BE, text_BE = self.embed_images(batch.images), self.embed_texts(text_of(batch))
-        loss = _softmax_loss if self.config.loss == "softmax" else _sigmoid_loss
-        total = loss(self.scale, image_BE, text_BE, gather=self.training)
-        return {"contrastive": Loss(total, torch.tensor(len(image_BE), device=total.device))}
+        return {"contrastive": contrastive_loss(self.config.loss, self.scale, image_BE, text_BE, gather=self.training)}
 
     def embed_images(self, images: Images) -> Tensor:
         """Return ``[B, E]`` of unit length, with bidirectional attention as in training."""
@@ -122,35 +111,3 @@ class ContrastiveModule(ObjectiveModule):
         """Return ``[B, E]`` of unit length."""
         embedded_BE: Tensor = self.text_tower(text)
         return embedded_BE
-
-
-def _softmax_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:
-    """Half the cross-entropy of each image's caption and of each caption's image, summed over this rank's."""
-    (all_images_AE, first), (all_texts_AE, _) = from_all(image_BE, gather), from_all(text_BE, gather)
-    own_B = first + torch.arange(len(image_BE), device=image_BE.device)
-    # Both directions in one call, so that the scale has a single gradient, which is checked against its bounds.
-    queries_2BE, keys_2AE = torch.stack([image_BE, text_BE]), torch.stack([all_texts_AE, all_images_AE])
-    logits_2BA = scale(_similarities(queries_2BE, keys_2AE), gather=gather)
-    return functional.cross_entropy(logits_2BA.flatten(0, 1), own_B.repeat(2), reduction="sum") / 2
-
-
-def _sigmoid_loss(scale: LogitScale, image_BE: Tensor, text_BE: Tensor, *, gather: bool) -> Tensor:
-    """The log-loss of every pair of this rank's images and all captions."""
-    all_texts_AE, first = from_all(text_BE, gather)
-    logits_BA = scale(_similarities(image_BE, all_texts_AE), gather=gather)
-    sign_BA = torch.full_like(logits_BA, -1)
-    sign_BA[torch.arange(len(image_BE)), first + torch.arange(len(image_BE))] = 1
-    return -functional.logsigmoid(sign_BA * logits_BA).sum()
-
-
-def _similarities(queries_BE: Tensor, keys_AE: Tensor) -> Tensor:
-    """``[..., B, A]``, at least float32: autocast would round them to bfloat16, and the scale enlarges the error."""
-    with _without_autocast(queries_BE.device.type):
-        return at_least_float32(queries_BE) @ at_least_float32(keys_AE).mT
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[None]:
-    # The meta device, on which a dry run counts, has no autocast, and disabling it there is an error.
-    if not torch.amp.is_autocast_available(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)

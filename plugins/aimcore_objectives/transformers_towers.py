@@ -6,6 +6,7 @@ Shape suffixes: B batch, N patches, R extra tokens, T text tokens, D width, E em
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -29,14 +30,15 @@ from aimcore import (
 )  # fmt: skip
 from aimcore.contracts import limits
 from aimcore.contracts.messages import shown
+from aimcore_objectives.contrastive_loss import ContrastiveKind, contrastive_loss, initial_scale
 from aimcore_objectives.joint_space import JointSpace
-from aimcore_objectives.logit_scale import LogitScale
 from aimcore_objectives.steps import at_least_float32
+from aimcore_objectives.texts import text_of
 from aimcore_trunks.foreign import FAULTS
 from aimcore_trunks.transformers_models import config_of
 
-FAMILIES = ("clip", "siglip")
-"""Types of models of transformers (``model_type``) whose towers are known."""
+LOSSES: Mapping[str, ContrastiveKind] = MappingProxyType({"clip": "softmax", "siglip": "sigmoid"})
+"""The loss of each type of model of transformers (``model_type``) whose towers are known."""
 
 
 class OtherTower(AimcoreError):
@@ -47,9 +49,14 @@ class OtherTower(AimcoreError):
 class TransformersTowers(JointSpace):
     """What surrounds the image tower of CLIP (arXiv:2103.00020) or SigLIP (arXiv:2303.15343) in transformers.
 
-    It embeds images and texts in one space, for zero-shot classification, retrieval and search. It trains nothing: it
-    is for experiments with ``num_steps=0`` and ``initial_weights`` of the same file, which ``aimcore.load_encoder``
-    opens. Requires the extra ``transformers``.
+    It embeds images and texts in one space, for zero-shot classification, retrieval and search.
+    ``aimcore.load_encoder`` opens such files. Without ``loss`` it trains nothing, for experiments with ``num_steps=0``
+    and ``initial_weights`` of the same file. With ``loss`` it trains both towers, further or from random weights, and
+    ``frozen=("trunk", "image_tower")`` locks the image tower as in LiT (arXiv:2111.07991).
+
+    The losses are those of :class:`~aimcore_objectives.Contrastive` over the global batch, and equal those of
+    transformers (``return_loss=True``): the scale of similarities has no bound here, where CLIP's authors keep it at
+    100 or below. ``frozen=("scale",)`` keeps that of the file. Requires the extra ``transformers``.
     """
 
     config: str
@@ -57,14 +64,26 @@ class TransformersTowers(JointSpace):
     tokenizer: TextTokenizer
     context_length: int
     """Number of ids of a text. SigLIP was trained on texts that are padded to it, and reads their last token."""
+    loss: ContrastiveKind | None = None
+    """``softmax`` for CLIP, ``sigmoid`` for SigLIP; None trains nothing."""
 
     @property
     def has_losses(self) -> bool:
-        """False."""
+        """Whether a loss is given."""
+        return self.loss is not None
+
+    @property
+    def is_separable(self) -> bool:
+        """False with a loss, which compares samples: micro-batches would change it."""
+        return self.loss is None
+
+    @property
+    def mixed_grids(self) -> bool:
+        """False: SigLIP's pooling would read padding."""
         return False
 
     def problems(self) -> Iterable[Problem]:
-        """Yield a configuration that cannot be read or is of another family, and a context without ids."""
+        """Yield a configuration that cannot be read or is of another family, its other loss, and a context of 0 ids."""
         yield from at_least("context_length", self.context_length, 1, limits.PATCHES)
         try:
             family = config_of(self.config).model_type
@@ -72,8 +91,11 @@ class TransformersTowers(JointSpace):
             problem = f"is not the JSON of a configuration of transformers: {error}; got {shown(self.config)}"
             yield Problem("config", problem)
         else:
-            if family not in FAMILIES:
-                yield Problem("config", f"must be of one of the models {', '.join(FAMILIES)}, got {shown(family)}")
+            if family not in LOSSES:
+                yield Problem("config", f"must be of one of the models {', '.join(LOSSES)}, got {shown(family)}")
+            elif self.loss not in (None, LOSSES[family]):
+                problem = f"must be {LOSSES[family]!r} (or None) for a model of {family}, got {shown(self.loss)}"
+                yield Problem("loss", problem)
 
     def build(self, trunk: TrunkModule) -> TransformersTowersModule:
         """Build the trunk with both towers.
@@ -85,7 +107,7 @@ class TransformersTowers(JointSpace):
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """No examples: the checks of objectives are checks of losses."""
+        """No examples: they need the extra ``transformers``."""
         return ()
 
 
@@ -100,21 +122,25 @@ class TransformersTowersModule(ObjectiveModule):
             raise OtherTower(f"the image tower of this model has the width {expected}, and the trunk {trunk.width}")
         self.trunk = trunk
         self.text_tower = TextTower(model.text_model, getattr(model, "text_projection", None))
-        is_clip = model.config.model_type == "clip"
-        self.image_tower: nn.Module = (
-            ClassTokenTower(model.vision_model.post_layernorm, model.visual_projection)
-            if is_clip
-            else PoolingTower(model.vision_model.head)
+        self.loss = config.loss
+        vision, is_clip = model.vision_model, model.config.model_type == "clip"
+        # transformers counts CLIP's norm of the class token as a part of its image model, which the trunk is.
+        own_norm = vision.post_layernorm if _norm_of(trunk) is None else None
+        self.image_tower: ClassTokenTower | PoolingTower = (
+            ClassTokenTower(own_norm, model.visual_projection) if is_clip else PoolingTower(vision.head)
         )
-        self.scale = LogitScale(0.0, None if is_clip else 0.0, bounded=False)
+        self.scale = initial_scale(LOSSES[model.config.model_type], bounded=False)
 
     def counts(self, batch: Batch) -> Mapping[str, int]:
-        """Return no counts."""
-        return {}
+        """Return the number of images; without a loss, no counts."""
+        return {} if self.loss is None else {"contrastive": len(batch.images.grids)}
 
     def forward(self, batch: Batch) -> dict[str, Loss]:
-        """Return no losses."""
-        return {}
+        """Return the loss of this rank's images and captions against those of all ranks, if there is one."""
+        if self.loss is None:
+            return {}
+        image_BE, text_BE = self.embed_images(batch.images), self.embed_texts(text_of(batch))
+        return {"contrastive": contrastive_loss(self.loss, self.scale, image_BE, text_BE, gather=self.training)}
 
     def embed_images(self, images: Images) -> Tensor:
         """Return ``[B, E]`` of unit length.
@@ -122,7 +148,7 @@ class TransformersTowersModule(ObjectiveModule):
         Raises:
             OtherTower: the trunk has no class token, which CLIP reads.
         """
-        embedded_BE: Tensor = self.image_tower(self.trunk(images, Reading()))
+        embedded_BE: Tensor = self.image_tower(self.trunk(images, Reading()), _norm_of(self.trunk))
         return functional.normalize(at_least_float32(embedded_BE), dim=-1)
 
     def embed_texts(self, text: Text) -> Tensor:
@@ -138,14 +164,23 @@ class TransformersTowersModule(ObjectiveModule):
 class TextTower(nn.Module):
     """Ids ``[B, T]`` to ``[B, E]``: the text model of transformers, and CLIP's projection."""
 
+    model: Any
+
     def __init__(self, model: nn.Module, project: nn.Module | None) -> None:
         super().__init__()
         self.model = model
         self.project = nn.Identity() if project is None else project
+        _without_decay(self.model.embeddings.position_embedding, "weight")
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks, whose activations can be recomputed."""
+        blocks: nn.ModuleList = self.model.encoder.layers
+        return blocks
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Embed texts as :class:`TransformersTowersModule` does, before the normalisation."""
-        embedding: Any = self.model.get_input_embeddings()  # type: ignore[operator]  # a method of transformers
+        embedding = self.model.get_input_embeddings()
         # A traced graph has no numbers to compare.
         if not torch.compiler.is_exporting() and int(ids_BT.max()) >= embedding.num_embeddings:
             raise OtherTower(
@@ -160,15 +195,22 @@ class TextTower(nn.Module):
 class ClassTokenTower(nn.Module):
     """Image features to ``[B, E]`` as in CLIP: norm and projection of the class token."""
 
-    def __init__(self, norm: nn.Module, project: nn.Module) -> None:
+    def __init__(self, norm: nn.Module | None, project: nn.Module) -> None:
         super().__init__()
         self.norm, self.project = norm, project
 
-    def forward(self, features: Features) -> Tensor:
-        """Embed images as :class:`TransformersTowersModule` does, before the normalisation."""
+    def forward(self, features: Features, norm: nn.Module | None = None) -> Tensor:
+        """Embed images as :class:`TransformersTowersModule` does, before the normalisation.
+
+        Args:
+            features: from the trunk, with a class token.
+            norm: the trunk's norm of it; None for the norm of this module.
+        """
         if features.extra_BRD is None:
             raise OtherTower("CLIP reads images at a class token, and this trunk has none (num_extra is 0)")
-        embedded_BE: Tensor = self.project(self.norm(features.extra_BRD[:, 0]))
+        norm = self.norm if norm is None else norm
+        assert norm is not None, "one of the two has it"
+        embedded_BE: Tensor = self.project(norm(features.extra_BRD[:, 0]))
         return embedded_BE
 
 
@@ -178,11 +220,23 @@ class PoolingTower(nn.Module):
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
+        _without_decay(head, "probe")
 
-    def forward(self, features: Features) -> Tensor:
+    def forward(self, features: Features, _norm: nn.Module | None = None) -> Tensor:
         """Embed images as :class:`TransformersTowersModule` does, before the normalisation."""
         embedded_BE: Tensor = self.head(features.tokens_BND)
         return embedded_BE
+
+
+def _norm_of(trunk: nn.Module) -> nn.Module | None:
+    """Return the norm of the class token in a trunk that is CLIP's image model."""
+    norm = getattr(getattr(trunk, "model", None), "post_layernorm", None)
+    return norm if isinstance(norm, nn.Module) else None
+
+
+def _without_decay(module: Any, name: str) -> None:
+    """Let weight decay leave out a parameter: positions and queries are vectors, whatever their shape."""
+    module.no_weight_decay = frozenset({name})
 
 
 def _around_the_trunk(config: str) -> Any:

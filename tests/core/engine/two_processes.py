@@ -15,6 +15,7 @@ import torch
 from core.engine.toys import SignallingTracker, StoppingTracker, ToySource, experiment, parts, whole_batch
 from core.testing.mutants.targets import RandomCodes, Teacher
 from safetensors.torch import save_file
+from small_towers import image_tower, untrained
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from aimcore import (
@@ -29,6 +30,7 @@ from aimcore import (
     Source,
     Tracker,
     TrackerRun,
+    Trunk,
     Weights,
     component,
 )
@@ -48,7 +50,7 @@ from aimcore.engine.manifest import describe_files, read_manifest
 from aimcore.registry.plugins import installed
 from aimcore.testing.fixtures import as_float32, batch_for, part_of, random_images
 from aimcore_heads import MLPHead
-from aimcore_objectives import NextPatch
+from aimcore_objectives import NextPatch, TransformersTowers
 from aimcore_objectives.logit_scale import LogitScale
 from aimcore_optimizers import AdamW
 from aimcore_orderings import Spiral
@@ -94,12 +96,13 @@ def aim_losses(rank: int, world_size: int, accumulation_steps: int = 1) -> list[
 
 
 def installed_objectives() -> dict[str, Objective]:
-    """Every example of every installed objective that aimcore brings, and next_patch with targets that have weights."""
+    """Every example of every installed objective that aimcore brings, and those that need weights or a library."""
     with_weights = {
         f"next_patch.{target.name}": NextPatch(target=target, head=MLPHead(width=16, depth=1), prefix=None)
         for target in (RandomCodes(), Teacher())
     }
-    return with_weights | {
+    towers = {f"transformers_towers.{family}": untrained(family) for family in ("clip", "siglip")}
+    return {**with_weights, **towers} | {
         f"{cls.name}.{number}": example
         for _, cls in installed().registry("objectives").items()
         for number, example in enumerate(cls.examples())
@@ -109,7 +112,9 @@ def installed_objectives() -> dict[str, Objective]:
 
 def objective_losses(objective: Objective, rank: int, world_size: int) -> list[tuple[dict[str, float], float]]:
     """Losses and gradient norms of 20 steps of any objective, from images, captions and labels."""
-    trunk = ViT(width=16, depth=2, num_heads=2, patch_size=4, mask_token="mask" in objective.requires)
+    trunk: Trunk = ViT(width=16, depth=2, num_heads=2, patch_size=4, mask_token="mask" in objective.requires)
+    if isinstance(objective, TransformersTowers):
+        trunk = image_tower(objective)
     settings = experiment(trunk=trunk, objective=objective, num_steps=NUM_STEPS)
     share, found = BATCH // world_size, []
     with TrainingEngine(settings) as engine:

@@ -15,6 +15,7 @@ from image_tokenizers import write_dvae, write_kmeans
 from PIL import Image
 from safetensors.torch import save_file
 from shards import captioned_shard, picture
+from small_towers import untrained
 from vocabularies import write_clip_merges, write_sentencepiece
 
 from aimcore import Component
@@ -146,8 +147,13 @@ def pretrained(folder: Path) -> Component:
     return Pretrained(url=str(file), num_heads=2)
 
 
+def transformers_towers(_: Path) -> Component:
+    return untrained("siglip")  # CLIP needs a class token, which the trunk that the checks build has not
+
+
 MAKERS: Mapping[str, Callable[[Path], Component]] = MappingProxyType(
     {
+        "objectives/transformers_towers": transformers_towers,
         "sources/benchmark": benchmark,
         "sources/captioned_folder": captioned_folder,
         "sources/fashion_mnist": fashion_mnist,

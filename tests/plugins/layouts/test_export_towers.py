@@ -76,7 +76,7 @@ def test_towers_that_were_changed_are_written_as_they_are_now(tmp_path: Path) ->
     clip(tmp_path / "model")
     encoder = load_encoder(str(tmp_path / "model"))
     towers: Any = encoder.objective_module
-    for value in (towers.image_tower.norm.weight, towers.trunk.model.embeddings.class_embedding):
+    for value in (towers.trunk.model.post_layernorm.weight, towers.trunk.model.embeddings.class_embedding):
         value.mul_(1.5)
     export_encoder(encoder, tmp_path / "out", "transformers")
     model = transformers.AutoModel.from_pretrained(tmp_path / "out")

@@ -14,7 +14,8 @@ from aimcore.testing.fixtures import batch_for, random_images
 from aimcore.testing.requirements import seeded
 from aimcore.testing.small_parts import StandInTrunk
 from aimcore_objectives import Contrastive
-from aimcore_objectives.contrastive import ContrastiveModule, _sigmoid_loss, _softmax_loss
+from aimcore_objectives.contrastive import ContrastiveModule
+from aimcore_objectives.contrastive_loss import sigmoid_loss, softmax_loss
 from aimcore_objectives.logit_scale import LogitScale
 
 INSIDE, ABOVE, BELOW = math.log(10), math.log(100) + 0.5, -0.5
@@ -65,13 +66,13 @@ def test_one_step_too_far_does_not_fix_the_temperature() -> None:
 
 
 @pytest.mark.parametrize("log_scale", [4.7215, -0.5])
-def test_the_sigmoid_loss_has_no_bound_on_its_scale(log_scale: float) -> None:
+def test_thesigmoid_loss_has_no_bound_on_its_scale(log_scale: float) -> None:
     module = module_of(Contrastive.examples()[1])
     with torch.no_grad():
         module.scale.log_scale.fill_(log_scale)
     # Two pairs: similarities 0.3 and 0.2 of those that belong together, 0.1 and 0 of the others.
     text_BE = torch.tensor([[0.3, 0.1], [0.0, 0.2]])
-    total = _sigmoid_loss(module.scale, torch.eye(2), text_BE, gather=False)
+    total = sigmoid_loss(module.scale, torch.eye(2), text_BE, gather=False)
     total.backward()
     # By hand, with released SigLIP's scale of exp(4.7215) = 112.336 and with one below 1: the loss of a pair is
     # log(1 + exp(-z)) with z = sign * (scale * similarity + bias), and dz / d log scale = sign * scale * similarity.
@@ -100,7 +101,7 @@ def wish(*margins: float) -> float:
 )
 def test_both_directions_of_the_softmax_ask_the_temperature_together(logits: tuple, expected: float) -> None:
     scale = LogitScale(ABOVE, bounded=True)
-    _softmax_loss(scale, torch.eye(2), torch.tensor(logits).T / 100, gather=False).backward()
+    softmax_loss(scale, torch.eye(2), torch.tensor(logits).T / 100, gather=False).backward()
     assert scale.log_scale.grad is not None
     assert scale.log_scale.grad.item() == pytest.approx(expected, abs=1e-6)
     assert wish(1, 1) < 0 < wish(2.5, -0.5) < wish(3, -1)
@@ -116,7 +117,7 @@ def loss_and_gradients(loss: Callable[..., Tensor], *, autocast: bool) -> list[T
     return [total.detach(), *torch.autograd.grad(total, (image_BE, text_BE, scale.log_scale))]
 
 
-@pytest.mark.parametrize("loss", [_softmax_loss, _sigmoid_loss])
+@pytest.mark.parametrize("loss", [softmax_loss, sigmoid_loss])
 def test_logits_are_not_rounded_under_autocast(loss: Callable[..., Tensor]) -> None:
     found, expected = (loss_and_gradients(loss, autocast=autocast) for autocast in (True, False))
     assert {one.dtype for one in found} == {torch.float32}

@@ -14,7 +14,8 @@ from torch.nn import functional
 from aimcore import Data, Engine, Experiment, InvalidValue, Reading, Text, TextTokenizer, component
 from aimcore.contracts.images import images_of
 from aimcore_objectives import Contrastive
-from aimcore_objectives.contrastive import ContrastiveModule, _sigmoid_loss, _softmax_loss
+from aimcore_objectives.contrastive import ContrastiveModule
+from aimcore_objectives.contrastive_loss import sigmoid_loss, softmax_loss
 from aimcore_objectives.towers import TextTower
 from aimcore_sources import BundledFashionMNIST
 from aimcore_trunks import ViT, from_released
@@ -117,17 +118,17 @@ def test_accumulation_is_refused_because_it_would_be_another_loss() -> None:
         )  # fmt: skip
 
 
-def test_the_softmax_loss_is_the_mean_cross_entropy_of_both_directions() -> None:
+def test_thesoftmax_loss_is_the_mean_cross_entropy_of_both_directions() -> None:
     module = _module()
     image_BE, text_BE = (functional.normalize(torch.randn(4, 24), dim=-1) for _ in range(2))
     logits = module.scale(image_BE @ text_BE.T)
     expected = -(logits.log_softmax(1).diagonal() + logits.log_softmax(0).diagonal()).sum() / 2
-    torch.testing.assert_close(_softmax_loss(module.scale, image_BE, text_BE, gather=True), expected)
+    torch.testing.assert_close(softmax_loss(module.scale, image_BE, text_BE, gather=True), expected)
 
 
-def test_the_sigmoid_loss_judges_every_pair() -> None:
+def test_thesigmoid_loss_judges_every_pair() -> None:
     scale = Contrastive.examples()[1].build(ViT(width=16, depth=1, num_heads=2, patch_size=4).build()).scale
     image_BE, text_BE = (functional.normalize(torch.randn(3, 8), dim=-1) for _ in range(2))
     logits = 10 * image_BE @ text_BE.T - 10
     pairs = sum(math.log1p(math.exp(-logits[i, j].item() * (1 if i == j else -1))) for i in range(3) for j in range(3))
-    assert math.isclose(_sigmoid_loss(scale, image_BE, text_BE, gather=True).item(), pairs, rel_tol=1e-5)
+    assert math.isclose(sigmoid_loss(scale, image_BE, text_BE, gather=True).item(), pairs, rel_tol=1e-5)
