@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimcore.cli.encoder_arguments import add_encoder_settings, encoder_settings
@@ -25,7 +26,8 @@ def add_filter_action(actions: Any) -> None:
         "filter", help="leave out evaluation images, duplicates, and captions that do not fit",
         description="Write a source without the images of evaluation sets, without duplicates, and with the samples "
         "whose captions fit best. Broken samples are left out. A report next to the destination names all samples that "
-        "are removed, with the reason. Nothing is overwritten. After an interruption, the same command continues.",
+        "are removed, with the reason, and a page shows some. Nothing is overwritten but the page. After an "
+        "interruption, the same command continues.",
         epilog="exit status: 0 everything is written; 2 nothing was started, or the data was refused; 130 interrupted",
     )  # fmt: skip
     add_source(parser)
@@ -58,7 +60,9 @@ def add_filter_action(actions: Any) -> None:
     )
     add_workers(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="write the report only; without it, the same command continues"
+        "--dry-run",
+        action="store_true",
+        help="write the report and its page only; without it, the same command continues",
     )
     parser.set_defaults(function=_filter)
 
@@ -66,6 +70,7 @@ def add_filter_action(actions: Any) -> None:
 def _filter(options: argparse.Namespace) -> int:
     from aimcore.cli.progress_counter import Stages
     from aimcore.io.terminal import Terminal
+    from aimcore.report.filter_page import page_of, write_filter_page
     from aimcore.running.filter_report import choose, write_kept
     from aimcore.running.image_sources import destination_named, source_named
 
@@ -74,8 +79,11 @@ def _filter(options: argparse.Namespace) -> int:
     with Stages("the same command continues") as stages:
         working = {"num_workers": options.workers, "progress": stages.progress}
         choice = choose(source, destination, filtering, **working)
+        page = page_of(choice.report)
+        if choice.is_new or not page.exists():
+            write_filter_page(choice, **working)
         done = None if options.dry_run else write_kept(choice, **working)
-    for line in _lines(options, choice, done):
+    for line in _lines(options, choice, page, done):
         Terminal().print(line, soft_wrap=True, highlight=False)
     return 0
 
@@ -98,7 +106,7 @@ def _filtering(options: argparse.Namespace) -> Filtering:
     )  # fmt: skip
 
 
-def _lines(options: argparse.Namespace, choice: FilterChoice, done: Converted | None) -> Iterator[str]:
+def _lines(options: argparse.Namespace, choice: FilterChoice, page: Path, done: Converted | None) -> Iterator[str]:
     from aimcore.recipe.writing import plain
 
     record = choice.record
@@ -118,6 +126,7 @@ def _lines(options: argparse.Namespace, choice: FilterChoice, done: Converted | 
         scores = record["scores"]
         yield f"scores: {scores['num_kept']:,} of {scores['num_scored']:,} kept, from {scores['threshold']:.4f} up"
     yield f"report: {choice.report}"
+    yield f"page: {page}"
     if done is None:
         yield "dry run: no samples are written"
     else:

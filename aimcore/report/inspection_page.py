@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
-from torch import Tensor
 
-from aimcore.contracts.errors import UnreadableSample
-from aimcore.contracts.messages import shortened
 from aimcore.contracts.sources import OpenSource
 from aimcore.data.perceptual_hash import Indices
-from aimcore.data.streaming import stream
-from aimcore.report.small_pages import picture_url, write_page
+from aimcore.report.small_pages import write_page
+from aimcore.report.thumbnails import Thumbnail, thumbnails
 from aimcore.running.inspection_record import inspection_record
 from aimcore.running.source_inspection import SourceInspection
 from aimcore.running.source_measurements import UNLABELLED
@@ -26,7 +21,6 @@ MOST_PICTURES = 1500
 PER_CLASS, WITHOUT_CLASSES = 12, 60
 """Default number of pictures of each class, and of a source without classes."""
 _MOST_GROUPS, _MOST_IN_GROUP, _MOST_BROKEN = 50, 8, 500
-_SIDE, _LONGEST_CAPTION = 160, 120
 _ABOUT = {
     "smallest": "fewest pixels",
     "largest": "most pixels",
@@ -62,7 +56,8 @@ def write_inspection_page(
     sheets, num_left_out = _sheets(found, per_class)
     groups = {"exact": found.exact[:_MOST_GROUPS], "near": found.near[:_MOST_GROUPS]}
     wanted = np.unique([place for places in _all_places(found, sheets, groups) for place in places]).astype(np.int64)
-    pictures = _pictures(source, found, wanted, num_workers, progress)
+    by_index = thumbnails(source, found.measured.rows_n["index"][wanted], num_workers, progress)
+    pictures = dict(zip(wanted.tolist(), by_index.values(), strict=True))
     values = {
         "name": name,
         "record": inspection_record(found),
@@ -109,60 +104,18 @@ def _all_places(
             yield group[:_MOST_IN_GROUP].tolist()
 
 
-@attrs.frozen(eq=False)
-class _Thumbnails:
-    """Loads picture ``number``; a loader, see :mod:`aimcore.data.streaming`."""
-
-    source: OpenSource
-    indices_m: Indices
-
-    def __getitem__(self, number: int) -> tuple[str, str] | None:
-        """Return the URL of the picture and its captions; None if it can no longer be read."""
-        try:
-            sample = self.source.read(int(self.indices_m[number]))
-        except UnreadableSample:
-            return None
-        captions = [f"{kind}: {texts[0]}" for kind, texts in sample.captions.items() if texts]
-        return _url(sample.image), shortened("; ".join(captions), _LONGEST_CAPTION)
-
-
-def _url(image_CHW: Tensor) -> str:
-    image = image_CHW[:3] if image_CHW.shape[0] >= 3 else image_CHW[:1].expand(3, -1, -1)
-    return picture_url(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), _SIDE)
-
-
-def _pictures(
-    source: OpenSource,
-    found: SourceInspection,
-    places_m: Indices,
-    num_workers: int,
-    progress: Callable[[str, int, int], None],
-) -> Mapping[int, tuple[str, str] | None]:
-    """Return picture and captions by position."""
-    loader = _Thumbnails(source, found.measured.rows_n["index"][places_m])
-    pictures = {}
-    with closing(stream(loader, range(len(places_m)), num_workers, 8)) as loaded:
-        for number, (place, picture) in enumerate(zip(places_m.tolist(), loaded, strict=True), 1):
-            pictures[place] = picture
-            progress("drawing", number, len(places_m))
-    return pictures
-
-
-def _entry(found: SourceInspection, position: int, pictures: Mapping[int, tuple[str, str] | None]) -> Mapping[str, Any]:
+def _entry(found: SourceInspection, position: int, pictures: Mapping[int, Thumbnail | None]) -> Mapping[str, Any]:
     row, picture = found.measured.rows_n[position], pictures[position]
     label = int(row["label"])
     return {
         "identifier": found.measured.identifiers[position],
         "size": f"{row['width']} x {row['height']}",
         "label": "" if label == UNLABELLED else found.name_of(label),
-        "picture": picture and picture[0],
-        "captions": picture[1] if picture else "",
+        "thumbnail": picture,
     }
 
 
-def _group(
-    found: SourceInspection, group: Indices, pictures: Mapping[int, tuple[str, str] | None]
-) -> Mapping[str, Any]:
+def _group(found: SourceInspection, group: Indices, pictures: Mapping[int, Thumbnail | None]) -> Mapping[str, Any]:
     shown = group[:_MOST_IN_GROUP].tolist()
     return {
         "number": len(group),

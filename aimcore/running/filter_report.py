@@ -21,7 +21,6 @@ from aimcore.contracts import limits
 from aimcore.contracts.component import at_least
 from aimcore.contracts.errors import InvalidValue
 from aimcore.contracts.sources import OpenSource, Source
-from aimcore.data.perceptual_hash import Indices
 from aimcore.encoders.embedding import Embedding, described_embedding
 from aimcore.encoders.encoder import Encoder
 from aimcore.encoders.loading import load_encoder
@@ -78,7 +77,7 @@ def choose(
         progress: is called with (what, number done, total).
 
     Raises:
-        FileExists: the destination exists, or a report of another choice.
+        FileExists: the destination exists, or a report of another choice, or of another number of samples.
         InvalidValue: the unfinished choice of another command is there.
         NothingLeft: every sample would be removed; there is no report then.
         RunFolderError: another process makes the same choice.
@@ -92,7 +91,9 @@ def choose(
     work = report.with_name(f".{report.name.removesuffix(REPORT)}.filtering")
     record = _earlier(report, about)
     is_new = record is None
-    if record is None:
+    if record is not None:
+        _require_number(report, record, len(source.open()))
+    else:
         require_writable(report)
         opened = _opened(source, filtering)
         with FolderLock(work):
@@ -114,10 +115,11 @@ def write_kept(choice: FilterChoice, *, num_workers: int = 0, progress: Progress
         progress: is called with (what, number done, total).
 
     Raises:
-        FileExists: the destination exists, or the source has another number of samples now.
+        FileExists: the destination exists.
         AimcoreError: the source cannot be read, or the destination cannot be written.
     """
-    kept_n = _kept(choice.report, choice.record, len(choice.source.open()))
+    removed_n = np.array([one["index"] for one in choice.record["removed"]], dtype=np.int64)
+    kept_n = np.setdiff1d(np.arange(choice.record["num_samples"]), removed_n)
     return convert(choice.source, choice.destination, indices_n=kept_n, num_workers=num_workers, progress=progress)
 
 
@@ -207,12 +209,10 @@ def _earlier(report: Path, about: Mapping[str, Any]) -> Mapping[str, Any] | None
     return found
 
 
-def _kept(report: Path, record: Mapping[str, Any], num_samples: int) -> Indices:
-    """Return the numbers of the samples that a report does not list."""
+def _require_number(report: Path, record: Mapping[str, Any], num_samples: int) -> None:
+    """Refuse a source that has another number of samples now."""
     if record["num_samples"] != num_samples:
         raise FileExists(
             f"{report} is about {record['num_samples']:,} samples, and the source has {num_samples:,} now: remove it "
             "to choose again"
         )
-    removed_n = np.array([one["index"] for one in record["removed"]], dtype=np.int64)
-    return np.setdiff1d(np.arange(num_samples), removed_n)

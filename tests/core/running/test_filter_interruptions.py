@@ -12,6 +12,7 @@ from filter_pools import captioned_folder, encoded, noise
 from small_encoders import TOWERS, run_of
 
 from aimcore import Encoder, OpenSource, load_encoder
+from aimcore.report import filter_page
 from aimcore.run import command
 from aimcore.running import filter_parts, filter_reading
 from aimcore.running.filter_parts import PartStore
@@ -129,7 +130,10 @@ def test_a_damaged_part_is_computed_again(folder: Path, towers: Encoder) -> None
 
 
 @pytest.fixture
-def run(folder: Path) -> Callable[..., int]:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command, whose page has no pictures: each would be read once more."""
+    monkeypatch.setattr(filter_page, "thumbnails", lambda *_: {})
+
     def filtered(*options: str, out: str = "out-*.tar") -> int:
         steps = ["--against", str(folder / "eval"), "--deduplicate", "--scores-by", str(folder / "towers" / "run")]
         return command(["data", "filter", str(folder / "pool"), str(folder / out), *steps, *options])
