@@ -163,6 +163,10 @@ class FileLayout(Component, ABC):
         """
         return ()
 
+    def for_model(self, model: StoredModel) -> FileLayout:
+        """Return the layout of the files of one model that it can express, if their names depend on it. Optional."""
+        return self
+
     def config(self, model: StoredModel, preprocessing: Preprocessing | None) -> Mapping[str, Mapping[str, Any]]:
         """Return the JSON files that are stored next to the weights, by name, such as ``config.json``. Optional."""
         return {}

@@ -202,30 +202,46 @@ def _expressed(encoder: Encoder, target: str, trunk_only: bool) -> _Weights:
         CannotExport: no layout has a place for it; the message says why for each layout.
     """
     problems = []
-    for model, state in _parts(encoder, trunk_only):
-        for layout in installed_layouts():
-            if layout.target == target:
-                found = _in_layout(layout, model, state)
-                if not isinstance(found, str):
-                    left_out = tuple(name for name in encoder.state() if name not in layout.read(found))
-                    return _Weights(layout, model, found, left_out)
-                problems.append(f"as {layout.title}: {found}")
-    hint = ". Its trunk alone: --trunk" if _has_towers(encoder) and not trunk_only else ""
+    for found in _in_layouts(encoder, target, trunk_only):
+        if isinstance(found, _Weights):
+            return found
+        problems.append(found)
+    hint = ""
+    if _has_towers(encoder) and not trunk_only:
+        alone = _in_layouts(encoder, target, trunk_only=True)
+        hint = ". Its trunk alone: --trunk" if any(isinstance(found, _Weights) for found in alone) else ""
     raise CannotExport(
         f"{encoder.source.name} cannot be exported to {target}, {'; '.join(dict.fromkeys(problems))}{hint}"
     )
 
 
-def _in_layout(layout: FileLayout, model: StoredModel, state: Mapping[str, Tensor]) -> dict[str, Tensor] | str:
-    """Return the tensors of files in ``layout``, or why it cannot express the model."""
+def _in_layouts(encoder: Encoder, target: str, trunk_only: bool) -> Iterator[_Weights | str]:
+    """Yield what can be written in each layout of ``target``, or why it cannot."""
+    for model, state in _parts(encoder, trunk_only):
+        for layout in installed_layouts():
+            if layout.target == target:
+                found = _in_layout(layout, model, state)
+                if isinstance(found, str):
+                    yield f"as {layout.title}: {found}"
+                else:
+                    own, tensors = found
+                    left_out = tuple(name for name in encoder.state() if name not in own.read(tensors))
+                    yield _Weights(own, model, tensors, left_out)
+
+
+def _in_layout(
+    layout: FileLayout, model: StoredModel, state: Mapping[str, Tensor]
+) -> tuple[FileLayout, dict[str, Tensor]] | str:
+    """Return the layout of the model's files, and their tensors; or why ``layout`` cannot express the model."""
     problems = list(layout.inexpressible(model))
     if problems:
         return ", and ".join(problems)
+    own = layout.for_model(model)
     try:
-        tensors = layout.write(state)
+        tensors = own.write(state)
     except NotInLayout as error:
         return str(error)
-    return "; ".join(layout.fit(tensors).problems) or tensors
+    return "; ".join(own.fit(tensors).problems) or (own, tensors)
 
 
 def _parts(encoder: Encoder, trunk_only: bool) -> Iterator[tuple[StoredModel, Mapping[str, Tensor]]]:

@@ -9,6 +9,7 @@ from aimcore_layouts.lit import LiTAuthors, LiTFlax, LiTMLX, LiTTransformers
 from aimcore_layouts.own import OwnViT
 from aimcore_layouts.training import AIMTraining, AIMv2Training
 from aimcore_layouts.transformers_towers import CLIPTransformers, SigLIPTransformers
+from aimcore_layouts.transformers_vision import TransformersVision
 
 
 @hookimpl
@@ -17,6 +18,7 @@ def layouts() -> Sequence[type[FileLayout]]:
     return [
         AIMAuthors, AIMTraining, AIMv2Authors, AIMv2Flax, AIMv2MLX, AIMv2Timm, AIMv2Training, AIMv2Transformers,
         CLIPTransformers, LiTAuthors, LiTFlax, LiTMLX, LiTTransformers, OwnViT, SigLIPTransformers,
+        TransformersVision,
     ]  # fmt: skip
 
 
@@ -36,4 +38,5 @@ __all__ = [
     "LiTTransformers",
     "OwnViT",
     "SigLIPTransformers",
+    "TransformersVision",
 ]

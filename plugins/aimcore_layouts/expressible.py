@@ -93,6 +93,12 @@ def with_preprocessor(
     return files
 
 
+def without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config of transformers without types of numbers, and without the folder that it was read from."""
+    parts = {name: without_origin(part) if isinstance(part, Mapping) else part for name, part in config.items()}
+    return {name: part for name, part in parts.items() if name not in ("dtype", "torch_dtype", "_name_or_path")}
+
+
 def authors_settings(model: StoredModel, *, aimv2: bool) -> dict[str, Any]:
     """Return the arguments of the constructors in the authors' code."""
     trunk = vit_in(model)

@@ -18,7 +18,7 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.tensor_forms import SAME, Scalar, TensorForm
 from aimcore.contracts.tensor_maps import TableFit, TensorMap, TensorTable
 from aimcore.io.preprocessor_files import CLIP
-from aimcore_layouts.expressible import with_preprocessor
+from aimcore_layouts.expressible import with_preprocessor, without_origin
 from aimcore_layouts.inference import UnknownSetting
 from aimcore_layouts.tokenizers_beside import TOKENIZER_CONFIG, sentencepiece_beside, tokenizer_beside
 from aimcore_objectives import TransformersTowers
@@ -106,7 +106,7 @@ class _Towers(FileLayout):
         """Return the configuration that the model came with, and the preprocessing."""
         objective = model.objective
         assert isinstance(objective, TransformersTowers), "a layout refuses other objectives"
-        found = _without_origin(json.loads(objective.config))
+        found = without_origin(json.loads(objective.config))
         config = {"architectures": [f"{self.names}Model"], **found, "dtype": "float32"}
         return with_preprocessor(config, model, preprocessing)
 
@@ -136,12 +136,6 @@ class _Towers(FileLayout):
 
 def _without_counts(tensors: Tensors) -> dict[str, Tensor]:
     return {name: value for name, value in tensors.items() if not name.endswith(_COUNTED)}
-
-
-def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without types of numbers and without the name of the folder that it was read from."""
-    parts = {name: _without_origin(part) if isinstance(part, Mapping) else part for name, part in config.items()}
-    return {name: part for name, part in parts.items() if name not in ("dtype", "torch_dtype", "_name_or_path")}
 
 
 def _require_transformers() -> None:

@@ -20,9 +20,11 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.trunks import NamedModel
 from aimcore_trunks.foreign import FAULTS, ForeignModule, Outputs, below_model, outputs_of, reading_problems, width_of
 from aimcore_trunks.normalization import CONFIG, read_config
+from aimcore_trunks.transformers_names import with_present_names
 
 _USUAL_SIDE = 224
-_MAE = "vit_mae"
+MAE = "vit_mae"
+"""The type of models of MAE, which drop patches and sort the others."""
 _HEADS = (
     "classifier.", "pooler.", "decoder.", "lm_head.", "cls_classifier.", "distillation_classifier.",
     "head.", "text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias",
@@ -110,7 +112,7 @@ class TransformersTrunk(Trunk):
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model = built_model(config_of(self.config))
         own = list(model.state_dict())
-        state = _with_present_names(model, state)
+        state = with_present_names(model, state)
         # A model with a head has the encoder below a name such as "vit.".
         prefix = next((name.removesuffix(own[0]) for name in state if name.endswith(f".{own[0]}")), "")
         inside = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -180,7 +182,8 @@ def _with_sizes(content: str, config: Any) -> TransformersTrunk:
     tokens, rows, stated = int(output.shape[1]), isqrt(output.shape[1]), getattr(config, "patch_size", None)
     patch_size = side // rows
     if isinstance(stated, int) and stated > 0:
-        most_extra = 2 + int(getattr(config, "num_register_tokens", 0))  # class, distillation and register tokens
+        stated_extra = (int(getattr(config, name, 0)) for name in ("num_register_tokens", "n_cls_tokens"))
+        most_extra = 2 + sum(stated_extra)  # class, distillation and register tokens
         # Of 384 px, patches of 14 px leave out the last six. A stage that merges tokens has fewer than stated.
         if 0 <= tokens - (side // stated) ** 2 <= most_extra:
             patch_size, rows = stated, side // stated
@@ -216,7 +219,7 @@ class TransformersModule(ForeignModule):
         self.model = model
         self._blocks = blocks
         self._options = {"interpolate_pos_encoding": True} if config.interpolate else {}
-        self._masks = settings.model_type == _MAE
+        self._masks = settings.model_type == MAE
         heads = getattr(settings, "num_attention_heads", None)
         self.num_heads = heads if isinstance(heads, int) else None
         self.library = f"transformers {version('transformers')}, {type(model).__name__}"
@@ -259,7 +262,7 @@ def built_model(config: Any) -> nn.Module:
     """Build the encoder, without a pooler where the model can do without."""
     from transformers import AutoModel
 
-    if config.model_type == _MAE:
+    if config.model_type == MAE:
         config.mask_ratio = 0.0  # by default it drops three quarters of the patches, in evaluation too
     build: Any = AutoModel.from_config
     try:
@@ -267,20 +270,6 @@ def built_model(config: Any) -> nn.Module:
     except TypeError:
         model = build(config)
     return model
-
-
-def _with_present_names(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return ``state`` with the names that transformers gives the parameters since its version 5.
-
-    Files keep the older names, in that version too.
-    """
-    try:
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightRenaming, apply_renamings
-    except ImportError:  # an earlier version, whose models have the names of the files
-        return state
-    rules = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
-    return {apply_renamings(name, rules): value for name, value in state.items()}
 
 
 def _read_on_meta(config: Any) -> tuple[int, Tensor]:

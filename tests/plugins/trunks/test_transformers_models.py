@@ -53,6 +53,16 @@ def test_registers_do_not_change_the_patch_size_of_small_grids(tmp_path: Path) -
     assert rows["tokens before patches"] == 5
 
 
+@torch.no_grad()
+def test_several_class_tokens_are_not_counted_as_patches(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = saved(transformers.PixioModel(transformers.PixioConfig(**IMAGES)), tmp_path)
+    encoder = load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet")
+    assert (encoder.patch_size, encoder.trunk.num_extra) == (8, 8)
+    pixels = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(encoder.features(pixels), model(pixels).last_hidden_state[:, 8:], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("prefix", ["", "transformers:"])
 def test_naflex_is_refused_by_its_name(prefix: str, tmp_path: Path) -> None:
     text = {**SIZES, "vocab_size": 40, "max_position_embeddings": 9, "projection_size": 16}
