@@ -6,7 +6,7 @@ Shape suffixes: C channels, H W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import attrs
@@ -25,6 +25,7 @@ from aimcore.contracts.uncertainty import warn_uncertain
 from aimcore.data.transforms import Crop, normalize, render_crop, render_evaluation, to_channels, to_unit
 from aimcore.encoders.encoder_source import EncoderError
 from aimcore.io.preprocessor_files import CLIP, IMAGENET, PREPROCESSOR_FILE, read_preprocessor, read_timm_config
+from aimcore.io.weight_siblings import beside
 
 PreprocessingName = Literal["clip", "imagenet"]
 NAMED: Mapping[str, Preprocessing] = {"clip": CLIP, "imagenet": IMAGENET}
@@ -48,7 +49,7 @@ class KnownPreprocessing:
 def preprocessing_of(
     layout: FileLayout,
     config: Mapping[str, Any] | None,
-    beside: bytes | None,
+    content: bytes | None,
     given: Preprocessing | PreprocessingName | None,
     image_size: int | None,
     url: str,
@@ -58,14 +59,17 @@ def preprocessing_of(
     Args:
         layout: layout of the weights.
         config: the ``config.json`` next to them.
-        beside: the ``preprocessor_config.json`` next to them.
+        content: the ``preprocessor_config.json`` next to them.
         given: what the user gave.
         image_size: side of the images that the model was trained on, in pixels; None for any.
         url: the weights, for messages.
+
+    Raises:
+        UnreadableWeights: the file next to the weights is damaged, or states numbers that cannot be applied.
     """
     if given is not None:
         return KnownPreprocessing(as_given(given), image_size, GIVEN)
-    stated = None if beside is None else read_preprocessor(beside)
+    stated = None if content is None else read_preprocessor(content, beside(url, PREPROCESSOR_FILE))
     if stated is not None:
         return KnownPreprocessing(
             stated.preprocessing, image_size and (stated.image_size or image_size), PREPROCESSOR_FILE
@@ -75,7 +79,8 @@ def preprocessing_of(
         return KnownPreprocessing(
             in_config.preprocessing, image_size and (in_config.image_size or image_size), "config.json"
         )
-    return _published(layout, config, image_size, url)
+    known = f"no {PREPROCESSOR_FILE} is" if content is None else f"a {PREPROCESSOR_FILE} without a normalisation is"
+    return _published(layout, config, image_size, f"{url}: {known} next to the weights")
 
 
 def as_given(given: Preprocessing | PreprocessingName) -> Preprocessing:
@@ -105,7 +110,7 @@ def in_whole_patches(known: KnownPreprocessing, patch_size: int, url: str) -> Kn
 
 
 def _published(
-    layout: FileLayout, config: Mapping[str, Any] | None, image_size: int | None, url: str
+    layout: FileLayout, config: Mapping[str, Any] | None, image_size: int | None, found: str
 ) -> KnownPreprocessing:
     candidates = layout.preprocessings(config) or (("unknown", IMAGENET),)
     source, first = candidates[0]
@@ -114,9 +119,9 @@ def _published(
             f"{name}: mean {list(one.mean)}, std {list(one.std)}, crop {one.eval_crop:g}" for name, one in candidates
         )
         warn_uncertain(
-            f"{url}: no {PREPROCESSOR_FILE} is next to the weights, and {len(candidates)} normalisations are published "
-            f"for such files, so it is unknown which one they expect: {listed}. The first is assumed; choose with "
-            f"preprocessing= (--preprocessing): {', '.join(NAMED)}"
+            f"{found}, and {len(candidates)} normalisations are published for such files, so it is unknown which one "
+            f"they expect: {listed}. The first is assumed; choose with preprocessing= (--preprocessing): "
+            f"{', '.join(NAMED)}"
         )
         return KnownPreprocessing(first, image_size, f"assumed: {source} state it")
     return KnownPreprocessing(first, image_size, source)
@@ -182,19 +187,27 @@ def transform_for(
         problem = f"trunk {trunk.name!r} reads squares of one size only: its positions are for that size"
         raise InvalidValue("images", [("area", problem)])
     if transform.image_size is not None:
-        _require_size(trunk, transform.image_size)
+        problems = list(size_problems(trunk, transform.image_size))
+        if problems:
+            raise InvalidValue("images", [("size", problem) for problem in problems])
     return transform
 
 
-def _require_size(trunk: Trunk, size: int) -> None:
+def size_problems(trunk: Trunk, size: int) -> Iterator[str]:
+    """Yield why ``trunk`` cannot read square images whose sides are ``size`` pixels."""
+    problems = list(side_problems(trunk, size))
+    yield from problems
+    if not problems:
+        side = size // trunk.patch_size
+        yield from (f"{size} px: {problem}" for problem in trunk.problems_with(PatchGrid(side, side)))
+
+
+def side_problems(trunk: Trunk, size: int) -> Iterator[str]:
+    """Yield that ``size`` pixels do not divide into patches of ``trunk``, with the nearest sizes that do."""
     side = trunk.patch_size
     if size < side or size % side:
         nearest = [side * number for number in (size // side, size // side + 1) if number > 0] or [side]
-        problem = f"must be a multiple of the patch size ({side}), such as {' or '.join(map(str, nearest))}; got {size}"
-        raise InvalidValue("images", [("size", problem)])
-    problems = list(trunk.problems_with(PatchGrid(size // side, size // side)))
-    if problems:
-        raise InvalidValue("images", [("size", f"{size} px: {problem}") for problem in problems])
+        yield f"must be a multiple of the patch size ({side}), such as {' or '.join(map(str, nearest))}; got {size}"
 
 
 def native_size(

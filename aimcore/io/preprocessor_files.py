@@ -6,7 +6,6 @@ timm, and ImageNet's, in the readme of AIMv2's authors and in their training cod
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,8 @@ import attrs
 
 from aimcore.contracts import limits
 from aimcore.contracts.images import Preprocessing
+from aimcore.contracts.messages import shown
+from aimcore.io.weight_siblings import UnreadableWeights, json_object
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_FILE = "config.json"
@@ -25,6 +26,8 @@ IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875)
 """ImageNet's, with a crop: in the readme of AIMv2's authors, in their training code, and in AIM's code."""
 _BICUBIC = 3
 """Number of the interpolation in Pillow."""
+_PIXELS = ("image_mean", "image_std", "size", "crop_size")
+_CHOOSE = ". Correct the file, or choose with preprocessing= (--preprocessing)"
 _FAULTS = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, AttributeError)
 
 
@@ -37,10 +40,24 @@ class StatedPreprocessing:
     """Side of the square images, in pixels; None if images keep their size."""
 
 
-def read_preprocessor(content: bytes) -> StatedPreprocessing | None:
-    """Read a ``preprocessor_config.json`` of transformers; None if it states no normalisation of pixels in [0, 1]."""
+def read_preprocessor(content: bytes, url: str) -> StatedPreprocessing | None:
+    """Read a ``preprocessor_config.json`` of transformers; None if it states no normalisation.
+
+    Raises:
+        UnreadableWeights: it is damaged, or states numbers that cannot be applied.
+    """
+    config = json_object(content, url) or {}
+    if config.get("image_mean") is None and config.get("image_std") is None:
+        return None
+    stated = _stated(config)
+    if stated is None:
+        numbers = ", ".join(f"{name} {shown(config[name])}" for name in _PIXELS if config.get(name) is not None)
+        raise UnreadableWeights(url, f"{numbers} cannot be applied to images of 1 or 3 channels{_CHOOSE}", "JSON")
+    return stated
+
+
+def _stated(config: Mapping[str, Any]) -> StatedPreprocessing | None:
     try:
-        config = json.loads(content)
         crop = _side(config.get("crop_size")) if config.get("do_center_crop") else None
         resized = _side(config.get("size")) if config.get("do_resize", True) else None
         share = 1.0 if crop is None or resized is None else min(1.0, crop / resized)

@@ -8,13 +8,14 @@ from typing import Any, Self, cast
 import attrs
 from torch import Tensor
 
-from aimcore import Capability, PatchGrid, Problem, Trunk, TrunkModule, at_least, component
+from aimcore import Capability, InvalidValue, PatchGrid, Problem, Trunk, TrunkModule, at_least, component
 from aimcore.contracts import limits
 from aimcore.contracts.layouts import GivenSettings
-from aimcore.contracts.trunks import PretrainedTrunk
+from aimcore.contracts.trunks import NamedModel, PretrainedTrunk
 from aimcore.encoders.loading import load_encoder, open_model
 from aimcore.encoders.named_models import named_weights, names_model
 from aimcore.encoders.own_files import run_folder, trunk_of_run
+from aimcore.encoders.preprocessing import side_problems, size_problems
 from aimcore.io.locations import location_problems
 from aimcore.io.weight_files import open_weights
 from aimcore_trunks.vit import ViT
@@ -36,10 +37,12 @@ class Pretrained(Trunk):
     sha256: str | None = None
     """Hash of the file; a file with another hash is refused. A run without it records the file's hash in its recipe."""
     num_heads: int | None = None
-    """Heads, which weights do not say; by default those of the config next to the file, else heads of 128 values."""
+    """Heads, which weights do not say; by default those of the config next to the file, else heads of 128 values.
+    Runs and models of other libraries state their heads, and refuse a number."""
     image_size: int | None = None
-    """Side of the images in pixels, if learned positions are to be interpolated for it, once. Without it, they are
-    interpolated whenever images have another size than the file's."""
+    """Side of the images in pixels, a multiple of the patch size, if learned positions are to be interpolated for it,
+    once. Without it, and in models of other libraries, they are interpolated whenever images have another size than the
+    file's, where the model can do that."""
 
     @property
     def capabilities(self) -> frozenset[Capability | str]:
@@ -92,14 +95,14 @@ class Pretrained(Trunk):
 
         Raises:
             AimcoreError: the file cannot be read, or holds no encoder.
-            InvalidValue: its positions cannot be interpolated for ``image_size``.
+            InvalidValue: the trunk cannot read images of ``image_size``, or ``num_heads`` is given for a trunk that
+                states its heads.
         """
         trunk, url = self._opened()
-        if self.image_size is None or not isinstance(trunk, ViT) or trunk.grid is None:
+        if self.image_size is None:
             return PretrainedTrunk(trunk, url, self.sha256)
-        side = self.image_size // trunk.patch_size
-        resized = attrs.evolve(cast(Any, trunk), grid=(side, side), interpolate=False)
-        return PretrainedTrunk(resized, url, self.sha256, resize=True)
+        resized = self._resized(trunk, self.image_size)
+        return PretrainedTrunk(resized, url, self.sha256, resize=resized != trunk)
 
     def convert(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Convert as the trunk in the file does."""
@@ -113,13 +116,42 @@ class Pretrained(Trunk):
     def _plain(self) -> Trunk:
         return self.pretrained().trunk
 
+    def _resized(self, trunk: Trunk, size: int) -> Trunk:
+        """Return ``trunk`` for images of ``size`` pixels: with learned positions for them, if it has any of its own."""
+        has_positions = isinstance(trunk, ViT) and trunk.grid is not None
+        problems = list(side_problems(trunk, size) if has_positions else size_problems(trunk, size))
+        if problems:
+            raise InvalidValue("Pretrained", [("image_size", problem) for problem in problems])
+        if not has_positions:
+            return trunk
+        side = size // trunk.patch_size
+        return cast(Trunk, attrs.evolve(cast(Any, trunk), grid=(side, side), interpolate=False))
+
     def _opened(self) -> tuple[Trunk, str]:
         """Return the trunk in the file, and the file: of a folder, the one in it."""
-        if names_model(self.url):
-            model, url = named_weights(self.url)
-            return model.trunk, url
-        run = run_folder(self.url)
+        run = None if names_model(self.url) else run_folder(self.url)
+        if names_model(self.url) or run is not None:
+            self._require_no_heads()
         if run is not None:
             return trunk_of_run(run)
+        if names_model(self.url):
+            model, url = named_weights(self.url)
+            return _for_any_size(model), url
         weights = open_weights(self.url)
         return open_model(weights, None, GivenSettings(num_heads=self.num_heads)).model.trunk, weights.url
+
+    def _require_no_heads(self) -> None:
+        if self.num_heads is not None:
+            problem = f"cannot be given for {self.url}, which says itself how it is built"
+            raise InvalidValue("Pretrained", [("num_heads", problem)])
+
+
+def _for_any_size(model: NamedModel) -> Trunk:
+    """Return the trunk of a library's model; its positions are interpolated if other image sizes need that."""
+    trunk: Any = model.trunk
+    if getattr(trunk, "interpolate", None) is not False:
+        return model.trunk
+    side = model.image_size // trunk.patch_size + 1
+    larger, interpolating = PatchGrid(side, side), attrs.evolve(trunk, interpolate=True)
+    needs_it = any(trunk.problems_with(larger)) and not any(interpolating.problems_with(larger))
+    return cast(Trunk, interpolating if needs_it else trunk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aimcore import AimcoreError, load_encoder
+from aimcore.contracts.uncertainty import UncertainEncoder
 from aimcore.encoders import UnknownWeights
 from aimcore.engine import WeightsNotFinite
+from aimcore.io.preprocessor_files import CLIP
 from aimcore.io.weight_files import open_weights
 from aimcore.io.weight_siblings import UnreadableWeights
 
@@ -289,3 +292,32 @@ def test_a_library_of_flax_that_is_missing_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(__import__("sys").modules, "msgpack", None)
     with pytest.raises(UnreadableWeights, match=r"pip install 'aimcore\[flax\]'"):
         load_encoder(str(tmp_path / "model.msgpack"), num_heads=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read as JSON: JSONDecodeError"),
+        ("[]", "cannot be read as JSON: it is not an object"),
+        ('{"image_mean": [0.5, 0.5], "image_std": [1, 1]}', r"image_mean \[0.5, 0.5\], image_std \[1, 1\] cannot be"),
+        ('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0, 0, 0]}', r"image_std \[0, 0, 0\] cannot be applied"),
+        ('{"image_mean": [0.5, 0.5, 0.5]}', r"cannot be applied .* or choose with preprocessing= \(--preprocessing\)"),
+        ('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "size": "large"}', "size 'large' cannot be applied"),
+    ],
+)
+def test_a_preprocessing_that_cannot_be_used_is_refused_unless_another_is_chosen(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    shutil.copy(AIMV2, tmp_path / "model.safetensors")
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(UnreadableWeights, match=r"preprocessor_config\.json cannot be read as JSON: ") as caught:
+        load_encoder(tmp_path, num_heads=4)
+    assert re.search(said, str(caught.value))
+    assert load_encoder(tmp_path, num_heads=4, preprocessing="clip").known_preprocessing.preprocessing == CLIP
+
+
+def test_a_file_without_a_normalisation_is_said_to_have_none(tmp_path: Path) -> None:
+    shutil.copy(AIMV2, tmp_path / "model.safetensors")
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false, "image_mean": null}')
+    with pytest.warns(UncertainEncoder, match="a preprocessor_config.json without a normalisation is next to"):
+        load_encoder(tmp_path, num_heads=4)

@@ -9,6 +9,7 @@ import torch
 from golden_files import FOLDER, assert_golden, tensors
 from loguru import logger
 from safetensors.torch import save_file
+from transformers import ViTConfig, ViTModel
 
 from aimcore import (
     AimcoreError,
@@ -157,3 +158,43 @@ def test_a_file_of_two_towers_is_an_objective_that_zero_shot_can_evaluate() -> N
     golden, module = tensors("aim_v2_lit.io"), initial_module(one).eval()
     with torch.no_grad():
         assert_golden(module.embed_images(images_of(golden["pixels"], 14)), golden["image_embeds"])
+
+
+def vit_of_transformers(folder: Path) -> str:
+    """A ViT for images of 56 px, whose positions are read at other sizes only if they are interpolated."""
+    settings = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=56, patch_size=14
+    )
+    ViTModel(settings, add_pooling_layer=False).save_pretrained(folder)
+    return f"transformers:{folder}"
+
+
+def test_positions_of_a_model_of_transformers_are_interpolated_for_images_of_another_size(tmp_path: Path) -> None:
+    url = vit_of_transformers(tmp_path)
+    source = BundledEmoji()
+    data = Data(train=source, validation=source, batch_size=4, image_size=84)
+    for trunk in (Pretrained(url=url), Pretrained(url=url, image_size=84)):
+        one = experiment(trunk, data=data)
+        assert recipe.loads(recipe.dumps(one)) == one
+        pixels = torch.rand(1, 3, 84, 84)
+        model = ViTModel.from_pretrained(tmp_path, add_pooling_layer=False).eval()
+        with torch.no_grad():
+            found = initial_module(one).trunk.eval()(images_of(pixels, 14), Reading()).tokens_BND
+            expected = model(pixels, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_settings_that_would_have_no_effect_are_refused(tmp_path: Path) -> None:
+    url = vit_of_transformers(tmp_path)
+    with pytest.raises(
+        InvalidValue, match=r"num_heads: cannot be given for transformers:.*says itself how it is built"
+    ):
+        experiment(Pretrained(url=url, num_heads=2))
+    with pytest.raises(
+        InvalidValue, match=r"image_size: must be a multiple of the patch size \(14\), such as 56 or 70"
+    ):
+        experiment(Pretrained(url=str(GOLDEN), num_heads=4, image_size=60))
+    with pytest.raises(
+        InvalidValue, match=r"image_size: must be a multiple of the patch size \(14\), such as 14; got 5"
+    ):
+        experiment(Pretrained(url=str(GOLDEN), num_heads=4, image_size=5))
