@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aimcore.contracts.images import PatchGrid
 from aimcore.encoders.encoder import Encoder
 from aimcore.io.locations import without_secrets
@@ -60,8 +62,19 @@ def _resolutions(encoder: Encoder) -> str:
     if getattr(encoder.trunk, "interpolate", False):
         return "learned positions are interpolated, bicubic and antialiased; never sliced"
     side = 0 if encoder.image_size is None else encoder.image_size // encoder.patch_size
-    problem = next(iter(encoder.trunk.problems_with(PatchGrid(side + 1, side + 1))), None)
-    return "the trunk reads them" if problem is None else f"none: {problem}"
+    sides = ((side + 1, side + 1), (side, side + 1), (2 * side, 2 * side), (max(1, side // 2), max(1, side // 2)))
+    grids = [PatchGrid(*one) for one in dict.fromkeys(sides) if min(one) > 0 and one != (side, side)]
+    found = {grid: next(iter(encoder.trunk.problems_with(grid)), None) for grid in grids}
+    read = [grid for grid, problem in found.items() if problem is None]
+    problems = [problem for problem in found.values() if problem is not None]
+    if not read:
+        return f"none: {problems[0]}"
+    tried = f"of {len(grids)} grids that were tried, it reads {_grids(read)}" + " patches"
+    return f"all that were tried: {_grids(read)} patches" if not problems else f"some: {tried}; {problems[0]}"
+
+
+def _grids(grids: Sequence[PatchGrid]) -> str:
+    return ", ".join(f"{grid.rows} x {grid.columns}" for grid in grids)
 
 
 def _parts(encoder: Encoder) -> str:

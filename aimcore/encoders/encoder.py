@@ -19,7 +19,7 @@ from aimcore.contracts.layouts import FileLayout, StoredModel
 from aimcore.contracts.objectives import Objective, ObjectiveModule
 from aimcore.contracts.trunks import Trunk, TrunkModule
 from aimcore.encoders.encoder_source import EncoderError, EncoderSource
-from aimcore.encoders.image_reader import ImageReader
+from aimcore.encoders.image_reader import ImageReader, averaged
 from aimcore.encoders.preprocessing import GIVEN, EncoderTransform, KnownPreprocessing
 from aimcore.encoders.recognition import layout_called
 from aimcore.encoders.saved_encoders import require_no_encoder, write_encoder
@@ -182,7 +182,7 @@ class Encoder:
         """
         chosen = self.probe_layers if layers is None else self._reader.blocks(layers)
         features = self._reader.read_frozen(images_BCHW, chosen)
-        tokens_BND, valid_BN1 = _averaged(features, chosen), features.valid_BN.unsqueeze(-1)
+        tokens_BND, valid_BN1 = averaged(features, chosen), features.valid_BN.unsqueeze(-1)
         total_BD = (tokens_BND * valid_BN1).sum(1)
         return total_BD / valid_BN1.sum(1)
 
@@ -199,7 +199,7 @@ class Encoder:
                 "head=HEAD). Those of AIMv2 were never released; train one: aimcore probe"
             )
         features = self._reader.read_frozen(images_BCHW, self.probe_layers)
-        logits_BK: Tensor = self.probe(_averaged(features, self.probe_layers))
+        logits_BK: Tensor = self.probe(averaged(features, self.probe_layers))
         return logits_BK
 
     @torch.no_grad()
@@ -297,8 +297,3 @@ class Encoder:
         if self.objective_module is None or self.objective is None or "embed" not in self.objective.skills:
             raise EncoderError(f"{self.source.name} has no text tower: it holds {self.source.title}")
         return self.objective_module
-
-
-def _averaged(features: Features, layers: tuple[int, ...]) -> Tensor:
-    """``[B, N, D]``: the mean of raw block outputs, or the tokens after the final norm if there are no layers."""
-    return torch.stack(features.layers).mean(0) if layers else features.tokens_BND

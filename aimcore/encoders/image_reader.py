@@ -117,3 +117,8 @@ class ImageReader:
                     "{}: positions of {} x {} patches are interpolated for {} x {} (bicubic, antialiased)",
                     self._name, *own, grid.rows, grid.columns,
                 )  # fmt: skip
+
+
+def averaged(features: Features, layers: tuple[int, ...]) -> Tensor:
+    """Return ``[B, N, D]``: the mean of raw block outputs; without layers, the tokens after the final norm."""
+    return torch.stack(features.layers).mean(0) if layers else features.tokens_BND

@@ -23,7 +23,7 @@ from aimcore.encoders.encoder_source import EncoderSource
 from aimcore.encoders.named_models import load_named, names_model
 from aimcore.encoders.own_files import encoder_of_run, run_folder
 from aimcore.encoders.preprocessing import PreprocessingName, as_given, in_whole_patches, preprocessing_of
-from aimcore.encoders.recognition import UnknownWeights, layout_of
+from aimcore.encoders.recognition import UnknownWeights, layout_of, recognised
 from aimcore.encoders.saved_encoders import RunTrunk, SavedSettings, saved_settings
 from aimcore.engine.initial_weights import require_finite
 from aimcore.engine.weights_fit import differences, message
@@ -90,13 +90,16 @@ def load_encoder(
         _require_nothing_given(url, given, head=head, layout=layout)
         _require_hash(described.source, sha256)
         return described
-    weights = open_weights(url)
-    given = attrs.evolve(given, url=weights.url)
-    probe = None if head is None else open_weights(head)
-    opened = open_model(weights, probe, given, layout)
-    _require_hash(weights, sha256)
-    require_finite(weights.url, opened.state)
+    opened = _opened(url, given, head, layout)
+    _require_hash(opened.weights, sha256)
+    require_finite(opened.weights.url, opened.state)
     return _built(opened, preprocessing)
+
+
+def _opened(url: str, given: GivenSettings, head: str | None, layout: str | None) -> OpenedModel:
+    weights = open_weights(url)
+    probe = None if head is None else open_weights(head)
+    return open_model(weights, probe, attrs.evolve(given, url=weights.url), layout)
 
 
 def _of_described(url: str, preprocessing: Preprocessing | PreprocessingName | None) -> Encoder | None:
@@ -152,7 +155,7 @@ def open_model(
     elif saved is not None:
         layout, given = layout_of(weights.shapes, weights.url, name=saved.layout), _merged(given, saved.given)
     else:
-        layout = _recognised(weights, probe, config, name)
+        layout = recognised(weights, probe, config, name)
     tensors = weights.load() if probe is None else {**weights.load(), **probe.load()}
     model = layout.model(tensors, config, given)
     problems = [] if config is None else list(_contradictions(model, layout.stated(config)))
@@ -168,37 +171,11 @@ def open_model(
     return OpenedModel(weights, layout, model, state, config, saved)
 
 
-def _recognised(
-    weights: StoredWeights, probe: StoredWeights | None, config: Mapping[str, Any] | None, name: str | None
-) -> FileLayout:
-    try:
-        return layout_of(_joined(weights, probe), weights.url, name=name)
-    except UnknownWeights as error:
-        if config is not None and "model_type" in config:
-            folder = weights.url.rpartition("/")[0] or "."
-            error.add_note(f"if transformers wrote it, give it as transformers:{folder}")
-        elif "patch_embed.proj.weight" in weights.shapes:  # the name in timm's Vision Transformers
-            model = "MODEL" if config is None else config.get("architecture", "MODEL")
-            error.add_note(f"if timm wrote it, give it as timm:{model}@{weights.url}, with the model's name in timm")
-        raise
-
-
 def _merged(given: GivenSettings, saved: GivenSettings) -> GivenSettings:
     """Return what the user gave, and for the rest what was saved."""
     fields = [field.name for field in attrs.fields(GivenSettings)]
     own = {name: getattr(given, name) for name in fields}
     return GivenSettings(**{name: getattr(saved, name) if own[name] is None else own[name] for name in fields})
-
-
-def _joined(weights: StoredWeights, probe: StoredWeights | None) -> Mapping[str, Tensor]:
-    if probe is None:
-        return weights.shapes
-    twice = sorted(weights.shapes.keys() & probe.shapes.keys())
-    if twice:
-        raise UnknownWeights(
-            f"{weights.url} and {probe.url} both have {shown(twice[0])}: the head is in the file already"
-        )
-    return {**weights.shapes, **probe.shapes}
 
 
 def _contradictions(model: StoredModel, stated: Mapping[str, Any]) -> Iterator[str]:

@@ -79,12 +79,18 @@ def _loaded(text: str, model: NamedModel, url: str, preprocessing: Preprocessing
     entries = fitting(weights.load(), model.trunk, module, Weights(url=url))
     require_finite(url, entries)
     module.load_state_dict(entries)
-    source = EncoderSource(
-        text, model.trunk.name, text.partition("@")[0], weights.files, weights.sha256, None, weights.dtype
-    )
+    built = cast(TrunkModule, module[TRUNK].eval())
+    title = _title(built, model.trunk.name)
+    source = EncoderSource(text, model.trunk.name, title, weights.files, weights.sha256, None, weights.dtype)
     stored = StoredModel(model.trunk, image_size=model.image_size)
-    known = _preprocessing(text, model, preprocessing)
-    return Encoder(stored, cast(TrunkModule, module[TRUNK].eval()), source, known)
+    return Encoder(stored, built, source, _preprocessing(text, model, preprocessing))
+
+
+def _title(module: TrunkModule, kind: str) -> str:
+    """Return what the weights are of: an architecture of a library."""
+    library, _, architecture = str(getattr(module, "library", "")).partition(", ")
+    name = library.partition(" ")[0] or kind
+    return f"an image encoder of {name}" + (f": {architecture}" if architecture else "")
 
 
 def _preprocessing(text: str, model: NamedModel, given: Preprocessing | None) -> KnownPreprocessing:

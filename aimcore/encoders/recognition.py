@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import attrs
 from torch import Tensor
@@ -12,8 +13,13 @@ from aimcore.contracts.errors import AimcoreError
 from aimcore.contracts.layouts import FileLayout
 from aimcore.contracts.messages import shown
 from aimcore.contracts.tensor_maps import TableFit
+from aimcore.io.locations import local_path
+from aimcore.io.preprocessor_files import CONFIG_FILE
+from aimcore.io.weight_files import StoredWeights
 from aimcore.registry.plugins import installed
 
+_TRANSFORMERS = "embeddings.patch_embedding"
+"""In the names of most vision encoders of transformers."""
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")
 
 
@@ -91,3 +97,50 @@ def _no_layout(tensors: Mapping[str, Tensor], source: str, candidates: Iterable[
         f"{source} is in no known layout. It is nearest to {nearest.layout.title} ({nearest.layout.name!r}), which "
         f"describes {nearest.fit.known} of its {len(tensors)} tensors: {problems}{hint}"
     )
+
+
+def recognised(
+    weights: StoredWeights, probe: StoredWeights | None, config: Mapping[str, Any] | None, name: str | None
+) -> FileLayout:
+    """Return the layout of a file, and of the file of a probe that belongs to it.
+
+    Args:
+        weights: the file.
+        probe: the file of the probe, if it is another one.
+        config: the content of the ``config.json`` next to the file, if there is one.
+        name: the layout that the file must have; None finds it.
+
+    Raises:
+        UnknownWeights: none fits; its notes say how files of other libraries are opened.
+    """
+    try:
+        return layout_of(_joined(weights, probe), weights.url, name=name)
+    except UnknownWeights as error:
+        for note in _other_libraries(weights, config):
+            error.add_note(note)
+        raise
+
+
+def _other_libraries(weights: StoredWeights, config: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield how weights of another library are opened, if they look like it."""
+    folder = weights.url.rpartition("/")[0] or "."
+    has_config = config is not None and "model_type" in config
+    if has_config or any(_TRANSFORMERS in name for name in weights.shapes):
+        config_first = "" if has_config else f"put its {CONFIG_FILE} next to it, and "
+        copy_first = "" if local_path(weights.url) is not None else "copy its folder to this machine, and "
+        known = "FOLDER" if copy_first else folder
+        yield f"if transformers wrote it, {copy_first}{config_first}give it as transformers:{known}"
+    elif "patch_embed.proj.weight" in weights.shapes:  # the name in timm's Vision Transformers
+        model = "MODEL" if config is None else config.get("architecture", "MODEL")
+        yield f"if timm wrote it, give it as timm:{model}@{weights.url}, with the model's name in timm"
+
+
+def _joined(weights: StoredWeights, probe: StoredWeights | None) -> Mapping[str, Tensor]:
+    if probe is None:
+        return weights.shapes
+    twice = sorted(weights.shapes.keys() & probe.shapes.keys())
+    if twice:
+        raise UnknownWeights(
+            f"{weights.url} and {probe.url} both have {shown(twice[0])}: the head is in the file already"
+        )
+    return {**weights.shapes, **probe.shapes}

@@ -37,14 +37,14 @@ SCHEMA_VERSION = 1
 
 @component("run")
 class RunTrunk(FileLayout):
-    """The trunk of a run, saved with its component; it is not listed, because its names depend on the trunk."""
+    """A trunk that is saved with its component; it is not listed, because its names depend on the trunk."""
 
     trunk: Trunk
 
     @property
     def title(self) -> str:
         """What it is."""
-        return f"the trunk {self.trunk.name!r} of a run of this project"
+        return f"the trunk {self.trunk.name!r}, as this project saves it"
 
     @property
     def table(self) -> TensorTable:

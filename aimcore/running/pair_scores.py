@@ -34,8 +34,8 @@ def require_towers(encoder: Encoder) -> None:
         InvalidValue: it has no text tower.
     """
     if not has_towers(encoder):
-        message = f"{encoder.source.name} has no text tower: give an encoder that embeds images and texts (LiT, CLIP)"
-        raise InvalidValue("filter", [("scores-by", message)])
+        hint = "give an encoder that embeds images and texts (LiT, CLIP, SigLIP)"
+        raise InvalidValue("filter", [("scores-by", f"{encoder.source.name} has no text tower: {hint}")])
 
 
 def require_captions(source: OpenSource, kind: str | None) -> None:

@@ -86,8 +86,8 @@ def _is_picture(query: str) -> bool:
 def _no_texts(url: str, query: str) -> str:
     return (
         f"{shown(query)} is not a file, and texts cannot be searched for in {url}: its embeddings are not in "
-        "a space that images share with texts. Give an image, or embed with an encoder with a text tower (LiT, CLIP) "
-        "and --pool joint"
+        "a space that images share with texts. Give an image, or embed with an encoder with a text tower (LiT, CLIP, "
+        "SigLIP) and --pool joint"
     )
 
 

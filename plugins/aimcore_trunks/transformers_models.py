@@ -72,6 +72,8 @@ class TransformersTrunk(Trunk):
     def of_model(cls, model: str) -> NamedModel:
         """Return the trunk of the folder ``model``: its ``config.json``, ``preprocessor_config.json`` and weights.
 
+        The weights are ``model.safetensors``, or else what the folder has, such as shards with an index.
+
         Raises:
             DataNotFound: the folder has no ``config.json``.
             InvalidValue: it is not a configuration of an image encoder.
@@ -82,7 +84,8 @@ class TransformersTrunk(Trunk):
         found = None if content is None else read_config(content)
         pixels = None if found is None else Preprocessing(*found)
         side = size if isinstance(size, int) else size[0]
-        return NamedModel(trunk, side, pixels, str(Path(model) / "model.safetensors"))
+        file = Path(model) / "model.safetensors"
+        return NamedModel(trunk, side, pixels, str(file) if file.exists() else model)
 
     def problems(self) -> Iterable[Problem]:
         """Yield a configuration that cannot be read, and sizes that are not positive."""

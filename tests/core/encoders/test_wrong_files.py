@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import msgpack
 import other_layouts as other
 import pytest
@@ -18,6 +19,7 @@ import torch
 from golden_files import FOLDER, tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import ViTConfig, ViTModel
 
 from aimcore import AimcoreError, load_encoder
 from aimcore.contracts.uncertainty import UncertainEncoder
@@ -212,6 +214,28 @@ def test_what_to_open_instead_is_said(tmp_path: Path) -> None:
     with pytest.raises(UnknownWeights) as caught:
         load_encoder(str(tmp_path))
     assert caught.value.__notes__ == [f"if transformers wrote it, give it as transformers:{tmp_path}"]
+
+
+def test_a_file_of_transformers_without_its_config_says_what_to_put_next_to_it(tmp_path: Path) -> None:
+    ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)).save_pretrained(
+        tmp_path
+    )
+    config = (tmp_path / "config.json").rename(tmp_path / "elsewhere.json")
+    with pytest.raises(UnknownWeights) as caught:
+        load_encoder(str(tmp_path / "model.safetensors"))
+    (note,) = caught.value.__notes__
+    assert note == f"if transformers wrote it, put its config.json next to it, and give it as transformers:{tmp_path}"
+    config.rename(tmp_path / "config.json")
+    assert load_encoder(note.rpartition(" ")[2], preprocessing="clip").width == 8
+    remote = f"memory://{tmp_path.name}"
+    for name in ("model.safetensors", "config.json"):
+        with fsspec.open(f"{remote}/{name}", "wb") as file:
+            file.write((tmp_path / name).read_bytes())
+    with pytest.raises(UnknownWeights) as caught:
+        load_encoder(remote)
+    assert caught.value.__notes__ == [
+        "if transformers wrote it, copy its folder to this machine, and give it as transformers:FOLDER"
+    ]
 
 
 @pytest.mark.parametrize(("config", "model"), [(None, "MODEL"), ({"architecture": "vit_tiny"}, "vit_tiny")])

@@ -198,7 +198,7 @@ def test_what_the_file_of_the_towers_does_not_say_can_be_given(
 
 
 def test_an_encoder_without_a_text_tower_is_refused(pool: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidValue, match="no text tower"):
+    with pytest.raises(InvalidValue, match=r"has no text tower: give an encoder .* \(LiT, CLIP, SigLIP\)"):
         filter_report.choose(
             CaptionedFolder(url=str(pool)), CaptionedFolder(url=str(tmp_path / "out")),
             Filtering(scores_by=str(run_of(tmp_path / "trunk")), keep=0.5),

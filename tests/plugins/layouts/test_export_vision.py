@@ -84,6 +84,9 @@ def test_transformers_opens_an_exported_trunk_with_equal_outputs(name: str, tmp_
     assert after == {one: value for one, value in after.items() if torch.equal(value, before[one])}
     left_out = LEFT_OUT.get(name, "nothing")
     assert before.keys() - after.keys() == {one for one in before if one.startswith(left_out)}
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"The weights are from an image encoder of transformers: {name}." in card
+    assert str(tmp_path) not in card
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert config["architectures"] == [name]
     assert config == json.loads((tmp_path / "model/config.json").read_text())

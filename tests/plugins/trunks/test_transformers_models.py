@@ -49,8 +49,44 @@ def test_registers_do_not_change_the_patch_size_of_small_grids(tmp_path: Path) -
     torch.testing.assert_close(encoder.features(pixels), model(pixels).last_hidden_state[:, 5:], rtol=1e-4, atol=1e-5)
     rows = described(encoder)
     assert str(rows["library"]).endswith("Dinov2WithRegistersModel")
+    assert rows["holds"] == "an image encoder of transformers: Dinov2WithRegistersModel"
+    assert rows["layout"] == "transformers"
     assert rows["trunk"] == "transformers: width 16, depth 2, num_heads 2, patch_size 8"
     assert rows["tokens before patches"] == 5
+
+
+def test_shards_are_read_by_the_name_of_their_folder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = transformers.Dinov2Model(transformers.Dinov2Config(**IMAGES)).eval()
+    model.save_pretrained(tmp_path, max_shard_size="10KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    encoder, pixels = load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet"), torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = model(pixels).last_hidden_state[:, 1:]
+    torch.testing.assert_close(encoder.features(pixels), expected, rtol=1e-4, atol=1e-5)
+    assert len(encoder.source.files) > 1
+
+
+def test_inspect_says_which_other_grids_are_read(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    saved(transformers.SwinModel(transformers.SwinConfig(image_size=32, patch_size=2, **sizes)), tmp_path / "swin")
+    found = described(load_encoder(f"transformers:{tmp_path}/swin", preprocessing="imagenet"))["other resolutions"]
+    assert found == "all that were tried: 9 x 9, 8 x 9, 16 x 16, 4 x 4 patches"
+    mae = transformers.ViTMAEModel(transformers.ViTMAEConfig(**IMAGES))
+    saved(mae, tmp_path / "mae")
+    found = described(load_encoder(f"transformers:{tmp_path}/mae", preprocessing="imagenet"))["other resolutions"]
+    assert str(found).startswith("none: it cannot read images of 3 x 3 patches")
+
+
+def test_inspect_says_that_some_grids_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(transformers.ViTModel(transformers.ViTConfig(**IMAGES)), tmp_path)
+    encoder = load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet")
+    monkeypatch.setattr(
+        type(encoder.trunk), "problems_with", lambda _, grid: ["it reads even grids"] if grid.rows % 2 else []
+    )
+    assert described(encoder)["other resolutions"] == (
+        "some: of 4 grids that were tried, it reads 2 x 3, 4 x 4 patches; it reads even grids"
+    )
 
 
 @torch.no_grad()
