@@ -9,6 +9,7 @@ from importlib.metadata import version
 import attrs
 
 from aimcore.encoders.encoder import Encoder
+from aimcore.encoders.preprocessing import ASSUMED
 from aimcore.io.locations import is_local, without_secrets
 
 CARD_FILE = "README.md"
@@ -80,7 +81,7 @@ def _summary(encoder: Encoder, title: str, dtype: str) -> Iterator[str]:
     own = encoder.source.dtype
     yield f"- Weights are in {dtype}{', as in the source' if dtype == own else f'; those of the source are in {own}'}."
     if encoder.objective is not None:
-        yield f"- It was trained with the objective `{encoder.objective.name}`."
+        yield f"- The objective around the trunk was `{encoder.objective.name}`."
 
 
 def _images(encoder: Encoder) -> Iterator[str]:
@@ -91,7 +92,8 @@ def _images(encoder: Encoder) -> Iterator[str]:
         resized = f"the short side to {side} / {crop:g} px (rounded up)" if crop < 1 else f"the short side to {side} px"
         yield f"- Resize {resized}, bicubic, and cut out the centre, {side} x {side} px."
     yield f"- Scale values to [0, 1], subtract {list(mean)}, divide by {list(std)}."
-    yield f"- These settings are from: {encoder.known_preprocessing.source}."
+    stated = encoder.known_preprocessing.source
+    yield f"- These settings are {stated}." if stated.startswith(ASSUMED) else f"- These settings are from: {stated}."
 
 
 def _origin(encoder: Encoder, left_out: Sequence[str]) -> Iterator[str]:

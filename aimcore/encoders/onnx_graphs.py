@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -156,17 +157,23 @@ def _write(
                 output_names=output_names, verbose=False,
             )  # fmt: skip
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        raise NotInONNX(f"torch cannot write this encoder as an ONNX graph: {error!s:.500}") from error
+        cause = _first_cause(error)  # torch's own message is about steps of its exporter, in colours
+        what = f"{type(cause).__name__}: {shorten(str(cause), 500)}"
+        raise NotInONNX(f"torch cannot write this encoder as an ONNX graph: {what}") from error
     assert program is not None, "torch.onnx.export returns a program with dynamo=True"
     program.model.metadata_props.update(metadata)
     try:
         program.save(str(path))
     except OSError as error:
         raise CannotWrite.because(path, error) from error
-    _compare(graph, example, input_name, path)
+    _compare(graph, example, input_name, output_names, path)
 
 
-def _compare(graph: nn.Module, example: Tensor, input_name: str, path: Path) -> None:
+def _first_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
+
+
+def _compare(graph: nn.Module, example: Tensor, input_name: str, output_names: list[str], path: Path) -> None:
     """Compare the graph in a file with the module, where onnxruntime is installed.
 
     Raises:
@@ -182,13 +189,17 @@ def _compare(graph: nn.Module, example: Tensor, input_name: str, path: Path) -> 
     outputs = [torch.from_numpy(value) for value in session.run(None, {input_name: three.numpy()})]
     with torch.no_grad():
         wanted = graph(three)
-    for mine, theirs in zip(wanted if isinstance(wanted, tuple) else (wanted,), outputs, strict=True):
+    expected = wanted if isinstance(wanted, tuple) else (wanted,)
+    for name, mine, theirs in zip(output_names, expected, outputs, strict=True):
         fault = float((mine - theirs).abs().max() / mine.abs().max().clamp(min=1e-12))
         if not fault < _LARGEST_FAULT:
             raise NotInONNX(
-                f"{path.name} gives other values than the encoder: they differ by {fault:.2g} of the largest"
+                f"{path.name} gives other values of {name!r} than the encoder: they differ by {fault:.2g} of the "
+                "largest"
             )
-        logger.info("{}: differs from the encoder by at most {:.1e} of the largest value", path.name, fault)
+        logger.info(
+            "{}: {!r} differs from that of the encoder by at most {:.1e} of its largest value", path.name, name, fault
+        )
 
 
 def _metadata(encoder: Encoder) -> dict[str, str]:

@@ -31,6 +31,8 @@ PreprocessingName = Literal["clip", "imagenet"]
 NAMED: Mapping[str, Preprocessing] = {"clip": CLIP, "imagenet": IMAGENET}
 GIVEN = "chosen by the user"
 """What states a preprocessing that was given."""
+ASSUMED = "assumed"
+"""Begins the source of a preprocessing that nothing states."""
 FEWEST_PATCHES, MOST_PATCHES = 112, 2**12
 """Areas at native resolution: the readme of the released models, and arXiv:2411.14402, section 2.4."""
 
@@ -123,7 +125,7 @@ def _published(
             f"they expect: {listed}. The first is assumed; choose with preprocessing= (--preprocessing): "
             f"{', '.join(NAMED)}"
         )
-        return KnownPreprocessing(first, image_size, f"assumed: {source} state it")
+        return KnownPreprocessing(first, image_size, f"{ASSUMED}: {source} state them")
     return KnownPreprocessing(first, image_size, source)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,12 +14,11 @@ from aimcore.contracts.messages import shown
 from aimcore.contracts.tensor_maps import TableFit
 from aimcore.io.locations import local_path
 from aimcore.io.preprocessor_files import CONFIG_FILE
-from aimcore.io.weight_files import StoredWeights
+from aimcore.io.weight_files import SHARD, StoredWeights
 from aimcore.registry.plugins import installed
 
 _TRANSFORMERS = "embeddings.patch_embedding"
 """In the names of most vision encoders of transformers."""
-_SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")
 
 
 class UnknownWeights(AimcoreError):
@@ -78,13 +76,25 @@ def layout_of(tensors: Mapping[str, Tensor], source: str, *, name: str | None = 
     for layout in layouts:
         if explanation := layout.explain(tensors):
             raise UnknownWeights(f"{source}: {explanation}")
+    if name is not None:
+        raise UnknownWeights(_not_in_layout(tensors, source, candidates[0]))
     raise UnknownWeights(_no_layout(tensors, source, candidates))
+
+
+def _not_in_layout(tensors: Mapping[str, Tensor], source: str, chosen: _Candidate) -> str:
+    """Say why a file does not fit the layout that was asked for, and which layout it has."""
+    others = [one.name for one in installed_layouts() if not one.fit(tensors).problems]
+    hint = f". It fits {', '.join(map(repr, others))}: give that layout, or none" if others else ""
+    return (
+        f"{source} does not fit the layout that was given, {chosen.layout.title} ({chosen.layout.name!r}), which "
+        f"describes {chosen.fit.known} of its {len(tensors)} tensors: {'; '.join(chosen.fit.problems)}{hint}"
+    )
 
 
 def _no_layout(tensors: Mapping[str, Tensor], source: str, candidates: Iterable[_Candidate]) -> str:
     """Say which layout is nearest, and why the file does not fit it."""
     known = [one for one in candidates if one.fit.known]
-    hint = ". It is one of several shards: give their folder, or the index" if _SHARD.search(source) else ""
+    hint = ". It is one of several shards: give their folder, or the index" if SHARD.search(source) else ""
     if not known:
         names, more = ", ".join(map(shown, list(tensors)[:3])), f" and {len(tensors) - 3} more" * (len(tensors) > 3)
         return (

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aimcore.contracts.batches import Text
+from aimcore.contracts.messages import shown
 from aimcore.contracts.objectives import Objective
 from aimcore.encoders.encoder_source import EncoderError
 
@@ -26,7 +27,7 @@ def read_text(texts: Sequence[str] | Text | Tensor, objective: Objective, vocabu
         vocabulary_size: number of ids that the tower has; None if unknown.
 
     Raises:
-        EncoderError: a single string, or ids that the tower cannot read.
+        EncoderError: something else than a list of at least one string, or ids that the tower cannot read.
         AimcoreError: texts are given, and the tokenizer is unknown.
     """
     if isinstance(texts, Text):
@@ -38,6 +39,8 @@ def read_text(texts: Sequence[str] | Text | Tensor, objective: Objective, vocabu
         return Text(ids_BT=texts, valid_BT=torch.ones_like(texts, dtype=torch.bool))
     if isinstance(texts, str):
         raise EncoderError(f"give a list of texts, such as [{texts!r}]")
+    if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
+        raise EncoderError(f"give a list of at least one text, such as ['a photo of a cat']; got {shown(texts)}")
     return tokenizer.encode(list(texts), context_length)
 
 

@@ -80,7 +80,7 @@ class ImageGraph(nn.Module):
 
     def _embedding(self, objective: Any, traced: Images, features: Features) -> Tensor:
         """``[B, E]``: the image tower on features that were read already."""
-        objective.trunk = _ReadAlready(features)
+        objective.trunk = _ReadAlready(self.trunk, features)
         try:
             embedding_BE: Tensor = objective.embed_images(traced)
         finally:
@@ -89,11 +89,18 @@ class ImageGraph(nn.Module):
 
 
 class _ReadAlready(nn.Module):
-    """Stands for a trunk: returns features whatever it is given."""
+    """Stands for a trunk: returns features whatever it is given, and has the parts of the trunk."""
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, trunk: nn.Module, features: Features) -> None:
         super().__init__()
-        self.features = features
+        self.trunk, self.features = trunk, features
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the trunk: an image tower may use a part of it, as CLIP's uses its last norm."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("trunk"), name)
 
     def forward(self, images: Images, reading: Reading) -> Features:
         """Return the features."""

@@ -29,6 +29,8 @@ _WOULD_RUN = (
     "it would run {} when it is unpickled, and nothing was run. Only tensors and plain values are read: save the state "
     "dict alone"
 )
+_PICKLES_OF_OLD_FORMAT = 4
+"""A magic number, a version, facts about the system, and the values; the numbers of the tensors follow."""
 _OWN_NAMES = ("torch.", "collections.OrderedDict", "_codecs.encode")
 """Beginnings of the names in files of torch itself."""
 _FAULTS = (
@@ -93,22 +95,32 @@ def _loaded(content: Path | IO[bytes]) -> Any:
 
 
 def _foreign_names(content: Path | IO[bytes]) -> list[str]:
-    """Return the functions and classes that a plain pickle, which torch refuses, names. Nothing is unpickled."""
+    """Return the functions and classes that the pickles in a file, which torch refuses, name. Nothing is unpickled.
+
+    A plain pickle is one; torch's format before zip files begins with four.
+    """
     _rewind(content)
     found: dict[str, None] = {}
-    texts: list[str] = []
     try:
         with content.open("rb") if isinstance(content, Path) else nullcontext(content) as file:
-            for code, value, _ in pickletools.genops(file):
-                if code.name == "GLOBAL":
-                    found[str(value).replace(" ", ".")] = None
-                elif code.name == "STACK_GLOBAL":
-                    found[".".join(texts[-2:])] = None
-                elif isinstance(value, str):
-                    texts.append(value)
+            for _ in range(_PICKLES_OF_OLD_FORMAT):
+                for name in _globals(file):
+                    found[name] = None
     except _FAULTS:
-        pass  # damaged, or no plain pickle
+        pass  # damaged, or no further pickle
     return [name for name in found if not name.startswith(_OWN_NAMES)]
+
+
+def _globals(file: IO[bytes]) -> Iterator[str]:
+    """Yield the functions and classes that the next pickle in a file names."""
+    texts: list[str] = []
+    for code, value, _ in pickletools.genops(file):
+        if code.name == "GLOBAL":
+            yield str(value).replace(" ", ".")
+        elif code.name == "STACK_GLOBAL":
+            yield ".".join(texts[-2:])
+        elif isinstance(value, str):
+            texts.append(value)
 
 
 def _rewind(content: Path | IO[bytes]) -> None:

@@ -79,6 +79,10 @@ class StudyFolder:
         """The folder of the run of an experiment, by its name."""
         return RunFolder(self.path / experiment)
 
+    def runs(self) -> list[str]:
+        """Return the names of the runs in the folder that have a recipe, in alphabetical order."""
+        return sorted(path.parent.name for path in self.path.glob(f"*/{RECIPE_FILE}"))
+
 
 @attrs.frozen
 class RunFolder:

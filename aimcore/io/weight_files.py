@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, TypeVar
@@ -22,10 +23,10 @@ from aimcore.contracts.errors import AimcoreError, LocationError
 from aimcore.contracts.messages import shown
 from aimcore.io.fetched_files import FetchedFile, read_with
 from aimcore.io.flax_files import NotFlax, flax_tensors
-from aimcore.io.locations import file_system, is_on_web, with_store_errors
+from aimcore.io.locations import file_system, is_on_web, local_path, with_store_errors
 from aimcore.io.pickled_weights import NotTensors, pickled_tensors
 from aimcore.io.retries import with_retries
-from aimcore.io.run_folder import WEIGHTS_FILE
+from aimcore.io.run_folder import WEIGHTS_FILE, StudyFolder
 from aimcore.io.tensor_files import NotSafetensors, read_header
 from aimcore.io.weight_siblings import UnreadableWeights, beside, has_sibling, json_object, path_of, read_sibling
 
@@ -37,6 +38,9 @@ NAMES = (
 )  # fmt: skip
 """Files of weights in a folder, in order of preference; all hold the same model."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".msgpack")
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")
+"""Ends of the names of files that hold a part of a model."""
+_MOST_LISTED = 5
 _OF_FOLDER = "give the URL of the file of weights, or that of its folder with / at the end"
 Format = str
 
@@ -139,7 +143,8 @@ def open_weights(url: str) -> StoredWeights:
         return _open_flax(url)
     known = "a safetensors file, a file of torch.save, or flax's msgpack"
     hint = ". It is a JSON file: give the folder, or the file of weights" if start[:1] == b"{" else ""
-    hint = f". It is a web page: {_OF_FOLDER}" if is_on_web(url) and start.lstrip()[:1] == b"<" else hint
+    if start.lstrip()[:1] == b"<":
+        hint = f". It is a web page: {_OF_FOLDER if is_on_web(url) else 'fetch the file itself'}"
     hint = ". It is a pointer of Git LFS, not the file itself: fetch the file" if start == b"version https://" else hint
     raise UnreadableWeights(url, f"it is {'empty' if not start else f'not {known}'}{hint}")
 
@@ -168,9 +173,22 @@ def _file_in(url: str) -> str:
     others = [name for name in names if name.endswith((*SUFFIXES, INDEX_SUFFIX))]
     chosen = known[:1] or (others if len(others) == 1 else [])
     if not chosen:
-        found = f"it has {', '.join(others)}: give one of them" if others else f"it has none of {', '.join(NAMES)}"
-        raise UnreadableWeights(url, f"it is a folder, and {found}")
+        raise UnreadableWeights(url, f"it is a folder, and {_found(url, others)}")
     return f"{folder}/{chosen[0]}"
+
+
+def _found(url: str, others: Sequence[str]) -> str:
+    """Say what a folder has that holds no usual file of weights."""
+    path = None if others else local_path(url)
+    runs = [] if path is None else StudyFolder(path).runs()
+    listed = ", ".join((others or runs)[:_MOST_LISTED]) + ", ..." * (len(others or runs) > _MOST_LISTED)
+    if runs:
+        return f"it has the runs {listed}: give the folder of one of them"
+    if not others:
+        return f"it has none of {', '.join(NAMES)}"
+    if all(SHARD.search(name) for name in others):
+        return f"it has shards without their index: {listed}. Fetch the file that ends with {INDEX_SUFFIX} too"
+    return f"it has {listed}: give one of them"
 
 
 def _file_on_web(url: str) -> str:

@@ -71,6 +71,9 @@ def test_ids_are_those_of_the_text_tower(ids: torch.Tensor, got: str) -> None:
         encoder.embed_texts(ids)
     with pytest.raises(EncoderError, match=r"give a list of texts, such as \['a cat'\]"):
         encoder.embed_texts("a cat")
+    for texts in ([], [1, 2], None):
+        with pytest.raises(EncoderError, match=r"give a list of at least one text, such as .*; got (\[|None)"):
+            encoder.embed_texts(texts)
 
 
 def test_a_path_is_a_name_and_other_values_are_not() -> None:

@@ -345,3 +345,36 @@ def test_a_file_without_a_normalisation_is_said_to_have_none(tmp_path: Path) -> 
     (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false, "image_mean": null}')
     with pytest.warns(UncertainEncoder, match="a preprocessor_config.json without a normalisation is next to"):
         load_encoder(tmp_path, num_heads=4)
+
+
+def test_a_layout_that_is_given_and_does_not_fit_is_refused_with_the_one_that_does() -> None:
+    said = refusal(AIMV2, layout="aimv2_timm")
+    assert "does not fit the layout that was given, AIMv2, as in timm ('aimv2_timm'), which describes 0 of its" in said
+    assert said.endswith("It fits 'aimv2_authors': give that layout, or none")
+
+
+def test_shards_without_their_index_are_not_said_to_be_models(tmp_path: Path) -> None:
+    for number in (1, 2):
+        shutil.copy(AIMV2, tmp_path / f"model-{number:05}-of-00002.safetensors")
+    said = refusal(tmp_path)
+    assert "it has shards without their index: model-00001-of-00002.safetensors, model-00002-of-" in said
+    assert said.endswith("Fetch the file that ends with .index.json too")
+
+
+def test_the_folder_of_a_study_is_refused_with_its_runs(tmp_path: Path) -> None:
+    for name in ("second", "first"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.json").write_text("{}")
+    assert refusal(tmp_path).endswith("it has the runs first, second: give the folder of one of them")
+
+
+def test_a_page_of_a_web_site_is_refused_as_one(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("<!DOCTYPE html><html></html>")
+    assert refusal(tmp_path / "model.safetensors").endswith("It is a web page: fetch the file itself")
+
+
+def test_the_code_in_a_file_of_torch_before_zip_files_is_named(tmp_path: Path) -> None:
+    attack = {"model": Attack(tmp_path / "ran")}
+    torch.save(attack, tmp_path / "model.pth", _use_new_zipfile_serialization=False)
+    assert f"it would run {os.mkdir.__module__}.mkdir when it is unpickled" in refusal(tmp_path / "model.pth")
+    assert not (tmp_path / "ran").exists()

@@ -239,6 +239,14 @@ def test_further_sections_end_the_card(tmp_path: Path) -> None:
     assert card.endswith("## Notes\n\nOne.\n")
 
 
+def test_the_card_says_which_settings_are_assumed(tmp_path: Path) -> None:
+    encoder = load_encoder(FOLDER / "aim_v2_lit.weights.safetensors", num_heads=4, text_heads=4)
+    export_encoder(encoder, tmp_path / "out", "apple")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- These settings are assumed: the released model files and timm state them.\n" in card
+    assert "- The objective around the trunk was `contrastive`.\n" in card
+
+
 def test_the_card_of_towers_without_a_tokenizer_uses_ids(tmp_path: Path) -> None:
     encoder = load_encoder(FOLDER / "aim_v2_lit.weights.safetensors", num_heads=4, text_heads=4, preprocessing="clip")
     export_encoder(encoder, tmp_path / "out", "transformers")

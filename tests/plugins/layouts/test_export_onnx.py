@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_encoders import SINCOS, TEXTS, TOWERS, TRUNK, run_of
-from small_towers import SIZES, siglip
+from small_towers import SIZES, clip, siglip
 from torch import Tensor
 from transformers import AutoTokenizer
 
@@ -31,6 +31,16 @@ def noise(*shape: int) -> Tensor:
 
 def assert_near(mine: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_refusal_of_torch_is_reported_by_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("\x1b[96mThis is step 1/3\x1b[0m of many") from ValueError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(onnx_graphs.NotInONNX, match=r"as an ONNX graph: ValueError: no such operator$"):
+        export_encoder(load_encoder(str(run_of(tmp_path, SINCOS))), tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
 
 
 def test_fixed_positions_read_any_number_of_images_of_any_grid(tmp_path: Path) -> None:
@@ -63,6 +73,20 @@ def test_both_towers_are_two_graphs_with_learned_positions_and_any_number_of_row
         (embedding,) = outputs(tmp_path / "out" / "text.onnx", ids=ids_BT[:rows, :length])
         assert_near(embedding, encoder.embed_texts(ids_BT[:rows, :length]))
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_both_towers_of_clip_are_written_with_the_norm_of_its_trunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "num_hidden_layers", 1)
+    clip(tmp_path / "model")
+    encoder = load_encoder(str(tmp_path / "model"))
+    export_encoder(encoder, tmp_path / "out", "onnx")
+    pixels = noise(3, 3, 16, 16)
+    assert_near(outputs(tmp_path / "out" / "model.onnx", images=pixels)[2], encoder.embed_images(pixels))
+    ids_BT = AutoTokenizer.from_pretrained(tmp_path / "out")(["a cat", "dog"], return_tensors="pt", padding=True)
+    (embedding,) = outputs(tmp_path / "out" / "text.onnx", ids=ids_BT["input_ids"])
+    assert_near(embedding, encoder.embed_texts(["a cat", "dog"]))
 
 
 @torch.no_grad()
