@@ -61,6 +61,7 @@ def embed_command(options: argparse.Namespace) -> int:
     """
     from aimcore.cli.progress_counter import Stages
     from aimcore.encoders.embedding import Embedding
+    from aimcore.engine.host_memory import keep_freed_memory
     from aimcore.io.terminal import Terminal
     from aimcore.running.embedding_run import embed_source
 
@@ -73,6 +74,7 @@ def embed_command(options: argparse.Namespace) -> int:
         layers=_layers(options.layers), dtype=options.dtype, precision=options.precision,
         batch_size=options.batch_size, **settings,
     )  # fmt: skip
+    keep_freed_memory()  # each batch needs as much memory as the one before
     with Stages("the same command continues") as stages:
         done = embed_source(
             options.encoder, options.data, options.out, embedding,

@@ -1,4 +1,4 @@
-"""Freed memory of a process that trains on a CPU: kept for the next step.
+"""Freed memory of a process that trains or embeds on a CPU: kept for the next step.
 
 A step frees its activations and asks for as much again. glibc gives large blocks back to the system at once, and the
 system then fills new pages with zeros: tens of thousands of page faults per step (docs/performance.md).

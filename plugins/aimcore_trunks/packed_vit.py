@@ -118,13 +118,14 @@ class InferenceBlock(nn.Module):
         # [M, 3 D] -> [B, N, 3, H, E] -> 3 x [B, H, N, E], without a copy: attention reads strided values as fast.
         query, key, value = qkv_MF.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind()
         mixed_MD = attend(query, key, value, mask).transpose(1, 2).reshape(-1, width)
-        tokens_MD = self.out.added(mixed_MD, tokens_MD)
+        result_MD = result_BND.view(-1, width)
+        tokens_MD = self.out.added(mixed_MD, tokens_MD, result_MD)
         normal_MD = self.norm_2(tokens_MD)
         if self.fc3 is None:
             hidden_MF = self.fc1(normal_MD, "gelu")
         else:
-            hidden_MF = self.fc1(normal_MD, "swish").mul_(self.fc3(normal_MD))
-        torch.add(tokens_MD, self.fc2(hidden_MF), out=result_BND.view(-1, width))
+            hidden_MF = self.fc3.multiplied(normal_MD, self.fc1(normal_MD, "swish"))
+        torch.add(tokens_MD, self.fc2(hidden_MF), out=result_MD)  # often in place: tokens_MD may be result_MD
 
 
 class _Norm:
@@ -178,9 +179,13 @@ class _Product(ABC):
         parts = rows_MK.chunk(-(-len(rows_MK) // self.rows_at_once()))
         return torch.cat([self.multiply(part_MK, activation) for part_MK in parts])
 
-    def added(self, rows_MK: Tensor, other_MF: Tensor) -> Tensor:
-        """Return the product plus ``other_MF``, in the type of ``other_MF``."""
-        return torch.add(other_MF, self(rows_MK))
+    def added(self, rows_MK: Tensor, other_MF: Tensor, space_MF: Tensor) -> Tensor:
+        """Return the product plus ``other_MF``, in the type of ``other_MF``: in ``space_MF`` or in a new tensor."""
+        return torch.add(other_MF, self(rows_MK), out=space_MF)
+
+    def multiplied(self, rows_MK: Tensor, other_MF: Tensor) -> Tensor:
+        """Return the product times ``other_MF``, whose memory may be used."""
+        return other_MF.mul_(self(rows_MK))
 
 
 @attrs.frozen(eq=False)
@@ -201,11 +206,19 @@ class _OneDNN(_Product):
         result_MF: Tensor = torch.ops.mkldnn._linear_pointwise(rows_MK, self.weight, self.bias_F, activation, [], form)
         return result_MF
 
-    def added(self, rows_MK: Tensor, other_MF: Tensor) -> Tensor:
+    def added(self, rows_MK: Tensor, other_MF: Tensor, space_MF: Tensor) -> Tensor:
         if other_MF.dtype != rows_MK.dtype or self.is_split(len(rows_MK)):
-            return super().added(rows_MK, other_MF)
+            return super().added(rows_MK, other_MF, space_MF)
+        return self._combined(rows_MK, other_MF, "add")
+
+    def multiplied(self, rows_MK: Tensor, other_MF: Tensor) -> Tensor:
+        if self.is_split(len(rows_MK)):
+            return super().multiplied(rows_MK, other_MF)
+        return self._combined(rows_MK, other_MF, "mul")
+
+    def _combined(self, rows_MK: Tensor, other_MF: Tensor, operation: Literal["add", "mul"]) -> Tensor:
         result_MF: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            rows_MK, other_MF, self.weight, self.bias_F, "add"
+            rows_MK, other_MF, self.weight, self.bias_F, operation
         )
         return result_MF
 

@@ -97,10 +97,11 @@ def test_masked_patches_and_padded_images_of_other_grids():
     assert difference(found.tokens_BND[expected.valid_BN], expected.tokens_BND[expected.valid_BN]) < 1e-5
 
 
+@pytest.mark.parametrize("trunk", [AIM, attrs.evolve(AIMV2, positions="sincos", grid=None)], ids=["aim", "aimv2"])
 @pytest.mark.parametrize("side", [32, 34, 46])  # 256, 289 and 529 tokens: packed; not packed; split in bfloat16
 @torch.no_grad()
-def test_one_image_of_many_tokens(side: int):
-    plain = module(AIM)
+def test_one_image_of_many_tokens(trunk: ViT, side: int):
+    plain = module(trunk)
     expected_BND = plain(images(1, side), Reading()).tokens_BND
     assert difference(packed(plain)(images(1, side), Reading()).tokens_BND, expected_BND) < 1e-5
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
