@@ -124,10 +124,10 @@ class TransformersTowersModule(ObjectiveModule):
         self.text_tower = TextTower(model.text_model, getattr(model, "text_projection", None))
         self.loss = config.loss
         vision, is_clip = model.vision_model, model.config.model_type == "clip"
-        # transformers counts CLIP's norm of the class token as a part of its image model, which the trunk is.
-        own_norm = vision.post_layernorm if _norm_of(trunk) is None else None
         self.image_tower: ClassTokenTower | PoolingTower = (
-            ClassTokenTower(own_norm, model.visual_projection) if is_clip else PoolingTower(vision.head)
+            ClassTokenTower(_norm_of(trunk), vision.post_layernorm, model.visual_projection)
+            if is_clip
+            else PoolingTower(vision.head)
         )
         self.scale = initial_scale(LOSSES[model.config.model_type], bounded=False)
 
@@ -148,7 +148,7 @@ class TransformersTowersModule(ObjectiveModule):
         Raises:
             OtherTower: the trunk has no class token, which CLIP reads.
         """
-        embedded_BE: Tensor = self.image_tower(self.trunk(images, Reading()), _norm_of(self.trunk))
+        embedded_BE: Tensor = self.image_tower(self.trunk(images, Reading()))
         return functional.normalize(at_least_float32(embedded_BE), dim=-1)
 
     def embed_texts(self, text: Text) -> Tensor:
@@ -195,22 +195,19 @@ class TextTower(nn.Module):
 class ClassTokenTower(nn.Module):
     """Image features to ``[B, E]`` as in CLIP: norm and projection of the class token."""
 
-    def __init__(self, norm: nn.Module | None, project: nn.Module) -> None:
+    def __init__(self, norm_of_trunk: nn.Module | None, own_norm: nn.Module, project: nn.Module) -> None:
         super().__init__()
-        self.norm, self.project = norm, project
+        self.project = project
+        if norm_of_trunk is None:
+            self.norm = own_norm
+        else:  # transformers counts the norm as a part of its image model, the trunk: it is no second part of this one
+            object.__setattr__(self, "norm", norm_of_trunk)
 
-    def forward(self, features: Features, norm: nn.Module | None = None) -> Tensor:
-        """Embed images as :class:`TransformersTowersModule` does, before the normalisation.
-
-        Args:
-            features: from the trunk, with a class token.
-            norm: the trunk's norm of it; None for the norm of this module.
-        """
+    def forward(self, features: Features) -> Tensor:
+        """Embed images as :class:`TransformersTowersModule` does, before the normalisation."""
         if features.extra_BRD is None:
             raise OtherTower("CLIP reads images at a class token, and this trunk has none (num_extra is 0)")
-        norm = self.norm if norm is None else norm
-        assert norm is not None, "one of the two has it"
-        embedded_BE: Tensor = self.project(norm(features.extra_BRD[:, 0]))
+        embedded_BE: Tensor = self.project(self.norm(features.extra_BRD[:, 0]))
         return embedded_BE
 
 
@@ -222,7 +219,7 @@ class PoolingTower(nn.Module):
         self.head = head
         _without_decay(head, "probe")
 
-    def forward(self, features: Features, _norm: nn.Module | None = None) -> Tensor:
+    def forward(self, features: Features) -> Tensor:
         """Embed images as :class:`TransformersTowersModule` does, before the normalisation."""
         embedded_BE: Tensor = self.head(features.tokens_BND)
         return embedded_BE

@@ -36,6 +36,8 @@ NO_NAFLEX = (
     "NaFlex models of SigLIP 2 cannot be read: their input is patches of images of any shape, which is not supported. "
     "Give a SigLIP 2 of a fixed image size, whose config.json has model_type 'siglip'"
 )
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Names of files of weights, the preferred one first; an index names shards."""
 _INCIDENTAL = ("transformers_version", "dtype", "torch_dtype")
 """Entries of a configuration that do not describe the model."""
 
@@ -72,7 +74,7 @@ class TransformersTrunk(Trunk):
     def of_model(cls, model: str) -> NamedModel:
         """Return the trunk of the folder ``model``: its ``config.json``, ``preprocessor_config.json`` and weights.
 
-        The weights are ``model.safetensors``, or else what the folder has, such as shards with an index.
+        The weights are ``model.safetensors``, or else an index of shards or ``pytorch_model.bin``.
 
         Raises:
             DataNotFound: the folder has no ``config.json``.
@@ -84,8 +86,8 @@ class TransformersTrunk(Trunk):
         found = None if content is None else read_config(content)
         pixels = None if found is None else Preprocessing(*found)
         side = size if isinstance(size, int) else size[0]
-        file = Path(model) / "model.safetensors"
-        return NamedModel(trunk, side, pixels, str(file) if file.exists() else model)
+        files = [Path(model) / name for name in _WEIGHTS]
+        return NamedModel(trunk, side, pixels, str(next((file for file in files if file.exists()), files[0])))
 
     def problems(self) -> Iterable[Problem]:
         """Yield a configuration that cannot be read, and sizes that are not positive."""

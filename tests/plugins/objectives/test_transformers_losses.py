@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shutil
@@ -42,6 +43,7 @@ from aimcore.testing.fixtures import as_float32, batch_for, random_images
 from aimcore_evaluations import ZeroShot
 from aimcore_optimizers import AdamW
 from aimcore_sources import CaptionedFolder, ImageFolder
+from aimcore_trunks import ViT
 
 FAMILIES = ("clip", "siglip")
 LOSSES = {"clip": "softmax", "siglip": "sigmoid"}
@@ -129,6 +131,16 @@ def test_the_scale_begins_as_in_the_papers() -> None:
     assert clip(one).item() == pytest.approx(1 / 0.07)
     assert siglip(one).item() == pytest.approx(10 - 10, abs=1e-5)
     assert siglip(0 * one).item() == -10
+
+
+def test_the_norm_of_clips_class_token_is_a_part_of_the_trunk_alone() -> None:
+    objective = untrained("clip")
+    module = objective.build(image_tower(objective).build())
+    assert {name for name in module.state_dict() if "image_tower" in name} == {"image_tower.project.weight"}
+    for one in (module, copy.deepcopy(module)):
+        assert one.image_tower.norm is one.trunk.model.post_layernorm  # type: ignore[union-attr]
+    around = objective.build(ViT(width=16, depth=1, num_heads=2, patch_size=4, num_extra=1).build())
+    assert "image_tower.norm.weight" in around.state_dict()  # a trunk without one
 
 
 def test_what_cannot_be_trained_is_refused() -> None:

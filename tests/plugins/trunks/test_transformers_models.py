@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from core.engine.toys import experiment
 from torch import Tensor
 
 from aimcore import AimcoreError, load_encoder
 from aimcore.encoders.description import described
+from aimcore.engine import build_module
+from aimcore.engine.initial_weights import load_weights
+from aimcore_objectives import NoTraining
+from aimcore_trunks import Pretrained
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -65,6 +70,21 @@ def test_shards_are_read_by_the_name_of_their_folder(tmp_path: Path) -> None:
         expected = model(pixels).last_hidden_state[:, 1:]
     torch.testing.assert_close(encoder.features(pixels), expected, rtol=1e-4, atol=1e-5)
     assert len(encoder.source.files) > 1
+    trunk = Pretrained(url=f"transformers:{tmp_path}")
+    assert trunk.pretrained().url == f"{tmp_path}/model.safetensors.index.json"
+    torch.manual_seed(1)
+    made = experiment(trunk=trunk, objective=NoTraining(), num_steps=0)
+    begun = build_module(made)
+    load_weights(made, begun)
+    found = begun.trunk.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in encoder.module.state_dict().items())
+
+
+def test_pickled_weights_are_read_by_the_name_of_their_folder(tmp_path: Path) -> None:
+    model = transformers.Dinov2Model(transformers.Dinov2Config(**IMAGES)).eval()
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet").width == 16
 
 
 def test_inspect_says_which_other_grids_are_read(tmp_path: Path) -> None:
