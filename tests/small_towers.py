@@ -12,7 +12,8 @@ from vocabularies import write_sentencepiece
 
 from aimcore_objectives import TransformersTowers
 from aimcore_tokenizers import Bytes
-from aimcore_trunks.transformers_models import TransformersTrunk, config_of, image_tower_trunk
+from aimcore_trunks.transformers_building import config_of
+from aimcore_trunks.transformers_models import TransformersTrunk, image_tower_trunk
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 WORDS = ["a", "cat", "dog", "photo", "of"]

@@ -24,7 +24,8 @@ from aimcore_layouts.tokenizers_beside import TOKENIZER_CONFIG, sentencepiece_be
 from aimcore_objectives import TransformersTowers
 from aimcore_tokenizers import GivenIds
 from aimcore_trunks.foreign import FAULTS
-from aimcore_trunks.transformers_models import NAFLEX, NO_NAFLEX, TransformersTrunk, config_of, image_tower_trunk
+from aimcore_trunks.transformers_building import config_of
+from aimcore_trunks.transformers_models import NAFLEX, NO_NAFLEX, TransformersTrunk, image_tower_trunk
 
 _SIGLIP = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1.0)
 _COUNTED = "embeddings.position_ids"

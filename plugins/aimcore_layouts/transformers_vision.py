@@ -14,7 +14,8 @@ from aimcore.contracts.layouts import FileLayout, GivenSettings, StoredModel, Te
 from aimcore.contracts.tensor_maps import TableFit, TensorMap, TensorTable
 from aimcore_layouts.expressible import with_preprocessor, without_origin
 from aimcore_layouts.inference import UnknownSetting
-from aimcore_trunks.transformers_models import MAE, TransformersTrunk, built_model, config_of
+from aimcore_trunks.transformers_building import MAE, built_model, config_of
+from aimcore_trunks.transformers_models import TransformersTrunk
 from aimcore_trunks.transformers_names import names_in_files
 
 

@@ -34,8 +34,8 @@ from aimcore_objectives.contrastive_loss import ContrastiveKind, contrastive_los
 from aimcore_objectives.joint_space import JointSpace
 from aimcore_objectives.steps import at_least_float32
 from aimcore_objectives.texts import text_of
-from aimcore_trunks.foreign import FAULTS
-from aimcore_trunks.transformers_models import config_of
+from aimcore_trunks.foreign import FAULTS, exempt_vectors_from_decay
+from aimcore_trunks.transformers_building import config_of
 
 LOSSES: Mapping[str, ContrastiveKind] = MappingProxyType({"clip": "softmax", "siglip": "sigmoid"})
 """The loss of each type of model of transformers (``model_type``) whose towers are known."""
@@ -170,7 +170,7 @@ class TextTower(nn.Module):
         super().__init__()
         self.model = model
         self.project = nn.Identity() if project is None else project
-        _without_decay(self.model.embeddings.position_embedding, "weight")
+        exempt_vectors_from_decay(model)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -217,7 +217,7 @@ class PoolingTower(nn.Module):
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
-        _without_decay(head, "probe")
+        exempt_vectors_from_decay(head)
 
     def forward(self, features: Features) -> Tensor:
         """Embed images as :class:`TransformersTowersModule` does, before the normalisation."""
@@ -229,11 +229,6 @@ def _norm_of(trunk: nn.Module) -> nn.Module | None:
     """Return the norm of the class token in a trunk that is CLIP's image model."""
     norm = getattr(getattr(trunk, "model", None), "post_layernorm", None)
     return norm if isinstance(norm, nn.Module) else None
-
-
-def _without_decay(module: Any, name: str) -> None:
-    """Let weight decay leave out a parameter: positions and queries are vectors, whatever their shape."""
-    module.no_weight_decay = frozenset({name})
 
 
 def _around_the_trunk(config: str) -> Any:

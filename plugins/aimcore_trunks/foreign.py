@@ -122,6 +122,21 @@ def outputs_of(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Ten
             handle.remove()
 
 
+def exempt_vectors_from_decay(model: nn.Module) -> None:
+    """Let weight decay leave out learned vectors whatever their shape: tokens, queries, gains and tables of positions.
+
+    They are in no matrix product: parameters ``[1, ...]`` outside of linear layers and convolutions, and those whose
+    name, or that of their module, contains "position".
+    """
+    for path, part in model.named_modules():
+        if not isinstance(part, nn.Linear | nn.modules.conv._ConvNd):
+            is_table = "position" in path.rpartition(".")[2]
+            shapes = {name: getattr(own, "ds_shape", own.shape) for name, own in part.named_parameters(recurse=False)}
+            vectors = {name for name, shape in shapes.items() if is_table or "position" in name or shape[:1] == (1,)}
+            if vectors:
+                part.no_weight_decay = frozenset(vectors)
+
+
 def below_model(state: Mapping[str, Tensor], dropped: Iterable[str]) -> dict[str, Tensor]:
     """Return ``state`` with names of the attribute ``model``, without entries that begin with one of ``dropped``."""
     prefixes = tuple(dropped)

@@ -18,13 +18,20 @@ from aimcore.contracts import limits
 from aimcore.contracts.errors import DataNotFound
 from aimcore.contracts.messages import shown
 from aimcore.contracts.trunks import NamedModel
-from aimcore_trunks.foreign import FAULTS, ForeignModule, Outputs, below_model, outputs_of, reading_problems, width_of
+from aimcore_trunks.foreign import (
+    FAULTS,
+    ForeignModule,
+    Outputs,
+    below_model,
+    exempt_vectors_from_decay,
+    outputs_of,
+    reading_problems,
+    width_of,
+)  # fmt: skip
 from aimcore_trunks.normalization import CONFIG, read_config
+from aimcore_trunks.transformers_building import MAE, USUAL_SIDE, blocks_of, built_model, config_of, read_on_meta
 from aimcore_trunks.transformers_names import with_present_names
 
-_USUAL_SIDE = 224
-MAE = "vit_mae"
-"""The type of models of MAE, which drop patches and sort the others."""
 _HEADS = (
     "classifier.", "pooler.", "decoder.", "lm_head.", "cls_classifier.", "distillation_classifier.",
     "head.", "text_model.", "text_projection.", "visual_projection.", "logit_scale", "logit_bias",
@@ -81,7 +88,7 @@ class TransformersTrunk(Trunk):
             InvalidValue: it is not a configuration of an image encoder.
         """
         trunk = transformers_trunk(model)
-        size = getattr(config_of(trunk.config), "image_size", None) or _USUAL_SIDE
+        size = getattr(config_of(trunk.config), "image_size", None) or USUAL_SIDE
         content = _read(Path(model) / CONFIG)
         found = None if content is None else read_config(content)
         pixels = None if found is None else Preprocessing(*found)
@@ -178,7 +185,7 @@ def image_tower_trunk(config: Any, *, head: bool = True) -> TransformersTrunk:
 def _with_sizes(content: str, config: Any) -> TransformersTrunk:
     """Read an image without numbers, to find the pixels per token and the number of other tokens."""
     try:
-        side, output = _read_on_meta(config)
+        side, output = read_on_meta(config)
     except FAULTS as cause:
         problem = f"transformers cannot read images with this model ({type(cause).__name__}: {cause})"
         raise InvalidValue("TransformersTrunk", [("config", problem)]) from cause
@@ -209,11 +216,11 @@ class TransformersModule(ForeignModule):
         settings = config_of(config.config)
         try:
             model = built_model(settings)
-            side, output = _read_on_meta(settings)
+            side, output = read_on_meta(settings)
         except FAULTS as error:
             problem = f"transformers cannot build the model: {error}"
             raise InvalidValue("TransformersTrunk", [("config", problem)]) from error
-        blocks = _blocks(model, settings)
+        blocks = blocks_of(model, settings)
         super().__init__(
             width=width_of(output, side // config.patch_size),
             depth=len(blocks) or 1,
@@ -221,6 +228,7 @@ class TransformersModule(ForeignModule):
             num_channels=int(getattr(settings, "num_channels", 3)),
             num_extra=config.num_extra,
         )
+        exempt_vectors_from_decay(model)
         self.model = model
         self._blocks = blocks
         self._options = {"interpolate_pos_encoding": True} if config.interpolate else {}
@@ -247,52 +255,3 @@ class TransformersModule(ForeignModule):
         rows, columns = (side // self.patch_size for side in pixels_BCHW.shape[2:])
         noise_N = torch.arange(rows * columns, dtype=torch.float32, device=pixels_BCHW.device)
         return {"noise": noise_N.expand(len(pixels_BCHW), -1)}
-
-
-def config_of(text: str) -> Any:
-    """Return the configuration of transformers in a JSON text.
-
-    Raises:
-        ValueError: the text is no such configuration; other configurations raise others of ``FAULTS``.
-    """
-    from transformers import AutoConfig
-
-    values = json.loads(text)
-    if not isinstance(values, dict) or "model_type" not in values:
-        raise ValueError("it has no model_type")
-    return AutoConfig.for_model(**values)
-
-
-def built_model(config: Any) -> nn.Module:
-    """Build the encoder, without a pooler where the model can do without."""
-    from transformers import AutoModel
-
-    if config.model_type == MAE:
-        config.mask_ratio = 0.0  # by default it drops three quarters of the patches, in evaluation too
-    build: Any = AutoModel.from_config
-    try:
-        model: nn.Module = build(config, add_pooling_layer=False)
-    except TypeError:
-        model = build(config)
-    return model
-
-
-def _read_on_meta(config: Any) -> tuple[int, Tensor]:
-    """Return the height of an image that the model reads, and its output without numbers."""
-    size = getattr(config, "image_size", None) or _USUAL_SIDE
-    height, width = (size, size) if isinstance(size, int) else size
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-        model = built_model(config).eval()
-        pixels_1CHW = torch.empty(1, int(getattr(config, "num_channels", 3)), height, width)
-        return int(height), model(pixel_values=pixels_1CHW).last_hidden_state
-
-
-def _blocks(model: nn.Module, config: Any) -> tuple[str, ...]:
-    """Return the names of the model's blocks, first to last; empty if they are not one list of blocks."""
-    number, sizes = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_sizes", None)
-    lists = [
-        name
-        for name, part in model.named_modules()
-        if isinstance(part, nn.ModuleList) and len(part) == number and not sizes
-    ]
-    return tuple(f"{lists[0]}.{index}" for index in range(number or 0)) if len(lists) == 1 else ()

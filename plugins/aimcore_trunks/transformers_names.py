@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-_IMAGE_TOWERS = ("clip_vision_model", "siglip_vision_model")
+_IMAGE_TOWERS = ("chinese_clip_vision_model", "clip_vision_model", "siglip_vision_model")
 _TOWER = "vision_model."
 """What names of image towers begin with in released files, which every version of transformers reads."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from aimcore import AimcoreError, load_encoder
 from aimcore.encoders.description import described
 from aimcore.engine import build_module
 from aimcore.engine.initial_weights import load_weights
+from aimcore.engine.parameter_groups import parameter_groups
 from aimcore_objectives import NoTraining
+from aimcore_optimizers import AdamW
 from aimcore_trunks import Pretrained
+from aimcore_trunks.transformers_models import TransformersTrunk
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -58,6 +62,32 @@ def test_registers_do_not_change_the_patch_size_of_small_grids(tmp_path: Path) -
     assert rows["layout"] == "transformers"
     assert rows["trunk"] == "transformers: width 16, depth 2, num_heads 2, patch_size 8"
     assert rows["tokens before patches"] == 5
+
+
+POSITIONS, CLASS = "position_embeddings", "cls_token"
+KEPT: dict[str, tuple[Any, set[str]]] = {
+    "vit": (transformers.ViTConfig(**IMAGES), {POSITIONS, CLASS}),
+    "registers": (
+        transformers.Dinov2WithRegistersConfig(**IMAGES), {POSITIONS, CLASS, "mask_token", "register_tokens"}
+    ),
+    "beit": (
+        transformers.BeitConfig(**IMAGES, use_relative_position_bias=True), {CLASS, "relative_position_bias_table"}
+    ),
+    "siglip": (transformers.SiglipVisionConfig(**IMAGES), {"position_embedding.weight", "probe"}),
+    "convnext": (transformers.ConvNextV2Config(hidden_sizes=[4, 8], depths=[1, 1], num_stages=2), {"grn"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_vectors_do_not_decay_and_matrices_do(name: str) -> None:
+    config, kept = KEPT[name]
+    module = TransformersTrunk(config=json.dumps(config.to_dict()), patch_size=8).build()
+    groups = parameter_groups(module, AdamW())
+    exempt = {id(value) for group in groups if not group.decays for value in group.parameters}
+    for path, value in module.named_parameters():
+        is_vector = value.dim() < 2 or any(one in path for one in kept)
+        assert (id(value) in exempt) == is_vector, path
+    assert all(any(one in path for path, _ in module.named_parameters()) for one in kept)
 
 
 def test_shards_are_read_by_the_name_of_their_folder(tmp_path: Path) -> None:
