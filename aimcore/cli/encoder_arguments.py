@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from aimcore.contracts.errors import LocationError
-from aimcore.contracts.messages import shown
+from aimcore.contracts.messages import did_you_mean, shown
+from aimcore.io.locations import PROTOCOLS
 
+_MOST_LISTED = 1000
 _SETTINGS = ("num_heads", "text_heads", "head", "layout", "preprocessing")
 
 
@@ -42,10 +46,24 @@ def require_place(text: str) -> None:
     """Refuse a local file or folder that does not exist, before torch is imported.
 
     Raises:
-        LocationError: the file or folder does not exist.
+        LocationError: the file or folder does not exist; the message suggests others that do.
     """
-    if "://" not in text and not re.match(r"[a-z_]+:", text) and not Path(text).expanduser().exists():
-        raise LocationError(f"there is no file or folder {shown(text)}")
+    path = Path(text).expanduser()
+    if "://" in text or path.exists():
+        return
+    protocol, colon, rest = text.partition(":")
+    if colon and protocol in PROTOCOLS:
+        url = f"{protocol}://{rest.lstrip('/')}"
+        raise LocationError(f"there is no file or folder {shown(text)}; a URL has two slashes there: {shown(url)}")
+    if not re.match(r"[a-z_]+:", text):
+        raise LocationError(f"there is no file or folder {shown(text)}{_similar(path)}")
+
+
+def _similar(path: Path) -> str:
+    """Suggest files and folders with similar names in the same folder."""
+    with suppress(OSError):
+        return did_you_mean(path.name, sorted(one.name for one in islice(path.parent.iterdir(), _MOST_LISTED)))
+    return ""
 
 
 def local_output(text: str) -> Path:

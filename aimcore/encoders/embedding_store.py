@@ -27,7 +27,13 @@ import numpy as np
 
 from aimcore.contracts.errors import DataNotFound, LocationError
 from aimcore.contracts.messages import shown
-from aimcore.encoders.stored_embeddings import NO_LABEL, EmbeddedRows, OtherEmbeddings, other_embeddings
+from aimcore.encoders.stored_embeddings import (
+    NO_LABEL,
+    EmbeddedRows,
+    OtherEmbeddings,
+    other_embeddings,
+    spread_over,
+)  # fmt: skip
 from aimcore.io.atomic_files import PARTIAL, writing
 from aimcore.io.locations import file_system, local_path, zarr_location
 
@@ -161,6 +167,14 @@ class EmbeddingStore:
                 with suppress(OSError):
                     leftover.unlink()
             self._group.attrs[_COMPLETE] = True
+
+    def some_names(self) -> Mapping[int, str]:
+        """Return the names of at most 32 images by row, spread over the parts that are stored."""
+        stored = sorted(set(range(self.num_parts)).difference(self.missing()))
+        number = sum(len(self.rows_of(part)) for part in stored)
+        places = [divmod(place, self.rows_per_part) for place in spread_over(number)]  # only the last part is shorter
+        rows = [self.rows_of(stored[part])[place] for part, place in places]
+        return {row: str(self._array("identifiers")[row]) for row in rows}
 
     def parts(self) -> Iterator[EmbeddedRows]:
         """Yield the rows of every part in order.

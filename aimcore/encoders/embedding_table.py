@@ -31,7 +31,8 @@ from aimcore.encoders.stored_embeddings import (
     OtherEmbeddings,
     StoredEmbeddings,
     other_embeddings,
-)
+    spread_over,
+)  # fmt: skip
 from aimcore.io.atomic_files import replacing, writing
 from aimcore.io.locations import file_system, local_path, open_location
 from aimcore.io.parquet_library import require_pyarrow
@@ -126,6 +127,26 @@ class EmbeddingTable:
         """
         if self.description != description:
             raise other_embeddings(self.url, self.description, description)
+
+    def some_names(self) -> Mapping[int, str]:
+        """Return the names of at most 32 images by row, spread over all rows.
+
+        Raises:
+            DataNotFound: a row group is damaged.
+        """
+        pyarrow, wanted, first = require_pyarrow(), spread_over(self.num_rows), 0
+        names: dict[int, str] = {}
+        try:
+            with open_location(self.url) as file, pyarrow.parquet.ParquetFile(file) as table:
+                for number in range(table.num_row_groups):
+                    rows = range(first, first + table.metadata.row_group(number).num_rows)
+                    if here := [row for row in wanted if row in rows]:
+                        found = table.read_row_group(number, columns=["identifier"])["identifier"].to_pylist()
+                        names |= {row: str(found[row - first]) for row in here}
+                    first = rows.stop
+        except _DAMAGE as cause:
+            raise DataNotFound(f"{shown(self.url)} is damaged: {type(cause).__name__}: {cause}") from cause
+        return names
 
     def parts(self) -> Iterator[EmbeddedRows]:
         """Yield the rows of every row group in order; memory holds one.

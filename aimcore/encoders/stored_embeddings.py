@@ -17,6 +17,8 @@ from aimcore.contracts.messages import shortened, shown
 from aimcore.recipe.difference import differing_fields, in_words
 
 NO_LABEL = -1
+_MOST_COMPARED = 32
+"""Reading so many images again takes less than a second, and shows that files were added or removed."""
 
 
 class OtherEmbeddings(AimcoreError):
@@ -62,6 +64,10 @@ class StoredEmbeddings(Protocol):
         """Further plain values: the encoder as it was named, the source, its class names."""
         ...
 
+    def some_names(self) -> Mapping[int, str]:
+        """Return the names of at most 32 images by row, spread over the rows that are stored."""
+        ...
+
     def parts(self) -> Iterator[EmbeddedRows]:
         """Yield the rows of every part in order; memory holds one part.
 
@@ -69,6 +75,15 @@ class StoredEmbeddings(Protocol):
             DataNotFound: a part is damaged.
         """
         ...
+
+
+def spread_over(number: int) -> list[int]:
+    """Return at most 32 of ``number`` places, evenly spread, with the first and the last one.
+
+    >>> spread_over(3), spread_over(1000)[:3], spread_over(0)
+    ([0, 1, 2], [0, 32, 64], [])
+    """
+    return [int(place) for place in np.unique(np.linspace(0, number - 1, min(number, _MOST_COMPARED)).round())]
 
 
 def other_embeddings(url: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> OtherEmbeddings:

@@ -45,7 +45,8 @@ def flax_tensors(content: bytes) -> dict[str, Tensor]:
         tree = msgpack.unpackb(content, ext_hook=_array_of, raw=False, strict_map_key=True)
         tensors = dict(_named(tree, ""))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgpack.UnpackException) as cause:
-        raise NotFlax(f"it is not flax's msgpack, or is damaged or cut short: {shown(str(cause))}") from cause
+        problem = "it is not flax's msgpack, or is damaged or cut short, and must be fetched again"
+        raise NotFlax(f"{problem}: {shown(str(cause))}") from cause
     if not tensors:
         raise NotFlax("it holds no arrays")
     return tensors

@@ -53,6 +53,7 @@ def pickled_tensors(content: Path | IO[bytes]) -> tuple[dict[str, Tensor], tuple
     Raises:
         NotTensors: the file is damaged, would run code, or holds no tensors.
     """
+    _require_whole(content)
     _require_harmless(content)
     loaded = _loaded(content)
     if not isinstance(loaded, Mapping):
@@ -64,6 +65,16 @@ def pickled_tensors(content: Path | IO[bytes]) -> tuple[dict[str, Tensor], tuple
     if not tensors:
         raise NotTensors("it holds no tensors")
     return tensors, left_out
+
+
+def _require_whole(content: Path | IO[bytes]) -> None:
+    """Refuse the beginning of a zip file, whose table of contents is at its end."""
+    with content.open("rb") if isinstance(content, Path) else nullcontext(content) as file:
+        is_begun = file.read(2) == b"PK"
+    _rewind(content)
+    if is_begun and not zipfile.is_zipfile(content):
+        raise NotTensors("it is damaged or cut short: the end of its zip file is missing. Fetch it again")
+    _rewind(content)
 
 
 def _require_harmless(content: Path | IO[bytes]) -> None:

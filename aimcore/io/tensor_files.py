@@ -72,7 +72,9 @@ def read_header(file: IO[bytes]) -> TensorHeader:
     if len(length_bytes) < _LENGTH_BYTES or not 2 <= length <= _LARGEST_HEADER:
         raise NotSafetensors("it does not begin with the length of a header")
     if size is not None and _LENGTH_BYTES + length > size:
-        raise NotSafetensors(f"it has {size} bytes and should begin with a header of {length}: it was cut short")
+        raise NotSafetensors(
+            f"it has {size} bytes and should begin with a header of {length}: it was cut short. Fetch it again"
+        )
     header = _parsed(file.read(length))
     data_bytes = None if size is None else size - _LENGTH_BYTES - length
     metadata = header.pop(_METADATA, {})
@@ -130,7 +132,7 @@ def _problems(header: Mapping[str, Any], metadata: Any, data_bytes: int | None) 
             yield f"the values of its entry {shown(name)} begin at byte {begin} instead of {end}"
         end = next_end
     if data_bytes is not None and end != data_bytes:
-        cut = ": it was cut short" if data_bytes < end else ""
+        cut = ": it was cut short. Fetch it again" if data_bytes < end else ""
         yield f"its header describes {end} bytes of values, and it has {data_bytes}{cut}"
 
 

@@ -140,13 +140,19 @@ def open_weights(url: str) -> StoredWeights:
     if start[8:9] == b"{":
         return _open_safetensors(url)
     if start and (start[0] & 0xF0 == 0x80 or start[0] in (0xDE, 0xDF)):
-        return _open_flax(url)
+        try:
+            return _open_flax(url)
+        except UnreadableWeights:
+            # Any of 16 first bytes may begin flax's msgpack.
+            if path_of(url).endswith(".safetensors"):
+                raise UnreadableWeights(url, "it is not a safetensors file, or is damaged. Fetch it again") from None
+            raise
     known = "a safetensors file, a file of torch.save, or flax's msgpack"
     hint = ". It is a JSON file: give the folder, or the file of weights" if start[:1] == b"{" else ""
     if start.lstrip()[:1] == b"<":
         hint = f". It is a web page: {_OF_FOLDER if is_on_web(url) else 'fetch the file itself'}"
     hint = ". It is a pointer of Git LFS, not the file itself: fetch the file" if start == b"version https://" else hint
-    raise UnreadableWeights(url, f"it is {'empty' if not start else f'not {known}'}{hint}")
+    raise UnreadableWeights(url, f"it is {'empty. Fetch it again' if not start else f'not {known}'}{hint}")
 
 
 def _file_in(url: str) -> str:

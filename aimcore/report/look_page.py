@@ -89,7 +89,7 @@ def _about_attention(looked: LookedAt) -> str:
     number = len(looked.queries)
     if number == looked.grid.num_patches:
         return "of the chosen patch"
-    return f"of the patch nearest to the chosen one, of {number} patches that are kept"
+    return f"of the patch nearest to the chosen one, of {number} patches that are kept,"
 
 
 def _relative(attention_LHQN: Tensor) -> Tensor:

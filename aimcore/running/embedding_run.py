@@ -28,6 +28,7 @@ from aimcore.io.launcher import local_rank, rank, world_size
 from aimcore.io.locations import is_on_web
 from aimcore.io.parquet_library import require_pyarrow
 from aimcore.recipe.writing import plain
+from aimcore.running.embedded_images import require_same_images
 from aimcore.running.image_sources import source_named
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -94,10 +95,12 @@ def embed_source(
     description = _description(encoder, source, opened, transform, embedding)
     if is_table(out) and (found := opened_table(out)) is not None:
         found.require_same(description)
+        require_same_images(out, found.some_names(), opened)
         return Embedded(out, found.num_rows, found.num_unreadable, is_new=False, is_complete=True)
     store = _begun(
         place, description, _about(encoder_text, encoder_settings, source, opened), encoder, embedding, transform
     )
+    require_same_images(out, store.some_names(), opened)
     is_new = not store.is_complete
     if is_new:
         num_missing = sum(len(store.rows_of(part)) for part in store.missing())

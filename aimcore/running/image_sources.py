@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aimcore.contracts.errors import InvalidValue
-from aimcore.contracts.messages import shown
+from aimcore.contracts.messages import did_you_mean, shown
 from aimcore.contracts.sources import Source
 from aimcore.io.locations import is_local, local_path
 from aimcore.recipe.reading import structured
@@ -39,11 +39,17 @@ def source_named(text: str) -> Source:
         path = text.rstrip("/")
         kind = _OF_SUFFIX.get(PurePosixPath(path).suffix.lower().rstrip("}"), "image_folder")
         if kind == "image_folder" and "://" not in path and not Path(path).expanduser().is_dir():
-            message = f"there is no folder {shown(text)}, and no source of this name; sources are {', '.join(known)}"
-            raise InvalidValue("data", [("", message)])
+            raise InvalidValue("data", [("", _no_source(text, known))])
         given = {"name": _kind_of_folder(path) if kind == "image_folder" else kind, "url": path}
     source: Source = structured(given, Source, plugins, {})
     return source
+
+
+def _no_source(text: str, known: list[str]) -> str:
+    if Path(text).expanduser().is_file():
+        return f"{shown(text)} is a file: give the folder of images that it is in"
+    hint = did_you_mean(text, known)
+    return f"there is no folder {shown(text)}, and no source of this name{hint}; sources are {', '.join(known)}"
 
 
 def destination_named(text: str) -> Source:

@@ -66,11 +66,22 @@ def search(url: str, query: str, number: int, *, encoder_text: str | None = None
     if not is_picture and store.description["reads"] != "joint":
         raise CannotSearch(_no_texts(url, query))
     picture_CHW = read_picture(query)[1] if is_picture else None
-    encoder = load_encoder(encoder_text or str(store.about["encoder"]), **store.about.get("encoder_settings", {}))
+    encoder = _encoder(store, encoder_text)
     _require_same(store, encoder)
     vector_D = _text_vector(encoder, query) if picture_CHW is None else _image_vector(store, encoder, picture_CHW)
     neighbours = nearest(store, vector_D, number)
     return Found(query, picture_CHW, neighbours, _pictures(store, neighbours), store.about["class_names"])
+
+
+def _encoder(store: StoredEmbeddings, given: str | None) -> Encoder:
+    try:
+        return load_encoder(given or str(store.about["encoder"]), **store.about.get("encoder_settings", {}))
+    except AimcoreError as error:
+        if given is None:
+            error.add_note(
+                f"it is the encoder of {store.url}, as it was named then; give its new place: --encoder ENCODER"
+            )
+        raise
 
 
 def _is_picture(query: str) -> bool:
@@ -132,7 +143,15 @@ def _pictures(store: StoredEmbeddings, neighbours: Sequence[Neighbour]) -> Mappi
         return found
     for neighbour in neighbours:
         try:
-            found[neighbour.row] = opened.read(neighbour.row).image
+            sample = opened.read(neighbour.row)
         except UnreadableSample as failure:
             logger.warning("{}", failure)
+            continue
+        if sample.identifier == neighbour.identifier:
+            found[neighbour.row] = sample.image
+        else:
+            logger.warning(
+                "the picture of {} is not shown: the source has {} in its place now. Embed the images again, to "
+                "another place", shown(neighbour.identifier), shown(sample.identifier),
+            )  # fmt: skip
     return found

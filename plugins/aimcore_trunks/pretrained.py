@@ -39,6 +39,8 @@ class Pretrained(Trunk):
     num_heads: int | None = None
     """Heads, which weights do not say; by default those of the config next to the file, else heads of 128 values.
     Runs and models of other libraries state their heads, and refuse a number."""
+    text_heads: int | None = None
+    """Heads of the text tower or decoder in the file, which is not read; with the same default."""
     image_size: int | None = None
     """Side of the images in pixels, a multiple of the patch size, if learned positions are to be interpolated for it,
     once. Without it, and in models of other libraries, they are interpolated whenever images have another size than the
@@ -69,6 +71,8 @@ class Pretrained(Trunk):
             yield from location_problems("url", self.url)
         if self.num_heads is not None:
             yield from at_least("num_heads", self.num_heads, 1, limits.HEADS)
+        if self.text_heads is not None:
+            yield from at_least("text_heads", self.text_heads, 1, limits.HEADS)
         if self.image_size is not None:
             yield from at_least("image_size", self.image_size, 1, limits.IMAGE_SIDE)
 
@@ -86,7 +90,8 @@ class Pretrained(Trunk):
         module = found.trunk.build()
         if all(parameter.is_meta for parameter in module.parameters()):
             return module  # only its shapes are asked for
-        state = load_encoder(self.url, num_heads=self.num_heads, sha256=self.sha256).module.state_dict()
+        opened = load_encoder(self.url, num_heads=self.num_heads, text_heads=self.text_heads, sha256=self.sha256)
+        state = opened.module.state_dict()
         module.load_state_dict(found.trunk.resized(state) if found.resize else state)
         return module
 
@@ -138,12 +143,14 @@ class Pretrained(Trunk):
             model, url = named_weights(self.url)
             return _for_any_size(model), url
         weights = open_weights(self.url)
-        return open_model(weights, None, GivenSettings(num_heads=self.num_heads)).model.trunk, weights.url
+        given = GivenSettings(num_heads=self.num_heads, text_heads=self.text_heads)
+        return open_model(weights, None, given).model.trunk, weights.url
 
     def _require_no_heads(self) -> None:
-        if self.num_heads is not None:
-            problem = f"cannot be given for {self.url}, which says itself how it is built"
-            raise InvalidValue("Pretrained", [("num_heads", problem)])
+        given = [name for name in ("num_heads", "text_heads") if getattr(self, name) is not None]
+        problem = f"cannot be given for {self.url}, which says itself how it is built"
+        if given:
+            raise InvalidValue("Pretrained", [(name, problem) for name in given])
 
 
 def _for_any_size(model: NamedModel) -> Trunk:

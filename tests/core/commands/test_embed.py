@@ -335,6 +335,44 @@ def test_numbers_are_checked_before_anything_is_written(
 def test_a_name_that_is_neither_folder_nor_source(tmp_path: Path, run: str, capfd: pytest.CaptureFixture[str]) -> None:
     embed(run, "bundled_emojis", tmp_path / "out.zarr", status=2)
     assert (
-        "there is no folder 'bundled_emojis', and no source of this name; sources are benchmark"
+        "there is no folder 'bundled_emojis', and no source of this name (did you mean 'bundled_emoji' or "
         in capfd.readouterr().err
     )
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.parquet"])
+def test_images_that_were_exchanged_are_not_taken_for_those_that_are_stored(
+    name: str, run: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    embed(run, folder, tmp_path / name)
+    (folder / "cats/02.png").rename(folder / "dogs/99.png")
+    embed(run, folder, tmp_path / name, status=2)
+    said = " ".join(capfd.readouterr().err.split())
+    assert "holds embeddings of other images: image 2 was 'cats/02.png', and is 'cats/03.png' in the source now" in said
+
+
+def test_an_interrupted_output_does_not_continue_with_other_images(
+    run: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write = embedding_store.EmbeddingStore.write
+
+    def stopping(self: embedding_store.EmbeddingStore, part: int, rows: object) -> None:
+        if part == 1:
+            raise KeyboardInterrupt
+        write(self, part, rows)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding_store.EmbeddingStore, "write", stopping)
+        embed(run, folder, tmp_path / "out.zarr", status=130)
+    (folder / "cats/00.png").rename(folder / "dogs/99.png")
+    embed(run, folder, tmp_path / "out.zarr", status=2)
+    assert "image 0 was 'cats/00.png'" in " ".join(capfd.readouterr().err.split())
+    (folder / "dogs/99.png").rename(folder / "cats/00.png")
+    embed(run, folder, tmp_path / "out.zarr")
+
+
+def test_a_file_of_an_image_is_no_source(
+    run: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    embed(run, folder / "cats/00.png", tmp_path / "out.zarr", status=2)
+    assert "is a file: give the folder of images that it is in" in " ".join(capfd.readouterr().err.split())

@@ -146,3 +146,26 @@ def test_what_cannot_be_searched_for_is_refused(
         capfd.readouterr()
         assert command(words) == 2
         assert message in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_picture_of_another_image_is_not_shown(
+    towers: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["embed", towers, str(folder), str(tmp_path / "out.zarr")]) == 0
+    (folder / "cats/0.png").rename(folder / "dogs/9.png")
+    query, page = str(folder / "cats/1.png"), tmp_path / "found.html"
+    assert command(["search", str(tmp_path / "out.zarr"), query, "--num", "5", "--page", str(page)]) == 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert "the picture of 'cats/1.png' is not shown: the source has 'cats/2.png' in its place now" in said
+    assert page.read_text().count("<img") == 1  # the query
+
+
+def test_an_encoder_that_was_moved_is_asked_for(
+    towers: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["embed", towers, str(folder), str(tmp_path / "out.zarr")]) == 0
+    Path(towers).rename(tmp_path / "moved")
+    assert command(["search", str(tmp_path / "out.zarr"), "a cat"]) == 2
+    assert "it is the encoder of" in capfd.readouterr().err
+    words = ["a cat", "--encoder", str(tmp_path / "moved"), "--page", str(tmp_path / "found.html")]
+    assert command(["search", str(tmp_path / "out.zarr"), *words]) == 0

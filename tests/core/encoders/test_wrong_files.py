@@ -22,6 +22,8 @@ from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
 from aimcore import AimcoreError, load_encoder
+from aimcore.cli.encoder_arguments import require_place
+from aimcore.contracts.errors import LocationError
 from aimcore.contracts.uncertainty import UncertainEncoder
 from aimcore.encoders import UnknownWeights
 from aimcore.engine import WeightsNotFinite
@@ -96,14 +98,14 @@ def test_a_pickle_that_was_cut_short(tmp_path: Path, kept: int) -> None:
     torch.save(tensors("aim_v2.weights"), tmp_path / "whole.pth")
     path = tmp_path / "model.pth"
     path.write_bytes((tmp_path / "whole.pth").read_bytes()[:kept])
-    assert "it is damaged or cut short" in refusal(path)
+    assert refusal(path).endswith("it is damaged or cut short: the end of its zip file is missing. Fetch it again")
 
 
 @pytest.mark.parametrize("kept", [100, 400_000])
 def test_a_file_of_flax_that_was_cut_short(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "flax_model.msgpack"
     path.write_bytes(other.flax(tensors("aim_v2.weights"))[:kept])
-    assert "it is not flax's msgpack, or is damaged or cut short" in refusal(path)
+    assert "it is not flax's msgpack, or is damaged or cut short, and must be fetched again" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -378,3 +380,25 @@ def test_the_code_in_a_file_of_torch_before_zip_files_is_named(tmp_path: Path) -
     torch.save(attack, tmp_path / "model.pth", _use_new_zipfile_serialization=False)
     assert f"it would run {os.mkdir.__module__}.mkdir when it is unpickled" in refusal(tmp_path / "model.pth")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("first", [b"\x81", b"\xde", b"\x93"])
+def test_other_content_in_a_safetensors_file_is_not_said_to_be_of_flax(tmp_path: Path, first: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(first * 100)
+    said = refusal(tmp_path / "model.safetensors")
+    assert "it is not a safetensors file" in said
+    assert "cut short" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("aim_v2.weights.safetensor", "(did you mean 'aim_v2.weights.safetensors' or "),
+        ("hf:/apple/model", "; a URL has two slashes there: 'hf://apple/model'"),
+        ("https:/host/a.pth", "; a URL has two slashes there: 'https://host/a.pth'"),
+    ],
+)
+def test_a_slip_in_a_name_is_pointed_out(given: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
+    with pytest.raises(LocationError, match=re.escape(said)):
+        require_place(given)

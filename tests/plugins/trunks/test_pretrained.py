@@ -190,6 +190,8 @@ def test_settings_that_would_have_no_effect_are_refused(tmp_path: Path) -> None:
         InvalidValue, match=r"num_heads: cannot be given for transformers:.*says itself how it is built"
     ):
         experiment(Pretrained(url=url, num_heads=2))
+    with pytest.raises(InvalidValue, match="text_heads: cannot be given for transformers:"):
+        experiment(Pretrained(url=url, text_heads=2))
     with pytest.raises(
         InvalidValue, match=r"image_size: must be a multiple of the patch size \(14\), such as 56 or 70"
     ):
@@ -198,3 +200,13 @@ def test_settings_that_would_have_no_effect_are_refused(tmp_path: Path) -> None:
         InvalidValue, match=r"image_size: must be a multiple of the patch size \(14\), such as 14; got 5"
     ):
         experiment(Pretrained(url=str(GOLDEN), num_heads=4, image_size=5))
+
+
+def test_the_trunk_of_a_file_with_a_decoder_needs_the_heads_of_both() -> None:
+    url = str(FOLDER / "aim_v2_pretraining.weights.safetensors")
+    with pytest.raises(AimcoreError, match="text_heads="):
+        experiment(Pretrained(url=url, num_heads=4))
+    one = experiment(Pretrained(url=url, num_heads=4, text_heads=4))
+    assert one.trunk == load_encoder(url, num_heads=4, text_heads=4).trunk
+    assert recipe.loads(recipe.dumps(one)) == one
+    assert Pretrained(url=url, num_heads=4, text_heads=4).build().width == 64
