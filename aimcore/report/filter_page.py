@@ -107,7 +107,7 @@ def _sections(record: Mapping[str, Any]) -> Iterator[_Section]:
         found = [one for one in removed if one["reason"] == DUPLICATE]
         yield _Section(
             "duplicates", "Duplicates",
-            "Each is shown with the sample of its group that is kept. The most doubtful are first.",
+            "Each is shown with the first sample of its group. The most doubtful are first.",
             len(found), _first(found, "distance", is_largest=True), "distance",
         )  # fmt: skip
     if record["scores"] is not None:
