@@ -67,7 +67,7 @@ class PartStore:
         # Through JSON, which has lists for tuples.
         here = json.loads(json.dumps(description))
         with writing(place):
-            there = json.loads(place.read_text(encoding="utf-8")) if place.exists() else here
+            there = _json_object(place.read_text(encoding="utf-8")) if place.exists() else here
         others = [name for name, value in here.items() if there.get(name) != value]
         if others:
             message = (
@@ -107,6 +107,15 @@ class PartStore:
 
     def _path(self, folder: Path, name: str, number: int) -> Path:
         return folder / f"{name}-{number:08}.npz"
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    """Return an object; an empty one for text that is damaged, which is then like no description."""
+    try:
+        found: Any = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def parts_of(

@@ -164,7 +164,7 @@ def test_the_command_continues_and_reads_every_image_once_to_choose_and_once_to_
 
 
 def test_another_share_continues_and_other_steps_are_refused(
-    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool = Reads(OpenCaptionedFolder, monkeypatch)
     pool.last = 11
@@ -172,6 +172,12 @@ def test_another_share_continues_and_other_steps_are_refused(
         run()
     assert run("--hash-distance", "2") == 2
     assert "an unfinished choice with other steps: repeat the command" in " ".join(capsys.readouterr().err.split())
+    description = folder / ".out.tar.filtering" / "description.json"
+    before = description.read_text()
+    description.write_text(before[:-9])
+    assert run() == 2
+    assert "an unfinished choice with other source, steps" in " ".join(capsys.readouterr().err.split())
+    description.write_text(before)
     pool.indices.clear()
     assert run("--keep", "0.9", "--dry-run") == 0
     assert pool.indices[:2] == [0, 8]
