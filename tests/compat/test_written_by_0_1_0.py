@@ -110,8 +110,8 @@ def test_every_checkpoint_goes_on_as_it_would_have(here: Path, killed: Callable[
     names = [entry["name"] for entry in recorded["experiments"]]
     assert sorted(names) == RUNS
     through = {name: losses_of(out / name) for name in names}
-    # It starts from the last weights of "aimv2-stage0". Its gradients have norms up to 1,700, so that differences of 1e-4
-    # in these weights are 3 % of its later losses; the first one shows that the weights are the right ones.
+    # It starts from the last weights of "aimv2-stage0". Its gradients have norms up to 1,700, so that differences of
+    # 1e-4 in these weights are 3 % of its later losses; the first one shows that the weights are the right ones.
     through["lit"] = {"0 contrastive": through["lit"]["0 contrastive"]}
     killed(out)
     experiments = [recipe.load(out / name / "recipe.json") for name in names]
