@@ -59,7 +59,7 @@ def _library(encoder: Encoder) -> dict[str, str | int]:
 def _resolutions(encoder: Encoder) -> str:
     if "native" in encoder.trunk.capabilities:
         return "positions are computed for any grid"
-    if getattr(encoder.trunk, "interpolate", False):
+    if getattr(encoder.trunk, "interpolate", False) and not _library(encoder):
         return "learned positions are interpolated, bicubic and antialiased; never sliced"
     side = 0 if encoder.image_size is None else encoder.image_size // encoder.patch_size
     sides = ((side + 1, side + 1), (side, side + 1), (2 * side, 2 * side), (max(1, side // 2), max(1, side // 2)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from aimcore import Capability, InvalidValue, PatchGrid, Problem, Trunk, TrunkModule, at_least, component
 from aimcore.contracts import limits
 from aimcore.contracts.layouts import GivenSettings
-from aimcore.contracts.trunks import NamedModel, PretrainedTrunk
+from aimcore.contracts.trunks import PretrainedTrunk
 from aimcore.encoders.loading import load_encoder, open_model
 from aimcore.encoders.named_models import named_weights, names_model
 from aimcore.encoders.own_files import run_folder, trunk_of_run
@@ -141,7 +141,7 @@ class Pretrained(Trunk):
             return trunk_of_run(run)
         if names_model(self.url):
             model, url = named_weights(self.url)
-            return _for_any_size(model), url
+            return model.trunk, url
         weights = open_weights(self.url)
         given = GivenSettings(num_heads=self.num_heads, text_heads=self.text_heads)
         return open_model(weights, None, given).model.trunk, weights.url
@@ -151,14 +151,3 @@ class Pretrained(Trunk):
         problem = f"cannot be given for {self.url}, which says itself how it is built"
         if given:
             raise InvalidValue("Pretrained", [(name, problem) for name in given])
-
-
-def _for_any_size(model: NamedModel) -> Trunk:
-    """Return the trunk of a library's model; its positions are interpolated if other image sizes need that."""
-    trunk: Any = model.trunk
-    if getattr(trunk, "interpolate", None) is not False:
-        return model.trunk
-    side = model.image_size // trunk.patch_size + 1
-    larger, interpolating = PatchGrid(side, side), attrs.evolve(trunk, interpolate=True)
-    needs_it = any(trunk.problems_with(larger)) and not any(interpolating.problems_with(larger))
-    return cast(Trunk, interpolating if needs_it else trunk)

@@ -94,6 +94,7 @@ class TransformersTrunk(Trunk):
         pixels = None if found is None else Preprocessing(*found)
         side = size if isinstance(size, int) else size[0]
         files = [Path(model) / name for name in _WEIGHTS]
+        trunk = _for_any_size(trunk, side)
         return NamedModel(trunk, side, pixels, str(next((file for file in files if file.exists()), files[0])))
 
     def problems(self) -> Iterable[Problem]:
@@ -152,7 +153,8 @@ def transformers_trunk(folder: str | Path) -> TransformersTrunk:
         text = path.read_text()
         content = json.dumps(json.loads(text), sort_keys=True)
     except (OSError, ValueError) as cause:
-        raise DataNotFound(f"cannot read {path}: {cause}") from cause
+        hint = "" if Path(folder).is_dir() else "; transformers: takes the path of a folder, and downloads nothing"
+        raise DataNotFound(f"cannot read {path}: {cause}{hint}") from cause
     try:
         config = config_of(content)
     except FAULTS as cause:
@@ -200,6 +202,17 @@ def _with_sizes(content: str, config: Any) -> TransformersTrunk:
         if 0 <= tokens - (side // stated) ** 2 <= most_extra:
             patch_size, rows = stated, side // stated
     return TransformersTrunk(config=content, patch_size=patch_size, num_extra=tokens - rows**2)
+
+
+def _for_any_size(trunk: TransformersTrunk, image_size: int) -> TransformersTrunk:
+    """Return the trunk with interpolated positions, if images of other sizes than ``image_size`` need that."""
+    rows = image_size // trunk.patch_size + 1
+    larger, interpolating = (
+        PatchGrid(rows, rows),
+        cast(TransformersTrunk, attrs.evolve(cast(Any, trunk), interpolate=True)),
+    )
+    needs_it = any(trunk.problems_with(larger)) and not any(interpolating.problems_with(larger))
+    return interpolating if needs_it else trunk
 
 
 def _read(path: Path) -> bytes | None:

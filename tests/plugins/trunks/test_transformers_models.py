@@ -117,6 +117,22 @@ def test_pickled_weights_are_read_by_the_name_of_their_folder(tmp_path: Path) ->
     assert load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet").width == 16
 
 
+@torch.no_grad()
+def test_images_of_other_sizes_get_interpolated_positions(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = saved(transformers.ViTModel(transformers.ViTConfig(**IMAGES), add_pooling_layer=False), tmp_path)
+    encoder = load_encoder(f"transformers:{tmp_path}", preprocessing="imagenet")
+    for side, interpolates in ((16, False), (32, True)):
+        pixels = torch.randn(2, 3, side, side)
+        expected = model(pixels, interpolate_pos_encoding=interpolates).last_hidden_state[:, 1:]
+        torch.testing.assert_close(encoder.features(pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_name_of_a_model_on_the_hub_is_no_folder() -> None:
+    with pytest.raises(AimcoreError, match="takes the path of a folder, and downloads nothing"):
+        load_encoder("transformers:google/vit-base-patch16-224")
+
+
 def test_inspect_says_which_other_grids_are_read(tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
     saved(transformers.SwinModel(transformers.SwinConfig(image_size=32, patch_size=2, **sizes)), tmp_path / "swin")
@@ -125,7 +141,7 @@ def test_inspect_says_which_other_grids_are_read(tmp_path: Path) -> None:
     mae = transformers.ViTMAEModel(transformers.ViTMAEConfig(**IMAGES))
     saved(mae, tmp_path / "mae")
     found = described(load_encoder(f"transformers:{tmp_path}/mae", preprocessing="imagenet"))["other resolutions"]
-    assert str(found).startswith("none: it cannot read images of 3 x 3 patches")
+    assert found == "all that were tried: 3 x 3, 2 x 3, 4 x 4, 1 x 1 patches"
 
 
 def test_inspect_says_that_some_grids_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +153,8 @@ def test_inspect_says_that_some_grids_are_read(tmp_path: Path, monkeypatch: pyte
     assert described(encoder)["other resolutions"] == (
         "some: of 4 grids that were tried, it reads 2 x 3, 4 x 4 patches; it reads even grids"
     )
+    monkeypatch.setattr(type(encoder.trunk), "problems_with", lambda *_: ["it reads no other grid"])
+    assert described(encoder)["other resolutions"] == "none: it reads no other grid"
 
 
 @torch.no_grad()
