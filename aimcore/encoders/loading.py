@@ -158,6 +158,11 @@ def open_model(
         layout = recognised(weights, probe, config, name)
     tensors = weights.load() if probe is None else {**weights.load(), **probe.load()}
     model = layout.model(tensors, config, given)
+    if given.image_size is not None and model.image_size not in (None, given.image_size):
+        raise UnknownWeights(
+            f"{weights.url} says itself that its images have {model.image_size} px, and image_size={given.image_size} "
+            "was given: leave it out; the transform resizes images"
+        )
     problems = [] if config is None else list(_contradictions(model, layout.stated(config)))
     if problems:
         raise UnknownWeights(f"{weights.url} contradicts the {CONFIG_FILE} next to it: {'; '.join(problems)}")

@@ -127,3 +127,10 @@ def test_the_command_names_its_own_options(tmp_path: Path, capfd: pytest.Capture
     ):
         assert command([words[0], str(tmp_path / "none"), *words[1:]]) == 2
         assert "there is no file or folder" in capfd.readouterr().err
+
+
+def test_a_size_that_positions_contradict_is_refused() -> None:
+    path, size = AIMV2, _aimv2().image_size
+    assert load_encoder(path, num_heads=4, image_size=size, preprocessing="clip").image_size == size
+    with pytest.raises(AimcoreError, match=f"its images have {size} px, and image_size=999 was given: leave it out"):
+        load_encoder(path, num_heads=4, image_size=999, preprocessing="clip")
