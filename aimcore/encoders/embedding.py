@@ -10,7 +10,7 @@ Shape suffixes: B images, N patches, D width; lower-case n is the number of imag
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from typing import Any, Literal, cast
@@ -178,8 +178,11 @@ def embed(
     wanted: Sequence[int],
     *,
     num_workers: int = 0,
+    on_batch: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Part]:
     """Compute and store the parts ``wanted``; yield each part when it is stored. Memory holds a few parts.
+
+    ``on_batch`` is called after each batch with the number of images of the present part that have features.
 
     Raises:
         CannotWrite: the system refused to write.
@@ -187,17 +190,22 @@ def embed(
     loader = PartLoader(source, transform, store.rows_per_part)
     with closing(stream(loader, wanted, num_workers, ahead=2)) as parts:
         for part in parts:
-            store.write(part.number, embedded_part(encoder, part, transform, embedding, store.shape))
+            store.write(part.number, embedded_part(encoder, part, transform, embedding, store.shape, on_batch))
             yield part
 
 
 def embedded_part(
-    encoder: Encoder, part: Part, transform: EncoderTransform, embedding: Embedding, shape: tuple[int, ...]
+    encoder: Encoder,
+    part: Part,
+    transform: EncoderTransform,
+    embedding: Embedding,
+    shape: tuple[int, ...],
+    on_batch: Callable[[int], None] = lambda _: None,
 ) -> EmbeddedRows:
     """Return the features of a part; NaN for images that could not be read, and after the tokens of smaller images."""
     number = len(part.rows)
     features = np.full((number, *shape), np.nan, dtype=embedding.dtype)
-    grids = np.zeros((number, 2), dtype=np.int32)
+    grids, num_done = np.zeros((number, 2), dtype=np.int32), 0
     for places, rendered in _batches(part, embedding.batch_size):
         pixels_BCHW = transform.normalized(rendered)
         found = features_of(encoder, pixels_BCHW, embedding).float().cpu().numpy().astype(embedding.dtype)
@@ -208,6 +216,8 @@ def embedded_part(
             features[places, : found.shape[1]] = found
         else:
             features[places] = found
+        num_done += len(places)
+        on_batch(num_done)
     labels = [NO_LABEL if row.label is None else row.label for row in part.rows]
     return EmbeddedRows(
         features=features,

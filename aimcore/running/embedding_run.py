@@ -181,7 +181,11 @@ def _compute(
 ) -> None:
     wanted = [part for part in store.missing() if part % world_size() == rank()]
     total, done, num_failed = sum(len(store.rows_of(part)) for part in wanted), 0, 0
-    for part in embed(encoder, source, transform, embedding, store, wanted, num_workers=num_workers):
+    parts = embed(
+        encoder, source, transform, embedding, store, wanted, num_workers=num_workers,
+        on_batch=lambda number: progress("embedding", done + number, total),
+    )  # fmt: skip
+    for part in parts:
         for failure in part.failures[: max(0, MOST_NAMED - num_failed)]:
             logger.warning("{}: it gets no features", failure)
         num_failed += len(part.failures)

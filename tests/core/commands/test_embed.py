@@ -376,3 +376,13 @@ def test_a_file_of_an_image_is_no_source(
 ) -> None:
     embed(run, folder / "cats/00.png", tmp_path / "out.zarr", status=2)
     assert "is a file: give the folder of images that it is in" in " ".join(capfd.readouterr().err.split())
+
+
+def test_progress_is_shown_after_every_batch(folder: Path, run: str, tmp_path: Path):
+    seen: list[tuple[str, int, int]] = []
+    embedding_run.embed_source(
+        run, str(folder), str(tmp_path / "out.zarr"), embedding.Embedding(reads="pooled", batch_size=2),
+        progress=lambda what, done, total: seen.append((what, done, total)),
+    )  # fmt: skip
+    # Three parts of four, four and three images; number 4 is in no batch, and counts when its part is stored.
+    assert seen == [("embedding", done, 11) for done in (2, 4, 4, 6, 7, 8, 10, 11, 11)]
