@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aimcore.contracts.messages import did_you_mean, shown
+
 USUAL_SIDE = 224
 """Side of the images of models whose configuration has none, in pixels."""
 MAE = "vit_mae"
@@ -20,11 +22,15 @@ def config_of(text: str) -> Any:
     Raises:
         ValueError: the text is no such configuration; other configurations raise others of ``FAULTS``.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig, __version__
 
     values = json.loads(text)
     if not isinstance(values, dict) or "model_type" not in values:
         raise ValueError("it has no model_type")
+    kind = values["model_type"]
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        known = did_you_mean(str(kind), list(CONFIG_MAPPING.keys()))
+        raise ValueError(f"transformers {__version__} has no model_type {shown(kind)}{known}")
     return AutoConfig.for_model(**values)
 
 

@@ -182,3 +182,14 @@ def test_the_image_tower_of_naflex_is_refused_by_its_name(tmp_path: Path) -> Non
     saved(transformers.Siglip2VisionModel(config), tmp_path)
     with pytest.raises(AimcoreError, match="NaFlex models of SigLIP 2 cannot be read"):
         load_encoder(f"transformers:{tmp_path}")
+
+
+@pytest.mark.parametrize(("kind", "reason"), [
+    ("dinov2_with_register", r"has no model_type 'dinov2_with_register' \(did you mean 'dinov2_with_registers'"),
+    (["vit"], r"has no model_type \['vit'\]"),
+])  # fmt: skip
+def test_a_model_that_transformers_does_not_know_is_one_line(kind: Any, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(AimcoreError, match=reason) as caught:
+        load_encoder(f"transformers:{tmp_path}")
+    assert len(str(caught.value)) < 500
