@@ -33,6 +33,10 @@ def described(encoder: Encoder) -> dict[str, str | int]:
     }
     if encoder.objective is not None:
         rows["other parts"] = f"{encoder.objective.name}: {_parts(encoder)}"
+        if encoder.objective.text is not None:
+            tokenizer, context_length = encoder.objective.text
+            number = f"{tokenizer.vocabulary_size:,}"
+            rows["texts"] = f"at most {context_length} tokens, of {number}; tokenizer {tokenizer.name}"
     if encoder.probe is not None:
         rows["probe"] = f"reads blocks {', '.join(map(str, encoder.probe_layers))}, averaged"
     if encoder.objective is None and "library" not in rows:
@@ -83,7 +87,8 @@ def _parts(encoder: Encoder) -> str:
         name: sum(value.numel() for value in part.parameters())
         for name, part in encoder.objective_module.named_children()
     }
-    return ", ".join(f"{name} ({number:,} parameters)" for name, number in found.items() if name != "trunk" and number)
+    counted = {name: f"{number:,} parameter" + "s" * (number != 1) for name, number in found.items() if number}
+    return ", ".join(f"{name} ({number})" for name, number in counted.items() if name != "trunk")
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -257,7 +257,9 @@ def test_inspect_shows_what_a_file_is(capsys: pytest.CaptureFixture[str]) -> Non
         assert rows["parameters of the trunk"] == 227_776  # counted by hand from the shapes
         assert "decoder or prediction head" in rows["not in the file"]
         assert command(["inspect", LIT, "--num-heads", "4", "--text-heads", "4"]) == 0
-        assert "text_tower (89,664 parameters)" in " ".join(capsys.readouterr().out.split())
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "text_tower (89,664 parameters), scale (1 parameter)" in printed
+        assert "at most 12 tokens, of 97; tokenizer given_ids" in printed
         assert command(["inspect", str(FOLDER / "aim_v1.io.safetensors")]) == 2
         assert "is in no known layout" in capsys.readouterr().err
     finally:
