@@ -71,20 +71,6 @@ def init_output(linear: nn.Linear, depth: int) -> None:
     nn.init.trunc_normal_(linear.weight, std=scale, a=-2 * scale, b=2 * scale)
 
 
-def rounded_for_products(tokens: Tensor) -> Tensor:
-    """Round float32 tokens to the type of autocast's products, once for all linear layers that read them.
-
-    Without it each layer rounds them by itself, and each gradient is converted back before they are added. Without
-    autocast, the tokens themselves.
-    """
-    device = tokens.device.type
-    if tokens.dtype != torch.float32 or not torch.amp.is_autocast_available(device):
-        return tokens
-    if not torch.is_autocast_enabled(device):
-        return tokens
-    return tokens.to(torch.get_autocast_dtype(device))
-
-
 class SelfAttention(nn.Module):
     """Multi-head self-attention: ``softmax(q k^T / sqrt(E)) v`` per head, then a linear map."""
 
@@ -98,7 +84,6 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
         """``[B, N, D]`` in, ``[B, N, D]`` out."""
-        tokens_BND = rounded_for_products(tokens_BND)
         query, key, value = (self._heads(part(tokens_BND)) for part in (self.query, self.key, self.value))
         # [B, H, N, E] -> [B, N, H, E] -> [B, N, D]
         mixed: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
@@ -106,7 +91,6 @@ class SelfAttention(nn.Module):
 
     def probabilities(self, tokens_BND: Tensor, mask: Mask) -> Tensor:
         """``[B, H, N, N]`` float32: attention of each query (third axis) of ``forward`` to each key."""
-        tokens_BND = rounded_for_products(tokens_BND)
         query, key = (self._heads(part(tokens_BND)) for part in (self.query, self.key))
         return attention_probabilities(query, key, mask).float()
 
@@ -115,7 +99,6 @@ class SelfAttention(nn.Module):
 
         ``mask`` has a row per new token and a column per token, old and new.
         """
-        tokens_BMD = rounded_for_products(tokens_BMD)
         query, key, value = (self._heads(part(tokens_BMD)) for part in (self.query, self.key, self.value))
         if past is not None:
             # [B, H, past + M, E]
@@ -139,7 +122,6 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Any leading shape; the last axis is the width."""
-        tokens = rounded_for_products(tokens)
         hidden = self.fc1(tokens)  # [..., D] -> [..., hidden]
         gated = functional.gelu(hidden) if self.fc3 is None else functional.silu(hidden) * self.fc3(tokens)
         result: Tensor = self.fc2(gated)  # [..., hidden] -> [..., D]

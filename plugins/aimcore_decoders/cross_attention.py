@@ -13,15 +13,7 @@ from aimcore.contracts.decoders import Decoded, DecodedLosses, DecoderState
 from aimcore.contracts.features import KeyValue
 from aimcore.modeling.attention import Mask, attend, mask_of
 from aimcore.modeling.chunked_outputs import losses_in_chunks
-from aimcore.modeling.layers import (
-    FeedForward,
-    SelfAttention,
-    init_linears,
-    init_output,
-    make_norm,
-    rounded_for_products,
-    swiglu_width,
-)
+from aimcore.modeling.layers import FeedForward, SelfAttention, init_linears, init_output, make_norm, swiglu_width
 from aimcore_decoders.joint import size_problems
 from aimcore_decoders.text_inputs import TextInputs
 
@@ -81,7 +73,6 @@ class CrossAttention(nn.Module):
 
     def look(self, image_BND: Tensor) -> KeyValue:
         """Return the keys and values of an image, which are shared by all tokens of its captions."""
-        image_BND = rounded_for_products(image_BND)
         return KeyValue(self._heads(self.key(image_BND)), self._heads(self.value(image_BND)))
 
     def _heads(self, tokens_BND: Tensor) -> Tensor:
