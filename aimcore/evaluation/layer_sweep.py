@@ -17,7 +17,7 @@ import attrs
 from loguru import logger
 
 from aimcore.contracts.probes import Probe
-from aimcore.engine.distributed import on_first_rank, rank_and_world_size
+from aimcore.engine.distributed import any_rank, on_first_rank, rank_and_world_size
 from aimcore.evaluation.feature_cache import FeatureCache
 from aimcore.evaluation.feature_provider import FeatureProvider, FeatureRequest
 from aimcore.evaluation.feature_sources import FrozenTrunk
@@ -91,6 +91,7 @@ def layer_store(cache: FeatureCache | None) -> Iterator[FeatureCache]:
     folder = on_first_rank(lambda: tempfile.mkdtemp(prefix="aimcore-layers-"))
     try:
         yield FeatureCache(folder)
+        any_rank(False)  # waits for all: the others may still read
     finally:
         if rank_and_world_size()[0] == 0:
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,6 +5,7 @@ python one_rank.py RANK RENDEZVOUS_FILE
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from core.evaluation.test_augmented_features import Watching
 from core.evaluation.toys import Nearest, ToyModule, ToyObjective, ToyTrunkModule, experiment, sequences
 
 from aimcore import Batch
+from aimcore.contracts.probes import FittedProbe, LabelledFeatures
 from aimcore.evaluation import FeatureCache, FeatureKind, TooFewBatches, extract_features, probe_experiment, validate
 from aimcore.evaluation.feature_extraction import read_trunk
 from aimcore.evaluation.feature_keys import weights_digest
@@ -47,11 +49,19 @@ def stored(folder: Path, trunk: ToyTrunkModule, share: list[Batch]) -> dict[str,
     }
 
 
-def probed() -> dict[str, Any]:
+class SlowNearest(Nearest):
+    """It takes a while, so that another process is ready with all blocks before."""
+
+    def fit(self, train: LabelledFeatures, held_out: LabelledFeatures, seed: int) -> FittedProbe:
+        time.sleep(0.2)
+        return super().fit(train, held_out, seed)
+
+
+def probed(nearest: type[Nearest] = Nearest) -> dict[str, Any]:
     """What a probe sees of augmented images, and the best block of another one."""
     Watching.seen.clear()
     watching = probe_experiment(experiment(probes=(Watching(),)), ToyTrunkModule(), None)["watching"]
-    swept: Any = attrs.evolve(experiment(probes=(Nearest(),)), probe_every_layer=True)
+    swept: Any = attrs.evolve(experiment(probes=(nearest(),)), probe_every_layer=True)
     scores = probe_experiment(swept, ToyTrunkModule(), None)
     return {
         "epochs": [epoch.features[:, 0].sort().values.tolist() for epoch in Watching.seen[:2]],
@@ -80,7 +90,7 @@ def main(rank: int, rendezvous: str) -> None:
         "num_forwards": len(trunk.readings),
         "refused": refused,
         "stored": stored(Path(rendezvous).parent / "features", trunk, share),
-        "probed": probed(),
+        "probed": probed(SlowNearest if rank else Nearest),
     }
     print(json.dumps(found))
     dist.destroy_process_group()
